@@ -1,0 +1,1 @@
+"""The pure core: from what tenants ask for to the exact flows of every bridge."""

@@ -1,0 +1,111 @@
+"""The one tree of errors: every message names who, what and why, in the operator's words.
+
+    CloudtapError
+    +-- InvalidValue            a value that can never be right (a MAC with seven bytes)
+    |   +-- InvalidFlow         a flow that breaks the contract of its table
+    +-- Refused                 a wish that is understood and not granted
+        +-- CrossTenantSource   a session would watch a port of another tenant
+        +-- CrossTenantCollector  a session would deliver into another tenant's collector
+        +-- CrossTenantSensor   a collector would use another tenant's tap port
+        +-- NotAWorkload        a session would watch a tap port
+        +-- NotATapPort         a collector would deliver to a workload
+        +-- TooManySessions     more sessions on a network than a switch can serve
+        +-- NoLinkTagLeft       more networks on the links than 802.1Q can tell apart
+
+The shell adds its own branches under the same root (controller/store, southbound, inventory).
+"""
+
+from __future__ import annotations
+
+
+class CloudtapError(Exception):
+    """Root of every error that cloudtap raises on purpose."""
+
+
+class InvalidValue(CloudtapError):
+    """A value that can never be right, whatever the rest of the world is."""
+
+
+class InvalidFlow(InvalidValue):
+    """A flow that breaks the contract of its table (see flows/pipeline.py)."""
+
+
+class Refused(CloudtapError):
+    """A wish that is understood and not granted; it becomes a status with this sentence."""
+
+
+class CrossTenantSource(Refused):
+    """A session would watch a port of another tenant."""
+
+    def __init__(self, session: str, tenant: str, port: str, owner: str) -> None:
+        super().__init__(
+            f"session {session!r} of tenant {tenant!r} may not watch port {port!r}, "
+            f"which belongs to tenant {owner!r}: choose a port of tenant {tenant!r}"
+        )
+        self.session, self.tenant, self.port, self.owner = session, tenant, port, owner
+
+
+class CrossTenantCollector(Refused):
+    """A session would deliver into the collector of another tenant."""
+
+    def __init__(self, session: str, tenant: str, collector: str, owner: str) -> None:
+        super().__init__(
+            f"session {session!r} of tenant {tenant!r} may not deliver into collector "
+            f"{collector!r}, which belongs to tenant {owner!r}: create a collector of its own"
+        )
+        self.session, self.tenant, self.collector, self.owner = session, tenant, collector, owner
+
+
+class CrossTenantSensor(Refused):
+    """A collector would deliver to the tap port of another tenant."""
+
+    def __init__(self, collector: str, tenant: str, port: str, owner: str) -> None:
+        super().__init__(
+            f"collector {collector!r} of tenant {tenant!r} may not use tap port {port!r}, "
+            f"which belongs to tenant {owner!r}"
+        )
+        self.collector, self.tenant, self.port, self.owner = collector, tenant, port, owner
+
+
+class NotAWorkload(Refused):
+    """A session would watch a tap port; tap ports only receive."""
+
+    def __init__(self, session: str, port: str) -> None:
+        super().__init__(
+            f"session {session!r} may not watch port {port!r}: it is a tap port, "
+            "and copies are never copied again"
+        )
+        self.session, self.port = session, port
+
+
+class NotATapPort(Refused):
+    """A collector would deliver to a port that carries production."""
+
+    def __init__(self, collector: str, port: str) -> None:
+        super().__init__(
+            f"collector {collector!r} may not deliver to port {port!r}: it is a workload, "
+            "not a tap port (declare it with `kind: tap` in the inventory)"
+        )
+        self.collector, self.port = collector, port
+
+
+class TooManySessions(Refused):
+    """More sessions on one network than a switch can serve for one packet."""
+
+    def __init__(self, session: str, network: str, limit: int) -> None:
+        super().__init__(
+            f"session {session!r} is one too many on network {network!r}: a switch serves at most "
+            f"{limit} sessions for one packet; delete or narrow another session"
+        )
+        self.session, self.network, self.limit = session, network, limit
+
+
+class NoLinkTagLeft(Refused):
+    """More networks and unprotected ports on the links than 802.1Q can tell apart."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(
+            f"{what} cannot cross the links between bridges: all {limit} link tags are taken; "
+            "remove unused networks or protect ports against spoofing"
+        )
+        self.what, self.limit = what, limit

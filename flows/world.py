@@ -1,0 +1,158 @@
+"""The world at one moment: what was declared, where it runs, and the numbers that switches know it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from flows.errors import InvalidValue
+from flows.model import (
+    OFPORT_MAX,
+    Collector,
+    CollectorId,
+    Dpid,
+    Network,
+    NetworkId,
+    Ofport,
+    Port,
+    PortId,
+    PortKind,
+    Session,
+    SessionId,
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placement:
+    """Where a port, or the end of a link, is now: a bridge and its OpenFlow port number."""
+
+    dpid: Dpid
+    ofport: Ofport
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dpid < 1 << 64:
+            raise InvalidValue(f"datapath id {self.dpid} is not a 64-bit number")
+        if not 1 <= self.ofport <= OFPORT_MAX:
+            raise InvalidValue(f"OpenFlow port number {self.ofport} is outside 1..{OFPORT_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A cable between two bridges that we own; it carries one 802.1Q tag of ours."""
+
+    a: Placement
+    b: Placement
+
+    def __post_init__(self) -> None:
+        if self.a.dpid == self.b.dpid:
+            raise InvalidValue(f"a link joins bridge {self.a.dpid:016x} to itself")
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The small numbers that stand for names in registers, cookies and link tags.
+
+    They are kept across restarts, so that a restarted controller compiles the same flows.
+    ``network``, ``port`` and ``session`` numbers are 1..2^20-1; ``tag`` values are VLAN ids
+    1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or ``tap:<id>``.
+    """
+
+    network: Mapping[NetworkId, int] = field(default_factory=dict)
+    port: Mapping[PortId, int] = field(default_factory=dict)
+    session: Mapping[SessionId, int] = field(default_factory=dict)
+    tag: Mapping[str, int] = field(default_factory=dict)
+
+
+def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
+    """The names that need a link tag once bridges are linked, in a stable order."""
+    keys = [f"network:{n.id}" for n in networks]
+    keys += [f"port:{p.id}" for p in ports if p.kind is PortKind.VM and not p.is_protected]
+    return keys + [f"tap:{p.id}" for p in ports if p.kind is PortKind.TAP]
+
+
+@dataclass(frozen=True)
+class World:
+    """One snapshot of everything that decides which flows each bridge should have.
+
+    Raises:
+        InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
+            name is used that is not declared.
+    """
+
+    networks: tuple[Network, ...] = ()
+    ports: tuple[Port, ...] = ()
+    collectors: tuple[Collector, ...] = ()
+    sessions: tuple[Session, ...] = ()
+    placements: Mapping[PortId, Placement] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    numbers: Numbers = field(default_factory=Numbers)
+
+    def __post_init__(self) -> None:
+        _check_unique("network", (n.id for n in self.networks))
+        _check_unique("port", (p.id for p in self.ports))
+        _check_unique("collector", (c.id for c in self.collectors))
+        _check_unique("session", (s.id for s in self.sessions))
+        for port in self.ports:
+            if port.network is not None and port.network not in self.network_by_id:
+                raise InvalidValue(f"port {port.name!r} is in network {port.network!r}, unknown")
+        _check_unique(
+            "MAC address in its network",
+            ((p.network, str(p.mac)) for p in self.workloads if p.mac is not None),
+        )
+
+    @cached_property
+    def network_by_id(self) -> Mapping[NetworkId, Network]:
+        """Every network by its id."""
+        return {n.id: n for n in self.networks}
+
+    @cached_property
+    def port_by_id(self) -> Mapping[PortId, Port]:
+        """Every port, workload or tap port, by its id."""
+        return {p.id: p for p in self.ports}
+
+    @cached_property
+    def collector_by_id(self) -> Mapping[CollectorId, Collector]:
+        """Every collector by its id."""
+        return {c.id: c for c in self.collectors}
+
+    @cached_property
+    def workloads(self) -> tuple[Port, ...]:
+        """The ports that carry production."""
+        return tuple(p for p in self.ports if p.kind is PortKind.VM)
+
+    @cached_property
+    def tap_ports(self) -> tuple[Port, ...]:
+        """The ports that receive copies."""
+        return tuple(p for p in self.ports if p.kind is PortKind.TAP)
+
+    @cached_property
+    def members_by_network(self) -> Mapping[NetworkId, tuple[Port, ...]]:
+        """The placed workloads of each network."""
+        members: dict[NetworkId, list[Port]] = {n.id: [] for n in self.networks}
+        for port in self.workloads:
+            if port.network is not None and port.id in self.placements:
+                members[port.network].append(port)
+        return {network: tuple(ports) for network, ports in members.items()}
+
+    @cached_property
+    def port_by_placement(self) -> Mapping[Placement, Port]:
+        """Which port is at a place."""
+        return {
+            self.placements[p.id]: p for p in self.ports if p.id in self.placements
+        }
+
+    @cached_property
+    def dpids(self) -> tuple[Dpid, ...]:
+        """Every bridge that has a port or a link, ascending."""
+        seen = {p.dpid for p in self.placements.values()}
+        seen |= {end.dpid for link in self.links for end in (link.a, link.b)}
+        return tuple(sorted(seen))
+
+
+def _check_unique(what: str, keys: Iterable[object]) -> None:
+    seen: set[object] = set()
+    for key in keys:
+        if key in seen:
+            raise InvalidValue(f"{what} {key!r} is declared twice")
+        seen.add(key)
