@@ -1,0 +1,101 @@
+"""What is known of sessions and bridges, as values that the API, the CLI and the logs all show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from flows.model import Dpid, SessionId
+
+
+class State(Enum):
+    """What was verified on the switches of a session, or of one bridge; never what was hoped."""
+
+    PENDING = "pending"
+    """Nothing is copied yet: a port, the collector or a bridge is missing, or not verified yet."""
+    ACTIVE = "active"
+    """Every flow is there: the switch has confirmed it."""
+    DEGRADED = "degraded"
+    """Some of it works; the reasons say what does not."""
+    INACTIVE = "inactive"
+    """Switched off by its owner, or being deleted."""
+    STOPPED = "stopped"
+    """A limit was reached."""
+    ERROR = "error"
+    """Refused: the reasons say why, and nothing is copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """How much was copied, as the switches counted it."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeShare:
+    """What one bridge does for one session."""
+
+    bridge: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """The standing of one session; ``skipped`` counts wanted copies not made, by reason."""
+
+    state: State
+    reasons: tuple[str, ...] = ()
+    copies: Copies = Copies()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    bridges: tuple[BridgeShare, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeStatus:
+    """The standing of one bridge; ``plans`` counts plans applied since it connected."""
+
+    dpid: Dpid
+    name: str
+    state: State
+    reasons: tuple[str, ...] = ()
+    connected: bool = False
+    ports: int = 0
+    flows: int = 0
+    plans: int = 0
+    errors: int = 0
+
+
+class Reconciling(Protocol):
+    """What the API may ask of the reconciler."""
+
+    def bring(self, timeout_s: float) -> bool:
+        """Bring every bridge to the desired state now in the store; wait for its barriers.
+
+        Returns True when every bridge that matters was verified (and its data path has let go of
+        what was removed), False when ``timeout_s`` passed or a bridge is not reachable.
+        """
+        ...
+
+    def session_status(self, session: SessionId) -> SessionStatus:
+        """The standing of one session; ``pending`` when nothing is known of it yet."""
+        ...
+
+    def bridges(self) -> Sequence[BridgeStatus]:
+        """Every bridge that is, or was, connected, or that a port is placed on; by name."""
+        ...
+
+    def flows(self, dpid: Dpid) -> Sequence[str]:
+        """The flows that one bridge should have, as text with a reason each."""
+        ...
+
+    def place_of(self, port: str) -> tuple[str, int] | None:
+        """Where a port is now: bridge name and OpenFlow port number, or None."""
+        ...
+
+    def problems(self) -> Sequence[str]:
+        """What hinders the whole system (inventory, OVSDB, handler errors), one sentence each."""
+        ...
