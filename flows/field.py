@@ -1,0 +1,191 @@
+"""The packet and register fields that our flows match, load and move, with their wire and text names.
+
+Numbers: OpenFlow Switch Specification 1.3.5, section 7.2.3.7 (class 0x8000), and the Nicira
+extended match of Open vSwitch (nicira-ext.h, class 0x0001) for registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from netaddr import EUI, IPAddress, mac_unix_expanded
+
+from flows.errors import InvalidFlow
+
+
+class Notation(Enum):
+    """How ovs-ofctl writes the value of a field."""
+
+    NUMBER = "decimal"
+    HEX = "hexadecimal"
+    MAC = "six bytes with colons"
+    IPV4 = "dotted quad"
+    IPV6 = "IPv6 address"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a packet or one register: its ovs-ofctl name, OXM class and number, and bits.
+
+    ``order`` sorts the terms of a match so that prerequisites come first, as OVS demands.
+    """
+
+    name: str
+    order: int
+    oxm_class: int
+    oxm_field: int
+    bits: int
+    notation: Notation
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value on the wire."""
+        return (self.bits + 7) // 8
+
+    @property
+    def full(self) -> int:
+        """The mask that asks for every bit."""
+        return (1 << self.bits) - 1
+
+    def eq(self, value: int) -> Term:
+        """The term "this field is exactly ``value``"."""
+        return Term(self, value, self.full)
+
+    def masked(self, value: int, mask: int) -> Term:
+        """The term "this field is ``value`` in the bits of ``mask``"."""
+        return Term(self, value, mask)
+
+    def show(self, value: int) -> str:
+        """``value`` as ovs-ofctl writes it."""
+        match self.notation:
+            case Notation.MAC:
+                return str(EUI(value, version=48, dialect=mac_unix_expanded))
+            case Notation.IPV4:
+                return str(IPAddress(value, 4))
+            case Notation.IPV6:
+                return str(IPAddress(value, 6))
+            case Notation.HEX:
+                return f"{value:#x}"
+            case Notation.NUMBER:
+                return str(value)
+
+    def read(self, text: str) -> int:
+        """The value that ``show`` wrote."""
+        match self.notation:
+            case Notation.MAC:
+                return int(EUI(text, version=48))
+            case Notation.IPV4 | Notation.IPV6:
+                return int(IPAddress(text))
+            case _:
+                return int(text, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition of a match: a field, a value, and the bits of it that count."""
+
+    field: Field
+    value: int
+    mask: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value <= self.field.full or not 0 < self.mask <= self.field.full:
+            raise InvalidFlow(f"{self.field.name}={self.value:#x}/{self.mask:#x} does not fit")
+        if self.value & ~self.mask:
+            raise InvalidFlow(f"{self.field.name}: value {self.value:#x} has bits outside its mask")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every bit of the field counts."""
+        return self.mask == self.field.full
+
+    def __str__(self) -> str:
+        shown = f"{self.field.name}={self.field.show(self.value)}"
+        return shown if self.is_exact else f"{shown}/{self.field.show(self.mask)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegField:
+    """A named range of bits in one register: what the pipeline remembers of a packet.
+
+    ``low`` and ``high`` are bit numbers, both included.
+    """
+
+    name: str = field(compare=False)
+    reg: int
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.reg <= 15 and 0 <= self.low <= self.high <= 31):
+            raise InvalidFlow(f"register field {self.name!r} is outside reg0..reg15, bits 0..31")
+
+    @property
+    def bits(self) -> int:
+        """How many bits it has."""
+        return self.high - self.low + 1
+
+    @property
+    def field(self) -> Field:
+        """The whole register that it is a part of."""
+        return REGISTERS[self.reg]
+
+    @property
+    def mask(self) -> int:
+        """Its bits inside the register."""
+        return ((1 << self.bits) - 1) << self.low
+
+    def eq(self, value: int) -> Term:
+        """The term "this part of the register is ``value``"."""
+        if not 0 <= value < 1 << self.bits:
+            raise InvalidFlow(f"{value} does not fit the {self.bits} bits of {self.name!r}")
+        return Term(self.field, value << self.low, self.mask)
+
+    def __str__(self) -> str:
+        return f"NXM_NX_REG{self.reg}[{self.low}..{self.high}]"
+
+
+def _basic(order: int, name: str, number: int, bits: int, notation: Notation) -> Field:
+    return Field(name, order, 0x8000, number, bits, notation)
+
+
+IN_PORT = _basic(0, "in_port", 0, 32, Notation.NUMBER)
+REGISTERS = tuple(Field(f"reg{n}", 1 + n, 0x0001, n, 32, Notation.HEX) for n in range(16))
+ETH_DST = _basic(20, "eth_dst", 3, 48, Notation.MAC)
+ETH_SRC = _basic(21, "eth_src", 4, 48, Notation.MAC)
+VLAN_VID = _basic(22, "vlan_vid", 6, 13, Notation.HEX)
+"""802.1Q id with the presence bit 0x1000 set."""
+VLAN_PCP = _basic(23, "vlan_pcp", 7, 3, Notation.NUMBER)
+ETH_TYPE = _basic(24, "eth_type", 5, 16, Notation.HEX)
+IP_PROTO = _basic(25, "ip_proto", 10, 8, Notation.NUMBER)
+IP_SRC = _basic(26, "ip_src", 11, 32, Notation.IPV4)
+IP_DST = _basic(27, "ip_dst", 12, 32, Notation.IPV4)
+IPV6_SRC = _basic(28, "ipv6_src", 26, 128, Notation.IPV6)
+IPV6_DST = _basic(29, "ipv6_dst", 27, 128, Notation.IPV6)
+TCP_SRC = _basic(30, "tcp_src", 13, 16, Notation.NUMBER)
+TCP_DST = _basic(31, "tcp_dst", 14, 16, Notation.NUMBER)
+UDP_SRC = _basic(32, "udp_src", 15, 16, Notation.NUMBER)
+UDP_DST = _basic(33, "udp_dst", 16, 16, Notation.NUMBER)
+ARP_OP = _basic(40, "arp_op", 21, 16, Notation.NUMBER)
+ARP_SPA = _basic(41, "arp_spa", 22, 32, Notation.IPV4)
+ARP_TPA = _basic(42, "arp_tpa", 23, 32, Notation.IPV4)
+ARP_SHA = _basic(43, "arp_sha", 24, 48, Notation.MAC)
+ARP_THA = _basic(44, "arp_tha", 25, 48, Notation.MAC)
+ICMPV6_TYPE = _basic(50, "icmpv6_type", 29, 8, Notation.NUMBER)
+ND_TARGET = _basic(51, "nd_target", 31, 128, Notation.IPV6)
+
+FIELDS: tuple[Field, ...] = (
+    IN_PORT,
+    *REGISTERS,
+    *(ETH_DST, ETH_SRC, VLAN_VID, VLAN_PCP, ETH_TYPE),
+    *(IP_PROTO, IP_SRC, IP_DST, IPV6_SRC, IPV6_DST, TCP_SRC, TCP_DST, UDP_SRC, UDP_DST),
+    *(ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA, ICMPV6_TYPE, ND_TARGET),
+)
+FIELD_BY_NAME = {field.name: field for field in FIELDS}
+FIELD_BY_OXM = {(field.oxm_class, field.oxm_field): field for field in FIELDS}
+
+VLAN_PRESENT = 0x1000
+"""The bit of ``vlan_vid`` that says a frame has a tag."""
+ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
+PROTO_TCP, PROTO_UDP, PROTO_ICMPV6 = 6, 17, 58

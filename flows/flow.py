@@ -1,0 +1,247 @@
+"""Match, actions and Flow as values with one canonical text, the syntax of ovs-ofctl.
+
+flows/text.py reads the text back; controller/southbound/wire.py turns values into bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import NewType
+
+from flows.errors import InvalidFlow
+from flows.field import Field, RegField, Term
+
+Cookie = NewType("Cookie", int)
+
+OWNER = 0xC7A
+"""The top 12 bits of every cookie of ours: no flow without them is ever touched."""
+OWNER_SHIFT, OBJECT_SHIFT = 52, 32
+OWNER_MASK = 0xFFF << OWNER_SHIFT
+OBJECT_MASK = 0xFFFFF << OBJECT_SHIFT
+OBJECT_MAX = 0xFFFFF
+PRODUCTION = 0
+"""Object of flows that no session owns."""
+LEARNED = OBJECT_MAX
+"""Object of flows that the switch itself learns; they are ours, but in no plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The conditions of a flow, one term for each field, in canonical order."""
+
+    terms: tuple[Term, ...] = ()
+
+    @staticmethod
+    def of(*terms: Term) -> Match:
+        """Sort and merge ``terms``; parts of one register become one term.
+
+        Raises:
+            InvalidFlow: two terms ask the same bits of a field.
+        """
+        merged: dict[Field, Term] = {}
+        for term in terms:
+            other = merged.get(term.field)
+            if other is not None:
+                if other.mask & term.mask:
+                    raise InvalidFlow(f"two conditions on the same bits of {term.field.name}")
+                term = Term(term.field, other.value | term.value, other.mask | term.mask)
+            merged[term.field] = term
+        return Match(tuple(sorted(merged.values(), key=lambda t: t.field.order)))
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.terms))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Set a part of a register to a value."""
+
+    target: RegField
+    value: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value < 1 << self.target.bits:
+            raise InvalidFlow(f"{self.value} does not fit {self.target.name!r}")
+
+    def __str__(self) -> str:
+        return f"load:{self.value:#x}->{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveToVlan:
+    """Copy 12 bits of a register into the VLAN id of the outer tag, which must exist."""
+
+    source: RegField
+
+    def __post_init__(self) -> None:
+        if self.source.bits != 12:
+            raise InvalidFlow(f"a VLAN id has 12 bits, {self.source.name!r} has not")
+
+    def __str__(self) -> str:
+        return f"move:{self.source}->NXM_OF_VLAN_TCI[0..11]"
+
+
+@dataclass(frozen=True, slots=True)
+class SetVlan:
+    """Set the VLAN id of the outer tag (0..4095)."""
+
+    vid: int
+
+    def __str__(self) -> str:
+        return f"set_field:{0x1000 | self.vid}->vlan_vid"
+
+
+@dataclass(frozen=True, slots=True)
+class SetVlanPriority:
+    """Set the priority bits of the outer tag (0..7)."""
+
+    pcp: int
+
+    def __str__(self) -> str:
+        return f"set_field:{self.pcp}->vlan_pcp"
+
+
+@dataclass(frozen=True, slots=True)
+class PushVlan:
+    """Add an outer 802.1Q tag with id 0."""
+
+    def __str__(self) -> str:
+        return "push_vlan:0x8100"
+
+
+@dataclass(frozen=True, slots=True)
+class PopVlan:
+    """Remove the outer tag; the flow must match on its presence."""
+
+    def __str__(self) -> str:
+        return "pop_vlan"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Send the packet to a port; OVS sends nothing when that is the port it came from."""
+
+    ofport: int
+
+    def __str__(self) -> str:
+        return f"output:{self.ofport}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Look the packet up in another table, then go on with the next action."""
+
+    table: int
+
+    def __str__(self) -> str:
+        return f"resubmit(,{self.table})"
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """Do actions on a duplicate: packet and registers are as before afterwards."""
+
+    actions: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        return f"clone({show_actions(self.actions)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Let the switch remember behind which port the sender's address is.
+
+    Adds to ``table`` a flow "network of this packet, destination = this source -> its port",
+    at most ``limit`` with this cookie; they go when the flow that holds this action goes.
+    ``idle_s`` is in seconds.
+    """
+
+    table: int
+    priority: int
+    idle_s: int
+    limit: int
+    cookie: Cookie
+    network: RegField
+    out: RegField
+
+    def __str__(self) -> str:
+        return (
+            f"learn(table={self.table},idle_timeout={self.idle_s},priority={self.priority},"
+            f"delete_learned,cookie={self.cookie:#x},limit={self.limit},{self.network},"
+            f"NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:NXM_OF_IN_PORT[]->{self.out})"
+        )
+
+
+Action = (
+    Load | MoveToVlan | SetVlan | SetVlanPriority | PushVlan | PopVlan
+    | Output | Resubmit | Clone | Learn
+)  # fmt: skip
+
+
+def show_actions(actions: tuple[Action, ...]) -> str:
+    """An action list as ovs-ofctl writes it; the empty list is ``drop``."""
+    return ",".join(map(str, actions)) or "drop"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FlowKey:
+    """What makes two flows the same flow for a switch: table, priority and match."""
+
+    table: int
+    priority: int
+    match: str
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One flow that a bridge should have; ``why`` is one clause for people.
+
+    ``owner`` is the object in its cookie: a session number, or PRODUCTION.
+    """
+
+    table: int
+    priority: int
+    match: Match
+    actions: tuple[Action, ...]
+    owner: int
+    why: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.owner <= OBJECT_MAX:
+            raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
+
+    @cached_property
+    def key(self) -> FlowKey:
+        """What a switch identifies this flow by."""
+        return FlowKey(self.table, self.priority, str(self.match))
+
+    @cached_property
+    def cookie(self) -> Cookie:
+        """Owner, object and a digest of everything that the flow does."""
+        whole = f"{self.table},{self.priority},{self.match},{show_actions(self.actions)}"
+        digest = int.from_bytes(blake2b(whole.encode(), digest_size=4).digest(), "big")
+        return make_cookie(self.owner, digest)
+
+    def __str__(self) -> str:
+        match = f",{self.match}" if self.match.terms else ""
+        return (
+            f"cookie={self.cookie:#x},table={self.table},priority={self.priority}{match},"
+            f"actions={show_actions(self.actions)}"
+        )
+
+
+def make_cookie(owner: int, digest: int) -> Cookie:
+    """Put our mark, an object number (20 bits) and a digest (32 bits) into one cookie."""
+    return Cookie(OWNER << OWNER_SHIFT | owner << OBJECT_SHIFT | digest)
+
+
+def is_ours(cookie: int) -> bool:
+    """Whether a flow with this cookie was made by us (or learned by one of our flows)."""
+    return cookie >> OWNER_SHIFT == OWNER
+
+
+def object_of(cookie: int) -> int:
+    """The object number inside a cookie of ours."""
+    return (cookie & OBJECT_MASK) >> OBJECT_SHIFT
