@@ -1,0 +1,64 @@
+"""The only place that decides who may watch what, and deliver where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flows.errors import (
+    CrossTenantCollector,
+    CrossTenantSensor,
+    CrossTenantSource,
+    NotATapPort,
+    NotAWorkload,
+)
+from flows.model import Collector, CollectorId, Port, PortId, PortKind, Session
+
+
+def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
+    """Refuse a collector whose sensor is not a tap port of its tenant.
+
+    A sensor that is in no inventory (any more) is not judged: it is nowhere, so it gets nothing.
+
+    Raises:
+        CrossTenantSensor: the tap port belongs to another tenant.
+        NotATapPort: the port carries production.
+    """
+    port = ports.get(collector.sensor)
+    if port is None:
+        return
+    if port.tenant != collector.tenant:
+        raise CrossTenantSensor(collector.name, collector.tenant, port.name, port.tenant)
+    if port.kind is not PortKind.TAP:
+        raise NotATapPort(collector.name, port.name)
+
+
+def check_session(
+    session: Session,
+    ports: Mapping[PortId, Port],
+    collectors: Mapping[CollectorId, Collector],
+) -> None:
+    """Refuse a session that would show one tenant a packet of another.
+
+    Every source port must be a workload of the session's tenant, and so must the collector and
+    its tap port be the tenant's own. Ports and collectors that are gone are not judged.
+
+    Raises:
+        CrossTenantSource, NotAWorkload: a source port is not the tenant's, or is a tap port.
+        CrossTenantCollector, CrossTenantSensor, NotATapPort: the collector is not.
+    """
+    for port_id in session.source.ports:
+        port = ports.get(port_id)
+        if port is None:
+            continue
+        if port.tenant != session.tenant:
+            raise CrossTenantSource(session.name, session.tenant, port.name, port.tenant)
+        if port.kind is not PortKind.VM:
+            raise NotAWorkload(session.name, port.name)
+    collector = collectors.get(session.collector)
+    if collector is None:
+        return
+    if collector.tenant != session.tenant:
+        raise CrossTenantCollector(
+            session.name, session.tenant, collector.name, collector.tenant
+        )
+    check_collector(collector, ports)
