@@ -1,0 +1,54 @@
+# cloudtap: `make` lists what there is to do.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+WORLDS ?= 100
+SEED ?= 1
+
+.PHONY: help setup demo lab test check worlds bench docs clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## install what is missing: Debian packages, then .venv (seconds when nothing is)
+	@tools/setup --lab
+
+demo: setup  ## two tenants, a tap for each, real traffic: every copy checked (DAMAGE=missing|extra must fail)
+	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py
+
+lab: setup  ## the network of the demo, with its controller, until Ctrl-C
+	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py --stay
+
+test: setup  ## all tests: the core, the controller, real Open vSwitch, Mininet
+	@status=0; \
+	$(BIN)/pytest tests/flows tests/controller tests/rules -n 2 || status=1; \
+	tools/isolate $(BIN)/pytest tests/ovs || status=1; \
+	tools/isolate $(BIN)/pytest tests/lab || status=1; \
+	exit $$status
+
+check: setup  ## format, lint, types and the rules of the house
+	@status=0; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/mypy --strict flows controller || status=1; \
+	$(BIN)/pytest -q tests/rules || status=1; \
+	exit $$status
+
+worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7)
+	@tools/isolate $(BIN)/python -m tests.ovs.worlds --worlds $(WORLDS) --seed $(SEED)
+
+bench: setup  ## benchmarks: each prints a ratio against a named peer
+	@status=0; found=0; \
+	for file in bench/bench_*.py; do \
+	    [ -e "$$file" ] || continue; found=1; \
+	    tools/isolate $(BIN)/python -m "bench.$$(basename "$$file" .py)" || status=1; \
+	done; \
+	[ $$found = 1 ] || echo 'there are no benchmarks yet: bench/bench_*.py is empty'; \
+	exit $$status
+
+docs: setup  ## write the generated pages of docs/ again
+	@$(BIN)/python tools/docs
+
+clean:  ## remove what set-up and tools made
+	rm -rf .venv .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

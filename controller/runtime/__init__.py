@@ -1,0 +1,1 @@
+"""The only place that knows ryu from os-ken, and green threads from real ones."""
