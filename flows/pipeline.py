@@ -1,0 +1,250 @@
+"""Every table, register and priority that we own on a bridge, each with its contract.
+
+A packet goes through production first: start -> admit -> learn, lookup -> output or flood. What
+production did is left in registers; then egress and ingress choose the sessions that want the
+packet, once sees to it that a session gets it one time only, and deliver makes the copy.
+docs/pipeline.md is generated from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flows.errors import InvalidFlow
+from flows.field import RegField
+from flows.flow import Action, Clone, Flow, Learn, Load, MoveToVlan, Resubmit
+
+# --- what a packet's registers remember --------------------------------------------------------
+
+OUT = RegField("out", 0, 0, 15)
+"""OpenFlow port that production chose for a unicast packet; 0 when it chose none."""
+NETWORK = RegField("network", 1, 0, 19)
+"""Number of the network that the packet is in."""
+SENDER = RegField("sender", 2, 0, 19)
+"""Number of the port that sent the packet, on this bridge or another; 0 when unknown."""
+TAG = RegField("tag", 3, 0, 11)
+"""Link tag that the packet wears, or would wear, between bridges: it names network or sender."""
+CAST = RegField("cast", 4, 0, 2)
+"""How production delivered the packet on this bridge (see Cast)."""
+BY_LINK = RegField("by_link", 4, 8, 8)
+"""1 when the packet came over a link from another bridge."""
+SESSION = RegField("session", 6, 0, 19)
+"""Number of the session that is being served."""
+
+REGISTERS = (OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION)
+
+
+class Cast(IntEnum):
+    """How production delivered a packet on one bridge."""
+
+    NOWHERE = 0
+    """Not delivered here: dropped by policy, or sent on over a link."""
+    UNICAST = 1
+    """To the port in OUT."""
+    FLOOD = 2
+    """To every port of its network, on every bridge."""
+    LATE_FLOOD = 3
+    """To every port of its network from here on: the bridge before knew the way, this one not."""
+
+
+class FloodMark(IntEnum):
+    """Priority bits of the link tag: how the next bridge shall treat the packet."""
+
+    LOOKUP = 0
+    """Look the destination up."""
+    FLOOD = 1
+    """The first bridge flooded it: flood it too."""
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: what it decides, what its flows may match, set and continue with.
+
+    ``priorities`` names every priority used, highest first.
+    """
+
+    name: str
+    number: int
+    purpose: str
+    matches: frozenset[str]
+    then: frozenset[str]
+    owns: frozenset[str]
+    priorities: Mapping[str, int]
+
+    def __getitem__(self, name: str) -> int:
+        """The number of a named priority."""
+        return self.priorities[name]
+
+
+def _table(
+    name: str, number: int, purpose: str, *, matches: str = "", then: str = "", owns: str = "",
+    **priorities: int,
+) -> Table:  # fmt: skip
+    sets = (frozenset(words.split()) for words in (matches, then, owns))
+    return Table(name, number, purpose, *sets, priorities=priorities)
+
+
+START = _table(
+    "start", 0, "Say who sent the packet, let production handle it, then serve the sessions.",
+    matches="in_port vlan_vid vlan_pcp",
+    then="admit learn identify lookup flood egress ingress",
+    owns="network sender tag by_link cast",
+    tap_port=400, transport=300, flooded=250, link=200, workload=100, nothing=0,
+)  # fmt: skip
+ADMIT = _table(
+    "admit", 10, "Drop what a protected port sends under another MAC address.",
+    matches="in_port eth_src", then="admit_address lookup",
+    protected=100, nothing=0,
+)  # fmt: skip
+ADMIT_ADDRESS = _table(
+    "admit_address", 11, "Drop what a protected port sends under another IP address.",
+    matches="in_port eth_type ip_src ip_proto udp_src udp_dst arp_spa arp_sha ipv6_src",
+    then="admit_neighbour lookup",
+    address=200, spoofed=100, other=0,
+)  # fmt: skip
+ADMIT_NEIGHBOUR = _table(
+    "admit_neighbour", 12, "Drop IPv6 neighbour advertisements for another address.",
+    matches="in_port eth_type ip_proto icmpv6_type nd_target", then="lookup",
+    address=200, spoofed=100, other=0,
+)  # fmt: skip
+IDENTIFY = _table(
+    "identify", 15, "Say which protected port of another bridge sent the packet.",
+    matches="network eth_src", owns="sender",
+    address=100, nothing=0,
+)  # fmt: skip
+LEARN = _table(
+    "learn", 20, "Remember behind which port an unprotected sender's address is.",
+    matches="sender eth_src", group=200, sender=100, nothing=0,
+)  # fmt: skip
+LOOKUP = _table(
+    "lookup", 21, "Find the way to the destination: declared, learned, or everybody.",
+    matches="network eth_dst", then="learned output flood", owns="out cast",
+    group=200, address=100, unknown=0,
+)  # fmt: skip
+LEARNED = _table(
+    "learned", 22, "Addresses that the switch has learned; filled by the switch itself.",
+    matches="network eth_dst", owns="out",
+    learned=100, nothing=0,
+)  # fmt: skip
+OUTPUT = _table(
+    "output", 30, "Deliver a unicast packet, if its way out still belongs to its network.",
+    matches="in_port network out by_link", then="flood", owns="cast",
+    hairpin=200, way=100, late=20, unknown=0,
+)  # fmt: skip
+FLOOD = _table(
+    "flood", 31, "Deliver to every port of the network but the sender's.",
+    matches="network cast", network=100, nothing=0,
+)  # fmt: skip
+EGRESS = _table(
+    "egress", 40, "Choose the sessions that watch what this port sends.",
+    matches="in_port", then="deliver", owns="session",
+    port=100, nothing=0,
+)  # fmt: skip
+INGRESS = _table(
+    "ingress", 41, "Choose the sessions that watch a port to which production delivered.",
+    matches="cast out network", then="once", owns="session",
+    port=100, network=100, nothing=0,
+)  # fmt: skip
+ONCE = _table(
+    "once", 42, "Let each session have the packet one time only.",
+    matches="session sender cast network", then="deliver",
+    sent=300, sender=200, elsewhere=100, first=0,
+)  # fmt: skip
+DELIVER = _table(
+    "deliver", 90, "Make the copy of one session.",
+    matches="session",
+    session=100, nothing=0,
+)  # fmt: skip
+
+PIPELINE: tuple[Table, ...] = (
+    *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
+    *(OUTPUT, FLOOD, EGRESS, INGRESS, ONCE, DELIVER),
+)
+TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}
+
+LINK_TAGS = range(1, 4095)
+"""802.1Q ids that may be used between our bridges."""
+LEARN_IDLE_S = 300
+"""Seconds after which an address that nobody uses is forgotten."""
+LEARN_LIMIT = 1024
+"""Addresses that one unprotected port may occupy on one bridge."""
+SESSIONS_PER_NETWORK = 1000
+"""Sessions that may watch one network. OVS drops a packet, production included, that needs more
+than 4096 resubmits (MAX_RESUBMITS of ofproto-dpif-xlate); each session costs at most three."""
+
+
+def check_pipeline(
+    tables: Iterable[Table] = PIPELINE, registers: Iterable[RegField] = REGISTERS
+) -> None:
+    """Refuse a pipeline that could loop, names what is not there, or shares bits.
+
+    Raises:
+        InvalidFlow: with the table or register that is wrong.
+    """
+    tables, registers = tuple(tables), tuple(registers)
+    number_by_name = {table.name: table.number for table in tables}
+    if len(number_by_name) != len(tables) or len(set(number_by_name.values())) != len(tables):
+        raise InvalidFlow("two tables share a name or a number")
+    names = {register.name for register in registers}
+    for table in tables:
+        for target in table.then:
+            if target not in number_by_name:
+                raise InvalidFlow(f"table {table.name!r} continues in unknown table {target!r}")
+            if number_by_name[target] <= table.number:
+                raise InvalidFlow(f"table {table.name!r} goes back to {target!r}: a loop")
+        if table.owns - names:
+            raise InvalidFlow(f"table {table.name!r} owns unknown {sorted(table.owns - names)}")
+    used: dict[int, int] = {}
+    for register in registers:
+        if used.get(register.reg, 0) & register.mask:
+            raise InvalidFlow(f"{register.name!r} shares bits of reg{register.reg} with another")
+        used[register.reg] = used.get(register.reg, 0) | register.mask
+
+
+def check_flow(flow: Flow) -> None:
+    """Refuse a flow that breaks the contract of its table.
+
+    Raises:
+        InvalidFlow: it matches, sets or continues with what its table may not.
+    """
+    table = TABLE_BY_NUMBER.get(flow.table)
+    if table is None:
+        raise InvalidFlow(f"table {flow.table} is not ours: {flow}")
+    if flow.priority not in table.priorities.values():
+        raise InvalidFlow(f"table {table.name!r} has no priority {flow.priority}: {flow}")
+    for term in flow.match.terms:
+        mask = term.mask
+        if term.field.name in table.matches:
+            continue
+        for register in REGISTERS:
+            if register.field == term.field and register.name in table.matches:
+                mask &= ~register.mask
+        if term.field.oxm_class != 1 or mask:
+            raise InvalidFlow(f"table {table.name!r} may not match {term.field.name}: {flow}")
+    _check_actions(table, flow, flow.actions)
+
+
+def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> None:
+    for action in actions:
+        match action:
+            case Load(target=target) if target.name not in table.owns:
+                raise InvalidFlow(f"table {table.name!r} may not set {target.name!r}: {flow}")
+            case Resubmit(table=number):
+                if number not in TABLE_BY_NUMBER or TABLE_BY_NUMBER[number].name not in table.then:
+                    raise InvalidFlow(f"table {table.name!r} may not go to {number}: {flow}")
+            case Clone(actions=inner):
+                _check_actions(table, flow, inner)
+            case Learn(table=number) if number != LEARNED.number or table is not LEARN:
+                raise InvalidFlow(f"table {table.name!r} may not learn: {flow}")
+            case MoveToVlan(source=source) if source != TAG:
+                raise InvalidFlow(f"only the link tag goes into a VLAN id: {flow}")
+            case _:
+                pass
+
+
+check_pipeline()
