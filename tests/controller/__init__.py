@@ -1,0 +1,1 @@
+"""Tests of the shell around the core: no switch, no network."""

@@ -1,0 +1,1 @@
+"""Tests on a real Open vSwitch that is private to the run."""
