@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flows.flow import LEARNED, Cookie, Flow, FlowKey, Match, is_ours, object_of
+from flows.flow import LEARNED_OBJECT, Cookie, Flow, FlowKey, Match, is_ours, object_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def plan(desired: Iterable[Flow], actual: Iterable[Installed]) -> Plan:
     ours: Mapping[FlowKey, Installed] = {
         flow.key: flow
         for flow in actual
-        if is_ours(flow.cookie) and object_of(flow.cookie) != LEARNED
+        if is_ours(flow.cookie) and object_of(flow.cookie) != LEARNED_OBJECT
     }
     wanted = {flow.key: flow for flow in desired}
     add = tuple(f for key, f in wanted.items() if key not in ours or ours[key].cookie != f.cookie)

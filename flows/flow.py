@@ -23,7 +23,7 @@ OBJECT_MASK = 0xFFFFF << OBJECT_SHIFT
 OBJECT_MAX = 0xFFFFF
 PRODUCTION = 0
 """Object of flows that no session owns."""
-LEARNED = OBJECT_MAX
+LEARNED_OBJECT = OBJECT_MAX
 """Object of flows that the switch itself learns; they are ours, but in no plan."""
 
 

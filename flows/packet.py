@@ -6,8 +6,6 @@ header should have held is 0. Source: lib/flow.c of Open vSwitch 3.1, miniflow_e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from flows.errors import InvalidValue
 from flows.field import (
     ARP_OP,
@@ -44,6 +42,9 @@ from flows.field import (
 )
 
 ETH_HEADER, VLAN_HEADER, IPV4_HEADER, IPV6_HEADER, ARP_BODY = 14, 4, 20, 40, 28
+ETH_TYPE_MIN, ETH_TYPE_NONE = 0x0600, 0x05FF
+SNAP = bytes((0xAA, 0xAA, 3, 0, 0, 0))
+"""LLC and SNAP header behind which the real EtherType stands (RFC 1042)."""
 GROUP_BIT = 1 << 40
 """The bit of a MAC address that makes it a group (multicast, broadcast) address."""
 _EXTENSIONS = {0: 8, 43: 8, 60: 8, 51: 4}
@@ -68,7 +69,9 @@ def read_fields(frame: bytes) -> Fields:
         tci = _int(frame, 14, 2)
         fields[VLAN_VID], fields[VLAN_PCP] = VLAN_PRESENT | tci & 0xFFF, tci >> 13
         eth_type, at = _int(frame, 16, 2), ETH_HEADER + VLAN_HEADER
-    fields[ETH_TYPE] = eth_type if eth_type >= 0x600 else 0x05FF
+    if eth_type < ETH_TYPE_MIN and frame[at : at + 6] == SNAP:
+        eth_type, at = _int(frame, at + 6, 2), at + 8
+    fields[ETH_TYPE] = eth_type if eth_type >= ETH_TYPE_MIN else ETH_TYPE_NONE
     body = frame[at:]
     if eth_type == ETH_IPV4:
         fields |= _ipv4(body)
@@ -88,8 +91,8 @@ def _int(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "big")
 
 
-def _arp(body: bytes) -> Mapping[Field, int]:
-    fields = dict.fromkeys((ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA), 0)
+def _arp(body: bytes) -> Fields:
+    fields: Fields = dict.fromkeys((ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA), 0)
     if len(body) >= ARP_BODY and body[:6] == bytes((0, 1, 8, 0, 6, 4)):
         op = _int(body, 6, 2)
         fields |= {
@@ -102,8 +105,8 @@ def _arp(body: bytes) -> Mapping[Field, int]:
     return fields
 
 
-def _ipv4(body: bytes) -> Mapping[Field, int]:
-    fields = dict.fromkeys((IP_PROTO, IP_SRC, IP_DST), 0)
+def _ipv4(body: bytes) -> Fields:
+    fields: Fields = dict.fromkeys((IP_PROTO, IP_SRC, IP_DST), 0)
     if len(body) < IPV4_HEADER:
         return fields
     header, total = (body[0] & 0xF) * 4, _int(body, 2, 2)
@@ -114,8 +117,8 @@ def _ipv4(body: bytes) -> Mapping[Field, int]:
     return fields | _transport(body[9], b"" if is_later_fragment else body[header:total])
 
 
-def _ipv6(body: bytes) -> Mapping[Field, int]:
-    fields = dict.fromkeys((IP_PROTO, IPV6_SRC, IPV6_DST), 0)
+def _ipv6(body: bytes) -> Fields:
+    fields: Fields = dict.fromkeys((IP_PROTO, IPV6_SRC, IPV6_DST), 0)
     if len(body) < IPV6_HEADER or _int(body, 4, 2) > len(body) - IPV6_HEADER:
         return fields
     fields = {IPV6_SRC: _int(body, 8, 16), IPV6_DST: _int(body, 24, 16), IP_PROTO: 0}
@@ -136,7 +139,7 @@ def _ipv6(body: bytes) -> Mapping[Field, int]:
     return fields | {IP_PROTO: proto} | _transport(proto, rest)
 
 
-def _transport(proto: int, data: bytes) -> Mapping[Field, int]:
+def _transport(proto: int, data: bytes) -> Fields:
     ports = {PROTO_TCP: (TCP_SRC, TCP_DST, 20), PROTO_UDP: (UDP_SRC, UDP_DST, 8)}
     if proto in ports:
         source, destination, least = ports[proto]

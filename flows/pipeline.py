@@ -85,8 +85,8 @@ def _table(
     name: str, number: int, purpose: str, *, matches: str = "", then: str = "", owns: str = "",
     **priorities: int,
 ) -> Table:  # fmt: skip
-    sets = (frozenset(words.split()) for words in (matches, then, owns))
-    return Table(name, number, purpose, *sets, priorities=priorities)
+    asks, goes, sets = (frozenset(words.split()) for words in (matches, then, owns))
+    return Table(name, number, purpose, asks, goes, sets, priorities)
 
 
 START = _table(

@@ -58,7 +58,5 @@ def check_session(
     if collector is None:
         return
     if collector.tenant != session.tenant:
-        raise CrossTenantCollector(
-            session.name, session.tenant, collector.name, collector.tenant
-        )
+        raise CrossTenantCollector(session.name, session.tenant, collector.name, collector.tenant)
     check_collector(collector, ports)

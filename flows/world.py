@@ -138,9 +138,7 @@ class World:
     @cached_property
     def port_by_placement(self) -> Mapping[Placement, Port]:
         """Which port is at a place."""
-        return {
-            self.placements[p.id]: p for p in self.ports if p.id in self.placements
-        }
+        return {self.placements[p.id]: p for p in self.ports if p.id in self.placements}
 
     @cached_property
     def dpids(self) -> tuple[Dpid, ...]:

@@ -1,0 +1,167 @@
+"""What the contract means, as Python: a packet, sent by a port in a world, and the copies it causes.
+
+Nothing here knows of tables or registers. Compiled flows, the interpreter and real switches are
+held against this file, so it is kept small enough to read in one sitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from flows.errors import Refused
+from flows.fabric import Fabric
+from flows.field import (
+    ARP_SHA,
+    ARP_SPA,
+    ETH_ARP,
+    ETH_DST,
+    ETH_IPV4,
+    ETH_IPV6,
+    ETH_SRC,
+    ETH_TYPE,
+    ICMPV6_TYPE,
+    IP_PROTO,
+    IP_SRC,
+    IPV6_SRC,
+    ND_TARGET,
+    UDP_DST,
+    UDP_SRC,
+)
+from flows.model import Dpid, NetworkId, Port, PortId, Session, SessionId
+from flows.packet import Fields, is_group, read_fields
+from flows.tenancy import check_session
+from flows.world import World
+
+Learned = Mapping[tuple[Dpid, NetworkId, int], PortId]
+"""Behind which port a bridge believes an undeclared MAC address of a network to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Who receives a packet, which sessions get a copy (one each), and what bridges have learned."""
+
+    receivers: frozenset[PortId]
+    copies: frozenset[SessionId]
+    learned: Learned
+
+
+def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = None) -> Meaning:
+    """What happens to ``frame`` when ``sender``, a placed workload, sends it.
+
+    Raises:
+        InvalidValue: ``frame`` is shorter than an Ethernet header.
+    """
+    fields = read_fields(frame)
+    fabric = Fabric(world.links)
+    known = dict(learned or {})
+    receivers: frozenset[Port] = frozenset()
+    if may_send(sender, fields):
+        receivers, visited = _forward(fields, sender, world, fabric, known)
+        if not sender.is_protected and not is_group(fields[ETH_SRC]):
+            known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
+    copies = {s.id for s in world.sessions if _is_copied(s, sender, receivers, world, fabric)}
+    return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known)
+
+
+def may_send(port: Port, fields: Fields) -> bool:
+    """Whether anti-spoofing lets a packet of ``port`` pass.
+
+    A protected port uses its own MAC address; if IP addresses are declared, its own addresses in
+    IPv4, ARP, IPv6 and neighbour advertisements, next to DHCP, ARP probes and address detection.
+    """
+    if not port.is_protected:
+        return True
+    assert port.mac is not None, "a protected port has a MAC address"
+    mac = int(port.mac)
+    if fields[ETH_SRC] != mac:
+        return False
+    if not port.ips:
+        return True
+    own4 = {int(ip) for ip in port.ips if ip.version == 4}
+    own6 = {int(ip) for ip in port.ips if ip.version == 6} | {int(port.mac.ipv6_link_local())}
+    match fields[ETH_TYPE]:
+        case t if t == ETH_IPV4:
+            asks_dhcp = fields[IP_PROTO] == 17 and (fields[UDP_SRC], fields[UDP_DST]) == (68, 67)
+            return fields[IP_SRC] in own4 or fields[IP_SRC] == 0 and asks_dhcp
+        case t if t == ETH_ARP:
+            return fields[ARP_SHA] == mac and fields[ARP_SPA] in own4 | {0}
+        case t if t == ETH_IPV6:
+            is_icmp = fields[IP_PROTO] == 58
+            if is_icmp and fields[ICMPV6_TYPE] == 136 and fields[ND_TARGET] not in own6:
+                return False
+            return fields[IPV6_SRC] in own6 or fields[IPV6_SRC] == 0 and is_icmp
+        case _:
+            return True
+
+
+def _forward(
+    fields: Fields, sender: Port, world: World, fabric: Fabric, learned: Learned
+) -> tuple[frozenset[Port], frozenset[Dpid]]:
+    """The receivers of an admitted packet, and the bridges that it visits."""
+    here = world.placements[sender.id].dpid
+    others = [
+        port
+        for port in world.members_by_network[_network(sender)]
+        if port != sender and _is_joined(fabric, here, world.placements[port.id].dpid)
+    ]
+    target = _owner(fields[ETH_DST], (sender, *others))
+    if target is None and not is_group(fields[ETH_DST]):
+        target = _learned_at(here, fields, sender, world, learned)
+    receivers = frozenset(others) if target is None else frozenset({target} - {sender})
+    ends = {world.placements[port.id].dpid for port in receivers}
+    return receivers, _between(here, ends, fabric)
+
+
+def _owner(mac: int, ports: Iterable[Port]) -> Port | None:
+    """The port that is declared to have an address."""
+    return next((p for p in ports if p.mac is not None and int(p.mac) == mac), None)
+
+
+def _learned_at(
+    here: Dpid, fields: Fields, sender: Port, world: World, learned: Learned
+) -> Port | None:
+    """The port that the sender's bridge believes the destination to be behind."""
+    if not sender.is_protected and fields[ETH_SRC] == fields[ETH_DST]:
+        return sender
+    port = learned.get((here, _network(sender), fields[ETH_DST]))
+    return world.port_by_id[port] if port is not None else None
+
+
+def _between(here: Dpid, ends: Iterable[Dpid], fabric: Fabric) -> frozenset[Dpid]:
+    """Every bridge on the ways from ``here`` to ``ends``; the fabric is a tree."""
+    hops = fabric.first_hops(here)
+    return frozenset({here}) | {
+        dpid
+        for dpid in hops
+        if any(dpid == e or fabric.first_hops(dpid).get(here) != fabric.first_hops(dpid).get(e)
+               for e in ends if e != here and hops.get(e) == hops[dpid])
+    }  # fmt: skip
+
+
+def _is_copied(
+    session: Session, sender: Port, receivers: frozenset[Port], world: World, fabric: Fabric
+) -> bool:
+    """Whether one session gets its one copy: it watches the sender, or somebody who receives."""
+    collector = world.collector_by_id.get(session.collector)
+    if not session.enabled or collector is None or collector.sensor not in world.placements:
+        return False
+    try:
+        check_session(session, world.port_by_id, world.collector_by_id)
+    except Refused:
+        return False
+    tap = world.placements[collector.sensor].dpid
+    if not _is_joined(fabric, world.placements[sender.id].dpid, tap):
+        return False
+    heard = {port.id for port in receivers}
+    sends = session.direction.is_egress and sender.id in session.source.ports
+    return sends or session.direction.is_ingress and bool(heard & set(session.source.ports))
+
+
+def _is_joined(fabric: Fabric, one: Dpid, other: Dpid) -> bool:
+    return fabric.component(one) == fabric.component(other)
+
+
+def _network(port: Port) -> NetworkId:
+    assert port.network is not None, "only workloads send"
+    return port.network

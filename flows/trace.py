@@ -1,0 +1,216 @@
+"""Reference interpreter: a packet through compiled flows, what comes out where, and why.
+
+It does what Open vSwitch does with our action lists (ofproto-dpif-xlate of 3.1): registers are
+kept across resubmits and restored after clone; nothing is sent to the port a packet came from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flows.field import ETH_DST, ETH_SRC, IN_PORT, REGISTERS, VLAN_PCP, VLAN_VID, Field, RegField
+from flows.flow import (
+    LEARNED_OBJECT,
+    Action,
+    Clone,
+    Flow,
+    Learn,
+    Load,
+    Match,
+    MoveToVlan,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetVlan,
+    SetVlanPriority,
+)
+from flows.model import Dpid, Ofport
+from flows.packet import Fields, read_fields
+from flows.pipeline import DELIVER, SESSION, START, TABLE_BY_NUMBER
+from flows.world import Link, Placement
+
+MAX_HOPS = 64
+"""Links that one packet may cross before the interpreter calls it a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One frame that left a port; ``session`` is the session number when it is a copy."""
+
+    place: Placement
+    frame: bytes
+    session: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One flow that a packet met on its way."""
+
+    dpid: Dpid
+    flow: Flow
+
+    def __str__(self) -> str:
+        table = TABLE_BY_NUMBER[self.flow.table].name
+        return f"{self.dpid:x} {table:16} {self.flow.why}  [{self.flow}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything that one packet did: frames at ports that are not links, and the way there."""
+
+    emissions: tuple[Emission, ...]
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))
+
+
+class Interpreter:
+    """Bridges with their flows and links; it keeps what the bridges learn between packets."""
+
+    def __init__(self, flows: Mapping[Dpid, Iterable[Flow]], links: Iterable[Link] = ()) -> None:
+        self._bridges = {dpid: _BridgeState(dpid, given) for dpid, given in flows.items()}
+        self._far_end: dict[Placement, Placement] = {}
+        for link in links:
+            self._far_end[link.a] = link.b
+            self._far_end[link.b] = link.a
+
+    def send(self, place: Placement, frame: bytes) -> Trace:
+        """Let ``frame`` come in at a port, and follow it until nothing moves any more."""
+        emissions: list[Emission] = []
+        steps: list[Step] = []
+        arriving = deque([(place, frame, 0)])
+        while arriving:
+            at, frame, hops = arriving.popleft()
+            bridge = self._bridges.get(at.dpid)
+            if bridge is None:
+                continue
+            for out in bridge.process(at.ofport, frame, steps):
+                far = self._far_end.get(out.place)
+                if far is None:
+                    emissions.append(out)
+                elif hops < MAX_HOPS:
+                    arriving.append((far, out.frame, hops + 1))
+        return Trace(tuple(emissions), tuple(steps))
+
+
+@dataclass
+class _Packet:
+    """A packet inside one bridge: its bytes, the fields read on arrival, and its registers."""
+
+    frame: bytes
+    fields: Fields
+    registers: list[int] = field(default_factory=lambda: [0] * len(REGISTERS))
+    table: int = START.number
+
+    def get(self, wanted: Field) -> int:
+        if wanted.oxm_class == 1:
+            return self.registers[wanted.oxm_field]
+        return self.fields.get(wanted, -1)
+
+    def is_matched_by(self, match: Match) -> bool:
+        return all(
+            (value := self.get(term.field)) >= 0 and value & term.mask == term.value
+            for term in match.terms
+        )
+
+    def register(self, part: RegField) -> int:
+        return (self.registers[part.reg] & part.mask) >> part.low
+
+    def load(self, part: RegField, value: int) -> None:
+        self.registers[part.reg] = self.registers[part.reg] & ~part.mask | value << part.low
+
+    def push_vlan(self) -> None:
+        self.frame = self.frame[:12] + bytes((0x81, 0, 0, 0)) + self.frame[12:]
+        self.fields = self.fields | {VLAN_VID: 0x1000, VLAN_PCP: 0}
+
+    def pop_vlan(self) -> None:
+        self.frame = self.frame[:12] + self.frame[16:]
+        self.fields = {f: v for f, v in self.fields.items() if f is not VLAN_PCP} | {VLAN_VID: 0}
+
+    def set_tag(self, value: int, mask: int) -> None:
+        old = int.from_bytes(self.frame[14:16], "big")
+        tag = (old & ~mask | value & mask).to_bytes(2, "big")
+        self.frame = self.frame[:14] + tag + self.frame[16:]
+
+    def duplicate(self) -> _Packet:
+        return _Packet(self.frame, dict(self.fields), list(self.registers), self.table)
+
+
+class _BridgeState:
+    """The flows of one bridge by table, highest priority first, and what it has learned."""
+
+    def __init__(self, dpid: Dpid, flows: Iterable[Flow]) -> None:
+        self.dpid = dpid
+        self._flows: dict[int, list[Flow]] = defaultdict(list)
+        for flow in sorted(flows, key=lambda f: -f.priority):
+            self._flows[flow.table].append(flow)
+
+    def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
+        packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
+        out: list[Emission] = []
+        self._resubmit(packet, START.number, out, steps)
+        return out
+
+    def _resubmit(
+        self, packet: _Packet, table: int, out: list[Emission], steps: list[Step]
+    ) -> None:
+        found = next((f for f in self._flows[table] if packet.is_matched_by(f.match)), None)
+        if found is not None:
+            steps.append(Step(self.dpid, found))
+            before, packet.table = packet.table, table
+            self._do(packet, found.actions, out, steps)
+            packet.table = before
+
+    def _do(
+        self, packet: _Packet, actions: Iterable[Action], out: list[Emission], steps: list[Step]
+    ) -> None:
+        for action in actions:
+            match action:
+                case Resubmit(table=table):
+                    self._resubmit(packet, table, out, steps)
+                case Clone(actions=inner):
+                    self._do(packet.duplicate(), inner, out, steps)
+                case Output(ofport=ofport):
+                    self._output(packet, ofport, out)
+                case Learn():
+                    self._learn(packet, action)
+                case _:
+                    _change(packet, action)
+
+    def _output(self, packet: _Packet, ofport: int, out: list[Emission]) -> None:
+        if ofport not in (0, packet.fields[IN_PORT]):
+            is_copy = packet.table == DELIVER.number
+            session = packet.register(SESSION) if is_copy else None
+            place = Placement(self.dpid, Ofport(ofport))
+            out.append(Emission(place, packet.frame, session))
+
+    def _learn(self, packet: _Packet, learn: Learn) -> None:
+        match = Match.of(
+            learn.network.eq(packet.register(learn.network)), ETH_DST.eq(packet.fields[ETH_SRC])
+        )
+        flows = [f for f in self._flows[learn.table] if f.match != match]
+        load = Load(learn.out, packet.fields[IN_PORT])
+        learned = Flow(learn.table, learn.priority, match, (load,), LEARNED_OBJECT, "learned")
+        self._flows[learn.table] = [learned, *flows]
+
+
+def _change(packet: _Packet, action: Action) -> None:
+    match action:
+        case Load(target=target, value=value):
+            packet.load(target, value)
+        case PushVlan():
+            packet.push_vlan()
+        case PopVlan():
+            packet.pop_vlan()
+        case SetVlan(vid=vid):
+            packet.set_tag(vid, 0x0FFF)
+        case SetVlanPriority(pcp=pcp):
+            packet.set_tag(pcp << 13, 0xE000)
+        case MoveToVlan(source=source):
+            packet.set_tag(packet.register(source), 0x0FFF)
+        case _:
+            raise AssertionError(f"no meaning for {action}")
