@@ -120,6 +120,14 @@ class PopVlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetInPort:
+    """Forget where the packet came from, so that it may leave by the same port again."""
+
+    def __str__(self) -> str:
+        return "load:0xffff->NXM_OF_IN_PORT[]"
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """Send the packet to a port; OVS sends nothing when that is the port it came from."""
 
@@ -176,7 +184,7 @@ class Learn:
 
 Action = (
     Load | MoveToVlan | SetVlan | SetVlanPriority | PushVlan | PopVlan
-    | Output | Resubmit | Clone | Learn
+    | ForgetInPort | Output | Resubmit | Clone | Learn
 )  # fmt: skip
 
 

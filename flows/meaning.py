@@ -83,14 +83,14 @@ def may_send(port: Port, fields: Fields) -> bool:
     match fields[ETH_TYPE]:
         case t if t == ETH_IPV4:
             asks_dhcp = fields[IP_PROTO] == 17 and (fields[UDP_SRC], fields[UDP_DST]) == (68, 67)
-            return fields[IP_SRC] in own4 or fields[IP_SRC] == 0 and asks_dhcp
+            return fields[IP_SRC] in own4 or (fields[IP_SRC] == 0 and asks_dhcp)
         case t if t == ETH_ARP:
             return fields[ARP_SHA] == mac and fields[ARP_SPA] in own4 | {0}
         case t if t == ETH_IPV6:
             is_icmp = fields[IP_PROTO] == 58
             if is_icmp and fields[ICMPV6_TYPE] == 136 and fields[ND_TARGET] not in own6:
                 return False
-            return fields[IPV6_SRC] in own6 or fields[IPV6_SRC] == 0 and is_icmp
+            return fields[IPV6_SRC] in own6 or (fields[IPV6_SRC] == 0 and is_icmp)
         case _:
             return True
 
@@ -155,7 +155,7 @@ def _is_copied(
         return False
     heard = {port.id for port in receivers}
     sends = session.direction.is_egress and sender.id in session.source.ports
-    return sends or session.direction.is_ingress and bool(heard & set(session.source.ports))
+    return sends or (session.direction.is_ingress and bool(heard & set(session.source.ports)))
 
 
 def _is_joined(fabric: Fabric, one: Dpid, other: Dpid) -> bool:

@@ -12,6 +12,7 @@ from flows.flow import (
     Clone,
     Cookie,
     Flow,
+    ForgetInPort,
     Learn,
     Load,
     Match,
@@ -94,6 +95,8 @@ def _action(text: str) -> Action:
         return PushVlan()
     if text == "pop_vlan":
         return PopVlan()
+    if text == str(ForgetInPort()):
+        return ForgetInPort()
     if found := _LOAD.fullmatch(text):
         return Load(_register(*found.groups()[1:]), int(found[1], 16))
     if found := _MOVE.fullmatch(text):

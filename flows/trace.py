@@ -16,6 +16,7 @@ from flows.flow import (
     Action,
     Clone,
     Flow,
+    ForgetInPort,
     Learn,
     Load,
     Match,
@@ -32,6 +33,7 @@ from flows.packet import Fields, read_fields
 from flows.pipeline import DELIVER, SESSION, START, TABLE_BY_NUMBER
 from flows.world import Link, Placement
 
+NO_PORT = 0xFFFF
 MAX_HOPS = 64
 """Links that one packet may cross before the interpreter calls it a loop."""
 
@@ -206,6 +208,8 @@ def _change(packet: _Packet, action: Action) -> None:
             packet.push_vlan()
         case PopVlan():
             packet.pop_vlan()
+        case ForgetInPort():
+            packet.fields = packet.fields | {IN_PORT: NO_PORT}
         case SetVlan(vid=vid):
             packet.set_tag(vid, 0x0FFF)
         case SetVlanPriority(pcp=pcp):

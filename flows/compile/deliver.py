@@ -11,6 +11,7 @@ from flows.flow import (
     Action,
     Clone,
     Flow,
+    ForgetInPort,
     Match,
     Output,
     PopVlan,
@@ -52,7 +53,8 @@ def _copy(site: Site, tap: Port) -> tuple[Action, ...]:
     if site.is_here(tap):
         return (Output(way),)
     assert tag is not None, "a way over a link has a tag"
-    return (Clone((PushVlan(), SetVlan(tag), Output(way))),)
+    # a packet that came over this very link is copied back over it
+    return (Clone((PushVlan(), SetVlan(tag), ForgetInPort(), Output(way))),)
 
 
 def _carry(site: Site, tap: Port, tag: int, way: Ofport, link: Ofport) -> Flow:

@@ -105,7 +105,7 @@ class Survey:
     def _is_deliverable(self, port: Port, tap: Port) -> bool:
         here, there = self.place(port), self.place(tap)
         has_tag = f"tap:{tap.id}" in self.world.numbers.tag
-        return here == there or has_tag and self.is_joined(here, there)
+        return here == there or (has_tag and self.is_joined(here, there))
 
     def _tap(self, session: Session, missing: list[str]) -> Port | None:
         collector = self.world.collector_by_id.get(session.collector)
@@ -163,7 +163,7 @@ class Site:
         for network, ports in self.world.members_by_network.items():
             reached = tuple(p for p in ports if self.way(p) is not None)
             ways = {self.way(p) for p in reached if not self.is_here(p)}
-            if len(ways) > 1 or len(reached) > 0 and any(self.is_here(p) for p in reached):
+            if len(ways) > 1 or (len(reached) > 0 and any(self.is_here(p) for p in reached)):
                 found[network] = reached
         return found
 

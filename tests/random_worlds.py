@@ -1,0 +1,229 @@
+"""Random worlds and packets from a seed: few addresses and many collisions, on purpose.
+
+The same worlds run through the interpreter in tests/flows and over real bridges in tests/ovs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from netaddr import EUI, IPAddress
+
+from flows.model import (
+    Collector,
+    CollectorId,
+    Direction,
+    Dpid,
+    Network,
+    NetworkId,
+    Ofport,
+    Port,
+    PortId,
+    PortKind,
+    Session,
+    SessionId,
+    Source,
+    TenantName,
+)
+from flows.world import Link, Numbers, Placement, World, tag_keys
+from tests import frames
+
+BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
+SLOTS = range(1, 7)
+"""OpenFlow ports of each bridge that workloads and tap ports may be on."""
+LINK_PORTS = (21, 22)
+MACS = tuple(0x020000000001 + n for n in range(5))
+IPS = tuple(f"10.0.0.{n + 1}" for n in range(5))
+IPS6 = tuple(f"fd00::{n + 1}" for n in range(5))
+STRANGER = 0x0200000000EE
+GROUPS = (frames.BROADCAST, 0x01005E000001, 0x333300000001, 0x0180C200000E)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One packet of a story: who sends it, what it is called, and its bytes."""
+
+    sender: Port
+    kind: str
+    frame: bytes
+
+
+def random_world(rng: Random, bridges: int | None = None) -> World:
+    """Tenants with networks that use the same addresses, on one to three linked bridges."""
+    dpids = BRIDGES[: bridges or rng.choice((1, 1, 2, 2, 3))]
+    tenants = [TenantName(name) for name in ("red", "blue", "green")[: rng.randint(1, 3)]]
+    networks = tuple(
+        Network(NetworkId(f"{tenant}-n{n}"), f"n{n}", tenant)
+        for tenant in tenants
+        for n in range(rng.choice((1, 1, 2)))
+    )
+    free = [Placement(d, Ofport(p)) for d in dpids for p in SLOTS]
+    rng.shuffle(free)
+    ports: list[Port] = []
+    placements: dict[PortId, Placement] = {}
+    for network in networks:
+        for n in range(rng.randint(1, 5)):
+            port = _workload(rng, network, n)
+            ports.append(port)
+            if free and rng.random() < 0.9:
+                placements[port.id] = free.pop()
+    collectors: list[Collector] = []
+    for tenant in tenants:
+        for n in range(rng.randint(1, 2)):
+            tap = Port(PortId(f"{tenant}-tap{n}"), f"tap{n}", tenant, None, PortKind.TAP)
+            ports.append(tap)
+            if free and rng.random() < 0.95:
+                placements[tap.id] = free.pop()
+            name = f"c-{tap.id}"
+            collectors.append(Collector(CollectorId(name), name, tenant, (tap.id,)))
+    sessions = tuple(_session(rng, n, ports, collectors) for n in range(rng.randint(0, 7)))
+    rng.shuffle(ports)
+    return World(
+        networks, tuple(ports), tuple(collectors), sessions, placements,
+        _links(rng, dpids), _numbers(rng, networks, ports, sessions),
+    )  # fmt: skip
+
+
+def random_packets(rng: Random, world: World, count: int) -> list[Sent]:
+    """Packets of placed workloads and what a tap port might try, each with its own payload."""
+    senders = [p for p in world.ports if p.id in world.placements]
+    return [_packet(rng, rng.choice(senders), n) for n in range(count)] if senders else []
+
+
+def _workload(rng: Random, network: Network, n: int) -> Port:
+    kind = rng.choice(("mac", "mac+ip", "mac+ip", "mac+ips", "open", "unknown"))
+    ips = {
+        "mac+ip": (IPAddress(IPS[n]),),
+        "mac+ips": (IPAddress(IPS[n]), IPAddress(IPS6[n])),
+    }.get(kind, ())
+    return Port(
+        PortId(f"{network.id}-p{n}"), f"{network.name}-p{n}", network.tenant, network.id,
+        mac=None if kind == "unknown" else EUI(MACS[n], version=48),
+        ips=ips,
+        anti_spoofing=kind not in ("open", "unknown"),
+    )  # fmt: skip
+
+
+def _session(rng: Random, n: int, ports: list[Port], collectors: list[Collector]) -> Session:
+    """Mostly what a tenant may ask for; now and then something of another tenant, or a tap port."""
+    collector = rng.choice(collectors)
+    own = [p for p in ports if p.tenant == collector.tenant and p.kind is PortKind.VM]
+    pool = ports if rng.random() < 0.1 else own
+    watched = rng.sample(pool, min(len(pool), rng.choice((1, 1, 2, 3, 5))))
+    return Session(
+        SessionId(f"s{n}"), f"s{n}", collector.tenant,
+        Source(tuple(p.id for p in watched)), collector.id,
+        rng.choice(list(Direction)), enabled=rng.random() < 0.95,
+    )  # fmt: skip
+
+
+def _links(rng: Random, dpids: tuple[Dpid, ...]) -> tuple[Link, ...]:
+    """A chain, a chain with a gap, or a ring (one link of which must not be used)."""
+    ends = [
+        (Placement(d, Ofport(LINK_PORTS[0])), Placement(d, Ofport(LINK_PORTS[1]))) for d in dpids
+    ]
+    links = [Link(left[1], right[0]) for left, right in zip(ends, ends[1:], strict=False)]
+    if len(dpids) == 3 and rng.random() < 0.3:
+        links.append(Link(ends[2][1], ends[0][0]))
+    if rng.random() < 0.1:
+        links = links[:-1]
+    return tuple(links)
+
+
+def _numbers(
+    rng: Random, networks: tuple[Network, ...], ports: list[Port], sessions: tuple[Session, ...]
+) -> Numbers:
+    def spread(keys: list[str], highest: int) -> dict[str, int]:
+        return dict(zip(keys, rng.sample(range(1, highest), len(keys)), strict=True))
+
+    return Numbers(
+        {NetworkId(k): v for k, v in spread([n.id for n in networks], 1 << 20).items()},
+        {PortId(k): v for k, v in spread([p.id for p in ports], 1 << 20).items()},
+        {SessionId(k): v for k, v in spread([s.id for s in sessions], 0xFFFFF).items()},
+        spread(tag_keys(networks, ports), 4095),
+    )
+
+
+def _packet(rng: Random, sender: Port, n: int) -> Sent:
+    own = int(sender.mac) if sender.mac is not None else rng.choice((*MACS, STRANGER))
+    own_ip = str(sender.ips[0]) if sender.ips else rng.choice(IPS)
+    src = own if rng.random() < 0.9 else rng.choice((*MACS, STRANGER))
+    dst = rng.choice((*MACS, *MACS, *MACS, STRANGER, *GROUPS))
+    ip = own_ip if rng.random() < 0.9 else rng.choice((*IPS, "0.0.0.0"))
+    payload = b"%06d" % n + rng.randbytes(rng.choice((18, 40, 300, 1300)))
+    kind, eth_type, body = rng.choice(_BODIES)(rng, src, ip, payload)
+    tags: tuple[tuple[int, int], ...] = ()
+    if rng.random() < 0.2:
+        tci = rng.choice((0, 5, 77, 0x2005, 4095))
+        tags = rng.choice(
+            (((0x8100, tci),), ((0x88A8, tci), (0x8100, 9)), ((0x8100, tci), (0x8100, 9)))
+        )
+        kind += "+vlan" * len(tags)
+    return Sent(sender, kind, frames.pad(frames.ethernet(dst, src, eth_type, body, tags)))
+
+
+Body = tuple[str, int, bytes]
+
+
+def _udp(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    return "udp", 0x0800, frames.ipv4(ip, rng.choice(IPS), 17, frames.udp(1000, 53, payload))
+
+
+def _tcp(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    return "tcp", 0x0800, frames.ipv4(ip, rng.choice(IPS), 6, frames.tcp(1000, 80, 2, payload))
+
+
+def _fragment(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    flags = rng.choice((0x2000, 0x2005, 0x0010))
+    return (
+        "fragment",
+        0x0800,
+        frames.ipv4(ip, rng.choice(IPS), 17, payload[: len(payload) // 8 * 8], flags),
+    )
+
+
+def _dhcp(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    return (
+        "dhcp",
+        0x0800,
+        frames.ipv4("0.0.0.0", "255.255.255.255", 17, frames.udp(68, 67, payload)),
+    )
+
+
+def _arp(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    sha = src if rng.random() < 0.9 else rng.choice(MACS)
+    spa = rng.choice((ip, ip, ip, "0.0.0.0"))
+    return (
+        "arp",
+        0x0806,
+        frames.arp(rng.choice((1, 2)), sha, spa, 0, rng.choice(IPS)) + payload[:18],
+    )
+
+
+def _udp6(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    own = rng.choice((*IPS6, _link_local(src), "::"))
+    return "udp6", 0x86DD, frames.ipv6(own, rng.choice(IPS6), 17, frames.udp(1000, 53, payload))
+
+
+def _neighbour(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    own = rng.choice((*IPS6, _link_local(src), "::"))
+    target = rng.choice((own, own, *IPS6))
+    body = frames.icmpv6_nd(rng.choice((135, 136)), target, payload[:16])
+    return "neighbour", 0x86DD, frames.ipv6(own, rng.choice((*IPS6, "ff02::1")), 58, body)
+
+
+def _odd(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    return "odd", rng.choice((0x88CC, 0x88B6, 0x9000)), payload
+
+
+def _truncated(rng: Random, src: int, ip: str, payload: bytes) -> Body:
+    whole = frames.ipv4(ip, rng.choice(IPS), 17, frames.udp(1000, 53, payload))
+    return "truncated", 0x0800, whole[: rng.choice((50, len(whole) - 1))]
+
+
+_BODIES = (_udp, _udp, _tcp, _fragment, _dhcp, _arp, _arp, _udp6, _neighbour, _odd, _truncated)
+
+
+def _link_local(mac: int) -> str:
+    return str(EUI(mac, version=48).ipv6_link_local())
