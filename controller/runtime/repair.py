@@ -1,8 +1,8 @@
 """Import hook that lets ryu 4.34 run on a current eventlet, with ryu's files as they are.
 
-ryu.app.wsgi imports `eventlet.wsgi.ALREADY_HANDLED`, which eventlet removed in 0.30.3. The hook puts the name back
-at the moment when that module is about to be imported. It loads nothing before that: every Python of an environment
-runs install() at its start (zz_cloudtap_ryu.pth).
+ryu.app.wsgi imports `eventlet.wsgi.ALREADY_HANDLED`, which eventlet removed in 0.30.3. The hook
+puts the name back at the moment when that module is about to be imported. It loads nothing before
+that: every Python of an environment runs install() at its start (zz_cloudtap_ryu.pth).
 """
 
 import sys

@@ -1,0 +1,67 @@
+"""Errors of the runtime: what keeps the controller from starting or from listening.
+
+CloudtapError
++-- UnknownRuntime       a runtime that does not exist
++-- CannotListen         an address that cannot be listened on
+|   +-- ApiAddressInUse       the API's
+|   +-- OpenFlowAddressInUse  OpenFlow's
++-- BadTlsSettings       certificate, key or CA that cannot be used
+"""
+
+import errno
+
+from flows.errors import CloudtapError
+
+
+class UnknownRuntime(CloudtapError):
+    """A runtime that does not exist was asked for."""
+
+    def __init__(self, wanted: str, known: list[str]) -> None:
+        super().__init__(f"there is no runtime {wanted!r}: choose {' or '.join(known)}")
+        self.wanted = wanted
+
+
+class CannotListen(CloudtapError):
+    """The address that a server wants cannot be listened on."""
+
+    server = "server"
+    setting = "address"
+
+    def __init__(self, host: str, port: int, reason: OSError) -> None:
+        if reason.errno == errno.EADDRINUSE:
+            what = "the port is in use by another program (perhaps another controller)"
+        else:
+            what = reason.strerror or str(reason)
+        super().__init__(
+            f"the {self.server} cannot listen on {host} port {port}: {what}; "
+            f"stop that program or change {self.setting}"
+        )
+        self.host, self.port, self.reason = host, port, reason
+
+
+class ApiAddressInUse(CannotListen):
+    """The API's address is taken, or is none of this machine."""
+
+    server = "API server"
+    setting = "the API's listen address (CLOUDTAP_API__LISTEN)"
+
+
+class OpenFlowAddressInUse(CannotListen):
+    """The address where switches connect is taken, or is none of this machine."""
+
+    server = "OpenFlow server"
+    setting = "the OpenFlow listen address (--ofp-listen-host, --ofp-tcp-listen-port)"
+
+
+class BadTlsSettings(CloudtapError):
+    """A certificate, private key or CA file for OpenFlow that cannot be used."""
+
+    def __init__(
+        self, certificate: str | None, private_key: str | None, ca: str | None, reason: str
+    ) -> None:
+        super().__init__(
+            f"OpenFlow over TLS cannot start: {reason} (certificate {certificate or 'not given'}, "
+            f"private key {private_key or 'not given'}, CA {ca or 'not given'}): "
+            "all are PEM files, and the key belongs to the certificate"
+        )
+        self.reason = reason
