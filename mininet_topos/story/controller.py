@@ -1,0 +1,155 @@
+"""The controller of a story, started as a user would, and the `cloudtap` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from story.words import StoryError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: `.venv/bin` has what `make setup` installed."""
+
+COMMANDS = {
+    "ryu": ("ryu-manager", "controller.app"),
+    "os-ken": ("cloudtap", "controller", "--runtime", "os-ken"),
+}
+"""How to start the controller on each runtime."""
+
+_LAST_LINES = 15
+
+
+class Controller:
+    """One controller process with a state directory of its own."""
+
+    def __init__(self, runtime: str, inventory: Path, folder: Path) -> None:
+        self._log = folder / "controller.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        listen = os.environ.get("CLOUDTAP_API__LISTEN", "127.0.0.1:9470")
+        self.openflow = os.environ.get("CLOUDTAP_OPENFLOW__LISTEN", "127.0.0.1:6653")
+        self.command = COMMANDS[runtime]
+        self.url = f"http://{listen}"
+        self.settings = {
+            "CLOUDTAP_INVENTORY__FILE": str(inventory),
+            "CLOUDTAP_STATE__DIRECTORY": str(folder / "state"),
+            "CLOUDTAP_API__LISTEN": listen,
+            "CLOUDTAP_OPENFLOW__LISTEN": self.openflow,
+        }
+
+    def start(self) -> None:
+        """Start it and wait until its API answers.
+
+        Raises:
+            StoryError: with the last lines of its log.
+        """
+        program = ROOT / ".venv/bin" / self.command[0]
+        if not program.exists():
+            raise StoryError(f"{program} is not there: run 'make setup' first")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [program, *self.command[1:]],
+                cwd=ROOT,
+                env=os.environ | self.settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is ours to handle, in our order
+            )
+        self._until(lambda: self._get("status") is not None, "its API does not answer")
+
+    def stop(self) -> None:
+        """End it as Ctrl-C would, without mercy after five seconds; flows stay."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def wait_for_switches(self, names: tuple[str, ...]) -> None:
+        """Return when every switch has connected and has its flows.
+
+        Raises:
+            StoryError: one has not, in time.
+        """
+        self._until(
+            lambda: {
+                bridge["name"]
+                for bridge in self._items("bridges")
+                if bridge["connected"] and bridge["state"] == "active"
+            }.issuperset(names),
+            f"not all of {', '.join(names)} connected and got their flows",
+        )
+
+    def wait_for_sessions(self, names: list[tuple[str, str]]) -> None:
+        """Return when all sessions (tenant, name) are active: verified on the switches.
+
+        Raises:
+            StoryError: one is not, in time.
+        """
+        self._until(
+            lambda: {
+                (session["tenant"], session["name"])
+                for session in self._items("sessions")
+                if session["status"]["state"] == "active"
+            }.issuperset(names),
+            "not all sessions became active",
+        )
+
+    def cloudtap(self, words: str) -> None:
+        """Run the command as a user would type it, and show it with what it says.
+
+        Raises:
+            StoryError: it refused; its own words are shown.
+        """
+        print(f"$ cloudtap {words}", flush=True)
+        done = subprocess.run(
+            [ROOT / ".venv/bin/cloudtap", *shlex.split(words)],
+            env=os.environ | {"CLOUDTAP_API": self.url},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        print(done.stdout, end="", flush=True)
+        if done.returncode:
+            raise StoryError(f"'cloudtap {words}' failed: {done.stderr.strip()}")
+
+    def last_lines(self) -> str:
+        """The end of the controller's log."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-_LAST_LINES:])
+
+    def _items(self, what: str) -> list[dict[str, Any]]:
+        answer = self._get(what)
+        return answer[what] if answer else []
+
+    def _get(self, what: str) -> dict[str, Any] | None:
+        """What the API says, or None while it is not there."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/v1/{what}", timeout=5) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise StoryError(f"the API refused /v1/{what}: {error}") from error
+        except OSError:
+            return None
+
+    def _until(self, is_so: Callable[[], bool], otherwise: str, deadline_s: float = 20.0) -> None:
+        end = time.monotonic() + deadline_s
+        command = " ".join(self.command)
+        while not is_so():
+            if self._process is None or self._process.poll() is not None:
+                raise StoryError(f"'{command}' did not start:\n{self.last_lines()}")
+            if time.monotonic() > end:
+                why = f"{otherwise} after {deadline_s:.0f} s"
+                raise StoryError(f"'{command}': {why}; its log ends:\n{self.last_lines()}")
+            time.sleep(0.05)

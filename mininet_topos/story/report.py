@@ -1,0 +1,87 @@
+"""The table at the end of a story, as plain text; colours only for people."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from story.check import Finding, Row, Verdict
+from story.frames import describe
+
+_SHOWN = 8
+_HEADER = (
+    *("tenant", "what", "sent by", "frames", "delivered"),
+    *("copied to", "expected", "seen", "missing", "extra"),
+)
+_NUMBERS = {"frames", "delivered", "expected", "seen", "missing", "extra"}
+_RED, _GREEN, _BOLD = 31, 32, 1
+
+
+def show(verdict: Verdict) -> None:
+    """Print who sent what, where it arrived, what is wrong, and a closing line."""
+    rows = sorted(verdict.rows, key=lambda row: row.kind)
+    tenants = dict.fromkeys(row.tenant for row in verdict.rows)
+    cells = [_cells(row) for tenant in tenants for row in rows if row.tenant == tenant]
+    widths = [max(len(line[i]) for line in [_HEADER, *cells]) for i in range(len(_HEADER))]
+    print(_colour(_aligned(_HEADER, widths), _BOLD))
+    for line in cells:
+        is_right = line[-2:] == ("0", "0")
+        print(_aligned(line, widths) if is_right else _colour(_aligned(line, widths), _RED))
+    print()
+    for finding in verdict.findings[:_SHOWN]:
+        print(_colour(_sentence(finding), _RED))
+    if len(verdict.findings) > _SHOWN:
+        print(_colour(f"... and {len(verdict.findings) - _SHOWN} more", _RED))
+    print(_closing_line(verdict))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.tenant,
+        row.kind,
+        " ".join(sorted(row.senders)) or "nobody",
+        str(row.frames),
+        f"{row.delivered} of {row.to_deliver}" if row.to_deliver else "nowhere",
+        " ".join(sorted(row.tap_ports)) or "-",
+        *(str(number) for number in (row.expected, row.seen, row.missing, row.extra)),
+    )
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (
+        text.rjust(width) if title in _NUMBERS else text.ljust(width)
+        for title, text, width in zip(_HEADER, line, widths, strict=True)
+    )
+    return "  ".join(cells).rstrip()
+
+
+def _sentence(finding: Finding) -> str:
+    who = " and ".join(finding.senders) or "nobody"
+    times = "" if finding.times == 1 else f" ({finding.times} times)"
+    frame = f"{describe(finding.frame)}, sent by {who}{times}"
+    match finding.what:
+        case "missing":
+            return f"missing at {finding.host}: the copy of {frame}"
+        case "lost":
+            return f"lost: {finding.host} did not receive {frame}"
+        case _:
+            return f"extra at {finding.host}: {frame}"
+
+
+def _closing_line(verdict: Verdict) -> str:
+    missing, extra, lost = (verdict.count(what) for what in ("missing", "extra", "lost"))
+    frames, copies = (sum(getattr(row, of) for row in verdict.rows) for of in ("frames", "seen"))
+    numbers = f"missing={missing} extra={extra}"
+    if verdict.is_clean:
+        words = f"{frames} frames sent, all delivered; {copies} copies, each at the right tap port"
+        return _colour(f"{words}, nothing else anywhere: {numbers}", _GREEN)
+    words = f"NOT AS IT MUST BE: of {frames} frames sent, {missing} copies are missing, "
+    words += f"{extra} frames arrived where they must not, {lost} were not delivered"
+    return _colour(f"{words}: {numbers} lost={lost}", _RED)
+
+
+def _colour(text: str, code: int) -> str:
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        return f"\033[{code}m{text}\033[0m"
+    return text

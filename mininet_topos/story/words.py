@@ -1,0 +1,114 @@
+"""What a story states: who is there, who is watched, and where the copies go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class StoryError(Exception):
+    """The story cannot be told here; one sentence says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One host with production traffic. ``is_learned``: the inventory does not know its MAC."""
+
+    tenant: str
+    name: str
+    interface: str
+    mac: str
+    ip: str
+    is_learned: bool = False
+
+    @property
+    def host(self) -> str:
+        """Name of its host in Mininet, and id of its port in the inventory."""
+        return f"{self.tenant}-{self.name}"
+
+
+@dataclass(frozen=True)
+class TapPort:
+    """One host that only receives copies: it has no IP address."""
+
+    tenant: str
+    name: str
+    interface: str
+
+    @property
+    def host(self) -> str:
+        """Name of its host in Mininet, and id of its port in the inventory."""
+        return f"{self.tenant}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Session:
+    """Whose frames are copied, and to which tap port (through a collector of the same name).
+
+    ``direction`` is the workload's view: ``egress`` it sends, ``ingress`` it receives, ``both``.
+    """
+
+    tenant: str
+    name: str
+    sources: tuple[str, ...]
+    direction: str
+    tap_port: str
+
+    @property
+    def senders(self) -> frozenset[str]:
+        """Hosts whose sent frames are copied."""
+        return self._hosts() if self.direction in ("egress", "both") else frozenset()
+
+    @property
+    def receivers(self) -> frozenset[str]:
+        """Hosts whose received frames are copied."""
+        return self._hosts() if self.direction in ("ingress", "both") else frozenset()
+
+    @property
+    def tap_host(self) -> str:
+        """The host that receives the copies."""
+        return f"{self.tenant}-{self.tap_port}"
+
+    def _hosts(self) -> frozenset[str]:
+        return frozenset(f"{self.tenant}-{source}" for source in self.sources)
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything of one file; ``cables`` join two switches, by interface names."""
+
+    name: str
+    workloads: tuple[Workload, ...]
+    tap_ports: tuple[TapPort, ...]
+    sessions: tuple[Session, ...]
+    cables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def members(self) -> tuple[Workload | TapPort, ...]:
+        """Every host."""
+        return (*self.workloads, *self.tap_ports)
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Every tenant, in the order in which they appear."""
+        return tuple(dict.fromkeys(member.tenant for member in self.members))
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """Every switch, by name."""
+        ends = [member.interface for member in self.members]
+        ends += [end for cable in self.cables for end in cable]
+        return tuple(sorted({switch_of(end) for end in ends}))
+
+    def tenant_of(self, host: str) -> str:
+        """The tenant that owns a host."""
+        return next(member.tenant for member in self.members if member.host == host)
+
+
+def switch_of(interface: str) -> str:
+    """``s1`` for ``s1-eth4``."""
+    return interface.partition("-eth")[0]
+
+
+def number_of(interface: str) -> int:
+    """``4`` for ``s1-eth4``: its OpenFlow port number."""
+    return int(interface.partition("-eth")[2])
