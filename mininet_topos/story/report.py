@@ -74,8 +74,8 @@ def _closing_line(verdict: Verdict) -> str:
     frames, copies = (sum(getattr(row, of) for row in verdict.rows) for of in ("frames", "seen"))
     numbers = f"missing={missing} extra={extra}"
     if verdict.is_clean:
-        words = f"{frames} frames sent, all delivered; {copies} copies, each at the right tap port"
-        return _colour(f"{words}, nothing else anywhere: {numbers}", _GREEN)
+        words = f"{frames} frames sent, {copies} copies made: each where it must be"
+        return _colour(f"{words}, nothing anywhere else: {numbers}", _GREEN)
     words = f"NOT AS IT MUST BE: of {frames} frames sent, {missing} copies are missing, "
     words += f"{extra} frames arrived where they must not, {lost} were not delivered"
     return _colour(f"{words}: {numbers} lost={lost}", _RED)

@@ -105,6 +105,7 @@ def _tell(story: Story, inventory: Path, options: argparse.Namespace, cleanup: E
 
 def _build(story: Story, controller: Controller, cleanup: ExitStack) -> Mininet:
     setLogLevel("warning")
+    Mininet.inited = True  # or it raises system limits, which a small network does not need
     network = Mininet(topo=topology(story)(), controller=None, build=False)
     cleanup.callback(network.stop)
     host, _, port = controller.openflow.rpartition(":")
