@@ -1,0 +1,69 @@
+"""The store's branches of the tree of errors.
+
+CloudtapError
++-- StoreError          the database cannot be used now; nothing was changed
+|   +-- NewerSchema     it was written by a newer cloudtap
+|   +-- AlreadyRunning  another controller uses the same state directory
++-- Refused
+    +-- NotFound        no such collector or session
+    +-- NameTaken       the tenant has one of this name
+    +-- InUse           something else needs it
+    +-- Repeated        the key of a request was used before
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.errors import CloudtapError, Refused
+
+
+class StoreError(CloudtapError):
+    """The database cannot be used now; what was asked for was not done, what was there is there."""
+
+
+class NewerSchema(StoreError):
+    """The database was written by a newer cloudtap."""
+
+
+class AlreadyRunning(StoreError):
+    """Another controller uses the same state directory."""
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+    def __init__(self, kind: str, ref: str) -> None:
+        super().__init__(f"there is no {kind} {ref!r}")
+        self.kind, self.ref = kind, ref
+
+
+class NameTaken(Refused):
+    """The tenant already has one of this name."""
+
+    def __init__(self, kind: str, tenant: str, name: str) -> None:
+        super().__init__(
+            f"tenant {tenant!r} already has a {kind} {name!r}: choose another name, or delete it"
+        )
+        self.kind, self.tenant, self.name = kind, tenant, name
+
+
+class InUse(Refused):
+    """A collector that sessions deliver into cannot be deleted."""
+
+    def __init__(self, collector: str, sessions: Sequence[str]) -> None:
+        shown = ", ".join(repr(name) for name in sessions[:5])
+        more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
+        super().__init__(
+            f"collector {collector!r} is used by session {shown}{more}: "
+            "delete them, or give them another collector, first"
+        )
+        self.collector, self.sessions = collector, tuple(sessions)
+
+
+class Repeated(Refused):
+    """The key of this request was used before; ``digest`` says what for."""
+
+    def __init__(self, digest: str, object_id: str, answer: str | None) -> None:
+        super().__init__("the Idempotency-Key was used before")
+        self.digest, self.object_id, self.answer = digest, object_id, answer

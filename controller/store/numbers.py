@@ -1,0 +1,142 @@
+"""The small numbers that switches know names by: given once, kept until they are released."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+
+from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from controller.store import tables
+from controller.store.database import Database
+from controller.store.errors import StoreError
+from flows.model import NetworkId, PortId, SessionId
+from flows.world import Numbers
+
+NUMBER_MAX = (1 << 20) - 1
+"""Highest number of a network, port or session (see flows.world.Numbers)."""
+
+TAG_MAX = 4094
+"""Highest usable VLAN id (IEEE 802.1Q: 4095 is reserved)."""
+
+_MAX = {"network": NUMBER_MAX, "port": NUMBER_MAX, "session": NUMBER_MAX, "tag": TAG_MAX}
+
+_Asked = dict[str, list[str]]
+
+
+class NumberBook:
+    """All numbers, in the database and, because nobody else writes it, in memory too.
+
+    ``highest`` replaces the highest number of a kind (for tests of exhaustion).
+    """
+
+    def __init__(self, database: Database, highest: dict[str, int] | None = None) -> None:
+        self._database = database
+        self._max = _MAX | (highest or {})
+        self._changing = threading.Lock()
+        self._numbers: dict[str, dict[str, int]] = {kind: {} for kind in _MAX}
+        with database.reading() as connection:
+            for kind, key, number in connection.execute(select(tables.numbers)):
+                self._numbers[kind][key] = number
+
+    def numbers_for(self, asked: _Asked) -> Numbers:
+        """The number of each key that is asked for; see Store.numbers_for."""
+        with self._changing:
+            missing = {
+                kind: [key for key in dict.fromkeys(keys) if key not in self._numbers[kind]]
+                for kind, keys in asked.items()
+            }
+            if any(missing.values()):
+                self._allocate(missing)
+            return _as_numbers(
+                {
+                    kind: {key: book[key] for key in asked.get(kind, ()) if key in book}
+                    for kind, book in self._numbers.items()
+                }
+            )
+
+    def all(self) -> Numbers:
+        """Everything that has a number."""
+        with self._changing:
+            return _as_numbers({kind: dict(book) for kind, book in self._numbers.items()})
+
+    def release(self, gone: _Asked) -> None:
+        """Free the numbers of things that are gone; see Store.release."""
+        with self._changing:
+            held = {
+                kind: [key for key in dict.fromkeys(keys) if key in self._numbers[kind]]
+                for kind, keys in gone.items()
+            }
+            if not any(held.values()):
+                return
+            with self._database.writing() as connection:
+                held["session"] = _without_stored(connection, held.get("session", []))
+                for kind, keys in held.items():
+                    for key in keys:
+                        connection.execute(delete(tables.numbers).filter_by(kind=kind, key=key))
+            for kind, keys in held.items():
+                for key in keys:
+                    del self._numbers[kind][key]
+
+    def _allocate(self, missing: _Asked) -> None:
+        new: dict[str, dict[str, int]] = {}
+        with self._database.writing() as connection:
+            for kind, keys in missing.items():
+                taken = set(self._numbers[kind].values())
+                free = (
+                    self._ascending(connection, taken)
+                    if kind == "session"
+                    else (n for n in range(1, self._max[kind] + 1) if n not in taken)
+                )
+                new[kind] = dict(zip(keys, free, strict=False))
+                if kind != "tag" and len(new[kind]) < len(keys):
+                    raise StoreError(
+                        f"all {self._max[kind]} {kind} numbers are in use: remove some {kind}s"
+                    )
+                self._write(connection, kind, new[kind])
+        for kind, numbers in new.items():
+            self._numbers[kind].update(numbers)
+
+    def _ascending(self, connection: Connection, taken: set[int]) -> Iterator[int]:
+        """Free numbers after the last one that was given, then from 1 again.
+
+        A packet or a flow of a deleted session may still be on its way: its number comes back as
+        late as possible, so that it never counts for a new session.
+        """
+        last = connection.execute(
+            select(tables.last_numbers.c.number).filter_by(kind="session")
+        ).scalar_one_or_none()
+        highest = self._max["session"]
+        for offset in range(highest):
+            number = ((last or 0) + offset) % highest + 1
+            if number not in taken:
+                yield number
+
+    def _write(self, connection: Connection, kind: str, numbers: dict[str, int]) -> None:
+        if not numbers:
+            return
+        rows = [{"kind": kind, "key": key, "number": n} for key, n in numbers.items()]
+        connection.execute(insert(tables.numbers), rows)
+        if kind == "session":
+            last = list(numbers.values())[-1]
+            connection.execute(
+                upsert(tables.last_numbers)
+                .values(kind=kind, number=last)
+                .on_conflict_do_update(index_elements=["kind"], set_={"number": last})
+            )
+
+
+def _without_stored(connection: Connection, sessions: Iterable[str]) -> list[str]:
+    """Leave out sessions that are still in the store: their numbers are not free."""
+    stored = set(connection.execute(select(tables.sessions.c.id)).scalars())
+    return [key for key in sessions if key not in stored]
+
+
+def _as_numbers(given: dict[str, dict[str, int]]) -> Numbers:
+    return Numbers(
+        network={NetworkId(key): number for key, number in given["network"].items()},
+        port={PortId(key): number for key, number in given["port"].items()},
+        session={SessionId(key): number for key, number in given["session"].items()},
+        tag=given["tag"],
+    )

@@ -1,0 +1,73 @@
+"""Where ports were seen last, so that a restarted controller knows it before anybody tells."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+
+from sqlalchemy import delete, insert, select
+
+from controller.store import tables
+from controller.store.database import Database
+from controller.store.values import BridgeRecord, InterfaceRow
+from flows.model import Dpid
+
+
+class PlaceBook:
+    """The last known interfaces of each bridge; writes only what differs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._changing = threading.Lock()
+        self._bridges: dict[Dpid, BridgeRecord] = {}
+        with database.reading() as connection:
+            names = connection.execute(select(tables.bridges)).all()
+            rows = connection.execute(select(tables.placements)).all()
+        rows_by_bridge: defaultdict[str, list[InterfaceRow]] = defaultdict(list)
+        for bridge, interface, iface_id, ofport in rows:
+            rows_by_bridge[bridge].append(InterfaceRow(interface, iface_id, ofport))
+        for bridge, name in names:
+            dpid = Dpid(int(bridge, 16))
+            seen = tuple(sorted(rows_by_bridge[bridge], key=_order))
+            self._bridges[dpid] = BridgeRecord(dpid, name, seen)
+
+    def all(self) -> tuple[BridgeRecord, ...]:
+        """Every bridge, by name and datapath id."""
+        with self._changing:
+            return tuple(sorted(self._bridges.values(), key=lambda b: (b.name, b.dpid)))
+
+    def remember(self, bridge: BridgeRecord) -> None:
+        """Replace what is known of one bridge."""
+        bridge = BridgeRecord(bridge.dpid, bridge.name, tuple(sorted(bridge.rows, key=_order)))
+        dpid = f"{bridge.dpid:016x}"
+        with self._changing:
+            if self._bridges.get(bridge.dpid) == bridge:
+                return
+            with self._database.writing() as connection:
+                connection.execute(delete(tables.bridges).filter_by(dpid=dpid))
+                connection.execute(insert(tables.bridges).values(dpid=dpid, name=bridge.name))
+                rows = [
+                    {
+                        "bridge": dpid,
+                        "interface": row.interface,
+                        "iface_id": row.iface_id,
+                        "ofport": row.ofport,
+                    }
+                    for row in bridge.rows
+                ]
+                if rows:
+                    connection.execute(insert(tables.placements), rows)
+            self._bridges[bridge.dpid] = bridge
+
+    def forget(self, dpid: Dpid) -> None:
+        """Forget one bridge."""
+        with self._changing:
+            if dpid not in self._bridges:
+                return
+            with self._database.writing() as connection:
+                connection.execute(delete(tables.bridges).filter_by(dpid=f"{dpid:016x}"))
+            del self._bridges[dpid]
+
+
+def _order(row: InterfaceRow) -> tuple[str, int]:
+    return row.interface, row.ofport

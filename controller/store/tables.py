@@ -1,0 +1,120 @@
+"""The tables of the state database; a change here needs a new SCHEMA_VERSION and a step to it."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+schema = Table("schema", metadata, Column("version", Integer, nullable=False))
+
+collectors = Table(
+    "collectors",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("sensor", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    UniqueConstraint("tenant", "name"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("direction", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("collector", ForeignKey("collectors.id"), nullable=False, index=True),
+    Column("created_at", String, nullable=False),
+    Column("deleting", Boolean, nullable=False),
+)
+# a session that is being deleted no longer holds its name: its bridge may be away for days
+Index(
+    "session_names",
+    sessions.c.tenant,
+    sessions.c.name,
+    unique=True,
+    sqlite_where=text("NOT deleting"),
+)
+
+session_sources = Table(
+    "session_sources",
+    metadata,
+    Column("session", ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("port", String, nullable=False),
+)
+
+numbers = Table(
+    "numbers",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("number", Integer, nullable=False),
+    UniqueConstraint("kind", "number"),
+)
+
+last_numbers = Table(
+    "last_numbers",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+
+bridges = Table(
+    "bridges",
+    metadata,
+    Column("dpid", String, primary_key=True),  # 16 hex digits: SQLite's integers are signed
+    Column("name", String, nullable=False),
+)
+
+placements = Table(
+    "placements",
+    metadata,
+    Column("bridge", ForeignKey("bridges.dpid", ondelete="CASCADE"), primary_key=True),
+    Column("interface", String, primary_key=True),
+    Column("iface_id", String),
+    Column("ofport", Integer, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", String, nullable=False),
+    Column("who", String, nullable=False),
+    Column("what", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("detail", String, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+once = Table(
+    "once",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("object_id", String, nullable=False),
+    Column("answer", String),
+    Column("at", String, nullable=False),
+)

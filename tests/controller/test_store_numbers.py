@@ -1,0 +1,101 @@
+"""Numbers are given once, kept, and come back only when they were released."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.store import StoreError
+from controller.store.database import Database
+from controller.store.numbers import NumberBook
+
+KEYS = st.lists(st.sampled_from("abcdefgh"), max_size=6)
+KINDS = st.sampled_from(["network", "port", "session", "tag"])
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "release", "restart"]), KINDS, KEYS), max_size=20
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path)
+    yield database
+    database.close()
+
+
+def book_of(numbers: NumberBook, kind: str) -> dict[str, int]:
+    return dict(getattr(numbers.all(), kind))
+
+
+@given(STEPS)
+@settings(deadline=None, max_examples=40)
+def test_a_number_never_changes_and_is_never_shared(
+    steps: list[tuple[str, str, list[str]]],
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        database = Database(Path(directory))
+        numbers = NumberBook(database)
+        expected: dict[str, dict[str, int]] = {k: {} for k in ("network", "port", "session", "tag")}
+        for what, kind, keys in steps:
+            held = expected[kind]
+            if what == "ask":
+                free = sorted(set(range(1, 100)) - set(held.values()))
+                fresh = [key for key in dict.fromkeys(keys) if key not in held]
+                given_now = dict(getattr(numbers.numbers_for({kind: keys}), kind))
+                assert given_now.keys() == set(keys)
+                if kind != "session":
+                    assert [given_now[key] for key in fresh] == free[: len(fresh)]
+                assert all(given_now[key] == held[key] for key in keys if key in held)
+                held |= given_now
+            elif what == "release":
+                numbers.release({kind: keys})
+                for key in keys:
+                    held.pop(key, None)
+            else:
+                numbers = NumberBook(database)
+            for each in expected:
+                assert book_of(numbers, each) == expected[each]
+                assert len(set(expected[each].values())) == len(expected[each])
+        database.close()
+
+
+def test_the_smallest_free_number_of_a_port_is_given_again(database: Database) -> None:
+    numbers = NumberBook(database)
+    numbers.numbers_for({"port": ["a", "b", "c"]})
+    numbers.release({"port": ["a"]})
+
+    assert numbers.numbers_for({"port": ["d", "e"]}).port == {"d": 1, "e": 4}
+
+
+def test_the_number_of_a_session_comes_back_as_late_as_possible(database: Database) -> None:
+    numbers = NumberBook(database, highest={"session": 4})
+    numbers.numbers_for({"session": ["a", "b"]})
+    numbers.release({"session": ["a", "b"]})
+    numbers = NumberBook(database, highest={"session": 4})
+
+    assert numbers.numbers_for({"session": ["c", "d"]}).session == {"c": 3, "d": 4}
+    assert numbers.numbers_for({"session": ["e"]}).session == {"e": 1}
+    numbers.release({"session": ["c", "e"]})
+    assert numbers.numbers_for({"session": ["f", "g"]}).session == {"f": 2, "g": 3}
+
+
+def test_when_link_tags_run_out_the_last_ones_have_none(database: Database) -> None:
+    numbers = NumberBook(database, highest={"tag": 2})
+
+    assert numbers.numbers_for({"tag": ["a", "b", "c"]}).tag == {"a": 1, "b": 2}
+    numbers.release({"tag": ["a"]})
+    assert numbers.numbers_for({"tag": ["b", "c"]}).tag == {"b": 2, "c": 1}
+
+
+def test_when_other_numbers_run_out_it_is_told_and_none_is_given(database: Database) -> None:
+    numbers = NumberBook(database, highest={"port": 2})
+
+    with pytest.raises(StoreError, match="all 2 port numbers are in use"):
+        numbers.numbers_for({"port": ["a", "b", "c"]})
+    assert numbers.all().port == {}
+    assert numbers.numbers_for({"port": ["a", "b"]}).port == {"a": 1, "b": 2}
