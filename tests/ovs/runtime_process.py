@@ -1,0 +1,161 @@
+"""A controller with tests/ovs/runtime_app.py as its own process, and certificates for OpenFlow."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller.runtime.command import command
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 15.0
+
+Event = dict[str, Any]
+
+
+class RuntimeProcess:
+    """The application under test on one runtime; `with` ends it. Its events come in as dicts."""
+
+    def __init__(self, runtime: str, *flags: str, **settings: Any) -> None:
+        self.events: list[Event] = []
+        self._log: list[str] = []
+        self._changed = threading.Condition()
+        self._is_over = False
+        self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  # __exit__ closes it
+        self.process = subprocess.Popen(
+            command(runtime, "tests.ovs.runtime_app", flags),
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_SETTINGS": json.dumps(settings)},
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def __enter__(self) -> RuntimeProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        what: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        self._errors.close()
+
+    def wait_for(self, event: str, count: int = 1, **details: Any) -> list[Event]:
+        """Wait until count events of this name with these details were told, and return them."""
+
+        def found() -> list[Event]:
+            return [e for e in self.events if {**e, **details, "event": event} == e]
+
+        self._wait(lambda: len(found()) >= count, f"{count} x {event} {details}")
+        return found()
+
+    def end(self, number: signal.Signals | None = None) -> int:
+        """Send a signal, if one is named, and wait for the end; returns the exit status."""
+        if number is not None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended in {DEADLINE_S} s; {self.seen()}") from None
+
+    def wait_for_log(self, words: str) -> None:
+        """Wait until the log says these words."""
+        self._wait(lambda: words in self.log(), f"log {words!r}")
+
+    def log(self) -> str:
+        """What was logged so far."""
+        return "".join(self._log)
+
+    def errors(self) -> str:
+        """What was written to standard error so far."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def seen(self) -> str:
+        """Everything that a failed test wants to show."""
+        return "\n".join(
+            ["events:", *map(str, self.events), "log:", self.log(), "errors:", self.errors()]
+        )
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: condition() or self._is_over, timeout=DEADLINE_S)
+        assert condition(), f"{what} not seen; {self.seen()}"
+
+    def _read(self) -> None:
+        self._read_lines()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _read_lines(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                if line.startswith("{"):
+                    self.events.append(json.loads(line))
+                else:
+                    self._log.append(line)
+                self._changed.notify_all()
+
+
+class Authority:
+    """A certificate authority in a folder: `issue` returns the paths of certificate and key."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.certificate = folder / f"{name}.pem"
+        self.certificate.write_bytes(self._sign(self._name, self._key, is_authority=True))
+
+    def issue(self, name: str) -> tuple[str, str]:
+        """A certificate for this name and its private key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate, private = self._folder / f"{name}-cert.pem", self._folder / f"{name}-key.pem"
+        certificate.write_bytes(self._sign(subject, key, is_authority=False))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return str(certificate), str(private)
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, is_authority: bool
+    ) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        )
+        certificate = builder.sign(self._key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM)
