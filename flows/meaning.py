@@ -122,8 +122,6 @@ def _learned_at(
     here: Dpid, fields: Fields, sender: Port, world: World, learned: Learned
 ) -> Port | None:
     """The port that the sender's bridge believes the destination to be behind."""
-    if not sender.is_protected and fields[ETH_SRC] == fields[ETH_DST]:
-        return sender
     port = learned.get((here, _network(sender), fields[ETH_DST]))
     return world.port_by_id[port] if port is not None else None
 

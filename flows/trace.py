@@ -107,6 +107,7 @@ class _Packet:
     fields: Fields
     registers: list[int] = field(default_factory=lambda: [0] * len(REGISTERS))
     table: int = START.number
+    lessons: list[tuple[int, Flow]] = field(default_factory=list)
 
     def get(self, wanted: Field) -> int:
         if wanted.oxm_class == 1:
@@ -139,7 +140,9 @@ class _Packet:
         self.frame = self.frame[:14] + tag + self.frame[16:]
 
     def duplicate(self) -> _Packet:
-        return _Packet(self.frame, dict(self.fields), list(self.registers), self.table)
+        return _Packet(
+            self.frame, dict(self.fields), list(self.registers), self.table, self.lessons
+        )
 
 
 class _BridgeState:
@@ -155,6 +158,9 @@ class _BridgeState:
         packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
         out: list[Emission] = []
         self._resubmit(packet, START.number, out, steps)
+        for table, learned in packet.lessons:
+            others = [flow for flow in self._flows[table] if flow.match != learned.match]
+            self._flows[table] = [learned, *others]
         return out
 
     def _resubmit(
@@ -179,7 +185,7 @@ class _BridgeState:
                 case Output(ofport=ofport):
                     self._output(packet, ofport, out)
                 case Learn():
-                    self._learn(packet, action)
+                    _learn(packet, action)
                 case _:
                     _change(packet, action)
 
@@ -190,14 +196,15 @@ class _BridgeState:
             place = Placement(self.dpid, Ofport(ofport))
             out.append(Emission(place, packet.frame, session))
 
-    def _learn(self, packet: _Packet, learn: Learn) -> None:
-        match = Match.of(
-            learn.network.eq(packet.register(learn.network)), ETH_DST.eq(packet.fields[ETH_SRC])
-        )
-        flows = [f for f in self._flows[learn.table] if f.match != match]
-        load = Load(learn.out, packet.fields[IN_PORT])
-        learned = Flow(learn.table, learn.priority, match, (load,), LEARNED_OBJECT, "learned")
-        self._flows[learn.table] = [learned, *flows]
+
+def _learn(packet: _Packet, learn: Learn) -> None:
+    """What a packet teaches is known to the next packet, not to itself."""
+    match = Match.of(
+        learn.network.eq(packet.register(learn.network)), ETH_DST.eq(packet.fields[ETH_SRC])
+    )
+    load = Load(learn.out, packet.fields[IN_PORT])
+    learned = Flow(learn.table, learn.priority, match, (load,), LEARNED_OBJECT, "learned")
+    packet.lessons.append((learn.table, learned))
 
 
 def _change(packet: _Packet, action: Action) -> None:

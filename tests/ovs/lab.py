@@ -286,6 +286,22 @@ def ofctl(command: str, *arguments: str) -> str:
     return _run(["ovs-ofctl", "-O", "OpenFlow13", command, *arguments])
 
 
+def ofctl_text(bridge: str, lines: Iterable[str]) -> None:
+    """Send flow-mods, one a line ("add ..." or "delete ..."), in one bundle: all or nothing."""
+    command = ["ovs-ofctl", "-O", "OpenFlow13", "--bundle", "add-flows", bridge, "-"]
+    _run(command, "".join(f"{line}\n" for line in lines))
+
+
+def ofproto_trace(bridge: str, ofport: int, frame: bytes) -> str:
+    """What Open vSwitch says that it does with a frame."""
+    return _run(["ovs-appctl", "ofproto/trace", bridge, f"in_port={ofport}", frame.hex()])
+
+
+def purge_cache() -> None:
+    """Empty the data path's cache, so that the next packets meet the flow tables themselves."""
+    _run(["ovs-appctl", "revalidator/purge"])
+
+
 def _run(command: list[str], text: str | None = None) -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
     if done.returncode:
