@@ -21,7 +21,9 @@ _words = [word for argument in sys.argv for word in re.split("[=,]", argument)]
 _file = globals().get("__file__") or next(w for w in _words if w.endswith("two_switches.py"))
 sys.path.insert(0, str(Path(_file).resolve().parent))
 
-from story import Session, Story, TapPort, Workload, tell, topology  # noqa: E402
+from story.network import topology  # noqa: E402
+from story.run import tell  # noqa: E402
+from story.words import Session, Story, TapPort, Workload  # noqa: E402
 
 STORY = Story(
     name="two_switches",

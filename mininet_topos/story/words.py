@@ -22,8 +22,8 @@ class Workload:
 
     @property
     def host(self) -> str:
-        """Name of its host in Mininet, and id of its port in the inventory."""
-        return f"{self.tenant}-{self.name}"
+        """Name of its host in Mininet."""
+        return host_name(self.tenant, self.name)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class TapPort:
 
     @property
     def host(self) -> str:
-        """Name of its host in Mininet, and id of its port in the inventory."""
-        return f"{self.tenant}-{self.name}"
+        """Name of its host in Mininet."""
+        return host_name(self.tenant, self.name)
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Session:
     @property
     def tap_host(self) -> str:
         """The host that receives the copies."""
-        return f"{self.tenant}-{self.tap_port}"
+        return host_name(self.tenant, self.tap_port)
 
     def _hosts(self) -> frozenset[str]:
-        return frozenset(f"{self.tenant}-{source}" for source in self.sources)
+        return frozenset(host_name(self.tenant, source) for source in self.sources)
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ class Story:
     def tenant_of(self, host: str) -> str:
         """The tenant that owns a host."""
         return next(member.tenant for member in self.members if member.host == host)
+
+
+def host_name(tenant: str, name: str) -> str:
+    """``red_web1`` for ``web-1`` of red: Mininet's command line takes no hyphen in a name."""
+    return f"{tenant}_{name.replace('-', '')}"
 
 
 def switch_of(interface: str) -> str:

@@ -1,0 +1,1 @@
+"""Tests on whole networks: Mininet, real controllers, real commands."""
