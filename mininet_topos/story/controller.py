@@ -63,7 +63,7 @@ class Controller:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours to handle, in our order
             )
-        self._until(lambda: self._get("status") is not None, "its API does not answer")
+        self._until(lambda: self._status() is not None, "its API does not answer")
 
     def stop(self) -> None:
         """End it as Ctrl-C would, without mercy after five seconds; flows stay."""
@@ -83,11 +83,7 @@ class Controller:
             StoryError: one has not, in time.
         """
         self._until(
-            lambda: {
-                bridge["name"]
-                for bridge in self._items("bridges")
-                if bridge["connected"] and bridge["state"] == "active"
-            }.issuperset(names),
+            lambda: self._active("bridges", "name").issuperset((name,) for name in names),
             f"not all of {', '.join(names)} connected and got their flows",
         )
 
@@ -98,11 +94,7 @@ class Controller:
             StoryError: one is not, in time.
         """
         self._until(
-            lambda: {
-                (session["tenant"], session["name"])
-                for session in self._items("sessions")
-                if session["status"]["state"] == "active"
-            }.issuperset(names),
+            lambda: self._active("sessions", "tenant", "name").issuperset(names),
             "not all sessions became active",
         )
 
@@ -129,19 +121,29 @@ class Controller:
         lines = self._log.read_text(errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in lines[-_LAST_LINES:])
 
-    def _items(self, what: str) -> list[dict[str, Any]]:
-        answer = self._get(what)
-        return answer[what] if answer else []
+    def _active(self, what: str, *keys: str) -> set[tuple[str, ...]]:
+        """Names of the bridges or sessions that are verified on the switch."""
+        items = (self._status() or {}).get(what, [])
+        states = ((item, item.get("status", item)["state"]) for item in items)
+        return {tuple(item[key] for key in keys) for item, state in states if state == "active"}
 
-    def _get(self, what: str) -> dict[str, Any] | None:
-        """What the API says, or None while it is not there."""
+    def _status(self) -> dict[str, Any] | None:
+        """What the API says of the whole system, or None while it is not there."""
         try:
-            with urllib.request.urlopen(f"{self.url}/v1/{what}", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/v1/status", timeout=5) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise StoryError(f"the API refused /v1/{what}: {error}") from error
+            raise StoryError(f"{error.url} was refused: {error}") from error
         except OSError:
             return None
+
+    def _why_not(self) -> str:
+        """What the API says of itself, of bridges and sessions that are not active."""
+        status = self._status() or {}
+        items = [*status.get("bridges", []), *status.get("sessions", [])]
+        standings = [(item["name"], item.get("status", item)) for item in items]
+        said = [f"{name}: {s['state']}, {'; '.join(s['reasons'])}" for name, s in standings]
+        return "".join(f"\n    {line}" for line in [*status.get("problems", []), *said])
 
     def _until(self, is_so: Callable[[], bool], otherwise: str, deadline_s: float = 20.0) -> None:
         end = time.monotonic() + deadline_s
@@ -150,6 +152,6 @@ class Controller:
             if self._process is None or self._process.poll() is not None:
                 raise StoryError(f"'{command}' did not start:\n{self.last_lines()}")
             if time.monotonic() > end:
-                why = f"{otherwise} after {deadline_s:.0f} s"
-                raise StoryError(f"'{command}': {why}; its log ends:\n{self.last_lines()}")
+                why = f"{otherwise} after {deadline_s:.0f} s{self._why_not()}"
+                raise StoryError(f"'{command}': {why}\nIts log ends:\n{self.last_lines()}")
             time.sleep(0.05)
