@@ -1,4 +1,4 @@
-"""The packet and register fields that our flows match, load and move, with their wire and text names.
+"""The packet and register fields that our flows match and set, with their wire and text names.
 
 Numbers: OpenFlow Switch Specification 1.3.5, section 7.2.3.7 (class 0x8000), and the Nicira
 extended match of Open vSwitch (nicira-ext.h, class 0x0001) for registers.

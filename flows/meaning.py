@@ -1,4 +1,4 @@
-"""What the contract means, as Python: a packet, sent by a port in a world, and the copies it causes.
+"""What the contract means, as Python: a packet that a port sends in a world, and its copies.
 
 Nothing here knows of tables or registers. Compiled flows, the interpreter and real switches are
 held against this file, so it is kept small enough to read in one sitting.
@@ -39,7 +39,7 @@ Learned = Mapping[tuple[Dpid, NetworkId, int], PortId]
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Who receives a packet, which sessions get a copy (one each), and what bridges have learned."""
+    """Who receives a packet, which sessions get a copy (one each), and what bridges learned."""
 
     receivers: frozenset[PortId]
     copies: frozenset[SessionId]

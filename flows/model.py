@@ -1,4 +1,4 @@
-"""The words of the contract as frozen values that refuse bad input: who owns what, and who watches whom.
+"""The words of the contract as frozen values that refuse bad input: who owns, who watches whom.
 
 Nothing here knows where a port runs, or how a switch is programmed: see world.py and compile/.
 """
@@ -142,7 +142,7 @@ class Collector:
         check_name("tenant", self.tenant)
         if len(self.sensors) != 1:
             raise InvalidValue(
-                f"collector {self.name!r} has {len(self.sensors)} sensors: give exactly one tap port"
+                f"collector {self.name!r} has {len(self.sensors)} sensors: give one tap port"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""The world at one moment: what was declared, where it runs, and the numbers that switches know it by."""
+"""The world at one moment: what is declared, where it runs, and its numbers on switches."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ The same worlds run through the interpreter in tests/flows and over real bridges
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from netaddr import EUI, IPAddress
@@ -123,7 +124,7 @@ def _links(rng: Random, dpids: tuple[Dpid, ...]) -> tuple[Link, ...]:
     ends = [
         (Placement(d, Ofport(LINK_PORTS[0])), Placement(d, Ofport(LINK_PORTS[1]))) for d in dpids
     ]
-    links = [Link(left[1], right[0]) for left, right in zip(ends, ends[1:], strict=False)]
+    links = [Link(left[1], right[0]) for left, right in pairwise(ends)]
     if len(dpids) == 3 and rng.random() < 0.3:
         links.append(Link(ends[2][1], ends[0][0]))
     if rng.random() < 0.1:

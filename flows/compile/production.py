@@ -1,4 +1,4 @@
-"""Production on a bridge that we own: layer-2 forwarding inside each network, and nothing across."""
+"""Production on a bridge that we own: layer-2 forwarding inside each network, never across."""
 
 from __future__ import annotations
 
@@ -200,9 +200,9 @@ def flood(site: Site) -> Iterator[Flow]:
     for network, ports in site.members.items():
         here = sorted(site.ofport(port) for port in ports if site.is_here(port))
         for cast, mark in casts if site.link_ports else casts[:1]:
-            links = (_over(link, mark) for link in site.links_with(network))
+            links = [_over(link, mark) for link in site.links_with(network)]
             terms = (_network(site, network), CAST.eq(cast))
-            actions = (*map(Output, here), *links)
+            actions: list[Action] = [*map(Output, here), *links]
             name = site.world.network_by_id[network].name
             yield _flow(FLOOD, "network", terms, actions, f"every port of network {name}")
 
@@ -226,7 +226,7 @@ def _over(link: Ofport, mark: FloodMark) -> Clone:
 def _start_workload(site: Site, port: Port) -> Flow:
     tag = site.tag_of_sender(port) if site.link_ports else None
     first = (ADMIT,) if port.is_protected else (LEARN, LOOKUP)
-    actions = (
+    actions: tuple[Action, ...] = (
         Load(NETWORK, site.world.numbers.network[_network_id(port)]),
         Load(SENDER, site.number(port.id)),
         *((Load(TAG, tag),) if tag is not None else ()),

@@ -93,7 +93,7 @@ class Selection:
                     self._add(ONCE, "sent", terms, (), f"copied when {port.id} sent it")
 
     def _floods(self, standing: Standing, network: NetworkId, ports: tuple[Port, ...]) -> bool:
-        """Whether this bridge makes the session's copy of some flooded packets; which, goes to ONCE.
+        """Whether this bridge makes the session's copy of some flooded packets; which, says ONCE.
 
         The lowest bridge with a watched port makes it. Only when the sender itself is the one
         watched port there does the next bridge step in; a watched sender of a session in both

@@ -1,4 +1,4 @@
-"""What a world means for switches: which sessions can be served, and who is where, seen from a bridge."""
+"""What a world means for switches: which sessions are served, and who is where from a bridge."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Site:
         return placement is not None and placement.dpid == self.dpid
 
     def way(self, port: Port) -> Ofport | None:
-        """The OpenFlow port that leads to ``port``: its own, or a link's; None when there is none."""
+        """The OpenFlow port that leads to ``port``, its own or a link's; None when none does."""
         placement = self.world.placements.get(port.id)
         if placement is None:
             return None

@@ -74,7 +74,7 @@ class Stage:
         lab.arm()
 
     def install(self, world: World, damage: Damage | None = None) -> None:
-        """Give every bridge the flows of ``world``, in one bundle each; ``damage`` may spoil them."""
+        """Give every bridge the flows of ``world``, one bundle each; ``damage`` may spoil them."""
         survey = Survey(world)
         for dpid, name in self.names.items():
             flows: Sequence[Flow] = compile_bridge(dpid, survey) if dpid in world.dpids else ()

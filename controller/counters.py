@@ -1,0 +1,39 @@
+"""How many copies one bridge has made, counted on although a switch may begin at 0 again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from controller.status import Copies
+
+
+class Counters:
+    """The copies of one bridge by session number; session numbers are not used again.
+
+    A switch counts from 0 again when it restarts, or when a session's flow goes and comes back.
+    What it had counted before, as far as it was read, is kept.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._before: dict[int, Copies] = {}
+        self._now: dict[int, Copies] = {}
+
+    def update(self, now: Mapping[int, Copies]) -> None:
+        """Take what the switch reports now."""
+        with self._lock:
+            for number, last in self._now.items():
+                current = now.get(number, Copies())
+                if current.packets < last.packets:
+                    self._before[number] = _sum(self._before.get(number, Copies()), last)
+            self._now = dict(now)
+
+    def of(self, number: int) -> Copies:
+        """The copies of one session since this controller started to look."""
+        with self._lock:
+            return _sum(self._before.get(number, Copies()), self._now.get(number, Copies()))
+
+
+def _sum(one: Copies, other: Copies) -> Copies:
+    return Copies(one.packets + other.packets, one.bytes + other.bytes)

@@ -1,0 +1,114 @@
+"""The world at this moment: what is declared, what tenants want, and where everything is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.inventory import Inventory
+from controller.store import Desired
+from flows.compile import Survey
+from flows.model import NetworkId, PortId, SessionId
+from flows.world import Link, Numbers, Placement, World, tag_keys
+
+
+class Wishes(Protocol):
+    """What the world needs of the store."""
+
+    def desired(self) -> Desired:
+        """What tenants want now, all of one moment."""
+        ...
+
+    def numbers_for(
+        self,
+        networks: list[NetworkId],
+        ports: list[PortId],
+        sessions: list[SessionId],
+        tag_keys: list[str],
+    ) -> Numbers:
+        """The numbers of these names; new names get new numbers."""
+        ...
+
+
+class PlacesView(Protocol):
+    """Where ports and links are, at one moment."""
+
+    @property
+    def placements(self) -> Mapping[PortId, Placement]:
+        """The place of each port that has one."""
+        ...
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links whose two ends are known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of the world; a higher ``version`` knows everything that a lower one knew."""
+
+    version: int
+    survey: Survey
+    deleting: tuple[SessionId, ...]
+    numbers: Numbers
+
+    @property
+    def session_by_number(self) -> Mapping[int, SessionId]:
+        """Which session a number in a cookie stands for."""
+        return {number: session for session, number in self.numbers.session.items()}
+
+
+class DesiredWorld:
+    """Makes a snapshot of the world whenever somebody asks after something has changed."""
+
+    def __init__(
+        self,
+        wishes: Wishes,
+        inventory: Callable[[], Inventory],
+        places: Callable[[], PlacesView],
+    ) -> None:
+        self._wishes, self._inventory, self._places = wishes, inventory, places
+        self._lock = threading.Lock()
+        self._building = threading.Lock()
+        self._version = 1
+        self._snapshot: Snapshot | None = None
+
+    def touch(self) -> int:
+        """Say that something has changed; returns the version that will know of it."""
+        with self._lock:
+            self._version += 1
+            return self._version
+
+    def snapshot(self) -> Snapshot:
+        """The world as it is now; the same value again while nothing was touched.
+
+        Raises:
+            CloudtapError: the store cannot be read, or the parts contradict each other.
+        """
+        with self._building:
+            with self._lock:
+                version = self._version
+            if self._snapshot is None or self._snapshot.version != version:
+                self._snapshot = self._build(version)
+            return self._snapshot
+
+    def _build(self, version: int) -> Snapshot:
+        inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
+        known = [*(s.id for s in wishes.sessions), *wishes.deleting]
+        keys = tag_keys(inventory.networks, inventory.ports) if places.links else []
+        numbers = self._wishes.numbers_for(
+            [n.id for n in inventory.networks], [p.id for p in inventory.ports], known, keys
+        )
+        world = World(
+            networks=inventory.networks,
+            ports=inventory.ports,
+            collectors=wishes.collectors,
+            sessions=wishes.sessions,
+            placements=places.placements,
+            links=places.links,
+            numbers=numbers,
+        )
+        return Snapshot(version, Survey(world), wishes.deleting, numbers)

@@ -1,0 +1,143 @@
+"""How sessions and bridges stand, worked out from what was verified on the switches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controller.bridge import BridgeWriter, Verified
+from controller.counters import Counters
+from controller.desired import Snapshot
+from controller.status import BridgeShare, BridgeStatus, Copies, SessionStatus, State
+from flows.compile import Standing
+from flows.model import Dpid, SessionId
+
+
+@dataclass(frozen=True)
+class WriterView:
+    """What is known of one bridge that is, or was, connected."""
+
+    dpid: Dpid
+    name: str
+    verified: Verified
+    state: State
+    reasons: tuple[str, ...]
+    plans: int
+    errors: int
+    counters: Counters
+    is_connected: bool
+
+    @staticmethod
+    def of(writer: BridgeWriter, *, is_connected: bool) -> WriterView:
+        """The view of a bridge through its writer."""
+        state, reasons = writer.state()
+        return WriterView(
+            writer.dpid, writer.switch.name, writer.verified, state, reasons,
+            writer.plans, writer.errors, writer.counters, is_connected,
+        )  # fmt: skip
+
+
+def describe_session(
+    session: SessionId, snapshot: Snapshot | None, views: Sequence[WriterView], problem: str | None
+) -> SessionStatus:
+    """The standing of one session, from the world and from what each bridge has verified."""
+    if snapshot is None:
+        return SessionStatus(State.PENDING, (problem or "the world is not known yet",))
+    number = snapshot.numbers.session.get(session)
+    copies = _copies(number, views)
+    if session in snapshot.deleting:
+        missing = _unreachable(snapshot, views)
+        reason = f"being deleted: {missing}" if missing else "being deleted"
+        return SessionStatus(State.INACTIVE, (reason,), copies)
+    standing = snapshot.survey.standings.get(session)
+    if standing is None or number is None:
+        return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
+    if not standing.session.enabled:
+        return SessionStatus(State.INACTIVE, ("switched off by its owner",), copies)
+    if standing.refused is not None:
+        return SessionStatus(State.ERROR, (str(standing.refused),), copies)
+    return _describe_served(number, standing, snapshot, views, copies)
+
+
+def describe_bridge(
+    dpid: Dpid, name: str, view: WriterView | None, snapshot: Snapshot | None
+) -> BridgeStatus:
+    """The standing of one bridge."""
+    placements = snapshot.survey.world.placements.values() if snapshot else ()
+    ports = sum(place.dpid == dpid for place in placements)
+    if view is None or not view.is_connected:
+        flows = view.verified.flows if view else 0
+        errors, plans = (view.errors, view.plans) if view else (0, 0)
+        reason = "not connected: see `ovs-vsctl show` on its host"
+        return BridgeStatus(
+            dpid, name, State.INACTIVE, (reason,), False, ports, flows, plans, errors
+        )
+    return BridgeStatus(
+        dpid, name, view.state, view.reasons, True, ports, view.verified.flows, view.plans,
+        view.errors,
+    )  # fmt: skip
+
+
+def _describe_served(
+    number: int, standing: Standing, snapshot: Snapshot, views: Sequence[WriterView],
+    copies: Copies,
+) -> SessionStatus:  # fmt: skip
+    if not standing.is_served:
+        return SessionStatus(State.PENDING, standing.missing, copies)
+    reasons = [*standing.missing]
+    shares: list[BridgeShare] = []
+    by_dpid = {view.dpid: view for view in views}
+    for view in views:
+        if number in view.verified.served:
+            state = _share(number, standing, view, reasons)
+            shares.append(BridgeShare(view.name, state))
+    for dpid in sorted(_home(standing, snapshot)):
+        view_here = by_dpid.get(dpid)
+        if view_here is None or not view_here.is_connected:
+            reasons.append(f"bridge {dpid:016x} is not connected")
+        elif number not in view_here.verified.served:
+            shares.append(BridgeShare(view_here.name, State.PENDING))
+            reasons += view_here.reasons or (f"bridge {view_here.name} has not confirmed it yet",)
+    works = any(share.state is State.ACTIVE for share in shares)
+    state = State.PENDING
+    if works:
+        state = State.DEGRADED if reasons else State.ACTIVE
+    return SessionStatus(state, tuple(dict.fromkeys(reasons)), copies, {}, tuple(shares))
+
+
+def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]) -> State:
+    """What one bridge does for a session that it has flows of; adds the reasons why not all."""
+    refusals = view.verified.refusals_of(number)
+    if refusals:
+        reasons += [f"bridge {view.name} refused it: {reason}" for reason in refusals]
+        return State.ERROR
+    if not view.is_connected:
+        reasons.append(f"bridge {view.name} is not connected")
+        return State.DEGRADED
+    if standing not in view.verified.standings:
+        reasons.append(f"bridge {view.name} has not confirmed the last change yet")
+        return State.PENDING
+    if view.verified.failure is not None:
+        reasons.append(f"bridge {view.name}: {view.verified.failure}")
+        return State.DEGRADED
+    return State.ACTIVE
+
+
+def _home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
+    """The bridges that certainly make copies of a session: where its watched ports are."""
+    return {snapshot.survey.place(port) for port in standing.watched}
+
+
+def _unreachable(snapshot: Snapshot, views: Sequence[WriterView]) -> str:
+    connected = {view.dpid for view in views if view.is_connected}
+    known = {view.dpid: view.name for view in views}
+    missing = sorted(set(snapshot.survey.world.dpids) - connected)
+    names = [known.get(dpid, f"{dpid:016x}") for dpid in missing]
+    return f"bridge {', '.join(names)} is not reachable" if names else ""
+
+
+def _copies(number: int | None, views: Sequence[WriterView]) -> Copies:
+    if number is None:
+        return Copies()
+    parts = [view.counters.of(number) for view in views]
+    return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
