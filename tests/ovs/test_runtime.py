@@ -152,7 +152,7 @@ def test_a_signal_before_any_switch_ends_it_cleanly(backend: str) -> None:
 
 
 def test_a_switch_that_leaves_is_noticed_and_may_come_back(lab: Lab, backend: str) -> None:
-    with RuntimeProcess(backend) as controller:
+    with RuntimeProcess(backend, echo_interval=3600) as controller:
         [dpid] = connect(lab, controller, "s1")
         vsctl("del-controller", "s1")
         controller.wait_for("gone", dpid=dpid)
