@@ -1,0 +1,1 @@
+"""Everything that speaks to switches: OpenFlow, and the Open vSwitch database."""

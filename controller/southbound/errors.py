@@ -1,0 +1,71 @@
+"""What can go wrong between us and a switch; messages name the bridge and what to do.
+
+CloudtapError
++-- SouthboundError
+    +-- WireError       a flow that cannot be put into a message, or bytes that are no message
+    +-- SwitchTimeout   a switch did not answer in time
+    +-- SwitchGone      the connection ended before the answer came
+    +-- SwitchUnfit     a switch lacks a feature that we cannot do without
+    +-- SwitchRefused   a switch refused a request that belongs to no single flow
+"""
+
+from __future__ import annotations
+
+from flows.errors import CloudtapError
+
+
+class SouthboundError(CloudtapError):
+    """Root of the errors between us and the switches."""
+
+
+class WireError(SouthboundError):
+    """A flow that cannot be put into an OpenFlow message, or bytes that are not one."""
+
+
+class SwitchUnreachable(SouthboundError):
+    """There is no way to a switch of this machine."""
+
+    def __init__(self, bridge: str, path: str, problem: str) -> None:
+        super().__init__(
+            f"bridge {bridge!r} cannot be reached at {path}: {problem}; "
+            "see whether Open vSwitch runs here and has this bridge (`ovs-vsctl show`)"
+        )
+        self.bridge, self.path, self.problem = bridge, path, problem
+
+
+class SwitchTimeout(SouthboundError):
+    """A switch did not answer in time."""
+
+    def __init__(self, bridge: str, what: str, seconds: float) -> None:
+        super().__init__(
+            f"bridge {bridge!r} did not answer within {seconds:g} s: {what}; "
+            "see whether ovs-vswitchd on its host is overloaded or hangs"
+        )
+        self.bridge, self.what, self.seconds = bridge, what, seconds
+
+
+class SwitchGone(SouthboundError):
+    """The connection to a switch ended before the answer came."""
+
+    def __init__(self, bridge: str, what: str) -> None:
+        super().__init__(f"the connection to bridge {bridge!r} ended before it could {what}")
+        self.bridge, self.what = bridge, what
+
+
+class SwitchUnfit(SouthboundError):
+    """A switch lacks a feature that we cannot do without."""
+
+    def __init__(self, bridge: str, missing: tuple[str, ...]) -> None:
+        super().__init__(
+            f"bridge {bridge!r} lacks {', '.join(missing)}: it needs Open vSwitch 2.17 or newer "
+            "with OpenFlow13 among its protocols"
+        )
+        self.bridge, self.missing = bridge, missing
+
+
+class SwitchRefused(SouthboundError):
+    """A switch refused a request that belongs to no single flow."""
+
+    def __init__(self, bridge: str, what: str, reason: str) -> None:
+        super().__init__(f"bridge {bridge!r} refused to {what}: {reason}")
+        self.bridge, self.what, self.reason = bridge, what, reason

@@ -1,0 +1,284 @@
+"""One connected bridge: dumps, plans applied as one bundle, counters; over any carrier of bytes.
+
+Whoever carries the bytes gives ``send`` and calls ``on_message`` for each answer; nothing here
+knows a controller framework. Requests are told apart by transaction ids with the top byte OWN_XID.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import Empty, Queue
+
+from controller.southbound.errors import (
+    SwitchGone,
+    SwitchRefused,
+    SwitchTimeout,
+    SwitchUnfit,
+    WireError,
+)
+from controller.southbound.probe import PROBES
+from controller.southbound.switch import Rejected
+from controller.southbound.wire import (
+    ALL_TABLES,
+    HEADER,
+    MULTIPART_REPLY,
+    Aggregate,
+    FlowEntry,
+    decode_aggregate,
+    decode_flow_stats,
+    encode_aggregate_request,
+    encode_delete,
+    encode_flow_add,
+    encode_flow_stats_request,
+    is_last_part,
+)
+from controller.southbound.wire_error import SwitchError, decode_error
+from controller.southbound.wire_message import (
+    BARRIER_REPLY,
+    ERROR,
+    BundleStep,
+    SwitchPort,
+    decode_ports,
+    encode_barrier,
+    encode_bundle_add,
+    encode_bundle_control,
+    encode_ports_request,
+)
+from controller.status import Copies
+from flows.diff import Installed, Plan
+from flows.flow import OWNER, OWNER_MASK, OWNER_SHIFT, Flow, object_of
+from flows.model import Dpid
+
+OWN_XID = 0xC7
+XID_BITS = 24
+XID_MASK = (1 << XID_BITS) - 1
+OUR_COOKIE = OWNER << OWNER_SHIFT
+TIMEOUT_S = 10.0
+BATCH_BYTES = 1 << 16
+"""Messages are sent together until they are about this long."""
+ATTEMPTS = 64
+"""A switch that refuses flows one by one at commit time is not asked for ever."""
+
+NO_BUNDLES = frozenset({"OFPBRC_BAD_EXPERIMENTER", "OFPBRC_BAD_EXP_TYPE", "OFPBRC_BAD_TYPE"})
+
+Change = Flow | Installed
+
+
+class OpenFlowSwitch:
+    """A bridge behind a connection (see the Switch protocol for what it promises).
+
+    ``send`` takes whole messages and returns False once the connection is over. A request ends
+    with SwitchTimeout when nothing has come for ``timeout_s`` seconds.
+    """
+
+    def __init__(
+        self,
+        dpid: Dpid,
+        name: str,
+        send: Callable[[bytes], bool],
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._dpid, self.name = dpid, name
+        self._send_bytes, self._timeout_s = send, timeout_s
+        self._lock = threading.Lock()
+        self._inbox: Queue[bytes | None] = Queue()
+        self._window = (0, 0)
+        self._next_xid = self._next_bundle = 1
+        self._is_gone = False
+        self._doing = "connect"
+
+    @property
+    def dpid(self) -> Dpid:
+        """Its datapath id."""
+        return self._dpid
+
+    def on_message(self, message: bytes) -> None:
+        """Take an answer from the connection's thread; never blocks, drops what is too late."""
+        first, count = self._window
+        if (HEADER.unpack_from(message)[3] - first) & XID_MASK < count:
+            self._inbox.put(message)
+
+    def on_disconnect(self) -> None:
+        """The connection is over: whoever waits learns it at once, and nobody waits again."""
+        self._is_gone = True
+        self._inbox.put(None)
+
+    def our_flows(self) -> list[Installed]:
+        """Every flow with our mark in its cookie, the learned ones included."""
+        with self._lock:
+            entries = self._flow_stats("list its flows")
+            return [entry.installed() for entry in entries]
+
+    def count_foreign(self) -> int:
+        """How many flows are there, in any table, that are not ours."""
+        with self._lock:
+            every, ours = self._aggregate(0, 0), self._aggregate(OUR_COOKIE, OWNER_MASK)
+        return max(0, every.flows - ours.flows)
+
+    def session_copies(self, deliver_table: int) -> Mapping[int, Copies]:
+        """What each session number has copied, from the counters of the deliver table."""
+        copies: dict[int, Copies] = {}
+        with self._lock:
+            for flow in self._flow_stats("list its counters", deliver_table):
+                number = object_of(flow.cookie)
+                before = copies.get(number, Copies())
+                total = before.packets + flow.packets, before.bytes + flow.bytes
+                copies[number] = Copies(*total)
+        return copies
+
+    def ports(self) -> tuple[SwitchPort, ...]:
+        """Every port, the bridge's own LOCAL port included."""
+        with self._lock:
+            parts = self._multipart("list its ports", encode_ports_request)
+            return tuple(port for part in parts for port in decode_ports(part))
+
+    def barrier(self) -> None:
+        """Return when the switch has done everything that was asked before."""
+        with self._lock:
+            self._begin("do what it was told", 1)
+            self._until_barrier(0, b"")
+
+    def apply(self, plan: Plan) -> tuple[Rejected, ...]:
+        """Make the plan come true in one atomic bundle; what the switch refuses is left out.
+
+        Raises:
+            SwitchUnfit: the switch knows no bundles.
+            SwitchRefused: it refuses flows one after the other, without an end.
+        """
+        rejected: list[Rejected] = []
+        wanted: list[Change] = [*plan.add, *plan.remove]
+        with self._lock:
+            for _ in range(ATTEMPTS):
+                refused = self._bundle(wanted, BundleStep.COMMIT)
+                rejected += [Rejected(wanted[at], why) for at, why in sorted(refused.items())]
+                wanted = [change for at, change in enumerate(wanted) if at not in refused]
+                if not refused:
+                    return tuple(rejected)
+        raise SwitchRefused(self.name, f"take {len(wanted)} flows", rejected[-1].reason)
+
+    def probe(self) -> tuple[str, ...]:
+        """What the switch lacks of the features that we need; all are tried, nothing is kept."""
+        with self._lock:
+            try:
+                refused = self._bundle([flow for _, flow in PROBES], BundleStep.DISCARD)
+            except SwitchUnfit as unfit:
+                return unfit.missing
+        return tuple(feature for at, (feature, _) in enumerate(PROBES) if at in refused)
+
+    def _bundle(self, changes: Sequence[Change], step: BundleStep) -> dict[int, str]:
+        """Send one bundle and end it with ``step``; which changes were refused, and why.
+
+        When one is refused, none of them is done.
+        """
+        bundle, self._next_bundle = self._next_bundle, (self._next_bundle + 1) & 0xFFFFFFFF
+        count = len(changes)  # offsets: 0 opens, then the changes, barrier, end, barrier
+        self._begin("take a plan", count + 4)
+        refused: dict[int, str] = {}
+        batch = bytearray(encode_bundle_control(self._xid(0), bundle, BundleStep.OPEN))
+        for at, change in enumerate(changes):
+            try:
+                batch += encode_bundle_add(bundle, _encode(change, self._xid(at + 1)))
+            except WireError as problem:
+                refused[at] = str(problem)
+            if len(batch) > BATCH_BYTES:
+                self._send(bytes(batch))
+                batch.clear()
+        refused |= self._refusals(self._until_barrier(count + 1, bytes(batch)), count)
+        if refused:
+            step = BundleStep.DISCARD
+        ending = encode_bundle_control(self._xid(count + 2), bundle, step)
+        return refused | self._refusals(self._until_barrier(count + 3, ending), count)
+
+    def _refusals(self, errors: list[SwitchError], count: int) -> dict[int, str]:
+        """Sort errors by the change they belong to; one that belongs to none ends the plan."""
+        refused: dict[int, str] = {}
+        for problem in errors:
+            at = self._offset(problem.xid) - 1
+            if 0 <= at < count:
+                refused.setdefault(at, str(problem))
+        if errors and not refused:
+            if errors[0].name in NO_BUNDLES:
+                raise SwitchUnfit(self.name, ("atomic bundles",))
+            raise SwitchRefused(self.name, self._doing, str(errors[0]))
+        return refused
+
+    def _flow_stats(self, what: str, table: int = ALL_TABLES) -> Iterator[FlowEntry]:
+        """Our flows of a table, as they come; other green threads run between messages."""
+
+        def request(xid: int) -> bytes:
+            return encode_flow_stats_request(xid, OUR_COOKIE, OWNER_MASK, table)
+
+        for part in self._multipart(what, request):
+            yield from decode_flow_stats(part)
+            time.sleep(0)
+
+    def _aggregate(self, cookie: int, mask: int) -> Aggregate:
+        def request(xid: int) -> bytes:
+            return encode_aggregate_request(xid, cookie, mask)
+
+        (part,) = self._multipart("count its flows", request)
+        return decode_aggregate(part)
+
+    def _multipart(self, what: str, request: Callable[[int], bytes]) -> Iterator[bytes]:
+        self._begin(what, 1)
+        self._send(request(self._xid(0)))
+        while True:
+            message = self._receive()
+            if message[1] == ERROR:
+                raise SwitchRefused(self.name, what, str(decode_error(message)))
+            if message[1] == MULTIPART_REPLY:
+                yield message
+                if is_last_part(message):
+                    return
+
+    def _until_barrier(self, offset: int, data: bytes) -> list[SwitchError]:
+        """Send ``data`` and a barrier; the errors that came before the barrier's reply."""
+        self._send(data + encode_barrier(self._xid(offset)))
+        errors: list[SwitchError] = []
+        while True:
+            message = self._receive()
+            if message[1] == ERROR:
+                errors.append(decode_error(message))
+            elif message[1] == BARRIER_REPLY and self._offset_of(message) == offset:
+                return errors
+
+    def _begin(self, what: str, count: int) -> None:
+        """Reserve ``count`` transaction ids, and forget what came too late for earlier ones."""
+        self._doing = what
+        self._window = (self._next_xid, count)
+        self._next_xid = (self._next_xid + count) & XID_MASK
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        if self._is_gone:
+            raise SwitchGone(self.name, what)
+
+    def _xid(self, offset: int) -> int:
+        return OWN_XID << XID_BITS | (self._window[0] + offset) & XID_MASK
+
+    def _offset(self, xid: int) -> int:
+        return (xid - self._window[0]) & XID_MASK
+
+    def _offset_of(self, message: bytes) -> int:
+        return self._offset(HEADER.unpack_from(message)[3])
+
+    def _send(self, data: bytes) -> None:
+        if not self._send_bytes(data):
+            raise SwitchGone(self.name, self._doing)
+
+    def _receive(self) -> bytes:
+        """The next answer to the request that is under way."""
+        while True:
+            try:
+                message = self._inbox.get(timeout=self._timeout_s)
+            except Empty:
+                raise SwitchTimeout(self.name, self._doing, self._timeout_s) from None
+            if message is None:
+                raise SwitchGone(self.name, self._doing)
+            if self._offset_of(message) < self._window[1]:
+                return message
+
+
+def _encode(change: Change, xid: int) -> bytes:
+    return encode_flow_add(change, xid) if isinstance(change, Flow) else encode_delete(change, xid)

@@ -1,0 +1,58 @@
+"""What the reconciler may ask of a switch, whatever carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.southbound.wire_message import SwitchPort
+from controller.status import Copies
+from flows.diff import Installed, Plan
+from flows.flow import Flow
+from flows.model import Dpid
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A part of a plan that the switch did not take; the reason is a sentence for the operator."""
+
+    flow: Flow | Installed
+    reason: str
+
+
+class Switch(Protocol):
+    """One connected bridge. Every method blocks until the switch has answered.
+
+    All of them may raise SwitchTimeout, SwitchGone or SwitchRefused; all may be called from any
+    thread, one request is under way at a time.
+    """
+
+    @property
+    def dpid(self) -> Dpid:
+        """Its datapath id."""
+
+    @property
+    def name(self) -> str:
+        """What its host calls it."""
+
+    def our_flows(self) -> list[Installed]:
+        """Every flow with our mark in its cookie, the learned ones included."""
+
+    def count_foreign(self) -> int:
+        """How many flows are there, in any table, that are not ours."""
+
+    def apply(self, plan: Plan) -> tuple[Rejected, ...]:
+        """Make the plan come true: all of it at once, but for what the switch refuses."""
+
+    def session_copies(self, deliver_table: int) -> Mapping[int, Copies]:
+        """What each session number has copied, from the counters of the deliver table."""
+
+    def ports(self) -> tuple[SwitchPort, ...]:
+        """Every port, the bridge's own LOCAL port included."""
+
+    def barrier(self) -> None:
+        """Return when the switch has done everything that was asked before."""
+
+    def probe(self) -> tuple[str, ...]:
+        """What the switch lacks of the features that we need; empty when it is fit."""
