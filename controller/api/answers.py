@@ -1,0 +1,269 @@
+"""What answers say: the shapes of everything that the API shows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class ProblemOut(BaseModel):
+    """Why a request was not done (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+
+
+class TenantOut(BaseModel):
+    """A tenant and how much it has."""
+
+    name: str
+    networks: int
+    ports: int
+    collectors: int
+    sessions: int
+
+
+class NetworkOut(BaseModel):
+    """A network and how many ports are in it."""
+
+    id: str
+    name: str
+    tenant: str
+    ports: int
+
+
+class PlacementOut(BaseModel):
+    """Where a port is now."""
+
+    bridge: str
+    ofport: int
+
+
+class PortOut(BaseModel):
+    """A port, and where it is now (null: nowhere)."""
+
+    id: str
+    name: str
+    tenant: str
+    network: str | None
+    network_id: str | None
+    kind: Literal["vm", "tap"]
+    mac: str | None
+    ips: list[str]
+    anti_spoofing: bool
+    placement: PlacementOut | None
+
+
+class SensorOut(BaseModel):
+    """One tap port that receives copies."""
+
+    port: str
+    port_id: str
+
+
+class CollectorOut(BaseModel):
+    """A collector."""
+
+    id: str
+    name: str
+    tenant: str
+    delivery: Literal["port"] = "port"
+    sensors: list[SensorOut]
+    tenant_tag: None = None
+    created_at: str
+
+
+class SourceOut(BaseModel):
+    """What a session watches; the two lists have the same order."""
+
+    kind: Literal["port"] = "port"
+    ports: list[str]
+    port_ids: list[str]
+
+
+class CopiesOut(BaseModel):
+    """How much was copied, as the switches counted it."""
+
+    packets: int
+    bytes: int
+
+
+class BridgeShareOut(BaseModel):
+    """What one bridge does for a session."""
+
+    bridge: str
+    state: str
+
+
+class StatusOut(BaseModel):
+    """What was verified on the switches."""
+
+    state: str = Field(description="pending, active, degraded, inactive, stopped or error")
+    reasons: list[str]
+    copies: CopiesOut
+    skipped: dict[str, int]
+    bridges: list[BridgeShareOut]
+
+
+class SessionOut(BaseModel):
+    """A session and its standing."""
+
+    id: str
+    name: str
+    tenant: str
+    source: SourceOut
+    direction: Literal["ingress", "egress", "both"]
+    filter: str = "all"
+    collector: str
+    collector_id: str
+    mode: Literal["copy"] = "copy"
+    number: int
+    packet_length: None = None
+    max_rate: None = None
+    expires_at: None = None
+    max_packets: None = None
+    max_bytes: None = None
+    enabled: bool
+    created_at: str
+    status: StatusOut
+
+
+class TrialOut(BaseModel):
+    """The answer to a dry run: it would be done. The plan of flows is not part of it yet."""
+
+    dry_run: Literal[True] = True
+    would: Literal["create", "delete"]
+    name: str
+    tenant: str
+
+
+class RuleOut(BaseModel):
+    """One rule of a filter."""
+
+    number: int
+    action: Literal["accept", "reject"]
+    match: dict[str, str]
+
+
+class FilterOut(BaseModel):
+    """A filter."""
+
+    id: str
+    name: str
+    built_in: bool
+    ingress: list[RuleOut]
+    egress: list[RuleOut]
+
+
+class BridgeOut(BaseModel):
+    """A bridge and its standing; the id is its datapath id in 16 hex digits."""
+
+    id: str
+    name: str
+    state: str
+    reasons: list[str]
+    connected: bool
+    ports: int
+    flows: int
+    plans: int
+    errors: int
+
+
+class FlowsOut(BaseModel):
+    """The flows that a bridge should have, one text each."""
+
+    id: str
+    bridge: str
+    flows: list[str]
+
+
+class AuditOut(BaseModel):
+    """One change."""
+
+    number: int
+    at: str
+    who: str
+    what: str
+    kind: str
+    id: str
+    name: str
+    tenant: str
+    detail: dict[str, object]
+
+
+class TotalsOut(BaseModel):
+    """How much there is."""
+
+    tenants: int
+    networks: int
+    ports: int
+    placed: int
+    collectors: int
+    sessions: int
+    active: int
+
+
+class SystemOut(BaseModel):
+    """The whole system at one look."""
+
+    version: str
+    problems: list[str]
+    totals: TotalsOut
+    bridges: list[BridgeOut]
+    sessions: list[SessionOut]
+
+
+class _Page(BaseModel):
+    next: str | None = Field(description="`marker` of the next part; null at the end.")
+
+
+class TenantPage(_Page):
+    """A part of a list."""
+
+    items: list[TenantOut]
+
+
+class NetworkPage(_Page):
+    """A part of a list."""
+
+    items: list[NetworkOut]
+
+
+class PortPage(_Page):
+    """A part of a list."""
+
+    items: list[PortOut]
+
+
+class CollectorPage(_Page):
+    """A part of a list."""
+
+    items: list[CollectorOut]
+
+
+class SessionPage(_Page):
+    """A part of a list."""
+
+    items: list[SessionOut]
+
+
+class FilterPage(_Page):
+    """A part of a list."""
+
+    items: list[FilterOut]
+
+
+class BridgePage(_Page):
+    """A part of a list."""
+
+    items: list[BridgeOut]
+
+
+class AuditPage(_Page):
+    """A part of a list, newest first."""
+
+    items: list[AuditOut]

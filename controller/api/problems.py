@@ -1,0 +1,137 @@
+"""Errors as application/problem+json (RFC 9457), each with a sentence in the operator's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from flask import Response
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from controller.store import InUse, NameTaken, NotFound, StoreError
+from flows.errors import (
+    CloudtapError,
+    CrossTenantCollector,
+    CrossTenantSensor,
+    CrossTenantSource,
+    InvalidValue,
+    NotATapPort,
+    NotAWorkload,
+    Refused,
+)
+
+TYPE = "urn:cloudtap:problem:"
+"""Prefix of the ``type`` of every problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem document; ``where`` is the field of the request that it is about."""
+
+    status: HTTPStatus
+    type: str
+    detail: str
+    where: str | None = None
+    errors: tuple[Mapping[str, str | None], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        """The document as an answer."""
+        document: dict[str, object] = {
+            "type": TYPE + self.type,
+            "title": self.type.replace("-", " "),
+            "status": self.status.value,
+            "detail": self.detail,
+        }
+        if self.where is not None:
+            document["field"] = self.where
+        if self.errors:
+            document["errors"] = list(self.errors)
+        return Response(
+            json.dumps(document),
+            self.status.value,
+            dict(self.headers),
+            content_type="application/problem+json",
+        )
+
+
+class ApiProblem(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+_BY_ERROR: Sequence[tuple[type[CloudtapError], HTTPStatus, str, str | None]] = (
+    (NotFound, HTTPStatus.NOT_FOUND, "not-found", None),
+    (NameTaken, HTTPStatus.CONFLICT, "name-taken", "name"),
+    (InUse, HTTPStatus.CONFLICT, "in-use", None),
+    (CrossTenantSource, HTTPStatus.FORBIDDEN, "cross-tenant", "source.ports"),
+    (CrossTenantCollector, HTTPStatus.FORBIDDEN, "cross-tenant", "collector"),
+    (CrossTenantSensor, HTTPStatus.FORBIDDEN, "cross-tenant", "sensors"),
+    (NotAWorkload, HTTPStatus.UNPROCESSABLE_ENTITY, "not-a-workload", "source.ports"),
+    (NotATapPort, HTTPStatus.UNPROCESSABLE_ENTITY, "not-a-tap-port", "sensors"),
+    (InvalidValue, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-value", None),
+    (Refused, HTTPStatus.CONFLICT, "refused", None),
+    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", None),
+    (CloudtapError, HTTPStatus.INTERNAL_SERVER_ERROR, "failed", None),
+)
+
+
+def from_error(error: CloudtapError) -> Problem:
+    """The document for an error of ours."""
+    for kind, status, slug, where in _BY_ERROR:
+        if isinstance(error, kind):
+            return Problem(status, slug, str(error), where)
+    raise AssertionError(f"no document for {error!r}")
+
+
+def from_validation(error: ValidationError) -> Problem:
+    """The document for a request that breaks its schema; the first mistake is the detail."""
+    found = [_mistake(one) for one in error.errors()]
+    slug, where, sentence = found[0]
+    errors = tuple({"field": place, "detail": said} for _, place, said in found)
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        slug,
+        sentence,
+        where,
+        errors if len(errors) > 1 else (),
+    )
+
+
+def not_found(kind: str, ref: str, where: str | None = None, hint: str = "") -> ApiProblem:
+    """There is no such thing."""
+    sentence = f"there is no {kind} {ref!r}{hint}"
+    return ApiProblem(Problem(HTTPStatus.NOT_FOUND, "not-found", sentence, where))
+
+
+def bad_request(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
+    """The request cannot be understood."""
+    return ApiProblem(Problem(HTTPStatus.BAD_REQUEST, slug, sentence, where))
+
+
+def conflict(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
+    """The request is understood, and what there is stands against it."""
+    return ApiProblem(Problem(HTTPStatus.CONFLICT, slug, sentence, where))
+
+
+def _mistake(error: ErrorDetails) -> tuple[str, str | None, str]:
+    """Slug, field and sentence of one mistake."""
+    context = error.get("ctx", {})
+    path = [str(part) for part in error["loc"]]
+    if error["type"] in ("unsupported", "refused"):
+        where = ".".join([*path, *([context["field"]] if context.get("field") else [])])
+        slug = "not-supported-yet" if error["type"] == "unsupported" else "invalid-value"
+        return slug, where or None, error["msg"]
+    where = ".".join(path)
+    if error["type"] == "missing":
+        return "invalid-value", where, f"{where!r} is needed"
+    if error["type"] == "extra_forbidden":
+        return "unknown-field", where, f"{where!r} is not known here"
+    said = error["msg"][:1].lower() + error["msg"][1:]
+    return "invalid-value", where or None, f"{where or 'the body'!r}: {said}"

@@ -1,0 +1,98 @@
+"""A reconciler without switches that keeps to the Protocol, and the world it lives in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from controller.inventory import Inventory, parse
+from controller.status import (
+    BridgeShare,
+    BridgeStatus,
+    Copies,
+    Reconciling,
+    SessionStatus,
+    State,
+)
+from controller.store import Store
+from flows.model import Dpid, PortId, SessionId
+
+TWO_TENANTS = parse(b"""\
+tenants: [red, blue]
+networks:
+  - {name: lan, tenant: red}
+  - {name: lan, tenant: blue}
+ports:
+  - {id: red-web-1, name: web-1, tenant: red, network: lan, mac: "02:00:00:00:00:01",
+     ips: [10.0.0.1]}
+  - {id: red-web-2, name: web-2, tenant: red, network: lan, mac: "02:00:00:00:00:02"}
+  - {id: red-ids-1, name: ids-1, tenant: red, kind: tap}
+  - {id: blue-web-1, name: web-1, tenant: blue, network: lan, mac: "02:00:00:00:00:01"}
+  - {id: blue-ids-1, name: ids-1, tenant: blue, kind: tap}
+""")
+
+ONE_TENANT = parse(b"""\
+tenants: [red]
+networks: [{name: lan, tenant: red}]
+ports:
+  - {id: red-web-1, name: web-1, tenant: red, network: lan}
+  - {id: red-ids-1, name: ids-1, tenant: red, kind: tap}
+""")
+
+
+class FakeReconciler(Reconciling):
+    """Verifies at once what the store wants, for a bridge that is reachable or not."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.is_reachable = True
+        self.places: dict[str, tuple[str, int]] = {}
+        self.verified: set[SessionId] = set()
+        self.sentences: list[str] = []
+        self.brought = 0
+
+    def bring(self, timeout_s: float) -> bool:
+        assert timeout_s > 0
+        self.brought += 1
+        if not self.is_reachable:
+            return False
+        desired = self.store.desired()
+        self.verified = {s.id for s in desired.sessions if s.enabled}
+        return True
+
+    def session_status(self, session: SessionId) -> SessionStatus:
+        if session not in self.verified:
+            live = {s.id: s for s in self.store.desired().sessions}
+            if session in live and not live[session].enabled:
+                return SessionStatus(State.INACTIVE, ("switched off by its owner",))
+            return SessionStatus(State.PENDING, ("not verified yet",))
+        return SessionStatus(
+            State.ACTIVE, copies=Copies(3, 180), bridges=(BridgeShare("s1", State.ACTIVE),)
+        )
+
+    def bridges(self) -> Sequence[BridgeStatus]:
+        state = State.ACTIVE if self.is_reachable else State.PENDING
+        return [
+            BridgeStatus(Dpid(0xFE00000000000001), "s1", state, (), self.is_reachable, 5, 40, 2)
+        ]
+
+    def flows(self, dpid: Dpid) -> Sequence[str]:
+        return [f"table=0 priority=1 actions=drop  # of {dpid:x}"]
+
+    def place_of(self, port: str) -> tuple[str, int] | None:
+        return self.places.get(port)
+
+    def problems(self) -> Sequence[str]:
+        return self.sentences
+
+
+def fill(store: Store, inventory: Inventory) -> FakeReconciler:
+    """A fake where every port is placed on bridge s1, in the order of the inventory."""
+    fake = FakeReconciler(store)
+    fake.places = {PortId(port.id): ("s1", n) for n, port in enumerate(inventory.ports, 1)}
+    return fake
+
+
+def open_store(directory: Path) -> Store:
+    """A store in a folder of its own."""
+    return Store(directory / "state")

@@ -1,0 +1,370 @@
+"""Sessions and collectors over the API: made, shown, changed, deleted, refused with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from controller.api import make_app
+from controller.store import Store
+from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
+from tests.controller.test_api import items, problem
+
+IDS = {"name": "ids", "tenant": "red", "sensors": [{"port": "ids-1"}]}
+WEB = {
+    "name": "web",
+    "tenant": "red",
+    "source": {"kind": "port", "ports": ["web-1", "red-web-2"]},
+    "collector": "ids",
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def fake(store: Store) -> FakeReconciler:
+    return fill(store, TWO_TENANTS)
+
+
+@pytest.fixture
+def client(store: Store, fake: FakeReconciler) -> FlaskClient:
+    client = make_app(store, lambda: TWO_TENANTS, fake).test_client()
+    assert client.post("/v1/collectors", json=IDS).status_code == 201
+    return client
+
+
+def create(client: FlaskClient, **changes: object) -> dict[str, Any]:
+    answer = client.post("/v1/sessions", json=WEB | changes)
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    made: dict[str, Any] = answer.get_json()
+    return made
+
+
+# --- collectors ----------------------------------------------------------------------------
+
+
+def test_a_collector_is_created_shown_and_deleted(client: FlaskClient) -> None:
+    [shown] = items(client, "/v1/collectors")
+
+    assert shown["sensors"] == [{"port": "ids-1", "port_id": "red-ids-1"}]
+    assert (shown["delivery"], shown["tenant_tag"], shown["tenant"]) == ("port", None, "red")
+    assert client.get("/v1/collectors/ids").get_json() == shown
+    assert client.get(f"/v1/collectors/{shown['id']}").get_json() == shown
+    assert client.delete("/v1/collectors/ids").status_code == 204
+    problem(client.get("/v1/collectors/ids"), 404, "not-found")
+    problem(client.delete("/v1/collectors/ids"), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "slug", "field"),
+    [
+        ({"delivery": "vxlan", "vni": 7001}, 422, "not-supported-yet", "delivery"),
+        ({"sensors": [{"port": "a"}, {"port": "b"}]}, 422, "not-supported-yet", "sensors"),
+        ({"sensors": [{"address": "192.0.2.9"}]}, 422, "not-supported-yet", "sensors.0.address"),
+        ({"tenant_tag": "auto"}, 422, "not-supported-yet", "tenant_tag"),
+        ({"tenant_tag": 7}, 422, "not-supported-yet", "tenant_tag"),
+        ({"sensors": []}, 422, "invalid-value", "sensors"),
+        ({"sensors": [{"port": "nothing"}]}, 404, "not-found", "sensors.0.port"),
+        ({"sensors": [{"port": "web-1"}]}, 422, "not-a-tap-port", "sensors"),
+        ({"sensors": [{"port": "blue-ids-1"}]}, 403, "cross-tenant", "sensors"),
+        ({"tenant": None}, 400, "tenant-needed", "tenant"),
+        ({"tenant": "green"}, 404, "not-found", "tenant"),
+        ({"name": "a b"}, 422, "invalid-value", "name"),
+        ({"name": "ids"}, 409, "name-taken", "name"),
+        ({"colour": "red"}, 422, "unknown-field", "colour"),
+    ],
+)
+def test_a_collector_that_cannot_be_is_refused_by_field(
+    client: FlaskClient, changes: dict[str, object], status: int, slug: str, field: str
+) -> None:
+    answer = client.post("/v1/collectors", json=IDS | {"name": "new"} | changes)
+
+    assert problem(answer, status, slug)["field"] == field
+    assert len(items(client, "/v1/collectors")) == 1
+
+
+def test_a_collector_in_use_is_not_deleted(client: FlaskClient) -> None:
+    create(client)
+
+    document = problem(client.delete("/v1/collectors/ids"), 409, "in-use")
+    assert "is used by session 'web'" in document["detail"]
+
+
+# --- sessions ------------------------------------------------------------------------------
+
+
+def test_a_session_is_answered_as_verified_on_the_switches(client: FlaskClient) -> None:
+    made = create(client, number=7, direction="ingress")
+
+    assert made.pop("id") and made.pop("created_at") and made.pop("collector_id")
+    assert made == {
+        "name": "web",
+        "tenant": "red",
+        "source": {
+            "kind": "port",
+            "ports": ["web-1", "web-2"],
+            "port_ids": ["red-web-1", "red-web-2"],
+        },
+        "direction": "ingress",
+        "filter": "all",
+        "collector": "ids",
+        "mode": "copy",
+        "number": 7,
+        "packet_length": None,
+        "max_rate": None,
+        "expires_at": None,
+        "max_packets": None,
+        "max_bytes": None,
+        "enabled": True,
+        "status": {
+            "state": "active",
+            "reasons": [],
+            "copies": {"packets": 3, "bytes": 180},
+            "skipped": {},
+            "bridges": [{"bridge": "s1", "state": "active"}],
+        },
+    }
+
+
+def test_a_session_exists_and_is_pending_while_its_bridge_is_away(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    fake.is_reachable = False
+
+    assert create(client)["status"]["state"] == "pending"
+    assert [s["name"] for s in items(client, "/v1/sessions?state=pending")] == ["web"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "slug", "field"),
+    [
+        ({"filter": "web"}, 422, "not-supported-yet", "filter"),
+        ({"filter": ["all"]}, 422, "not-supported-yet", "filter"),
+        ({"mode": "exclusive"}, 422, "not-supported-yet", "mode"),
+        ({"packet_length": 128}, 422, "not-supported-yet", "packet_length"),
+        ({"max_rate": {"kbps": 200000}}, 422, "not-supported-yet", "max_rate"),
+        ({"expires_at": "2030-01-01T00:00:00Z"}, 422, "not-supported-yet", "expires_at"),
+        ({"max_packets": 1}, 422, "not-supported-yet", "max_packets"),
+        ({"max_bytes": 1}, 422, "not-supported-yet", "max_bytes"),
+        (
+            {"source": {"kind": "network", "network": "lan"}},
+            422,
+            "not-supported-yet",
+            "source.kind",
+        ),
+        ({"tap_point": "post_policy"}, 422, "unknown-field", "tap_point"),
+        ({"source": {"ports": []}}, 422, "invalid-value", "source.ports"),
+        ({"source": {"ports": ["web-1", "red-web-1"]}}, 422, "invalid-value", None),
+        ({"source": {"ports": ["web-1", "web-9"]}}, 404, "not-found", "source.ports.1"),
+        ({"source": {"ports": ["blue-web-1"]}}, 403, "cross-tenant", "source.ports"),
+        ({"source": {"ports": ["ids-1"]}}, 422, "not-a-workload", "source.ports"),
+        ({"source": {"kind": "port"}}, 422, "invalid-value", "source.ports"),
+        ({"collector": "nothing"}, 404, "not-found", "collector"),
+        ({"direction": "out"}, 422, "invalid-value", "direction"),
+        ({"number": 0}, 422, "invalid-value", "number"),
+        ({"number": 32767}, 422, "invalid-value", "number"),
+        ({"number": "100"}, 422, "invalid-value", "number"),
+        ({"number": True}, 422, "invalid-value", "number"),
+        ({"enabled": "yes"}, 422, "invalid-value", "enabled"),
+        ({"name": "ä"}, 422, "invalid-value", "name"),
+        ({"name": "\ud800"}, 422, "invalid-value", "name"),
+        ({"tenant": None}, 400, "tenant-needed", "tenant"),
+        ({"tenant": "green"}, 404, "not-found", "tenant"),
+        ({"colour": "red"}, 422, "unknown-field", "colour"),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused_by_field(
+    client: FlaskClient, changes: dict[str, object], status: int, slug: str, field: str | None
+) -> None:
+    for query in ("", "?dry_run=true"):
+        answer = client.post(f"/v1/sessions{query}", json=WEB | changes)
+        assert problem(answer, status, slug).get("field") == field
+    assert items(client, "/v1/sessions") == []
+
+
+def test_the_sentence_of_an_unknown_port_names_it(client: FlaskClient) -> None:
+    answer = client.post("/v1/sessions", json=WEB | {"source": {"ports": ["web-9"]}})
+
+    assert problem(answer, 404, "not-found")["detail"] == "there is no port 'web-9' of tenant 'red'"
+
+
+def test_all_mistakes_of_a_body_are_told_at_once(client: FlaskClient) -> None:
+    answer = client.post("/v1/sessions", json={"name": "a b", "colour": 1})
+
+    fields = [error["field"] for error in problem(answer, 422, "invalid-value")["errors"]]
+    assert fields == ["name", "source", "collector", "colour"]
+
+
+def test_the_collector_of_another_tenant_is_refused(client: FlaskClient) -> None:
+    [ids] = items(client, "/v1/collectors")
+    body = WEB | {
+        "tenant": "blue",
+        "source": {"ports": ["web-1"]},
+        "collector": ids["id"],
+    }
+
+    document = problem(client.post("/v1/sessions", json=body), 403, "cross-tenant")
+    assert document["field"] == "collector"
+    problem(client.post("/v1/sessions", json=body | {"collector": "ids"}), 404, "not-found")
+
+
+def test_options_at_their_default_are_taken(client: FlaskClient) -> None:
+    defaults = {"filter": "all", "mode": "copy", "packet_length": None, "max_rate": None}
+
+    assert create(client, **defaults)["filter"] == "all"
+
+
+def test_a_dry_run_changes_nothing(client: FlaskClient, fake: FakeReconciler) -> None:
+    answer = client.post("/v1/sessions?dry_run=true", json=WEB)
+    assert answer.status_code == 200
+    assert answer.get_json() == {"dry_run": True, "would": "create", "name": "web", "tenant": "red"}
+    assert items(client, "/v1/sessions") == []
+
+    create(client)
+    problem(client.post("/v1/sessions?dry_run=true", json=WEB), 409, "name-taken")
+    answer = client.delete("/v1/sessions/web?dry_run=true")
+    assert answer.get_json()["would"] == "delete"
+    assert len(items(client, "/v1/sessions")) == 1
+    problem(client.delete("/v1/sessions/nothing?dry_run=true"), 404, "not-found")
+    assert fake.brought == 1
+    problem(client.post("/v1/collectors?dry_run=true", json=IDS), 422, "unknown-field")
+    problem(client.delete("/v1/collectors/ids?dry_run=true"), 422, "unknown-field")
+
+
+def test_sessions_are_listed_by_field(client: FlaskClient) -> None:
+    create(client)
+    create(client, name="off", enabled=False, direction="egress", source={"ports": ["web-2"]})
+
+    def names(query: str) -> list[str]:
+        return [session["name"] for session in items(client, f"/v1/sessions?{query}")]
+
+    assert names("") == ["off", "web"]
+    assert names("enabled=false") == names("direction=egress") == names("state=inactive") == ["off"]
+    assert names("port=red-web-1") == names("port=web-1") == names("state=active") == ["web"]
+    assert names("collector=ids&tenant=red") == ["off", "web"]
+    assert names("tenant=blue") == names("name=x") == []
+
+
+def test_a_session_is_changed_in_what_the_body_names(client: FlaskClient) -> None:
+    made = create(client)
+    client.post("/v1/collectors", json=IDS | {"name": "ids-2"})
+    body = {
+        "name": "web-2",
+        "enabled": False,
+        "direction": "egress",
+        "source": {"ports": ["web-2"]},
+        "collector": "ids-2",
+        "number": 5,
+    }
+    changed = client.patch("/v1/sessions/web", json=body).get_json()
+
+    assert changed["id"] == made["id"]
+    assert changed["source"]["ports"] == ["web-2"]
+    assert {k: changed[k] for k in body if k != "source"} == {
+        k: v for k, v in body.items() if k != "source"
+    }
+    assert changed["status"]["state"] == "inactive"
+    again = client.patch("/v1/sessions/web-2", json={"enabled": True}).get_json()
+    assert (again["status"]["state"], again["number"]) == ("active", 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "slug", "field"),
+    [
+        ({"tenant": "blue"}, 422, "invalid-value", "tenant"),
+        ({"name": None}, 422, "invalid-value", "name"),
+        ({"name": "other"}, 409, "name-taken", "name"),
+        ({"filter": "web"}, 422, "not-supported-yet", "filter"),
+        ({"max_rate": {"kbps": 1}}, 422, "not-supported-yet", "max_rate"),
+        ({"source": {"ports": ["blue-web-1"]}}, 403, "cross-tenant", "source.ports"),
+        ({"source": {"ports": ["web-9"]}}, 404, "not-found", "source.ports.0"),
+        ({"source": {"kind": "tenant"}}, 422, "not-supported-yet", "source.kind"),
+        ({"collector": "nothing"}, 404, "not-found", "collector"),
+        ({"id": "x"}, 422, "unknown-field", "id"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_and_changes_nothing(
+    client: FlaskClient, body: dict[str, object], status: int, slug: str, field: str
+) -> None:
+    create(client, name="other")
+    made = create(client)
+
+    assert problem(client.patch("/v1/sessions/web", json=body), status, slug)["field"] == field
+    assert client.get("/v1/sessions/web").get_json() == made
+
+
+def test_a_session_of_a_port_that_left_the_inventory_is_still_shown(
+    store: Store, fake: FakeReconciler, client: FlaskClient
+) -> None:
+    create(client)
+    empty = make_app(store, lambda: type(TWO_TENANTS)(), fake).test_client()
+
+    assert empty.get("/v1/sessions/web").get_json()["source"]["ports"] == ["red-web-1", "red-web-2"]
+    assert empty.get("/v1/collectors/ids").get_json()["sensors"][0]["port"] == "red-ids-1"
+    assert empty.delete("/v1/sessions/web").status_code == 204
+
+
+def test_deleting_answers_204_only_when_the_flows_are_gone(
+    client: FlaskClient, fake: FakeReconciler, store: Store
+) -> None:
+    made = create(client)
+    fake.is_reachable = False
+    answer = client.delete("/v1/sessions/web")
+
+    assert answer.status_code == 202
+    assert answer.get_json()["status"]["state"] == "inactive"
+    assert answer.get_json()["status"]["reasons"] == ["being deleted: bridge 's1' is not reachable"]
+    assert store.desired().sessions == () and store.desired().deleting == (made["id"],)
+    assert [s["status"]["state"] for s in items(client, "/v1/sessions")] == ["inactive"]
+    problem(client.patch("/v1/sessions/web", json={"number": 1}), 404, "not-found")
+    problem(client.delete("/v1/collectors/ids"), 409, "in-use")
+    fake.is_reachable = True
+    assert client.delete("/v1/sessions/web").status_code == 204
+    problem(client.get("/v1/sessions/web"), 404, "not-found")
+
+
+def test_the_name_of_a_session_that_waits_to_be_gone_is_free(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    old = create(client)
+    fake.is_reachable = False
+    client.delete("/v1/sessions/web")
+    new = create(client)
+
+    assert client.get("/v1/sessions/web").get_json()["id"] == new["id"] != old["id"]
+    assert client.get(f"/v1/sessions/{old['id']}").get_json()["status"]["state"] == "inactive"
+
+
+def test_the_same_request_with_a_key_is_done_once(client: FlaskClient) -> None:
+    def post(key: str, **changes: object) -> Any:
+        return client.post("/v1/sessions", json=WEB | changes, headers={"Idempotency-Key": key})
+
+    first, second = post("k1"), post("k1")
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.get_json() == second.get_json()
+    assert len(items(client, "/v1/sessions")) == 1
+    problem(post("k1", name="other"), 422, "key-reused")
+    problem(post("k2"), 409, "name-taken")
+    problem(post("k" * 256), 400, "bad-key")
+    client.delete("/v1/sessions/web")
+    assert post("k2").status_code == 201, "a refused request does not use up its key"
+
+
+def test_a_request_that_was_cut_short_is_answered_by_its_repetition(
+    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "remember_answer", lambda key, answer: None)
+
+    def post() -> Any:
+        return client.post("/v1/sessions", json=WEB, headers={"Idempotency-Key": "k"}).get_json()
+
+    assert post()["id"] == post()["id"]
