@@ -11,7 +11,7 @@ help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## install what is missing: Debian packages, then .venv (seconds when nothing is)
-	@tools/setup --lab
+	@tools/setup
 
 demo: setup  ## two tenants, a tap for each, real traffic: every copy checked (DAMAGE=missing|extra must fail)
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py

@@ -73,7 +73,17 @@ class Source:
 def files(*folders: str, suffix: str = "") -> list[Source]:
     """The files of the repository that belong to it (git knows), in these folders."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *folders],
+        [
+            "git",
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            *folders,
+        ],
         cwd=ROOT,
         check=True,
         capture_output=True,
