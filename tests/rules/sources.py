@@ -31,7 +31,7 @@ class Source:
         return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
     def imports(self) -> Iterator[tuple[int, str]]:
-        """Line and dotted name of everything imported, `from a import b` as both a and a.b."""
+        """Line and dotted name of everything imported, `from a import b` as a.b."""
         package = self.module if self.path.endswith("/__init__.py") else self.module[: self._dot]
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
@@ -41,7 +41,6 @@ class Source:
                 if node.level:
                     above = package.split(".")[: len(package.split(".")) - node.level + 1]
                     base = ".".join([*above, base]).strip(".")
-                yield node.lineno, base
                 yield from ((node.lineno, f"{base}.{name.name}") for name in node.names)
 
     def strings(self) -> Iterator[tuple[int, str]]:
