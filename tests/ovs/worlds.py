@@ -24,7 +24,7 @@ from flows.model import Dpid, Ofport, PortKind
 from flows.trace import Interpreter
 from flows.world import Placement, World
 from tests.ovs.endpoint import Endpoint
-from tests.ovs.lab import Lab, ofproto_trace, purge_cache, vsctl
+from tests.ovs.lab import Lab, ofproto_trace, purge_cache
 from tests.random_worlds import BRIDGES, LINK_PORTS, SLOTS, Sent, random_packets, random_world
 
 PACKETS = 24
@@ -66,8 +66,6 @@ class Stage:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        # a pass of the revalidators every 20 ms instead of 500: a world is ready sooner
-        vsctl("set", "Open_vSwitch", ".", "other_config:max-revalidator=20")
         self.names = {dpid: f"w{dpid:x}" for dpid in BRIDGES}
         self.ends: dict[Placement, Endpoint] = {}
         for dpid, name in self.names.items():
@@ -95,7 +93,7 @@ class Stage:
                 left = plan(flows, switch.our_flows())
             if rejected or left:
                 raise PlanFailed(f"bridge {name}: refused {rejected}, and still to do:\n{left}")
-        self.lab.settle()
+        purge_cache()
 
     def exchange(self, world: World, sent: Iterable[Sent]) -> Frames:
         """Send packets and collect every frame that came out anywhere, with its place."""
