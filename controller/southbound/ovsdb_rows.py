@@ -1,0 +1,105 @@
+"""What the Open vSwitch databases say about bridges and interfaces, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from netaddr import EUI, AddrFormatError
+
+from flows.model import OFPORT_MAX, Dpid, Ofport
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BridgeRow:
+    """One bridge; an empty ``fail_mode`` means standalone: without us it forwards everything."""
+
+    dpid: Dpid
+    name: str
+    fail_mode: str = ""
+    datapath_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceRow:
+    """One interface of a bridge; ``ofport`` is None until Open vSwitch has given it a number."""
+
+    dpid: Dpid
+    bridge: str
+    name: str
+    iface_id: str | None = None
+    attached_mac: EUI | None = None
+    ofport: Ofport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OvsdbSnapshot:
+    """All that the databases said last; ``userspace_tso`` spoils copies where it is True."""
+
+    bridges: tuple[BridgeRow, ...] = ()
+    interfaces: tuple[InterfaceRow, ...] = ()
+    userspace_tso: bool = False
+
+    def changed_since(self, before: OvsdbSnapshot) -> frozenset[Dpid]:
+        """The bridges of which this one says something else than ``before``."""
+        changed = {row.dpid for row in set(self.bridges) ^ set(before.bridges)}
+        changed |= {row.dpid for row in set(self.interfaces) ^ set(before.interfaces)}
+        if self.userspace_tso != before.userspace_tso:
+            changed |= {row.dpid for row in self.bridges}
+        return frozenset(changed)
+
+
+def merge(snapshots: Iterable[OvsdbSnapshot]) -> OvsdbSnapshot:
+    """The snapshots of several databases as one."""
+    parts = list(snapshots)
+    return OvsdbSnapshot(
+        tuple(sorted(row for part in parts for row in part.bridges)),
+        tuple(row for part in parts for row in part.interfaces),
+        any(part.userspace_tso for part in parts),
+    )
+
+
+def read_rows(tables: Any, dpid_by_row: dict[UUID, Dpid]) -> OvsdbSnapshot:
+    """The snapshot of one database from the tables of its IDL replica.
+
+    ``dpid_by_row`` is kept from call to call: ovsdb-server forgets datapath ids when it restarts
+    (the column is ephemeral), and ovs-vswitchd tells them again only after a while.
+    """
+    bridge_rows = tables["Bridge"].rows
+    for row in bridge_rows.values():
+        if row.datapath_id:
+            dpid_by_row[row.uuid] = Dpid(int(row.datapath_id[0], 16))
+    for gone in dpid_by_row.keys() - bridge_rows.keys():
+        del dpid_by_row[gone]
+    bridges: list[BridgeRow] = []
+    interfaces: list[InterfaceRow] = []
+    for uuid, dpid in dpid_by_row.items():
+        row = bridge_rows[uuid]
+        fail_mode = row.fail_mode[0] if row.fail_mode else ""
+        bridges.append(BridgeRow(dpid, row.name, fail_mode, row.datapath_type))
+        interfaces += [_interface(bridges[-1], i) for port in row.ports for i in port.interfaces]
+    settings = [row.other_config for row in tables["Open_vSwitch"].rows.values()]
+    tso = any(config.get("userspace-tso-enable") == "true" for config in settings)
+    interfaces.sort(key=lambda row: (row.dpid, row.name))
+    return OvsdbSnapshot(tuple(sorted(bridges)), tuple(interfaces), tso)
+
+
+def _interface(bridge: BridgeRow, row: Any) -> InterfaceRow:
+    number = row.ofport[0] if row.ofport else 0
+    return InterfaceRow(
+        bridge.dpid,
+        bridge.name,
+        row.name,
+        row.external_ids.get("iface-id") or None,
+        _mac(row.external_ids.get("attached-mac", "")),
+        Ofport(number) if 1 <= number <= OFPORT_MAX else None,
+    )
+
+
+def _mac(text: str) -> EUI | None:
+    try:
+        return EUI(text, version=48)
+    except (AddrFormatError, ValueError):
+        return None
