@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -197,3 +199,22 @@ class InventoryFile:
         if self._is_known:
             return "the inventory that was read last stays in force"
         return "no tenant, network or port is known"
+
+
+def _main(path: Path) -> None:
+    """Print what a file declares, or its problems, as JSON: for `cloudtap inventory check`."""
+    inventory = Inventory()
+    problems: tuple[str, ...] = ()
+    try:
+        inventory = parse(path.read_bytes(), str(path))
+    except InventoryError as error:
+        problems = error.problems
+    except OSError as error:
+        problems = (f"{path}: cannot be read: {error.strerror}",)
+    names = ("tenants", "networks", "ports", "links")
+    counts: dict[str, object] = {name: len(getattr(inventory, name)) for name in names}
+    print(json.dumps(counts | {"problems": problems}))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

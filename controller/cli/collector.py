@@ -1,0 +1,94 @@
+"""cloudtap collector: create, list, show, delete."""
+
+from __future__ import annotations
+
+import click
+
+from controller.cli.client import Api, Values
+from controller.cli.output import (
+    Column,
+    cell,
+    console,
+    output_option,
+    pass_api,
+    print_data,
+    print_list,
+    print_one,
+    tenant_option,
+)
+
+COLUMNS: tuple[Column, ...] = (
+    ("collector", lambda c: c["name"]),
+    ("tenant", lambda c: c["tenant"]),
+    ("delivery", lambda c: c["delivery"]),
+    ("sensors", lambda c: _sensors(c)),
+)
+
+
+@click.group()
+def collector() -> None:
+    """Where copies go."""
+
+
+@collector.command()
+@click.argument("name")
+@click.option("--port", "-p", required=True, help="The tap port that receives the copies.")
+@tenant_option
+@output_option
+@pass_api
+def create(api: Api, name: str, port: str, tenant: str | None, output: str) -> None:
+    """Create a collector."""
+    body: Values = {"name": name, "delivery": "port", "sensors": [{"port": port}]}
+    _print(api.post("collectors", body | ({"tenant": tenant} if tenant else {})), output)
+
+
+@collector.command("list")
+@tenant_option
+@output_option
+@pass_api
+def list_(api: Api, tenant: str | None, output: str) -> None:
+    """List collectors."""
+    empty = "There are no collectors: create one, `cloudtap collector create`."
+    print_list(api.all("collectors", tenant=tenant), output, COLUMNS, empty)
+
+
+@collector.command()
+@click.argument("name")
+@tenant_option
+@output_option
+@pass_api
+def show(api: Api, name: str, tenant: str | None, output: str) -> None:
+    """Show a collector, by name or id."""
+    _print(api.get("collectors", name, tenant=tenant), output)
+
+
+@collector.command()
+@click.argument("name")
+@tenant_option
+@output_option
+@pass_api
+def delete(api: Api, name: str, tenant: str | None, output: str) -> None:
+    """Delete a collector that no session uses."""
+    api.delete("collectors", name, tenant=tenant)
+    if output == "table":
+        console().print(cell(f"collector {name!r} is deleted"))
+    else:
+        print_data({"deleted": True, "collector": name}, output)
+
+
+def _print(item: Values, output: str) -> None:
+    print_one(
+        item,
+        output,
+        [
+            ("collector", item["name"]),
+            ("id", item["id"]),
+            ("tenant", item["tenant"]),
+            ("delivery", item["delivery"]),
+            ("sensors", _sensors(item)),
+        ],
+    )
+
+
+def _sensors(item: Values) -> list[str]:
+    return [sensor["port"] for sensor in item["sensors"]]

@@ -1,0 +1,190 @@
+"""cloudtap session: create, list, show, switch on and off, delete."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import click
+
+from controller.cli.client import Api, Failure, Values
+from controller.cli.output import (
+    Column,
+    cell,
+    console,
+    output_option,
+    pass_api,
+    print_data,
+    print_list,
+    print_one,
+    tenant_option,
+)
+
+WAIT_S = 10.0
+"""How long `session create` waits until the session is active."""
+
+POLL_S = 0.25
+
+COLUMNS: tuple[Column, ...] = (
+    ("session", lambda s: s["name"]),
+    ("tenant", lambda s: s["tenant"]),
+    ("state", lambda s: s["status"]["state"]),
+    ("source", lambda s: s["source"]["ports"]),
+    ("direction", lambda s: s["direction"]),
+    ("collector", lambda s: s["collector"]),
+    ("copies", lambda s: s["status"]["copies"]["packets"]),
+)
+
+
+@click.group()
+def session() -> None:
+    """Which packets are copied, and where to."""
+
+
+@session.command()
+@click.argument("name")
+@click.option("--source", "-s", multiple=True, required=True, help="Port to watch; may repeat.")
+@click.option("--collector", "-c", required=True, help="Where the copies go.")
+@click.option(
+    "--direction",
+    type=click.Choice(["ingress", "egress", "both"]),
+    default="both",
+    show_default=True,
+    help="What the workload receives, what it sends, or both.",
+)
+@click.option("--number", type=int, help="1 to 32766; the API chooses 100.")
+@click.option("--disabled", is_flag=True, help="Create it switched off.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until it is active.")
+@tenant_option
+@output_option
+@pass_api
+def create(
+    api: Api,
+    name: str,
+    source: tuple[str, ...],
+    collector: str,
+    direction: str,
+    number: int | None,
+    disabled: bool,
+    no_wait: bool,
+    tenant: str | None,
+    output: str,
+) -> None:
+    """Create a session and wait until its copies flow."""
+    body: Values = {
+        "name": name,
+        "source": {"kind": "port", "ports": list(source)},
+        "collector": collector,
+        "direction": direction,
+        "enabled": not disabled,
+    }
+    body |= {key: v for key, v in (("tenant", tenant), ("number", number)) if v is not None}
+    deadline = time.monotonic() + WAIT_S
+    made = api.post("sessions", body)
+    if disabled or no_wait:
+        _print(made, output)
+        return
+    made = _wait(lambda: api.get("sessions", made["id"]), made, deadline)
+    _print(made, output)
+    status = made["status"]
+    if status["state"] != "active":
+        why = "; ".join(status["reasons"]) or "nothing was told"
+        raise Failure(
+            f"session {name!r} exists, and is {status['state']} after {WAIT_S:g} seconds: {why}"
+        )
+
+
+@session.command("list")
+@click.option("--state", help="Only those in this state.")
+@tenant_option
+@output_option
+@pass_api
+def list_(api: Api, state: str | None, tenant: str | None, output: str) -> None:
+    """List sessions."""
+    found = api.all("sessions", tenant=tenant, state=state)
+    print_list(
+        found, output, COLUMNS, "There are no sessions: create one, `cloudtap session create`."
+    )
+
+
+@session.command()
+@click.argument("name")
+@tenant_option
+@output_option
+@pass_api
+def show(api: Api, name: str, tenant: str | None, output: str) -> None:
+    """Show a session, by name or id."""
+    _print(api.get("sessions", name, tenant=tenant), output)
+
+
+@session.command()
+@click.argument("name")
+@tenant_option
+@output_option
+@pass_api
+def enable(api: Api, name: str, tenant: str | None, output: str) -> None:
+    """Switch a session on."""
+    _print(api.patch("sessions", name, {"enabled": True}, tenant=tenant), output)
+
+
+@session.command()
+@click.argument("name")
+@tenant_option
+@output_option
+@pass_api
+def disable(api: Api, name: str, tenant: str | None, output: str) -> None:
+    """Switch a session off; it copies nothing, and stays."""
+    _print(api.patch("sessions", name, {"enabled": False}, tenant=tenant), output)
+
+
+@session.command()
+@click.argument("name")
+@tenant_option
+@output_option
+@pass_api
+def delete(api: Api, name: str, tenant: str | None, output: str) -> None:
+    """Delete a session; when this returns, it copies nothing any more."""
+    left = api.delete("sessions", name, tenant=tenant)
+    if output != "table":
+        print_data({"deleted": left is None, "session": left or name}, output)
+    if left is not None:
+        raise Failure(
+            f"session {name!r} is not gone yet: {'; '.join(left['status']['reasons'])}; "
+            "the controller finishes it by itself"
+        )
+    if output == "table":
+        console().print(cell(f"session {name!r} is deleted"))
+
+
+def _wait(look: Callable[[], Values], seen: Values, deadline: float) -> Values:
+    """Look again until the session is active, or the deadline has passed."""
+    pause = threading.Event()
+    while seen["status"]["state"] != "active" and time.monotonic() < deadline:
+        pause.wait(POLL_S)
+        seen = look()
+    return seen
+
+
+def _print(item: Values, output: str) -> None:
+    status = item["status"]
+    copies = status["copies"]
+    print_one(
+        item,
+        output,
+        [
+            ("session", item["name"]),
+            ("id", item["id"]),
+            ("tenant", item["tenant"]),
+            ("state", status["state"]),
+            *((("reasons", status["reasons"]),) if status["reasons"] else ()),
+            ("source", ", ".join(item["source"]["ports"])),
+            ("direction", item["direction"]),
+            ("collector", item["collector"]),
+            ("number", item["number"]),
+            ("enabled", item["enabled"]),
+            ("copies", f"{copies['packets']} packets, {copies['bytes']} bytes"),
+            *((f"skipped, {why}", count) for why, count in status["skipped"].items()),
+            ("bridges", [f"{each['bridge']}: {each['state']}" for each in status["bridges"]]),
+        ],
+    )

@@ -1,0 +1,333 @@
+"""The command line against a real HTTP server: what people see, and how scripts can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
+
+from controller.api import make_app
+from controller.cli import main
+from controller.cli import session as session_commands
+from controller.store import Store
+from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
+
+Run = Callable[..., Result]
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def fake(store: Store) -> FakeReconciler:
+    return fill(store, TWO_TENANTS)
+
+
+@pytest.fixture
+def url(store: Store, fake: FakeReconciler) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, make_app(store, lambda: TWO_TENANTS, fake, TOKEN), True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def run(url: str) -> Run:
+    def run(*arguments: str, **environ: str | None) -> Result:
+        env = {
+            "CLOUDTAP_API": url,
+            "CLOUDTAP_TOKEN": TOKEN,
+            "CLOUDTAP_TENANT": None,
+            "COLUMNS": "80",
+            "HTTP_PROXY": "http://127.0.0.1:1",
+        }
+        return CliRunner().invoke(main, list(arguments), env=env | environ)
+
+    return run
+
+
+def good(result: Result) -> str:
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.stderr == ""
+    return result.stdout
+
+
+def failed(result: Result, status: int = 1) -> str:
+    assert result.exit_code == status, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+def fill_red(run: Run) -> None:
+    good(run("collector", "create", "ids", "--tenant", "red", "--port", "ids-1"))
+    good(
+        run(
+            *("session", "create", "web-to-ids", "--tenant", "red", "--collector", "ids"),
+            *("--source", "web-1", "--source", "web-2"),
+        )
+    )
+
+
+def test_a_session_is_created_listed_shown_and_deleted(run: Run, store: Store) -> None:
+    fill_red(run)
+
+    line = next(row for row in good(run("session", "list")).splitlines() if "web-to-ids" in row)
+    assert line.split() == ["web-to-ids", "red", "active", "web-1", "both", "ids", "3"]
+    shown = good(run("session", "show", "web-to-ids"))
+    assert "3 packets, 180 bytes" in shown and "web-1, web-2" in shown and "s1: active" in shown
+    assert "inactive" in good(run("session", "disable", "web-to-ids"))
+    assert "web-to-ids" in good(run("session", "list", "--state", "inactive"))
+    assert "active" in good(run("session", "enable", "web-to-ids", "--tenant", "red"))
+    assert good(run("session", "delete", "web-to-ids")) == "session 'web-to-ids' is deleted\n"
+    assert "There are no sessions" in good(run("session", "list"))
+    assert "ids-1" in good(run("collector", "list"))
+    assert "ids-1" in good(run("collector", "show", "ids"))
+    assert good(run("collector", "delete", "ids")) == "collector 'ids' is deleted\n"
+    assert store.sessions() == store.collectors() == ()
+
+
+def test_the_options_of_session_create_reach_the_session(run: Run, store: Store) -> None:
+    fill_red(run)
+    good(
+        run(
+            *("session", "create", "x", "--source", "red-web-1", "--collector", "ids"),
+            *("--direction", "egress", "--number", "7", "--disabled"),
+            CLOUDTAP_TENANT="red",
+        )
+    )
+
+    session = store.sessions()[-1].session
+    assert (session.name, session.direction.value, session.number) == ("x", "egress", 7)
+    assert not session.enabled and session.source.ports == ("red-web-1",)
+
+
+def test_creating_waits_until_the_session_is_active(
+    run: Run, fake: FakeReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_red(run)
+    good(run("session", "delete", "web-to-ids"))
+    fake.is_reachable = False
+    asked = fake.session_status
+
+    def status_that_turns(session: object) -> object:
+        fake.is_reachable = True  # the bridge comes back while the command looks
+        fake.bring(1)
+        return asked(session)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fake, "session_status", status_that_turns)
+    fill = ("session", "create", "w", "--tenant", "red", "--source", "web-1", "--collector", "ids")
+
+    assert "active" in good(run(*fill))
+
+
+def test_a_session_that_does_not_become_active_is_told_with_its_reasons(
+    run: Run, fake: FakeReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_commands, "WAIT_S", 0.5)
+    fill_red(run)
+    fake.is_reachable = False
+    create = ("session", "create", "w", "--tenant", "red", "--source", "web-1", "-c", "ids")
+    result = run(*create)
+
+    assert "pending" in result.stdout
+    assert failed(result) == (
+        "cloudtap: session 'w' exists, and is pending after 0.5 seconds: not verified yet\n"
+    )
+    assert "pending" in good(run(*create[:2], "v", *create[3:], "--no-wait"))
+
+
+def test_a_session_that_is_not_gone_yet_is_told(run: Run, fake: FakeReconciler) -> None:
+    fill_red(run)
+    fake.is_reachable = False
+
+    said = failed(run("session", "delete", "web-to-ids"))
+    assert "is not gone yet: being deleted: bridge 's1' is not reachable" in said
+
+
+def test_everything_that_is_declared_can_be_listed(run: Run) -> None:
+    ports = good(run("port", "list", "--tenant", "red"))
+
+    assert "web-1" in ports and "s1:1" in ports and "02:00:00:00:00:01" in ports
+    assert "ids-1" not in good(run("port", "list", "--kind", "vm"))
+    assert "lan" in good(run("network", "list"))
+    assert "blue" in good(run("tenant", "list"))
+    assert "fe00000000000001" in good(run("bridge", "list"))
+    assert good(run("bridge", "flows", "s1")).startswith("table=0 priority=1 actions=drop")
+
+
+def test_the_status_is_one_screen(run: Run, fake: FakeReconciler) -> None:
+    fill_red(run)
+    fake.sentences = ["[inventory] file does not exist"]
+    for number in range(30):
+        body = ("--tenant", "red", "--source", "web-1", "--collector", "ids", "--no-wait")
+        good(run("session", "create", f"more-{number}", *body))
+    shown = good(run("status"))
+
+    assert "5 of 5 ports placed, 31 of 31 sessions active" in " ".join(shown.split())
+    assert "problem: [inventory] file does not exist" in shown
+    assert "and 16 more: cloudtap session list" in shown
+    assert len(shown.splitlines()) < 40
+
+
+COMMANDS = [
+    ("session", "list"),
+    ("session", "show", "web-to-ids"),
+    ("session", "enable", "web-to-ids"),
+    ("collector", "list"),
+    ("collector", "show", "ids"),
+    ("port", "list"),
+    ("network", "list"),
+    ("tenant", "list"),
+    ("bridge", "list"),
+    ("bridge", "flows", "s1"),
+    ("status",),
+    ("session", "delete", "web-to-ids"),
+    ("collector", "delete", "ids"),
+]
+
+
+def test_every_command_speaks_json_and_yaml_and_fits_80_columns(run: Run, url: str) -> None:
+    fill_red(run)
+    for command in COMMANDS[:-2]:
+        for_programs = json.loads(good(run(*command, "--output", "json")))
+        assert yaml.safe_load(good(run(*command, "-o", "yaml"))) == for_programs
+        table = good(run(*command))
+        assert max(len(line) for line in table.splitlines()) <= 80, command
+    for command in COMMANDS[-2:]:
+        assert json.loads(good(run(*command, "--output", "json")))["deleted"] is True
+
+
+def test_no_colour_reaches_a_pipe(run: Run) -> None:
+    fill_red(run)
+
+    assert "\x1b" not in good(run("session", "list"))
+    assert "\x1b" not in good(run("status", FORCE_COLOR=None, NO_COLOR="1"))
+
+
+# --- what may fail -------------------------------------------------------------------------
+
+
+def test_a_refusal_is_its_sentence_on_stderr(run: Run) -> None:
+    fill_red(run)
+
+    assert failed(run("session", "show", "x")) == "cloudtap: there is no session 'x'\n"
+    spy = ("session", "create", "spy", "--tenant", "red", "--source", "blue-web-1", "-c", "ids")
+    assert "may not watch port 'web-1', which belongs to tenant 'blue'" in failed(run(*spy))
+    assert "is used by session 'web-to-ids'" in failed(run("collector", "delete", "ids"))
+    assert "there is no port 'é/../x'" in failed(
+        run("collector", "create", "c", "--tenant", "red", "--port", "é/../x")
+    )
+    assert "there is no session '?limit=1#x'" in failed(run("session", "show", "?limit=1#x"))
+
+
+def test_a_wrong_use_is_told_with_status_2(run: Run) -> None:
+    assert "Missing option" in failed(run("session", "create", "x"), 2)
+    assert "No such command" in failed(run("sesion", "list"), 2)
+    assert "is not one of" in failed(run("session", "list", "--output", "xml"), 2)
+
+
+def test_no_controller_is_told_with_what_to_do(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        said = failed(run("status", CLOUDTAP_API=address))
+
+    assert said == (
+        f"cloudtap: no controller answers at {address}: start it with "
+        "`ryu-manager controller.app`\n"
+    )
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999"])
+def test_a_wrong_url_is_told_in_one_sentence(run: Run, wrong: str) -> None:
+    said = failed(run("status", CLOUDTAP_API=wrong))
+
+    assert said.startswith("cloudtap: ") and said.count("\n") == 1 and wrong in said
+
+
+def test_something_else_at_the_address_is_told(run: Run) -> None:
+    def greet(environ: object, start: Callable[..., object]) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/html")])
+        return [b"<html>"]
+
+    server = make_server("127.0.0.1", 0, greet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    said = failed(run("status", CLOUDTAP_API=f"http://127.0.0.1:{server.server_port}"))
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+    assert "is not cloudtap" in said
+
+
+def test_the_token_comes_from_the_environment_or_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+
+    assert "--token-file" in failed(run("status", CLOUDTAP_TOKEN=None))
+    assert "--token-file" in failed(run("status", CLOUDTAP_TOKEN="wrong"))
+    good(run("--token-file", str(file), "status", CLOUDTAP_TOKEN=None))
+    assert "cannot be read" in failed(run("--token-file", str(tmp_path / "none"), "status"))
+    assert "cannot have" in failed(run("status", CLOUDTAP_TOKEN="a\nb"))
+
+
+# --- the controller's own commands ---------------------------------------------------------
+
+
+def test_an_inventory_is_checked_with_every_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "inventory.yaml"
+    file.write_text("tenants: [red]\nnetworks: [{name: lan, tenant: red}]\n")
+
+    assert good(run("inventory", "check", str(file))).split()[:4] == [
+        "tenants",
+        "1",
+        "networks",
+        "1",
+    ]
+    assert json.loads(good(run("inventory", "check", str(file), "-o", "json")))["networks"] == 1
+    file.write_text("tenants: [red]\nports: [{id: a}]\nwhat: 1\n")
+    said = failed(run("inventory", "check", str(file)))
+    assert f"{file}:2: a port needs `tenant`\n{file}:3: " in said
+    assert said.endswith(f"cloudtap: {file} has 2 problem(s)\n")
+    failed(run("inventory", "check", str(tmp_path / "none")), 2)
+
+
+def test_the_controller_is_started_with_its_configuration(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], str | None]] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        started.append((arguments, os.environ.get("CLOUDTAP_CONFIG")))
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setenv("CLOUDTAP_CONFIG", "")
+    file = tmp_path / "cloudtap.toml"
+    file.write_text("[log]\nlevel = 'debug'\n")
+    good(run("controller", "--runtime", "os-ken", "--config", str(file)))
+
+    [(arguments, config)] = started
+    assert "controller.app" in arguments and config == str(file)
+    file.write_text("[log]\nlevel = 'loud'\n[apii]\n")
+    said = failed(run("controller", "--config", str(file)))
+    assert f"cloudtap: {file}: [log] level: 'loud' does not do" in said
+    assert f"cloudtap: {file}: there is no section [apii]" in said
+    assert len(started) == 1
+    failed(run("controller", "--runtime", "nox"), 2)
