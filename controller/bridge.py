@@ -10,7 +10,7 @@ import structlog
 
 from controller.counters import Counters
 from controller.desired import Snapshot
-from controller.southbound.errors import SwitchUnfit
+from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import State
 from flows.compile import Standing, compile_bridge
@@ -130,7 +130,7 @@ class BridgeWriter:
                 self._is_greeted = True
             self._ready.wait()
             self._reconcile(self._snapshot())
-        except SwitchUnfit as problem:
+        except (SwitchUnfit, NotOurs) as problem:
             self._failed(problem)
             return True
         except CloudtapError as problem:

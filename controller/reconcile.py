@@ -164,6 +164,11 @@ class Reconciler:
         self.changed()
         return True
 
+    def writes_to(self, dpid: Dpid) -> bool:
+        """Whether this bridge is connected, and ours."""
+        with self._attempted:
+            return dpid in self._writers
+
     def session_status(self, session: SessionId) -> SessionStatus:
         """The standing of one session."""
         try:

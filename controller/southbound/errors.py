@@ -6,6 +6,7 @@ CloudtapError
     +-- SwitchTimeout   a switch did not answer in time
     +-- SwitchGone      the connection ended before the answer came
     +-- SwitchUnfit     a switch lacks a feature that we cannot do without
+    +-- NotOurs         a bridge that the configuration leaves to others
     +-- SwitchRefused   a switch refused a request that belongs to no single flow
 """
 
@@ -61,6 +62,16 @@ class SwitchUnfit(SouthboundError):
             "with OpenFlow13 among its protocols"
         )
         self.bridge, self.missing = bridge, missing
+
+
+class NotOurs(SouthboundError):
+    """A bridge has connected that the configuration leaves to others."""
+
+    def __init__(self, bridge: str) -> None:
+        super().__init__(
+            f"bridge {bridge!r} is left alone: it is not in `own` of [bridges] in the configuration"
+        )
+        self.bridge = bridge
 
 
 class SwitchRefused(SouthboundError):

@@ -97,7 +97,7 @@ def _tell(story: Story, inventory: Path, options: argparse.Namespace, cleanup: E
         print(f"DAMAGE: {damage(story, options.damage)}", flush=True)
     verdict = _send_and_check(story, network, cleanup)
     print()
-    controller.cloudtap("session list --all-tenants")
+    controller.cloudtap("session list")
     print()
     show(verdict)
     return 0 if verdict.is_clean else 1

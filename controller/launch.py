@@ -1,0 +1,240 @@
+"""Composition root: from the configuration to running services, and how to run the controller."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+
+from controller.api import make_app
+from controller.config import Config, load, split_listen
+from controller.desired import DesiredWorld
+from controller.inventory import InventoryFile
+from controller.logs import configure_logs
+from controller.places import Places
+from controller.reconcile import Reconciler
+from controller.runtime.command import command
+from controller.runtime.serve import serve_wsgi
+from controller.southbound.errors import NotOurs, SwitchUnfit
+from controller.southbound.openflow import OpenFlowSwitch
+from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, use_certificates
+from controller.southbound.revalidate import wait_revalidated
+from controller.southbound.switch import Switch
+from controller.southbound.wire_message import LOCAL_PORT, PortChange
+from controller.store import Store
+from controller.switches import Switches
+from flows.errors import CloudtapError
+from flows.model import Dpid
+
+TICK_S = 1.0
+"""How often the inventory file is looked at, in seconds."""
+RECHECK_S = 60.0
+"""How often the flows of every bridge are read again, in seconds."""
+REMOTE_SETTLE_S = 1.0
+"""How long the data path of another machine may take to let go of removed flows, in seconds; its
+revalidators go round every 500 ms (max-revalidator of Open vSwitch)."""
+
+log = structlog.get_logger(__name__)
+
+
+class Services:
+    """Everything that runs beside the OpenFlow server; ``start`` and ``stop`` it once.
+
+    ``send`` queues bytes for a datapath of the OpenFlow library.
+
+    Raises:
+        StoreError, AlreadyRunning: the state directory cannot be used.
+    """
+
+    def __init__(self, config: Config, send: Callable[[Any, bytes], bool]) -> None:
+        self._config = config
+        self.store = Store(config.state.directory)
+        self.inventory = InventoryFile(config.inventory.file)
+        self.places = Places()
+        self.places.remember(self.store.bridges())
+        world = DesiredWorld(self.store, lambda: self.inventory.inventory, self.places.snapshot)
+        self.world = world
+        self.reconciler = Reconciler(
+            world, self.store, self.places, self._greet, self._settle, self._problems
+        )
+        self.switches = Switches(self.reconciler, send, self._port_changed)
+        self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
+        self._refused: dict[str, str] = {}
+        self._stopping = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
+        self._api: Any = None
+
+    def start(self) -> None:
+        """Read the inventory, begin to watch, and serve the API.
+
+        Raises:
+            ConfigError: the token file cannot be used.
+            ApiAddressInUse: another program listens where the API should.
+        """
+        app = make_app(
+            self.store,
+            lambda: self.inventory.inventory,
+            self.reconciler,
+            self._config.api.read_token(),
+        )
+        self._api = serve_wsgi(app, *split_listen(self._config.api.listen))
+        self._reload()
+        self.ovsdb.start()
+        self._ticker.start()
+        log.info("controller started", api=self._config.api.listen)
+
+    def stop(self) -> None:
+        """Stop to serve, to watch and to write; the switches keep their flows."""
+        self._stopping.set()
+        if self._api is not None:
+            self._api.stop()
+        self.reconciler.stop()
+        self.ovsdb.stop()
+        self.store.close()
+        log.info("controller stopped")
+
+    def refused_switch(self, address: str, sentence: str) -> None:
+        """A switch could not agree with us on an OpenFlow version."""
+        self._refused[address.rpartition(":")[0]] = sentence
+
+    def _greet(self, switch: Switch) -> None:
+        """Look at a bridge that has connected: its name, whether it is ours and fit, its ports."""
+        ports = switch.ports()
+        if isinstance(switch, OpenFlowSwitch):
+            names = [port.name for port in ports if port.ofport == LOCAL_PORT]
+            switch.name = names[0] if names else switch.name
+        if not self._config.bridges.may_own(switch.name):
+            raise NotOurs(switch.name)
+        missing = switch.probe()
+        if missing:
+            raise SwitchUnfit(switch.name, missing)
+        self.ovsdb.secure(switch.dpid)
+        self.places.report_ports(switch.dpid, ports)
+        self._moved()
+
+    def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
+        self.places.report_port(dpid, change)
+        self._moved()
+
+    def _interfaces_changed(self, dpids: frozenset[Dpid]) -> None:
+        self.places.report_interfaces(self.ovsdb.snapshot())
+        self._moved()
+
+    def _moved(self) -> None:
+        """Something may be elsewhere than it was: remember it, and let the bridges know."""
+        for record in self.places.snapshot().records:
+            self.store.remember_bridge(record)
+        self.reconciler.changed()
+
+    def _reload(self) -> None:
+        change = self.inventory.reload_if_changed()
+        if change is None:
+            return
+        for problem in change.problems:
+            log.warning("inventory has a problem", problem=problem)
+        if change.before != change.after:
+            self.places.declare(change.after)
+            self.reconciler.changed()
+            log.info("inventory loaded", ports=len(change.after.ports))
+
+    def _tick(self) -> None:
+        ticks = 0
+        while not self._stopping.wait(TICK_S if self.reconciler.ready.is_set() else 0.05):
+            ticks += 1
+            try:
+                self._reload()
+                self._get_ready(ticks)
+                if self.reconciler.ready.is_set():
+                    self._look_after(ticks)
+            except Exception as problem:  # the edge of the loop: it must go on
+                log.error("periodic work failed", exc_info=problem)
+
+    def _get_ready(self, ticks: int) -> None:
+        """Let bridges be written to once all is known that can be known soon.
+
+        Before the inventory was read, an empty world would remove every flow.
+        """
+        statuses = self.ovsdb.statuses().values()
+        is_synced = all(status.state is RemoteState.SYNCED for status in statuses)
+        waited = ticks * 0.05 >= self._config.ovsdb.connect_timeout
+        if self.inventory.is_known and (is_synced or waited):
+            self.reconciler.ready.set()
+
+    def _look_after(self, ticks: int) -> None:
+        if ticks % round(RECHECK_S / TICK_S) == 0:
+            self.reconciler.recheck()
+        self.reconciler.finish_deletions()
+
+    def _settle(self, timeout_s: float) -> bool:
+        """Wait until data paths have let go of what was removed: ours by asking, others by time."""
+        is_local = wait_revalidated(timeout_s=timeout_s)
+        remotes = self._config.ovsdb.remotes_now()
+        if not is_local or any(not remote.startswith("unix:") for remote in remotes):
+            self._stopping.wait(REMOTE_SETTLE_S)
+        return True
+
+    def _problems(self) -> list[str]:
+        snapshot = self.ovsdb.snapshot()
+        found = [*self.inventory.problems, *self._refused.values()]
+        found += [s.reason for s in self.ovsdb.statuses().values() if s.reason]
+        found += self.places.snapshot().problems
+        found += [
+            f"bridge {row.name!r} is not secure: it forgets its flows when we are away; run "
+            f"`ovs-vsctl set-fail-mode {row.name} secure`"
+            for row in snapshot.bridges
+            if row.fail_mode != "secure" and self.reconciler.writes_to(row.dpid)
+        ]
+        if snapshot.userspace_tso:
+            found.append(
+                "userspace-tso-enable is on: copies may be longer than the path allows and have "
+                "bad checksums; switch it off in other_config of Open_vSwitch"
+            )
+        return found
+
+
+def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], bool]) -> Services:
+    """Read the configuration, tell the OpenFlow server its settings, and start the services.
+
+    Raises:
+        CloudtapError: with the sentence to show; then nothing is running.
+    """
+    config = load()
+    configure_logs(config.log.level, config.log.format)
+    host, port = split_listen(config.openflow.listen)
+    tls = config.openflow
+    configure(
+        listen_host=host,
+        listen_port=port,
+        certificate=str(tls.certificate) if tls.certificate else None,
+        private_key=str(tls.private_key) if tls.private_key else None,
+        ca=str(tls.ca) if tls.ca else None,
+        echo_interval=tls.echo_seconds,
+    )
+    if config.ovsdb.is_tls:
+        o = config.ovsdb
+        use_certificates(str(o.private_key), str(o.certificate), str(o.ca))
+    services = Services(config, send)
+    try:
+        services.start()
+    except CloudtapError:
+        services.store.close()
+        raise
+    return services
+
+
+def run_controller(runtime: str, config: Path | None) -> NoReturn:
+    """Become the controller process on the named runtime (``ryu`` or ``os-ken``).
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        UnknownRuntime: there is no such runtime.
+    """
+    load(config)
+    program = command(runtime)
+    if config is not None:
+        os.environ["CLOUDTAP_CONFIG"] = str(config)
+    os.execv(program[0], program)
