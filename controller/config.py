@@ -385,3 +385,7 @@ def _type(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(part) for part in arguments if part is not type(None))
     return names[annotation]
+
+
+if __name__ == "__main__":
+    print(render(), end="")

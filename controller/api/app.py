@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from flask import Flask, Response, jsonify, request
@@ -50,6 +51,28 @@ def make_app(
     token: str | None = None,
 ) -> Flask:
     """The API as a WSGI application; with a ``token`` every request under /v1 must carry it."""
+    app = _empty_app()
+    app.extensions[EXTENSION] = Context(store, inventory, reconcile)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    document = openapi(app)  # made once, here: making it is not safe in several threads
+    document["security"] = [{"token": []}] if token else []
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
+    app.before_request(lambda: _check_token(token))
+    app.before_request(_check_body)
+    app.register_error_handler(ApiProblem, lambda error: error.problem.response())
+    app.register_error_handler(CloudtapError, _answer_error)
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(Exception, _answer_bug)
+    return app
+
+
+def openapi(app: OpenAPI | None = None) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the API."""
+    document: dict[str, Any] = (app or _empty_app()).api_doc
+    return document
+
+
+def _empty_app() -> OpenAPI:
     app = OpenAPI(
         "cloudtap",
         info=Info(title="cloudtap", version=system.cloudtap_version()),
@@ -59,19 +82,8 @@ def make_app(
         validation_error_model=ProblemOut,
         validation_error_callback=_refuse_body,
     )
-    app.extensions[EXTENSION] = Context(store, inventory, reconcile)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     for blueprint in RESOURCES:
         app.register_api(blueprint)
-    document = app.api_doc  # made once, here: making it is not safe in several threads
-    document["security"] = [{"token": []}] if token else []
-    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
-    app.before_request(lambda: _check_token(token))
-    app.before_request(_check_body)
-    app.register_error_handler(ApiProblem, lambda error: error.problem.response())
-    app.register_error_handler(CloudtapError, _answer_error)
-    app.register_error_handler(HTTPException, _answer_http_error)
-    app.register_error_handler(Exception, _answer_bug)
     return app
 
 

@@ -26,6 +26,34 @@ from flows.errors import (
 TYPE = "urn:cloudtap:problem:"
 """Prefix of the ``type`` of every problem."""
 
+TITLES: Mapping[str, str] = {
+    "not-found": "There is no such thing.",
+    "name-taken": "The tenant already has one of this name.",
+    "in-use": "Something else needs it.",
+    "cross-tenant": "It belongs to another tenant.",
+    "not-a-workload": "Only workloads can be watched.",
+    "not-a-tap-port": "Only tap ports receive copies.",
+    "invalid-value": "A value can never be right.",
+    "unknown-field": "A field or parameter is not known here.",
+    "not-supported-yet": "The option is part of the contract, and not honoured yet.",
+    "tenant-needed": "There are several tenants, and none is named.",
+    "ambiguous-name": "Several things have this name.",
+    "marker-gone": "The list cannot go on from there.",
+    "bad-marker": "The list cannot go on from there.",
+    "bad-key": "The Idempotency-Key cannot be used.",
+    "key-reused": "The Idempotency-Key was used for another request.",
+    "bad-json": "The body is not one JSON object.",
+    "json-needed": "The body is not declared as JSON.",
+    "bad-request": "The request cannot be understood.",
+    "request-entity-too-large": "The body is too large.",
+    "method-not-allowed": "The resource does not take this method.",
+    "token-needed": "The token is missing, or wrong.",
+    "refused": "The wish is understood, and not granted.",
+    "store-unavailable": "The state database cannot be used now; nothing was changed.",
+    "failed": "cloudtap itself failed.",
+}
+"""What each type of problem means."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -42,7 +70,7 @@ class Problem:
         """The document as an answer."""
         document: dict[str, object] = {
             "type": TYPE + self.type,
-            "title": self.type.replace("-", " "),
+            "title": TITLES.get(self.type, self.status.phrase),
             "status": self.status.value,
             "detail": self.detail,
         }

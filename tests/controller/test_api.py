@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from controller.api import make_app
+from controller.api.problems import TITLES
 from controller.inventory import Inventory
 from controller.store import Store
 from tests.controller.fakes import ONE_TENANT, TWO_TENANTS, FakeReconciler, fill, open_store
@@ -40,7 +41,7 @@ def problem(answer: TestResponse, status: int, slug: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(answer.get_data(as_text=True))
     assert (answer.status_code, document["status"]) == (status, status), document
     assert document["type"] == f"urn:cloudtap:problem:{slug}", document
-    assert document["title"] and document["detail"]
+    assert document["title"] == TITLES[slug] and document["detail"]
     return document
 
 
