@@ -1,0 +1,132 @@
+"""What is sent can be read back, whatever it is, and nonsense never does more than a WireError."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.southbound import wire
+from controller.southbound.errors import WireError
+from controller.southbound.wire_error import CODE_NAMES, REASONS, decode_error
+from controller.southbound.wire_match import decode_match, encode_match
+from controller.southbound.wire_message import ONF, encode_bundle_add
+from flows.field import FIELDS, IN_PORT, Field, Term
+from flows.flow import Flow, Match, Output
+
+XID = 0xC7000005
+
+
+@st.composite
+def terms(draw: st.DrawFn, what: Field) -> Term:
+    mask = draw(st.just(what.full) | st.integers(1, what.full))
+    return Term(what, draw(st.integers(0, what.full)) & mask, mask)
+
+
+@st.composite
+def matches(draw: st.DrawFn) -> Match:
+    chosen = draw(st.lists(st.sampled_from(FIELDS), unique=True, max_size=12))
+    return Match.of(*(draw(terms(what)) for what in chosen))
+
+
+def entry(terms: bytes, cookie: int = 5, instructions: bytes = b"") -> bytes:
+    match = struct.pack("!HH", 1, 4 + len(terms)) + terms + bytes(-(4 + len(terms)) % 8)
+    length = wire.FLOW_ENTRY.size + len(match) + len(instructions)
+    numbers = (3, 1, 2, 44, 0, 0, 0, cookie, 1000, 64000)
+    return wire.FLOW_ENTRY.pack(length, *numbers) + match + instructions
+
+
+def reply(*entries: bytes, flags: int = 0) -> bytes:
+    return wire.encode_message(19, XID, struct.pack("!HH4x", 1, flags) + b"".join(entries))
+
+
+@given(matches())
+def test_a_match_that_was_encoded_is_decoded_to_itself(match: Match) -> None:
+    body = encode_match(match)
+    length = struct.unpack_from("!HH", body)[1]
+    assert len(body) % 8 == 0
+    assert decode_match(body[4:length]) == match
+
+
+@given(st.binary(max_size=80))
+def test_bytes_that_are_no_match_of_ours_are_a_strangers(data: bytes) -> None:
+    found = decode_match(data)
+    if found is not None:
+        assert decode_match(encode_match(found)[4 : 4 + len(data)]) is not None
+
+
+def test_a_field_that_we_never_send_is_a_strangers() -> None:
+    metadata = bytes.fromhex("80000408") + bytes(8)
+    in_port = encode_match(Match.of(IN_PORT.eq(1)))[4:12]
+    for foreign in (metadata, in_port + metadata, in_port + in_port, in_port[:-1], b"\x80"):
+        assert decode_match(foreign) is None
+    (found,) = wire.decode_flow_stats(reply(entry(metadata)))
+    assert found.installed().match is None
+    assert found.installed().cookie == 5
+
+
+@given(st.lists(st.tuples(matches(), st.integers(0, (1 << 64) - 1)), max_size=5))
+def test_statistics_are_decoded(flows: list[tuple[Match, int]]) -> None:
+    bodies = []
+    for match, cookie in flows:
+        whole = encode_match(match)
+        bodies.append(entry(whole[4 : struct.unpack_from("!HH", whole)[1]], cookie, bytes(8)))
+    found = [flow.installed() for flow in wire.decode_flow_stats(reply(*bodies))]
+    assert [(flow.match, flow.cookie) for flow in found] == flows
+    assert all((f.table, f.priority, f.packets, f.bytes) == (3, 44, 1000, 64000) for f in found)
+
+
+@given(st.data())
+def test_statistics_that_are_cut_off_are_refused(data: st.DataObject) -> None:
+    whole = reply(entry(b"", 1), entry(bytes.fromhex("8000000400000001"), 2))
+    end = data.draw(st.integers(17, len(whole) - 1))
+    try:
+        found = list(wire.decode_flow_stats(whole[:end]))
+    except WireError:
+        return
+    assert len(found) < 2
+
+
+@given(st.binary(max_size=300))
+def test_nonsense_is_never_more_than_a_wire_error(noise: bytes) -> None:
+    message = wire.encode_message(19, XID, noise)
+    for decode in (lambda m: list(wire.decode_flow_stats(m)), wire.decode_aggregate, decode_error):
+        try:
+            decode(message)
+        except WireError:
+            continue
+
+
+def test_an_aggregate_is_decoded() -> None:
+    body = struct.pack("!HH4xQQI4x", 2, 0, 10, 640, 3)
+    assert wire.decode_aggregate(wire.encode_message(19, XID, body)) == wire.Aggregate(3, 10, 640)
+    assert wire.is_last_part(reply()) and not wire.is_last_part(reply(flags=1))
+
+
+def error(kind: int, code: int, quoted: bytes) -> bytes:
+    return wire.encode_message(1, XID, struct.pack("!HH", kind, code) + quoted)
+
+
+def test_an_error_names_the_flow_the_code_and_the_reason() -> None:
+    flow = Flow(1, 2, Match(), (Output(5),), 77, "test")
+    message = wire.encode_flow_add(flow, XID)
+    for quoted in (message, message[:64], encode_bundle_add(9, message)):
+        said = decode_error(error(2, 4, quoted))
+        assert (said.xid, said.cookie, said.name) == (XID, flow.cookie, "OFPBAC_BAD_OUT_PORT")
+        expected = "the switch has no port with this number to send to (OFPBAC_BAD_OUT_PORT)"
+        assert str(said) == expected
+    assert decode_error(error(2, 4, message[:10])).cookie is None
+
+
+def test_errors_of_bundles_and_unknown_errors_are_named_too() -> None:
+    bundle = wire.encode_message(1, XID, struct.pack("!HHI", 0xFFFF, 2313, ONF))
+    assert decode_error(bundle).name == "OFPBFC_MSG_FAILED"
+    assert str(decode_error(error(77, 8, b""))) == "the switch refused it (error type 0x4d, code 8)"
+    with pytest.raises(WireError, match="cut off"):
+        decode_error(wire.encode_message(1, XID, b"\0"))
+
+
+def test_every_sentence_belongs_to_a_name_of_the_specification() -> None:
+    assert set(REASONS) <= set(CODE_NAMES.values())
