@@ -120,17 +120,26 @@ def listen_refused(callback: RefusedCallback) -> None:
 def _mend_library() -> None:
     """Replace what is at fault or in our way in the library; once."""
     raw.install(guarded)
-    library.controller.StreamServer = functools.partial(
-        Listener, spawn=library.hub.spawn, fail=_fail_and_wait
-    )
+    library.controller.StreamServer = _listener
     library.ofp_handler.OFPHandler._hello_failed = _refuse
     if HUB == "native":
         _end_with_the_connection(library.controller.Datapath)
 
 
+def _listener(address: tuple[str, int], handle: Any, **tls: Any) -> Listener:
+    """In the place of the library's StreamServer."""
+    if ending.is_failing():  # perhaps in the middle of its configuration: no switch may connect
+        _wait_for_the_end()
+    return Listener(address, handle, spawn=library.hub.spawn, fail=_fail_and_wait, **tls)
+
+
 def _fail_and_wait(error: Exception) -> NoReturn:
-    """End the process, and wait: the library would take the end of this thread for a clean one."""
     ending.fail(error)
+    _wait_for_the_end()
+
+
+def _wait_for_the_end() -> NoReturn:
+    """Keep this thread: the library would take its end for a clean end of everything."""
     while True:
         library.hub.Queue().get()
 

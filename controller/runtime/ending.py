@@ -63,6 +63,11 @@ def begin() -> Ending:
     return _current
 
 
+def is_failing() -> bool:
+    """Whether an error has already asked for the end."""
+    return _current is not None and _current.failure is not None
+
+
 def fail(error: Exception) -> None:
     """Ask for the end of this process because of error; if nobody waits for that, raise it."""
     if _current is None:

@@ -8,6 +8,7 @@ cannot be killed when interrupted.
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -21,6 +22,8 @@ def run(app_path: str, arguments: Sequence[str] = ()) -> NoReturn:
     app_path is a module name; arguments are the library's flags (those of ryu-manager:
     --ofp-listen-host ...).
     """
+    # the `ovs` package loads eventlet where it is installed, also for real threads
+    warnings.filterwarnings("ignore", message=r"(?s)\s*Eventlet is deprecated")
     from os_ken.lib import hub
 
     # monkey_patch(thread=True) of eventlet patches threading alone; of real threads, nothing

@@ -1,7 +1,7 @@
 """An application for the tests of the runtime: it prints what happens as lines of JSON.
 
-TEST_SETTINGS (JSON) holds the keyword arguments of configure(), and `api`: [host, port] of a small
-API.
+TEST_SETTINGS (JSON) holds the keyword arguments of configure(); `api`: [host, port] of a small API;
+`fail`: a sentence for fail().
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from controller import runtime
 from controller.runtime.serve import serve_wsgi
+from flows.errors import CloudtapError
 
 BARRIER = struct.pack("!BBHI", 4, 20, 8, runtime.own_xid(1))
 UNKNOWN_TYPE = struct.pack("!BBHI", 4, 99, 8, runtime.own_xid(2))
@@ -41,6 +42,8 @@ class Recorder(runtime.App):
         super().__init__(*arguments, **keywords)
         settings = json.loads(os.environ["TEST_SETTINGS"])
         address = settings.pop("api", None)
+        if sentence := settings.pop("fail", None):
+            runtime.fail(CloudtapError(sentence))
         runtime.configure(**settings)
         runtime.listen_raw(self.raw)
         runtime.listen_handler_errors(lambda dpid, e: tell("handler error", dpid=dpid, what=str(e)))

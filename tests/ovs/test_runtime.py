@@ -220,6 +220,23 @@ def test_a_missing_certificate_is_one_sentence_and_status_1(backend: str) -> Non
         assert "Traceback" not in controller.errors()
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"certificate": "c.pem"}, "cloudtap: OpenFlow over TLS cannot start: certificate and"),
+        ({"fail": "the inventory is empty"}, "cloudtap: the inventory is empty\n"),
+    ],
+    ids=["raised in the constructor", "told by fail()"],
+)
+def test_an_application_that_cannot_run_says_one_sentence(
+    backend: str, settings: dict[str, str], sentence: str
+) -> None:
+    with RuntimeProcess(backend, **settings) as controller:
+        assert controller.end() == 1, controller.seen()
+        assert sentence in controller.errors()
+        assert "Traceback" not in controller.errors()
+
+
 def test_flags_of_the_command_line_win(lab: Lab, backend: str) -> None:
     with RuntimeProcess(
         backend, f"--ofp-tcp-listen-port={PORT}", listen_port=PORT + 1
