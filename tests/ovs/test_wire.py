@@ -1,0 +1,182 @@
+"""What we send is what Open vSwitch understands, and what it reports back is what we sent."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from controller.southbound.management import ManagedSwitch, open_management
+from flows import field
+from flows.diff import Plan, plan
+from flows.field import Field, RegField, Term
+from flows.flow import (
+    LEARNED_OBJECT,
+    Action,
+    Clone,
+    Flow,
+    ForgetInPort,
+    Learn,
+    Load,
+    Match,
+    MoveToVlan,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetVlan,
+    SetVlanPriority,
+    make_cookie,
+    show_actions,
+)
+from tests.ovs.lab import Lab, ofctl
+
+LOW, TAG = RegField("low", 3, 4, 19), RegField("tag", 5, 0, 11)
+LEARN = Learn(22, 100, 300, 50, make_cookie(LEARNED_OBJECT, 7), RegField("n", 1, 0, 19), LOW)
+TAGGED = field.VLAN_VID.masked(field.VLAN_PRESENT, field.VLAN_PRESENT)
+ACTIONS: tuple[Action, ...] = (
+    Output(7),
+    Load(LOW, 0xABC),
+    Load(RegField("top", 15, 0, 31), 0xFFFFFFFF),
+    ForgetInPort(),
+    SetVlan(5),
+    SetVlanPriority(3),
+    MoveToVlan(TAG),
+    Resubmit(90),
+    LEARN,
+    PushVlan(),
+    PopVlan(),
+    Clone((Load(LOW, 1), Clone((Output(3),)), Resubmit(9))),
+    Clone((ForgetInPort(), PushVlan(), MoveToVlan(TAG), SetVlanPriority(1), Output(4), PopVlan())),
+)
+
+
+@pytest.fixture
+def switch(lab: Lab) -> Iterator[ManagedSwitch]:
+    lab.add_bridge("s1")
+    with open_management("s1") as connected:
+        yield connected
+
+
+def flow_of(match: Match, *actions: Action, priority: int = 1, owner: int = 9) -> Flow:
+    return Flow(3, priority, match, actions, owner, "test")
+
+
+def raw(switch: ManagedSwitch) -> dict[tuple[int, int, int, bytes], bytes]:
+    """Every flow of ours as bytes: what identifies it, and its instructions."""
+    with switch._lock:
+        flows = switch._flow_stats("list its flows")
+        return {(f.table, f.priority, f.cookie, f.terms): f.instructions for f in flows}
+
+
+def test_every_action_is_understood_as_ovs_ofctl_means_it(switch: ManagedSwitch) -> None:
+    flows = [flow_of(Match.of(TAGGED), action, priority=n + 1) for n, action in enumerate(ACTIONS)]
+    flows.append(flow_of(Match.of(TAGGED), *ACTIONS, priority=99))
+    flows.append(flow_of(Match.of(TAGGED), priority=98))
+    assert switch.apply(Plan(tuple(flows), (), 0)) == ()
+    ours = raw(switch)
+    lines = ofctl("dump-flows", "s1", "--no-stats").splitlines()
+    shown = sorted(line.partition(" actions=")[2] for line in lines if "cookie" in line)
+    texts = [show_actions(flow.actions).replace("[0..31]", "[]") for flow in flows]
+    assert shown == sorted(texts)
+
+    ofctl("del-flows", "s1")
+    for flow in flows:
+        ofctl("add-flow", "s1", str(flow))
+    assert raw(switch) == ours
+
+
+class Chance:
+    """Random matches that keep the rules of prerequisites."""
+
+    def __init__(self, seed: int, *, only_prefixes: bool = False) -> None:
+        self.random, self.only_prefixes = random.Random(seed), only_prefixes
+
+    def value(self, what: Field) -> Term:
+        return what.eq(self.random.getrandbits(what.bits))
+
+    def masked(self, what: Field) -> Term:
+        mask = self.random.getrandbits(what.bits) or what.full
+        if self.only_prefixes and what.notation is field.Notation.IPV6:
+            mask = what.full << self.random.randrange(what.bits) & what.full
+        if self.random.random() < 0.3:
+            mask = what.full
+        return what.masked(self.random.getrandbits(what.bits) & mask, mask)
+
+    def some(self, *terms: Term) -> list[Term]:
+        return [term for term in terms if self.random.random() < 0.5]
+
+    def match(self) -> Match:
+        registers = self.random.sample(field.REGISTERS, self.random.randrange(4))
+        terms = [self.masked(register) for register in registers]
+        terms += self.some(field.IN_PORT.eq(self.random.randint(1, 0xFEFF)))
+        terms += self.some(self.masked(field.ETH_SRC), self.masked(field.ETH_DST))
+        tag = self.random.choice([None, 0, TAGGED, 0x1000 | self.random.getrandbits(12)])
+        if tag is not None:
+            terms.append(tag if isinstance(tag, Term) else field.VLAN_VID.eq(tag))
+            if tag != 0:
+                terms += self.some(self.value(field.VLAN_PCP))
+        families = [list[Term], self.ipv4, self.ipv6, self.arp, self.other, self.neighbour]
+        return Match.of(*terms, *self.random.choice(families)())
+
+    def other(self) -> list[Term]:
+        return [field.ETH_TYPE.eq(self.random.choice([0x88CC, 0x8847, 0x9000]))]
+
+    def ipv4(self) -> list[Term]:
+        addresses = self.some(self.masked(field.IP_SRC), self.masked(field.IP_DST))
+        return [field.ETH_TYPE.eq(field.ETH_IPV4), *addresses, *self.transport()]
+
+    def ipv6(self) -> list[Term]:
+        addresses = self.some(self.masked(field.IPV6_SRC), self.masked(field.IPV6_DST))
+        return [field.ETH_TYPE.eq(field.ETH_IPV6), *addresses, *self.transport()]
+
+    def transport(self) -> list[Term]:
+        match self.random.choice([None, field.PROTO_TCP, field.PROTO_UDP, 47]):
+            case None:
+                return []
+            case field.PROTO_TCP:
+                ports = self.masked(field.TCP_SRC), self.masked(field.TCP_DST)
+                return [field.IP_PROTO.eq(field.PROTO_TCP), *self.some(*ports)]
+            case field.PROTO_UDP:
+                ports = self.masked(field.UDP_SRC), self.masked(field.UDP_DST)
+                return [field.IP_PROTO.eq(field.PROTO_UDP), *self.some(*ports)]
+            case number:
+                return [field.IP_PROTO.eq(number)]
+
+    def arp(self) -> list[Term]:
+        terms = [field.ETH_TYPE.eq(field.ETH_ARP)]
+        terms += self.some(field.ARP_OP.eq(self.random.choice([1, 2])))
+        terms += self.some(self.masked(field.ARP_SPA), self.masked(field.ARP_TPA))
+        return terms + self.some(self.masked(field.ARP_SHA), self.masked(field.ARP_THA))
+
+    def neighbour(self) -> list[Term]:
+        terms = [field.ETH_TYPE.eq(field.ETH_IPV6), field.IP_PROTO.eq(field.PROTO_ICMPV6)]
+        terms.append(field.ICMPV6_TYPE.eq(self.random.choice([135, 136])))
+        return terms + self.some(self.masked(field.ND_TARGET))
+
+
+def test_every_match_comes_back_as_it_was_sent(switch: ManagedSwitch) -> None:
+    chance = Chance(20)
+    flows = {(f := flow_of(chance.match(), Output(1), owner=n)).key: f for n in range(2000)}
+    used = {term.field for flow in flows.values() for term in flow.match.terms}
+    assert used == set(field.FIELDS), "every field is tried"
+    assert switch.apply(Plan(tuple(flows.values()), (), 0)) == ()
+    found = switch.our_flows()
+    assert {flow.key: flow.cookie for flow in found} == {k: f.cookie for k, f in flows.items()}
+    assert not plan(flows.values(), found)
+    assert switch.apply(Plan((), tuple(found), 0)) == ()
+    assert switch.our_flows() == []
+
+
+def test_the_text_of_a_match_means_the_same_to_ovs_ofctl(switch: ManagedSwitch) -> None:
+    chance = Chance(21, only_prefixes=True)  # ovs-ofctl reads no other masks of IPv6 addresses
+    flows = {(f := flow_of(chance.match(), Output(1), owner=n)).key: f for n in range(300)}
+    assert switch.apply(Plan(tuple(flows.values()), (), 0)) == ()
+    ours = raw(switch)
+    ofctl("del-flows", "s1")
+    text = "\n".join(str(flow) for flow in flows.values())
+    command = ["ovs-ofctl", "-O", "OpenFlow13", "add-flows", "s1", "-"]
+    subprocess.run(command, input=text, text=True, check=True)
+    assert raw(switch) == ours
