@@ -62,6 +62,8 @@ ATTEMPTS = 64
 """A switch that refuses flows one by one at commit time is not asked for ever."""
 
 NO_BUNDLES = frozenset({"OFPBRC_BAD_EXPERIMENTER", "OFPBRC_BAD_EXP_TYPE", "OFPBRC_BAD_TYPE"})
+OPENING = -1
+"""Where the message that opens a bundle is, counted like the changes in it."""
 
 Change = Flow | Installed
 
@@ -196,11 +198,11 @@ class OpenFlowSwitch:
         refused: dict[int, str] = {}
         for problem in errors:
             at = self._offset(problem.xid) - 1
+            if at == OPENING and problem.name in NO_BUNDLES:
+                raise SwitchUnfit(self.name, ("atomic bundles",))
             if 0 <= at < count:
                 refused.setdefault(at, str(problem))
         if errors and not refused:
-            if errors[0].name in NO_BUNDLES:
-                raise SwitchUnfit(self.name, ("atomic bundles",))
             raise SwitchRefused(self.name, self._doing, str(errors[0]))
         return refused
 

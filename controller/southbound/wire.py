@@ -34,6 +34,8 @@ NO_BUFFER = ANY_PORT = ANY_GROUP = 0xFFFFFFFF
 
 FLOW_MOD_BODY = Struct("!QQBBHHHIIIH2x")
 APPLY_ACTIONS = Struct("!HH4x")
+FLOW_MOD_SIZE = HEADER.size + FLOW_MOD_BODY.size + APPLY_ACTIONS.size
+"""Bytes of a flow mod beside its match and actions."""
 STATS_REQUEST = Struct("!HH4xB3xII4xQQ")
 MULTIPART_HEAD = Struct("!HH4x")
 FLOW_ENTRY = Struct("!HBxIIHHHH4xQQQ")
@@ -78,16 +80,16 @@ def encode_flow_add(flow: Flow, xid: int) -> bytes:
         WireError: the flow does not fit into one message.
     """
     try:
-        actions = encode_actions(flow.actions)
+        match, actions = encode_match(flow.match), encode_actions(flow.actions)
+        length = FLOW_MOD_SIZE + len(match) + len(actions)
+        if length > FLOW_LENGTH_MAX:
+            raise WireError(f"it is {length} bytes long, at most {FLOW_LENGTH_MAX} are possible")
         if actions:
             actions = APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions
-        rest = encode_match(flow.match) + actions
-        message = _flow_mod(xid, ADD, flow.table, flow.priority, (flow.cookie, 0), rest)
+        return _flow_mod(xid, ADD, flow.table, flow.priority, (flow.cookie, 0), match + actions)
     except (error, OverflowError, WireError) as problem:
-        raise _unsendable(flow, str(problem)) from problem
-    if len(message) > FLOW_LENGTH_MAX:
-        raise _unsendable(flow, f"it is {len(message)} bytes long, the limit is {FLOW_LENGTH_MAX}")
-    return message
+        sentence = f"flow {str(flow)[:160]!r} ({flow.why}) cannot be sent: {problem}"
+        raise WireError(sentence) from problem
 
 
 def encode_delete(installed: Installed, xid: int) -> bytes:
@@ -170,10 +172,6 @@ def encode_message(kind: int, xid: int, body: bytes = b"") -> bytes:
     if length > LENGTH_MAX:
         raise WireError(f"the message is {length} bytes long, at most {LENGTH_MAX} are possible")
     return HEADER.pack(VERSION, kind, length, xid) + body
-
-
-def _unsendable(flow: Flow, problem: str) -> WireError:
-    return WireError(f"flow {str(flow)[:160]!r} ({flow.why}) cannot be sent: {problem}")
 
 
 def _flow_mod(
