@@ -53,3 +53,15 @@ class Fabric:
                         queue.append((there, hops[there]))
             self._routes[dpid] = hops
         return self._routes[dpid]
+
+    def way(self, here: Dpid, there: Dpid) -> tuple[Dpid, ...]:
+        """The bridges that a packet visits from ``here`` to ``there``, both included.
+
+        Both must be in one component.
+        """
+        visited = [here]
+        while visited[-1] != there:
+            at = visited[-1]
+            port = self.first_hops(at)[there]
+            visited.append(next(dpid for ofport, dpid in self._neighbours[at] if ofport == port))
+        return tuple(visited)

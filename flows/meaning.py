@@ -107,10 +107,11 @@ def _forward(
     ]
     target = _owner(fields[ETH_DST], (sender, *others))
     if target is None and not is_group(fields[ETH_DST]):
-        target = _learned_at(here, fields, sender, world, learned)
+        target = _learned_from(here, fields, sender, world, fabric, learned)
     receivers = frozenset(others) if target is None else frozenset({target} - {sender})
-    ends = {world.placements[port.id].dpid for port in receivers}
-    return receivers, _between(here, ends, fabric)
+    ends = [world.placements[port.id].dpid for port in receivers]
+    visited = {dpid for end in ends for dpid in fabric.way(here, end)}
+    return receivers, frozenset({here} | visited)
 
 
 def _owner(mac: int, ports: Iterable[Port]) -> Port | None:
@@ -118,23 +119,21 @@ def _owner(mac: int, ports: Iterable[Port]) -> Port | None:
     return next((p for p in ports if p.mac is not None and int(p.mac) == mac), None)
 
 
-def _learned_at(
-    here: Dpid, fields: Fields, sender: Port, world: World, learned: Learned
+def _learned_from(
+    here: Dpid, fields: Fields, sender: Port, world: World, fabric: Fabric, learned: Learned
 ) -> Port | None:
-    """The port that the sender's bridge believes the destination to be behind."""
-    port = learned.get((here, _network(sender), fields[ETH_DST]))
-    return world.port_by_id[port] if port is not None else None
+    """The port where a packet ends when every bridge sends it where it believes its port to be.
 
-
-def _between(here: Dpid, ends: Iterable[Dpid], fabric: Fabric) -> frozenset[Dpid]:
-    """Every bridge on the ways from ``here`` to ``ends``; the fabric is a tree."""
-    hops = fabric.first_hops(here)
-    return frozenset({here}) | {
-        dpid
-        for dpid in hops
-        if any(dpid == e or fabric.first_hops(dpid).get(here) != fabric.first_hops(dpid).get(e)
-               for e in ends if e != here and hops.get(e) == hops[dpid])
-    }  # fmt: skip
+    A bridge nearer to it has heard all that this one has heard from there, and perhaps more.
+    """
+    while True:
+        port = learned.get((here, _network(sender), fields[ETH_DST]))
+        if port is None:
+            return None
+        there = world.placements[port].dpid
+        if there == here:
+            return world.port_by_id[port]
+        here = fabric.way(here, there)[1]
 
 
 def _is_copied(
