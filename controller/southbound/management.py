@@ -109,7 +109,7 @@ class Stream:
     def _fill(self) -> bool:
         try:
             data = self._socket.recv(READ_BYTES)
-        except OSError:
+        except (OSError, EOFError):  # green sockets that were closed raise EOFError
             return False
         self._buffer, self._at = self._buffer[self._at :] + data, 0
         return bool(data)
