@@ -21,7 +21,7 @@ _words = [word for argument in sys.argv for word in re.split("[=,]", argument)]
 _file = globals().get("__file__") or next(w for w in _words if w.endswith("two_switches.py"))
 sys.path.insert(0, str(Path(_file).resolve().parent))
 
-from story.network import topology  # noqa: E402
+from story.network import RunningController, topology  # noqa: E402
 from story.run import tell  # noqa: E402
 from story.words import Session, Story, TapPort, Workload  # noqa: E402
 
@@ -50,6 +50,7 @@ STORY = Story(
     ),
 )
 
+controllers = {"remote": RunningController}
 topos = {"two_switches": topology(STORY)}
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ _words = [word for argument in sys.argv for word in re.split("[=,]", argument)]
 _file = globals().get("__file__") or next(w for w in _words if w.endswith("two_tenants.py"))
 sys.path.insert(0, str(Path(_file).resolve().parent))
 
-from story.network import topology  # noqa: E402
+from story.network import RunningController, topology  # noqa: E402
 from story.run import tell  # noqa: E402
 from story.words import Session, Story, TapPort, Workload  # noqa: E402
 
@@ -46,6 +46,7 @@ STORY = Story(
     ),
 )
 
+controllers = {"remote": RunningController}
 topos = {"two_tenants": topology(STORY)}
 
 if __name__ == "__main__":

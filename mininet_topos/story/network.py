@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from story.words import Story, TapPort, number_of, switch_of
 
 try:
     from mininet.link import Link
-    from mininet.node import Host, OVSSwitch
+    from mininet.node import Host, OVSSwitch, RemoteController
     from mininet.topo import Topo
 except ModuleNotFoundError:
     sys.exit(
@@ -52,6 +53,23 @@ class SwitchCable(Cable):
         super().__init__(*args, **params)
         for end in (self.intf1, self.intf2):
             end.node.cmd(f"ip link set {end} mtu {LINK_MTU}")
+
+
+class RunningController(RemoteController):
+    """A controller that runs already; for `mn` it takes the place of its own `remote`."""
+
+    def isListening(self, ip: str, port: int) -> bool:
+        """Whether it accepts connections.
+
+        Mininet's own way starts telnet and reads the controller's first OpenFlow message as text,
+        which fails whenever the random number in it is no UTF-8.
+        """
+        try:
+            socket.create_connection((ip, port), timeout=5).close()
+        except OSError:
+            print(f"no controller listens at {ip}:{port} yet: switches go on trying", flush=True)
+            return False
+        return True
 
 
 def topology(story: Story) -> type[Topo]:

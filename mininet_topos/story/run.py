@@ -16,12 +16,11 @@ from pathlib import Path
 from mininet.cli import CLI
 from mininet.log import setLogLevel
 from mininet.net import Mininet
-from mininet.node import RemoteController
 
 from story.check import Verdict, judge
 from story.controller import COMMANDS, Controller
 from story.damage import KINDS, damage
-from story.network import topology
+from story.network import RunningController, topology
 from story.report import show
 from story.sniff import Sniffer
 from story.traffic import Traffic
@@ -109,7 +108,7 @@ def _build(story: Story, controller: Controller, cleanup: ExitStack) -> Mininet:
     network = Mininet(topo=topology(story)(), controller=None, build=False)
     cleanup.callback(network.stop)
     host, _, port = controller.openflow.rpartition(":")
-    network.addController("c0", controller=RemoteController, ip=host, port=int(port))
+    network.addController("c0", controller=RunningController, ip=host, port=int(port))
     network.build()
     network.start()
     return network
