@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from flows.flow import LEARNED_OBJECT, Cookie, Flow, FlowKey, Match, is_ours, object_of
@@ -21,8 +21,27 @@ class Installed:
 
     @property
     def key(self) -> FlowKey:
-        """What the switch identifies it by."""
-        return FlowKey(self.table, self.priority, str(self.match))
+        """What the switch identifies it by.
+
+        A match that we cannot read is known by its cookie alone, as a deletion knows it.
+        """
+        match = f"cookie {self.cookie:x}" if self.match is None else self.match.identity
+        return FlowKey(self.table, self.priority, match)
+
+
+Mark = tuple[int, int, int]
+"""Table, priority and cookie: what tells flows apart without a look at their matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a switch has of ours: flows known by their marks, and the rest as they are.
+
+    ``known`` are marks that were expected and are there exactly once.
+    """
+
+    known: Set[Mark]
+    others: tuple[Installed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +79,35 @@ def plan(desired: Iterable[Flow], actual: Iterable[Installed]) -> Plan:
     add = tuple(f for key, f in wanted.items() if key not in ours or ours[key].cookie != f.cookie)
     remove = tuple(flow for key, flow in ours.items() if key not in wanted)
     return Plan(add, remove, len(wanted) - len(add))
+
+
+def flows_by_mark(desired: Iterable[Flow]) -> dict[Mark, Flow] | None:
+    """The desired flows by their marks; None when two of them share one.
+
+    A digest has 32 bits, so that happens, about once in a million bridges of 100,000 flows. Then
+    marks tell too little, and ``plan`` must compare whole flows.
+    """
+    flows = list(desired)
+    found = {(flow.table, flow.priority, flow.cookie): flow for flow in flows}
+    return found if len(found) == len(flows) else None
+
+
+def plan_from_scan(wanted: Mapping[Mark, Flow], seen: Scan) -> Plan:
+    """``plan``, from flows by their marks and a scan for these marks: no match is compared
+    where the mark says that table, priority, match and actions are right.
+    """
+    missing = [flow for mark, flow in wanted.items() if mark not in seen.known]
+    part = plan(missing, seen.others)
+    return Plan(part.add, part.remove, len(wanted) - len(part.add))
+
+
+def scan_of(wanted: Mapping[Mark, Flow], had: Mapping[Mark, Flow | Installed]) -> Scan:
+    """The scan for ``wanted`` of a switch of which it is known that it has ``had``."""
+    others = tuple(_installed(flow) for mark, flow in had.items() if mark not in wanted)
+    return Scan(had.keys() & wanted.keys(), others)
+
+
+def _installed(flow: Flow | Installed) -> Installed:
+    if isinstance(flow, Installed):
+        return flow
+    return Installed(flow.table, flow.priority, flow.match, flow.cookie)

@@ -24,11 +24,13 @@ class Notation(Enum):
     IPV6 = "IPv6 address"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One field of a packet or one register: its ovs-ofctl name, OXM class and number, and bits.
 
-    ``order`` sorts the terms of a match so that prerequisites come first, as OVS demands.
+    ``order`` sorts the terms of a match so that prerequisites come first, as OVS demands, and is
+    different for each field. There is one Field for each field, so it is compared by identity:
+    a comparison of its values would be a fifth of the time that a compilation takes.
     """
 
     name: str
@@ -37,16 +39,14 @@ class Field:
     oxm_field: int
     bits: int
     notation: Notation
+    size: int = field(init=False)
+    """Bytes of the value on the wire."""
+    full: int = field(init=False)
+    """The mask that asks for every bit."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the value on the wire."""
-        return (self.bits + 7) // 8
-
-    @property
-    def full(self) -> int:
-        """The mask that asks for every bit."""
-        return (1 << self.bits) - 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", (self.bits + 7) // 8)
+        object.__setattr__(self, "full", (1 << self.bits) - 1)
 
     def eq(self, value: int) -> Term:
         """The term "this field is exactly ``value``"."""
