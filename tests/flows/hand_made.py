@@ -1,0 +1,141 @@
+"""Small worlds written by hand: ports named by what they are, one collector for each tap port."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from netaddr import EUI, IPAddress
+
+from flows.compile import Survey, compile_bridge
+from flows.flow import Flow
+from flows.meaning import meaning
+from flows.model import (
+    Collector,
+    CollectorId,
+    Direction,
+    Dpid,
+    Network,
+    NetworkId,
+    Ofport,
+    Port,
+    PortId,
+    PortKind,
+    Session,
+    SessionId,
+    Source,
+    TenantName,
+)
+from flows.trace import Interpreter
+from flows.world import Link, Numbers, Placement, World, tag_keys
+from tests import frames
+
+S1, S2, S3 = Dpid(1), Dpid(2), Dpid(3)
+BOTH, EGRESS, INGRESS = Direction.BOTH, Direction.EGRESS, Direction.INGRESS
+
+
+@dataclass(frozen=True)
+class Plugged:
+    """A port and the place where it is; None when it is nowhere."""
+
+    port: Port
+    place: Placement | None
+
+
+def at(dpid: int, ofport: int) -> Placement:
+    return Placement(Dpid(dpid), Ofport(ofport))
+
+
+def vm(
+    name: str, place: Placement | None, mac: int | None, *, network: str = "red-lan",
+    ips: tuple[str, ...] = (), anti_spoofing: bool = True,
+) -> Plugged:  # fmt: skip
+    """A workload; the tenant is what stands before the dash of ``network``."""
+    port = Port(
+        PortId(name), name, TenantName(network.split("-")[0]), NetworkId(network),
+        mac=None if mac is None else EUI(mac, version=48),
+        ips=tuple(map(IPAddress, ips)),
+        anti_spoofing=anti_spoofing,
+    )  # fmt: skip
+    return Plugged(port, place)
+
+
+def tap(name: str, place: Placement | None, tenant: str = "red") -> Plugged:
+    return Plugged(Port(PortId(name), name, TenantName(tenant), None, PortKind.TAP), place)
+
+
+def watch(
+    name: str, *ports: str, to: str, direction: Direction = BOTH, tenant: str = "red",
+    enabled: bool = True,
+) -> Session:  # fmt: skip
+    """A session of ``tenant``; ``to`` names the tap port, which its collector is named after."""
+    return Session(
+        SessionId(name), name, TenantName(tenant), Source(tuple(map(PortId, ports))),
+        CollectorId(to), direction, enabled=enabled,
+    )  # fmt: skip
+
+
+def cable(one: Placement, other: Placement) -> Link:
+    return Link(one, other)
+
+
+def world(*things: Plugged | Session | Link) -> World:
+    """Everything together, with numbers from 1 in the order given."""
+    plugged = [thing for thing in things if isinstance(thing, Plugged)]
+    ports = tuple(p.port for p in plugged)
+    names = dict.fromkeys(p.network for p in ports if p.network is not None)
+    networks = tuple(Network(n, n.split("-")[1], TenantName(n.split("-")[0])) for n in names)
+    collectors = tuple(
+        Collector(CollectorId(p.id), p.name, p.tenant, (p.id,))
+        for p in ports
+        if p.kind is PortKind.TAP
+    )
+    sessions = tuple(thing for thing in things if isinstance(thing, Session))
+    return World(
+        networks, ports, collectors, sessions,
+        {p.port.id: p.place for p in plugged if p.place is not None},
+        tuple(thing for thing in things if isinstance(thing, Link)),
+        Numbers(
+            {network: n for n, network in enumerate(names, 1)},
+            {port.id: n for n, port in enumerate(ports, 1)},
+            {session.id: n for n, session in enumerate(sessions, 1)},
+            {key: n for n, key in enumerate(tag_keys(networks, ports), 1)},
+        ),
+    )  # fmt: skip
+
+
+def compile_all(of: World) -> dict[Dpid, tuple[Flow, ...]]:
+    survey = Survey(of)
+    return {dpid: compile_bridge(dpid, survey) for dpid in of.dpids}
+
+
+def packet(dst: int, src: int, payload: bytes = b"payload") -> bytes:
+    """A frame of an EtherType that nobody looks behind."""
+    return frames.pad(frames.ethernet(dst, src, 0x88B6, payload))
+
+
+def heard(of: World, sender: str, *sent: bytes) -> Counter[str]:
+    """How many frames reach each port (tap ports: copies) when ``sender`` sends these.
+
+    Asked of the contract and of the compiled flows; they must agree.
+    """
+    port = of.port_by_id[PortId(sender)]
+    bridges = Interpreter(compile_all(of), of.links)
+    meant: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    learned = None
+    for frame in sent:
+        if port.kind is PortKind.VM:
+            means = meaning(frame, port, of, learned)
+            learned = means.learned
+            meant.update(map(str, means.receivers))
+            meant.update(
+                str(of.collector_by_id[s.collector].sensor)
+                for s in of.sessions
+                if s.id in means.copies
+            )
+        trace = bridges.send(of.placements[port.id], frame)
+        assert all(emission.frame == frame for emission in trace.emissions), trace
+        seen.update(str(of.port_by_placement[e.place].id) for e in trace.emissions)
+    assert seen == meant, f"flows say {seen}, the contract says {meant}"
+    return seen
