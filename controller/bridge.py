@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Protocol
 
 import structlog
 
@@ -16,7 +18,7 @@ from controller.status import State
 from flows.compile import Standing, compile_bridge
 from flows.diff import Installed, Plan, plan
 from flows.errors import CloudtapError
-from flows.flow import PRODUCTION, Flow, FlowKey
+from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, FlowKey, object_of
 from flows.model import Dpid
 from flows.pipeline import DELIVER
 
@@ -24,6 +26,44 @@ RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 
 log = structlog.get_logger(__name__)
+
+
+class Depth(IntEnum):
+    """How closely the flows of a bridge are read again."""
+
+    COOKIES = 1
+    """Which flows are there; a cookie stands for the actions that were sent with it."""
+    ACTIONS = 2
+    """The actions of each flow too: somebody may have changed them under their cookie."""
+
+
+class Holdings(Protocol):
+    """Who remembers which bridge may be making copies of which session."""
+
+    def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
+        """These sessions may be on a bridge from now on, beside those that are."""
+        ...
+
+    def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
+        """A bridge makes copies of these sessions alone."""
+        ...
+
+    def holders(self, session: int) -> frozenset[Dpid]:
+        """The bridges that may be making copies of a session."""
+        ...
+
+    def bridges(self) -> frozenset[Dpid]:
+        """The bridges that may be making copies of any session."""
+        ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a bridge has come: its plans up to ``plan`` are in its tables, with this result."""
+
+    plan: int = 0
+    holding: frozenset[int] = frozenset()
+    standings: frozenset[Standing] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,7 +91,8 @@ class BridgeWriter:
     ``greet`` is called first: it looks at the bridge, and refuses one that is not fit. ``ready``
     is waited for before the first change; ``tell`` is called after every attempt.
     ``counters`` outlive the connection. What the bridge has is read from it once, then kept in
-    mind; ``recheck`` reads it again.
+    mind; ``recheck`` reads it again. ``holdings`` is told before a session's flows are sent, and
+    when the data path has let go of them.
     """
 
     def __init__(
@@ -62,25 +103,39 @@ class BridgeWriter:
         ready: threading.Event,
         tell: Callable[[], None],
         counters: Counters,
+        holdings: Holdings,
     ) -> None:
         self.switch = switch
         self._snapshot, self._greet, self._ready, self._tell = snapshot, greet, ready, tell
+        self._holdings = holdings
         self._is_greeted = False
         self._wake = threading.Event()
         self._is_stopped = False
+        self._lock = threading.Lock()
+        self._depth: Depth | None = None
+        self._working_on: int | None = None
         self._installed: dict[FlowKey, Installed] | None = None
         self.counters = counters
         self.verified = Verified()
         self.plans = 0
         self.errors = 0
-        self.is_unsettled = False
-        """Whether something was removed that the data path's cache may not have let go of yet."""
+        self.is_ours = True
+        """Whether the configuration lets us write to this bridge."""
+        self._begun = 1  # what another controller did before counts as the first plan
+        self._done = Done()
+        self.settled = Done()
+        """How far the data path is known to follow the tables."""
         self._thread = threading.Thread(target=self._run, name=f"bridge {switch.name}", daemon=True)
 
     @property
     def dpid(self) -> Dpid:
         """The datapath id of the bridge."""
         return self.switch.dpid
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the data path's cache may not follow the last plan yet."""
+        return self.settled.plan != self._begun
 
     def start(self) -> None:
         """Begin to write."""
@@ -90,9 +145,10 @@ class BridgeWriter:
         """Say that the world has changed."""
         self._wake.set()
 
-    def recheck(self) -> None:
+    def recheck(self, depth: Depth) -> None:
         """Read again what the bridge has, and repair what is not as it should be."""
-        self._installed = None
+        with self._lock:
+            self._depth = max(depth, self._depth or depth)
         self._wake.set()
 
     def stop(self) -> None:
@@ -113,9 +169,37 @@ class BridgeWriter:
         """
         self.counters.update(self.switch.session_copies(DELIVER.number))
 
+    def has_tried(self, version: int) -> bool:
+        """Whether it has brought the bridge to this version of the world, or failed to."""
+        return self.verified.version >= version or self.verified.failure is not None
+
+    def has_verified(self, version: int) -> bool:
+        """Whether the bridge is all that this version asks for, its data path included."""
+        seen = self.verified
+        is_whole = seen.failure is None and not seen.rejected
+        return is_whole and seen.version >= version and not self.is_unsettled
+
+    def may_bring_back(self, version: int) -> bool:
+        """Whether it is at work on an older version, and so may send what this one forbids."""
+        at_work = self._working_on
+        return at_work is not None and at_work < version
+
+    def done(self) -> Done:
+        """What is in the tables now; give it to ``settle`` when the data path follows."""
+        return self._done
+
+    def settle(self, done: Done) -> None:
+        """The data path follows the tables as they were."""
+        with self._lock:
+            if done.plan < self.settled.plan:
+                return
+            self.settled = done
+            if done.plan == self._begun:
+                self._note(self._holdings.replace, done.holding)
+
     def _run(self) -> None:
         pause: float | None = None
-        while not self._is_stopped:
+        while not self._is_stopped and self.is_ours:
             self._wake.wait(pause)
             self._wake.clear()
             if self._is_stopped:
@@ -129,8 +213,14 @@ class BridgeWriter:
                 self._greet(self.switch)
                 self._is_greeted = True
             self._ready.wait()
-            self._reconcile(self._snapshot())
+            if self._is_stopped:
+                return True
+            self._working_on = 0
+            snapshot = self._snapshot()
+            self._working_on = snapshot.version
+            self._reconcile(snapshot)
         except (SwitchUnfit, NotOurs) as problem:
+            self.is_ours = not isinstance(problem, NotOurs)
             self._failed(problem)
             return True
         except CloudtapError as problem:
@@ -138,50 +228,84 @@ class BridgeWriter:
         except Exception as problem:  # the edge of the loop: a defect must not end the writer
             log.error("reconciliation failed", bridge=self.switch.name, exc_info=problem)
             self._failed(problem)
+        finally:
+            self._working_on = None
         self._tell()
         return self.verified.failure is None
 
     def _failed(self, problem: Exception) -> None:
         self._installed = None
         self.fail(str(problem) or repr(problem))
-        log.warning("bridge not verified", bridge=self.switch.name, reason=str(problem))
+        if not self._is_stopped:
+            log.warning("bridge not verified", bridge=self.switch.name, reason=str(problem))
         self._tell()
 
     def _reconcile(self, snapshot: Snapshot) -> None:
         flows = compile_bridge(self.dpid, snapshot.survey)
-        foreign = self.verified.foreign
-        if self._installed is None:
-            self._installed = {flow.key: flow for flow in self.switch.our_flows()}
-            foreign = self.switch.count_foreign()
-        todo = plan(flows, self._installed.values())
-        rejected: tuple[Rejected, ...] = ()
-        if todo:
-            installed, self._installed = self._installed, None
-            rejected = self.switch.apply(todo)
-            self._installed = _after(installed, todo, rejected)
-            self.plans += 1
-            log.info(
-                "plan applied", bridge=self.switch.name, added=len(todo.add),
-                removed=len(todo.remove), kept=todo.kept, rejected=len(rejected),
-            )  # fmt: skip
-        standings = frozenset(snapshot.survey.served)
-        self.is_unsettled |= bool(self.verified.standings - standings) or bool(
-            self.verified.version == 0 and todo.remove
-        )
         served = frozenset(
             flow.owner
             for flow in flows
             if flow.owner != PRODUCTION and flow.table == DELIVER.number
         )
+        is_recheck = self._depth is not None and self.verified.version == snapshot.version
+        installed, foreign = self._read(flows)
+        todo = plan(flows, installed.values())
+        if todo and is_recheck:
+            log.warning("flows had drifted", bridge=self.switch.name)
+        rejected: tuple[Rejected, ...] = ()
+        if todo:
+            rejected = self._apply(todo, served)
+            installed = _after(installed, todo, rejected)
+        self._installed = installed
+        standings = frozenset(snapshot.survey.served)
+        with self._lock:
+            self._done = Done(self._begun, _sessions(installed.values()), standings)
+            if not self.is_unsettled:  # no plan was needed: nothing to let go of
+                self.settled = self._done
         self.verified = Verified(
-            snapshot.version, served, standings, rejected, foreign, len(self._installed)
+            snapshot.version, served, standings, rejected, foreign, len(installed)
         )
+
+    def _read(self, flows: Iterable[Flow]) -> tuple[dict[FlowKey, Installed], int]:
+        """Our flows on the bridge, without those that were altered, and the number of others."""
+        with self._lock:
+            depth, self._depth = self._depth, None
+        if depth is None and self._installed is not None:
+            return self._installed, self.verified.foreign
+        installed = {flow.key: flow for flow in self.switch.our_flows()}
+        if depth is Depth.ACTIONS:
+            for flow in self.switch.altered(flows):
+                installed.pop(flow.key, None)  # to be written again
+        return installed, self.switch.count_foreign()
+
+    def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
+        self._installed = None  # not known until the switch has answered
+        with self._lock:
+            self._begun += 1
+            self._note(self._holdings.add, served)
+        rejected = self.switch.apply(todo)
+        self.plans += 1
+        log.info(
+            "plan applied", bridge=self.switch.name, added=len(todo.add),
+            removed=len(todo.remove), kept=todo.kept, rejected=len(rejected),
+        )  # fmt: skip
+        return rejected
+
+    def _note(
+        self, change: Callable[[Dpid, Iterable[int]], None], sessions: frozenset[int]
+    ) -> None:
+        try:
+            change(self.dpid, sessions)
+        except CloudtapError as problem:  # isolation must not wait until a disk has room again
+            log.warning("sessions of bridge not stored", reason=str(problem))
 
     def state(self) -> tuple[State, tuple[str, ...]]:
         """The standing of the bridge, with reasons."""
         seen = self.verified
         if seen.failure is not None:
-            return State.DEGRADED, (seen.failure,)
+            return (State.DEGRADED if self.is_ours else State.INACTIVE), (seen.failure,)
+        if not self._ready.is_set():
+            return State.PENDING, ("nothing is written to it before the inventory is known",)
         if seen.version == 0:
             return State.PENDING, ("its flows are not verified yet",)
         reasons = [f"it refused a flow ({r.flow}): {r.reason}" for r in seen.rejected]
@@ -197,10 +321,16 @@ def _after(
     installed: dict[FlowKey, Installed], todo: Plan, rejected: tuple[Rejected, ...]
 ) -> dict[FlowKey, Installed]:
     """What the bridge has after a plan, without asking it."""
-    gone = {flow.key for flow in todo.remove}
     refused = {r.flow.key for r in rejected}
+    gone = {flow.key for flow in todo.remove if flow.key not in refused}
     left = {key: flow for key, flow in installed.items() if key not in gone}
     for flow in todo.add:
         if flow.key not in refused:
             left[flow.key] = Installed(flow.table, flow.priority, flow.match, flow.cookie)
     return left
+
+
+def _sessions(installed: Iterable[Installed]) -> frozenset[int]:
+    """The numbers of the sessions that have a copying flow among these."""
+    numbers = {object_of(flow.cookie) for flow in installed if flow.table == DELIVER.number}
+    return frozenset(numbers - {PRODUCTION, LEARNED_OBJECT})

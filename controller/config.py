@@ -191,6 +191,13 @@ class BridgesConfig(_Section):
     own: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_names_or_all)] = Field(
         "all", description="`all`, or a list of bridge names."
     )
+    recheck_seconds: float = Field(
+        60.0,
+        ge=0.1,
+        le=86400,
+        description="How often the flows of every bridge are read again, and repaired if somebody "
+        "else has removed or added some; each tenth time their actions are compared, too.",
+    )
 
     def may_own(self, bridge: str) -> bool:
         """Whether the bridge of this name is ours to program."""

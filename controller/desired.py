@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,20 @@ class Wishes(Protocol):
         tag_keys: list[str],
     ) -> Numbers:
         """The numbers of these names; new names get new numbers."""
+        ...
+
+    def numbered(self) -> Numbers:
+        """Everything that has a number."""
+        ...
+
+    def release(
+        self,
+        networks: Iterable[NetworkId],
+        ports: Iterable[PortId],
+        sessions: Iterable[SessionId],
+        tag_keys: Iterable[str],
+    ) -> None:
+        """The numbers of these names may be given to others."""
         ...
 
 
@@ -94,6 +108,26 @@ class DesiredWorld:
             if self._snapshot is None or self._snapshot.version != version:
                 self._snapshot = self._build(version)
             return self._snapshot
+
+    def release_numbers(self, version: int) -> None:
+        """Free the numbers that this version does not use; nothing if a newer one was made.
+
+        While this runs no snapshot is made, so a name that comes back finds its old number or gets
+        a new one, but never shares one.
+
+        Raises:
+            CloudtapError: the store cannot be written.
+        """
+        with self._building:
+            if self._snapshot is None or self._snapshot.version != version:
+                return
+            used, given = self._snapshot.numbers, self._wishes.numbered()
+            self._wishes.release(
+                given.network.keys() - used.network.keys(),
+                given.port.keys() - used.port.keys(),
+                given.session.keys() - used.session.keys(),
+                given.tag.keys() - used.tag.keys(),
+            )
 
     def _build(self, version: int) -> Snapshot:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()

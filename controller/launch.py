@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
 
 from controller.api import make_app
+from controller.bridge import Depth
 from controller.config import Config, load, split_listen
 from controller.desired import DesiredWorld
 from controller.inventory import InventoryFile
@@ -32,8 +34,10 @@ from flows.model import Dpid
 
 TICK_S = 1.0
 """How often the inventory file is looked at, in seconds."""
-RECHECK_S = 60.0
-"""How often the flows of every bridge are read again, in seconds."""
+ACTIONS_EVERY = 10
+"""The flows of every bridge are read again and again; each tenth time their actions, too."""
+SETTLE_S = 5.0
+"""How long a data path of this machine may take for that, in seconds."""
 REMOTE_SETTLE_S = 1.0
 """How long the data path of another machine may take to let go of removed flows, in seconds; its
 revalidators go round every 500 ms (max-revalidator of Open vSwitch)."""
@@ -59,11 +63,14 @@ class Services:
         world = DesiredWorld(self.store, lambda: self.inventory.inventory, self.places.snapshot)
         self.world = world
         self.reconciler = Reconciler(
-            world, self.store, self.places, self._greet, self._settle, self._problems
-        )
+            world, self.store, self.store.holdings, self.places, self._greet, self._settle,
+            self._problems,
+        )  # fmt: skip
         self.switches = Switches(self.reconciler, send, self._port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self._refused: dict[str, str] = {}
+        self._unremembered = ""
+        self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
         self._api: Any = None
@@ -125,10 +132,15 @@ class Services:
         self._moved()
 
     def _moved(self) -> None:
-        """Something may be elsewhere than it was: remember it, and let the bridges know."""
-        for record in self.places.snapshot().records:
-            self.store.remember_bridge(record)
+        """Something may be elsewhere than it was: let the bridges know, and remember it."""
         self.reconciler.changed()
+        try:
+            for record in self.places.snapshot().records:
+                self.store.remember_bridge(record)
+            self._unremembered = ""
+        except CloudtapError as problem:  # switches must not wait until a disk has room again
+            self._unremembered = f"the places of ports are not remembered: {problem}"
+            log.warning("places not remembered", reason=str(problem))
 
     def _reload(self) -> None:
         change = self.inventory.reload_if_changed()
@@ -143,13 +155,16 @@ class Services:
 
     def _tick(self) -> None:
         ticks = 0
-        while not self._stopping.wait(TICK_S if self.reconciler.ready.is_set() else 0.05):
+        often = min(TICK_S, self._config.bridges.recheck_seconds)
+        while not self._stopping.wait(often if self.reconciler.ready.is_set() else 0.05):
             ticks += 1
             try:
                 self._reload()
                 self._get_ready(ticks)
                 if self.reconciler.ready.is_set():
-                    self._look_after(ticks)
+                    self._look_after()
+            except CloudtapError as problem:
+                log.warning("periodic work not done", reason=str(problem))
             except Exception as problem:  # the edge of the loop: it must go on
                 log.error("periodic work failed", exc_info=problem)
 
@@ -164,24 +179,30 @@ class Services:
         if self.inventory.is_known and (is_synced or waited):
             self.reconciler.ready.set()
 
-    def _look_after(self, ticks: int) -> None:
-        if ticks % round(RECHECK_S / TICK_S) == 0:
-            self.reconciler.recheck()
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        if now - self._rechecked_at >= self._config.bridges.recheck_seconds:
+            self._rechecked_at, self._rechecks = now, self._rechecks + 1
+            is_deep = self._rechecks % ACTIONS_EVERY == 0
+            self.reconciler.recheck(Depth.ACTIONS if is_deep else Depth.COOKIES)
+        self.reconciler.settle(SETTLE_S)
         self.reconciler.finish_deletions()
+        self.reconciler.release_numbers()
 
-    def _settle(self, timeout_s: float) -> bool:
-        """Wait until data paths have let go of what was removed: ours by asking, others by time."""
+    def _settle(self, dpids: Collection[Dpid], timeout_s: float) -> bool:
+        """Wait until data paths follow their tables: ours by asking, others by time."""
         is_local = wait_revalidated(timeout_s=timeout_s)
         remotes = self._config.ovsdb.remotes_now()
-        if not is_local or any(not remote.startswith("unix:") for remote in remotes):
-            self._stopping.wait(REMOTE_SETTLE_S)
-        return True
+        known = {row.dpid for row in self.ovsdb.snapshot().bridges}
+        are_here = known.issuperset(dpids) and all(r.startswith("unix:") for r in remotes)
+        return (is_local and are_here) or not self._stopping.wait(REMOTE_SETTLE_S)
 
     def _problems(self) -> list[str]:
         snapshot = self.ovsdb.snapshot()
         found = [*self.inventory.problems, *self._refused.values()]
         found += [s.reason for s in self.ovsdb.statuses().values() if s.reason]
         found += self.places.snapshot().problems
+        found += [self._unremembered] if self._unremembered else []
         found += [
             f"bridge {row.name!r} is not secure: it forgets its flows when we are away; run "
             f"`ovs-vsctl set-fail-mode {row.name} secure`"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
-from controller.bridge import BridgeWriter
+from controller.bridge import BridgeWriter, Depth, Holdings
 from controller.counters import Counters
 from controller.desired import DesiredWorld, Snapshot
 from controller.southbound.switch import Switch
@@ -50,25 +50,29 @@ class Reconciler:
     """Keeps every bridge what the world asks for; see Reconciling for what the API may ask.
 
     ``greet`` looks at a bridge that has connected, before it is written to; it raises what makes
-    the bridge unfit. ``settle`` returns when the data paths have let go of what was removed before.
+    the bridge unfit. ``settle`` returns when the data paths of these bridges follow their flow
+    tables: True when that is known.
     """
 
     def __init__(
         self,
         world: DesiredWorld,
         deletions: Deletions,
+        holdings: Holdings,
         names: BridgeNames,
         greet: Callable[[Switch], None],
-        settle: Callable[[float], bool],
+        settle: Callable[[Collection[Dpid], float], bool],
         problems: Callable[[], Sequence[str]],
     ) -> None:
-        self._world, self._deletions, self._names = world, deletions, names
+        self._world, self._deletions, self._holdings = world, deletions, holdings
+        self._names = names
         self._greet, self._settle, self._problems = greet, settle, problems
         self.ready = threading.Event()
         """Set when enough is known of the world to write to switches."""
         self._writers: dict[Dpid, BridgeWriter] = {}
         self._last: dict[Dpid, WriterView] = {}
         self._handler_errors = 0
+        self._released = 0
         self._attempted = threading.Condition()
         self._counters: dict[Dpid, Counters] = {}
         self._counted_at: dict[Dpid, float] = {}
@@ -79,8 +83,9 @@ class Reconciler:
         """A bridge has connected: write to it from now on."""
         counters = self._counters.setdefault(switch.dpid, Counters())
         writer = BridgeWriter(
-            switch, self._world.snapshot, self._greet, self.ready, self._tell, counters
-        )
+            switch, self._world.snapshot, self._greet, self.ready, self._tell, counters,
+            self._holdings,
+        )  # fmt: skip
         with self._attempted:
             old, self._writers[switch.dpid] = self._writers.get(switch.dpid), writer
         if old is not None:
@@ -108,10 +113,10 @@ class Reconciler:
             writer.wake()
         return version
 
-    def recheck(self) -> None:
+    def recheck(self, depth: Depth) -> None:
         """Read again what every bridge has, and repair what drifted."""
         for writer in self._writing():
-            writer.recheck()
+            writer.recheck(depth)
 
     def handler_failed(self, dpid: int | None, error: Exception) -> None:
         """An event handler failed: the bridge it was about is degraded, and checked again."""
@@ -119,7 +124,7 @@ class Reconciler:
         writer = self._writers.get(Dpid(dpid)) if dpid is not None else None
         if writer is not None:
             writer.fail(f"an event could not be handled: {error}")
-            writer.recheck()
+            writer.recheck(Depth.COOKIES)
 
     def stop(self) -> None:
         """Write no more; every flow stays."""
@@ -136,46 +141,64 @@ class Reconciler:
             return False
         with self._attempted:
             self._attempted.wait_for(
-                lambda: all(_has_tried(w, version) for w in self._writers.values()), timeout_s
+                lambda: all(w.has_tried(version) for w in self._ours()), timeout_s
             )
-        if any(w.is_unsettled for w in self._writing()):
-            self._settle_all(deadline)
-        return self.finish_deletions() and all(
-            w.verified.version >= version and w.verified.failure is None for w in self._writing()
-        )
+        self.settle(max(0.1, deadline - time.monotonic()))
+        is_gone = self.finish_deletions()
+        return is_gone and all(w.has_verified(version) for w in self._writing())
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the data path of every bridge follows the plans that were applied."""
+        unsettled = [(writer, writer.done()) for writer in self._writing() if writer.is_unsettled]
+        dpids = [writer.dpid for writer, _ in unsettled]
+        if unsettled and self._settle(dpids, timeout_s):
+            for writer, done in unsettled:
+                writer.settle(done)
 
     def finish_deletions(self) -> bool:
-        """Forget deleted sessions that no bridge can have flows of; True when none is left over."""
+        """Forget deleted sessions that no bridge makes copies of; True when none is left over."""
         snapshot = self._world.snapshot()
         if not snapshot.deleting:
             return True
-        clean = {
-            w.dpid
-            for w in self._writing()
-            if w.verified.version >= snapshot.version
-            and w.verified.failure is None
-            and not w.verified.rejected
-            and not w.is_unsettled
-        }
-        known = set(self._names.bridge_names()) | set(snapshot.survey.world.dpids)
-        if known - clean:
+        if any(w.may_bring_back(snapshot.version) for w in self._writing()):
             return False
-        self._deletions.finish_deletions(snapshot.deleting)
-        self.changed()
-        return True
+        number = snapshot.numbers.session
+        gone = [s for s in snapshot.deleting if not self._holdings.holders(number[s])]
+        if gone:
+            self._deletions.finish_deletions(gone)
+            self.changed()
+        return len(gone) == len(snapshot.deleting)
+
+    def release_numbers(self) -> None:
+        """Free numbers that nothing has any more, once no bridge can give them their old meaning.
+
+        Every bridge that was ever ours must be here and verified: one that is away may still send
+        packets with an old link tag to the others.
+        """
+        version = self._world.snapshot().version
+        if version == self._released:
+            return
+        clean = {writer.dpid for writer in self._writing() if writer.has_verified(version)}
+        if clean.issuperset(self._known()):
+            self._world.release_numbers(version)
+            self._released = version
 
     def writes_to(self, dpid: Dpid) -> bool:
         """Whether this bridge is connected, and ours."""
         with self._attempted:
-            return dpid in self._writers
+            return dpid in self._writers and self._writers[dpid].is_ours
 
     def session_status(self, session: SessionId) -> SessionStatus:
         """The standing of one session."""
         try:
             snapshot = self._world.snapshot()
         except CloudtapError as problem:
-            return describe_session(session, None, [], str(problem))
-        return describe_session(session, snapshot, self._views(), None)
+            return describe_session(session, None, [], str(problem), {})
+        number = snapshot.numbers.session.get(session)
+        holders = self._holdings.holders(number) if number is not None else frozenset[Dpid]()
+        names = self._names.bridge_names()
+        holding = [(dpid, names.get(dpid, f"{dpid:016x}")) for dpid in holders]
+        return describe_session(session, snapshot, self._views(), None, dict(holding))
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
@@ -222,7 +245,16 @@ class Reconciler:
 
     def _writing(self) -> list[BridgeWriter]:
         with self._attempted:
-            return list(self._writers.values())
+            return self._ours()
+
+    def _ours(self) -> list[BridgeWriter]:
+        """The bridges that we write to; with ``_attempted`` held."""
+        return [writer for writer in self._writers.values() if writer.is_ours]
+
+    def _known(self) -> set[Dpid]:
+        """Every bridge that may have a flow of ours."""
+        places = self._world.snapshot().survey.world.dpids
+        return {*places, *self._names.bridge_names(), *self._holdings.bridges()}
 
     def _safe_snapshot(self) -> Snapshot | None:
         try:
@@ -230,16 +262,12 @@ class Reconciler:
         except CloudtapError:
             return None
 
-    def _settle_all(self, deadline: float) -> None:
-        unsettled = [w for w in self._writing() if w.is_unsettled]
-        if self._settle(max(0.1, deadline - time.monotonic())):
-            for writer in unsettled:
-                writer.is_unsettled = False
-
     def _views(self, with_counters: bool = True) -> list[WriterView]:
         """What is known of each bridge that is, or was, connected."""
-        for writer in self._writing():
-            if with_counters:
+        with self._attempted:
+            writers = list(self._writers.values())
+        for writer in writers:
+            if with_counters and writer.is_ours:
                 self._count(writer)
             with self._attempted:
                 self._last[writer.dpid] = WriterView.of(writer, is_connected=True)
@@ -255,7 +283,3 @@ class Reconciler:
             writer.count()
         except CloudtapError as problem:
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
-
-
-def _has_tried(writer: BridgeWriter, version: int) -> bool:
-    return writer.verified.version >= version or writer.verified.failure is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.bridge import BridgeWriter, Verified
@@ -20,6 +20,7 @@ class WriterView:
     dpid: Dpid
     name: str
     verified: Verified
+    settled: frozenset[Standing]
     state: State
     reasons: tuple[str, ...]
     plans: int
@@ -32,23 +33,28 @@ class WriterView:
         """The view of a bridge through its writer."""
         state, reasons = writer.state()
         return WriterView(
-            writer.dpid, writer.switch.name, writer.verified, state, reasons,
-            writer.plans, writer.errors, writer.counters, is_connected,
+            writer.dpid, writer.switch.name, writer.verified, writer.settled.standings, state,
+            reasons, writer.plans, writer.errors, writer.counters, is_connected,
         )  # fmt: skip
 
 
 def describe_session(
-    session: SessionId, snapshot: Snapshot | None, views: Sequence[WriterView], problem: str | None
+    session: SessionId,
+    snapshot: Snapshot | None,
+    views: Sequence[WriterView],
+    problem: str | None,
+    holders: Mapping[Dpid, str],
 ) -> SessionStatus:
-    """The standing of one session, from the world and from what each bridge has verified."""
+    """The standing of one session, from the world and from what each bridge has verified.
+
+    ``holders`` are the names of the bridges that may be making copies of it.
+    """
     if snapshot is None:
         return SessionStatus(State.PENDING, (problem or "the world is not known yet",))
     number = snapshot.numbers.session.get(session)
     copies = _copies(number, views)
     if session in snapshot.deleting:
-        missing = _unreachable(snapshot, views)
-        reason = f"being deleted: {missing}" if missing else "being deleted"
-        return SessionStatus(State.INACTIVE, (reason,), copies)
+        return _describe_leaving(views, copies, holders)
     standing = snapshot.survey.standings.get(session)
     if standing is None or number is None:
         return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
@@ -76,6 +82,19 @@ def describe_bridge(
         dpid, name, view.state, view.reasons, True, ports, view.verified.flows, view.plans,
         view.errors,
     )  # fmt: skip
+
+
+def _describe_leaving(
+    views: Sequence[WriterView], copies: Copies, holders: Mapping[Dpid, str]
+) -> SessionStatus:
+    """A session that is being deleted, and the bridges that may still have its flows."""
+    connected = {view.dpid for view in views if view.is_connected}
+    away = [name for dpid, name in sorted(holders.items()) if dpid not in connected]
+    reason = (
+        f"being deleted: bridge {', '.join(away)} is not reachable" if away else "being deleted"
+    )
+    shares = tuple(BridgeShare(name, State.PENDING) for _, name in sorted(holders.items()))
+    return SessionStatus(State.INACTIVE, (reason,), copies, {}, shares)
 
 
 def _describe_served(
@@ -120,20 +139,15 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
     if view.verified.failure is not None:
         reasons.append(f"bridge {view.name}: {view.verified.failure}")
         return State.DEGRADED
+    if standing not in view.settled:
+        reasons.append(f"the data path of bridge {view.name} does not follow the last change yet")
+        return State.PENDING
     return State.ACTIVE
 
 
 def _home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
     return {snapshot.survey.place(port) for port in standing.watched}
-
-
-def _unreachable(snapshot: Snapshot, views: Sequence[WriterView]) -> str:
-    connected = {view.dpid for view in views if view.is_connected}
-    known = {view.dpid: view.name for view in views}
-    missing = sorted(set(snapshot.survey.world.dpids) - connected)
-    names = [known.get(dpid, f"{dpid:016x}") for dpid in missing]
-    return f"bridge {', '.join(names)} is not reachable" if names else ""
 
 
 def _copies(number: int | None, views: Sequence[WriterView]) -> Copies:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from queue import Empty, Queue
 
 from controller.southbound.errors import (
@@ -32,6 +32,7 @@ from controller.southbound.wire import (
     encode_delete,
     encode_flow_add,
     encode_flow_stats_request,
+    encode_instructions,
     is_last_part,
 )
 from controller.southbound.wire_error import SwitchError, decode_error
@@ -58,6 +59,8 @@ OUR_COOKIE = OWNER << OWNER_SHIFT
 TIMEOUT_S = 10.0
 BATCH_BYTES = 1 << 16
 """Messages are sent together until they are about this long."""
+PAUSE_AFTER = 256
+"""Flows that are looked at before other green threads may run."""
 ATTEMPTS = 64
 """A switch that refuses flows one by one at commit time is not asked for ever."""
 
@@ -112,6 +115,24 @@ class OpenFlowSwitch:
         with self._lock:
             entries = self._flow_stats("list its flows")
             return [entry.installed() for entry in entries]
+
+    def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
+        """Those of ``flows`` that are there under their own cookie, but do something else.
+
+        The cookie's digest belongs to one flow of a table; should two share one, both are named.
+        """
+        there: dict[tuple[int, int], set[bytes]] = {}
+        with self._lock:
+            for entry in self._flow_stats("list its actions"):
+                there.setdefault((entry.table, entry.cookie), set()).add(entry.instructions)
+        found = []
+        for at, flow in enumerate(flows):
+            seen = there.get((flow.table, flow.cookie))
+            if seen is not None and seen != {encode_instructions(flow)}:
+                found.append(flow)
+            if at % PAUSE_AFTER == 0:
+                time.sleep(0)
+        return tuple(found)
 
     def count_foreign(self) -> int:
         """How many flows are there, in any table, that are not ours."""

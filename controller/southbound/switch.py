@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,9 @@ class Switch(Protocol):
 
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""
+
+    def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
+        """Those of ``flows`` that are there under their own cookie, but do something else."""
 
     def count_foreign(self) -> int:
         """How many flows are there, in any table, that are not ours."""

@@ -92,6 +92,16 @@ def encode_flow_add(flow: Flow, xid: int) -> bytes:
         raise WireError(sentence) from problem
 
 
+def encode_instructions(flow: Flow) -> bytes:
+    """What ``flow`` does, byte for byte as a switch reports it; no bytes when it drops.
+
+    Raises:
+        WireError, struct.error: the actions do not fit into a message.
+    """
+    actions = encode_actions(flow.actions)
+    return APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions if actions else b""
+
+
 def encode_delete(installed: Installed, xid: int) -> bytes:
     """The message that deletes one flow, provided that its cookie is still the same.
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from controller.store import journal, tables
 from controller.store.database import Database
 from controller.store.errors import InUse, NameTaken, NotFound, Repeated
+from controller.store.holdings import HoldingBook
 from controller.store.numbers import NumberBook
 from controller.store.places import PlaceBook
 from controller.store.values import (
@@ -44,7 +45,8 @@ class _TrialOver(Exception):
 class Store:
     """Desired state in one SQLite file, ``state.db``. Any number of threads may use it.
 
-    Every method may raise StoreError, with a sentence; then nothing was changed.
+    Every method may raise StoreError, with a sentence; then nothing was changed. ``holdings`` is
+    the part that knows which bridge may hold which session.
 
     Raises:
         AlreadyRunning: another controller uses the directory.
@@ -58,6 +60,7 @@ class Store:
         self._database = Database(directory)
         self._numbers = NumberBook(self._database)
         self._places = PlaceBook(self._database)
+        self.holdings = HoldingBook(self._database)
 
     def close(self) -> None:
         """Close the file; another controller may open it then."""

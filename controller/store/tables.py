@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -92,6 +92,13 @@ placements = Table(
     Column("interface", String, primary_key=True),
     Column("iface_id", String),
     Column("ofport", Integer, nullable=False),
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("bridge", String, primary_key=True),  # 16 hex digits, known to `bridges` or not yet
+    Column("session", Integer, primary_key=True),
 )
 
 audit = Table(

@@ -352,7 +352,7 @@ def test_a_database_of_a_newer_cloudtap_is_refused(filled: Store, tmp_path: Path
         connection.execute("UPDATE schema SET version = 99")
     connection.close()
 
-    with pytest.raises(NewerSchema, match="has schema 99, and this cloudtap knows only up to 1"):
+    with pytest.raises(NewerSchema, match="has schema 99, and this cloudtap knows only up to 2"):
         Store(tmp_path / "state")
 
 
