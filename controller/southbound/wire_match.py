@@ -11,7 +11,7 @@ from struct import Struct, error
 
 from controller.southbound.errors import WireError
 from flows.errors import InvalidFlow
-from flows.field import FIELD_BY_OXM, Field, Term
+from flows.field import FIELD_BY_NAME, FIELD_BY_OXM, Field, Term
 from flows.flow import Match
 
 MATCH_TYPE_OXM = 1
@@ -19,6 +19,12 @@ MATCH_HEAD = Struct("!HH")
 OXM_HEAD = Struct("!HBB")
 PADDING = tuple(bytes(-length % 8) for length in range(8))
 """What fills a piece of a length (modulo 8) up to a multiple of eight bytes."""
+EXPERIMENTER = 0xFFFF
+ONF = b"\x4f\x4e\x46\x00"
+ONF_NUMBERS = {"tcp_flags": 42}
+"""Fields that OpenFlow 1.3 got as extension 109 of the ONF: Open vSwitch reports them so, however
+they were sent."""
+ONF_NAMES = {number: name for name, number in ONF_NUMBERS.items()}
 NO_MATCH = b"\x00\x01\x00\x04\x00\x00\x00\x00"
 """The match that every packet satisfies."""
 
@@ -35,11 +41,14 @@ def encode_match(match: Match) -> bytes:
 def encode_term(term: Term) -> bytes:
     """One OXM term: header, value, and the mask when not every bit counts."""
     field, size = term.field, term.field.size
-    value = term.value.to_bytes(size, "big")
-    if term.is_exact:
-        return OXM_HEAD.pack(field.oxm_class, field.oxm_field << 1, size) + value
-    mask = term.mask.to_bytes(size, "big")
-    return OXM_HEAD.pack(field.oxm_class, field.oxm_field << 1 | 1, size * 2) + value + mask
+    body = term.value.to_bytes(size, "big")
+    if not term.is_exact:
+        body += term.mask.to_bytes(size, "big")
+    has_mask = not term.is_exact
+    if field.name in ONF_NUMBERS:
+        head = OXM_HEAD.pack(EXPERIMENTER, ONF_NUMBERS[field.name] << 1 | has_mask, len(body) + 4)
+        return head + ONF + body
+    return OXM_HEAD.pack(field.oxm_class, field.oxm_field << 1 | has_mask, len(body)) + body
 
 
 def oxm_header(field: Field) -> int:
@@ -67,12 +76,14 @@ def decode_match(terms: bytes) -> Match | None:
 @lru_cache(maxsize=1 << 16)
 def _decode_term(oxm: bytes) -> Term:
     oxm_class, number, length = OXM_HEAD.unpack_from(oxm)
-    field = FIELD_BY_OXM.get((oxm_class, number >> 1))
+    field, body = FIELD_BY_OXM.get((oxm_class, number >> 1)), oxm[4:]
+    if oxm_class == EXPERIMENTER and body[:4] == ONF:
+        field, body = FIELD_BY_NAME.get(ONF_NAMES.get(number >> 1, "")), body[4:]
     if field is None:
         raise WireError(f"field {oxm_class:#x}/{number >> 1} is not one of ours")
     size, has_mask = field.size, number & 1
-    if len(oxm) != 4 + length or length != size << has_mask:
-        raise WireError(f"{field.name} has {len(oxm) - 4} bytes")
-    value = int.from_bytes(oxm[4 : 4 + size], "big")
-    mask = int.from_bytes(oxm[4 + size :], "big") if has_mask else field.full
+    if len(oxm) != 4 + length or len(body) != size << has_mask:
+        raise WireError(f"{field.name} has {len(body)} bytes")
+    value = int.from_bytes(body[:size], "big")
+    mask = int.from_bytes(body[size:], "big") if has_mask else field.full
     return Term(field, value, mask & field.full)

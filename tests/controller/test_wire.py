@@ -34,6 +34,7 @@ from flows.flow import (
 XID = 0xC7000005
 LOW, TAG = RegField("low", 3, 4, 19), RegField("tag", 5, 0, 11)
 LIBRARY_NAMES = {"ip_src": "ipv4_src", "ip_dst": "ipv4_dst", "nd_target": "ipv6_nd_target"}
+LIBRARY_NAMES |= {"icmp_type": "icmpv4_type", "icmp_code": "icmpv4_code"}
 EVERY_PACKET = Match()
 
 

@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,7 @@ BURST = 32
 """Frames sent before a fence: what the receive buffers of the data path hold with certainty."""
 LINK_MTU = 1600
 DEADLINE_S = 10.0
+WARM_UP_S = 0.1
 
 
 class LabError(RuntimeError):
@@ -140,6 +142,8 @@ class Lab:
         Endpoints that received nothing are in the answer with an empty list. What was still
         unread from before is thrown away by ``receive_all``, not mixed in.
         """
+        if not self._is_armed:
+            self.arm()
         for endpoint in self.endpoints:
             endpoint.receive_all()
         rest = iter(frames)
@@ -158,19 +162,29 @@ class Lab:
         if not self._is_armed:
             self.arm()
         for _ in range(rounds or (3 if self.links else 2)):
-            self._one_round()
+            self._one_round(DEADLINE_S)
         for endpoint in self.endpoints:
             endpoint.check_nothing_was_lost()
 
     def arm(self) -> None:
-        """Install the flows that carry markers; again after Open vSwitch was restarted."""
+        """Install the flows that carry markers; again after Open vSwitch was restarted.
+
+        New cables swallow frames until the kernel has noticed that both ends are up: rounds that
+        fail are repeated until one is complete. From then on the data path knows the markers.
+        """
         for bridge in self.bridges:
             fence = f"cookie={FENCE_COOKIE:#x}/-1"
             _run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", bridge, fence])
             text = "\n".join(self._fence_flows(bridge)) + "\n"
             _run(["ovs-ofctl", "-O", "OpenFlow13", "add-flows", bridge, "-"], text)
         self._is_armed = True
-        self._one_round()  # the data path knows the markers from now on
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                return self._one_round(WARM_UP_S)
+            except LabError:
+                if time.monotonic() > deadline:
+                    raise
 
     def close(self) -> None:
         """Remove bridges and cables."""
@@ -244,26 +258,27 @@ class Lab:
         visit(sender.bridge, sender.ofport, len(self.bridges) - 1)
         return expected
 
-    def _one_round(self) -> None:
+    def _one_round(self, seconds: float) -> None:
         self._round += 1
         missing: Counter[Endpoint] = Counter()
         hops = len(self.bridges) - 1
         for sender in self.endpoints:
             missing += self._expected(sender)
-            sender.send(_marker(hops, self._round))
-        poll = select.epoll()
+            with suppress(OSError):  # a dead cable; its markers will be missing
+                sender.send(_marker(hops, self._round))
         by_descriptor = {endpoint.fileno(): endpoint for endpoint in self.endpoints}
-        for descriptor in by_descriptor:
-            poll.register(descriptor, select.EPOLLIN)
-        deadline = time.monotonic() + DEADLINE_S
-        while missing:
-            for descriptor, _ in poll.poll(max(0.0, deadline - time.monotonic())):
-                endpoint = by_descriptor[descriptor]
-                missing[endpoint] -= self._collect(endpoint)
-            missing = +missing
-            if missing and time.monotonic() > deadline:
-                raise LabError(f"markers of round {self._round} did not arrive: {dict(missing)}")
-        poll.close()
+        deadline = time.monotonic() + seconds
+        with select.epoll() as poll:
+            for descriptor in by_descriptor:
+                poll.register(descriptor, select.EPOLLIN)
+            while missing := +missing:
+                left = deadline - time.monotonic()
+                if left < 0:
+                    names = f"round {self._round}: {dict(missing)}"
+                    raise LabError(f"markers did not arrive in time, {names}")
+                for descriptor, _ in poll.poll(left):
+                    endpoint = by_descriptor[descriptor]
+                    missing[endpoint] -= self._collect(endpoint)
 
     def _collect(self, endpoint: Endpoint) -> int:
         """Keep the frames in the socket; the number of markers of this round among them."""

@@ -91,15 +91,6 @@ def test_a_bridge_that_would_forward_by_itself_is_made_secure(
     wait_for(modes, lambda seen: seen == {"s1": "secure", "s2": "secure"})
 
 
-def test_segments_that_open_vswitch_would_not_cut_are_noticed(watcher: OvsdbWatcher) -> None:
-    assert not watcher.snapshot().userspace_tso
-    vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
-    try:
-        wait_for(watcher.snapshot, lambda snapshot: snapshot.userspace_tso)
-    finally:
-        vsctl("--no-wait", "remove", "Open_vSwitch", ".", "other_config", "userspace-tso-enable")
-
-
 class Server:
     """An ovsdb-server of the test's own, which can be killed."""
 
@@ -131,6 +122,24 @@ def server(tmp_path: Path) -> Iterator[Server]:
     own.start()
     yield own
     own.kill()
+
+
+def test_segments_that_open_vswitch_would_not_cut_are_noticed(server: Server, heard: Heard) -> None:
+    """On a database without a switch: the setting cannot be undone in a running one."""
+    server.add_bridge("far1", 0xF1)
+    watching = OvsdbWatcher([server.remote], heard)
+    watching.start()
+    try:
+        wait_for(watching.snapshot, lambda snapshot: bool(snapshot.bridges))
+        assert not watching.snapshot().userspace_tso
+        heard.dpids.clear()
+        setting = "other_config:userspace-tso-enable=true"
+        command = ["ovs-vsctl", f"--db={server.remote}", "--no-wait", "set", "Open_vSwitch", "."]
+        subprocess.run([*command, setting], check=True)
+        wait_for(watching.snapshot, lambda snapshot: snapshot.userspace_tso)
+        wait_for(lambda: heard.dpids, lambda dpids: dpids == {0xF1})
+    finally:
+        watching.stop()
 
 
 def test_a_database_that_dies_and_comes_back_is_found_again_and_others_go_on(

@@ -119,6 +119,7 @@ class Chance:
             if tag != 0:
                 terms += self.some(self.value(field.VLAN_PCP))
         families = [list[Term], self.ipv4, self.ipv6, self.arp, self.other, self.neighbour]
+        families += [self.icmp, self.icmpv6]
         return Match.of(*terms, *self.random.choice(families)())
 
     def other(self) -> list[Term]:
@@ -133,12 +134,17 @@ class Chance:
         return [field.ETH_TYPE.eq(field.ETH_IPV6), *addresses, *self.transport()]
 
     def transport(self) -> list[Term]:
-        match self.random.choice([None, field.PROTO_TCP, field.PROTO_UDP, 47]):
+        protocols = [None, field.PROTO_TCP, field.PROTO_UDP, field.PROTO_SCTP, 47]
+        match self.random.choice(protocols):
             case None:
                 return []
             case field.PROTO_TCP:
                 ports = self.masked(field.TCP_SRC), self.masked(field.TCP_DST)
-                return [field.IP_PROTO.eq(field.PROTO_TCP), *self.some(*ports)]
+                flags = self.masked(field.TCP_FLAGS)
+                return [field.IP_PROTO.eq(field.PROTO_TCP), *self.some(*ports, flags)]
+            case field.PROTO_SCTP:
+                ports = self.masked(field.SCTP_SRC), self.masked(field.SCTP_DST)
+                return [field.IP_PROTO.eq(field.PROTO_SCTP), *self.some(*ports)]
             case field.PROTO_UDP:
                 ports = self.masked(field.UDP_SRC), self.masked(field.UDP_DST)
                 return [field.IP_PROTO.eq(field.PROTO_UDP), *self.some(*ports)]
@@ -150,6 +156,14 @@ class Chance:
         terms += self.some(field.ARP_OP.eq(self.random.choice([1, 2])))
         terms += self.some(self.masked(field.ARP_SPA), self.masked(field.ARP_TPA))
         return terms + self.some(self.masked(field.ARP_SHA), self.masked(field.ARP_THA))
+
+    def icmp(self) -> list[Term]:
+        terms = [field.ETH_TYPE.eq(field.ETH_IPV4), field.IP_PROTO.eq(field.PROTO_ICMP)]
+        return terms + self.some(self.value(field.ICMP_TYPE), self.value(field.ICMP_CODE))
+
+    def icmpv6(self) -> list[Term]:
+        terms = [field.ETH_TYPE.eq(field.ETH_IPV6), field.IP_PROTO.eq(field.PROTO_ICMPV6)]
+        return terms + self.some(self.value(field.ICMPV6_TYPE), self.value(field.ICMPV6_CODE))
 
     def neighbour(self) -> list[Term]:
         terms = [field.ETH_TYPE.eq(field.ETH_IPV6), field.IP_PROTO.eq(field.PROTO_ICMPV6)]
