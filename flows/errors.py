@@ -6,6 +6,7 @@
     +-- Refused                 a wish that is understood and not granted
         +-- CrossTenantSource   a session would watch a port of another tenant
         +-- CrossTenantCollector  a session would deliver into another tenant's collector
+        +-- CrossTenantFilter   a session would use another tenant's filter
         +-- CrossTenantSensor   a collector would use another tenant's tap port
         +-- NotAWorkload        a session would watch a tap port
         +-- NotATapPort         a collector would deliver to a workload
@@ -54,6 +55,17 @@ class CrossTenantCollector(Refused):
             f"{collector!r}, which belongs to tenant {owner!r}: create a collector of its own"
         )
         self.session, self.tenant, self.collector, self.owner = session, tenant, collector, owner
+
+
+class CrossTenantFilter(Refused):
+    """A session would use the filter of another tenant."""
+
+    def __init__(self, session: str, tenant: str, filter: str, owner: str) -> None:
+        super().__init__(
+            f"session {session!r} of tenant {tenant!r} may not use filter {filter!r}, "
+            f"which belongs to tenant {owner!r}: create a filter of its own"
+        )
+        self.session, self.tenant, self.filter, self.owner = session, tenant, filter, owner
 
 
 class CrossTenantSensor(Refused):

@@ -14,6 +14,9 @@ from netaddr import EUI, IPAddress, mac_unix_expanded
 from flows.errors import InvalidFlow
 
 
+REGISTER_CLASS, REGISTER_COUNT = 0x0001, 16
+
+
 class Notation(Enum):
     """How ovs-ofctl writes the value of a field."""
 
@@ -47,6 +50,11 @@ class Field:
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", (self.bits + 7) // 8)
         object.__setattr__(self, "full", (1 << self.bits) - 1)
+
+    @property
+    def is_register(self) -> bool:
+        """Whether it is a register, not a part of the packet."""
+        return self.oxm_class == REGISTER_CLASS and self.oxm_field < REGISTER_COUNT
 
     def eq(self, value: int) -> Term:
         """The term "this field is exactly ``value``"."""
@@ -151,7 +159,9 @@ def _basic(order: int, name: str, number: int, bits: int, notation: Notation) ->
 
 
 IN_PORT = _basic(0, "in_port", 0, 32, Notation.NUMBER)
-REGISTERS = tuple(Field(f"reg{n}", 1 + n, 0x0001, n, 32, Notation.HEX) for n in range(16))
+REGISTERS = tuple(
+    Field(f"reg{n}", 1 + n, REGISTER_CLASS, n, 32, Notation.HEX) for n in range(REGISTER_COUNT)
+)
 ETH_DST = _basic(20, "eth_dst", 3, 48, Notation.MAC)
 ETH_SRC = _basic(21, "eth_src", 4, 48, Notation.MAC)
 VLAN_VID = _basic(22, "vlan_vid", 6, 13, Notation.HEX)
@@ -167,12 +177,19 @@ TCP_SRC = _basic(30, "tcp_src", 13, 16, Notation.NUMBER)
 TCP_DST = _basic(31, "tcp_dst", 14, 16, Notation.NUMBER)
 UDP_SRC = _basic(32, "udp_src", 15, 16, Notation.NUMBER)
 UDP_DST = _basic(33, "udp_dst", 16, 16, Notation.NUMBER)
+SCTP_SRC = _basic(34, "sctp_src", 17, 16, Notation.NUMBER)
+SCTP_DST = _basic(35, "sctp_dst", 18, 16, Notation.NUMBER)
+TCP_FLAGS = Field("tcp_flags", 36, 0x0001, 34, 12, Notation.HEX)
+"""The twelve flag bits of a TCP header (NXM_NX_TCP_FLAGS)."""
+ICMP_TYPE = _basic(37, "icmp_type", 19, 8, Notation.NUMBER)
+ICMP_CODE = _basic(38, "icmp_code", 20, 8, Notation.NUMBER)
 ARP_OP = _basic(40, "arp_op", 21, 16, Notation.NUMBER)
 ARP_SPA = _basic(41, "arp_spa", 22, 32, Notation.IPV4)
 ARP_TPA = _basic(42, "arp_tpa", 23, 32, Notation.IPV4)
 ARP_SHA = _basic(43, "arp_sha", 24, 48, Notation.MAC)
 ARP_THA = _basic(44, "arp_tha", 25, 48, Notation.MAC)
 ICMPV6_TYPE = _basic(50, "icmpv6_type", 29, 8, Notation.NUMBER)
+ICMPV6_CODE = _basic(52, "icmpv6_code", 30, 8, Notation.NUMBER)
 ND_TARGET = _basic(51, "nd_target", 31, 128, Notation.IPV6)
 
 FIELDS: tuple[Field, ...] = (
@@ -180,7 +197,8 @@ FIELDS: tuple[Field, ...] = (
     *REGISTERS,
     *(ETH_DST, ETH_SRC, VLAN_VID, VLAN_PCP, ETH_TYPE),
     *(IP_PROTO, IP_SRC, IP_DST, IPV6_SRC, IPV6_DST, TCP_SRC, TCP_DST, UDP_SRC, UDP_DST),
-    *(ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA, ICMPV6_TYPE, ND_TARGET),
+    *(SCTP_SRC, SCTP_DST, TCP_FLAGS, ICMP_TYPE, ICMP_CODE),
+    *(ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA, ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET),
 )
 FIELD_BY_NAME = {field.name: field for field in FIELDS}
 FIELD_BY_OXM = {(field.oxm_class, field.oxm_field): field for field in FIELDS}
@@ -188,4 +206,4 @@ FIELD_BY_OXM = {(field.oxm_class, field.oxm_field): field for field in FIELDS}
 VLAN_PRESENT = 0x1000
 """The bit of ``vlan_vid`` that says a frame has a tag."""
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
-PROTO_TCP, PROTO_UDP, PROTO_ICMPV6 = 6, 17, 58
+PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_ICMPV6, PROTO_SCTP = 1, 6, 17, 58, 132

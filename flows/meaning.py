@@ -28,7 +28,8 @@ from flows.field import (
     UDP_DST,
     UDP_SRC,
 )
-from flows.model import Dpid, NetworkId, Port, PortId, Session, SessionId
+from flows.judge import is_accepted
+from flows.model import ALL, Dpid, NetworkId, Port, PortId, Session, SessionId
 from flows.packet import Fields, is_group, read_fields
 from flows.tenancy import check_session
 from flows.world import World
@@ -60,7 +61,11 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
         receivers, visited = _forward(fields, sender, world, fabric, known)
         if not sender.is_protected and not is_group(fields[ETH_SRC]):
             known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
-    copies = {s.id for s in world.sessions if _is_copied(s, sender, receivers, world, fabric)}
+    copies = {
+        session.id
+        for session in world.sessions
+        if _is_copied(session, fields, sender, receivers, world, fabric)
+    }
     return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known)
 
 
@@ -137,22 +142,33 @@ def _learned_from(
 
 
 def _is_copied(
-    session: Session, sender: Port, receivers: frozenset[Port], world: World, fabric: Fabric
-) -> bool:
-    """Whether one session gets its one copy: it watches the sender, or somebody who receives."""
+    session: Session, fields: Fields, sender: Port, receivers: frozenset[Port], world: World,
+    fabric: Fabric,
+) -> bool:  # fmt: skip
+    """Whether one session gets its one copy: it watches the sender, or somebody who receives.
+
+    Each direction asks its own rules of the filter.
+    """
     collector = world.collector_by_id.get(session.collector)
     if not session.enabled or collector is None or collector.sensor not in world.placements:
         return False
     try:
-        check_session(session, world.port_by_id, world.collector_by_id)
+        check_session(session, world.port_by_id, world.collector_by_id, world.filter_by_id)
     except Refused:
         return False
     tap = world.placements[collector.sensor].dpid
     if not _is_joined(fabric, world.placements[sender.id].dpid, tap):
         return False
-    heard = {port.id for port in receivers}
-    sends = session.direction.is_egress and sender.id in session.source.ports
-    return sends or (session.direction.is_ingress and bool(heard & set(session.source.ports)))
+    watched = set(session.source.ports)
+    sends = session.direction.is_egress and sender.id in watched
+    hears = session.direction.is_ingress and any(port.id in watched for port in receivers)
+    if session.filter == ALL:
+        return sends or hears
+    wanted = world.filter_by_id.get(session.filter)
+    return wanted is not None and (
+        (sends and is_accepted(wanted.egress, fields))
+        or (hears and is_accepted(wanted.ingress, fields))
+    )
 
 
 def _is_joined(fabric: Fabric, one: Dpid, other: Dpid) -> bool:

@@ -19,11 +19,15 @@ NetworkId = NewType("NetworkId", str)
 PortId = NewType("PortId", str)
 CollectorId = NewType("CollectorId", str)
 SessionId = NewType("SessionId", str)
+FilterId = NewType("FilterId", str)
 Dpid = NewType("Dpid", int)
 Ofport = NewType("Ofport", int)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 """What a name or an id may be: 1 to 64 of letters, digits and ``. _ : -``."""
+
+ALL = FilterId("all")
+"""The built-in filter that accepts everything; it is no tenant's, and every tenant may use it."""
 
 OFPORT_MAX = 0xFEFF
 """Highest OpenFlow port number of a real port that OVS hands out (OFPP_MAX of OpenFlow 1.0)."""
@@ -176,6 +180,7 @@ class Session:
     direction: Direction = Direction.BOTH
     number: int = 100
     enabled: bool = True
+    filter: FilterId = ALL
 
     def __post_init__(self) -> None:
         check_name("session", self.name)

@@ -21,6 +21,9 @@ from flows.field import (
     ETH_SRC,
     ETH_TYPE,
     ETH_VLAN,
+    ICMP_CODE,
+    ICMP_TYPE,
+    ICMPV6_CODE,
     ICMPV6_TYPE,
     IP_DST,
     IP_PROTO,
@@ -28,10 +31,15 @@ from flows.field import (
     IPV6_DST,
     IPV6_SRC,
     ND_TARGET,
+    PROTO_ICMP,
     PROTO_ICMPV6,
+    PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
+    SCTP_DST,
+    SCTP_SRC,
     TCP_DST,
+    TCP_FLAGS,
     TCP_SRC,
     UDP_DST,
     UDP_SRC,
@@ -50,6 +58,13 @@ GROUP_BIT = 1 << 40
 _EXTENSIONS = {0: 8, 43: 8, 60: 8, 51: 4}
 _FRAGMENT = 44
 _ND_TYPES = (135, 136)
+ICMP_HEADER, ND_HEADER = 8, 24
+_PORTS = {
+    PROTO_TCP: (TCP_SRC, TCP_DST, 20),
+    PROTO_UDP: (UDP_SRC, UDP_DST, 8),
+    PROTO_SCTP: (SCTP_SRC, SCTP_DST, 12),
+}
+"""Transports with ports: the fields, and the shortest header in bytes."""
 
 Fields = dict[Field, int]
 
@@ -140,14 +155,16 @@ def _ipv6(body: bytes) -> Fields:
 
 
 def _transport(proto: int, data: bytes) -> Fields:
-    ports = {PROTO_TCP: (TCP_SRC, TCP_DST, 20), PROTO_UDP: (UDP_SRC, UDP_DST, 8)}
-    if proto in ports:
-        source, destination, least = ports[proto]
-        if len(data) < least:
-            return {source: 0, destination: 0}
-        return {source: _int(data, 0, 2), destination: _int(data, 2, 2)}
+    if proto in _PORTS:
+        source, destination, least = _PORTS[proto]
+        whole = data if len(data) >= least else bytes(least)
+        fields = {source: _int(whole, 0, 2), destination: _int(whole, 2, 2)}
+        return fields | ({TCP_FLAGS: _int(whole, 12, 2) & 0xFFF} if proto == PROTO_TCP else {})
+    head = data[:2] if len(data) >= ICMP_HEADER else bytes(2)
+    if proto == PROTO_ICMP:
+        return {ICMP_TYPE: head[0], ICMP_CODE: head[1]}
     if proto == PROTO_ICMPV6:
-        is_nd = len(data) >= 24 and data[0] in _ND_TYPES and data[1] == 0
-        kind = data[0] if len(data) >= 8 else 0
-        return {ICMPV6_TYPE: kind, ND_TARGET: _int(data, 8, 16) if is_nd else 0}
+        is_nd = len(data) >= ND_HEADER and data[0] in _ND_TYPES and data[1] == 0
+        target = _int(data, 8, 16) if is_nd else 0
+        return {ICMPV6_TYPE: head[0], ICMPV6_CODE: head[1], ND_TARGET: target}
     return {}

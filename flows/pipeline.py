@@ -33,7 +33,14 @@ BY_LINK = RegField("by_link", 4, 8, 8)
 SESSION = RegField("session", 6, 0, 19)
 """Number of the session that is being served."""
 
-REGISTERS = (OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION)
+FILTER_ID = RegField("filter", 5, 0, 19)
+"""Number of the filter that is being asked."""
+RULES = RegField("rules", 7, 0, 0)
+"""Which list of rules is asked (see Rules)."""
+VERDICT = RegField("verdict", 7, 8, 8)
+"""1 when the filter has accepted the packet."""
+
+REGISTERS = (OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION, FILTER_ID, RULES, VERDICT)
 
 
 class Cast(IntEnum):
@@ -47,6 +54,15 @@ class Cast(IntEnum):
     """To every port of its network, on every bridge."""
     LATE_FLOOD = 3
     """To every port of its network from here on: the bridge before knew the way, this one not."""
+
+
+class Rules(IntEnum):
+    """The two lists of rules of a filter."""
+
+    EGRESS = 0
+    """What the workload sends."""
+    INGRESS = 1
+    """What the workload receives."""
 
 
 class FloodMark(IntEnum):
@@ -142,18 +158,43 @@ FLOOD = _table(
 )  # fmt: skip
 EGRESS = _table(
     "egress", 40, "Choose the sessions that watch what this port sends.",
-    matches="in_port", then="deliver", owns="session",
+    matches="in_port", then="accept deliver", owns="session rules",
     port=100, nothing=0,
 )  # fmt: skip
 INGRESS = _table(
     "ingress", 41, "Choose the sessions that watch a port to which production delivered.",
-    matches="cast out network", then="once", owns="session",
+    matches="cast out network", then="once", owns="session rules",
     port=100, network=100, nothing=0,
 )  # fmt: skip
 ONCE = _table(
     "once", 42, "Let each session have the packet one time only.",
-    matches="session sender cast network", then="deliver",
-    sent=300, sender=200, elsewhere=100, first=0,
+    matches="session sender cast network", then="unsent accept filter",
+    owns="filter rules verdict",
+    sender=400, elsewhere=300, sent=200, first=0,
+)  # fmt: skip
+UNSENT = _table(
+    "unsent", 43, "Go on only if the sender's bridge had no reason to copy the packet.",
+    matches="verdict", then="accept",
+    sent=100, unsent=0,
+)  # fmt: skip
+ACCEPT = _table(
+    "accept", 50, "Ask the filter of the session.",
+    matches="session", then="filter decide deliver", owns="filter verdict",
+    session=100, nothing=0,
+)  # fmt: skip
+FILTER = _table(
+    "filter", 70, "Say whether a list of rules accepts the packet: the first match decides.",
+    matches="filter rules eth_src eth_dst vlan_vid eth_type ip_proto ip_src ip_dst ipv6_src "
+    "ipv6_dst tcp_src tcp_dst tcp_flags udp_src udp_dst sctp_src sctp_dst icmp_type icmp_code "
+    "icmpv6_type icmpv6_code arp_op",
+    owns="verdict", nothing=0,
+)  # fmt: skip
+RULE_PRIORITIES = range(5_000, 65_000)
+"""Priorities of rules in the filter table: 65000 less the number of the rule."""
+DECIDE = _table(
+    "decide", 71, "Copy what the filter has accepted.",
+    matches="verdict", then="deliver",
+    accepted=100, rejected=0,
 )  # fmt: skip
 DELIVER = _table(
     "deliver", 90, "Make the copy of one session.",
@@ -163,7 +204,7 @@ DELIVER = _table(
 
 PIPELINE: tuple[Table, ...] = (
     *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
-    *(OUTPUT, FLOOD, EGRESS, INGRESS, ONCE, DELIVER),
+    *(OUTPUT, FLOOD, EGRESS, INGRESS, ONCE, UNSENT, ACCEPT, FILTER, DECIDE, DELIVER),
 )
 TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}
 
@@ -176,6 +217,8 @@ LEARN_LIMIT = 1024
 SESSIONS_PER_NETWORK = 1000
 """Sessions that may watch one network. OVS drops a packet, production included, that needs more
 than 4096 resubmits (MAX_RESUBMITS of ofproto-dpif-xlate); each session costs at most three."""
+FILTERED_WEIGHT = 3
+"""A session with a filter of its own counts so many times: it costs at most ten resubmits."""
 
 
 def check_pipeline(
@@ -215,7 +258,8 @@ def check_flow(flow: Flow) -> None:
     table = TABLE_BY_NUMBER.get(flow.table)
     if table is None:
         raise InvalidFlow(f"table {flow.table} is not ours: {flow}")
-    if flow.priority not in table.priorities.values():
+    is_rule = table is FILTER and flow.priority in RULE_PRIORITIES
+    if flow.priority not in table.priorities.values() and not is_rule:
         raise InvalidFlow(f"table {table.name!r} has no priority {flow.priority}: {flow}")
     for term in flow.match.terms:
         mask = term.mask
@@ -224,7 +268,7 @@ def check_flow(flow: Flow) -> None:
         for register in REGISTERS:
             if register.field == term.field and register.name in table.matches:
                 mask &= ~register.mask
-        if term.field.oxm_class != 1 or mask:
+        if not term.field.is_register or mask:
             raise InvalidFlow(f"table {table.name!r} may not match {term.field.name}: {flow}")
     _check_actions(table, flow, flow.actions)
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from flows.errors import (
     CrossTenantCollector,
+    CrossTenantFilter,
     CrossTenantSensor,
     CrossTenantSource,
     NotATapPort,
     NotAWorkload,
 )
-from flows.model import Collector, CollectorId, Port, PortId, PortKind, Session
+from flows.filter import Filter
+from flows.model import Collector, CollectorId, FilterId, Port, PortId, PortKind, Session
 
 
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
@@ -36,16 +38,22 @@ def check_session(
     session: Session,
     ports: Mapping[PortId, Port],
     collectors: Mapping[CollectorId, Collector],
+    filters: Mapping[FilterId, Filter] | None = None,
 ) -> None:
     """Refuse a session that would show one tenant a packet of another.
 
     Every source port must be a workload of the session's tenant, and so must the collector and
-    its tap port be the tenant's own. Ports and collectors that are gone are not judged.
+    its tap port be the tenant's own, and the filter unless it is built in. Ports, collectors and
+    filters that are gone are not judged.
 
     Raises:
         CrossTenantSource, NotAWorkload: a source port is not the tenant's, or is a tap port.
         CrossTenantCollector, CrossTenantSensor, NotATapPort: the collector is not.
+        CrossTenantFilter: the filter is not.
     """
+    wanted = (filters or {}).get(session.filter)
+    if wanted is not None and wanted.tenant != session.tenant:
+        raise CrossTenantFilter(session.name, session.tenant, wanted.name, wanted.tenant)
     for port_id in session.source.ports:
         port = ports.get(port_id)
         if port is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from netaddr import AddrFormatError
+
 from flows.errors import InvalidFlow
 from flows.field import FIELD_BY_NAME, RegField, Term
 from flows.flow import (
@@ -50,9 +52,12 @@ def parse_flow(text: str, why: str = "read from text") -> Flow:
     try:
         cookie, table, priority = (int(parts.pop(k), 0) for k in ("cookie", "table", "priority"))
         match = Match.of(*(_term(name, value) for name, value in parts.items()))
-    except (KeyError, ValueError) as problem:
+    except (KeyError, ValueError, AddrFormatError) as problem:
         raise InvalidFlow(f"flow {text!r}: {problem}") from problem
-    return Flow(table, priority, match, parse_actions(tail), object_of(cookie), why)
+    flow = Flow(table, priority, match, parse_actions(tail), object_of(cookie), why)
+    if str(flow).partition(",")[2] != text.partition(",")[2]:
+        raise InvalidFlow(f"flow {text!r} is not in the canonical form {str(flow)!r}")
+    return flow
 
 
 def parse_actions(text: str) -> tuple[Action, ...]:
@@ -61,7 +66,10 @@ def parse_actions(text: str) -> tuple[Action, ...]:
     Raises:
         InvalidFlow: an action is not one of ours.
     """
-    return () if text == "drop" else tuple(_action(part) for part in _split(text))
+    try:
+        return () if text == "drop" else tuple(_action(part) for part in _split(text))
+    except ValueError as problem:
+        raise InvalidFlow(f"actions {text!r}: {problem}") from problem
 
 
 def _term(name: str, text: str) -> Term:

@@ -110,7 +110,7 @@ class _Packet:
     lessons: list[tuple[int, Flow]] = field(default_factory=list)
 
     def get(self, wanted: Field) -> int:
-        if wanted.oxm_class == 1:
+        if wanted.is_register:
             return self.registers[wanted.oxm_field]
         return self.fields.get(wanted, -1)
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from flows.errors import InvalidValue
+from flows.filter import Filter
 from flows.model import (
     OFPORT_MAX,
     Collector,
     CollectorId,
     Dpid,
+    FilterId,
     Network,
     NetworkId,
     Ofport,
@@ -54,14 +56,15 @@ class Numbers:
     """The small numbers that stand for names in registers, cookies and link tags.
 
     They are kept across restarts, so that a restarted controller compiles the same flows.
-    ``network``, ``port`` and ``session`` numbers are 1..2^20-1; ``tag`` values are VLAN ids
-    1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or ``tap:<id>``.
+    ``network``, ``port``, ``session``, ``filter`` numbers are 1..2^20-1; ``tag`` values are VLAN
+    ids 1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or ``tap:<id>``.
     """
 
     network: Mapping[NetworkId, int] = field(default_factory=dict)
     port: Mapping[PortId, int] = field(default_factory=dict)
     session: Mapping[SessionId, int] = field(default_factory=dict)
     tag: Mapping[str, int] = field(default_factory=dict)
+    filter: Mapping[FilterId, int] = field(default_factory=dict)
 
 
 def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
@@ -87,12 +90,14 @@ class World:
     placements: Mapping[PortId, Placement] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     numbers: Numbers = field(default_factory=Numbers)
+    filters: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))
         _check_unique("port", (p.id for p in self.ports))
         _check_unique("collector", (c.id for c in self.collectors))
         _check_unique("session", (s.id for s in self.sessions))
+        _check_unique("filter", (f.id for f in self.filters))
         for port in self.ports:
             if port.network is not None and port.network not in self.network_by_id:
                 raise InvalidValue(f"port {port.name!r} is in network {port.network!r}, unknown")
@@ -115,6 +120,11 @@ class World:
     def collector_by_id(self) -> Mapping[CollectorId, Collector]:
         """Every collector by its id."""
         return {c.id: c for c in self.collectors}
+
+    @cached_property
+    def filter_by_id(self) -> Mapping[FilterId, Filter]:
+        """Every filter but the built-in one by its id."""
+        return {f.id: f for f in self.filters}
 
     @cached_property
     def workloads(self) -> tuple[Port, ...]:

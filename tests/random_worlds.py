@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from netaddr import EUI, IPAddress
+from netaddr import EUI, IPAddress, IPNetwork
 
+from flows.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
 from flows.model import (
+    ALL,
     Collector,
     CollectorId,
     Direction,
     Dpid,
+    FilterId,
     Network,
     NetworkId,
     Ofport,
@@ -78,18 +81,25 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
                 placements[tap.id] = free.pop()
             name = f"c-{tap.id}"
             collectors.append(Collector(CollectorId(name), name, tenant, (tap.id,)))
-    sessions = tuple(_session(rng, n, ports, collectors) for n in range(rng.randint(0, 7)))
+    filters = tuple(
+        random_filter(rng, f"{tenant}-f{n}", tenant)
+        for tenant in tenants
+        for n in range(rng.choice((0, 1, 2)))
+    )
+    sessions = tuple(_session(rng, n, ports, collectors, filters) for n in range(rng.randint(0, 7)))
     rng.shuffle(ports)
     return World(
         networks, tuple(ports), tuple(collectors), sessions, placements,
-        _links(rng, dpids), _numbers(rng, networks, ports, sessions),
+        _links(rng, dpids), _numbers(rng, networks, ports, sessions, filters), filters,
     )  # fmt: skip
 
 
 def random_packets(rng: Random, world: World, count: int) -> list[Sent]:
     """Packets of placed workloads and what a tap port might try, each with its own payload."""
     senders = [p for p in world.ports if p.id in world.placements]
-    return [_packet(rng, rng.choice(senders), n) for n in range(count)] if senders else []
+    # a switch looks behind one tag: behind a link tag it does not see what a tagged frame holds
+    may_tag = not (world.links and any(s.filter != ALL for s in world.sessions))
+    return [_packet(rng, rng.choice(senders), n, may_tag) for n in range(count)] if senders else []
 
 
 def _workload(rng: Random, network: Network, n: int) -> Port:
@@ -106,7 +116,57 @@ def _workload(rng: Random, network: Network, n: int) -> Port:
     )  # fmt: skip
 
 
-def _session(rng: Random, n: int, ports: list[Port], collectors: list[Collector]) -> Session:
+def random_filter(rng: Random, name: str, tenant: TenantName) -> Filter:
+    """A few rules for each direction, now and then none at all."""
+    return Filter(FilterId(name), name, tenant, ingress=_rules(rng), egress=_rules(rng))
+
+
+def _rules(rng: Random) -> tuple[Rule, ...]:
+    numbers = sorted(rng.sample(range(1, 60001), rng.choice((0, 1, 2, 3, 6))))
+    return tuple(Rule(n, rng.choice(list(Verdict)), _rule_match(rng)) for n in numbers)
+
+
+def _rule_match(rng: Random) -> RuleMatch:
+    """Conditions that some of the packets here meet."""
+    kind = rng.choice(("any", "type", "vlan", "mac", "ip", "ip6", "ports", "tcp", "icmp6", "arp"))
+    ports = (
+        rng.choice((PortRange(0, 65535), PortRange(53, 80), PortRange(1, 1000), PortRange(80, 80))),
+    )
+    match kind:
+        case "type":
+            return RuleMatch(eth_type=rng.choice((0x0800, 0x0806, 0x86DD, 0x88CC, 0x9000)))
+        case "vlan":
+            return RuleMatch(vlan=rng.choice((0, 5, 77, 4095, Tagged.ANY, Tagged.NONE)))
+        case "mac":
+            mask = EUI(rng.choice((0xFFFFFFFFFFFF, 0xFFFFFFFFFFFE, 1 << 40)), version=48)
+            pattern = MacPattern(
+                EUI(rng.choice((*MACS, frames.BROADCAST)) & int(mask), version=48), mask
+            )
+            return rng.choice((RuleMatch(source_mac=pattern), RuleMatch(destination_mac=pattern)))
+        case "ip":
+            network = IPNetwork(f"{rng.choice(IPS)}/{rng.choice((32, 31, 24, 0))}").cidr
+            return rng.choice((RuleMatch(source=network), RuleMatch(destination=network)))
+        case "ip6":
+            network = IPNetwork(f"{rng.choice(IPS6)}/{rng.choice((128, 126, 0))}").cidr
+            return rng.choice((RuleMatch(source=network), RuleMatch(destination=network)))
+        case "ports":
+            protocol = rng.choice((6, 17))
+            source, destination = rng.choice(((ports, ()), ((), ports), (ports, ports)))
+            return RuleMatch(protocol=protocol, source_port=source, destination_port=destination)
+        case "tcp":
+            return RuleMatch(protocol=6, tcp_flags=rng.choice((TcpFlags(2, 0x12), TcpFlags(0, 2))))
+        case "icmp6":
+            return RuleMatch(
+                protocol=58, icmp_type=rng.choice((135, 136)), icmp_code=rng.choice((None, 0))
+            )
+        case "arp":
+            return RuleMatch(arp_operation=rng.choice((None, 1, 2)), eth_type=0x0806)
+    return RuleMatch()
+
+
+def _session(
+    rng: Random, n: int, ports: list[Port], collectors: list[Collector], filters: tuple[Filter, ...]
+) -> Session:
     """Mostly what a tenant may ask for; now and then something of another tenant, or a tap port."""
     collector = rng.choice(collectors)
     own = [p for p in ports if p.tenant == collector.tenant and p.kind is PortKind.VM]
@@ -116,7 +176,14 @@ def _session(rng: Random, n: int, ports: list[Port], collectors: list[Collector]
         SessionId(f"s{n}"), f"s{n}", collector.tenant,
         Source(tuple(p.id for p in watched)), collector.id,
         rng.choice(list(Direction)), enabled=rng.random() < 0.95,
+        filter=_filter_of(rng, collector.tenant, filters),
     )  # fmt: skip
+
+
+def _filter_of(rng: Random, tenant: TenantName, filters: tuple[Filter, ...]) -> FilterId:
+    """The built-in filter, or one of the tenant; rarely one of somebody else."""
+    own = [f.id for f in filters if f.tenant == tenant or rng.random() < 0.05]
+    return rng.choice(own) if own and rng.random() < 0.6 else ALL
 
 
 def _links(rng: Random, dpids: tuple[Dpid, ...]) -> tuple[Link, ...]:
@@ -133,8 +200,9 @@ def _links(rng: Random, dpids: tuple[Dpid, ...]) -> tuple[Link, ...]:
 
 
 def _numbers(
-    rng: Random, networks: tuple[Network, ...], ports: list[Port], sessions: tuple[Session, ...]
-) -> Numbers:
+    rng: Random, networks: tuple[Network, ...], ports: list[Port],
+    sessions: tuple[Session, ...], filters: tuple[Filter, ...],
+) -> Numbers:  # fmt: skip
     def spread(keys: list[str], highest: int) -> dict[str, int]:
         return dict(zip(keys, rng.sample(range(1, highest), len(keys)), strict=True))
 
@@ -143,10 +211,11 @@ def _numbers(
         {PortId(k): v for k, v in spread([p.id for p in ports], 1 << 20).items()},
         {SessionId(k): v for k, v in spread([s.id for s in sessions], 0xFFFFF).items()},
         spread(tag_keys(networks, ports), 4095),
+        {FilterId(k): v for k, v in spread([f.id for f in filters], 1 << 20).items()},
     )
 
 
-def _packet(rng: Random, sender: Port, n: int) -> Sent:
+def _packet(rng: Random, sender: Port, n: int, may_tag: bool) -> Sent:
     own = int(sender.mac) if sender.mac is not None else rng.choice((*MACS, STRANGER))
     own_ip = str(sender.ips[0]) if sender.ips else rng.choice(IPS)
     src = own if rng.random() < 0.9 else rng.choice((*MACS, STRANGER))
@@ -155,7 +224,7 @@ def _packet(rng: Random, sender: Port, n: int) -> Sent:
     payload = b"%06d" % n + rng.randbytes(rng.choice((18, 40, 300, 1300)))
     kind, eth_type, body = rng.choice(_BODIES)(rng, src, ip, payload)
     tags: tuple[tuple[int, int], ...] = ()
-    if rng.random() < 0.2:
+    if may_tag and rng.random() < 0.2:
         tci = rng.choice((0, 5, 77, 0x2005, 4095))
         tags = rng.choice(
             (((0x8100, tci),), ((0x88A8, tci), (0x8100, 9)), ((0x8100, tci), (0x8100, 9)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.compile.deliver import deliver, transport
+from flows.compile.filter import filter_rules
 from flows.compile.production import compile_production
 from flows.compile.select import Selection
 from flows.compile.survey import Site, Standing, Survey
@@ -25,6 +26,7 @@ def compile_bridge(dpid: Dpid, survey: Survey) -> tuple[Flow, ...]:
         *compile_production(site),
         *transport(site),
         *selection.flows,
+        *filter_rules(selection.filters()),
         *deliver(site, selection.served),
     )
     for flow in flows:

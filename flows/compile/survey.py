@@ -9,8 +9,8 @@ from functools import cached_property
 
 from flows.errors import NoLinkTagLeft, Refused, TooManySessions
 from flows.fabric import Fabric
-from flows.model import Dpid, NetworkId, Ofport, Port, PortId, Session, SessionId
-from flows.pipeline import LINK_TAGS, SESSIONS_PER_NETWORK
+from flows.model import ALL, Dpid, NetworkId, Ofport, Port, PortId, Session, SessionId
+from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK
 from flows.tenancy import check_session
 from flows.world import World, tag_keys
 
@@ -84,9 +84,11 @@ class Survey:
     def _stand(self, session: Session) -> Standing:
         world = self.world
         try:
-            check_session(session, world.port_by_id, world.collector_by_id)
+            check_session(session, world.port_by_id, world.collector_by_id, world.filter_by_id)
         except Refused as refusal:
             return Standing(session, refused=refusal)
+        if session.filter != ALL and session.filter not in world.filter_by_id:
+            return Standing(session, missing=("its filter is gone",))
         missing: list[str] = []
         tap = self._tap(session, missing)
         watched: list[Port] = []
@@ -122,13 +124,14 @@ class Survey:
 
     def _within_limit(self, standing: Standing, taken: dict[NetworkId, int]) -> Standing:
         networks = {port.network for port in standing.watched if port.network is not None}
+        weight = 1 if standing.session.filter == ALL else FILTERED_WEIGHT
         for network in sorted(networks):
-            if taken[network] >= self.sessions_per_network:
+            if taken[network] + weight > self.sessions_per_network:
                 name = self.world.network_by_id[network].name
                 refusal = TooManySessions(standing.session.name, name, self.sessions_per_network)
                 return Standing(standing.session, refused=refusal)
         for network in networks:
-            taken[network] += 1
+            taken[network] += weight
         return standing
 
 
