@@ -23,6 +23,7 @@ OBJECT_MASK = 0xFFFFF << OBJECT_SHIFT
 OBJECT_MAX = 0xFFFFF
 PRODUCTION = 0
 """Object of flows that no session owns."""
+TABLE_MAX, PRIORITY_MAX = 254, 0xFFFF
 LEARNED_OBJECT = OBJECT_MAX
 """Object of flows that the switch itself learns; they are ours, but in no plan."""
 
@@ -96,6 +97,10 @@ class SetVlan:
 
     vid: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.vid <= 0xFFF:
+            raise InvalidFlow(f"{self.vid} is no VLAN id")
+
     def __str__(self) -> str:
         return f"set_field:{0x1000 | self.vid}->vlan_vid"
 
@@ -105,6 +110,10 @@ class SetVlanPriority:
     """Set the priority bits of the outer tag (0..7)."""
 
     pcp: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pcp <= 7:
+            raise InvalidFlow(f"{self.pcp} is no VLAN priority")
 
     def __str__(self) -> str:
         return f"set_field:{self.pcp}->vlan_pcp"
@@ -229,6 +238,8 @@ class Flow:
     def __post_init__(self) -> None:
         if not 0 <= self.owner <= OBJECT_MAX:
             raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
+        if not (0 <= self.table <= TABLE_MAX and 0 <= self.priority <= PRIORITY_MAX):
+            raise InvalidFlow(f"no table {self.table} with priority {self.priority} in OpenFlow")
 
     @cached_property
     def key(self) -> FlowKey:

@@ -55,7 +55,7 @@ def parse_flow(text: str, why: str = "read from text") -> Flow:
     except (KeyError, ValueError, AddrFormatError) as problem:
         raise InvalidFlow(f"flow {text!r}: {problem}") from problem
     flow = Flow(table, priority, match, parse_actions(tail), object_of(cookie), why)
-    if str(flow).partition(",")[2] != text.partition(",")[2]:
+    if f"cookie={cookie:#x},{str(flow).partition(',')[2]}" != text:
         raise InvalidFlow(f"flow {text!r} is not in the canonical form {str(flow)!r}")
     return flow
 

@@ -1,0 +1,109 @@
+"""No flow crosses tenants: shown by walking over all flows, and by packets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.compile import Survey, compile_bridge
+from flows.flow import Flow, Load, Output
+from flows.model import Dpid, PortId, TenantName
+from flows.pipeline import DELIVER, FLOOD, NETWORK, START
+from flows.trace import Interpreter
+from flows.world import World
+from tests.flows.hand_made import S1, S2, at, cable, compile_all, tap, vm, watch, world
+from tests.flows.reach import Reach
+from tests.random_worlds import random_packets, random_world
+
+SEEDS = st.integers(0, 2**63)
+
+
+def strangers_reached(of: World, flows: dict[Dpid, tuple[Flow, ...]], tenant: TenantName) -> set:
+    """Ports and link tags of others (or of nobody) that packets of a tenant could ever reach."""
+    reach = Reach(flows, of.links)
+    for port in of.ports:
+        if port.tenant == tenant and port.id in of.placements:
+            reach.walk(of.placements[port.id])
+    owner_by_tag = {tag: owner_of(key, of) for key, tag in of.numbers.tag.items()}
+    ports = {p for p in reach.ports if of.port_by_placement[p].tenant != tenant}
+    return ports | {tag for tag in reach.tags if owner_by_tag.get(tag or 0) != tenant}
+
+
+def owner_of(key: str, of: World) -> TenantName:
+    """The tenant of what a link tag stands for."""
+    kind, _, name = key.partition(":")
+    owner = of.network_by_id if kind == "network" else of.port_by_id
+    return owner[name].tenant  # type: ignore[index]
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_no_flow_leads_from_one_tenant_to_another(seed: int) -> None:
+    here = random_world(Random(seed))
+    flows = compile_all(here)
+    for tenant in {port.tenant for port in here.ports}:
+        assert strangers_reached(here, flows, tenant) == set()
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_no_packet_gets_from_one_tenant_to_another(seed: int) -> None:
+    rng = Random(seed)
+    here = random_world(rng)
+    bridges = Interpreter(compile_all(here), here.links)
+    for sent in random_packets(rng, here, 16):
+        trace = bridges.send(here.placements[sent.sender.id], sent.frame)
+        met = {here.port_by_placement[emission.place].tenant for emission in trace.emissions}
+        assert met <= {sent.sender.tenant}, trace
+
+
+TWO = world(
+    vm("web", at(S1, 1), 0x020000000001), vm("db", at(S2, 1), 0x020000000002),
+    tap("ids", at(S2, 2)), cable(at(S1, 21), at(S2, 22)),
+    vm("blue-web", at(S1, 3), 0x020000000001, network="blue-lan"),
+    vm("blue-db", at(S2, 3), 0x020000000002, network="blue-lan"),
+    tap("blue-ids", at(S2, 4), "blue"),
+    watch("s", "web", "db", to="ids"), watch("t", "blue-web", to="blue-ids", tenant="blue"),
+)  # fmt: skip
+
+
+def test_the_walk_reaches_all_that_a_tenant_owns() -> None:
+    reach = Reach(compile_all(TWO), TWO.links)
+    reach.walk(TWO.placements[PortId("web")])
+    assert reach.ports == {TWO.placements[PortId(name)] for name in ("web", "db", "ids")}
+
+
+def test_the_walk_sees_a_flow_that_crosses() -> None:
+    flows = compile_all(TWO)
+    assert strangers_reached(TWO, flows, TenantName("red")) == set()
+    for crossed in (_crossed_copy, _crossed_flood, _crossed_start):
+        damaged = {dpid: tuple(map(crossed, of)) for dpid, of in flows.items()}
+        assert strangers_reached(TWO, damaged, TenantName("red")), crossed.__name__
+
+
+def test_an_own_network_number_in_every_start_flow() -> None:
+    """The register that isolation rests on is set to the sender's network at the very start."""
+    for dpid in TWO.dpids:
+        for flow in compile_bridge(dpid, Survey(TWO)):
+            if flow.table == START.number and flow.actions and flow.priority == START["workload"]:
+                place = at(dpid, flow.match.terms[0].value)
+                network = TWO.port_by_placement[place].network
+                assert flow.actions[0] == Load(NETWORK, TWO.numbers.network[network])
+
+
+def _crossed_copy(flow: Flow) -> Flow:
+    is_copy = flow.table == DELIVER.number and flow.actions == (Output(2),)
+    return replace(flow, actions=(Output(4),)) if is_copy else flow
+
+
+def _crossed_flood(flow: Flow) -> Flow:
+    is_flood = flow.table == FLOOD.number and flow.actions
+    return replace(flow, actions=(*flow.actions, Output(3))) if is_flood else flow
+
+
+def _crossed_start(flow: Flow) -> Flow:
+    red, blue = Load(NETWORK, 1), Load(NETWORK, 2)
+    return replace(flow, actions=tuple(blue if a == red else a for a in flow.actions))
