@@ -16,9 +16,20 @@ from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import State
 from flows.compile import Standing, compile_bridge
-from flows.diff import Installed, Plan, plan
+from flows.diff import (
+    Installed,
+    Mark,
+    Plan,
+    Scan,
+    flows_by_mark,
+    had_after,
+    mark_of,
+    plan,
+    plan_from_scan,
+    scan_of,
+)
 from flows.errors import CloudtapError
-from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, FlowKey, object_of
+from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.model import Dpid
 from flows.pipeline import DELIVER
 
@@ -114,7 +125,7 @@ class BridgeWriter:
         self._lock = threading.Lock()
         self._depth: Depth | None = None
         self._working_on: int | None = None
-        self._installed: dict[FlowKey, Installed] | None = None
+        self._had: dict[Mark, Flow | Installed] | None = None
         self.counters = counters
         self.verified = Verified()
         self.plans = 0
@@ -234,7 +245,7 @@ class BridgeWriter:
         return self.verified.failure is None
 
     def _failed(self, problem: Exception) -> None:
-        self._installed = None
+        self._had = None
         self.fail(str(problem) or repr(problem))
         if not self._is_stopped:
             log.warning("bridge not verified", bridge=self.switch.name, reason=str(problem))
@@ -248,38 +259,42 @@ class BridgeWriter:
             if flow.owner != PRODUCTION and flow.table == DELIVER.number
         )
         is_recheck = self._depth is not None and self.verified.version == snapshot.version
-        installed, foreign = self._read(flows)
-        todo = plan(flows, installed.values())
+        wanted = flows_by_mark(flows)
+        seen, foreign = self._look(flows, wanted)
+        todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
         if todo and is_recheck:
             log.warning("flows had drifted", bridge=self.switch.name)
         rejected: tuple[Rejected, ...] = ()
         if todo:
             rejected = self._apply(todo, served)
-            installed = _after(installed, todo, rejected)
-        self._installed = installed
+        had = had_after(flows, seen, todo, [r.flow for r in rejected])
+        self._had = None if wanted is None else had
         standings = frozenset(snapshot.survey.served)
         with self._lock:
-            self._done = Done(self._begun, _sessions(installed.values()), standings)
+            self._done = Done(self._begun, _sessions(had), standings)
             if not self.is_unsettled:  # no plan was needed: nothing to let go of
                 self.settled = self._done
-        self.verified = Verified(
-            snapshot.version, served, standings, rejected, foreign, len(installed)
-        )
+        self.verified = Verified(snapshot.version, served, standings, rejected, foreign, len(had))
 
-    def _read(self, flows: Iterable[Flow]) -> tuple[dict[FlowKey, Installed], int]:
-        """Our flows on the bridge, without those that were altered, and the number of others."""
+    def _look(self, flows: tuple[Flow, ...], wanted: dict[Mark, Flow] | None) -> tuple[Scan, int]:
+        """What the bridge has of ours, without what was altered, and the number of others."""
         with self._lock:
             depth, self._depth = self._depth, None
-        if depth is None and self._installed is not None:
-            return self._installed, self.verified.foreign
-        installed = {flow.key: flow for flow in self.switch.our_flows()}
-        if depth is Depth.ACTIONS:
-            for flow in self.switch.altered(flows):
-                installed.pop(flow.key, None)  # to be written again
-        return installed, self.switch.count_foreign()
+        if depth is None and self._had is not None and wanted is not None:
+            return scan_of(wanted, self._had), self.verified.foreign
+        if wanted is None:
+            seen = Scan(frozenset(), tuple(self.switch.our_flows()))
+        else:
+            seen = self.switch.scan(wanted.keys())
+        if depth is Depth.ACTIONS:  # what was altered is to be written again
+            altered = self.switch.altered(flows)
+            marks, keys = {mark_of(flow) for flow in altered}, {flow.key for flow in altered}
+            others = tuple(flow for flow in seen.others if flow.key not in keys)
+            seen = Scan(seen.known - marks, others)
+        return seen, self.switch.count_foreign()
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
-        self._installed = None  # not known until the switch has answered
+        self._had = None  # not known until the switch has answered
         with self._lock:
             self._begun += 1
             self._note(self._holdings.add, served)
@@ -317,20 +332,7 @@ class BridgeWriter:
         return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)
 
 
-def _after(
-    installed: dict[FlowKey, Installed], todo: Plan, rejected: tuple[Rejected, ...]
-) -> dict[FlowKey, Installed]:
-    """What the bridge has after a plan, without asking it."""
-    refused = {r.flow.key for r in rejected}
-    gone = {flow.key for flow in todo.remove if flow.key not in refused}
-    left = {key: flow for key, flow in installed.items() if key not in gone}
-    for flow in todo.add:
-        if flow.key not in refused:
-            left[flow.key] = Installed(flow.table, flow.priority, flow.match, flow.cookie)
-    return left
-
-
-def _sessions(installed: Iterable[Installed]) -> frozenset[int]:
+def _sessions(had: Iterable[Mark]) -> frozenset[int]:
     """The numbers of the sessions that have a copying flow among these."""
-    numbers = {object_of(flow.cookie) for flow in installed if flow.table == DELIVER.number}
+    numbers = {object_of(cookie) for table, _, cookie in had if table == DELIVER.number}
     return frozenset(numbers - {PRODUCTION, LEARNED_OBJECT})

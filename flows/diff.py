@@ -81,6 +81,11 @@ def plan(desired: Iterable[Flow], actual: Iterable[Installed]) -> Plan:
     return Plan(add, remove, len(wanted) - len(add))
 
 
+def mark_of(flow: Flow | Installed) -> Mark:
+    """What tells a flow apart without a look at its match."""
+    return flow.table, flow.priority, flow.cookie
+
+
 def flows_by_mark(desired: Iterable[Flow]) -> dict[Mark, Flow] | None:
     """The desired flows by their marks; None when two of them share one.
 
@@ -88,7 +93,7 @@ def flows_by_mark(desired: Iterable[Flow]) -> dict[Mark, Flow] | None:
     marks tell too little, and ``plan`` must compare whole flows.
     """
     flows = list(desired)
-    found = {(flow.table, flow.priority, flow.cookie): flow for flow in flows}
+    found = {mark_of(flow): flow for flow in flows}
     return found if len(found) == len(flows) else None
 
 
@@ -105,6 +110,20 @@ def scan_of(wanted: Mapping[Mark, Flow], had: Mapping[Mark, Flow | Installed]) -
     """The scan for ``wanted`` of a switch of which it is known that it has ``had``."""
     others = tuple(_installed(flow) for mark, flow in had.items() if mark not in wanted)
     return Scan(had.keys() & wanted.keys(), others)
+
+
+def had_after(
+    desired: Iterable[Flow], seen: Scan, todo: Plan, refused: Iterable[Flow | Installed]
+) -> dict[Mark, Flow | Installed]:
+    """What a switch has after a plan but for what it refused, without asking it."""
+    left_out = list(refused)
+    gone = {flow.key for flow in todo.add} | {flow.key for flow in todo.remove}
+    gone -= {flow.key for flow in left_out}
+    had: dict[Mark, Flow | Installed] = {mark_of(flow): flow for flow in desired}
+    for refusal in left_out:
+        had.pop(mark_of(refusal), None)
+    had.update((mark_of(other), other) for other in seen.others if other.key not in gone)
+    return had
 
 
 def _installed(flow: Flow | Installed) -> Installed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from queue import Empty, Queue
 
 from controller.southbound.errors import (
@@ -30,10 +30,10 @@ from controller.southbound.wire import (
     decode_flow_stats,
     encode_aggregate_request,
     encode_delete,
-    encode_flow_add,
     encode_flow_stats_request,
     encode_instructions,
     is_last_part,
+    scan_flow_stats,
 )
 from controller.southbound.wire_error import SwitchError, decode_error
 from controller.southbound.wire_message import (
@@ -47,8 +47,9 @@ from controller.southbound.wire_message import (
     encode_bundle_control,
     encode_ports_request,
 )
+from controller.southbound.wire_template import FlowTemplates
 from controller.status import Copies
-from flows.diff import Installed, Plan
+from flows.diff import Installed, Mark, Plan, Scan
 from flows.flow import OWNER, OWNER_MASK, OWNER_SHIFT, Flow, object_of
 from flows.model import Dpid
 
@@ -89,6 +90,7 @@ class OpenFlowSwitch:
         self._send_bytes, self._timeout_s = send, timeout_s
         self._lock = threading.Lock()
         self._inbox: Queue[bytes | None] = Queue()
+        self._templates = FlowTemplates()
         self._window = (0, 0)
         self._next_xid = self._next_bundle = 1
         self._is_gone = False
@@ -115,6 +117,20 @@ class OpenFlowSwitch:
         with self._lock:
             entries = self._flow_stats("list its flows")
             return [entry.installed() for entry in entries]
+
+    def scan(self, wanted: Set[Mark]) -> Scan:
+        """Every flow with our mark in its cookie, the wanted ones by their marks alone.
+
+        No match of a wanted flow is decoded. When a mark is there twice, all are decoded.
+        """
+        found: set[Mark] = set()
+        others: list[FlowEntry] = []
+        with self._lock:
+            for part in self._flow_stats_parts("list its flows", ALL_TABLES):
+                others += scan_flow_stats(part, wanted, found)
+        if any((flow.table, flow.priority, flow.cookie) in found for flow in others):
+            return Scan(frozenset(), tuple(self.our_flows()))
+        return Scan(found, tuple(flow.installed() for flow in others))
 
     def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
         """Those of ``flows`` that are there under their own cookie, but do something else.
@@ -202,7 +218,7 @@ class OpenFlowSwitch:
         batch = bytearray(encode_bundle_control(self._xid(0), bundle, BundleStep.OPEN))
         for at, change in enumerate(changes):
             try:
-                batch += encode_bundle_add(bundle, _encode(change, self._xid(at + 1)))
+                batch += self._encode(change, self._xid(at + 1), bundle)
             except WireError as problem:
                 refused[at] = str(problem)
             if len(batch) > BATCH_BYTES:
@@ -213,6 +229,11 @@ class OpenFlowSwitch:
             step = BundleStep.DISCARD
         ending = encode_bundle_control(self._xid(count + 2), bundle, step)
         return refused | self._refusals(self._until_barrier(count + 3, ending), count)
+
+    def _encode(self, change: Change, xid: int, bundle: int) -> bytes:
+        if isinstance(change, Flow):
+            return self._templates.encode(change, xid, bundle)
+        return encode_bundle_add(bundle, encode_delete(change, xid))
 
     def _refusals(self, errors: list[SwitchError], count: int) -> dict[int, str]:
         """Sort errors by the change they belong to; one that belongs to none ends the plan."""
@@ -228,13 +249,18 @@ class OpenFlowSwitch:
         return refused
 
     def _flow_stats(self, what: str, table: int = ALL_TABLES) -> Iterator[FlowEntry]:
-        """Our flows of a table, as they come; other green threads run between messages."""
+        """Our flows of a table, as they come."""
+        for part in self._flow_stats_parts(what, table):
+            yield from decode_flow_stats(part)
+
+    def _flow_stats_parts(self, what: str, table: int) -> Iterator[bytes]:
+        """The replies that list our flows; other green threads run between messages."""
 
         def request(xid: int) -> bytes:
             return encode_flow_stats_request(xid, OUR_COOKIE, OWNER_MASK, table)
 
         for part in self._multipart(what, request):
-            yield from decode_flow_stats(part)
+            yield part
             time.sleep(0)
 
     def _aggregate(self, cookie: int, mask: int) -> Aggregate:
@@ -301,7 +327,3 @@ class OpenFlowSwitch:
                 raise SwitchGone(self.name, self._doing)
             if self._offset_of(message) < self._window[1]:
                 return message
-
-
-def _encode(change: Change, xid: int) -> bytes:
-    return encode_flow_add(change, xid) if isinstance(change, Flow) else encode_delete(change, xid)

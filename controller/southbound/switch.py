@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Protocol
 
 from controller.southbound.wire_message import SwitchPort
 from controller.status import Copies
-from flows.diff import Installed, Plan
+from flows.diff import Installed, Mark, Plan, Scan
 from flows.flow import Flow
 from flows.model import Dpid
 
@@ -38,6 +38,9 @@ class Switch(Protocol):
 
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""
+
+    def scan(self, wanted: Set[Mark]) -> Scan:
+        """The same, but the flows with a wanted mark by that mark alone, which is cheap."""
 
     def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
         """Those of ``flows`` that are there under their own cookie, but do something else."""

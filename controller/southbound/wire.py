@@ -6,14 +6,14 @@ Several times ten thousand flows a second go through here, so it is plain struct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from struct import Struct, error
 
 from controller.southbound.errors import WireError
 from controller.southbound.wire_action import encode_actions
 from controller.southbound.wire_match import NO_MATCH, decode_match, encode_match
-from flows.diff import Installed
+from flows.diff import Installed, Mark
 from flows.flow import Cookie, Flow
 
 VERSION = 4
@@ -39,6 +39,8 @@ FLOW_MOD_SIZE = HEADER.size + FLOW_MOD_BODY.size + APPLY_ACTIONS.size
 STATS_REQUEST = Struct("!HH4xB3xII4xQQ")
 MULTIPART_HEAD = Struct("!HH4x")
 FLOW_ENTRY = Struct("!HBxIIHHHH4xQQQ")
+FLOW_MARK = Struct("!HBx8xH10xQ")
+"""The front of FLOW_ENTRY: length, table, priority and cookie."""
 AGGREGATE = Struct("!QQI4x")
 MATCH_LENGTH = Struct("!HH")
 
@@ -138,19 +140,36 @@ def decode_flow_stats(message: bytes) -> Iterator[FlowEntry]:
     at, end = HEADER.size + MULTIPART_HEAD.size, len(message)
     try:
         while at < end:
-            entry = FLOW_ENTRY.unpack_from(message, at)
-            length, table, _, _, priority, _, _, _, cookie, packets, size = entry
-            _, match_length = MATCH_LENGTH.unpack_from(message, at + FLOW_ENTRY.size)
-            start = at + FLOW_ENTRY.size
-            after = start + (match_length + 7 & ~7)
-            if length < FLOW_ENTRY.size or match_length < 4 or not after <= at + length <= end:
-                raise WireError(f"flow statistics with impossible lengths at byte {at}")
-            terms = message[start + 4 : start + match_length]
-            at += length
-            rest = message[after:at]
-            yield FlowEntry(table, priority, Cookie(cookie), terms, rest, packets, size)
+            yield _entry(message, at, end)
+            at += FLOW_MARK.unpack_from(message, at)[0]
     except error as problem:
         raise WireError(f"flow statistics are cut off at byte {at}: {problem}") from problem
+
+
+def scan_flow_stats(message: bytes, wanted: Set[Mark], found: set[Mark]) -> list[FlowEntry]:
+    """Look at the marks of one flow-stats reply: what is ``wanted`` goes into ``found``.
+
+    Returns what is not wanted, and what was found before.
+
+    Raises:
+        WireError: the message is cut off or its lengths do not add up.
+    """
+    at, end = HEADER.size + MULTIPART_HEAD.size, len(message)
+    others: list[FlowEntry] = []
+    try:
+        while at < end:
+            length, table, priority, cookie = FLOW_MARK.unpack_from(message, at)
+            mark = table, priority, cookie
+            if mark in wanted and mark not in found:
+                found.add(mark)
+                if length < FLOW_ENTRY.size or at + length > end:
+                    raise WireError(f"flow statistics with impossible lengths at byte {at}")
+            else:
+                others.append(_entry(message, at, end))
+            at += length
+    except error as problem:
+        raise WireError(f"flow statistics are cut off at byte {at}: {problem}") from problem
+    return others
 
 
 def decode_aggregate(message: bytes) -> Aggregate:
@@ -182,6 +201,20 @@ def encode_message(kind: int, xid: int, body: bytes = b"") -> bytes:
     if length > LENGTH_MAX:
         raise WireError(f"the message is {length} bytes long, at most {LENGTH_MAX} are possible")
     return HEADER.pack(VERSION, kind, length, xid) + body
+
+
+def _entry(message: bytes, at: int, end: int) -> FlowEntry:
+    """The entry of a flow-stats reply that begins at ``at``."""
+    entry = FLOW_ENTRY.unpack_from(message, at)
+    length, table, _, _, priority, _, _, _, cookie, packets, size = entry
+    _, match_length = MATCH_LENGTH.unpack_from(message, at + FLOW_ENTRY.size)
+    start = at + FLOW_ENTRY.size
+    after = start + (match_length + 7 & ~7)
+    if length < FLOW_ENTRY.size or match_length < 4 or not after <= at + length <= end:
+        raise WireError(f"flow statistics with impossible lengths at byte {at}")
+    terms = message[start + 4 : start + match_length]
+    rest = message[after : at + length]
+    return FlowEntry(table, priority, Cookie(cookie), terms, rest, packets, size)
 
 
 def _flow_mod(

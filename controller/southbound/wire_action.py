@@ -48,6 +48,11 @@ OFPP_IN_PORT_16 = 0xFFF8
 """The port of the packet, in the 16-bit numbers of OpenFlow 1.0 that Nicira actions use."""
 NXM_OF_IN_PORT, NXM_OF_ETH_DST, NXM_OF_ETH_SRC = 0x00000002, 0x00000206, 0x00000406
 NXM_OF_VLAN_TCI = 0x00000802
+RESUBMITS = tuple(
+    RESUBMIT_TABLE.pack(EXPERIMENTER, 16, NICIRA, 14, OFPP_IN_PORT_16, table)
+    for table in range(256)
+)
+"""The most frequent action by far, for each table."""
 LEARN_DELETES_LEARNED = 1 << 1
 SPEC_LOADS = 1 << 11
 LENGTH_MAX = 0xFFFF
@@ -59,14 +64,10 @@ def encode_actions(actions: tuple[Action, ...]) -> bytes:
     Raises:
         WireError: a number does not fit its place, or an action is longer than 65535 bytes.
     """
-    return b"".join([_encode_action(action) for action in actions])
-
-
-def _encode_action(action: Action) -> bytes:
     try:
-        return _ENCODERS[type(action)](action)
-    except KeyError:
-        raise WireError(f"no bytes are known for the action {action}") from None
+        return b"".join([_ENCODERS[type(action)](action) for action in actions])
+    except KeyError as unknown:
+        raise WireError(f"no bytes are known for the action {unknown}") from None
 
 
 def _output(action: Output) -> bytes:
@@ -116,7 +117,9 @@ def _forget_in_port(action: ForgetInPort) -> bytes:
 
 
 def _resubmit(action: Resubmit) -> bytes:
-    return RESUBMIT_TABLE.pack(EXPERIMENTER, 16, NICIRA, 14, OFPP_IN_PORT_16, action.table)
+    if 0 <= action.table < len(RESUBMITS):
+        return RESUBMITS[action.table]
+    raise WireError(f"there is no table {action.table} to resubmit to")
 
 
 def _clone(action: Clone) -> bytes:

@@ -1,0 +1,84 @@
+"""The fast way to make messages makes the very bytes of the plain way."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.southbound.errors import WireError
+from controller.southbound.wire import encode_flow_add, encode_message, scan_flow_stats
+from controller.southbound.wire_message import encode_bundle_add
+from controller.southbound.wire_template import TEMPLATES_MAX, FlowTemplates
+from flows.compile import Survey, compile_bridge
+from flows.diff import mark_of
+from flows.flow import Clone, Flow, Match, Output, make_cookie
+from tests.controller.test_wire_decode import entry, matches, reply
+from tests.random_worlds import random_world
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**63))
+def test_every_compiled_flow_of_random_worlds_is_encoded_the_same_both_ways(seed: int) -> None:
+    rng = Random(seed)
+    templates = FlowTemplates()
+    for world in (random_world(rng), random_world(rng)):
+        survey = Survey(world)
+        for dpid in world.dpids:
+            for flow in compile_bridge(dpid, survey):
+                xid, bundle = rng.getrandbits(32), rng.getrandbits(32)
+                plain = encode_bundle_add(bundle, encode_flow_add(flow, xid))
+                assert templates.encode(flow, xid, bundle) == plain, flow
+
+
+@given(st.lists(st.tuples(matches(), st.integers(0, 3)), max_size=8))
+def test_any_match_is_encoded_the_same_both_ways(flows: list[tuple[Match, int]]) -> None:
+    templates = FlowTemplates()
+    for match, outputs in flows:
+        flow = Flow(3, 44, match, (Output(7),) * outputs, 9, "test")
+        assert templates.encode(flow, 5, 6) == encode_bundle_add(6, encode_flow_add(flow, 5))
+
+
+def test_a_flow_that_cannot_be_sent_is_refused_by_name_in_the_fast_way_too() -> None:
+    templates = FlowTemplates()
+    for actions in ((Output(1),) * 4095, (Output(1 << 32),), (Clone((Output(1),) * 5000),)):
+        with pytest.raises(WireError, match=r"\(test\) cannot be sent"):
+            templates.encode(Flow(3, 44, Match(), actions, 9, "test"), 5, 6)
+
+
+def test_the_templates_that_are_kept_are_bounded() -> None:
+    templates = FlowTemplates()
+    for priority in range(TEMPLATES_MAX + 10):
+        flow = Flow(3, priority, Match(), (), 9, "test")
+        assert templates.encode(flow, 5, 6) == encode_bundle_add(6, encode_flow_add(flow, 5))
+    assert len(templates._templates) == TEMPLATES_MAX
+
+
+def test_a_scan_decodes_only_what_is_not_wanted() -> None:
+    cookies = [make_cookie(1, n) for n in range(3)]
+    message = reply(*(entry(b"", cookie) for cookie in (*cookies, cookies[0])))
+    wanted = {(3, 44, cookie) for cookie in cookies[:2]}
+    found: set[tuple[int, int, int]] = set()
+
+    others = scan_flow_stats(message, wanted, found)
+
+    assert found == wanted
+    assert [flow.cookie for flow in others] == [cookies[2], cookies[0]], "the second of a kind too"
+    assert mark_of(others[0].installed()) == (3, 44, cookies[2])
+
+
+@given(st.binary(max_size=200))
+def test_a_scan_of_nonsense_is_never_more_than_a_wire_error(noise: bytes) -> None:
+    try:
+        scan_flow_stats(encode_message(19, 5, noise), {(0, 0, 0)}, set())
+    except WireError:
+        return
+
+
+def test_a_scan_of_a_message_that_is_cut_off_is_refused() -> None:
+    message = reply(entry(b"", 1))
+    for end in range(17, len(message)):
+        with pytest.raises(WireError):
+            scan_flow_stats(message[:end], {(3, 44, 1)}, set())
