@@ -54,6 +54,10 @@ class Verdict:
         """How many frames are ``missing``, ``extra`` or ``lost``."""
         return sum(finding.times for finding in self.findings if finding.what == what)
 
+    def copies_of(self, tenant: str) -> int:
+        """How many copies of a tenant's frames arrived at tap ports."""
+        return sum(row.seen for row in self.rows if row.tenant == tenant)
+
     @property
     def is_clean(self) -> bool:
         """Whether everything is where it must be and nothing is where it must not be."""

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,20 @@ class Controller:
             lambda: self._active("sessions", "tenant", "name").issuperset(names),
             "not all sessions became active",
         )
+
+    def counted(self, wanted: Mapping[str, int], deadline_s: float = 5.0) -> dict[str, int]:
+        """Copies of each tenant as the switches count them, once they agree with ``wanted``.
+
+        Counters of a switch lag behind its traffic; at the deadline they are what they are.
+        """
+        end = time.monotonic() + deadline_s
+        while True:
+            counts = dict.fromkeys(wanted, 0)
+            for session in (self._status() or {}).get("sessions", []):
+                counts[session["tenant"]] += session["status"]["copies"]["packets"]
+            if counts == wanted or time.monotonic() > end:
+                return counts
+            time.sleep(0.1)
 
     def cloudtap(self, words: str) -> None:
         """Run the command as a user would type it, and show it with what it says.

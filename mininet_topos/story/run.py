@@ -95,11 +95,15 @@ def _tell(story: Story, inventory: Path, options: argparse.Namespace, cleanup: E
     if options.damage:
         print(f"DAMAGE: {damage(story, options.damage)}", flush=True)
     verdict = _send_and_check(story, network, cleanup)
+    copies = {tenant: verdict.copies_of(tenant) for tenant in story.tenants}
+    counted = controller.counted(copies) if verdict.is_clean else copies
     print()
     controller.cloudtap("session list")
     print()
     show(verdict)
-    return 0 if verdict.is_clean else 1
+    if counted != copies:
+        print(f"NOT AS IT MUST BE: the switches counted {counted}, and made {copies} copies")
+    return 0 if verdict.is_clean and counted == copies else 1
 
 
 def _build(story: Story, controller: Controller, cleanup: ExitStack) -> Mininet:

@@ -33,7 +33,9 @@ def nothing_is_left() -> Iterator[None]:
         ["ovs-vsctl", "list-br"], capture_output=True, text=True
     ).stdout.split()
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True).stdout
-    cables = [line.split()[0] for line in links.splitlines() if "-eth" in line]
+    cables = [line.split("@")[0] for line in links.splitlines() if "-eth" in line]
     for bridge in bridges:  # the next test shall not suffer
         subprocess.run(["ovs-vsctl", "del-br", bridge], check=True)
+    for cable in cables:  # its other end may have gone with it
+        subprocess.run(["ip", "link", "del", cable], capture_output=True)
     assert (bridges, cables) == ([], [])

@@ -12,9 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+SUDO = """#!/bin/sh
+# should mn fail, it clears /tmp of what it takes for its own: let this /tmp be its own
+case $PWD in /tmp/*) exec "$@";; esac
+exec unshare --mount sh -c 'mount -t tmpfs tmpfs /tmp && exec "$@"' sh "$@"
+"""
+"""What stands for sudo: the tests are root already."""
 READY = "<ready>"
 """What the shell prints when a command has ended."""
 DEADLINE_S = 30.0
+
+
+def make_sudo(folder: Path) -> str:
+    """Put a `sudo` for tests into a folder; returns the PATH that finds it."""
+    sudo = folder / "sudo"
+    sudo.write_text(SUDO)
+    sudo.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
 
 
 class Terminal:
@@ -51,6 +65,15 @@ class Terminal:
     def type(self, command: str, until: str, deadline_s: float = DEADLINE_S) -> str:
         """Type one line in the shell and wait until what it prints matches ``until``."""
         return self._enter(f"{command}; echo; echo '{READY}'", until, deadline_s)
+
+    def type_until(self, command: str, wanted: str, deadline_s: float = DEADLINE_S) -> str:
+        """Type a question again and again until the answer is the wanted one."""
+        end = time.monotonic() + deadline_s
+        while True:
+            answer = self.type(command, READY)
+            if re.search(wanted, answer, re.DOTALL):
+                return answer
+            assert time.monotonic() < end, f"{command!r} never showed {wanted!r}; last:\n{answer}"
 
     def type_inside(self, command: str, until: str, deadline_s: float = DEADLINE_S) -> str:
         """Type one line in the program that runs in the shell."""
@@ -89,7 +112,8 @@ class Terminal:
         while not re.search(until, self.screen[start:], re.DOTALL):
             left = end - time.monotonic()
             seen = self.screen[start:]
-            assert left > 0, f"{until!r} was not printed in {deadline_s:.0f} s; it was:\n{seen}"
+            is_over = left <= 0 or READY in seen
+            assert not is_over, f"{until!r} was not printed in {deadline_s:.0f} s; it was:\n{seen}"
             for _ in self._selector.select(left):
                 data = os.read(self._output.fileno(), 1 << 16)
                 assert data, f"the terminal ended before it printed {until!r}; it was:\n{seen}"

@@ -36,10 +36,8 @@ class Step:
 
     @property
     def pattern(self) -> str:
-        """What was shown, as a regular expression: ``...`` stands for anything."""
-        return r".*?\n.*?".join(
-            r"\s+".join(map(_word, line.split())) for line in self.shown if line.strip(".")
-        )
+        """All that was shown, as a regular expression: ``...`` stands for anything."""
+        return r"\s+".join(_word(word) for word in " ".join(self.shown).split())
 
 
 def read_steps(page: str) -> list[Step]:
@@ -56,7 +54,7 @@ def read_steps(page: str) -> list[Step]:
 
 
 def _word(word: str) -> str:
-    return re.escape(word).replace(re.escape("..."), ".*?")
+    return re.escape(word).replace(re.escape("..."), ".*")
 
 
 def _stays(step: Step, later: Sequence[Step]) -> bool:
