@@ -1,0 +1,179 @@
+"""Ways to spoil the flows of a bridge, each of which somebody must notice.
+
+An oracle that never says no proves nothing: tests damage flows on purpose and expect to hear of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from flows.flow import Action, Clone, Flow, Load, Output, PushVlan, SetVlan
+from flows.pipeline import (
+    ADMIT,
+    ADMIT_ADDRESS,
+    DELIVER,
+    EGRESS,
+    FILTER,
+    FLOOD,
+    IDENTIFY,
+    INGRESS,
+    LEARN,
+    LOOKUP,
+    NETWORK,
+    ONCE,
+    OUTPUT,
+    START,
+    VERDICT,
+    Table,
+)
+
+Flows = Sequence[Flow]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Which flows can be damaged so, and what becomes of one; None: it is lost."""
+
+    hurts: Callable[[Flow], bool]
+    change: Callable[[Flow, Flows], Flow | None] = lambda flow, flows: None
+
+    def one(self, flows: Flows, victim: Flow) -> Flows:
+        """The flows of a bridge with one of them damaged."""
+        return [f for flow in flows if (f := self._after(flow, flows, flow is victim)) is not None]
+
+    def all(self, flows: Flows) -> Flows:
+        """The flows of a bridge with everything damaged that can be."""
+        return [
+            f for flow in flows if (f := self._after(flow, flows, self.hurts(flow))) is not None
+        ]
+
+    def _after(self, flow: Flow, flows: Flows, is_hurt: bool) -> Flow | None:
+        return self.change(flow, flows) if is_hurt else flow
+
+
+def _is(table: Table, *priorities: str) -> Callable[[Flow], bool]:
+    wanted = {table[name] for name in priorities}
+    return lambda flow: flow.table == table.number and flow.priority in wanted
+
+
+def _and_outputs(table: Table, priority: str) -> Callable[[Flow], bool]:
+    is_one = _is(table, priority)
+    return lambda flow: is_one(flow) and bool(_outputs(flow.actions))
+
+
+def _outputs(actions: Sequence[Action]) -> list[int]:
+    return [action.ofport for action in actions if isinstance(action, Output)]
+
+
+def _other_port(flow: Flow, flows: Flows) -> Flow:
+    """Every frame goes to the port of somebody else: any other that the bridge has."""
+    known = sorted({port for f in flows for port in _outputs(f.actions)} - {*_outputs(flow.actions)})
+    stranger = Output(known[0] if known else 6)
+    return replace(
+        flow, actions=tuple(stranger if isinstance(a, Output) else a for a in flow.actions)
+    )
+
+
+def _one_port_less(flow: Flow, flows: Flows) -> Flow:
+    return replace(flow, actions=flow.actions[1:])
+
+
+def _twice(flow: Flow, flows: Flows) -> Flow:
+    return replace(flow, actions=(*flow.actions, *flow.actions))
+
+
+def _other_network(flow: Flow, flows: Flows) -> Flow:
+    """What the flow says of one network it says of another, one that is not there if need be."""
+    networks = {a.value for f in flows for a in f.actions if isinstance(a, Load) and _sets(a)}
+    actions = tuple(
+        Load(NETWORK, min(networks - {a.value}, default=a.value ^ 1))
+        if isinstance(a, Load) and _sets(a)
+        else a
+        for a in flow.actions
+    )
+    return replace(flow, actions=actions)
+
+
+def _sets(load: Load) -> bool:
+    return load.target == NETWORK
+
+
+def _like_a_workload(flow: Flow, flows: Flows) -> Flow:
+    """A tap port is let in as if it were the first workload of its bridge."""
+    is_workload = _is(START, "workload")
+    actions = next((f.actions for f in flows if is_workload(f)), ())
+    return replace(flow, actions=actions)
+
+
+def _through(table: Table, priority: str) -> Callable[[Flow, Flows], Flow]:
+    """The flow that should drop does what another flow of ``table`` does."""
+    is_open = _is(table, priority)
+
+    def change(flow: Flow, flows: Flows) -> Flow:
+        return replace(flow, actions=next((f.actions for f in flows if is_open(f)), ()))
+
+    return change
+
+
+def _wrong_tag(flow: Flow, flows: Flows) -> Flow:
+    return replace(flow, actions=tuple(map(_with_wrong_tag, flow.actions)))
+
+
+def _with_wrong_tag(action: Action) -> Action:
+    if isinstance(action, Clone):
+        return Clone(tuple(map(_with_wrong_tag, action.actions)))
+    return SetVlan(action.vid % 4094 + 1) if isinstance(action, SetVlan) else action
+
+
+def _crosses_link(flow: Flow) -> bool:
+    return flow.table == DELIVER.number and any(
+        isinstance(a, Clone) and PushVlan() in a.actions for a in flow.actions
+    )
+
+
+def _accepts(flow: Flow) -> bool:
+    return flow.table == FILTER.number and Load(VERDICT, 1) in flow.actions
+
+
+DAMAGES: dict[str, Damage] = {
+    "copy-lost": Damage(_is(DELIVER, "session")),
+    "copy-twice": Damage(_and_outputs(DELIVER, "session"), _twice),
+    "copy-to-a-stranger": Damage(_and_outputs(DELIVER, "session"), _other_port),
+    "copy-under-a-wrong-tag": Damage(_crosses_link, _wrong_tag),
+    "copies-not-carried": Damage(_is(START, "transport")),
+    "sender-not-watched": Damage(_is(EGRESS, "port")),
+    "receiver-not-watched": Damage(_is(INGRESS, "port")),
+    "flood-not-watched": Damage(_is(INGRESS, "network")),
+    "sent-forgotten": Damage(_is(ONCE, "sent")),
+    "sender-forgotten": Damage(_is(ONCE, "sender")),
+    "elsewhere-forgotten": Damage(_is(ONCE, "elsewhere")),
+    "sender-not-identified": Damage(_is(IDENTIFY, "address")),
+    "rule-forgotten": Damage(_accepts),
+    "tap-port-sends": Damage(_is(START, "tap_port"), _like_a_workload),
+    "spoofed-mac-passes": Damage(_is(ADMIT, "nothing"), _through(ADMIT, "protected")),
+    "spoofed-ip-passes": Damage(_is(ADMIT_ADDRESS, "spoofed")),
+    "start-in-another-network": Damage(_is(START, "workload"), _other_network),
+    "link-in-another-network": Damage(_is(START, "link", "flooded"), _other_network),
+    "flood-mark-ignored": Damage(_is(START, "flooded")),
+    "address-forgotten": Damage(_is(LOOKUP, "address")),
+    "address-in-another-network": Damage(
+        _is(LOOKUP, "address"), lambda flow, flows: _matching_another(flow)
+    ),
+    "nothing-learned": Damage(_is(LEARN, "sender")),
+    "way-lost": Damage(_is(OUTPUT, "way")),
+    "way-to-a-stranger": Damage(_and_outputs(OUTPUT, "way"), _other_port),
+    "hairpin-allowed": Damage(_is(OUTPUT, "hairpin")),
+    "flood-leaves-one-out": Damage(_and_outputs(FLOOD, "network"), _one_port_less),
+    "flood-lost": Damage(_is(FLOOD, "network")),
+}
+"""What can go wrong, by name."""
+
+
+def _matching_another(flow: Flow) -> Flow:
+    """The flow asks for a network that differs in one bit."""
+    flipped = tuple(
+        replace(term, value=term.value ^ 1) if term.field == NETWORK.field else term
+        for term in flow.match.terms
+    )
+    return replace(flow, match=replace(flow.match, terms=flipped))
