@@ -129,7 +129,9 @@ def _ipv4(body: bytes) -> Fields:
         return fields
     fields = {IP_PROTO: body[9], IP_SRC: _int(body, 12, 4), IP_DST: _int(body, 16, 4)}
     is_later_fragment = bool(_int(body, 6, 2) & 0x1FFF)
-    return fields | _transport(body[9], b"" if is_later_fragment else body[header:total])
+    return fields | _transport(
+        body[9], b"" if is_later_fragment else body[header:total], PROTO_ICMP
+    )
 
 
 def _ipv6(body: bytes) -> Fields:
@@ -142,29 +144,32 @@ def _ipv6(body: bytes) -> Fields:
         if len(rest) < 8:
             return fields
         if proto == _FRAGMENT:
-            is_later_fragment = bool(_int(rest, 2, 2) & 0xFFF8)
-            proto, rest = rest[0], b"" if is_later_fragment else rest[8:]
-            if is_later_fragment:
-                break
+            if _int(rest, 2, 2) & 0xFFF8:  # a later fragment: what it is part of is not told
+                return fields | {IP_PROTO: _FRAGMENT}
+            proto, rest = rest[0], rest[8:]
             continue
         size = (rest[1] + 2) * 4 if _EXTENSIONS[proto] == 4 else (rest[1] + 1) * 8
         if size > len(rest):
             return fields
         proto, rest = rest[0], rest[size:]
-    return fields | {IP_PROTO: proto} | _transport(proto, rest)
+    return fields | {IP_PROTO: proto} | _transport(proto, rest, PROTO_ICMPV6)
 
 
-def _transport(proto: int, data: bytes) -> Fields:
+def _transport(proto: int, data: bytes, icmp: int) -> Fields:
+    """The fields of a transport header; ``icmp`` is the ICMP of this version of IP."""
     if proto in _PORTS:
         source, destination, least = _PORTS[proto]
-        whole = data if len(data) >= least else bytes(least)
+        is_whole = len(data) >= least
+        if proto == PROTO_TCP and is_whole:
+            is_whole = least <= (data[12] >> 4) * 4 <= len(data)
+        whole = data if is_whole else bytes(least)
         fields = {source: _int(whole, 0, 2), destination: _int(whole, 2, 2)}
         return fields | ({TCP_FLAGS: _int(whole, 12, 2) & 0xFFF} if proto == PROTO_TCP else {})
+    if proto != icmp:
+        return {}
     head = data[:2] if len(data) >= ICMP_HEADER else bytes(2)
     if proto == PROTO_ICMP:
         return {ICMP_TYPE: head[0], ICMP_CODE: head[1]}
-    if proto == PROTO_ICMPV6:
-        is_nd = len(data) >= ND_HEADER and data[0] in _ND_TYPES and data[1] == 0
-        target = _int(data, 8, 16) if is_nd else 0
-        return {ICMPV6_TYPE: head[0], ICMPV6_CODE: head[1], ND_TARGET: target}
-    return {}
+    is_nd = len(data) >= ND_HEADER and data[0] in _ND_TYPES and data[1] == 0
+    target = _int(data, 8, 16) if is_nd else 0
+    return {ICMPV6_TYPE: head[0], ICMPV6_CODE: head[1], ND_TARGET: target}
