@@ -159,18 +159,27 @@ def _wait_for(sniffer: Sniffer, arrivals: list[tuple[str, bytes]]) -> None:
 
 def _stay(story: Story, controller: Controller, network: Mininet) -> None:
     taps = " ".join(tap.host for tap in story.tap_ports)
-    print(
-        f"""
-The network is up. Switches: {" ".join(story.switches)}. Hosts:
-    {" ".join(one.host for one in story.workloads)}
-    {taps} (tap ports: copies arrive here)
-
-In another terminal of this machine, in the repository:
-    export CLOUDTAP_API={controller.url}
-    .venv/bin/cloudtap status""",
-        flush=True,
-    )
+    enter = f"sudo nsenter -a -w -t $(pgrep -nf '{story.name}.py --stay')"
+    is_isolated = os.environ.get("CLOUDTAP_ISOLATED") == "yes"
+    lines = [
+        "",
+        f"The network is up. Switches: {' '.join(story.switches)}. Hosts:",
+        f"    {' '.join(one.host for one in story.workloads)}",
+        f"    {taps} (tap ports: copies arrive here)",
+        "",
+        "In another terminal, in the repository:",
+        *([f"    {enter}   # into the private world of this lab"] if is_isolated else []),
+        f"    export CLOUDTAP_API={controller.url}",
+        "    .venv/bin/cloudtap status",
+        "Ctrl-C ends it all." if not sys.stdin.isatty() else "",
+    ]
+    print("\n".join(lines), flush=True)
     if sys.stdin.isatty():
+        first, second = story.workloads[:2]
+        print(f"Here, try: {first.host} ping -i 0.2 {second.host} > /dev/null &")
+        print(f"           {story.tap_ports[0].host} tcpdump -n -c 4 icmp")
+        print("`exit` ends it all.", flush=True)
+        setLogLevel("output")
         CLI(network)
     else:
         threading.Event().wait()

@@ -7,6 +7,8 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.lab.conftest import ROOT
 from tests.lab.terminal import READY, Terminal, make_sudo
 from tests.lab.tutorial import Step, read_steps
@@ -25,6 +27,29 @@ def test_the_tutorial_works_word_for_word(tmp_path: Path) -> None:
             if step.terminal not in terminals:
                 terminals[step.terminal] = opened.enter_context(Terminal(ROOT, environment))
             _do(step, terminals[step.terminal])
+
+
+PAGE = """
+```console cloudtap
+$ cloudtap bridge list
+bridge   state
+s1       active   ...
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("screen", "fits"),
+    [
+        ("bridge  state\ns1  active   8\n", True),
+        ("bridge  state\ns1  inactive 8\n", False),
+        ("a warning\nbridge  state\ns1  active   8\n", False),
+    ],
+)
+def test_a_word_that_the_tutorial_does_not_show_is_noticed(screen: str, fits: bool) -> None:
+    (step,) = read_steps(PAGE)
+
+    assert bool(re.fullmatch(step.pattern, _words(screen + READY), re.DOTALL)) is fits
 
 
 def _do(step: Step, terminal: Terminal) -> None:
