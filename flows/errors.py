@@ -5,6 +5,7 @@
     |   +-- InvalidFlow         a flow that breaks the contract of its table
     +-- Refused                 a wish that is understood and not granted
         +-- CrossTenantSource   a session would watch a port of another tenant
+        +-- CrossTenantNetwork  a session would watch a network of another tenant
         +-- CrossTenantCollector  a session would deliver into another tenant's collector
         +-- CrossTenantFilter   a session would use another tenant's filter
         +-- CrossTenantSensor   a collector would use another tenant's tap port
@@ -77,6 +78,17 @@ class CrossTenantSensor(Refused):
             f"which belongs to tenant {owner!r}"
         )
         self.collector, self.tenant, self.port, self.owner = collector, tenant, port, owner
+
+
+class CrossTenantNetwork(Refused):
+    """A session would watch a network of another tenant."""
+
+    def __init__(self, session: str, tenant: str, network: str, owner: str) -> None:
+        super().__init__(
+            f"session {session!r} of tenant {tenant!r} may not watch network {network!r}, "
+            f"which belongs to tenant {owner!r}: choose a network of tenant {tenant!r}"
+        )
+        self.session, self.tenant, self.network, self.owner = session, tenant, network, owner
 
 
 class NotAWorkload(Refused):

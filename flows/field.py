@@ -13,7 +13,6 @@ from netaddr import EUI, IPAddress, mac_unix_expanded
 
 from flows.errors import InvalidFlow
 
-
 REGISTER_CLASS, REGISTER_COUNT = 0x0001, 16
 
 

@@ -20,6 +20,7 @@ from flows.field import (
     ETH_IPV6,
     ETH_SRC,
     ETH_TYPE,
+    ETH_VLAN,
     ICMPV6_TYPE,
     IP_PROTO,
     IP_SRC,
@@ -31,6 +32,8 @@ from flows.field import (
 from flows.judge import is_accepted
 from flows.model import ALL, Dpid, NetworkId, Port, PortId, Session, SessionId
 from flows.packet import Fields, is_group, read_fields
+from flows.source import is_watched
+from flows.tags import tag_of_copy
 from flows.tenancy import check_session
 from flows.world import World
 
@@ -67,6 +70,15 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
         if _is_copied(session, fields, sender, receivers, world, fabric)
     }
     return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known)
+
+
+def copied_frame(frame: bytes, session: Session, sender: Port, world: World) -> bytes:
+    """The bytes of one session's copy: the frame as it was sent, cut and tagged as declared."""
+    copy = frame if session.packet_length is None else frame[: session.packet_length]
+    tag = tag_of_copy(session, _network(sender), world)
+    if tag is None:
+        return copy
+    return copy[:12] + ETH_VLAN.to_bytes(2, "big") + tag.to_bytes(2, "big") + copy[12:]
 
 
 def may_send(port: Port, fields: Fields) -> bool:
@@ -153,15 +165,17 @@ def _is_copied(
     if not session.enabled or collector is None or collector.sensor not in world.placements:
         return False
     try:
-        check_session(session, world.port_by_id, world.collector_by_id, world.filter_by_id)
+        check_session(
+            session, world.port_by_id, world.collector_by_id, world.filter_by_id,
+            world.network_by_id,
+        )  # fmt: skip
     except Refused:
         return False
     tap = world.placements[collector.sensor].dpid
     if not _is_joined(fabric, world.placements[sender.id].dpid, tap):
         return False
-    watched = set(session.source.ports)
-    sends = session.direction.is_egress and sender.id in watched
-    hears = session.direction.is_ingress and any(port.id in watched for port in receivers)
+    sends = session.direction.is_egress and is_watched(session, sender)
+    hears = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)
     if session.filter == ALL:
         return sends or hears
     wanted = world.filter_by_id.get(session.filter)

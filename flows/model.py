@@ -23,6 +23,9 @@ FilterId = NewType("FilterId", str)
 Dpid = NewType("Dpid", int)
 Ofport = NewType("Ofport", int)
 
+Label = tuple[str, str]
+"""A name and a value that the inventory gives to a port."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 """What a name or an id may be: 1 to 64 of letters, digits and ``. _ : -``."""
 
@@ -31,6 +34,11 @@ ALL = FilterId("all")
 
 OFPORT_MAX = 0xFEFF
 """Highest OpenFlow port number of a real port that OVS hands out (OFPP_MAX of OpenFlow 1.0)."""
+
+TAGS = range(1, 4095)
+"""802.1Q ids that a copy may wear."""
+PACKET_LENGTHS = range(64, 65536)
+"""Bytes that a copy may be cut to."""
 
 SESSION_NUMBERS = range(1, 32767)
 """Numbers a user may give to a session (evaluation order among exclusive sessions)."""
@@ -43,6 +51,28 @@ class PortKind(Enum):
     """A workload: sends and receives production, can be watched."""
     TAP = "tap"
     """A tap port: receives copies and nothing else; what it sends is dropped."""
+
+
+class SourceKind(Enum):
+    """How a session says what it watches."""
+
+    PORT = "port"
+    """The ports of a list."""
+    NETWORK = "network"
+    """Every workload of some networks, future ones included."""
+    TENANT = "tenant"
+    """Every workload of the tenant, future ones included."""
+    LABEL = "label"
+    """Every workload of the tenant that has all the labels, future ones included."""
+
+
+class TagMode(Enum):
+    """When copies wear an 802.1Q tag of ours, if the collector names no number."""
+
+    NONE = "none"
+    """Never."""
+    AUTO = "auto"
+    """The tag of the packet's network, as soon as the tap port serves more than one network."""
 
 
 class Direction(Enum):
@@ -109,6 +139,7 @@ class Port:
     mac: EUI | None = None
     ips: tuple[IPAddress, ...] = ()
     anti_spoofing: bool = True
+    labels: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("port id", self.id)
@@ -134,16 +165,25 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Where copies go: one tap port (a sensor) of the same tenant."""
+    """Where copies go: one tap port (a sensor) of the same tenant.
+
+    ``tenant_tag`` is an 802.1Q id that every copy wears, or says when copies wear one.
+    """
 
     id: CollectorId
     name: str
     tenant: TenantName
     sensors: tuple[PortId, ...]
+    tenant_tag: TagMode | int = TagMode.NONE
 
     def __post_init__(self) -> None:
         check_name("collector", self.name)
         check_name("tenant", self.tenant)
+        if isinstance(self.tenant_tag, int) and self.tenant_tag not in TAGS:
+            raise InvalidValue(
+                f"collector {self.name!r}: tenant tag {self.tenant_tag} is outside "
+                f"{TAGS.start}..{TAGS.stop - 1}"
+            )
         if len(self.sensors) != 1:
             raise InvalidValue(
                 f"collector {self.name!r} has {len(self.sensors)} sensors: give one tap port"
@@ -157,20 +197,34 @@ class Collector:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a session watches: a list of ports, in the order given, each once."""
+    """What a session watches: ports, networks or labels, each once, or the whole tenant."""
 
-    ports: tuple[PortId, ...]
+    ports: tuple[PortId, ...] = ()
+    kind: SourceKind = SourceKind.PORT
+    networks: tuple[NetworkId, ...] = ()
+    labels: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.ports:
-            raise InvalidValue("a session needs at least one source port")
-        if len(set(self.ports)) != len(self.ports):
-            raise InvalidValue("a session names the same source port twice")
+        given = {
+            SourceKind.PORT: self.ports,
+            SourceKind.NETWORK: self.networks,
+            SourceKind.LABEL: self.labels,
+        }
+        for kind, names in given.items():
+            if kind is not self.kind and names:
+                raise InvalidValue(f"a source of kind {self.kind.value} takes no {kind.value}s")
+            if kind is self.kind and not names:
+                raise InvalidValue(f"a session needs at least one source {kind.value}")
+            if len(set(names)) != len(names):
+                raise InvalidValue(f"a session names the same source {kind.value} twice")
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Source + collector + direction: the wish of a tenant for copies."""
+    """Source + filter + collector + direction: the wish of a tenant for copies.
+
+    ``packet_length`` cuts each copy to so many bytes of the original frame; None cuts nothing.
+    """
 
     id: SessionId
     name: str
@@ -181,6 +235,7 @@ class Session:
     number: int = 100
     enabled: bool = True
     filter: FilterId = ALL
+    packet_length: int | None = None
 
     def __post_init__(self) -> None:
         check_name("session", self.name)
@@ -189,4 +244,9 @@ class Session:
             raise InvalidValue(
                 f"session number {self.number} is outside "
                 f"{SESSION_NUMBERS.start}..{SESSION_NUMBERS.stop - 1}"
+            )
+        if self.packet_length is not None and self.packet_length not in PACKET_LENGTHS:
+            raise InvalidValue(
+                f"packet length {self.packet_length} is outside "
+                f"{PACKET_LENGTHS.start}..{PACKET_LENGTHS.stop - 1} bytes"
             )

@@ -198,8 +198,8 @@ DECIDE = _table(
 )  # fmt: skip
 DELIVER = _table(
     "deliver", 90, "Make the copy of one session.",
-    matches="session",
-    session=100, nothing=0,
+    matches="session network", owns="session",
+    network=200, session=100, nothing=0,
 )  # fmt: skip
 
 PIPELINE: tuple[Table, ...] = (

@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from flows.errors import (
     CrossTenantCollector,
     CrossTenantFilter,
+    CrossTenantNetwork,
     CrossTenantSensor,
     CrossTenantSource,
     NotATapPort,
     NotAWorkload,
 )
 from flows.filter import Filter
-from flows.model import Collector, CollectorId, FilterId, Port, PortId, PortKind, Session
+from flows.model import (
+    Collector,
+    CollectorId,
+    FilterId,
+    Network,
+    NetworkId,
+    Port,
+    PortId,
+    PortKind,
+    Session,
+)
 
 
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
@@ -39,6 +50,7 @@ def check_session(
     ports: Mapping[PortId, Port],
     collectors: Mapping[CollectorId, Collector],
     filters: Mapping[FilterId, Filter] | None = None,
+    networks: Mapping[NetworkId, Network] | None = None,
 ) -> None:
     """Refuse a session that would show one tenant a packet of another.
 
@@ -49,11 +61,15 @@ def check_session(
     Raises:
         CrossTenantSource, NotAWorkload: a source port is not the tenant's, or is a tap port.
         CrossTenantCollector, CrossTenantSensor, NotATapPort: the collector is not.
-        CrossTenantFilter: the filter is not.
+        CrossTenantFilter, CrossTenantNetwork: the filter, or a source network, is not.
     """
     wanted = (filters or {}).get(session.filter)
     if wanted is not None and wanted.tenant != session.tenant:
         raise CrossTenantFilter(session.name, session.tenant, wanted.name, wanted.tenant)
+    for network_id in session.source.networks:
+        network = (networks or {}).get(network_id)
+        if network is not None and network.tenant != session.tenant:
+            raise CrossTenantNetwork(session.name, session.tenant, network.name, network.tenant)
     for port_id in session.source.ports:
         port = ports.get(port_id)
         if port is None:

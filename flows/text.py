@@ -29,6 +29,7 @@ from flows.flow import (
 )
 
 _REGISTER = r"NXM_NX_REG(\d+)\[(\d+)\.\.(\d+)\]"
+_TRUNCATED = re.compile(r"output\(port=(\d+),max_len=(\d+)\)")
 _LOAD = re.compile(rf"load:(0x[0-9a-f]+)->{_REGISTER}")
 _MOVE = re.compile(rf"move:{_REGISTER}->NXM_OF_VLAN_TCI\[0\.\.11\]")
 _SET = re.compile(r"set_field:(\d+)->(vlan_vid|vlan_pcp)")
@@ -95,6 +96,8 @@ def _register(reg: str, low: str, high: str) -> RegField:
 def _action(text: str) -> Action:
     if text.startswith("output:"):
         return Output(int(text[7:]))
+    if found := _TRUNCATED.fullmatch(text):
+        return Output(int(found[1]), int(found[2]))
     if text.startswith("resubmit(,"):
         return Resubmit(int(text[10:-1]))
     if text.startswith("clone("):

@@ -29,7 +29,7 @@ from flows.flow import (
     SetVlanPriority,
 )
 from flows.model import Dpid, Ofport
-from flows.packet import Fields, read_fields
+from flows.packet import VLAN_HEADER, Fields, read_fields
 from flows.pipeline import DELIVER, SESSION, START, TABLE_BY_NUMBER
 from flows.world import Link, Placement
 
@@ -108,6 +108,8 @@ class _Packet:
     registers: list[int] = field(default_factory=lambda: [0] * len(REGISTERS))
     table: int = START.number
     lessons: list[tuple[int, Flow]] = field(default_factory=list)
+    pushed: int = 0
+    """Bytes of tags that were pushed in this clone; cutting does not count them."""
 
     def get(self, wanted: Field) -> int:
         if wanted.is_register:
@@ -128,6 +130,7 @@ class _Packet:
 
     def push_vlan(self) -> None:
         self.frame = self.frame[:12] + bytes((0x81, 0, 0, 0)) + self.frame[12:]
+        self.pushed += VLAN_HEADER
         self.fields = self.fields | {VLAN_VID: 0x1000, VLAN_PCP: 0}
 
     def pop_vlan(self) -> None:
@@ -140,9 +143,8 @@ class _Packet:
         self.frame = self.frame[:14] + tag + self.frame[16:]
 
     def duplicate(self) -> _Packet:
-        return _Packet(
-            self.frame, dict(self.fields), list(self.registers), self.table, self.lessons
-        )
+        registers = list(self.registers)
+        return _Packet(self.frame, dict(self.fields), registers, self.table, self.lessons)
 
 
 class _BridgeState:
@@ -182,19 +184,20 @@ class _BridgeState:
                     self._resubmit(packet, table, out, steps)
                 case Clone(actions=inner):
                     self._do(packet.duplicate(), inner, out, steps)
-                case Output(ofport=ofport):
-                    self._output(packet, ofport, out)
+                case Output(ofport=ofport, max_len=max_len):
+                    self._output(packet, ofport, max_len, out)
                 case Learn():
                     _learn(packet, action)
                 case _:
                     _change(packet, action)
 
-    def _output(self, packet: _Packet, ofport: int, out: list[Emission]) -> None:
+    def _output(self, packet: _Packet, ofport: int, max_len: int, out: list[Emission]) -> None:
         if ofport not in (0, packet.fields[IN_PORT]):
             is_copy = packet.table == DELIVER.number
             session = packet.register(SESSION) if is_copy else None
             place = Placement(self.dpid, Ofport(ofport))
-            out.append(Emission(place, packet.frame, session))
+            frame = packet.frame[: max_len + packet.pushed] if max_len else packet.frame
+            out.append(Emission(place, frame, session))
 
 
 def _learn(packet: _Packet, learn: Learn) -> None:

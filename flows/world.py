@@ -74,7 +74,7 @@ def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
     return keys + [f"tap:{p.id}" for p in ports if p.kind is PortKind.TAP]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """One snapshot of everything that decides which flows each bridge should have.
 

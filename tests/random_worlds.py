@@ -5,6 +5,7 @@ The same worlds run through the interpreter in tests/flows and over real bridges
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -19,6 +20,7 @@ from flows.model import (
     Direction,
     Dpid,
     FilterId,
+    Label,
     Network,
     NetworkId,
     Ofport,
@@ -28,8 +30,11 @@ from flows.model import (
     Session,
     SessionId,
     Source,
+    SourceKind,
+    TagMode,
     TenantName,
 )
+from flows.tags import transport_keys
 from flows.world import Link, Numbers, Placement, World, tag_keys
 from tests import frames
 
@@ -80,17 +85,21 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
             if free and rng.random() < 0.95:
                 placements[tap.id] = free.pop()
             name = f"c-{tap.id}"
-            collectors.append(Collector(CollectorId(name), name, tenant, (tap.id,)))
+            tag = rng.choice((TagMode.NONE, TagMode.AUTO, TagMode.AUTO, rng.randint(1, 4094)))
+            collectors.append(Collector(CollectorId(name), name, tenant, (tap.id,), tag))
+    ports = [dataclasses.replace(p, labels=_labels(rng, p)) for p in ports]
     filters = tuple(
         random_filter(rng, f"{tenant}-f{n}", tenant)
         for tenant in tenants
         for n in range(rng.choice((0, 1, 2)))
     )
-    sessions = tuple(_session(rng, n, ports, collectors, filters) for n in range(rng.randint(0, 7)))
+    sessions = tuple(
+        _session(rng, n, ports, networks, collectors, filters) for n in range(rng.randint(0, 7))
+    )
     rng.shuffle(ports)
     return World(
         networks, tuple(ports), tuple(collectors), sessions, placements,
-        _links(rng, dpids), _numbers(rng, networks, ports, sessions, filters), filters,
+        _links(rng, dpids), _numbers(rng, networks, ports, sessions, filters, collectors), filters,
     )  # fmt: skip
 
 
@@ -165,8 +174,9 @@ def _rule_match(rng: Random) -> RuleMatch:
 
 
 def _session(
-    rng: Random, n: int, ports: list[Port], collectors: list[Collector], filters: tuple[Filter, ...]
-) -> Session:
+    rng: Random, n: int, ports: list[Port], networks: tuple[Network, ...],
+    collectors: list[Collector], filters: tuple[Filter, ...],
+) -> Session:  # fmt: skip
     """Mostly what a tenant may ask for; now and then something of another tenant, or a tap port."""
     collector = rng.choice(collectors)
     own = [p for p in ports if p.tenant == collector.tenant and p.kind is PortKind.VM]
@@ -174,10 +184,34 @@ def _session(
     watched = rng.sample(pool, min(len(pool), rng.choice((1, 1, 2, 3, 5))))
     return Session(
         SessionId(f"s{n}"), f"s{n}", collector.tenant,
-        Source(tuple(p.id for p in watched)), collector.id,
+        _source(rng, collector.tenant, watched, networks), collector.id,
         rng.choice(list(Direction)), enabled=rng.random() < 0.95,
         filter=_filter_of(rng, collector.tenant, filters),
+        packet_length=rng.choice((None, None, None, 64, 100, 1000)),
     )  # fmt: skip
+
+
+def _labels(rng: Random, port: Port) -> tuple[Label, ...]:
+    if port.kind is PortKind.TAP:
+        return ()
+    return tuple((key, rng.choice("ab")) for key in ("tier", "zone") if rng.random() < 0.6)
+
+
+def _source(
+    rng: Random, tenant: TenantName, watched: list[Port], networks: tuple[Network, ...]
+) -> Source:
+    kind = rng.choice((*[SourceKind.PORT] * 5, *SourceKind))
+    own = tuple(n.id for n in networks if n.tenant == tenant or rng.random() < 0.05)
+    match kind:
+        case SourceKind.NETWORK if own:
+            return Source(kind=kind, networks=tuple(rng.sample(own, rng.randint(1, len(own)))))
+        case SourceKind.TENANT:
+            return Source(kind=kind)
+        case SourceKind.LABEL:
+            labels = (("tier", rng.choice("ab")), ("zone", rng.choice("ab")))
+            return Source(kind=kind, labels=labels[: rng.randint(1, 2)])
+        case _:
+            return Source(tuple(p.id for p in watched))
 
 
 def _filter_of(rng: Random, tenant: TenantName, filters: tuple[Filter, ...]) -> FilterId:
@@ -201,16 +235,21 @@ def _links(rng: Random, dpids: tuple[Dpid, ...]) -> tuple[Link, ...]:
 
 def _numbers(
     rng: Random, networks: tuple[Network, ...], ports: list[Port],
-    sessions: tuple[Session, ...], filters: tuple[Filter, ...],
+    sessions: tuple[Session, ...], filters: tuple[Filter, ...], collectors: list[Collector],
 ) -> Numbers:  # fmt: skip
     def spread(keys: list[str], highest: int) -> dict[str, int]:
         return dict(zip(keys, rng.sample(range(1, highest), len(keys)), strict=True))
 
+    keys = tag_keys(networks, ports)
+    tags = spread(keys, 4095)
+    wanted = transport_keys(collectors, networks, Numbers(tag=tags))
+    left = [vid for vid in range(1, 4095) if vid not in set(tags.values())]
+    tags |= zip(wanted, rng.sample(left, len(wanted)), strict=True)
     return Numbers(
         {NetworkId(k): v for k, v in spread([n.id for n in networks], 1 << 20).items()},
         {PortId(k): v for k, v in spread([p.id for p in ports], 1 << 20).items()},
         {SessionId(k): v for k, v in spread([s.id for s in sessions], 0xFFFFF).items()},
-        spread(tag_keys(networks, ports), 4095),
+        tags,
         {FilterId(k): v for k, v in spread([f.id for f in filters], 1 << 20).items()},
     )
 

@@ -32,6 +32,7 @@ from flows.flow import (
 NICIRA = 0x00002320
 EXPERIMENTER = 0xFFFF
 OUTPUT = Struct("!HHIH6x")
+OUTPUT_TRUNC = Struct("!HHIHHI")
 PUSH_VLAN = Struct("!HHH2x")
 POP_VLAN = Struct("!HH4x").pack(18, 8)
 SET_FIELD = Struct("!HH")
@@ -71,6 +72,9 @@ def encode_actions(actions: tuple[Action, ...]) -> bytes:
 
 
 def _output(action: Output) -> bytes:
+    if action.max_len:
+        numbers = action.ofport, action.max_len
+        return OUTPUT_TRUNC.pack(EXPERIMENTER, 16, NICIRA, 39, *numbers)
     return OUTPUT.pack(0, 16, action.ofport, 0)
 
 

@@ -14,7 +14,7 @@ from struct import Struct, error
 from controller.southbound.errors import WireError
 from controller.southbound.wire import encode_flow_add
 from controller.southbound.wire_action import encode_actions
-from controller.southbound.wire_match import MATCH_HEAD, OXM_HEAD
+from controller.southbound.wire_match import MATCH_HEAD, encode_term
 from controller.southbound.wire_message import encode_bundle_add
 from flows.field import Field, Term
 from flows.flow import Flow, Match
@@ -88,6 +88,6 @@ def _shifts(match: Match, length: int) -> Iterator[int]:
     """How far the value of each term is from the end, in bits."""
     at = MATCH_HEAD.size
     for term in match.terms:
-        at += OXM_HEAD.size + term.field.size
-        yield (length - at) * 8
-        at += 0 if term.is_exact else term.field.size
+        at += len(encode_term(term))
+        mask_bytes = 0 if term.is_exact else term.field.size
+        yield (length - at + mask_bytes) * 8

@@ -12,53 +12,94 @@ from flows.flow import (
     Clone,
     Flow,
     ForgetInPort,
+    Load,
     Match,
     Output,
     PopVlan,
     PushVlan,
     SetVlan,
 )
-from flows.model import Ofport, Port
-from flows.pipeline import DELIVER, SESSION, START
+from flows.model import NetworkId, Ofport, Port
+from flows.pipeline import DELIVER, NETWORK, SESSION, START
+from flows.tags import tag_of_copy
 
 
 def deliver(site: Site, served: Mapping[int, Standing]) -> Iterator[Flow]:
-    """One flow for each session that this bridge makes copies for; its counter counts them."""
+    """The copy of each session that this bridge serves; the counters of its flows count copies.
+
+    A session that watches networks with tags of their own has one flow for each network.
+    """
     yield Flow(
         DELIVER.number, DELIVER["nothing"], Match(), (), PRODUCTION, "no such session any more"
     )
     for number, standing in served.items():
-        assert standing.tap is not None, "a served session has a tap port"
-        why = f"copy of session {standing.session.name} for tap port {standing.tap.id}"
-        match = Match.of(SESSION.eq(number))
-        actions = _copy(site, standing.tap)
-        yield Flow(DELIVER.number, DELIVER["session"], match, actions, number, why)
+        tap, tags = _tap(standing), _tags(site, standing)
+        why = f"copy of session {standing.session.name} for tap port {tap.id}"
+        same = len(set(tags.values())) == 1
+        for network, tag in list(tags.items())[: 1 if same else None]:
+            terms = [SESSION.eq(number)]
+            if not same:
+                terms.append(NETWORK.eq(site.world.numbers.network[network]))
+            priority = DELIVER["session" if same else "network"]
+            actions = tuple(_copy(site, standing, tag))
+            yield Flow(DELIVER.number, priority, Match.of(*terms), actions, number, why)
 
 
 def transport(site: Site) -> Iterator[Flow]:
     """Take copies that come over a link to the tap port, or to the link that leads there."""
-    taps = {s.tap.id: s.tap for s in site.survey.served if s.tap is not None}
-    for tap in taps.values():
-        tag, way = site.tag_towards(tap), site.way(tap)
-        if tag is None or way is None:
+    carried = {
+        (_tap(standing).id, tag): _tap(standing)
+        for standing in site.survey.served
+        for tag in _tags(site, standing).values()
+    }
+    for (_, tag), tap in carried.items():
+        link_tag, way = site.link_tag_of_copies(tap, tag), site.way(tap)
+        if link_tag is None or way is None:
             continue
         for link in site.link_ports:
             if link != way:
-                yield _carry(site, tap, tag, way, link)
+                yield _carry(site, tap, tag, link_tag, link)
 
 
-def _copy(site: Site, tap: Port) -> tuple[Action, ...]:
-    way, tag = site.way(tap), site.tag_towards(tap)
-    assert way is not None, "only sessions whose tap port can be reached are served"
+def _tap(standing: Standing) -> Port:
+    assert standing.tap is not None, "a served session has a tap port"
+    return standing.tap
+
+
+def _tags(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
+    """The tag that copies wear, for each network that the session watches."""
+    networks = {port.network for port in standing.watched if port.network is not None}
+    return {n: tag_of_copy(standing.session, n, site.world) for n in sorted(networks)}
+
+
+def _copy(site: Site, standing: Standing, tag: int | None) -> Iterator[Action]:
+    """Output to the tap port here, or to the link towards it; cut if the session asks for it."""
+    tap = _tap(standing)
+    way, length = site.ofport(tap), standing.session.packet_length or 0
+    before: tuple[Action, ...] = ()
     if site.is_here(tap):
-        return (Output(way),)
-    assert tag is not None, "a way over a link has a tag"
-    # a packet that came over this very link is copied back over it
-    return (Clone((PushVlan(), SetVlan(tag), ForgetInPort(), Output(way))),)
+        before = () if tag is None else (PushVlan(), SetVlan(tag))
+    else:
+        link_tag = site.link_tag_of_copies(tap, tag)
+        if link_tag is None:
+            return
+        # a packet that came over this very link is copied back over it
+        before = (PushVlan(), SetVlan(link_tag), ForgetInPort())
+    if not before and not length:
+        yield Output(way)
+        return
+    yield Clone((*before, Output(way, length)))
+    if length:
+        # Open vSwitch cuts before it makes pending changes of tags, so their bytes would count.
+        # A clone that cuts and is not the last action is done in earnest, on a finished packet.
+        yield Load(SESSION, 0)
 
 
-def _carry(site: Site, tap: Port, tag: int, way: Ofport, link: Ofport) -> Flow:
-    match = Match.of(IN_PORT.eq(link), VLAN_VID.eq(VLAN_PRESENT | tag))
-    actions = (PopVlan(), Output(way)) if site.is_here(tap) else (Output(way),)
+def _carry(site: Site, tap: Port, tag: int | None, link_tag: int, link: Ofport) -> Flow:
+    match = Match.of(IN_PORT.eq(link), VLAN_VID.eq(VLAN_PRESENT | link_tag))
+    last: tuple[Action, ...] = ()
+    if site.is_here(tap):
+        last = (PopVlan(),) if tag is None else (SetVlan(tag),)
     why = f"copies for tap port {tap.id} from another bridge"
+    actions = (*last, Output(site.ofport(tap)))
     return Flow(START.number, START["transport"], match, actions, PRODUCTION, why)

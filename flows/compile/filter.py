@@ -66,16 +66,16 @@ def _rule(wanted: Filter, direction: Rules, key: tuple[Term, ...], rule: Rule) -
 
 def alternatives(match: RuleMatch) -> Iterator[tuple[Term, ...]]:
     """The matches that together mean one rule; no packet satisfies two of them."""
-    common = tuple(_common(match))
+    link_layer = tuple(_link_layer(match))
     for eth_type in match.eth_types:
         kind = () if eth_type is None else (ETH_TYPE.eq(eth_type),)
         addresses = tuple(_addresses(match, eth_type))
         if match.protocol is None:
-            yield (*common, *kind, *addresses)
+            yield (*link_layer, *kind, *addresses)
             continue
         transport = (IP_PROTO.eq(match.protocol), *_icmp(match), *_flags(match))
         for ports in _ports(match):
-            yield (*common, *kind, *addresses, *transport, *ports)
+            yield (*link_layer, *kind, *addresses, *transport, *ports)
 
 
 def masks(wanted: PortRange) -> list[tuple[int, int]]:
@@ -91,7 +91,7 @@ def masks(wanted: PortRange) -> list[tuple[int, int]]:
     return found
 
 
-def _common(match: RuleMatch) -> Iterator[Term]:
+def _link_layer(match: RuleMatch) -> Iterator[Term]:
     for field, pattern in ((ETH_SRC, match.source_mac), (ETH_DST, match.destination_mac)):
         if pattern is not None:
             yield field.masked(int(pattern.value), int(pattern.mask))

@@ -9,8 +9,20 @@ from functools import cached_property
 
 from flows.errors import NoLinkTagLeft, Refused, TooManySessions
 from flows.fabric import Fabric
-from flows.model import ALL, Dpid, NetworkId, Ofport, Port, PortId, Session, SessionId
+from flows.model import (
+    ALL,
+    Dpid,
+    NetworkId,
+    Ofport,
+    Port,
+    PortId,
+    Session,
+    SessionId,
+    SourceKind,
+)
 from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK
+from flows.source import watched_by
+from flows.tags import transport_key
 from flows.tenancy import check_session
 from flows.world import World, tag_keys
 
@@ -84,25 +96,41 @@ class Survey:
     def _stand(self, session: Session) -> Standing:
         world = self.world
         try:
-            check_session(session, world.port_by_id, world.collector_by_id, world.filter_by_id)
+            check_session(
+                session,
+                world.port_by_id,
+                world.collector_by_id,
+                world.filter_by_id,
+                world.network_by_id,
+            )
         except Refused as refusal:
             return Standing(session, refused=refusal)
         if session.filter != ALL and session.filter not in world.filter_by_id:
             return Standing(session, missing=("its filter is gone",))
         missing: list[str] = []
         tap = self._tap(session, missing)
+        by_name = session.source.kind is SourceKind.PORT
+        known = world.port_by_id
+        gone = [port_id for port_id in session.source.ports if port_id not in known]
+        missing += [f"port {port_id!r} is in no inventory" for port_id in gone]
         watched: list[Port] = []
-        for port_id in session.source.ports:
-            port = world.port_by_id.get(port_id)
-            if port is None:
-                missing.append(f"port {port_id!r} is in no inventory")
-            elif port_id not in world.placements:
-                missing.append(f"port {port.name!r} is on no bridge")
+        for port in self._sources(session):
+            if port.id not in world.placements:
+                # a list of ports means each of them; of the others, some may be switched off
+                missing += [f"port {port.name!r} is on no bridge"] * by_name
             elif tap is not None and not self._is_deliverable(port, tap):
                 missing.append(f"no link leads from port {port.name!r} to tap port {tap.name!r}")
             else:
                 watched.append(port)
+        if not watched and not missing:
+            missing.append("no port that it should watch is on a bridge now")
         return Standing(session, tuple(watched), tap, tuple(missing))
+
+    def _sources(self, session: Session) -> tuple[Port, ...]:
+        if session.source.kind is SourceKind.PORT:
+            known = self.world.port_by_id
+            return tuple(known[p] for p in session.source.ports if p in known)
+        return watched_by(session, self.world.workloads)
 
     def _is_deliverable(self, port: Port, tap: Port) -> bool:
         here, there = self.place(port), self.place(tap)
@@ -188,6 +216,10 @@ class Site:
         """The link tag that the packets of the port's network, or copies for a tap port, wear."""
         key = f"tap:{port.id}" if port.network is None else f"network:{port.network}"
         return self.world.numbers.tag.get(key)
+
+    def link_tag_of_copies(self, tap: Port, tag: int | None) -> int | None:
+        """The link tag of copies that shall wear ``tag`` at a tap port of another bridge."""
+        return self.world.numbers.tag.get(transport_key(tap.id, tag))
 
     def tag_of_sender(self, port: Port) -> int | None:
         """The link tag that says "sent by a protected port of this network", or "by this port"."""

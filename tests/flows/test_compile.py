@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
 from flows.flow import Flow
-from flows.meaning import meaning
+from flows.meaning import copied_frame, meaning
 from flows.model import Dpid, PortKind
 from flows.trace import Interpreter, Trace
 from flows.world import World
@@ -33,7 +33,8 @@ def expected_frames(world: World, sent: Sent, learned: dict) -> tuple[Counter, d
     for session in world.sessions:
         if session.id in means.copies:
             tap = world.collector_by_id[session.collector].sensor
-            out[world.placements[tap], sent.frame] += 1
+            copy = copied_frame(sent.frame, session, sent.sender, world)
+            out[world.placements[tap], copy] += 1
     return out, dict(means.learned)
 
 

@@ -3,6 +3,7 @@
     python -m tests.ovs.worlds --worlds 1000 --seed 7
 
 World number n has the seed SEED+n, so any failure is replayed with `--worlds 1` and its own seed.
+With `--damage KIND` the flows are spoilt on purpose, to see that the run notices.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from controller.southbound.management import open_management
 from flows.compile import Survey, compile_bridge
 from flows.diff import plan
 from flows.flow import Flow
-from flows.meaning import Learned, meaning
+from flows.meaning import Learned, copied_frame, meaning
 from flows.model import Dpid, Ofport, PortKind
 from flows.trace import Interpreter
 from flows.world import Placement, World
+from tests.damage import DAMAGES
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
 from tests.random_worlds import BRIDGES, LINK_PORTS, SLOTS, Sent, random_packets, random_world
@@ -114,7 +116,8 @@ def expected(world: World, sent: Sent, learned: Learned) -> tuple[Frames, int, L
     for session in world.sessions:
         if session.id in means.copies:
             tap = world.collector_by_id[session.collector].sensor
-            out[world.placements[tap], sent.frame] += 1
+            copy = copied_frame(sent.frame, session, sent.sender, world)
+            out[world.placements[tap], copy] += 1
     return out, len(means.copies), means.learned
 
 
@@ -186,19 +189,28 @@ def explain(
     return "\n".join(lines)
 
 
+def spoil(kind: str) -> Damage:
+    """Damage all flows of a kind (tests/damage.py) on every bridge."""
+    return lambda dpid, flows: DAMAGES[kind].all(flows)
+
+
 def main() -> int:
     """Run worlds, show progress, and end with one line that says how exact they were."""
     parser = argparse.ArgumentParser(description="random worlds on real Open vSwitch")
     parser.add_argument("--worlds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--failures", type=int, default=5, help="give up after so many (default 5)")
+    parser.add_argument(
+        "--damage", choices=sorted(DAMAGES), help="spoil every world in this way: the run must fail"
+    )
     arguments = parser.parse_args()
+    damage = spoil(arguments.damage) if arguments.damage else None
     tally, shown = Tally(), 0
     began = last = time.monotonic()
     with Lab() as lab:
         stage = Stage(lab)
         for number in range(arguments.worlds):
-            play(stage, arguments.seed + number, tally)
+            play(stage, arguments.seed + number, tally, damage)
             for text in tally.failures[shown:]:
                 print(text, flush=True)
             shown = len(tally.failures)

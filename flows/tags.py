@@ -1,0 +1,80 @@
+"""Which 802.1Q tag a copy wears, so that a sensor can tell networks with equal addresses apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from flows.errors import Refused
+from flows.model import Collector, Network, NetworkId, PortId, Session, TagMode
+from flows.source import watched_by
+from flows.tenancy import check_session
+from flows.world import Numbers, World
+
+
+def tag_of_copy(session: Session, network: NetworkId, world: World) -> int | None:
+    """The tag on the copies that a session makes of the packets of a network; None: no tag.
+
+    With ``auto`` a copy wears its network's tag as soon as sessions watch ports of more than one
+    network for the same tap port, whether these ports run now or not: so a tag does not come and
+    go with a machine.
+    """
+    collector = world.collector_by_id[session.collector]
+    match collector.tenant_tag:
+        case int(number):
+            return number
+        case TagMode.AUTO if len(_networks_by_tap(world).get(collector.sensor, ())) > 1:
+            return world.numbers.tag.get(f"network:{network}")
+        case _:
+            return None
+
+
+def transport_key(tap: PortId, tag: int | None) -> str:
+    """The name of the link tag for copies on their way to a tap port that shall wear ``tag``."""
+    return f"tap:{tap}" if tag is None else f"tap:{tap}:{tag}"
+
+
+def transport_keys(
+    collectors: Iterable[Collector], networks: Iterable[Network], numbers: Numbers
+) -> list[str]:
+    """The names of the link tags that tagged copies may need, in a stable order."""
+    keys: list[str] = []
+    networks = tuple(networks)
+    for collector in collectors:
+        own = [n.id for n in networks if n.tenant == collector.tenant]
+        tags: list[int] = []
+        if isinstance(collector.tenant_tag, int):
+            tags = [collector.tenant_tag]
+        elif collector.tenant_tag is TagMode.AUTO and len(own) > 1:
+            found = (numbers.tag.get(f"network:{network}") for network in own)
+            tags = [tag for tag in found if tag is not None]
+        keys += [transport_key(collector.sensor, tag) for tag in tags]
+    return list(dict.fromkeys(keys))
+
+
+@lru_cache(maxsize=4)
+def _networks_by_tap(world: World) -> Mapping[PortId, frozenset[NetworkId]]:
+    """The networks that each tap port gets copies of, by what is declared and wanted."""
+    found: dict[PortId, set[NetworkId]] = {}
+    for session in world.sessions:
+        collector = world.collector_by_id.get(session.collector)
+        if not session.enabled or collector is None or not _is_allowed(session, world):
+            continue
+        watched = watched_by(session, world.workloads)
+        networks = {port.network for port in watched if port.network is not None}
+        found.setdefault(collector.sensor, set()).update(networks)
+    return {tap: frozenset(networks) for tap, networks in found.items()}
+
+
+def _is_allowed(session: Session, world: World) -> bool:
+    try:
+        check_session(
+            session,
+            world.port_by_id,
+            world.collector_by_id,
+            world.filter_by_id,
+            world.network_by_id,
+        )
+    except Refused:
+        return False
+    return True
