@@ -1,0 +1,65 @@
+"""As many sessions as one network may have, on real Open vSwitch: production first, no copy lost.
+
+Open vSwitch gives up on a packet, production included, that needs too many resubmits, so the limit
+must keep well away from that.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.southbound.management import open_management
+from flows.compile import Survey, compile_bridge
+from flows.diff import plan
+from flows.errors import TooManySessions
+from flows.model import Dpid
+from flows.pipeline import SESSIONS_PER_NETWORK
+from flows.world import World
+from tests import frames
+from tests.flows.hand_made import S1, at, packet, tap, vm, watch, world
+from tests.ovs.lab import Lab, ofproto_trace
+
+WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
+MANY = [f"s{n}" for n in range(SESSIONS_PER_NETWORK)]
+
+
+def crowd(*more: object) -> World:
+    return world(
+        vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB), vm("app", at(S1, 3), APP),
+        tap("ids", at(S1, 4)), *(watch(name, "web", "db", to="ids") for name in MANY), *more,
+    )  # fmt: skip
+
+
+def install(lab: Lab, of: World) -> str:
+    name = lab.add_bridge("crowded", S1)
+    lab.add_ports(name, (1, 2, 3, 4))
+    with open_management(name) as switch:
+        assert not switch.apply(plan(compile_bridge(Dpid(S1), Survey(of)), switch.our_flows()))
+    lab.settle()
+    return name
+
+
+@pytest.mark.parametrize("dst", [DB, frames.BROADCAST, 0x0200000000EE])
+def test_a_full_network_has_its_production_and_all_its_copies(lab: Lab, dst: int) -> None:
+    name = install(lab, crowd())
+    for number, sender in ((1, WEB), (2, DB), (3, APP)):
+        target = WEB if (dst, sender) == (DB, DB) else dst
+        frame = packet(target, sender, b"full house")
+        got = {
+            e.ofport: seen for e, seen in lab.exchange([(lab.endpoints[number - 1], frame)]).items()
+        }
+        receivers = {1, 2, 3} - {number}
+        if target in (WEB, DB):
+            receivers &= {1 if target == WEB else 2}
+        for port in (1, 2, 3):
+            assert got[port] == ([frame] if port in receivers else []), port
+        assert got[4] == [frame] * SESSIONS_PER_NETWORK
+    assert "over max" not in ofproto_trace(name, 1, packet(dst, WEB))
+
+
+def test_one_session_too_many_is_refused_and_the_others_are_served() -> None:
+    survey = Survey(crowd(watch("last", "web", to="ids")))
+    refused = {s.session.name: s.refused for s in survey.standings.values() if s.refused}
+    assert list(refused) == ["last"]
+    assert isinstance(refused["last"], TooManySessions)
+    assert [s.session.name for s in survey.served] == MANY

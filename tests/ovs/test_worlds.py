@@ -1,0 +1,59 @@
+"""Random worlds on real Open vSwitch are exact, and a damaged one is never taken for exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from flows.trace import Interpreter
+from tests.damage import DAMAGES
+from tests.flows.hand_made import compile_all
+from tests.flows.test_compile import expected_frames, seen_frames
+from tests.ovs.lab import Lab
+from tests.ovs.worlds import PACKETS, Stage, Tally, play, spoil
+from tests.random_worlds import random_packets, random_world
+
+WORLDS, SEED = 25, 4200
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Lab() as lab:
+        yield Stage(lab)
+
+
+def test_random_worlds_are_exact(stage: Stage) -> None:
+    tally = Tally()
+    for number in range(WORLDS):
+        play(stage, SEED + number, tally)
+    assert tally.is_clean, "\n".join(tally.failures[:3])
+    assert tally.worlds == WORLDS
+    assert tally.copies > 5 * WORLDS
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_world_is_not_exact(stage: Stage, kind: str) -> None:
+    tally = Tally()
+    play(stage, telling_seed(kind), tally, spoil(kind))
+    assert tally.missing + tally.extra > 0, kind
+    assert len(tally.failures) > 0
+    assert "by Open vSwitch" in tally.failures[0]
+
+
+def telling_seed(kind: str) -> int:
+    """A world in which the interpreter sees that this damage matters, so real bridges must too."""
+    for seed in range(1000):
+        rng = Random(seed)
+        world = random_world(rng)
+        whole = compile_all(world)
+        flows = {dpid: DAMAGES[kind].all(of) for dpid, of in whole.items()}
+        if flows == {dpid: list(of) for dpid, of in whole.items()}:
+            continue
+        bridges, learned = Interpreter(flows, world.links), {}
+        for sent in random_packets(rng, world, PACKETS):
+            want, learned = expected_frames(world, sent, learned)
+            if seen_frames(bridges.send(world.placements[sent.sender.id], sent.frame)) != want:
+                return seed
+    pytest.fail(f"no world tells that {kind} happened")
