@@ -68,7 +68,9 @@ def _outputs(actions: Sequence[Action]) -> list[int]:
 
 def _other_port(flow: Flow, flows: Flows) -> Flow:
     """Every frame goes to the port of somebody else: any other that the bridge has."""
-    known = sorted({port for f in flows for port in _outputs(f.actions)} - {*_outputs(flow.actions)})
+    known = sorted(
+        {port for f in flows for port in _outputs(f.actions)} - {*_outputs(flow.actions)}
+    )
     stranger = Output(known[0] if known else 6)
     return replace(
         flow, actions=tuple(stranger if isinstance(a, Output) else a for a in flow.actions)
