@@ -1,0 +1,41 @@
+"""How a fake switch misbehaves when a test wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.fake_switches.refusal import Refusal
+
+
+def _nothing(cookie: int) -> Refusal | None:
+    return None
+
+
+@dataclass
+class Faults:
+    """What goes wrong; may be changed while the switch runs.
+
+    ``refuse`` is asked with the cookie of each flow that is added, when its bundle is committed.
+    """
+
+    refuse: Callable[[int], Refusal | None] = _nothing
+    answers_echo: bool = True
+    answers: bool = True
+    """Whether anything at all is answered; what is asked is read and forgotten."""
+    reads: bool = True
+    """Whether it takes bytes from the connection at all."""
+    disconnect_after: int | None = None
+    """The connection ends when this many messages of bundles have come, in the middle of one."""
+
+
+def refuse_nth(nth: int, refusal: Refusal = Refusal.TABLE_FULL) -> Callable[[int], Refusal | None]:
+    """Refuse the n-th flow that is added from now on, counted from 1."""
+    seen = 0
+
+    def refuse(cookie: int) -> Refusal | None:
+        nonlocal seen
+        seen += 1
+        return refusal if seen == nth else None
+
+    return refuse

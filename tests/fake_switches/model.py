@@ -1,0 +1,167 @@
+"""One switch as a value that takes messages and gives answers; connections are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from struct import Struct
+
+from tests.fake_switches import oxm
+from tests.fake_switches.bundles import Bundles
+from tests.fake_switches.faults import Faults
+from tests.fake_switches.refusal import EXPERIMENTER, ONF, Refusal, Refused
+from tests.fake_switches.tables import Entry, Tables, is_under
+
+HEADER = Struct("!BBHI")
+ERROR_BYTES = 64
+"""How much of a refused message is sent back with the error."""
+PART_BYTES = 8000
+"""About how long one part of a statistics reply gets: much shorter than Open vSwitch's, so that
+small tests have several parts."""
+BUNDLE = Struct("!IIIHH")
+STATS = Struct("!B3xII4xQQ")
+PORT = Struct("!I4x6s2x16sIIIIIIII")
+LOCAL = 0xFFFFFFFE
+
+
+@dataclass
+class FakeSwitch:
+    """A switch with ports and flows; ``ports`` are OpenFlow port numbers and names."""
+
+    dpid: int
+    name: str = "fake"
+    ports: dict[int, str] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
+    tables: Tables = field(default_factory=Tables)
+    received: int = 0
+    """Messages of bundles that have come."""
+
+    def __post_init__(self) -> None:
+        self.bundles = Bundles(self.tables, lambda: self.faults)
+
+    def hello(self) -> bytes:
+        """The first message of a connection: OpenFlow 1.3 alone."""
+        return message(0, 0, Struct("!HHI").pack(1, 8, 1 << 4))
+
+    def disconnected(self) -> None:
+        """What belonged to the connection is gone: open bundles."""
+        self.bundles.forget()
+
+    def restart(self) -> None:
+        """Forget every flow, as ovs-vswitchd does that was restarted."""
+        self.tables.flows.clear()
+        self.bundles.forget()
+
+    def answer(self, data: bytes) -> Iterator[bytes]:
+        """What the switch sends back for one message."""
+        if not self.faults.answers:
+            return
+        _, kind, _, xid = HEADER.unpack_from(data)
+        try:
+            yield from self._handle(kind, xid, data)
+        except Refused as refused:
+            yield error(xid, refused.refusal, data)
+
+    def _handle(self, kind: int, xid: int, data: bytes) -> Iterator[bytes]:
+        if data[0] != 4 and kind != 0:
+            raise Refused(Refusal.BAD_VERSION)
+        body = data[HEADER.size :]
+        match kind:
+            case 0 | 1 | 3 | 9:  # hello, error, echo reply, set config: nothing to say
+                return
+            case 2:
+                if self.faults.answers_echo:
+                    yield message(3, xid, body)
+            case 4:
+                yield from self._experimenter(xid, data)
+            case 5:
+                yield message(6, xid, Struct("!QIBB2xII").pack(self.dpid, 0, 254, 0, 0x4F, 0))
+            case 7:
+                yield message(8, xid, Struct("!HH").pack(0, 128))
+            case 14:
+                self.tables.change(data)
+            case 18:
+                yield from self._multipart(xid, data)
+            case 20:
+                yield message(21, xid)
+            case 24:
+                yield message(25, xid, body)
+            case _:
+                raise Refused(Refusal.BAD_TYPE)
+
+    def _experimenter(self, xid: int, data: bytes) -> Iterator[bytes]:
+        if len(data) < HEADER.size + 8:
+            raise Refused(Refusal.BAD_LEN)
+        experimenter, subtype = Struct("!II").unpack_from(data, HEADER.size)
+        if experimenter != ONF:
+            raise Refused(Refusal.BAD_EXPERIMENTER)
+        if subtype not in (2300, 2301):
+            raise Refused(Refusal.BAD_EXP_TYPE)
+        self.received += 1
+        if len(data) < HEADER.size + BUNDLE.size:
+            raise Refused(Refusal.BAD_LEN)
+        _, _, bundle, step, flags = BUNDLE.unpack_from(data, HEADER.size)
+        if subtype == 2301:
+            self.bundles.add(bundle, flags, xid, data[HEADER.size + BUNDLE.size :])
+            return
+        for failed, refusal, original in self.bundles.control(bundle, step, flags):
+            yield error(failed, refusal, original)
+        yield message(4, xid, BUNDLE.pack(ONF, 2300, bundle, step + 1, 0))
+
+    def _multipart(self, xid: int, data: bytes) -> Iterator[bytes]:
+        if len(data) < HEADER.size + 8:
+            raise Refused(Refusal.BAD_LEN)
+        kind, _ = Struct("!HH").unpack_from(data, HEADER.size)
+        match kind:
+            case 1:
+                yield from parts(xid, kind, (entry.stats() for entry in self._asked(data)))
+            case 2:
+                found = list(self._asked(data))
+                sums = sum(e.packets for e in found), sum(e.octets for e in found), len(found)
+                yield from parts(xid, kind, [Struct("!QQI4x").pack(*sums)])
+            case 13:
+                yield from parts(xid, kind, self._ports())
+            case _:
+                raise Refused(Refusal.BAD_MULTIPART)
+
+    def _asked(self, data: bytes) -> Iterator[Entry]:
+        """The flows that a statistics request is about."""
+        start = HEADER.size + 8
+        if len(data) < start + STATS.size:
+            raise Refused(Refusal.BAD_LEN)
+        table, _, _, cookie, mask = STATS.unpack_from(data, start)
+        terms, _ = oxm.read_match(data, start + STATS.size)
+        for entry in list(self.tables.flows.values()):
+            if is_under(entry, table, cookie, mask) and oxm.covers(terms, entry.terms):
+                yield entry
+
+    def _ports(self) -> Iterator[bytes]:
+        for number, name in [*self.ports.items(), (LOCAL, self.name)]:
+            mac = (0x0200 << 32 | number & 0xFFFFFFFF).to_bytes(6, "big")
+            yield PORT.pack(number, mac, name.encode()[:15], 0, 0, *[0] * 6)
+
+
+def message(kind: int, xid: int, body: bytes = b"") -> bytes:
+    """A message of OpenFlow 1.3."""
+    return HEADER.pack(4, kind, HEADER.size + len(body), xid) + body
+
+
+def error(xid: int, refusal: Refusal, refused: bytes) -> bytes:
+    """The error message about a refused one."""
+    kind, code = refusal.value
+    quoted = refused[:ERROR_BYTES]
+    if kind == ONF:
+        return message(1, xid, Struct("!HHI").pack(EXPERIMENTER, code, ONF) + quoted)
+    return message(1, xid, Struct("!HH").pack(kind, code) + quoted)
+
+
+def parts(xid: int, kind: int, bodies: Iterable[bytes]) -> Iterator[bytes]:
+    """A multipart reply, in as many parts as it needs."""
+    head = Struct("!HH4x")
+    body = b""
+    for piece in bodies:
+        if len(body) + len(piece) > PART_BYTES:
+            yield message(19, xid, head.pack(kind, 1) + body)
+            body = b""
+        body += piece
+    yield message(19, xid, head.pack(kind, 0) + body)
