@@ -1,0 +1,133 @@
+"""Why a packet is, or is not, copied: session by session, from the flows bridges should have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.compile import Standing, Survey, compile_bridge
+from flows.filter import Rule
+from flows.judge import first_match
+from flows.meaning import may_send, meaning
+from flows.model import ALL, Direction, Dpid, Port, Session
+from flows.packet import Fields, read_fields
+from flows.pipeline import DELIVER, EGRESS, INGRESS
+from flows.source import is_watched
+from flows.trace import Interpreter, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one session does with a packet, and why, in a sentence.
+
+    ``bridge`` makes the copy; ``rule`` decided, unless the session has no filter of its own.
+    """
+
+    session: Session
+    is_copied: bool
+    sentence: str
+    bridge: Dpid | None = None
+    direction: Direction | None = None
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happens to one packet: who receives it, what each session does, and the whole way."""
+
+    answers: tuple[Answer, ...]
+    receivers: tuple[Port, ...]
+    steps: tuple[str, ...]
+
+
+def explain(survey: Survey, sender: Port, frame: bytes) -> Explanation:
+    """Follow ``frame`` from ``sender``, a placed workload, through the compiled flows.
+
+    Nothing is learned before: an address that no port declares is taken for unknown.
+
+    Raises:
+        InvalidValue: ``frame`` is shorter than an Ethernet header.
+    """
+    world = survey.world
+    fields = read_fields(frame)
+    place = world.placements[sender.id]
+    reached = [d for d in world.dpids if survey.is_joined(d, place.dpid)]
+    flows = {dpid: compile_bridge(dpid, survey) for dpid in reached}
+    trace = Interpreter(flows, world.links).send(place, frame)
+    received = meaning(frame, sender, world).receivers
+    receivers = tuple(world.port_by_id[port_id] for port_id in sorted(received))
+    answers = tuple(
+        _answer(survey, standing, sender, receivers, fields, trace)
+        for standing in survey.standings.values()
+    )
+    return Explanation(answers, receivers, tuple(map(str, trace.steps)))
+
+
+def _answer(
+    survey: Survey, standing: Standing, sender: Port, receivers: tuple[Port, ...],
+    fields: Fields, trace: Trace,
+) -> Answer:  # fmt: skip
+    session = standing.session
+    made = _copy(trace, survey.world.numbers.session[session.id])
+    if made is not None:
+        bridge, direction = made
+        rule = _rule(survey, session, direction, fields)
+        by = f"rule {rule.number} accepts it" if rule else "it has no filter"
+        what = "sent" if direction is Direction.EGRESS else "received"
+        sentence = f"copied, as a watched port {what} it: {by}"
+        return Answer(session, True, sentence, bridge, direction, rule)
+    sentence, rule = _why_not(survey, standing, sender, receivers, fields)
+    return Answer(session, False, sentence, rule=rule)
+
+
+def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
+    """The bridge that made the copy of a session, and for which direction."""
+    stage: dict[Dpid, Direction] = {}
+    for step in trace.steps:
+        if step.flow.table == EGRESS.number:
+            stage[step.dpid] = Direction.EGRESS
+        elif step.flow.table == INGRESS.number:
+            stage[step.dpid] = Direction.INGRESS
+        elif step.flow.table == DELIVER.number and step.flow.owner == number:
+            return step.dpid, stage[step.dpid]
+    return None
+
+
+def _why_not(
+    survey: Survey, standing: Standing, sender: Port, receivers: tuple[Port, ...], fields: Fields
+) -> tuple[str, Rule | None]:
+    session = standing.session
+    if not session.enabled:
+        return "not copied: the session is switched off", None
+    if standing.refused is not None:
+        return f"not copied: {standing.refused}", None
+    if not standing.is_served:
+        return f"not copied: {'; '.join(standing.missing)}", None
+    sends = session.direction.is_egress and is_watched(session, sender)
+    hears = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)
+    if not sends and not hears:
+        return f"not copied: {_unwatched(session, sender, receivers, fields)}", None
+    direction = Direction.EGRESS if sends else Direction.INGRESS
+    rule = _rule(survey, session, direction, fields)
+    what = "what it sends" if sends else "what it receives"
+    if rule is None:
+        return f"not copied: no rule of its filter for {what} matches", None
+    return f"not copied: rule {rule.number} of its filter for {what} rejects it", rule
+
+
+def _unwatched(session: Session, sender: Port, receivers: tuple[Port, ...], fields: Fields) -> str:
+    if is_watched(session, sender):
+        return f"it watches {sender.name}, but only what it receives"
+    if any(is_watched(session, port) for port in receivers):
+        return "it watches a port that receives the packet, but only what that port sends"
+    if not may_send(sender, fields):
+        return f"anti-spoofing drops it, so nobody receives it, and {sender.name} is not watched"
+    return "it watches neither the sender nor anybody who receives the packet"
+
+
+def _rule(survey: Survey, session: Session, direction: Direction, fields: Fields) -> Rule | None:
+    """The rule of the session's own filter that decides; None without one."""
+    if session.filter == ALL:
+        return None
+    wanted = survey.world.filter_by_id[session.filter]
+    rules = wanted.egress if direction is Direction.EGRESS else wanted.ingress
+    return first_match(rules, fields)
