@@ -30,8 +30,11 @@ def tag_of_copy(session: Session, network: NetworkId, world: World) -> int | Non
 
 
 def transport_key(tap: PortId, tag: int | None) -> str:
-    """The name of the link tag for copies on their way to a tap port that shall wear ``tag``."""
-    return f"tap:{tap}" if tag is None else f"tap:{tap}:{tag}"
+    """The name of the link tag for copies on their way to a tap port that shall wear ``tag``.
+
+    The id of a port may hold a colon, so the tag stands before it: "tap:x:7" is a port "x:7".
+    """
+    return f"tap:{tap}" if tag is None else f"tap-{tag}:{tap}"
 
 
 def transport_keys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from flows.compile import Survey, compile_bridge
 from flows.flow import Flow, Load, Output
 from flows.model import Dpid, PortId, TenantName
 from flows.pipeline import DELIVER, FLOOD, NETWORK, START
+from flows.tags import transport_key
 from flows.trace import Interpreter
 from flows.world import World
 from tests.flows.hand_made import S1, S2, at, cable, compile_all, tap, vm, watch, world
@@ -34,7 +36,7 @@ def strangers_reached(of: World, flows: dict[Dpid, tuple[Flow, ...]], tenant: Te
 
 def owner_of(key: str, of: World) -> TenantName:
     """The tenant of what a link tag stands for."""
-    kind, _, name = key.partition(":")
+    kind, _, name = key.partition(":")  # "tap-7:NAME" is for copies with a tag, see flows/tags.py
     owner = of.network_by_id if kind == "network" else of.port_by_id
     return owner[name].tenant  # type: ignore[index]
 
@@ -82,6 +84,13 @@ def test_the_walk_sees_a_flow_that_crosses() -> None:
     for crossed in (_crossed_copy, _crossed_flood, _crossed_start):
         damaged = {dpid: tuple(map(crossed, of)) for dpid, of in flows.items()}
         assert strangers_reached(TWO, damaged, TenantName("red")), crossed.__name__
+
+
+@pytest.mark.parametrize("tag", [None, 7])
+def test_tap_ports_with_colons_in_their_ids_share_no_link_tag(tag: int | None) -> None:
+    keys = {transport_key(PortId(name), t) for name in ("x", "x:7") for t in (tag, 8)}
+    assert len(keys) == 4
+    assert transport_key(PortId("x:7"), None) != transport_key(PortId("x"), 7)
 
 
 def test_an_own_network_number_in_every_start_flow() -> None:
