@@ -17,6 +17,7 @@ from controller.config import Config, load, split_listen
 from controller.desired import DesiredWorld
 from controller.inventory import InventoryFile
 from controller.logs import configure_logs
+from controller.memory import expect_many_objects
 from controller.places import Places
 from controller.reconcile import Reconciler
 from controller.runtime.command import command
@@ -225,6 +226,7 @@ def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], 
     """
     config = load()
     configure_logs(config.log.level, config.log.format)
+    expect_many_objects()
     host, port = split_listen(config.openflow.listen)
     tls = config.openflow
     configure(

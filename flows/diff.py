@@ -102,8 +102,11 @@ def plan_from_scan(wanted: Mapping[Mark, Flow], seen: Scan) -> Plan:
     where the mark says that table, priority, match and actions are right.
     """
     missing = [flow for mark, flow in wanted.items() if mark not in seen.known]
-    part = plan(missing, seen.others)
-    return Plan(part.add, part.remove, len(wanted) - len(part.add))
+    places = {(other.table, other.priority) for other in seen.others}
+    new = [flow for flow in missing if (flow.table, flow.priority) not in places]
+    part = plan((f for f in missing if (f.table, f.priority) in places), seen.others)
+    add = (*new, *part.add)
+    return Plan(add, part.remove, len(wanted) - len(add))
 
 
 def scan_of(wanted: Mapping[Mark, Flow], had: Mapping[Mark, Flow | Installed]) -> Scan:

@@ -1,0 +1,59 @@
+"""What a controller does at a bridge that is right already, after it was restarted.
+
+It compiles the world, reads what is there and finds nothing to do. Peer: `ovs-ofctl dump-flows`.
+Beside that: reading and comparing alone, which is what a periodic recheck costs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+
+from bench.measure import arguments, interleave, report, seconds
+from bench.worlds import FLOWS_OF_A_PORT, world_of
+from controller.southbound.management import open_management
+from flows.compile import Survey, compile_bridge
+from flows.diff import flows_by_mark, plan, plan_from_scan
+from flows.model import Dpid
+from tests.ovs.lab import Lab
+
+
+def main() -> None:
+    """Compare, and print one line of JSON."""
+    asked = arguments(__doc__ or "", flows=100_000)
+    ports = asked.flows // FLOWS_OF_A_PORT + 1
+    world = world_of(ports, ports)
+    flows = compile_bridge(Dpid(1), Survey(world))
+    rechecks: list[float] = []
+    with Lab() as lab:
+        lab.add_bridge("s1", dpid=1)
+        with open_management("s1", timeout_s=60) as switch:
+            assert switch.apply(plan(flows, [])) == ()
+
+            def restart() -> None:
+                wanted = flows_by_mark(compile_bridge(Dpid(1), Survey(world)))
+                assert wanted is not None, "two flows share a cookie"
+
+                def recheck() -> None:
+                    todo = plan_from_scan(wanted, switch.scan(wanted.keys()))
+                    assert not todo and todo.kept == len(flows)
+
+                rechecks.append(seconds(recheck))
+
+            def dump() -> None:
+                command = ["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", "s1"]
+                subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+            result = interleave(lambda: seconds(restart), lambda: seconds(dump), asked.runs)
+    ratios = [a / b for a, b in zip(rechecks, result.peers, strict=True)]
+    report(
+        "verify", "ovs-ofctl dump-flows", result, "s", flows=len(flows),
+        recheck={
+            "s": round(statistics.median(rechecks), 4),
+            "ratio": round(statistics.median(ratios), 3),
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
