@@ -30,6 +30,8 @@ def serve_wsgi(app: Any, host: str, port: int) -> WsgiServer:
     """Serve app on host and port from threads of its own. Raises ApiAddressInUse."""
     server = _Server((host, port), app, numthreads=THREADS, server_name="cloudtap")
     server.shutdown_timeout = STOP_SECONDS
+    # under green threads cheroot looks at a kept connection each half second only: keep none
+    server.keep_alive_conn_limit = 0
     try:
         server.prepare()
     except OSError as error:
