@@ -17,7 +17,6 @@ from controller.config import Config, load, split_listen
 from controller.desired import DesiredWorld
 from controller.inventory import InventoryFile
 from controller.logs import configure_logs
-from controller.memory import expect_many_objects
 from controller.places import Places
 from controller.reconcile import Reconciler
 from controller.runtime.command import command
@@ -190,13 +189,18 @@ class Services:
         self.reconciler.finish_deletions()
         self.reconciler.release_numbers()
 
-    def _settle(self, dpids: Collection[Dpid], timeout_s: float) -> bool:
+    def _settle(self, switches: Collection[Switch], timeout_s: float) -> bool:
         """Wait until data paths follow their tables: ours by asking, others by time."""
-        is_local = wait_revalidated(timeout_s=timeout_s)
         remotes = self._config.ovsdb.remotes_now()
         known = {row.dpid for row in self.ovsdb.snapshot().bridges}
-        are_here = known.issuperset(dpids) and all(r.startswith("unix:") for r in remotes)
-        return (is_local and are_here) or not self._stopping.wait(REMOTE_SETTLE_S)
+        are_here = all(switch.dpid in known for switch in switches)
+        if are_here and all(remote.startswith("unix:") for remote in remotes):
+            try:
+                if wait_revalidated(timeout_s=timeout_s, nudge=next(iter(switches)).nudge):
+                    return True
+            except CloudtapError:
+                log.debug("no bridge to ask", bridges=len(switches))
+        return not self._stopping.wait(REMOTE_SETTLE_S)
 
     def _problems(self) -> list[str]:
         snapshot = self.ovsdb.snapshot()
@@ -226,7 +230,6 @@ def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], 
     """
     config = load()
     configure_logs(config.log.level, config.log.format)
-    expect_many_objects()
     host, port = split_listen(config.openflow.listen)
     tls = config.openflow
     configure(

@@ -61,7 +61,7 @@ class Reconciler:
         holdings: Holdings,
         names: BridgeNames,
         greet: Callable[[Switch], None],
-        settle: Callable[[Collection[Dpid], float], bool],
+        settle: Callable[[Collection[Switch], float], bool],
         problems: Callable[[], Sequence[str]],
     ) -> None:
         self._world, self._deletions, self._holdings = world, deletions, holdings
@@ -150,8 +150,8 @@ class Reconciler:
     def settle(self, timeout_s: float) -> None:
         """Wait until the data path of every bridge follows the plans that were applied."""
         unsettled = [(writer, writer.done()) for writer in self._writing() if writer.is_unsettled]
-        dpids = [writer.dpid for writer, _ in unsettled]
-        if unsettled and self._settle(dpids, timeout_s):
+        switches = [writer.switch for writer, _ in unsettled]
+        if unsettled and self._settle(switches, timeout_s):
             for writer, done in unsettled:
                 writer.settle(done)
 

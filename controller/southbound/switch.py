@@ -60,5 +60,8 @@ class Switch(Protocol):
     def barrier(self) -> None:
         """Return when the switch has done everything that was asked before."""
 
+    def nudge(self) -> None:
+        """Have the switch compare its cached paths with its flows at once; changes nothing."""
+
     def probe(self) -> tuple[str, ...]:
         """What the switch lacks of the features that we need; empty when it is fit."""
