@@ -1,0 +1,212 @@
+"""The real controller as a process of its own, with a state directory, an inventory and an API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from controller.runtime.command import command
+from tests.ovs.lab import vsctl
+from tests.ovs.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+API, OPENFLOW = "127.0.0.1:9470", "127.0.0.1:6653"
+TARGET = f"tcp:{OPENFLOW}"
+"""What a bridge needs as its controller."""
+NOBODY = "tcp:127.0.0.1:6699"
+"""A target where nobody listens. A bridge that never is without a target keeps its flows."""
+DEADLINE_S = 20.0
+CALL_AGAIN_S = 1.0
+
+Document = dict[str, Any]
+
+
+class ControllerProcess:
+    """`ryu-manager controller.app`, or the same on os-ken; started as often as one likes.
+
+    ``settings`` are written like ``bridges__own="s1"``. The log of all starts is in ``log()``.
+    """
+
+    def __init__(self, folder: Path, inventory: str | None, runtime: str = "ryu") -> None:
+        self.folder, self.inventory = folder, folder / "inventory.yaml"
+        if inventory is not None:
+            self.inventory.write_text(inventory)
+        self._log = folder / "controller.log"
+        self._command = command(runtime)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.api = httpx.Client(base_url=f"http://{API}", timeout=30)
+
+    def __enter__(self) -> ControllerProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        what: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.api.close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if what is not None:
+            print(f"--- log of the controller ---\n{self.log()}")
+
+    def launch(self, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the process and do not wait for anything."""
+        given = {
+            "inventory__file": str(self.inventory),
+            "state__directory": str(self.folder / "state"),
+            "api__listen": API,
+            "openflow__listen": OPENFLOW,
+            **settings,
+        }
+        environment = {f"CLOUDTAP_{key.upper()}": value for key, value in given.items()}
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self.process
+
+    def start(self, *bridges: str, **settings: str) -> None:
+        """Start it; return when its API answers and these bridges are verified."""
+        process = self.launch(**settings)
+
+        def answers() -> bool:
+            assert process.poll() is None, f"the controller has ended: {self.log()}"
+            return self.is_answering()
+
+        wait_for(answers, bool, DEADLINE_S)
+        for bridge in bridges:
+            self.wait_until_connected(bridge)
+            self.wait_for_bridge(bridge)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.wait_for_end()
+
+    def wait_for_end(self) -> int:
+        """The exit status, once it has one."""
+        assert self.process is not None
+        try:
+            return self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended in {DEADLINE_S} s: {self.log()}") from None
+
+    def log(self) -> str:
+        """Everything that it has written."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def is_answering(self) -> bool:
+        """Whether the API answers."""
+        try:
+            return self.api.get("/v1/status").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    # --- what a user does -----------------------------------------------------------------------
+
+    def create_collector(self, tenant: str, name: str, port: str) -> None:
+        """A collector with one tap port."""
+        body = {"tenant": tenant, "name": name, "delivery": "port", "sensors": [{"port": port}]}
+        answer = self.api.post("/v1/collectors", json=body)
+        assert answer.status_code == 201, answer.text
+
+    def create_session(
+        self, tenant: str, name: str, ports: list[str], collector: str, **fields: object
+    ) -> Document:
+        """A session; returns what the API answers."""
+        source = {"kind": "port", "ports": ports}
+        body = {"tenant": tenant, "name": name, "source": source, "collector": collector, **fields}
+        answer = self.api.post("/v1/sessions", json=body)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def change_session(self, name: str, **fields: object) -> Document:
+        """PATCH; returns what the API answers."""
+        answer = self.api.patch(f"/v1/sessions/{name}", json=fields)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def delete_session(self, name: str) -> int:
+        """DELETE; returns the status code."""
+        answer = self.api.delete(f"/v1/sessions/{name}")
+        assert answer.status_code in (202, 204), answer.text
+        return answer.status_code
+
+    # --- what a user sees -----------------------------------------------------------------------
+
+    def status(self) -> Document:
+        """The whole system."""
+        return dict(self.api.get("/v1/status").raise_for_status().json())
+
+    def bridge(self, name: str) -> Document:
+        """One bridge; empty when it is not known."""
+        answer = self.api.get(f"/v1/bridges/{name}")
+        return dict(answer.json()) if answer.status_code == 200 else {}
+
+    def session(self, name: str) -> Document:
+        """One session; empty when there is none."""
+        answer = self.api.get(f"/v1/sessions/{name}")
+        return dict(answer.json()) if answer.status_code == 200 else {}
+
+    def place(self, port: str) -> tuple[str, int] | None:
+        """Where a port is now: bridge and OpenFlow port number."""
+        found = self.api.get(f"/v1/ports/{port}").raise_for_status().json()["placement"]
+        return (found["bridge"], found["ofport"]) if found else None
+
+    def wait_until_connected(self, bridge: str) -> None:
+        """Return when a bridge is connected, which is soon: it is made to try again now and then.
+
+        By itself it would try each 8 seconds only; Open vSwitch 3.1 does not honour max_backoff.
+        """
+        called = 0.0
+
+        def look() -> bool:
+            nonlocal called
+            is_connected = bool(self.bridge(bridge).get("connected"))
+            if not is_connected and time.monotonic() - called > CALL_AGAIN_S:
+                vsctl("set-controller", bridge, NOBODY)
+                vsctl("set-controller", bridge, TARGET)
+                called = time.monotonic()
+            return is_connected
+
+        wait_for(look, bool, DEADLINE_S)
+
+    def wait_for_bridge(self, name: str, state: str = "active") -> Document:
+        """Return the bridge once it is in this state."""
+        return wait_for(
+            lambda: self.bridge(name), lambda seen: seen.get("state") == state, DEADLINE_S
+        )
+
+    def wait_for_session(
+        self, name: str, state: str = "active", words: str = "", seconds: float = DEADLINE_S
+    ) -> Document:
+        """Return the session once it is in this state, with these words in its reasons."""
+
+        def is_right(seen: Document) -> bool:
+            status = seen.get("status", {})
+            return status.get("state") == state and words in " ".join(status["reasons"])
+
+        return wait_for(lambda: self.session(name), is_right, seconds)
+
+    def wait_for_problem(self, words: str) -> str:
+        """Return the problem of the whole system that has these words."""
+        looks: Callable[[], list[str]] = lambda: list(self.status()["problems"])  # noqa: E731
+        seen = wait_for(looks, lambda found: any(words in p for p in found), DEADLINE_S)
+        return next(problem for problem in seen if words in problem)

@@ -1,0 +1,125 @@
+"""What the API has answered is true for every packet that is sent after the answer."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.lab import Lab
+from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.traffic import Stream, Traffic
+
+ROUNDS = 12
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Scene:
+    return build(lab)
+
+
+@pytest.fixture(params=["ryu", "os-ken"])
+def controller(
+    request: pytest.FixtureRequest, tmp_path: Path, scene: Scene
+) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, INVENTORY, request.param) as process:
+        process.start("s1")
+        make_collectors(process)
+        yield process
+
+
+class Watch:
+    """Copies at one tap port while sessions come and go; ``took`` has seconds of each call."""
+
+    def __init__(self, traffic: Traffic, streams: tuple[Stream, ...], scene: Scene) -> None:
+        self.traffic, self.streams = traffic, streams
+        self.tap, self.scene = scene.at["red-ids"], scene
+        self.took: dict[str, list[float]] = {}
+        self.lag: list[int] = []
+
+    def now(self) -> list[int]:
+        """The last number of each stream."""
+        return [self.traffic.now(stream) for stream in self.streams]
+
+    def timed(self, what: str, begun: float) -> None:
+        """Note how long a call took."""
+        self.took.setdefault(what, []).append(time.monotonic() - begun)
+
+    def until_delivered(self, since: list[int]) -> list[int]:
+        """Wait until ten more of each were delivered, and so copied if they are copied at all."""
+        ends = {1: "red-db", 2: "red-web"}
+        for stream, number in zip(self.streams, since, strict=True):
+            at = self.scene.at[ends[stream.key]]
+            self.traffic.wait_until_past(stream, at, number + 10)
+        return self.now()
+
+    def copied(self, index: int, first: int, last: int) -> list[int]:
+        """Which numbers of a stream were copied."""
+        seen = self.traffic.arrived(self.streams[index], self.tap)
+        return [n for n in range(first, last + 1) if seen[n]]
+
+    def report(self) -> None:
+        """Show the medians."""
+        for what, seconds in self.took.items():
+            median, worst = statistics.median(seconds) * 1000, max(seconds) * 1000
+            print(f"{what}: {median:.1f} ms, at most {worst:.1f} ms ({len(seconds)} times)")
+
+
+def test_copies_begin_and_end_with_the_answer(scene: Scene, controller: ControllerProcess) -> None:
+    ends = [scene.at[name] for name in ("red-web", "red-db", "red-ids")]
+    with Traffic(ends) as traffic:
+        watch = Watch(traffic, scene.red_streams(traffic), scene)
+        watch.until_delivered(watch.now())
+        for end in ["delete", "disable"] * ROUNDS:
+            begun = time.monotonic()
+            made = controller.create_session("red", "one", ["web"], "ids")
+            watch.timed("create", begun)
+            assert made["status"]["state"] == "active", made["status"]
+            first = watch.now()
+            watch.until_delivered(first)
+            last = watch.now()
+            begun = time.monotonic()
+            if end == "delete":
+                assert controller.delete_session("one") == 204
+            else:
+                changed = controller.change_session("one", enabled=False)
+                assert changed["status"]["state"] == "inactive"
+            watch.timed(end, begun)
+            over = watch.now()
+            watch.until_delivered(over)
+            for index, (a, b, c) in enumerate(zip(first, last, over, strict=True)):
+                assert watch.copied(index, a + 1, b) == list(range(a + 1, b + 1)), "each from 201"
+                assert not watch.copied(index, c + 1, c + 10), f"copied after {end}"
+            if end == "disable":
+                controller.delete_session("one")
+        for stream in watch.streams:
+            twice = {n: k for n, k in traffic.arrived(stream, watch.tap).items() if k > 1}
+            assert not twice
+        watch.report()
+
+
+def test_a_changed_source_is_left_and_found_with_the_answer(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    ends = [scene.at[name] for name in ("red-web", "red-db", "red-ids")]
+    with Traffic(ends) as traffic:
+        watch = Watch(traffic, scene.red_streams(traffic), scene)
+        watch.until_delivered(watch.now())
+        controller.create_session("red", "one", ["web"], "ids", direction="egress")
+        for turn in range(2 * ROUNDS):
+            source = "db" if turn % 2 == 0 else "web"
+            begun = time.monotonic()
+            changed = controller.change_session("one", source={"kind": "port", "ports": [source]})
+            watch.timed("change of source", begun)
+            assert changed["status"]["state"] == "active", changed["status"]
+            first = watch.now()
+            watch.until_delivered(first)
+            watched, left = (1, 0) if source == "db" else (0, 1)
+            a, b = first[watched] + 1, first[watched] + 10
+            assert watch.copied(watched, a, b) == list(range(a, b + 1))
+            assert not watch.copied(left, first[left] + 1, first[left] + 10)
+        watch.report()
