@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flows.compile.survey import Site, Standing
+from flows.compile.site import Site
+from flows.compile.survey import Standing
 from flows.field import IN_PORT, VLAN_PRESENT, VLAN_VID
 from flows.flow import (
     PRODUCTION,
@@ -21,55 +22,50 @@ from flows.flow import (
 )
 from flows.model import NetworkId, Ofport, Port
 from flows.pipeline import DELIVER, NETWORK, SESSION, START
-from flows.tags import tag_of_copy
 
 
-def deliver(site: Site, served: Mapping[int, Standing]) -> Iterator[Flow]:
-    """The copy of each session that this bridge serves; the counters of its flows count copies.
+def delivery_frame() -> Flow:
+    """What is there whatever sessions there are."""
+    why = "no such session any more"
+    return Flow(DELIVER.number, DELIVER["nothing"], Match(), (), PRODUCTION, why)
+
+
+def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
+    """The copy of one session that this bridge serves; the counters of its flows count copies.
 
     A session that watches networks with tags of their own has one flow for each network.
     """
-    yield Flow(
-        DELIVER.number, DELIVER["nothing"], Match(), (), PRODUCTION, "no such session any more"
-    )
-    for number, standing in served.items():
-        tap, tags = _tap(standing), _tags(site, standing)
-        why = f"copy of session {standing.session.name} for tap port {tap.id}"
-        same = len(set(tags.values())) == 1
-        for network, tag in list(tags.items())[: 1 if same else None]:
-            terms = [SESSION.eq(number)]
-            if not same:
-                terms.append(NETWORK.eq(site.world.numbers.network[network]))
-            priority = DELIVER["session" if same else "network"]
-            actions = tuple(_copy(site, standing, tag))
-            yield Flow(DELIVER.number, priority, Match.of(*terms), actions, number, why)
+    number = site.world.numbers.session[standing.session.id]
+    tap, tags = _tap(standing), tags_of(site, standing)
+    why = f"copy of session {standing.session.name} for tap port {tap.id}"
+    same = len(set(tags.values())) == 1
+    for network, tag in list(tags.items())[: 1 if same else None]:
+        terms = [SESSION.eq(number)]
+        if not same:
+            terms.append(NETWORK.eq(site.world.numbers.network[network]))
+        priority = DELIVER["session" if same else "network"]
+        actions = tuple(_copy(site, standing, tag))
+        yield Flow(DELIVER.number, priority, Match.of(*terms), actions, number, why)
 
 
-def transport(site: Site) -> Iterator[Flow]:
+def transport(site: Site, tap: Port, tag: int | None) -> Iterator[Flow]:
     """Take copies that come over a link to the tap port, or to the link that leads there."""
-    carried = {
-        (_tap(standing).id, tag): _tap(standing)
-        for standing in site.survey.served
-        for tag in _tags(site, standing).values()
-    }
-    for (_, tag), tap in carried.items():
-        link_tag, way = site.link_tag_of_copies(tap, tag), site.way(tap)
-        if link_tag is None or way is None:
-            continue
+    link_tag, way = site.link_tag_of_copies(tap, tag), site.way(tap)
+    if link_tag is not None and way is not None:
         for link in site.link_ports:
             if link != way:
                 yield _carry(site, tap, tag, link_tag, link)
 
 
+def tags_of(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
+    """The tag that copies of a session wear, for each network that it watches."""
+    networks = {port.network for port in standing.watched if port.network is not None}
+    return {n: site.survey.tag_of_copy(standing.session, n) for n in sorted(networks)}
+
+
 def _tap(standing: Standing) -> Port:
     assert standing.tap is not None, "a served session has a tap port"
     return standing.tap
-
-
-def _tags(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
-    """The tag that copies wear, for each network that the session watches."""
-    networks = {port.network for port in standing.watched if port.network is not None}
-    return {n: tag_of_copy(standing.session, n, site.world) for n in sorted(networks)}
 
 
 def _copy(site: Site, standing: Standing, tag: int | None) -> Iterator[Action]:

@@ -6,7 +6,7 @@ Open vSwitch caches for the packets of another (staged lookup: registers are loo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
 
 from netaddr import IPNetwork
@@ -39,16 +39,18 @@ from flows.judge import PORT_FIELDS
 from flows.pipeline import FILTER, FILTER_ID, RULE_PRIORITIES, RULES, VERDICT, Rules
 
 
-def filter_rules(filters: Iterable[tuple[int, Filter]]) -> Iterator[Flow]:
-    """The rules of each filter with its number; a packet that none matches stays rejected."""
-    yield Flow(
-        FILTER.number, FILTER["nothing"], Match(), (), PRODUCTION, "no rule matches: rejected"
-    )
-    for number, wanted in filters:
-        for direction, rules in ((Rules.EGRESS, wanted.egress), (Rules.INGRESS, wanted.ingress)):
-            key = (FILTER_ID.eq(number), RULES.eq(direction))
-            for rule in rules:
-                yield from _rule(wanted, direction, key, rule)
+def filter_frame() -> Flow:
+    """What is there whatever filters there are: what no rule matches stays rejected."""
+    why = "no rule matches: rejected"
+    return Flow(FILTER.number, FILTER["nothing"], Match(), (), PRODUCTION, why)
+
+
+def filter_rules(number: int, wanted: Filter) -> Iterator[Flow]:
+    """The rules of one filter with its number."""
+    for direction, rules in ((Rules.EGRESS, wanted.egress), (Rules.INGRESS, wanted.ingress)):
+        key = (FILTER_ID.eq(number), RULES.eq(direction))
+        for rule in rules:
+            yield from _rule(wanted, direction, key, rule)
 
 
 def _rule(wanted: Filter, direction: Rules, key: tuple[Term, ...], rule: Rule) -> Iterator[Flow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from flows.compile.survey import Site
+from flows.compile.site import Site
 from flows.field import (
     ARP_SHA,
     ARP_SPA,

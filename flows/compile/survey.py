@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from flows.errors import NoLinkTagLeft, Refused, TooManySessions
 from flows.fabric import Fabric
@@ -13,18 +14,22 @@ from flows.model import (
     ALL,
     Dpid,
     NetworkId,
-    Ofport,
     Port,
     PortId,
     Session,
     SessionId,
     SourceKind,
+    TagMode,
 )
 from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK
 from flows.source import watched_by
 from flows.tags import transport_key
 from flows.tenancy import check_session
 from flows.world import World, tag_keys
+
+K = TypeVar("K")
+STEPS_MAX = 1000
+"""Surveys that may follow one another until a bridge that missed them all is compiled anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +52,137 @@ class Standing:
         return bool(self.session.enabled and self.watched and self.tap and not self.refused)
 
 
-@dataclass
 class Survey:
-    """A world, its fabric, and the standing of every session; made once, used for each bridge."""
+    """A world, its fabric, and the standing of every session; made once, used for each bridge.
 
-    world: World
-    sessions_per_network: int = SESSIONS_PER_NETWORK
-    fabric: Fabric = field(init=False)
+    A survey that follows a ``previous`` one of the same estate (networks, ports, places, links,
+    numbers) looks only at the sessions that changed, and remembers which.
+    """
 
-    def __post_init__(self) -> None:
-        self.fabric = Fabric(self.world.links)
+    def __init__(
+        self,
+        world: World,
+        previous: Survey | None = None,
+        sessions_per_network: int = SESSIONS_PER_NETWORK,
+    ) -> None:
+        self.world = world
+        self.sessions_per_network = sessions_per_network
+        self.fabric: Fabric
+        self._lineage: _Lineage
+        self._begin()
+        if previous is not None and previous.has_same_estate(world) and not previous._is_full:
+            self.fabric = previous.fabric
+            self._follow(previous)
+            if not self._is_full:
+                return
+            self._begin()  # who is refused for want of room depends on everybody
+        self.fabric, self._lineage = Fabric(world.links), _Lineage()
+        self._take({}, {session.id: session for session in world.sessions})
 
-    @cached_property
-    def standings(self) -> Mapping[SessionId, Standing]:
-        """The standing of every session, in the order in which sessions got their numbers."""
+    def _begin(self) -> None:
+        self._serial = 0
+        self._taken: Counter[NetworkId] = Counter()
+        self._heard_at: dict[PortId, Counter[NetworkId]] = {}
+        self._gives: dict[SessionId, tuple[PortId, frozenset[NetworkId]]] = {}
+        self.standings: dict[SessionId, Standing] = {}
+
+    def has_same_estate(self, world: World) -> bool:
+        """Whether another world differs in sessions, filters and collectors at most."""
+        one, other = self.world, world
+        return (
+            one.networks is other.networks
+            and one.ports is other.ports
+            and one.placements is other.placements
+            and one.links == other.links
+            and one.numbers.network == other.numbers.network
+            and one.numbers.port == other.numbers.port
+            and one.numbers.tag == other.numbers.tag
+        )
+
+    def changed_since(self, before: Survey | None) -> Set[SessionId] | None:
+        """The sessions that may stand otherwise than in an older survey; None: anything may."""
+        if before is None or before._lineage is not self._lineage:
+            return None
+        return self._lineage.between(before._serial, self._serial)
+
+    def tag_of_copy(self, session: Session, network: NetworkId) -> int | None:
+        """The tag on a session's copies of the packets of a network (see flows.tags)."""
+        collector = self.world.collector_by_id[session.collector]
+        match collector.tenant_tag:
+            case int(number):
+                return number
+            case TagMode.AUTO if len(self._heard_at.get(collector.sensor, ())) > 1:
+                return self.world.numbers.tag.get(f"network:{network}")
+            case _:
+                return None
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether a session was refused for want of room: then one that goes makes room."""
+        return any(isinstance(s.refused, TooManySessions) for s in self.standings.values())
+
+    def _follow(self, previous: Survey) -> None:
+        """Take over what has not changed since the previous survey."""
+        self.standings = dict(previous.standings)
+        self._taken = Counter(previous._taken)
+        self._heard_at = {tap: Counter(heard) for tap, heard in previous._heard_at.items()}
+        self._gives = dict(previous._gives)
+        old = {s.session.id: s.session for s in previous.standings.values()}
+        new = {session.id: session for session in self.world.sessions}
+        other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
+        other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
+        changed = {key for key in old.keys() | new.keys() if old.get(key) is not new.get(key)}
+        changed |= {
+            session.id
+            for session in new.values()
+            if other_collectors or other_filters
+            if session.collector in other_collectors or session.filter in other_filters
+        }
+        was_tagged = {tap for tap, heard in self._heard_at.items() if len(heard) > 1}
+        self._take(
+            {k: old[k] for k in changed if k in old}, {k: new[k] for k in changed if k in new}
+        )
+        is_tagged = {tap for tap, heard in self._heard_at.items() if len(heard) > 1}
+        turned = was_tagged ^ is_tagged
+        changed |= {key for key, (tap, _) in self._gives.items() if tap in turned}
+        self._lineage = previous._lineage
+        self._serial = self._lineage.note(previous._serial, changed)
+
+    def _take(self, gone: Mapping[SessionId, Session], new: Mapping[SessionId, Session]) -> None:
+        """Let sessions go, then look at others, in the order of their numbers."""
+        for key in gone:
+            standing = self.standings.pop(key)
+            if standing.is_served:
+                self._occupy(standing, -1)
+            tap, networks = self._gives.pop(key, (PortId(""), frozenset()))
+            for network in networks:
+                self._heard_at[tap][network] -= 1
+                self._heard_at[tap] = +self._heard_at[tap]
         number = self.world.numbers.session
-        taken: dict[NetworkId, int] = defaultdict(int)
-        found: dict[SessionId, Standing] = {}
-        for session in sorted(self.world.sessions, key=lambda s: number[s.id]):
+        for session in sorted(new.values(), key=lambda s: number[s.id]):
             standing = self._stand(session)
             if standing.is_served:
-                standing = self._within_limit(standing, taken)
-            found[session.id] = standing
-        return found
+                standing = self._within_limit(standing)
+            self.standings[session.id] = standing
+            self._give(standing)
+
+    def _give(self, standing: Standing) -> None:
+        """Note which networks a tap port hears of by a session that is wanted and allowed."""
+        session = standing.session
+        collector = self.world.collector_by_id.get(session.collector)
+        is_allowed = standing.refused is None or isinstance(standing.refused, TooManySessions)
+        if session.enabled and collector is not None and is_allowed:
+            watched = watched_by(session, self._declared(session))
+            networks = frozenset(p.network for p in watched if p.network is not None)
+            self._gives[session.id] = (collector.sensor, networks)
+            self._heard_at.setdefault(collector.sensor, Counter()).update(networks)
+
+    def _declared(self, session: Session) -> Iterable[Port]:
+        """The ports among which a session's are, whether they run or not."""
+        if session.source.kind is SourceKind.PORT:
+            known = self.world.port_by_id
+            return (known[p] for p in session.source.ports if p in known)
+        return self.world.workloads
 
     @cached_property
     def served(self) -> tuple[Standing, ...]:
@@ -114,7 +227,7 @@ class Survey:
         gone = [port_id for port_id in session.source.ports if port_id not in known]
         missing += [f"port {port_id!r} is in no inventory" for port_id in gone]
         watched: list[Port] = []
-        for port in self._sources(session):
+        for port in watched_by(session, self._declared(session)):
             if port.id not in world.placements:
                 # a list of ports means each of them; of the others, some may be switched off
                 missing += [f"port {port.name!r} is on no bridge"] * by_name
@@ -126,15 +239,9 @@ class Survey:
             missing.append("no port that it should watch is on a bridge now")
         return Standing(session, tuple(watched), tap, tuple(missing))
 
-    def _sources(self, session: Session) -> tuple[Port, ...]:
-        if session.source.kind is SourceKind.PORT:
-            known = self.world.port_by_id
-            return tuple(known[p] for p in session.source.ports if p in known)
-        return watched_by(session, self.world.workloads)
-
     def _is_deliverable(self, port: Port, tap: Port) -> bool:
         here, there = self.place(port), self.place(tap)
-        has_tag = f"tap:{tap.id}" in self.world.numbers.tag
+        has_tag = transport_key(tap.id, None) in self.world.numbers.tag
         return here == there or (has_tag and self.is_joined(here, there))
 
     def _tap(self, session: Session, missing: list[str]) -> Port | None:
@@ -150,99 +257,45 @@ class Survey:
             return None
         return tap
 
-    def _within_limit(self, standing: Standing, taken: dict[NetworkId, int]) -> Standing:
+    def _within_limit(self, standing: Standing) -> Standing:
         networks = {port.network for port in standing.watched if port.network is not None}
-        weight = 1 if standing.session.filter == ALL else FILTERED_WEIGHT
+        weight = _weight(standing)
         for network in sorted(networks):
-            if taken[network] + weight > self.sessions_per_network:
+            if self._taken[network] + weight > self.sessions_per_network:
                 name = self.world.network_by_id[network].name
                 refusal = TooManySessions(standing.session.name, name, self.sessions_per_network)
                 return Standing(standing.session, refused=refusal)
-        for network in networks:
-            taken[network] += weight
+        self._occupy(standing, 1)
         return standing
 
+    def _occupy(self, standing: Standing, by: int) -> None:
+        for network in {port.network for port in standing.watched if port.network is not None}:
+            self._taken[network] += by * _weight(standing)
 
-class Site:
-    """One bridge in a survey: its own ports, and what lies beyond each of its links."""
 
-    def __init__(self, dpid: Dpid, survey: Survey) -> None:
-        self.dpid = dpid
-        self.survey = survey
-        self.world = survey.world
-        self.first_hops = survey.fabric.first_hops(dpid)
-        self.link_ports = survey.fabric.link_ports(dpid)
+class _Lineage:
+    """Surveys that followed one another, and what changed at each step."""
 
-    @cached_property
-    def workloads(self) -> tuple[Port, ...]:
-        """The workloads on this bridge."""
-        return tuple(p for p in self.world.workloads if self.is_here(p))
+    def __init__(self) -> None:
+        self._changed: dict[int, frozenset[SessionId]] = {}
 
-    @cached_property
-    def tap_ports(self) -> tuple[Port, ...]:
-        """The tap ports on this bridge."""
-        return tuple(p for p in self.world.tap_ports if self.is_here(p))
+    def note(self, serial: int, changed: Set[SessionId]) -> int:
+        """The number of the survey that follows number ``serial`` with these changes."""
+        self._changed[serial + 1] = frozenset(changed)
+        self._changed.pop(serial + 1 - STEPS_MAX, None)
+        return serial + 1
 
-    @cached_property
-    def members(self) -> Mapping[NetworkId, tuple[Port, ...]]:
-        """The members of each network that has to do with this bridge, wherever they are.
+    def between(self, before: int, now: int) -> Set[SessionId] | None:
+        """What changed after one survey up to another; None when that is not known any more."""
+        steps = [self._changed.get(serial) for serial in range(before + 1, now + 1)]
+        known = [step for step in steps if step is not None]
+        return set().union(*known) if before <= now and len(known) == len(steps) else None
 
-        A network has to do with it when a member is here, or when two members can reach each
-        other only through here. Members that cannot be reached are left out.
-        """
-        found: dict[NetworkId, tuple[Port, ...]] = {}
-        for network, ports in self.world.members_by_network.items():
-            reached = tuple(p for p in ports if self.way(p) is not None)
-            ways = {self.way(p) for p in reached if not self.is_here(p)}
-            if len(ways) > 1 or (len(reached) > 0 and any(self.is_here(p) for p in reached)):
-                found[network] = reached
-        return found
 
-    def is_here(self, port: Port) -> bool:
-        """Whether a port is on this bridge now."""
-        placement = self.world.placements.get(port.id)
-        return placement is not None and placement.dpid == self.dpid
+def _weight(standing: Standing) -> int:
+    return 1 if standing.session.filter == ALL else FILTERED_WEIGHT
 
-    def way(self, port: Port) -> Ofport | None:
-        """The OpenFlow port that leads to ``port``, its own or a link's; None when none does."""
-        placement = self.world.placements.get(port.id)
-        if placement is None:
-            return None
-        if placement.dpid == self.dpid:
-            return placement.ofport
-        return self.first_hops.get(placement.dpid) if self.tag_towards(port) else None
 
-    def tag_towards(self, port: Port) -> int | None:
-        """The link tag that the packets of the port's network, or copies for a tap port, wear."""
-        key = f"tap:{port.id}" if port.network is None else f"network:{port.network}"
-        return self.world.numbers.tag.get(key)
-
-    def link_tag_of_copies(self, tap: Port, tag: int | None) -> int | None:
-        """The link tag of copies that shall wear ``tag`` at a tap port of another bridge."""
-        return self.world.numbers.tag.get(transport_key(tap.id, tag))
-
-    def tag_of_sender(self, port: Port) -> int | None:
-        """The link tag that says "sent by a protected port of this network", or "by this port"."""
-        key = f"network:{port.network}" if port.is_protected else f"port:{port.id}"
-        return self.world.numbers.tag.get(key)
-
-    def links_with(self, network: NetworkId) -> tuple[Ofport, ...]:
-        """The links beyond which the network has members, ascending."""
-        return tuple(sorted({self.ofport(p) for p in self.members[network] if not self.is_here(p)}))
-
-    def remote_senders(self) -> Iterator[tuple[Ofport, Port]]:
-        """Every workload of another bridge whose packets may arrive, with the link they come by."""
-        for ports in self.members.values():
-            for port in ports:
-                if not self.is_here(port):
-                    yield self.ofport(port), port
-
-    def ofport(self, port: Port) -> Ofport:
-        """The OpenFlow port that leads to a port of which it is known that it can be reached."""
-        way = self.way(port)
-        assert way is not None, f"port {port.id} cannot be reached from {self.dpid:016x}"
-        return way
-
-    def number(self, port_id: PortId) -> int:
-        """The number of a port in the registers."""
-        return self.world.numbers.port[port_id]
+def _others(one: Mapping[K, object], other: Mapping[K, object]) -> Set[K]:
+    """The keys under which two mappings hold different objects."""
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}

@@ -1,0 +1,241 @@
+"""The flows of one bridge, kept up to date: a change of sessions costs what it touches.
+
+What all sessions share (lists of sessions at a station, rules of a filter, the way of copies to a
+tap port, how a sender is identified) is counted, and made again only when somebody joins or leaves.
+A bridge that is compiled from nothing goes the same way, so there is one compiler only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from flows.compile.deliver import deliver, delivery_frame, tags_of, transport
+from flows.compile.filter import filter_frame, filter_rules
+from flows.compile.production import compile_production
+from flows.compile.select import (
+    NOTHING_SELECTED,
+    Station,
+    identify,
+    select,
+    selection_frame,
+    station,
+)
+from flows.compile.site import Site
+from flows.compile.survey import Standing, Survey
+from flows.filter import Filter
+from flows.flow import Flow, FlowKey
+from flows.model import ALL, Dpid, FilterId, Port, PortId, SessionId
+from flows.pipeline import check_flow
+
+K = TypeVar("K")
+Carried = tuple[PortId, int | None]
+"""Copies for a tap port with a tag of their own, or without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What changed in the flows of a bridge: new or other flows, and the keys of those gone."""
+
+    put: tuple[Flow, ...] = ()
+    gone: tuple[FlowKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one session has on the bridge, and what it shares with others."""
+
+    number: int
+    standing: Standing
+    flows: tuple[Flow, ...] = ()
+    stations: tuple[Station, ...] = ()
+    senders: tuple[Port, ...] = ()
+    filters: tuple[FilterId, ...] = ()
+    carried: tuple[Carried, ...] = ()
+
+
+class _Users(Generic[K]):
+    """How many sessions use each of some shared things."""
+
+    def __init__(self) -> None:
+        self.count: Counter[K] = Counter()
+        self._before: dict[K, int] = {}
+
+    def change(self, keys: Iterable[K], by: int) -> None:
+        """So many users more, or fewer, of each."""
+        for key in keys:
+            self._before.setdefault(key, self.count[key])
+            self.count[key] += by
+
+    def turned(self) -> tuple[list[K], list[K]]:
+        """What has lost its last user, and what has got its first, since this was asked before."""
+        before, self._before = self._before, {}
+        gone = [key for key, count in before.items() if count and not self.count[key]]
+        new = [key for key, count in before.items() if not count and self.count[key]]
+        self.count = +self.count
+        return gone, new
+
+
+class Program:
+    """The compiled flows of one bridge, and which session put them there.
+
+    ``update`` brings it to another survey. Not for use by two threads at once.
+    """
+
+    def __init__(self, dpid: Dpid) -> None:
+        self.dpid = dpid
+        self.flows: dict[FlowKey, Flow] = {}
+        self._survey: Survey | None = None
+        self._before: dict[FlowKey, Flow | None] = {}
+        self._forget()
+
+    def serves(self, session: SessionId) -> bool:
+        """Whether this bridge makes copies for a session."""
+        part = self._parts.get(session)
+        return part is not None and bool(part.stations)
+
+    @property
+    def served(self) -> frozenset[int]:
+        """The numbers of the sessions that this bridge makes copies for."""
+        return frozenset(part.number for part in self._parts.values() if part.stations)
+
+    def update(self, survey: Survey) -> Delta:
+        """Bring the flows to what ``survey`` asks for; cheap when it follows the one before.
+
+        Raises:
+            InvalidFlow: the compiler broke the contract of a table: a defect of ours.
+        """
+        self._before = {}
+        site = Site(self.dpid, survey)
+        changed: Iterable[SessionId] | None = survey.changed_since(self._survey)
+        if changed is None:
+            for key in list(self.flows):
+                self._set(key, None)
+            self._forget()
+            self._add((*selection_frame(), delivery_frame(), filter_frame()))
+            self._add(compile_production(site))
+            changed = survey.standings
+        self._replace(site, changed)
+        self._survey = survey
+        return self._delta()
+
+    def _forget(self) -> None:
+        self._parts: dict[SessionId, _Part] = {}
+        self._stations: dict[Station, dict[int, Standing]] = {}
+        self._senders: _Users[PortId] = _Users()
+        self._carried: _Users[Carried] = _Users()
+        self._used: _Users[FilterId] = _Users()
+        self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
+
+    def _delta(self) -> Delta:
+        put: list[Flow] = []
+        gone: list[FlowKey] = []
+        for key, old in self._before.items():
+            new = self.flows.get(key)
+            if new is None:
+                gone += [key] * (old is not None)
+            elif old is None or old.cookie != new.cookie:
+                check_flow(new)
+                put.append(new)
+        return Delta(tuple(put), tuple(gone))
+
+    def _replace(self, site: Site, changed: Iterable[SessionId]) -> None:
+        """Take out and put in again what changed sessions have, and what they share."""
+        touched: dict[Station, None] = {}
+        for session in changed:
+            old = self._parts.pop(session, None)
+            if old is not None:
+                self._leave(old, touched)
+            standing = site.survey.standings.get(session)
+            if standing is not None and standing.is_served:
+                self._join(_part(site, standing), touched)
+        for place in touched:
+            standings = self._stations[place]
+            flow = station(site, place, standings)
+            self._set(flow.key, flow if standings else None)
+            if not standings:
+                del self._stations[place]
+        self._settle_shared(site)
+
+    def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
+        for flow in part.flows:
+            self._set(flow.key, None)
+        for place in part.stations:
+            del self._stations[place][part.number]
+            touched[place] = None
+        self._count(part, -1)
+
+    def _join(self, part: _Part, touched: dict[Station, None]) -> None:
+        self._parts[part.standing.session.id] = part
+        self._add(part.flows)
+        for place in part.stations:
+            self._stations.setdefault(place, {})[part.number] = part.standing
+            touched[place] = None
+        self._count(part, 1)
+
+    def _count(self, part: _Part, by: int) -> None:
+        self._senders.change((port.id for port in part.senders), by)
+        self._carried.change(part.carried, by)
+        self._used.change(part.filters, by)
+
+    def _settle_shared(self, site: Site) -> None:
+        """Make, or remove, what has got its first or lost its last user."""
+        ports = site.world.port_by_id
+        gone_senders, new_senders = self._senders.turned()
+        for port in gone_senders:
+            self._take_away(identify(site, ports[port]))
+        for port in new_senders:
+            self._add(identify(site, ports[port]))
+        gone_ways, new_ways = self._carried.turned()
+        for tap, tag in gone_ways:
+            self._take_away(transport(site, ports[tap], tag))
+        for tap, tag in new_ways:
+            self._add(transport(site, ports[tap], tag))
+        self._settle_filters(site)
+
+    def _settle_filters(self, site: Site) -> None:
+        numbers, known = site.world.numbers.filter, site.world.filter_by_id
+        gone, new = self._used.turned()
+        for old in gone:
+            self._take_away(self._filters.pop(old)[1])
+        changed = [f for f, (held, _) in self._filters.items() if held is not known[f]]
+        for wanted in (*new, *changed):
+            if wanted in self._filters:
+                self._take_away(self._filters[wanted][1])
+            rules = tuple(filter_rules(numbers[wanted], known[wanted]))
+            self._add(rules)
+            self._filters[wanted] = (known[wanted], rules)
+
+    def _add(self, flows: Iterable[Flow]) -> None:
+        for flow in flows:
+            self._set(flow.key, flow)
+
+    def _take_away(self, flows: Iterable[Flow]) -> None:
+        for flow in flows:
+            self._set(flow.key, None)
+
+    def _set(self, key: FlowKey, flow: Flow | None) -> None:
+        self._before.setdefault(key, self.flows.get(key))
+        if flow is None:
+            self.flows.pop(key, None)
+        else:
+            self.flows[key] = flow
+
+
+def _part(site: Site, standing: Standing) -> _Part:
+    """What a served session has on this bridge: perhaps only the way of its copies through it."""
+    tap = standing.tap
+    assert tap is not None, "a served session has a tap port"
+    number = site.world.numbers.session[standing.session.id]
+    carried: tuple[Carried, ...] = ()
+    if site.link_ports:
+        carried = tuple(dict.fromkeys((tap.id, t) for t in tags_of(site, standing).values()))
+    selected = select(site, standing) if site.way(tap) is not None else NOTHING_SELECTED
+    if not selected.stations:
+        return _Part(number, standing, carried=carried)
+    flows = (*selected.flows, *deliver(site, standing))
+    own = standing.session.filter
+    filters = () if own == ALL else (own,)
+    return _Part(number, standing, flows, selected.stations, selected.senders, filters, carried)

@@ -1,0 +1,117 @@
+"""A bridge that follows a world change by change has the flows of one that is compiled anew."""
+
+from __future__ import annotations
+
+import dataclasses
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.compile import Program, Survey, compile_bridge
+from flows.flow import Flow, FlowKey
+from flows.model import Session, SessionId
+from flows.world import World
+from tests.random_worlds import random_filter, random_world
+
+SEEDS = st.integers(0, 2**63)
+
+
+def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
+    """The same estate with a session more, fewer or other, or a filter with other rules."""
+    sessions = list(world.sessions)
+    action = rng.choice(("add", "add", "remove", "switch", "replace", "filter"))
+    if action == "add" and spare:
+        sessions.append(spare.pop())
+    elif action == "remove" and sessions:
+        spare.append(sessions.pop(rng.randrange(len(sessions))))
+    elif action == "switch" and sessions:
+        at = rng.randrange(len(sessions))
+        sessions[at] = dataclasses.replace(sessions[at], enabled=not sessions[at].enabled)
+    elif action == "replace" and sessions:
+        at = rng.randrange(len(sessions))
+        other = rng.choice((*sessions, *spare))
+        sessions[at] = dataclasses.replace(other, id=sessions[at].id, name=sessions[at].name)
+    filters = world.filters
+    if action == "filter" and filters:
+        at = rng.randrange(len(filters))
+        new = random_filter(rng, filters[at].name, filters[at].tenant)
+        filters = (*filters[:at], new, *filters[at + 1 :])
+    return dataclasses.replace(world, sessions=tuple(sessions), filters=filters)
+
+
+def by_key(flows: tuple[Flow, ...]) -> dict[FlowKey, tuple[int, str]]:
+    return {flow.key: (flow.cookie, flow.why) for flow in flows}
+
+
+@settings(max_examples=120, deadline=None)
+@given(SEEDS)
+def test_following_changes_gives_what_compiling_anew_gives(seed: int) -> None:
+    rng = Random(seed)
+    world = random_world(rng)
+    spare = [s for s in world.sessions if rng.random() < 0.5]
+    world = dataclasses.replace(world, sessions=tuple(s for s in world.sessions if s not in spare))
+    survey = Survey(world)
+    programs = {dpid: Program(dpid) for dpid in world.dpids}
+    installed: dict[int, dict[FlowKey, Flow]] = {dpid: {} for dpid in programs}
+    for _ in range(8):
+        for dpid, program in programs.items():
+            if rng.random() < 0.8:  # a slow bridge misses some worlds
+                delta = program.update(survey)
+                for key in delta.gone:
+                    del installed[dpid][key]
+                installed[dpid] |= {flow.key: flow for flow in delta.put}
+                anew = compile_bridge(dpid, Survey(world))
+
+                assert by_key(tuple(program.flows.values())) == by_key(anew)
+                assert {k: f.cookie for k, f in installed[dpid].items()} == {
+                    f.key: f.cookie for f in anew
+                }
+                assert program.served == {
+                    world.numbers.session[s.id] for s in world.sessions if program.serves(s.id)
+                }
+        world = changed_world(rng, world, spare)
+        survey = Survey(world, survey)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_survey_that_follows_another_says_the_same_as_one_made_anew(seed: int) -> None:
+    rng = Random(seed)
+    world = random_world(rng)
+    spare: list[Session] = []
+    limit = rng.choice((1, 2, 4, 1000))
+    survey = Survey(world, sessions_per_network=limit)
+    for _ in range(8):
+        before, world = survey, changed_world(rng, world, spare)
+        survey = Survey(world, before, limit)
+        anew = Survey(world, sessions_per_network=limit)
+
+        assert {k: str(s) for k, s in survey.standings.items()} == {
+            k: str(s) for k, s in anew.standings.items()
+        }
+        changed = survey.changed_since(before)
+        if changed is not None:
+            for key in set(survey.standings) | set(before.standings):
+                if survey.standings.get(key) != before.standings.get(key):
+                    assert key in changed
+
+
+def test_one_new_session_touches_only_its_own_flows() -> None:
+    rng = Random(3)
+    world = random_world(rng, bridges=1)
+    many = tuple(
+        dataclasses.replace(s, id=SessionId(f"{s.id}-{n}"), name=f"{s.name}-{n}")
+        for n in range(40)
+        for s in world.sessions
+    )
+    numbers = dataclasses.replace(world.numbers, session={s.id: n + 1 for n, s in enumerate(many)})
+    world = dataclasses.replace(world, sessions=many[:-1], numbers=numbers)
+    survey = Survey(world)
+    program = Program(world.dpids[0])
+    program.update(survey)
+
+    delta = program.update(Survey(dataclasses.replace(world, sessions=many), survey))
+
+    assert len(delta.put) < 20 < len(program.flows)
+    assert delta.gone == ()
