@@ -15,7 +15,7 @@ from controller.desired import Snapshot
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import State
-from flows.compile import Standing, compile_bridge
+from flows.compile import Program, Survey
 from flows.diff import (
     Installed,
     Mark,
@@ -25,6 +25,7 @@ from flows.diff import (
     had_after,
     mark_of,
     plan,
+    plan_from_delta,
     plan_from_scan,
     scan_of,
 )
@@ -74,7 +75,7 @@ class Done:
 
     plan: int = 0
     holding: frozenset[int] = frozenset()
-    standings: frozenset[Standing] = frozenset()
+    survey: Survey | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Verified:
 
     version: int = 0
     served: frozenset[int] = frozenset()
-    standings: frozenset[Standing] = frozenset()
+    survey: Survey | None = None
     rejected: tuple[Rejected, ...] = ()
     foreign: int = 0
     flows: int = 0
@@ -126,6 +127,8 @@ class BridgeWriter:
         self._depth: Depth | None = None
         self._working_on: int | None = None
         self._had: dict[Mark, Flow | Installed] | None = None
+        self._program = Program(switch.dpid)
+        self._is_followed = False
         self.counters = counters
         self.verified = Verified()
         self.plans = 0
@@ -252,29 +255,50 @@ class BridgeWriter:
         self._tell()
 
     def _reconcile(self, snapshot: Snapshot) -> None:
-        flows = compile_bridge(self.dpid, snapshot.survey)
-        served = frozenset(
-            flow.owner
-            for flow in flows
-            if flow.owner != PRODUCTION and flow.table == DELIVER.number
-        )
+        was_followed, self._is_followed = self._is_followed, False
+        delta = self._program.update(snapshot.survey)
+        if was_followed and self._depth is None:
+            self._follow(snapshot, plan_from_delta(delta, len(self._program.flows)))
+        else:
+            self._compare(snapshot)
+
+    def _follow(self, snapshot: Snapshot, todo: Plan) -> None:
+        """Send what has changed to a bridge that has all that it should have had before."""
+        self._had = None
+        rejected = self._apply(todo, _copying(todo.add)) if todo else ()
+        if rejected:
+            self._compare(snapshot)
+            return
+        self._verify(snapshot, self._program.served, (), len(self._program.flows))
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Bring a bridge to what it should have, whatever it has."""
+        flows = tuple(self._program.flows.values())
         is_recheck = self._depth is not None and self.verified.version == snapshot.version
         wanted = flows_by_mark(flows)
         seen, foreign = self._look(flows, wanted)
         todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
         if todo and is_recheck:
             log.warning("flows had drifted", bridge=self.switch.name)
-        rejected: tuple[Rejected, ...] = ()
-        if todo:
-            rejected = self._apply(todo, served)
+        rejected = self._apply(todo, self._program.served) if todo else ()
         had = had_after(flows, seen, todo, [r.flow for r in rejected])
         self._had = None if wanted is None else had
-        standings = frozenset(snapshot.survey.served)
+        self.verified = replace(self.verified, foreign=foreign)
+        self._verify(snapshot, _sessions(had), rejected, len(had))
+
+    def _verify(
+        self, snapshot: Snapshot, holding: frozenset[int], rejected: tuple[Rejected, ...],
+        flows: int,
+    ) -> None:  # fmt: skip
         with self._lock:
-            self._done = Done(self._begun, _sessions(had), standings)
+            self._done = Done(self._begun, holding, snapshot.survey)
             if not self.is_unsettled:  # no plan was needed: nothing to let go of
                 self.settled = self._done
-        self.verified = Verified(snapshot.version, served, standings, rejected, foreign, len(had))
+        self.verified = Verified(
+            snapshot.version, self._program.served, snapshot.survey, rejected,
+            self.verified.foreign, flows,
+        )  # fmt: skip
+        self._is_followed = not rejected
 
     def _look(self, flows: tuple[Flow, ...], wanted: dict[Mark, Flow] | None) -> tuple[Scan, int]:
         """What the bridge has of ours, without what was altered, and the number of others."""
@@ -330,6 +354,11 @@ class BridgeWriter:
                 f"`ovs-ofctl -O OpenFlow13 dump-flows {self.switch.name}`"
             )
         return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)
+
+
+def _copying(flows: Iterable[Flow]) -> frozenset[int]:
+    """The numbers of the sessions that have a copying flow among these."""
+    return frozenset(f.owner for f in flows if f.table == DELIVER.number) - {PRODUCTION}
 
 
 def _sessions(had: Iterable[Mark]) -> frozenset[int]:

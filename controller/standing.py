@@ -9,7 +9,7 @@ from controller.bridge import BridgeWriter, Verified
 from controller.counters import Counters
 from controller.desired import Snapshot
 from controller.status import BridgeShare, BridgeStatus, Copies, SessionStatus, State
-from flows.compile import Standing
+from flows.compile import Standing, Survey
 from flows.model import Dpid, SessionId
 
 
@@ -20,7 +20,7 @@ class WriterView:
     dpid: Dpid
     name: str
     verified: Verified
-    settled: frozenset[Standing]
+    settled: Survey | None
     state: State
     reasons: tuple[str, ...]
     plans: int
@@ -33,7 +33,7 @@ class WriterView:
         """The view of a bridge through its writer."""
         state, reasons = writer.state()
         return WriterView(
-            writer.dpid, writer.switch.name, writer.verified, writer.settled.standings, state,
+            writer.dpid, writer.switch.name, writer.verified, writer.settled.survey, state,
             reasons, writer.plans, writer.errors, writer.counters, is_connected,
         )  # fmt: skip
 
@@ -133,16 +133,21 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
     if not view.is_connected:
         reasons.append(f"bridge {view.name} is not connected")
         return State.DEGRADED
-    if standing not in view.verified.standings:
+    if not _knows(view.verified.survey, standing):
         reasons.append(f"bridge {view.name} has not confirmed the last change yet")
         return State.PENDING
     if view.verified.failure is not None:
         reasons.append(f"bridge {view.name}: {view.verified.failure}")
         return State.DEGRADED
-    if standing not in view.settled:
+    if not _knows(view.settled, standing):
         reasons.append(f"the data path of bridge {view.name} does not follow the last change yet")
         return State.PENDING
     return State.ACTIVE
+
+
+def _knows(survey: Survey | None, standing: Standing) -> bool:
+    """Whether a survey has the session stand as it does now."""
+    return survey is not None and survey.standings.get(standing.session.id) == standing
 
 
 def _home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:

@@ -45,6 +45,14 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """What changed in the flows of a bridge: new or other flows, and those that are gone."""
+
+    put: tuple[Flow, ...] = ()
+    gone: tuple[Flow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to send: flows to add (or to overwrite) and flows to remove; the rest is right.
 
@@ -107,6 +115,12 @@ def plan_from_scan(wanted: Mapping[Mark, Flow], seen: Scan) -> Plan:
     part = plan((f for f in missing if (f.table, f.priority) in places), seen.others)
     add = (*new, *part.add)
     return Plan(add, part.remove, len(wanted) - len(add))
+
+
+def plan_from_delta(delta: Delta, total: int) -> Plan:
+    """The plan for a bridge that had all that it should; ``total`` flows it should have now."""
+    gone = tuple(_installed(flow) for flow in delta.gone)
+    return Plan(delta.put, gone, total - len(delta.put))
 
 
 def scan_of(wanted: Mapping[Mark, Flow], had: Mapping[Mark, Flow | Installed]) -> Scan:

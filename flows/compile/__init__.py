@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flows.compile.program import Delta, Program
+from flows.compile.program import Program
 from flows.compile.survey import Standing, Survey
 from flows.flow import Flow
 from flows.model import Dpid
 
-__all__ = ["Delta", "Program", "Standing", "Survey", "compile_bridge"]
+__all__ = ["Program", "Standing", "Survey", "compile_bridge"]
 
 
 def compile_bridge(dpid: Dpid, survey: Survey) -> tuple[Flow, ...]:

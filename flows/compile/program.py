@@ -25,6 +25,7 @@ from flows.compile.select import (
 )
 from flows.compile.site import Site
 from flows.compile.survey import Standing, Survey
+from flows.diff import Delta
 from flows.filter import Filter
 from flows.flow import Flow, FlowKey
 from flows.model import ALL, Dpid, FilterId, Port, PortId, SessionId
@@ -33,14 +34,6 @@ from flows.pipeline import check_flow
 K = TypeVar("K")
 Carried = tuple[PortId, int | None]
 """Copies for a tap port with a tag of their own, or without."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What changed in the flows of a bridge: new or other flows, and the keys of those gone."""
-
-    put: tuple[Flow, ...] = ()
-    gone: tuple[FlowKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +124,11 @@ class Program:
 
     def _delta(self) -> Delta:
         put: list[Flow] = []
-        gone: list[FlowKey] = []
+        gone: list[Flow] = []
         for key, old in self._before.items():
             new = self.flows.get(key)
             if new is None:
-                gone += [key] * (old is not None)
+                gone += [old] if old is not None else []
             elif old is None or old.cookie != new.cookie:
                 check_flow(new)
                 put.append(new)

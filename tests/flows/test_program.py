@@ -58,8 +58,8 @@ def test_following_changes_gives_what_compiling_anew_gives(seed: int) -> None:
         for dpid, program in programs.items():
             if rng.random() < 0.8:  # a slow bridge misses some worlds
                 delta = program.update(survey)
-                for key in delta.gone:
-                    del installed[dpid][key]
+                for flow in delta.gone:
+                    del installed[dpid][flow.key]
                 installed[dpid] |= {flow.key: flow for flow in delta.put}
                 anew = compile_bridge(dpid, Survey(world))
 
