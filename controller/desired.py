@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.inventory import Inventory
-from controller.store import Desired
+from controller.store import Desired, Limits
 from flows.compile import Survey
-from flows.model import NetworkId, PortId, SessionId
+from flows.model import FilterId, NetworkId, PortId, SessionId, TagMode
+from flows.tags import transport_keys
 from flows.world import Link, Numbers, Placement, World, tag_keys
 
 
@@ -27,6 +28,7 @@ class Wishes(Protocol):
         ports: list[PortId],
         sessions: list[SessionId],
         tag_keys: list[str],
+        filters: list[FilterId],
     ) -> Numbers:
         """The numbers of these names; new names get new numbers."""
         ...
@@ -41,6 +43,7 @@ class Wishes(Protocol):
         ports: Iterable[PortId],
         sessions: Iterable[SessionId],
         tag_keys: Iterable[str],
+        filters: Iterable[FilterId],
     ) -> None:
         """The numbers of these names may be given to others."""
         ...
@@ -62,12 +65,17 @@ class PlacesView(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of the world; a higher ``version`` knows everything that a lower one knew."""
+    """One version of the world; a higher ``version`` knows everything that a lower one knew.
+
+    ``stopped`` says why a session is stopped, ``limits`` when the running ones will be.
+    """
 
     version: int
     survey: Survey
     deleting: tuple[SessionId, ...]
     numbers: Numbers
+    stopped: Mapping[SessionId, str] = field(default_factory=dict)
+    limits: Mapping[SessionId, Limits] = field(default_factory=dict)
 
     @property
     def session_by_number(self) -> Mapping[int, SessionId]:
@@ -127,15 +135,12 @@ class DesiredWorld:
                 given.port.keys() - used.port.keys(),
                 given.session.keys() - used.session.keys(),
                 given.tag.keys() - used.tag.keys(),
+                given.filter.keys() - used.filter.keys(),
             )
 
     def _build(self, version: int) -> Snapshot:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
-        known = [*(s.id for s in wishes.sessions), *wishes.deleting]
-        keys = tag_keys(inventory.networks, inventory.ports) if places.links else []
-        numbers = self._wishes.numbers_for(
-            [n.id for n in inventory.networks], [p.id for p in inventory.ports], known, keys
-        )
+        numbers = self._numbers(inventory, wishes, bool(places.links))
         world = World(
             networks=inventory.networks,
             ports=inventory.ports,
@@ -144,5 +149,23 @@ class DesiredWorld:
             placements=places.placements,
             links=places.links,
             numbers=numbers,
+            filters=wishes.filters,
         )
-        return Snapshot(version, Survey(world), wishes.deleting, numbers)
+        return Snapshot(
+            version, Survey(world), wishes.deleting, numbers, wishes.stopped, wishes.limits
+        )
+
+    def _numbers(self, inventory: Inventory, wishes: Desired, has_links: bool) -> Numbers:
+        """A number for everything; tags of tagged copies on links come after those they need."""
+        networks, ports = inventory.networks, inventory.ports
+        is_tagged = any(c.tenant_tag is TagMode.AUTO for c in wishes.collectors)
+        keys = tag_keys(networks, ports) if has_links or is_tagged else []
+        named = (
+            [network.id for network in networks],
+            [port.id for port in ports],
+            [*(session.id for session in wishes.sessions), *wishes.deleting],
+        )
+        filters = [each.id for each in wishes.filters]
+        numbers = self._wishes.numbers_for(*named, keys, filters)
+        extra = transport_keys(wishes.collectors, networks, numbers) if has_links else []
+        return self._wishes.numbers_for(*named, keys + extra, filters) if extra else numbers

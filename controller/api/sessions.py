@@ -153,8 +153,9 @@ def change_session(path: Path, query: OneQuery, body: SessionPatch) -> Response:
     parts = context()
     key = _find(path.ref, query.tenant).session.id
 
-    def change(old: Session) -> Session:
-        return _changed(old, body, parts.inventory(), collectors)
+    def change(old: SessionRecord) -> SessionRecord:
+        new = _changed(old.session, body, parts.inventory(), collectors)
+        return dataclasses.replace(old, session=new)
 
     # read before the change begins: the store lets nobody else in while it lasts
     collectors = [record.collector for record in parts.store.collectors()]

@@ -1,4 +1,4 @@
-"""What must survive a restart: sessions, collectors, numbers, placements, audit."""
+"""What must survive a restart: sessions, filters, collectors, numbers, placements, audit."""
 
 from controller.store.errors import (
     AlreadyRunning,
@@ -14,8 +14,11 @@ from controller.store.values import (
     AuditEntry,
     BridgeRecord,
     CollectorRecord,
+    Counted,
     Desired,
+    FilterRecord,
     InterfaceRow,
+    Limits,
     OnceKey,
     SessionRecord,
 )
@@ -25,9 +28,12 @@ __all__ = [
     "AuditEntry",
     "BridgeRecord",
     "CollectorRecord",
+    "Counted",
     "Desired",
+    "FilterRecord",
     "InUse",
     "InterfaceRow",
+    "Limits",
     "NameTaken",
     "NewerSchema",
     "NotFound",

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from controller.store import tables
 from controller.store.errors import AlreadyRunning, NewerSchema, StoreError
+from controller.store.upgrade import upgrade
 
 BUSY_S = 1.0
 """How long a change waits for another program that holds the file."""
@@ -82,7 +83,7 @@ class Database:
                 return
             version = connection.execute(select(tables.schema.c.version)).scalar_one()
             if version < tables.SCHEMA_VERSION:
-                _upgrade(connection)
+                upgrade(connection, version)
             if version > tables.SCHEMA_VERSION:
                 raise NewerSchema(
                     f"state database {self.path} has schema {version}, and this cloudtap knows "
@@ -121,15 +122,6 @@ class Database:
             f"state database {self.path} is damaged ({said}): put a backup in its place, "
             "or move it away to begin with no sessions"
         )
-
-
-def _upgrade(connection: Connection) -> None:
-    """From schema 1: nobody had noted which bridge may hold which session, so each may hold all."""
-    tables.holdings.create(connection)
-    every = tables.bridges.join(tables.numbers, tables.numbers.c.kind == "session")
-    numbers = select(tables.bridges.c.dpid, tables.numbers.c.number).select_from(every)
-    connection.execute(insert(tables.holdings).from_select(["bridge", "session"], numbers))
-    connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
 def _lock_directory(directory: Path) -> IO[str]:

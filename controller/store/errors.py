@@ -5,7 +5,7 @@ CloudtapError
 |   +-- NewerSchema     it was written by a newer cloudtap
 |   +-- AlreadyRunning  another controller uses the same state directory
 +-- Refused
-    +-- NotFound        no such collector or session
+    +-- NotFound        no such collector, filter or session
     +-- NameTaken       the tenant has one of this name
     +-- InUse           something else needs it
     +-- Repeated        the key of a request was used before
@@ -49,16 +49,16 @@ class NameTaken(Refused):
 
 
 class InUse(Refused):
-    """A collector that sessions deliver into cannot be deleted."""
+    """A collector or filter that sessions use cannot be deleted."""
 
-    def __init__(self, collector: str, sessions: Sequence[str]) -> None:
-        shown = ", ".join(repr(name) for name in sessions[:5])
+    def __init__(self, kind: str, name: str, sessions: Sequence[str]) -> None:
+        shown = ", ".join(repr(each) for each in sessions[:5])
         more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
         super().__init__(
-            f"collector {collector!r} is used by session {shown}{more}: "
-            "delete them, or give them another collector, first"
+            f"{kind} {name!r} is used by session {shown}{more}: "
+            f"delete them, or give them another {kind}, first"
         )
-        self.collector, self.sessions = collector, tuple(sessions)
+        self.kind, self.name, self.sessions = kind, name, tuple(sessions)
 
 
 class Repeated(Refused):

@@ -11,16 +11,16 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
-from flows.model import NetworkId, PortId, SessionId
+from flows.model import FilterId, NetworkId, PortId, SessionId
 from flows.world import Numbers
 
 NUMBER_MAX = (1 << 20) - 1
-"""Highest number of a network, port or session (see flows.world.Numbers)."""
+"""Highest number of a network, port, session or filter (see flows.world.Numbers)."""
 
 TAG_MAX = 4094
 """Highest usable VLAN id (IEEE 802.1Q: 4095 is reserved)."""
 
-_MAX = {"network": NUMBER_MAX, "port": NUMBER_MAX, "session": NUMBER_MAX, "tag": TAG_MAX}
+_MAX = dict.fromkeys(("network", "port", "session", "filter"), NUMBER_MAX) | {"tag": TAG_MAX}
 
 _Asked = dict[str, list[str]]
 
@@ -139,4 +139,5 @@ def _as_numbers(given: dict[str, dict[str, int]]) -> Numbers:
         port={PortId(key): number for key, number in given["port"].items()},
         session={SessionId(key): number for key, number in given["session"].items()},
         tag=given["tag"],
+        filter={FilterId(key): number for key, number in given["filter"].items()},
     )

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from controller.store import journal, tables
 from controller.store.database import Database
 from controller.store.errors import InUse, NameTaken, NotFound, Repeated
+from controller.store.filters import FilterBook, refuse_missing
 from controller.store.holdings import HoldingBook
+from controller.store.limits import LimitBook
 from controller.store.numbers import NumberBook
 from controller.store.places import PlaceBook
+from controller.store.rows import (
+    collector_columns,
+    read_collectors,
+    read_sessions,
+    session_columns,
+    thing_of,
+    told_of,
+    write_sources,
+)
 from controller.store.values import (
     AuditEntry,
     BridgeRecord,
     CollectorRecord,
     Desired,
+    Limits,
     OnceKey,
     SessionRecord,
 )
 from flows.model import (
     Collector,
     CollectorId,
-    Direction,
     Dpid,
+    FilterId,
     NetworkId,
     PortId,
     Session,
     SessionId,
-    Source,
-    TenantName,
 )
 from flows.world import Numbers
 
@@ -46,7 +56,8 @@ class Store:
     """Desired state in one SQLite file, ``state.db``. Any number of threads may use it.
 
     Every method may raise StoreError, with a sentence; then nothing was changed. ``holdings`` is
-    the part that knows which bridge may hold which session.
+    the part that knows which bridge may hold which session, ``filters`` the part with the filters,
+    ``limits`` the part for sessions that stop by themselves.
 
     Raises:
         AlreadyRunning: another controller uses the directory.
@@ -61,6 +72,8 @@ class Store:
         self._numbers = NumberBook(self._database)
         self._places = PlaceBook(self._database)
         self.holdings = HoldingBook(self._database)
+        self.filters = FilterBook(self._database, now)
+        self.limits = LimitBook(self._database, now)
 
     def close(self) -> None:
         """Close the file; another controller may open it then."""
@@ -71,7 +84,7 @@ class Store:
     def collectors(self) -> tuple[CollectorRecord, ...]:
         """Every collector, by tenant and name."""
         with self._database.reading() as connection:
-            return _read_collectors(connection)
+            return read_collectors(connection)
 
     def add_collector(self, collector: Collector, who: str, once: OnceKey | None = None) -> None:
         """Keep a new collector.
@@ -85,18 +98,40 @@ class Store:
             if once is not None:
                 journal.take_key(connection, once, collector.id, now)
             _refuse_taken_name(connection, "collector", collector.tenant, collector.name)
+            fixed = {"id": collector.id, "created_at": now.isoformat()}
             connection.execute(
-                insert(tables.collectors).values(
-                    id=collector.id,
-                    tenant=collector.tenant,
-                    name=collector.name,
-                    sensor=collector.sensor,
-                    created_at=now.isoformat(),
-                )
+                insert(tables.collectors).values(collector_columns(collector) | fixed)
             )
             thing = ("collector", collector.id, collector.name, collector.tenant)
             detail = {"sensors": list(collector.sensors)}
             journal.write_entry(connection, now, who, "created", thing, detail)
+
+    def change_collector(
+        self, collector: CollectorId, change: Callable[[Collector], Collector], who: str
+    ) -> Collector:
+        """Replace a collector by ``change(collector)``, with nobody else in between.
+
+        Raises:
+            NotFound: there is none of this id.
+            NameTaken: the tenant has another one of the new name.
+        """
+        with self._database.writing() as connection:
+            known = {r.collector.id: r.collector for r in read_collectors(connection)}
+            if collector not in known:
+                raise NotFound("collector", collector)
+            old = known[collector]
+            new = change(old)
+            if new == old:
+                return old
+            if new.name != old.name:
+                _refuse_taken_name(connection, "collector", new.tenant, new.name)
+            before, after = collector_columns(old), collector_columns(new)
+            connection.execute(update(tables.collectors).filter_by(id=collector).values(after))
+            thing = ("collector", old.id, old.name, old.tenant)
+            journal.write_entry(
+                connection, self._now(), who, "changed", thing, _changed(before, after)
+            )
+        return new
 
     def delete_collector(self, collector: CollectorId, who: str) -> None:
         """Forget a collector.
@@ -117,7 +152,7 @@ class Store:
                 .order_by(tables.sessions.c.name)
             ).scalars()
             if names := list(users):
-                raise InUse(row.name, names)
+                raise InUse("collector", row.name, names)
             connection.execute(delete(tables.collectors).filter_by(id=collector))
             thing = ("collector", row.id, row.name, row.tenant)
             journal.write_entry(connection, self._now(), who, "deleted", thing, {})
@@ -127,70 +162,83 @@ class Store:
     def sessions(self) -> tuple[SessionRecord, ...]:
         """Every session, those being deleted too, by tenant, name and id."""
         with self._database.reading() as connection:
-            return _read_sessions(connection)
+            return read_sessions(connection)
 
     def desired(self) -> Desired:
         """What tenants want now, all of one moment."""
         with self._database.reading() as connection:
-            records = _read_sessions(connection)
-            collectors = _read_collectors(connection)
+            records = read_sessions(connection)
+            collectors = read_collectors(connection)
+            filters = self.filters.read(connection)
+        live = [record for record in records if not record.is_deleting]
         return Desired(
             collectors=tuple(record.collector for record in collectors),
-            sessions=tuple(record.session for record in records if not record.is_deleting),
+            sessions=tuple(_running(record) for record in live),
             deleting=tuple(record.session.id for record in records if record.is_deleting),
+            filters=tuple(record.filter for record in filters),
+            stopped={r.session.id: r.stopped for r in live if r.stopped is not None},
+            limits={r.session.id: r.limits for r in live if r.limits and r.stopped is None},
         )
 
-    def add_session(self, session: Session, who: str, once: OnceKey | None = None) -> None:
+    def add_session(
+        self,
+        session: Session,
+        who: str,
+        once: OnceKey | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """Keep a new session.
 
         Raises:
             NameTaken: the tenant has one of this name.
-            NotFound: its collector is not there (any more).
+            NotFound: its collector or filter is not there (any more).
             Repeated: the key of the request was used before.
         """
         now = self._now()
+        record = SessionRecord(session, now, limits=limits or Limits())
         with self._database.writing() as connection:
             if once is not None:
                 journal.take_key(connection, once, session.id, now)
-            _insert_session(connection, session, now)
-            journal.write_entry(connection, now, who, "created", _thing(session), _fields(session))
+            _insert_session(connection, record)
+            journal.write_entry(connection, now, who, "created", thing_of(session), told_of(record))
 
     def try_session(self, session: Session) -> None:
         """Raise what add_session would raise, and keep nothing."""
         try:
             with self._database.writing() as connection:
-                _insert_session(connection, session, self._now())
+                _insert_session(connection, SessionRecord(session, self._now()))
                 raise _TrialOver
         except _TrialOver:
             return
 
     def change_session(
-        self, session: SessionId, change: Callable[[Session], Session], who: str
-    ) -> Session:
-        """Replace a session by ``change(session)``, with nobody else in between.
+        self, session: SessionId, change: Callable[[SessionRecord], SessionRecord], who: str
+    ) -> SessionRecord:
+        """Replace a session by ``change(record)``, with nobody else in between.
 
         Raises:
-            NotFound: there is none of this id, or it is being deleted, or its collector is gone.
+            NotFound: there is none of this id, or it is being deleted, or its collector or filter
+                is gone.
             NameTaken: the tenant has another one of the new name.
             Whatever ``change`` raises; then nothing was changed.
         """
         with self._database.writing() as connection:
-            found = [r for r in _read_sessions(connection, session) if not r.is_deleting]
+            found = [r for r in read_sessions(connection, session) if not r.is_deleting]
             if not found:
                 raise NotFound("session", session)
-            old = found[0].session
+            old = found[0]
             new = change(old)
             if new == old:
                 return old
-            if new.name != old.name:
-                _refuse_taken_name(connection, "session", new.tenant, new.name)
-            _refuse_missing_collector(connection, new.collector)
-            connection.execute(update(tables.sessions).filter_by(id=session).values(_columns(new)))
-            connection.execute(delete(tables.session_sources).filter_by(session=session))
-            connection.execute(insert(tables.session_sources), _source_rows(new))
-            before, after = _fields(old), _fields(new)
-            changed = {key: after[key] for key in after if after[key] != before[key]}
-            journal.write_entry(connection, self._now(), who, "changed", _thing(old), changed)
+            if new.session.name != old.session.name:
+                _refuse_taken_name(connection, "session", new.session.tenant, new.session.name)
+            _refuse_missing_parts(connection, new.session)
+            columns = session_columns(new)
+            connection.execute(update(tables.sessions).filter_by(id=session).values(columns))
+            write_sources(connection, new.session)
+            changed = _changed(told_of(old), told_of(new))
+            thing = thing_of(old.session)
+            journal.write_entry(connection, self._now(), who, "changed", thing, changed)
         return new
 
     def delete_session(self, session: SessionId, who: str) -> None:
@@ -200,13 +248,13 @@ class Store:
             NotFound: there is none of this id.
         """
         with self._database.writing() as connection:
-            found = _read_sessions(connection, session)
+            found = read_sessions(connection, session)
             if not found:
                 raise NotFound("session", session)
             if found[0].is_deleting:
                 return
             connection.execute(update(tables.sessions).filter_by(id=session).values(deleting=True))
-            thing = _thing(found[0].session)
+            thing = thing_of(found[0].session)
             journal.write_entry(connection, self._now(), who, "deleted", thing, {})
 
     def finish_deletions(self, sessions: Iterable[SessionId]) -> None:
@@ -229,12 +277,13 @@ class Store:
         ports: Iterable[PortId],
         sessions: Iterable[SessionId],
         tag_keys: Iterable[str],
+        filters: Iterable[FilterId] = (),
     ) -> Numbers:
         """The numbers of these; what has none yet gets one, kept from then on.
 
-        Networks, ports and tags get the smallest free number; sessions get the next one after the
-        last that was given. When link tags run out the last keys have none: the compiler then
-        refuses what needs them, and the rest goes on.
+        Networks, ports, filters and tags get the smallest free number; sessions get the next one
+        after the last that was given. When link tags run out the last keys have none: the compiler
+        then refuses what needs them, and the rest goes on.
 
         Raises:
             StoreError: a kind other than tags has no free number.
@@ -245,6 +294,7 @@ class Store:
                 "port": list(ports),
                 "session": list(sessions),
                 "tag": list(tag_keys),
+                "filter": list(filters),
             }
         )
 
@@ -254,6 +304,7 @@ class Store:
         ports: Iterable[PortId] = (),
         sessions: Iterable[SessionId] = (),
         tag_keys: Iterable[str] = (),
+        filters: Iterable[FilterId] = (),
     ) -> None:
         """Free the numbers of things that are gone from everywhere, switches included.
 
@@ -265,6 +316,7 @@ class Store:
                 "port": list(ports),
                 "session": list(sessions),
                 "tag": list(tag_keys),
+                "filter": list(filters),
             }
         )
 
@@ -306,70 +358,20 @@ class Store:
             journal.write_answer(connection, key, answer)
 
 
-def _read_collectors(connection: Connection) -> tuple[CollectorRecord, ...]:
-    columns = tables.collectors.c
-    query = select(tables.collectors).order_by(columns.tenant, columns.name)
-    return tuple(
-        CollectorRecord(
-            Collector(CollectorId(row.id), row.name, TenantName(row.tenant), (PortId(row.sensor),)),
-            datetime.fromisoformat(row.created_at),
-        )
-        for row in connection.execute(query)
-    )
+def _running(record: SessionRecord) -> Session:
+    """A session as switches should know it: stopped is switched off."""
+    if record.stopped is None:
+        return record.session
+    return dataclasses.replace(record.session, enabled=False)
 
 
-def _read_sessions(
-    connection: Connection, session: SessionId | None = None
-) -> tuple[SessionRecord, ...]:
-    columns, sources = tables.sessions.c, tables.session_sources.c
-    query = select(tables.sessions).order_by(columns.tenant, columns.name, columns.id)
-    source_query = select(sources.session, sources.port).order_by(sources.position)
-    if session is not None:
-        query, source_query = query.filter_by(id=session), source_query.filter_by(session=session)
-    ports: defaultdict[str, list[PortId]] = defaultdict(list)
-    for owner, port in connection.execute(source_query):
-        ports[owner].append(PortId(port))
-    return tuple(_record(row, ports[row.id]) for row in connection.execute(query))
-
-
-def _record(row: Row[tuple[object, ...]], ports: list[PortId]) -> SessionRecord:
-    session = Session(
-        id=SessionId(row.id),
-        name=row.name,
-        tenant=TenantName(row.tenant),
-        source=Source(tuple(ports)),
-        collector=CollectorId(row.collector),
-        direction=Direction(row.direction),
-        number=row.number,
-        enabled=row.enabled,
-    )
-    return SessionRecord(session, datetime.fromisoformat(row.created_at), row.deleting)
-
-
-def _insert_session(connection: Connection, session: Session, now: datetime) -> None:
+def _insert_session(connection: Connection, record: SessionRecord) -> None:
+    session = record.session
     _refuse_taken_name(connection, "session", session.tenant, session.name)
-    _refuse_missing_collector(connection, session.collector)
-    fixed = {"id": session.id, "created_at": now.isoformat(), "deleting": False}
-    connection.execute(insert(tables.sessions).values(_columns(session) | fixed))
-    connection.execute(insert(tables.session_sources), _source_rows(session))
-
-
-def _columns(session: Session) -> dict[str, object]:
-    return {
-        "tenant": session.tenant,
-        "name": session.name,
-        "direction": session.direction.value,
-        "number": session.number,
-        "enabled": session.enabled,
-        "collector": session.collector,
-    }
-
-
-def _source_rows(session: Session) -> list[dict[str, object]]:
-    return [
-        {"session": session.id, "position": position, "port": port}
-        for position, port in enumerate(session.source.ports)
-    ]
+    _refuse_missing_parts(connection, session)
+    fixed = {"id": session.id, "created_at": record.created_at.isoformat(), "deleting": False}
+    connection.execute(insert(tables.sessions).values(session_columns(record) | fixed))
+    write_sources(connection, session)
 
 
 def _refuse_taken_name(connection: Connection, kind: str, tenant: str, name: str) -> None:
@@ -381,14 +383,12 @@ def _refuse_taken_name(connection: Connection, kind: str, tenant: str, name: str
         raise NameTaken(kind, tenant, name)
 
 
-def _refuse_missing_collector(connection: Connection, collector: str) -> None:
-    if connection.execute(select(tables.collectors.c.id).filter_by(id=collector)).first() is None:
-        raise NotFound("collector", collector)
+def _refuse_missing_parts(connection: Connection, session: Session) -> None:
+    query = select(tables.collectors.c.id).filter_by(id=session.collector)
+    if connection.execute(query).first() is None:
+        raise NotFound("collector", session.collector)
+    refuse_missing(connection, session.filter)
 
 
-def _thing(session: Session) -> tuple[str, str, str, str]:
-    return "session", session.id, session.name, session.tenant
-
-
-def _fields(session: Session) -> dict[str, object]:
-    return _columns(session) | {"source": list(session.source.ports)}
+def _changed(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
+    return {key: after[key] for key in after if after[key] != before[key]}

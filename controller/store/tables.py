@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -29,6 +29,19 @@ collectors = Table(
     Column("name", String, nullable=False),
     Column("sensor", String, nullable=False),
     Column("created_at", String, nullable=False),
+    Column("tenant_tag", String),  # none, "auto", or a number
+    UniqueConstraint("tenant", "name"),
+)
+
+filters = Table(
+    "filters",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("revision", Integer, nullable=False),  # counts changes: rules are long to read again
+    Column("rules", String, nullable=False),
     UniqueConstraint("tenant", "name"),
 )
 
@@ -44,6 +57,15 @@ sessions = Table(
     Column("collector", ForeignKey("collectors.id"), nullable=False, index=True),
     Column("created_at", String, nullable=False),
     Column("deleting", Boolean, nullable=False),
+    Column("source_kind", String, nullable=False, server_default="port"),
+    Column("filter", ForeignKey("filters.id"), index=True),  # none: the built-in `all`
+    Column("packet_length", Integer),
+    Column("expires_at", String),
+    Column("max_packets", Integer),
+    Column("max_bytes", Integer),
+    Column("from_packets", Integer, nullable=False, server_default="0"),
+    Column("from_bytes", Integer, nullable=False, server_default="0"),
+    Column("stopped", String),  # the reason, when a limit was reached
 )
 # a session that is being deleted no longer holds its name: its bridge may be away for days
 Index(
@@ -59,7 +81,19 @@ session_sources = Table(
     metadata,
     Column("session", ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column("port", String, nullable=False),
+    Column("item", String, nullable=False),  # id of a port or network, or name of a label
+    Column("value", String),  # of a label
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("session", ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("bridge", String, primary_key=True),  # 16 hex digits
+    Column("before_packets", Integer, nullable=False),
+    Column("before_bytes", Integer, nullable=False),
+    Column("last_packets", Integer, nullable=False),
+    Column("last_bytes", Integer, nullable=False),
 )
 
 numbers = Table(

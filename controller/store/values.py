@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from flows.filter import Filter
 from flows.model import Collector, Dpid, Session, SessionId
 
 
@@ -18,21 +19,70 @@ class CollectorRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterRecord:
+    """A filter, and when it was created (UTC)."""
+
+    filter: Filter
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Copies, in packets and bytes."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a session stops by itself.
+
+    ``max_packets`` and ``max_bytes`` count the copies after the first ``counted_from``.
+    """
+
+    expires_at: datetime | None = None
+    max_packets: int | None = None
+    max_bytes: int | None = None
+    counted_from: Counted = Counted()
+
+    @property
+    def counts_copies(self) -> bool:
+        """Whether the copies must be counted to know."""
+        return self.max_packets is not None or self.max_bytes is not None
+
+    def __bool__(self) -> bool:
+        return self.counts_copies or self.expires_at is not None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session, when it was created (UTC), and whether it is only waiting to be gone."""
+    """A session, when it was created (UTC), and whether it is only waiting to be gone.
+
+    ``stopped`` is the reason why it is stopped, if a limit was reached.
+    """
 
     session: Session
     created_at: datetime
     is_deleting: bool = False
+    limits: Limits = Limits()
+    stopped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What tenants want, at one moment: live sessions, and those whose flows must go."""
+    """What tenants want, at one moment: live sessions, and those whose flows must go.
+
+    ``stopped`` says of sessions that reached a limit why; they are among ``sessions``, switched
+    off. ``limits`` are those of running sessions that have any.
+    """
 
     collectors: tuple[Collector, ...] = ()
     sessions: tuple[Session, ...] = ()
     deleting: tuple[SessionId, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    stopped: Mapping[SessionId, str] = field(default_factory=dict)
+    limits: Mapping[SessionId, Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from controller.store import (
     NotFound,
     OnceKey,
     Repeated,
+    SessionRecord,
     Store,
     StoreError,
 )
@@ -70,6 +71,14 @@ def another(session: Session = WEB, **changes: object) -> Session:
     return dataclasses.replace(session, **{"id": SessionId("s-2"), **changes})  # type: ignore[arg-type]
 
 
+def changed(**changes: object) -> Callable[[SessionRecord], SessionRecord]:
+    """A change of these fields of a session."""
+    return lambda record: dataclasses.replace(
+        record,
+        session=dataclasses.replace(record.session, **changes),  # type: ignore[arg-type]
+    )
+
+
 def test_what_was_stored_is_there_after_a_restart(filled: Store, tmp_path: Path) -> None:
     numbers = filled.numbers_for([], [PortId("a")], [WEB.id], ["tap:a"])
     filled.close()
@@ -98,9 +107,7 @@ def test_a_session_needs_its_collector(filled: Store) -> None:
     with pytest.raises(NotFound, match="there is no collector 'c-9'"):
         filled.add_session(another(name="x", collector=CollectorId("c-9")), "tester")
     with pytest.raises(NotFound, match="there is no collector 'c-9'"):
-        filled.change_session(
-            WEB.id, lambda s: dataclasses.replace(s, collector=CollectorId("c-9")), "tester"
-        )
+        filled.change_session(WEB.id, changed(collector=CollectorId("c-9")), "tester")
 
     assert [record.session for record in filled.sessions()] == [WEB]
 
@@ -136,13 +143,11 @@ def test_a_deleted_session_is_not_wanted_but_listed_until_it_is_gone(filled: Sto
 
 
 def test_a_change_replaces_the_session_or_nothing(filled: Store) -> None:
-    def change(session: Session) -> Session:
-        return dataclasses.replace(session, source=Source((PortId("c"),)), enabled=False)
-
-    def fail(session: Session) -> Session:
+    def fail(record: SessionRecord) -> SessionRecord:
         raise RuntimeError("no")
 
-    new = filled.change_session(WEB.id, change, "tester")
+    change = changed(source=Source((PortId("c"),)), enabled=False)
+    new = filled.change_session(WEB.id, change, "tester").session
     with pytest.raises(RuntimeError):
         filled.change_session(WEB.id, fail, "tester")
 
@@ -150,7 +155,7 @@ def test_a_change_replaces_the_session_or_nothing(filled: Store) -> None:
     assert new.source.ports == ("c",) and not new.enabled
     filled.add_session(another(name="other"), "tester")
     with pytest.raises(NameTaken):
-        filled.change_session(WEB.id, lambda s: dataclasses.replace(s, name="other"), "tester")
+        filled.change_session(WEB.id, changed(name="other"), "tester")
 
 
 def test_a_trial_tells_what_would_be_refused_and_keeps_nothing(filled: Store) -> None:
@@ -163,7 +168,7 @@ def test_a_trial_tells_what_would_be_refused_and_keeps_nothing(filled: Store) ->
 
 
 def test_every_change_is_in_the_audit_journal_newest_first(filled: Store) -> None:
-    filled.change_session(WEB.id, lambda s: dataclasses.replace(s, number=8), "alice")
+    filled.change_session(WEB.id, changed(number=8), "alice")
     filled.change_session(WEB.id, lambda s: s, "alice")
     filled.delete_session(WEB.id, "bob")
 
@@ -352,7 +357,7 @@ def test_a_database_of_a_newer_cloudtap_is_refused(filled: Store, tmp_path: Path
         connection.execute("UPDATE schema SET version = 99")
     connection.close()
 
-    with pytest.raises(NewerSchema, match="has schema 99, and this cloudtap knows only up to 2"):
+    with pytest.raises(NewerSchema, match="has schema 99, and this cloudtap knows only up to 3"):
         Store(tmp_path / "state")
 
 

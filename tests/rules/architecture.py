@@ -46,14 +46,16 @@ VALUES = (
     "controller.southbound.errors",
     "controller.southbound.switch",
     "controller.store.Desired",
+    "controller.store.Limits",
 )
 # part of the controller -> the parts of the controller that it may know
 MAY_KNOW = {
     **dict.fromkeys(RECONCILER, (*RECONCILER, *VALUES)),
     "controller.southbound": ("controller.southbound", "controller.status"),
-    "controller.store": ("controller.store",),
+    "controller.store": ("controller.store", "controller.filter_words"),
     "controller.api": (
         "controller.api",
+        "controller.filter_words",
         "controller.inventory",
         "controller.store",
         "controller.status",

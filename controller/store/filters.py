@@ -1,0 +1,153 @@
+"""Filters in the database; rules that were read once are not read again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from controller.filter_words import read_rules, show_rules
+from controller.store import journal, tables
+from controller.store.database import Database
+from controller.store.errors import InUse, NameTaken, NotFound
+from controller.store.values import FilterRecord, OnceKey
+from flows.filter import Filter
+from flows.model import ALL, FilterId, TenantName
+
+
+class FilterBook:
+    """Every filter but the built-in one. Any number of threads may use it.
+
+    Every method may raise StoreError; then nothing was changed.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database, self._now = database, now
+        self._keeping = threading.Lock()
+        self._kept: dict[str, tuple[int, FilterRecord]] = {}
+
+    def all(self) -> tuple[FilterRecord, ...]:
+        """Every filter, by tenant and name."""
+        with self._database.reading() as connection:
+            return self.read(connection)
+
+    def read(self, connection: Connection) -> tuple[FilterRecord, ...]:
+        """The same, as a part of one look at the database."""
+        columns = tables.filters.c
+        query = select(columns.id, columns.revision).order_by(columns.tenant, columns.name)
+        with self._keeping:
+            kept = self._kept
+        found: dict[str, tuple[int, FilterRecord]] = {}
+        for key, revision in connection.execute(query):
+            known = kept.get(key)
+            if known is None or known[0] != revision:
+                row = connection.execute(select(tables.filters).filter_by(id=key)).one()
+                known = revision, _record(row)
+            found[key] = known
+        with self._keeping:
+            self._kept = found
+        return tuple(record for _, record in found.values())
+
+    def add(self, wanted: Filter, who: str, once: OnceKey | None = None) -> None:
+        """Keep a new filter.
+
+        Raises:
+            NameTaken: the tenant has one of this name, or it is that of the built-in one.
+            Repeated: the key of the request was used before.
+        """
+        now = self._now()
+        with self._database.writing() as connection:
+            if once is not None:
+                journal.take_key(connection, once, wanted.id, now)
+            _refuse_taken_name(connection, wanted)
+            fixed = {"id": wanted.id, "created_at": now.isoformat(), "revision": 1}
+            connection.execute(insert(tables.filters).values(_columns(wanted) | fixed))
+            journal.write_entry(connection, now, who, "created", _thing(wanted), _size(wanted))
+
+    def change(self, key: FilterId, change: Callable[[Filter], Filter], who: str) -> Filter:
+        """Replace a filter by ``change(filter)``, with nobody else in between.
+
+        Raises:
+            NotFound: there is none of this id.
+            NameTaken: the tenant has another one of the new name.
+        """
+        with self._database.writing() as connection:
+            row = connection.execute(select(tables.filters).filter_by(id=key)).one_or_none()
+            if row is None:
+                raise NotFound("filter", key)
+            old = _record(row).filter
+            new = change(old)
+            if new == old:
+                return old
+            if new.name != old.name:
+                _refuse_taken_name(connection, new)
+            values = _columns(new) | {"revision": row.revision + 1}
+            connection.execute(update(tables.filters).filter_by(id=key).values(values))
+            detail = _size(new) | ({"name": new.name} if new.name != old.name else {})
+            journal.write_entry(connection, self._now(), who, "changed", _thing(old), detail)
+        return new
+
+    def delete(self, key: FilterId, who: str) -> None:
+        """Forget a filter.
+
+        Raises:
+            NotFound: there is none of this id.
+            InUse: sessions use it, or are not wholly gone yet.
+        """
+        with self._database.writing() as connection:
+            row = connection.execute(select(tables.filters).filter_by(id=key)).one_or_none()
+            if row is None:
+                raise NotFound("filter", key)
+            names = select(tables.sessions.c.name).filter_by(filter=key)
+            users = list(connection.execute(names.order_by(tables.sessions.c.name)).scalars())
+            if users:
+                raise InUse("filter", row.name, users)
+            connection.execute(delete(tables.filters).filter_by(id=key))
+            thing = ("filter", row.id, row.name, row.tenant)
+            journal.write_entry(connection, self._now(), who, "deleted", thing, {})
+
+
+def refuse_missing(connection: Connection, wanted: FilterId) -> None:
+    """Refuse a session whose filter is gone.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    query = select(tables.filters.c.id).filter_by(id=wanted)
+    if wanted != ALL and connection.execute(query).first() is None:
+        raise NotFound("filter", wanted)
+
+
+def _record(row: Row[tuple[object, ...]]) -> FilterRecord:
+    rules = json.loads(row.rules)
+    wanted = Filter(
+        FilterId(row.id),
+        row.name,
+        TenantName(row.tenant),
+        read_rules("ingress", rules["ingress"]),
+        read_rules("egress", rules["egress"]),
+    )
+    return FilterRecord(wanted, datetime.fromisoformat(row.created_at))
+
+
+def _columns(wanted: Filter) -> dict[str, object]:
+    rules = {"ingress": show_rules(wanted.ingress), "egress": show_rules(wanted.egress)}
+    return {"tenant": wanted.tenant, "name": wanted.name, "rules": json.dumps(rules)}
+
+
+def _refuse_taken_name(connection: Connection, wanted: Filter) -> None:
+    query = select(tables.filters.c.id).filter_by(tenant=wanted.tenant, name=wanted.name)
+    if wanted.name == ALL or connection.execute(query).first() is not None:
+        raise NameTaken("filter", wanted.tenant, wanted.name)
+
+
+def _thing(wanted: Filter) -> tuple[str, str, str, str]:
+    return "filter", wanted.id, wanted.name, wanted.tenant
+
+
+def _size(wanted: Filter) -> dict[str, object]:
+    """What the journal says of rules: there may be thousands."""
+    return {"ingress_rules": len(wanted.ingress), "egress_rules": len(wanted.egress)}

@@ -1,0 +1,46 @@
+"""Databases of older versions, brought to the schema of today step by step."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from controller.store import tables
+
+
+def upgrade(connection: Connection, version: int) -> None:
+    """Bring a database of an older ``version`` to SCHEMA_VERSION, inside one transaction."""
+    if version < 2:
+        _note_holdings(connection)
+    if version < 3:
+        _add_filters_and_limits(connection)
+    connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
+
+
+def _note_holdings(connection: Connection) -> None:
+    """Nobody had noted which bridge may hold which session, so each may hold all."""
+    tables.holdings.create(connection)
+    every = tables.bridges.join(tables.numbers, tables.numbers.c.kind == "session")
+    numbers = select(tables.bridges.c.dpid, tables.numbers.c.number).select_from(every)
+    connection.execute(insert(tables.holdings).from_select(["bridge", "session"], numbers))
+
+
+def _add_filters_and_limits(connection: Connection) -> None:
+    """Collectors stay without tags, sessions without filters: copies stay what they were."""
+    tables.filters.create(connection)
+    tables.counts.create(connection)
+    for statement in (
+        "ALTER TABLE collectors ADD COLUMN tenant_tag VARCHAR",
+        "ALTER TABLE sessions ADD COLUMN source_kind VARCHAR NOT NULL DEFAULT 'port'",
+        "ALTER TABLE sessions ADD COLUMN filter VARCHAR REFERENCES filters (id)",
+        "ALTER TABLE sessions ADD COLUMN packet_length INTEGER",
+        "ALTER TABLE sessions ADD COLUMN expires_at VARCHAR",
+        "ALTER TABLE sessions ADD COLUMN max_packets INTEGER",
+        "ALTER TABLE sessions ADD COLUMN max_bytes INTEGER",
+        "ALTER TABLE sessions ADD COLUMN from_packets INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN from_bytes INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN stopped VARCHAR",
+        "CREATE INDEX ix_sessions_filter ON sessions (filter)",
+        "ALTER TABLE session_sources RENAME COLUMN port TO item",
+        "ALTER TABLE session_sources ADD COLUMN value VARCHAR",
+    ):
+        connection.exec_driver_sql(statement)

@@ -1,0 +1,107 @@
+"""The snapshot of the world: what tenants want, with a number for everything that needs one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from controller.desired import DesiredWorld
+from controller.store import Limits, Store
+from flows.filter import Filter
+from flows.model import (
+    Collector,
+    CollectorId,
+    Dpid,
+    FilterId,
+    Ofport,
+    PortId,
+    Session,
+    SessionId,
+    Source,
+    SourceKind,
+    TagMode,
+    TenantName,
+)
+from flows.tags import transport_key
+from flows.world import Link, Placement, tag_keys
+from tests.controller.fakes import TWO_TENANTS, open_store
+
+RED = TenantName("red")
+IDS = Collector(CollectorId("c-1"), "ids", RED, (PortId("red-ids-1"),))
+HTTP = Filter(FilterId("f-1"), "http", RED)
+WEB = Session(SessionId("s-1"), "web", RED, Source(kind=SourceKind.TENANT), IDS.id, filter=HTTP.id)
+LINK = Link(Placement(Dpid(1), Ofport(9)), Placement(Dpid(2), Ofport(9)))
+
+
+@dataclass
+class Places:
+    """Nothing is anywhere; there may be links."""
+
+    placements: Mapping[PortId, Placement] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+def world_of(store: Store, links: tuple[Link, ...] = ()) -> DesiredWorld:
+    return DesiredWorld(store, lambda: TWO_TENANTS, lambda: Places(links=links))
+
+
+def test_filters_are_in_the_world_and_have_numbers_until_they_are_gone(store: Store) -> None:
+    store.add_collector(IDS, "tester")
+    store.filters.add(HTTP, "tester")
+    world = world_of(store)
+
+    snapshot = world.snapshot()
+    assert snapshot.survey.world.filter_by_id == {HTTP.id: HTTP}
+    assert snapshot.numbers.filter == {HTTP.id: 1}
+    store.filters.delete(HTTP.id, "tester")
+    version = world.touch()
+    assert world.snapshot().numbers.filter == {}
+    assert store.numbered().filter == {HTTP.id: 1}, "bridges may still use it"
+    world.release_numbers(version)
+    assert store.numbered().filter == {}
+
+
+BASE = tag_keys(TWO_TENANTS.networks, TWO_TENANTS.ports)
+
+
+@pytest.mark.parametrize(
+    ("tag", "links", "keys"),
+    [
+        (TagMode.NONE, (), []),
+        (7, (), []),
+        (TagMode.AUTO, (), BASE),
+        (TagMode.NONE, (LINK,), BASE),
+        (7, (LINK,), [*BASE, transport_key(IDS.sensor, 7)]),
+    ],
+)
+def test_tags_are_given_where_copies_or_links_need_them(
+    store: Store, tag: TagMode | int, links: tuple[Link, ...], keys: list[str]
+) -> None:
+    store.add_collector(dataclasses.replace(IDS, tenant_tag=tag), "tester")
+
+    assert list(world_of(store, links).snapshot().numbers.tag) == keys
+
+
+def test_a_stopped_session_is_switched_off_and_says_why(store: Store) -> None:
+    store.add_collector(IDS, "tester")
+    store.filters.add(HTTP, "tester")
+    store.add_session(WEB, "tester", limits=Limits(max_packets=5))
+    world = world_of(store)
+    assert world.snapshot().limits == {WEB.id: Limits(max_packets=5)}
+
+    store.limits.stop(WEB.id, "enough")
+    world.touch()
+    snapshot = world.snapshot()
+    assert snapshot.stopped == {WEB.id: "enough"} and snapshot.limits == {}
+    assert [s.enabled for s in snapshot.survey.world.sessions] == [False]
