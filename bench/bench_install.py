@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def install(switch: ManagedSwitch, world: World, expected: int) -> dict[str, flo
     assert switch.apply(todo) == () and len(todo.add) == expected
     times.append(time.perf_counter())
     names = ("compile", "cookies", "read and plan", "encode, send and commit")
-    return dict(zip(names, (b - a for a, b in zip(times, times[1:], strict=False)), strict=True))
+    return dict(zip(names, (b - a for a, b in pairwise(times)), strict=True))
 
 
 def encoding_against_ryu(flows: tuple[Flow, ...]) -> dict[str, float]:

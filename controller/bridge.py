@@ -12,6 +12,7 @@ import structlog
 
 from controller.counters import Counters
 from controller.desired import Snapshot
+from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import State
@@ -151,6 +152,11 @@ class BridgeWriter:
         """Whether the data path's cache may not follow the last plan yet."""
         return self.settled.plan != self._begun
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the world has changed and nothing was done about it yet."""
+        return self._wake.is_set()
+
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
@@ -279,6 +285,7 @@ class BridgeWriter:
         seen, foreign = self._look(flows, wanted)
         todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
         if todo and is_recheck:
+            DRIFTS.labels(self.switch.name).inc()
             log.warning("flows had drifted", bridge=self.switch.name)
         rejected = self._apply(todo, self._program.served) if todo else ()
         had = had_after(flows, seen, todo, [r.flow for r in rejected])
@@ -322,8 +329,10 @@ class BridgeWriter:
         with self._lock:
             self._begun += 1
             self._note(self._holdings.add, served)
-        rejected = self.switch.apply(todo)
+        with APPLY_SECONDS.time():
+            rejected = self.switch.apply(todo)
         self.plans += 1
+        PLANS.labels(self.switch.name).inc()
         log.info(
             "plan applied", bridge=self.switch.name, added=len(todo.add),
             removed=len(todo.remove), kept=todo.kept, rejected=len(rejected),

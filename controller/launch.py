@@ -17,6 +17,8 @@ from controller.config import Config, load, split_listen
 from controller.desired import DesiredWorld
 from controller.inventory import InventoryFile
 from controller.logs import configure_logs
+from controller.measures import PULSE
+from controller.memory import expect_many_objects
 from controller.places import Places
 from controller.reconcile import Reconciler
 from controller.runtime.command import command
@@ -92,11 +94,13 @@ class Services:
         self._reload()
         self.ovsdb.start()
         self._ticker.start()
+        PULSE.start()
         log.info("controller started", api=self._config.api.listen)
 
     def stop(self) -> None:
         """Stop to serve, to watch and to write; the switches keep their flows."""
         self._stopping.set()
+        PULSE.stop()
         if self._api is not None:
             self._api.stop()
         self.reconciler.stop()
@@ -230,6 +234,7 @@ def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], 
     """
     config = load()
     configure_logs(config.log.level, config.log.format)
+    expect_many_objects()
     host, port = split_listen(config.openflow.listen)
     tls = config.openflow
     configure(

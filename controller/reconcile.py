@@ -19,7 +19,7 @@ from controller.counters import Counters
 from controller.desired import DesiredWorld, Snapshot
 from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
-from controller.status import BridgeStatus, SessionStatus
+from controller.status import BridgeStatus, SessionStatus, Vitals
 from flows.compile import compile_bridge
 from flows.errors import CloudtapError
 from flows.model import Dpid, PortId, SessionId
@@ -224,6 +224,15 @@ class Reconciler:
             return None
         names = self._names.bridge_names()
         return names.get(place.dpid, f"{place.dpid:016x}"), place.ofport
+
+    def vitals(self) -> Vitals:
+        """How the controller itself is."""
+        writers = self._writing()
+        queues = {
+            "answers of switches": sum(writer.switch.waiting for writer in writers),
+            "bridges to be written": sum(writer.is_due for writer in writers),
+        }
+        return Vitals(self.ready.is_set(), self._handler_errors, queues)
 
     def problems(self) -> Sequence[str]:
         """What hinders the whole system."""

@@ -69,6 +69,15 @@ class BridgeStatus:
     errors: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How the controller itself is; ``queues`` are lengths by what waits."""
+
+    is_ready: bool
+    handler_errors: int = 0
+    queues: Mapping[str, int] = field(default_factory=dict)
+
+
 class Reconciling(Protocol):
     """What the API may ask of the reconciler."""
 
@@ -94,6 +103,10 @@ class Reconciling(Protocol):
 
     def place_of(self, port: str) -> tuple[str, int] | None:
         """Where a port is now: bridge name and OpenFlow port number, or None."""
+        ...
+
+    def vitals(self) -> Vitals:
+        """How the controller itself is."""
         ...
 
     def problems(self) -> Sequence[str]:

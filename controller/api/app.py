@@ -19,6 +19,7 @@ from controller.api import declared, problems, system
 from controller.api.answers import ProblemOut
 from controller.api.collectors import collectors
 from controller.api.context import EXTENSION, Context
+from controller.api.health import health
 from controller.api.problems import ApiProblem, Problem, bad_request
 from controller.api.sessions import sessions
 from controller.inventory import Inventory
@@ -50,13 +51,14 @@ def make_app(
     reconcile: Reconciling,
     token: str | None = None,
 ) -> Flask:
-    """The API as a WSGI application; with a ``token`` every request under /v1 must carry it."""
+    """The API as a WSGI application; with a ``token`` /v1 and /metrics need it."""
     app = _empty_app()
     app.extensions[EXTENSION] = Context(store, inventory, reconcile)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     document = openapi(app)  # made once, here: making it is not safe in several threads
     document["security"] = [{"token": []}] if token else []
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
+    app.register_blueprint(health)
     app.before_request(lambda: _check_token(token))
     app.before_request(_check_body)
     app.register_error_handler(ApiProblem, lambda error: error.problem.response())
@@ -88,7 +90,7 @@ def _empty_app() -> OpenAPI:
 
 
 def _check_token(token: str | None) -> None:
-    if token is None or not request.path.startswith("/v1"):
+    if token is None or not request.path.startswith(("/v1", "/metrics")):
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     is_right = hmac.compare_digest(given.strip().encode(), token.encode())

@@ -101,6 +101,11 @@ class OpenFlowSwitch:
         """Its datapath id."""
         return self._dpid
 
+    @property
+    def waiting(self) -> int:
+        """Answers that have come and were not looked at yet."""
+        return self._inbox.qsize()
+
     def on_message(self, message: bytes) -> None:
         """Take an answer from the connection's thread; never blocks, drops what is too late."""
         first, count = self._window

@@ -36,6 +36,10 @@ class Switch(Protocol):
     def name(self) -> str:
         """What its host calls it."""
 
+    @property
+    def waiting(self) -> int:
+        """Answers that have come and were not looked at yet."""
+
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""
 

@@ -63,6 +63,11 @@ class Database:
             with engine.begin() as connection:
                 yield connection
 
+    def prove_writable(self) -> None:
+        """Change what is there to what it is; raises StoreError when that fails."""
+        with self.writing() as connection:
+            connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
+
     def _open(self) -> Engine:
         engine = create_engine(
             f"sqlite:///{self.path}", connect_args={"timeout": BUSY_S}, pool_size=8, max_overflow=-1

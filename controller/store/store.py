@@ -324,6 +324,10 @@ class Store:
         """Everything that has a number now, to find what may be released."""
         return self._numbers.all()
 
+    def prove_writable(self) -> None:
+        """Raises StoreError when no change could be stored now."""
+        self._database.prove_writable()
+
     # --- placements -------------------------------------------------------------------------
 
     def bridges(self) -> tuple[BridgeRecord, ...]:

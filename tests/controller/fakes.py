@@ -13,6 +13,7 @@ from controller.status import (
     Reconciling,
     SessionStatus,
     State,
+    Vitals,
 )
 from controller.store import Store
 from flows.model import Dpid, PortId, SessionId
@@ -81,6 +82,9 @@ class FakeReconciler(Reconciling):
 
     def place_of(self, port: str) -> tuple[str, int] | None:
         return self.places.get(port)
+
+    def vitals(self) -> Vitals:
+        return Vitals(self.is_reachable, 3, {"answers of switches": 2})
 
     def problems(self) -> Sequence[str]:
         return self.sentences

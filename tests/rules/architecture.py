@@ -42,6 +42,7 @@ RECONCILER = tuple(
     for part in ("reconcile", "bridge", "desired", "standing", "counters", "status")
 )
 VALUES = (
+    "controller.measures",
     "controller.inventory",
     "controller.southbound.errors",
     "controller.southbound.switch",
@@ -57,6 +58,7 @@ MAY_KNOW = {
         "controller.api",
         "controller.filter_words",
         "controller.inventory",
+        "controller.measures",
         "controller.store",
         "controller.status",
     ),

@@ -1,0 +1,138 @@
+"""/healthz, /readyz and /metrics: for what restarts, routes to, and watches this controller."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from controller.api.context import Context, context
+from controller.measures import PULSE, REGISTRY
+from controller.status import BridgeStatus, State
+from flows.errors import CloudtapError
+
+SILENCE_S = 5.0
+"""A process whose threads have not run for so long is not well."""
+PAUSE_AFTER = 50
+"""Sessions that are asked for their standing before other threads may run."""
+
+health = Blueprint("health", __name__)
+
+
+@health.get("/healthz")
+def alive() -> Response:
+    """Whether this process works at all: it answers, and its event loop turns."""
+    silence = PULSE.silence()
+    if silence > SILENCE_S:
+        return _answer(503, {"alive": False, "reason": f"nothing has run for {silence:.0f} s"})
+    return _answer(200, {"alive": True})
+
+
+@health.get("/readyz")
+def ready() -> Response:
+    """Whether wishes can be taken and brought to switches; says only what kind of thing hinders."""
+    parts = context()
+    missing = []
+    if not parts.reconcile.vitals().is_ready:
+        missing.append("the inventory or the Open vSwitch databases are not known yet")
+    try:
+        parts.store.prove_writable()
+    except CloudtapError:
+        missing.append("the state cannot be stored: see the log and `cloudtap status`")
+    return _answer(503 if missing else 200, {"ready": not missing, "missing": missing})
+
+
+@health.get("/metrics")
+def metrics() -> Response:
+    """Everything that is counted, in the text format of Prometheus."""
+    now = CollectorRegistry()
+    now.register(_Standing(context()))
+    text = generate_latest(REGISTRY) + generate_latest(now)
+    return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+
+def _answer(status: int, body: dict[str, object]) -> Response:
+    return Response(json.dumps(body), status, mimetype="application/json")
+
+
+class _Standing:
+    """What is read when it is asked for, rather than counted when it happens."""
+
+    def __init__(self, parts: Context) -> None:
+        self._parts = parts
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the values would have to be read twice."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of values with what it is now."""
+        yield from _of_bridges(self._parts.reconcile.bridges())
+        yield from _of_sessions(self._parts)
+        vitals = self._parts.reconcile.vitals()
+        yield CounterMetricFamily(
+            "cloudtap_handler_errors", "Events of switches that could not be handled.",
+            value=vitals.handler_errors,
+        )  # fmt: skip
+        queues = GaugeMetricFamily("cloudtap_queue_length", "What waits.", labels=["queue"])
+        for name, length in vitals.queues.items():
+            queues.add_metric([name], length)
+        yield queues
+        yield GaugeMetricFamily(
+            "cloudtap_problems", "What hinders the whole system: see `cloudtap status`.",
+            value=len(self._parts.reconcile.problems()),
+        )  # fmt: skip
+
+
+def _of_bridges(bridges: Iterable[BridgeStatus]) -> Iterator[Metric]:
+    labels = ["bridge", "dpid"]
+    flows = GaugeMetricFamily("cloudtap_bridge_flows", "Verified flows of ours.", labels=labels)
+    connected = GaugeMetricFamily("cloudtap_bridge_connected", "1 when connected.", labels=labels)
+    states = GaugeMetricFamily(
+        "cloudtap_bridge_state", "1 for the state it is in.", labels=[*labels, "state"]
+    )
+    errors = CounterMetricFamily(
+        "cloudtap_bridge_errors", "Attempts that failed since it connected.", labels=labels
+    )
+    for bridge in bridges:
+        of = [bridge.name, f"{bridge.dpid:016x}"]
+        flows.add_metric(of, bridge.flows)
+        connected.add_metric(of, float(bridge.connected))
+        errors.add_metric(of, bridge.errors)
+        for state in State:
+            states.add_metric([*of, state.value], float(bridge.state is state))
+    yield from (flows, connected, states, errors)
+
+
+def _of_sessions(parts: Context) -> Iterator[Metric]:
+    labels = ["session", "name", "tenant"]
+    packets = CounterMetricFamily(
+        "cloudtap_session_copied_packets", "Copies that the switches counted.", labels=labels
+    )
+    sizes = CounterMetricFamily(
+        "cloudtap_session_copied_bytes", "Bytes of the copied packets.", labels=labels
+    )
+    skipped = CounterMetricFamily(
+        "cloudtap_session_skipped", "Wanted copies that were not made.", labels=[*labels, "reason"]
+    )
+    states = dict.fromkeys(State, 0)
+    for number, record in enumerate(parts.store.sessions()):
+        session, status = record.session, parts.reconcile.session_status(record.session.id)
+        of = [session.id, session.name, session.tenant]
+        states[status.state] += 1
+        packets.add_metric(of, status.copies.packets)
+        sizes.add_metric(of, status.copies.bytes)
+        for reason, count in status.skipped.items():
+            skipped.add_metric([*of, reason], count)
+        if number % PAUSE_AFTER == 0:
+            time.sleep(0)
+    yield from (packets, sizes, skipped)
+    sessions = GaugeMetricFamily("cloudtap_sessions", "Sessions in each state.", labels=["state"])
+    for state, count in states.items():
+        sessions.add_metric([state.value], count)
+    yield sessions

@@ -1,0 +1,162 @@
+"""What may be asked of a controller by whatever restarts, routes to, and watches it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller import measures
+from controller.api import make_app
+from controller.measures import Pulse
+from controller.store import Store
+from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
+from tests.ovs.waiting import wait_for
+
+TOKEN = "a-secret-of-thirty-two-characters"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def fake(store: Store) -> FakeReconciler:
+    return fill(store, TWO_TENANTS)
+
+
+@pytest.fixture
+def client(store: Store, fake: FakeReconciler) -> FlaskClient:
+    return make_app(store, lambda: TWO_TENANTS, fake, TOKEN).test_client()
+
+
+def with_token() -> dict[str, str]:
+    return {"Authorization": f"Bearer {TOKEN}"}
+
+
+def values(client: FlaskClient) -> dict[tuple[str, ...], float]:
+    """Every value: its name, then its labels sorted by name, as text."""
+    text = client.get("/metrics", headers=with_token()).text
+    return {
+        (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def add_session(client: FlaskClient) -> str:
+    headers = with_token()
+    body = {"name": "ids", "tenant": "red", "sensors": [{"port": "ids-1"}]}
+    made = client.post("/v1/collectors", json=body, headers=headers)
+    assert made.status_code == 201, made.text
+    body = {
+        "name": "tap", "tenant": "red", "source": {"ports": ["web-1"]}, "collector": "ids"
+    }  # fmt: skip
+    made = client.post("/v1/sessions", json=body, headers=headers)
+    assert made.status_code == 201, made.text
+    return str(made.get_json()["id"])
+
+
+def test_health_needs_no_token_and_tells_no_secret(client: FlaskClient) -> None:
+    assert client.get("/healthz").get_json() == {"alive": True}
+    assert client.get("/readyz").status_code == 200
+    assert client.get("/metrics").status_code == 401
+    everything = client.get("/metrics", headers=with_token()).text
+    assert TOKEN not in everything + client.get("/readyz").text
+
+
+def test_a_controller_that_knows_too_little_is_not_ready(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    fake.is_reachable = False
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert "inventory" in answer.get_json()["missing"][0]
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_state_that_cannot_be_stored_is_not_ready(client: FlaskClient, tmp_path: Path) -> None:
+    holder = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.get_json()["missing"] == [
+        "the state cannot be stored: see the log and `cloudtap status`"
+    ]
+    assert str(tmp_path) not in answer.text
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert client.get("/readyz").status_code == 200
+
+
+def test_metrics_show_bridges_sessions_and_what_waits(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    session = add_session(client)
+
+    seen = values(client)
+
+    s1 = ("bridge=s1", "dpid=fe00000000000001")
+    assert seen["cloudtap_bridge_flows", *s1] == 40
+    assert seen["cloudtap_bridge_connected", *s1] == 1
+    assert seen["cloudtap_bridge_state", *s1, "state=active"] == 1
+    assert seen["cloudtap_bridge_state", *s1, "state=degraded"] == 0
+    of = ("name=tap", f"session={session}", "tenant=red")
+    assert seen["cloudtap_session_copied_packets_total", *of] == 3
+    assert seen["cloudtap_session_copied_bytes_total", *of] == 180
+    assert seen["cloudtap_sessions", "state=active"] == 1
+    assert seen["cloudtap_handler_errors_total",] == 3
+    assert seen["cloudtap_queue_length", "queue=answers of switches"] == 2
+    assert seen["process_resident_memory_bytes",] > 0
+    fake.is_reachable = False
+    assert values(client)["cloudtap_bridge_connected", *s1] == 0
+
+
+def test_what_was_counted_is_shown(client: FlaskClient) -> None:
+    measures.PLANS.labels("a bridge").inc()
+    measures.DRIFTS.labels("a bridge").inc(2)
+    measures.APPLY_SECONDS.observe(0.003)
+
+    seen = values(client)
+
+    assert seen["cloudtap_plans_applied_total", "bridge=a bridge"] == 1
+    assert seen["cloudtap_drifts_found_total", "bridge=a bridge"] == 2
+    assert seen["cloudtap_apply_seconds_bucket", "le=0.005"] >= 1
+
+
+def test_a_process_in_which_nothing_runs_is_not_well(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures.Pulse, "silence", lambda pulse: 6.0)
+
+    answer = client.get("/healthz")
+
+    assert (answer.status_code, answer.get_json()["alive"]) == (503, False)
+
+
+def test_a_pulse_beats_until_it_is_stopped() -> None:
+    pulse = Pulse()
+    assert pulse.silence() == 0
+    before = measures.LOOP_SECONDS.collect()
+    pulse.start()
+
+    def beats() -> float:
+        (family,) = measures.LOOP_SECONDS.collect()
+        return next(s.value for s in family.samples if s.name.endswith("_count"))
+
+    assert before
+    first = beats()
+    wait_for(beats, lambda count: count > first)
+    assert pulse.silence() < 5
+    pulse.stop()
