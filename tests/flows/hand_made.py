@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from netaddr import EUI, IPAddress
 
 from flows.compile import Survey, compile_bridge
+from flows.filter import Filter
 from flows.flow import Flow
 from flows.meaning import meaning
 from flows.model import (
+    ALL,
     Collector,
     CollectorId,
     Direction,
@@ -66,12 +68,13 @@ def tap(name: str, place: Placement | None, tenant: str = "red") -> Plugged:
 
 def watch(
     name: str, *ports: str, to: str, direction: Direction = BOTH, tenant: str = "red",
-    enabled: bool = True,
+    enabled: bool = True, wanted: Filter | None = None,
 ) -> Session:  # fmt: skip
     """A session of ``tenant``; ``to`` names the tap port, which its collector is named after."""
     return Session(
         SessionId(name), name, TenantName(tenant), Source(tuple(map(PortId, ports))),
         CollectorId(to), direction, enabled=enabled,
+        filter=ALL if wanted is None else wanted.id,
     )  # fmt: skip
 
 
@@ -79,7 +82,7 @@ def cable(one: Placement, other: Placement) -> Link:
     return Link(one, other)
 
 
-def world(*things: Plugged | Session | Link) -> World:
+def world(*things: Plugged | Session | Link | Filter) -> World:
     """Everything together, with numbers from 1 in the order given."""
     plugged = [thing for thing in things if isinstance(thing, Plugged)]
     ports = tuple(p.port for p in plugged)
@@ -91,6 +94,7 @@ def world(*things: Plugged | Session | Link) -> World:
         if p.kind is PortKind.TAP
     )
     sessions = tuple(thing for thing in things if isinstance(thing, Session))
+    filters = tuple(thing for thing in things if isinstance(thing, Filter))
     return World(
         networks, ports, collectors, sessions,
         {p.port.id: p.place for p in plugged if p.place is not None},
@@ -100,7 +104,9 @@ def world(*things: Plugged | Session | Link) -> World:
             {port.id: n for n, port in enumerate(ports, 1)},
             {session.id: n for n, session in enumerate(sessions, 1)},
             {key: n for n, key in enumerate(tag_keys(networks, ports), 1)},
+            {wanted.id: n for n, wanted in enumerate(filters, 1)},
         ),
+        filters,
     )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ import pytest
 from netaddr import EUI
 
 from flows.errors import InvalidValue
+from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
 from flows.meaning import may_send, meaning
-from flows.model import Collector, CollectorId, PortId, TenantName
+from flows.model import Collector, CollectorId, FilterId, PortId, TenantName
 from flows.packet import read_fields
 from flows.world import World
 from tests import frames
@@ -127,6 +128,61 @@ def test_two_sessions_with_one_collector_make_two_copies() -> None:
 def test_a_disabled_session_makes_no_copy() -> None:
     here = world(*WEB_AND_DB, watch("s", "web", to="ids", enabled=False))
     assert heard(here, "web", packet(DB, WEB)) == {"db": 1}
+
+
+# --- rule 3: filters -------------------------------------------------------------------------
+
+TO_80 = RuleMatch(protocol=6, destination_port=(PortRange(80, 80),))
+SYN = frames.ethernet(
+    DB, WEB, 0x0800, frames.ipv4("10.0.0.1", "10.0.0.2", 6, frames.tcp(9, 80, 2, b""))
+)
+
+
+def only(name: str, *, egress: tuple[Rule, ...] = (), ingress: tuple[Rule, ...] = ()) -> Filter:
+    return Filter(FilterId(name), name, TenantName("red"), ingress, egress)
+
+
+@pytest.mark.parametrize(
+    ("rules", "copies"),
+    [
+        ((), 0),
+        ((Rule(1, Verdict.ACCEPT),), 1),
+        ((Rule(1, Verdict.REJECT, TO_80), Rule(2, Verdict.ACCEPT)), 0),
+        ((Rule(1, Verdict.ACCEPT, TO_80), Rule(2, Verdict.REJECT)), 1),
+        ((Rule(1, Verdict.ACCEPT, RuleMatch(protocol=17)),), 0),
+    ],
+)
+@pytest.mark.parametrize("direction", [EGRESS, INGRESS, BOTH])
+@pytest.mark.parametrize("where", [S1, S2])
+def test_the_first_rule_that_matches_decides(rules, copies: int, direction, where: int) -> None:
+    wanted = only("f", egress=rules, ingress=rules)
+    here = world(
+        vm("web", at(S1, 1), WEB), vm("db", at(where, 2), DB), tap("ids", at(S2, 9)), *LINE, wanted,
+        watch("s", "web", "db", to="ids", direction=direction, wanted=wanted),
+    )  # fmt: skip
+    assert heard(here, "web", SYN) == {"db": 1} | ({"ids": copies} if copies else {})
+
+
+@pytest.mark.parametrize("where", [S1, S2])
+@pytest.mark.parametrize(
+    ("wanted", "copies"),
+    [
+        (only("out", egress=(Rule(1, Verdict.ACCEPT),)), 1),
+        (only("in", ingress=(Rule(1, Verdict.ACCEPT),)), 1),
+        (only("all", ingress=(Rule(1, Verdict.ACCEPT),), egress=(Rule(1, Verdict.ACCEPT),)), 1),
+        (only("none"), 0),
+    ],
+)
+def test_one_direction_that_accepts_is_enough_and_two_make_one_copy(
+    wanted: Filter, copies: int, where: int
+) -> None:
+    here = world(
+        vm("web", at(S1, 1), WEB), vm("db", at(where, 2), DB), tap("ids", at(S1, 9)), *LINE, wanted,
+        watch("s", "web", "db", to="ids", wanted=wanted),
+    )  # fmt: skip
+    for dst in (DB, ALL):
+        expected = {"db": 1} | ({"ids": 1} if copies else {})
+        assert heard(here, "web", packet(dst, WEB)) == expected
 
 
 # --- rule 4: egress before policy, ingress what is really delivered --------------------------

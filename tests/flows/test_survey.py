@@ -1,4 +1,4 @@
-"""How sessions stand in a world before any switch was asked: served, short of something, refused."""
+"""How sessions stand in a world before a switch was asked: served, short of something, refused."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ from controller.southbound.management import open_management
 from flows.compile import Survey, compile_bridge
 from flows.diff import plan
 from flows.errors import TooManySessions
-from flows.model import Dpid
-from flows.pipeline import SESSIONS_PER_NETWORK
+from flows.filter import Filter, Rule, Verdict
+from flows.model import Dpid, FilterId, Session, TenantName
+from flows.pipeline import FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.world import World
 from tests import frames
 from tests.flows.hand_made import S1, at, packet, tap, vm, watch, world
@@ -23,11 +24,14 @@ WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
 MANY = [f"s{n}" for n in range(SESSIONS_PER_NETWORK)]
 
 
-def crowd(*more: object) -> World:
-    return world(
-        vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB), vm("app", at(S1, 3), APP),
-        tap("ids", at(S1, 4)), *(watch(name, "web", "db", to="ids") for name in MANY), *more,
-    )  # fmt: skip
+PORTS = (
+    vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB), vm("app", at(S1, 3), APP),
+    tap("ids", at(S1, 4)),
+)  # fmt: skip
+
+
+def crowd(*more: Session) -> World:
+    return world(*PORTS, *(watch(name, "web", "db", to="ids") for name in MANY), *more)
 
 
 def install(lab: Lab, of: World) -> str:
@@ -55,6 +59,23 @@ def test_a_full_network_has_its_production_and_all_its_copies(lab: Lab, dst: int
             assert got[port] == ([frame] if port in receivers else []), port
         assert got[4] == [frame] * SESSIONS_PER_NETWORK
     assert "over max" not in ofproto_trace(name, 1, packet(dst, WEB))
+
+
+def test_a_network_full_of_filters_has_its_production_and_all_its_copies(lab: Lab) -> None:
+    """The dearest way: the egress rules reject, so the ingress rules are asked as well."""
+    accept = (Rule(1, Verdict.ACCEPT),)
+    hears = Filter(FilterId("hears"), "hears", TenantName("red"), ingress=accept)
+    names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // FILTERED_WEIGHT)]
+    full = world(
+        *PORTS, hears, *(watch(name, "web", "db", to="ids", wanted=hears) for name in names)
+    )
+    assert len(Survey(full).served) == len(names)
+    install(lab, full)
+    for dst in (DB, frames.BROADCAST):
+        frame = packet(dst, WEB, b"full of filters")
+        sent = lab.exchange([(lab.endpoints[0], frame)])
+        got = {end.ofport: seen for end, seen in sent.items()}
+        assert (got[2], got[4]) == ([frame], [frame] * len(names))
 
 
 def test_one_session_too_many_is_refused_and_the_others_are_served() -> None:
