@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Protocol
 
 from controller.inventory import Inventory
@@ -97,6 +98,7 @@ class DesiredWorld:
         self._building = threading.Lock()
         self._version = 1
         self._snapshot: Snapshot | None = None
+        self._estate: tuple[Inventory, PlacesView] | None = None
 
     def touch(self) -> int:
         """Say that something has changed; returns the version that will know of it."""
@@ -140,32 +142,61 @@ class DesiredWorld:
 
     def _build(self, version: int) -> Snapshot:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
-        numbers = self._numbers(inventory, wishes, bool(places.links))
-        world = World(
-            networks=inventory.networks,
-            ports=inventory.ports,
-            collectors=wishes.collectors,
-            sessions=wishes.sessions,
-            placements=places.placements,
-            links=places.links,
-            numbers=numbers,
-            filters=wishes.filters,
-        )
-        return Snapshot(
-            version, Survey(world), wishes.deleting, numbers, wishes.stopped, wishes.limits
-        )
+        estate = (inventory, places)
+        before = self._snapshot if self._is_estate(estate) else None
+        numbers = self._numbers(inventory, wishes, places, before)
+        if before is not None and before.survey.has_same_numbers(numbers):
+            old = before.survey.world
+            world = old.with_wishes(wishes.collectors, wishes.sessions, wishes.filters, numbers)
+            survey = Survey(world, before.survey)
+        else:
+            survey = Survey(
+                World(
+                    networks=inventory.networks,
+                    ports=inventory.ports,
+                    collectors=wishes.collectors,
+                    sessions=wishes.sessions,
+                    placements=places.placements,
+                    links=places.links,
+                    numbers=numbers,
+                    filters=wishes.filters,
+                )
+            )
+        self._estate = estate
+        return Snapshot(version, survey, wishes.deleting, numbers, wishes.stopped, wishes.limits)
 
-    def _numbers(self, inventory: Inventory, wishes: Desired, has_links: bool) -> Numbers:
+    def _is_estate(self, other: tuple[Inventory, PlacesView]) -> bool:
+        return self._estate is not None and all(map(is_, self._estate, other))
+
+    def _numbers(
+        self, inventory: Inventory, wishes: Desired, places: PlacesView, before: Snapshot | None
+    ) -> Numbers:
+        """A number for everything; only sessions are asked for when only they may be new."""
+        known = [*(session.id for session in wishes.sessions), *wishes.deleting]
+        if before is None or not _asks_same(before.survey.world, wishes):
+            return self._all_numbers(inventory, wishes, known, bool(places.links))
+        old = before.numbers
+        new = [session for session in known if session not in old.session]
+        given = self._wishes.numbers_for([], [], new, [], []).session if new else {}
+        session = {key: old.session.get(key) or given[key] for key in known}
+        return replace(old, session=session)
+
+    def _all_numbers(
+        self, inventory: Inventory, wishes: Desired, known: list[SessionId], has_links: bool
+    ) -> Numbers:
         """A number for everything; tags of tagged copies on links come after those they need."""
         networks, ports = inventory.networks, inventory.ports
         is_tagged = any(c.tenant_tag is TagMode.AUTO for c in wishes.collectors)
         keys = tag_keys(networks, ports) if has_links or is_tagged else []
-        named = (
-            [network.id for network in networks],
-            [port.id for port in ports],
-            [*(session.id for session in wishes.sessions), *wishes.deleting],
-        )
+        named = ([network.id for network in networks], [port.id for port in ports], known)
         filters = [each.id for each in wishes.filters]
         numbers = self._wishes.numbers_for(*named, keys, filters)
         extra = transport_keys(wishes.collectors, networks, numbers) if has_links else []
         return self._wishes.numbers_for(*named, keys + extra, filters) if extra else numbers
+
+
+def _asks_same(world: World, wishes: Desired) -> bool:
+    """Whether collectors and filters need the numbers that they have."""
+    return world.collectors == wishes.collectors and [f.id for f in world.filters] == [
+        f.id for f in wishes.filters
+    ]

@@ -106,6 +106,25 @@ class World:
             ((p.network, str(p.mac)) for p in self.workloads if p.mac is not None),
         )
 
+    def with_wishes(
+        self,
+        collectors: tuple[Collector, ...],
+        sessions: tuple[Session, ...],
+        filters: tuple[Filter, ...],
+        numbers: Numbers,
+    ) -> World:
+        """The same estate with other wishes; what is known of the estate is not worked out again.
+
+        Their ids are not checked: they must be unique, and ``numbers`` may have other numbers for
+        sessions and filters only.
+        """
+        world = object.__new__(World)
+        of_wishes = {"collector_by_id", "filter_by_id"}
+        world.__dict__.update({k: v for k, v in self.__dict__.items() if k not in of_wishes})
+        wishes = {"collectors": collectors, "sessions": sessions, "filters": filters}
+        world.__dict__.update(wishes, numbers=numbers)
+        return world
+
     @cached_property
     def network_by_id(self) -> Mapping[NetworkId, Network]:
         """Every network by its id."""

@@ -25,7 +25,7 @@ from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK
 from flows.source import watched_by
 from flows.tags import transport_key
 from flows.tenancy import check_session
-from flows.world import World, tag_keys
+from flows.world import Numbers, World, tag_keys
 
 K = TypeVar("K")
 STEPS_MAX = 1000
@@ -81,6 +81,7 @@ class Survey:
 
     def _begin(self) -> None:
         self._serial = 0
+        self._without_room: set[SessionId] = set()
         self._taken: Counter[NetworkId] = Counter()
         self._heard_at: dict[PortId, Counter[NetworkId]] = {}
         self._gives: dict[SessionId, tuple[PortId, frozenset[NetworkId]]] = {}
@@ -94,9 +95,14 @@ class Survey:
             and one.ports is other.ports
             and one.placements is other.placements
             and one.links == other.links
-            and one.numbers.network == other.numbers.network
-            and one.numbers.port == other.numbers.port
-            and one.numbers.tag == other.numbers.tag
+            and self.has_same_numbers(other.numbers)
+        )
+
+    def has_same_numbers(self, numbers: Numbers) -> bool:
+        """Whether other numbers differ in those of sessions and filters at most."""
+        own = self.world.numbers
+        return (
+            own.network == numbers.network and own.port == numbers.port and own.tag == numbers.tag
         )
 
     def changed_since(self, before: Survey | None) -> Set[SessionId] | None:
@@ -119,7 +125,7 @@ class Survey:
     @property
     def _is_full(self) -> bool:
         """Whether a session was refused for want of room: then one that goes makes room."""
-        return any(isinstance(s.refused, TooManySessions) for s in self.standings.values())
+        return bool(self._without_room)
 
     def _follow(self, previous: Survey) -> None:
         """Take over what has not changed since the previous survey."""
@@ -164,6 +170,8 @@ class Survey:
             if standing.is_served:
                 standing = self._within_limit(standing)
             self.standings[session.id] = standing
+            if isinstance(standing.refused, TooManySessions):
+                self._without_room.add(session.id)
             self._give(standing)
 
     def _give(self, standing: Standing) -> None:
