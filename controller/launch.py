@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,6 +72,7 @@ class Services:
         self.switches = Switches(self.reconciler, send, self._port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self._refused: dict[str, str] = {}
+        self._port_changes: Counter[Dpid] = Counter()
         self._unremembered = ""
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
@@ -124,10 +126,19 @@ class Services:
         if missing:
             raise SwitchUnfit(switch.name, missing)
         self.ovsdb.secure(switch.dpid)
-        self.places.report_ports(switch.dpid, ports)
+        self._report_ports(switch)
         self._moved()
 
+    def _report_ports(self, switch: Switch) -> None:
+        """Tell the places all ports; again if one changed meanwhile, as the list may be older."""
+        while True:
+            seen = self._port_changes[switch.dpid]
+            self.places.report_ports(switch.dpid, switch.ports())
+            if self._port_changes[switch.dpid] == seen:
+                return
+
     def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
+        self._port_changes[dpid] += 1
         self.places.report_port(dpid, change)
         self._moved()
 
