@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +40,8 @@ ACTIONS_EVERY = 10
 """The flows of every bridge are read again and again; each tenth time their actions, too."""
 SETTLE_S = 5.0
 """How long a data path of this machine may take for that, in seconds."""
+REFUSED_SHOWN_S = 20.0
+"""How long a switch without OpenFlow 1.3 is shown; it is refused again at least each 8 s."""
 REMOTE_SETTLE_S = 1.0
 """How long the data path of another machine may take to let go of removed flows, in seconds; its
 revalidators go round every 500 ms (max-revalidator of Open vSwitch)."""
@@ -71,8 +72,7 @@ class Services:
         )  # fmt: skip
         self.switches = Switches(self.reconciler, send, self._port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
-        self._refused: dict[str, str] = {}
-        self._port_changes: Counter[Dpid] = Counter()
+        self._refused: dict[str, tuple[float, str]] = {}
         self._unremembered = ""
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
@@ -112,7 +112,7 @@ class Services:
 
     def refused_switch(self, address: str, sentence: str) -> None:
         """A switch could not agree with us on an OpenFlow version."""
-        self._refused[address.rpartition(":")[0]] = sentence
+        self._refused[address.rpartition(":")[0]] = (time.monotonic(), sentence)
 
     def _greet(self, switch: Switch) -> None:
         """Look at a bridge that has connected: its name, whether it is ours and fit, its ports."""
@@ -126,19 +126,10 @@ class Services:
         if missing:
             raise SwitchUnfit(switch.name, missing)
         self.ovsdb.secure(switch.dpid)
-        self._report_ports(switch)
+        self.places.report_ports(switch.dpid, ports)
         self._moved()
 
-    def _report_ports(self, switch: Switch) -> None:
-        """Tell the places all ports; again if one changed meanwhile, as the list may be older."""
-        while True:
-            seen = self._port_changes[switch.dpid]
-            self.places.report_ports(switch.dpid, switch.ports())
-            if self._port_changes[switch.dpid] == seen:
-                return
-
     def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
-        self._port_changes[dpid] += 1
         self.places.report_port(dpid, change)
         self._moved()
 
@@ -219,7 +210,9 @@ class Services:
 
     def _problems(self) -> list[str]:
         snapshot = self.ovsdb.snapshot()
-        found = [*self.inventory.problems, *self._refused.values()]
+        long_ago = time.monotonic() - REFUSED_SHOWN_S
+        refused = [sentence for when, sentence in self._refused.values() if when > long_ago]
+        found = [*self.inventory.problems, *refused]
         found += [s.reason for s in self.ovsdb.statuses().values() if s.reason]
         found += self.places.snapshot().problems
         found += [self._unremembered] if self._unremembered else []
