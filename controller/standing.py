@@ -10,7 +10,9 @@ from controller.counters import Counters
 from controller.desired import Snapshot
 from controller.status import BridgeShare, BridgeStatus, Copies, SessionStatus, State
 from flows.compile import Standing, Survey
+from flows.errors import NoLinkTagLeft
 from flows.model import Dpid, SessionId
+from flows.pipeline import LINK_TAGS
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ def _describe_served(
     if not standing.is_served:
         return SessionStatus(State.PENDING, standing.missing, copies)
     reasons = [*standing.missing]
+    reasons += [
+        str(NoLinkTagLeft(key, len(LINK_TAGS))) for key in snapshot.survey.uncarried(standing)
+    ]
     shares: list[BridgeShare] = []
     by_dpid = {view.dpid: view for view in views}
     for view in views:

@@ -21,10 +21,18 @@ Counts = Mapping[tuple[SessionId, Dpid], tuple[Counted, Counted]]
 
 
 class LimitBook:
-    """What the checker of limits writes. Every method may raise StoreError."""
+    """What the checker of limits writes. Every method may raise StoreError.
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
-        self._database, self._now = database, now
+    ``touch`` is told which session was changed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], datetime],
+        touch: Callable[[Iterable[SessionId]], None],
+    ) -> None:
+        self._database, self._now, self._touch = database, now, touch
 
     def stop(self, session: SessionId, reason: str) -> None:
         """Note that a session reached a limit; one that is gone or stopped is left alone."""
@@ -35,6 +43,7 @@ class LimitBook:
             connection.execute(update(tables.sessions).filter_by(id=session).values(stopped=reason))
             thing = thing_of(found[0].session)
             journal.write_entry(connection, self._now(), WHO, "stopped", thing, {"reason": reason})
+        self._touch([session])
 
     def counts(self) -> Counts:
         """What was counted when it was kept last."""

@@ -26,6 +26,7 @@ from controller.store.rows import (
     told_of,
     write_sources,
 )
+from controller.store.session_memory import SessionMemory
 from controller.store.values import (
     AuditEntry,
     BridgeRecord,
@@ -73,7 +74,8 @@ class Store:
         self._places = PlaceBook(self._database)
         self.holdings = HoldingBook(self._database)
         self.filters = FilterBook(self._database, now)
-        self.limits = LimitBook(self._database, now)
+        self._sessions = SessionMemory()
+        self.limits = LimitBook(self._database, now, self._sessions.touch)
 
     def close(self) -> None:
         """Close the file; another controller may open it then."""
@@ -167,7 +169,7 @@ class Store:
     def desired(self) -> Desired:
         """What tenants want now, all of one moment."""
         with self._database.reading() as connection:
-            records = read_sessions(connection)
+            records = self._sessions.records(connection)
             collectors = read_collectors(connection)
             filters = self.filters.read(connection)
         live = [record for record in records if not record.is_deleting]
@@ -201,6 +203,7 @@ class Store:
                 journal.take_key(connection, once, session.id, now)
             _insert_session(connection, record)
             journal.write_entry(connection, now, who, "created", thing_of(session), told_of(record))
+        self._sessions.touch([session.id])
 
     def try_session(self, session: Session) -> None:
         """Raise what add_session would raise, and keep nothing."""
@@ -239,6 +242,7 @@ class Store:
             changed = _changed(told_of(old), told_of(new))
             thing = thing_of(old.session)
             journal.write_entry(connection, self._now(), who, "changed", thing, changed)
+        self._sessions.touch([session])
         return new
 
     def delete_session(self, session: SessionId, who: str) -> None:
@@ -256,6 +260,7 @@ class Store:
             connection.execute(update(tables.sessions).filter_by(id=session).values(deleting=True))
             thing = thing_of(found[0].session)
             journal.write_entry(connection, self._now(), who, "deleted", thing, {})
+        self._sessions.touch([session])
 
     def finish_deletions(self, sessions: Iterable[SessionId]) -> None:
         """Forget sessions marked as being deleted, once no switch has a flow of theirs.
@@ -268,6 +273,7 @@ class Store:
         with self._database.writing() as connection:
             for session in gone:
                 connection.execute(delete(tables.sessions).filter_by(id=session, deleting=True))
+        self._sessions.touch(gone)
 
     # --- numbers ----------------------------------------------------------------------------
 

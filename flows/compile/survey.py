@@ -137,7 +137,7 @@ class Survey:
         new = {session.id: session for session in self.world.sessions}
         other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
-        changed = {key for key in old.keys() | new.keys() if old.get(key) is not new.get(key)}
+        changed = {key for key in old.keys() | new.keys() if _is_other(old.get(key), new.get(key))}
         changed |= {
             session.id
             for session in new.values()
@@ -202,9 +202,21 @@ class Survey:
         """What should cross links and cannot, because all link tags are taken."""
         if not self.world.links:
             return ()
-        wanted = tag_keys(self.world.networks, self.world.ports)
+        wanted = dict.fromkeys(tag_keys(self.world.networks, self.world.ports))
+        for standing in self.served:
+            wanted |= dict.fromkeys(self.uncarried(standing))
         tags = self.world.numbers.tag
         return tuple(NoLinkTagLeft(key, len(LINK_TAGS)) for key in wanted if key not in tags)
+
+    def uncarried(self, standing: Standing) -> tuple[str, ...]:
+        """The names of the link tags without which some copies of a session get nowhere."""
+        tap, tags = standing.tap, self.world.numbers.tag
+        if tap is None:
+            return ()
+        far = [port for port in standing.watched if self.place(port) != self.place(tap)]
+        networks = {port.network for port in far if port.network is not None}
+        keys = {transport_key(tap.id, self.tag_of_copy(standing.session, n)) for n in networks}
+        return tuple(sorted(key for key in keys if key not in tags))
 
     def is_joined(self, one: Dpid, other: Dpid) -> bool:
         """Whether packets can go from one bridge to the other."""
@@ -298,6 +310,10 @@ class _Lineage:
         steps = [self._changed.get(serial) for serial in range(before + 1, now + 1)]
         known = [step for step in steps if step is not None]
         return set().union(*known) if before <= now and len(known) == len(steps) else None
+
+
+def _is_other(one: Session | None, other: Session | None) -> bool:
+    return one is not other and one != other
 
 
 def _weight(standing: Standing) -> int:
