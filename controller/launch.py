@@ -19,7 +19,7 @@ from controller.inventory import InventoryFile
 from controller.logs import configure_logs
 from controller.measures import PULSE
 from controller.memory import expect_many_objects
-from controller.places import Places
+from controller.places import Places, PlacesSnapshot
 from controller.reconcile import Reconciler
 from controller.runtime.command import command
 from controller.runtime.serve import serve_wsgi
@@ -74,6 +74,7 @@ class Services:
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self._refused: dict[str, tuple[float, str]] = {}
         self._unremembered = ""
+        self._places: PlacesSnapshot | None = None
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
@@ -138,10 +139,17 @@ class Services:
         self._moved()
 
     def _moved(self) -> None:
-        """Something may be elsewhere than it was: let the bridges know, and remember it."""
+        """Something may be elsewhere than it was: let the bridges know, and remember it.
+
+        When a thousand bridges come back as they were, not one of them hears of the others.
+        """
+        places = self.places.snapshot()
+        if places is self._places and not self._unremembered:
+            return
+        self._places = places
         self.reconciler.changed()
         try:
-            for record in self.places.snapshot().records:
+            for record in places.records:
                 self.store.remember_bridge(record)
             self._unremembered = ""
         except CloudtapError as problem:  # switches must not wait until a disk has room again

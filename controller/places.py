@@ -60,17 +60,20 @@ class Places:
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> None:
         """A bridge has connected and told all its ports."""
         with self._lock:
-            bridge = self._bridge(dpid)
-            ports = tuple(ports)
-            before = bridge.ports
-            bridge.ports = {}
+            is_known = dpid in self._bridges
+            bridge = self._bridges.setdefault(dpid, Bridge())
+            name, before = bridge.local_name, bridge.ports
+            found: dict[int, Seen] = {}
             for port in ports:
                 if 1 <= port.ofport <= OFPORT_MAX:
                     known = before.get(port.ofport)
                     same = known is not None and known.name == port.name
-                    bridge.ports[port.ofport] = known if known and same else self._seen(port.name)
+                    found[port.ofport] = known if known and same else self._seen(port.name)
                 elif port.ofport == LOCAL_PORT:
                     bridge.local_name = port.name
+            bridge.ports = found
+            if not is_known or found != before or bridge.local_name != name:
+                self._snapshot = None
 
     def report_port(self, dpid: Dpid, change: PortChange) -> None:
         """A port of a bridge has come, gone or changed."""

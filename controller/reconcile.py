@@ -91,7 +91,7 @@ class Reconciler:
         if old is not None:
             old.stop()
         writer.start()
-        self.changed()
+        writer.wake()  # the others have nothing to do: the world is as it was
         log.info("bridge connected", bridge=switch.name, dpid=f"{switch.dpid:016x}")
 
     def disconnect(self, switch: Switch) -> None:

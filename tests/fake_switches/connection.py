@@ -30,7 +30,8 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(self.switch.hello())
-        self.follow_faults()
+        # later: Python 3.11.2 begins to read after this, paused or not
+        asyncio.get_running_loop().call_soon(self.follow_faults)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
