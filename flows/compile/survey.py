@@ -117,10 +117,16 @@ class Survey:
         match collector.tenant_tag:
             case int(number):
                 return number
-            case TagMode.AUTO if len(self._heard_at.get(collector.sensor, ())) > 1:
+            case TagMode.AUTO if self._is_tagged(session):
                 return self.world.numbers.tag.get(f"network:{network}")
             case _:
                 return None
+
+    def _is_tagged(self, session: Session) -> bool:
+        """Whether copies wear the tag of their network: the tap port serves several."""
+        collector = self.world.collector_by_id[session.collector]
+        is_auto = collector.tenant_tag is TagMode.AUTO
+        return is_auto and len(self._heard_at.get(collector.sensor, ())) > 1
 
     @property
     def _is_full(self) -> bool:
@@ -209,13 +215,15 @@ class Survey:
         return tuple(NoLinkTagLeft(key, len(LINK_TAGS)) for key in wanted if key not in tags)
 
     def uncarried(self, standing: Standing) -> tuple[str, ...]:
-        """The names of the link tags without which some copies of a session get nowhere."""
+        """The names of the tags without which some copies of a session go wrong, or nowhere."""
         tap, tags = standing.tap, self.world.numbers.tag
         if tap is None:
             return ()
         far = [port for port in standing.watched if self.place(port) != self.place(tap)]
         networks = {port.network for port in far if port.network is not None}
         keys = {transport_key(tap.id, self.tag_of_copy(standing.session, n)) for n in networks}
+        if self._is_tagged(standing.session):
+            keys |= {f"network:{p.network}" for p in standing.watched}
         return tuple(sorted(key for key in keys if key not in tags))
 
     def is_joined(self, one: Dpid, other: Dpid) -> bool:
