@@ -103,13 +103,13 @@ def test_refused_flows_are_named_and_all_others_are_applied(switch: ManagedSwitc
     no_tag = Flow(3, 1, match, (Load(REGISTER, 1), PopVlan()), 5, "pops what is not there")
     no_port = flow(2, 0xFFFFFF05, owner=6)
     too_long = flow(3, *[1] * 5000, owner=7)
-    no_table = replace(flow(4, 1, owner=8), table=255)
+    internal = replace(flow(4, 1, owner=8), table=254)
     good = [flow(number, 1) for number in range(10, 20)]
-    rejected = switch.apply(add(*good, no_tag, no_port, too_long, no_table))
+    rejected = switch.apply(add(*good, no_tag, no_port, too_long, internal))
     assert {r.flow: r.reason for r in rejected if r.flow != too_long} == {
         no_tag: "an action does not go with what the flow matches (OFPBAC_MATCH_INCONSISTENT)",
         no_port: "the switch has no port with this number to send to (OFPBAC_BAD_OUT_PORT)",
-        no_table: "the switch has no such flow table (OFPFMFC_BAD_TABLE_ID)",
+        internal: "the switch does not let this controller change anything (OFPBRC_EPERM)",
     }
     assert "80072 bytes long" in next(r.reason for r in rejected if r.flow == too_long)
     assert not plan(good, switch.our_flows())
