@@ -16,7 +16,13 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=has_colours)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=has_colours,
+                # the rich one would show the values of local variables, secrets among them
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     )
     structlog.configure(
         processors=[
