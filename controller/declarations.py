@@ -11,7 +11,17 @@ from netaddr import EUI, AddrFormatError, IPAddress, mac_unix_expanded
 
 from controller.yaml_lines import Item, Problem
 from flows.errors import InvalidValue
-from flows.model import Network, NetworkId, Port, PortId, PortKind, TenantName, check_name
+from flows.model import (
+    NAME,
+    Label,
+    Network,
+    NetworkId,
+    Port,
+    PortId,
+    PortKind,
+    TenantName,
+    check_name,
+)
 
 NETWORK_NAMESPACE = uuid.UUID("7d0a2c53-5b0e-4f0a-9f6b-2f8f7a1f6c11")
 """Namespace of the ids of networks: uuid5 of ``tenant/name``, the same in every run."""
@@ -102,7 +112,8 @@ class Reader:
 
     def _port(self, item: Item) -> None:
         allowed = {"id", "name", "tenant", "network", "kind", "mac", "ips", "anti_spoofing"}
-        values = self._mapping(item, "a port", allowed | {"bridge", "interface"}, {"id", "tenant"})
+        allowed |= {"bridge", "interface", "labels"}
+        values = self._mapping(item, "a port", allowed, {"id", "tenant"})
         key, tenant = self._text(values, "id"), self._text(values, "tenant")
         if key is None or tenant is None:
             return
@@ -115,11 +126,14 @@ class Reader:
         mac = self._mac(values, what)
         ips = self._ips(values, what)
         anti_spoofing = self._flag(values, what, "anti_spoofing", default=mac is not None)
+        labels = self._labels(values, what)
         if kind is PortKind.TAP:
             self._nothing_of_a_workload(values, what)
         if len(self.problems) > before:
             return
-        port = Port(PortId(key), name, TenantName(tenant), network, kind, mac, ips, anti_spoofing)
+        port = Port(
+            PortId(key), name, TenantName(tenant), network, kind, mac, ips, anti_spoofing, labels
+        )
         self._once(item.line, f"port id {key!r}", "port id", key)
         self._once(item.line, f"{what} of tenant {tenant!r}", "port", tenant, name)
         if mac is not None and network is not None:
@@ -220,6 +234,27 @@ class Reader:
                 found.append(ip)
         return tuple(found)
 
+    def _labels(self, values: dict[str, Item], what: str) -> tuple[Label, ...]:
+        item = values.get("labels")
+        if item is None or item.value is None:
+            return ()
+        if not isinstance(item.value, dict):
+            self._problem(item.line, f"{what}: labels are written like `labels: {{tier: web}}`")
+            return ()
+        found: dict[str, str] = {}
+        for key, value in item.value.items():
+            if not isinstance(value.value, str):
+                self._problem(value.line, f"{what}: label {key!r} needs one word as its value")
+            elif not NAME.fullmatch(key) or not NAME.fullmatch(value.value):
+                self._problem(
+                    value.line,
+                    f"{what}: label {key!r}: {value.value!r} is not made of names: use 1 to 64 "
+                    "letters, digits, '.', '_', ':' or '-', beginning with a letter or digit",
+                )
+            else:
+                found[key] = value.value
+        return tuple(sorted(found.items()))
+
     def _flag(self, values: dict[str, Item], what: str, key: str, *, default: bool) -> bool:
         text = self._text(values, key)
         if text is None:
@@ -239,7 +274,7 @@ class Reader:
         return text
 
     def _nothing_of_a_workload(self, values: dict[str, Item], what: str) -> None:
-        for key in ("network", "ips", "anti_spoofing"):
+        for key in ("network", "ips", "anti_spoofing", "labels"):
             if key in values and values[key].value is not None:
                 self._problem(
                     values[key].line,

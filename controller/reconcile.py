@@ -22,7 +22,7 @@ from controller.standing import WriterView, describe_bridge, describe_session
 from controller.status import BridgeStatus, SessionStatus, Vitals
 from flows.compile import compile_bridge
 from flows.errors import CloudtapError
-from flows.model import Dpid, PortId, SessionId
+from flows.model import Dpid, NetworkId, PortId, SessionId
 
 COUNTERS_FRESH_S = 1.0
 """Counters of copies are read from a switch at most this often."""
@@ -233,6 +233,11 @@ class Reconciler:
             "bridges to be written": sum(writer.is_due for writer in writers),
         }
         return Vitals(self.ready.is_set(), self._handler_errors, queues)
+
+    def tag_of(self, network: NetworkId) -> int | None:
+        """The 802.1Q tag that copies of a network wear where one is needed."""
+        snapshot = self._safe_snapshot()
+        return None if snapshot is None else snapshot.numbers.tag.get(f"network:{network}")
 
     def problems(self) -> Sequence[str]:
         """What hinders the whole system."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from flows.model import Dpid, SessionId
+from flows.model import Dpid, NetworkId, SessionId
 
 
 class State(Enum):
@@ -107,6 +107,10 @@ class Reconciling(Protocol):
 
     def vitals(self) -> Vitals:
         """How the controller itself is."""
+        ...
+
+    def tag_of(self, network: NetworkId) -> int | None:
+        """The 802.1Q tag that copies of a network wear where one is needed, or None."""
         ...
 
     def problems(self) -> Sequence[str]:

@@ -34,6 +34,7 @@ class NetworkOut(BaseModel):
     name: str
     tenant: str
     ports: int
+    tag: int | None = Field(description="802.1Q tag that copies of it wear with tag `auto`.")
 
 
 class PlacementOut(BaseModel):
@@ -55,6 +56,7 @@ class PortOut(BaseModel):
     mac: str | None
     ips: list[str]
     anti_spoofing: bool
+    labels: dict[str, str]
     placement: PlacementOut | None
 
 
@@ -73,16 +75,19 @@ class CollectorOut(BaseModel):
     tenant: str
     delivery: Literal["port"] = "port"
     sensors: list[SensorOut]
-    tenant_tag: None = None
+    tenant_tag: Literal["auto"] | int | None
     created_at: str
 
 
 class SourceOut(BaseModel):
-    """What a session watches; the two lists have the same order."""
+    """What a session watches; names and ids have the same order."""
 
-    kind: Literal["port"] = "port"
+    kind: Literal["port", "network", "tenant", "label"]
     ports: list[str]
     port_ids: list[str]
+    networks: list[str]
+    network_ids: list[str]
+    labels: dict[str, str]
 
 
 class CopiesOut(BaseModel):
@@ -117,16 +122,17 @@ class SessionOut(BaseModel):
     tenant: str
     source: SourceOut
     direction: Literal["ingress", "egress", "both"]
-    filter: str = "all"
+    filter: str
+    filter_id: str
     collector: str
     collector_id: str
     mode: Literal["copy"] = "copy"
     number: int
-    packet_length: None = None
+    packet_length: int | None
     max_rate: None = None
-    expires_at: None = None
-    max_packets: None = None
-    max_bytes: None = None
+    expires_at: str | None
+    max_packets: int | None
+    max_bytes: int | None
     enabled: bool
     created_at: str
     status: StatusOut
@@ -142,21 +148,35 @@ class TrialOut(BaseModel):
 
 
 class RuleOut(BaseModel):
-    """One rule of a filter."""
+    """One rule of a filter; docs/how-to/filters.md has every key of a match."""
 
-    number: int
+    number: int = Field(description="1 to 60000; the lowest is asked first.")
     action: Literal["accept", "reject"]
-    match: dict[str, str]
+    match: dict[str, int | str] = Field(description="What is left out is not asked.")
 
 
 class FilterOut(BaseModel):
-    """A filter."""
+    """A filter with its rules, the lowest number first."""
 
     id: str
     name: str
+    tenant: str | None = Field(description="Null: it is built in.")
     built_in: bool
     ingress: list[RuleOut]
     egress: list[RuleOut]
+    created_at: str | None
+
+
+class FilterLineOut(BaseModel):
+    """A filter, and how many rules it has."""
+
+    id: str
+    name: str
+    tenant: str | None
+    built_in: bool
+    ingress_rules: int
+    egress_rules: int
+    created_at: str | None
 
 
 class BridgeOut(BaseModel):
@@ -254,7 +274,7 @@ class SessionPage(_Page):
 class FilterPage(_Page):
     """A part of a list."""
 
-    items: list[FilterOut]
+    items: list[FilterLineOut]
 
 
 class BridgePage(_Page):

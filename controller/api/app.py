@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +20,7 @@ from controller.api import declared, problems, system
 from controller.api.answers import ProblemOut
 from controller.api.collectors import collectors
 from controller.api.context import EXTENSION, Context
+from controller.api.filters import filters
 from controller.api.health import health
 from controller.api.problems import ApiProblem, Problem, bad_request
 from controller.api.sessions import sessions
@@ -30,11 +32,14 @@ from flows.errors import CloudtapError
 MAX_BODY = 1024 * 1024
 """Largest body of a request, in bytes."""
 
+MAX_RULES_BODY = 16 * 1024 * 1024
+"""Largest body of a request that may hold thousands of rules, in bytes."""
+
 RESOURCES = (
     declared.tenants,
     declared.networks,
     declared.ports,
-    declared.filters,
+    filters,
     collectors,
     sessions,
     system.bridges,
@@ -50,10 +55,11 @@ def make_app(
     inventory: Callable[[], Inventory],
     reconcile: Reconciling,
     token: str | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Flask:
     """The API as a WSGI application; with a ``token`` /v1 and /metrics need it."""
     app = _empty_app()
-    app.extensions[EXTENSION] = Context(store, inventory, reconcile)
+    app.extensions[EXTENSION] = Context(store, inventory, reconcile, now)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     document = openapi(app)  # made once, here: making it is not safe in several threads
     document["security"] = [{"token": []}] if token else []
@@ -109,6 +115,8 @@ def _check_body() -> None:
     """Refuse a body that is not one JSON object before its schema is asked."""
     if request.routing_exception is not None or request.method not in ("POST", "PATCH"):
         return
+    if request.path.startswith("/v1/filters"):
+        request.max_content_length = MAX_RULES_BODY
     if not request.is_json:
         raise ApiProblem(
             Problem(
@@ -140,10 +148,11 @@ def _answer_http_error(error: HTTPException) -> WsgiResponse:
     if error.response is not None:  # from _refuse_body
         return error.get_response()
     status = HTTPStatus(error.code or 500)
+    largest = request.max_content_length
     sentences = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.path}",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.path} does not take {request.method}",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {MAX_BODY} bytes",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {largest} bytes",
         HTTPStatus.BAD_REQUEST: "the body is not valid JSON",
     }
     headers = {k: v for k, v in error.get_headers() if k in ("Allow", "Location", "Retry-After")}

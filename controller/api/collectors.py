@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from http import HTTPStatus
+from typing import Literal
 
 from flask import Response
 
 from controller.api.answers import CollectorOut, CollectorPage, SensorOut
+from controller.api.bodies import CollectorIn, CollectorPatch
 from controller.api.context import (
+    BRING_S,
     answer,
     context,
     find,
-    find_port,
+    find_own,
     part,
     resource,
     tenant_of,
@@ -20,10 +24,10 @@ from controller.api.context import (
 )
 from controller.api.once import create_once
 from controller.api.problems import not_found
-from controller.api.requests import CollectorIn, CollectorList, NoQuery, OneQuery, Path
+from controller.api.requests import CollectorList, NoQuery, OneQuery, Path
 from controller.inventory import Inventory
 from controller.store import CollectorRecord, OnceKey
-from flows.model import Collector, CollectorId
+from flows.model import Collector, CollectorId, TagMode
 from flows.tenancy import check_collector
 
 collectors = resource("collectors", "Where copies go.")
@@ -53,9 +57,10 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
     def make(once: OnceKey | None) -> str:
         inventory = parts.inventory()
         tenant = tenant_of(body.tenant, inventory)
-        sensor = find_port(body.sensors[0].port, tenant, inventory, "sensors.0.port")
+        ref = body.sensors[0].port
+        sensor = find_own("port", inventory.ports, ref, tenant, "sensors.0.port")
         key = CollectorId(str(uuid.uuid4()))
-        collector = Collector(key, body.name, tenant, (sensor.id,))
+        collector = Collector(key, body.name, tenant, (sensor.id,), _tag(body.tenant_tag))
         check_collector(collector, {sensor.id: sensor})
         parts.store.add_collector(collector, who(), once)
         return key
@@ -67,6 +72,23 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
 def show_collector(path: Path, query: OneQuery) -> Response:
     """Show a collector"""
     return answer(_show(_find(path.ref, query.tenant).id))
+
+
+@collectors.patch("/<ref>", responses={200: CollectorOut})
+def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Response:
+    """Change the name or the tag of a collector"""
+    parts = context()
+
+    def change(old: Collector) -> Collector:
+        name = old.name if body.name is None else body.name
+        given = "tenant_tag" in body.model_fields_set
+        tag = _tag(body.tenant_tag) if given else old.tenant_tag
+        return dataclasses.replace(old, name=name, tenant_tag=tag)
+
+    key = _find(path.ref, query.tenant).id
+    parts.store.change_collector(key, change, who())
+    parts.reconcile.bring(BRING_S)
+    return answer(_show(key))
 
 
 @collectors.delete("/<ref>", responses={204: None})
@@ -101,5 +123,26 @@ def _shown(record: CollectorRecord, inventory: Inventory) -> CollectorOut:
             SensorOut(port=name_by_id.get(sensor, sensor), port_id=sensor)
             for sensor in collector.sensors
         ],
+        tenant_tag=_shown_tag(collector.tenant_tag),
         created_at=record.created_at.isoformat(),
     )
+
+
+def _tag(given: Literal["auto"] | int | None) -> TagMode | int:
+    match given:
+        case None:
+            return TagMode.NONE
+        case int():
+            return given
+        case _:
+            return TagMode.AUTO
+
+
+def _shown_tag(tag: TagMode | int) -> Literal["auto"] | int | None:
+    match tag:
+        case TagMode.NONE:
+            return None
+        case TagMode.AUTO:
+            return "auto"
+        case number:
+            return number

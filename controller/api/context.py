@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 
 from flask import Response, current_app, request
@@ -17,7 +18,7 @@ from controller.api.requests import ListQuery
 from controller.inventory import Inventory
 from controller.status import Reconciling
 from controller.store import Store
-from flows.model import Network, Port, TenantName
+from flows.model import TenantName
 
 EXTENSION = "cloudtap"
 """Where a Flask application keeps its Context."""
@@ -40,6 +41,7 @@ class Context:
     store: Store
     inventory: Callable[[], Inventory]
     reconcile: Reconciling
+    now: Callable[[], datetime]
 
 
 class _Owned(Protocol):
@@ -117,21 +119,16 @@ def find(
     )
 
 
-def find_port(ref: str, tenant: TenantName, inventory: Inventory, where: str) -> Port:
-    """A port that a body of this tenant names: its own by id or name, or any other one by id.
+def find_own(kind: str, things: Sequence[_O], ref: str, tenant: TenantName, where: str) -> _O:
+    """What a body of this tenant names: its own by id or name, or any other one by id.
 
     That of another tenant is given back too, for flows.tenancy to refuse it in its own words.
     """
-    others = [port for port in inventory.ports if port.tenant != tenant and port.id == ref]
-    mine = [p for p in inventory.ports if p.tenant == tenant and ref in (p.id, p.name)]
+    others = [thing for thing in things if thing.tenant != tenant and thing.id == ref]
+    mine = [t for t in things if t.tenant == tenant and ref in (t.id, t.name)]
     if others and not mine:
         return others[0]
-    return find("port", mine, ref, tenant, where)
-
-
-def find_network(ref: str, tenant: str | None, inventory: Inventory) -> Network:
-    """A network by id or name."""
-    return find("network", inventory.networks, ref, tenant)
+    return find(kind, mine, ref, tenant, where)
 
 
 def part(

@@ -1,4 +1,4 @@
-"""/v1/tenants, networks, ports and filters: what was declared; read only."""
+"""/v1/tenants, networks and ports: what was declared; read only."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from collections import Counter
 from flask import Response
 
 from controller.api.answers import (
-    FilterOut,
-    FilterPage,
     NetworkOut,
     NetworkPage,
     PlacementOut,
     PortOut,
     PortPage,
-    RuleOut,
     TenantOut,
     TenantPage,
 )
-from controller.api.context import Context, answer, context, find, find_network, part, resource
+from controller.api.context import Context, answer, context, find, part, resource
 from controller.api.problems import not_found
 from controller.api.requests import (
-    FILTER_ALL_ID,
-    ListQuery,
     NetworkList,
     NoQuery,
     OneQuery,
@@ -30,18 +25,11 @@ from controller.api.requests import (
     PortList,
     TenantList,
 )
-from controller.inventory import Inventory
 from flows.model import Network, Port
 
 tenants = resource("tenants", "Who owns networks, ports, collectors and sessions.")
 networks = resource("networks", "Isolated layer-2 segments.")
 ports = resource("ports", "Interfaces of workloads, and tap ports.")
-filters = resource("filters", "Which packets of a source are copied.")
-
-_EVERYTHING = RuleOut(number=1, action="accept", match={})
-_ALL = FilterOut(
-    id=FILTER_ALL_ID, name="all", built_in=True, ingress=[_EVERYTHING], egress=[_EVERYTHING]
-)
 
 
 @tenants.get("", responses={200: TenantPage})
@@ -64,22 +52,24 @@ def show_tenant(path: Path, query: NoQuery) -> Response:
 @networks.get("", responses={200: NetworkPage})
 def list_networks(query: NetworkList) -> Response:
     """List networks"""
-    inventory = context().inventory()
+    parts = context()
+    inventory = parts.inventory()
     wanted = [
         n
         for n in inventory.networks
         if query.tenant in (None, n.tenant) and query.name in (None, n.name)
     ]
     chosen, following = part(wanted, query, lambda network: network.id)
-    items = _networks(chosen, inventory)
+    items = _networks(chosen, parts)
     return answer(NetworkPage(items=items, next=following))
 
 
 @networks.get("/<ref>", responses={200: NetworkOut})
 def show_network(path: Path, query: OneQuery) -> Response:
     """Show a network"""
-    inventory = context().inventory()
-    return answer(_networks([find_network(path.ref, query.tenant, inventory)], inventory)[0])
+    parts = context()
+    network = find("network", parts.inventory().networks, path.ref, query.tenant)
+    return answer(_networks([network], parts)[0])
 
 
 @ports.get("", responses={200: PortPage})
@@ -110,21 +100,6 @@ def show_port(path: Path, query: OneQuery) -> Response:
     return answer(_port(port, names[0] if names else None, parts))
 
 
-@filters.get("", responses={200: FilterPage})
-def list_filters(query: ListQuery) -> Response:
-    """List filters"""
-    items, following = part([_ALL], query, lambda one: one.id)
-    return answer(FilterPage(items=items, next=following))
-
-
-@filters.get("/<ref>", responses={200: FilterOut})
-def show_filter(path: Path, query: NoQuery) -> Response:
-    """Show a filter"""
-    if path.ref in (_ALL.id, _ALL.name):
-        return answer(_ALL)
-    raise not_found("filter", path.ref)
-
-
 def _tenants(parts: Context) -> list[TenantOut]:
     inventory = parts.inventory()
     network_count = Counter(network.tenant for network in inventory.networks)
@@ -143,10 +118,17 @@ def _tenants(parts: Context) -> list[TenantOut]:
     ]
 
 
-def _networks(chosen: list[Network], inventory: Inventory) -> list[NetworkOut]:
-    port_count = Counter(port.network for port in inventory.ports)
+def _networks(chosen: list[Network], parts: Context) -> list[NetworkOut]:
+    port_count = Counter(port.network for port in parts.inventory().ports)
     return [
-        NetworkOut(id=n.id, name=n.name, tenant=n.tenant, ports=port_count[n.id]) for n in chosen
+        NetworkOut(
+            id=n.id,
+            name=n.name,
+            tenant=n.tenant,
+            ports=port_count[n.id],
+            tag=parts.reconcile.tag_of(n.id),
+        )
+        for n in chosen
     ]
 
 
@@ -170,5 +152,6 @@ def _port(port: Port, network: str | None, parts: Context) -> PortOut:
         mac=None if port.mac is None else str(port.mac),
         ips=[str(ip) for ip in port.ips],
         anti_spoofing=port.is_protected,
+        labels=dict(port.labels),
         placement=None if place is None else PlacementOut(bridge=place[0], ofport=place[1]),
     )

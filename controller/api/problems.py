@@ -11,10 +11,13 @@ from flask import Response
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from controller.filter_words import BadRule
 from controller.store import InUse, NameTaken, NotFound, StoreError
 from flows.errors import (
     CloudtapError,
     CrossTenantCollector,
+    CrossTenantFilter,
+    CrossTenantNetwork,
     CrossTenantSensor,
     CrossTenantSource,
     InvalidValue,
@@ -30,6 +33,7 @@ TITLES: Mapping[str, str] = {
     "not-found": "There is no such thing.",
     "name-taken": "The tenant already has one of this name.",
     "in-use": "Something else needs it.",
+    "built-in": "It is part of cloudtap, and can neither change nor go.",
     "cross-tenant": "It belongs to another tenant.",
     "not-a-workload": "Only workloads can be watched.",
     "not-a-tap-port": "Only tap ports receive copies.",
@@ -99,7 +103,9 @@ _BY_ERROR: Sequence[tuple[type[CloudtapError], HTTPStatus, str, str | None]] = (
     (NameTaken, HTTPStatus.CONFLICT, "name-taken", "name"),
     (InUse, HTTPStatus.CONFLICT, "in-use", None),
     (CrossTenantSource, HTTPStatus.FORBIDDEN, "cross-tenant", "source.ports"),
+    (CrossTenantNetwork, HTTPStatus.FORBIDDEN, "cross-tenant", "source.networks"),
     (CrossTenantCollector, HTTPStatus.FORBIDDEN, "cross-tenant", "collector"),
+    (CrossTenantFilter, HTTPStatus.FORBIDDEN, "cross-tenant", "filter"),
     (CrossTenantSensor, HTTPStatus.FORBIDDEN, "cross-tenant", "sensors"),
     (NotAWorkload, HTTPStatus.UNPROCESSABLE_ENTITY, "not-a-workload", "source.ports"),
     (NotATapPort, HTTPStatus.UNPROCESSABLE_ENTITY, "not-a-tap-port", "sensors"),
@@ -114,7 +120,8 @@ def from_error(error: CloudtapError) -> Problem:
     """The document for an error of ours."""
     for kind, status, slug, where in _BY_ERROR:
         if isinstance(error, kind):
-            return Problem(status, slug, str(error), where)
+            place = error.where if isinstance(error, BadRule) else where
+            return Problem(status, slug, str(error), place)
     raise AssertionError(f"no document for {error!r}")
 
 

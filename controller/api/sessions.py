@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from http import HTTPStatus
 
 from flask import Response
@@ -17,35 +16,31 @@ from controller.api.answers import (
     StatusOut,
     TrialOut,
 )
+from controller.api.bodies import SessionIn, SessionPatch
 from controller.api.context import (
     BRING_S,
     Context,
     answer,
     context,
     find,
-    find_port,
     part,
     resource,
-    tenant_of,
     who,
 )
+from controller.api.filters import ALL_ID
 from controller.api.once import create_once
 from controller.api.problems import not_found
 from controller.api.requests import (
     CreateQuery,
     OneQuery,
     Path,
-    SessionIn,
     SessionList,
-    SessionPatch,
-    SourceIn,
     TryQuery,
 )
-from controller.inventory import Inventory
+from controller.api.wishes import Change, new_session, show_time
 from controller.status import SessionStatus, State
 from controller.store import OnceKey, SessionRecord
-from flows.model import Collector, Direction, Port, Session, SessionId, Source, TenantName
-from flows.tenancy import check_session
+from flows.model import ALL, FilterId, Session, SessionId, Source
 
 sessions = resource("sessions", "Which packets are copied, and where to.")
 
@@ -57,6 +52,8 @@ class Shower:
         inventory = parts.inventory()
         self._parts = parts
         self._ports = {port.id: port for port in inventory.ports}
+        self._networks = {network.id: network for network in inventory.networks}
+        self._filters = {r.filter.id: r.filter for r in parts.store.filters.all()}
         self._collectors = {r.collector.id: r.collector for r in parts.store.collectors()}
         self._bridges = parts.reconcile.bridges()
 
@@ -64,24 +61,41 @@ class Shower:
         """One session as an answer."""
         session = record.session
         collector = self._collectors.get(session.collector)
-        ports = list(session.source.ports)
+        limits = record.limits
         return SessionOut(
             id=session.id,
             name=session.name,
             tenant=session.tenant,
-            source=SourceOut(ports=[self._port_name(p) for p in ports], port_ids=list(ports)),
+            source=self._source(session.source),
             direction=session.direction.value,
+            filter=self._filter_name(session.filter),
+            filter_id=ALL_ID if session.filter == ALL else session.filter,
             collector=collector.name if collector else session.collector,
             collector_id=session.collector,
             number=session.number,
+            packet_length=session.packet_length,
+            expires_at=show_time(limits.expires_at),
+            max_packets=limits.max_packets,
+            max_bytes=limits.max_bytes,
             enabled=session.enabled,
             created_at=record.created_at.isoformat(),
             status=self._status(record),
         )
 
-    def _port_name(self, port: str) -> str:
-        found = self._ports.get(port)  # type: ignore[call-overload]
-        return found.name if found else port
+    def _source(self, source: Source) -> SourceOut:
+        ports, networks = list(source.ports), list(source.networks)
+        return SourceOut(
+            kind=source.kind.value,
+            ports=[self._ports[p].name if p in self._ports else p for p in ports],
+            port_ids=list(ports),
+            networks=[self._networks[n].name if n in self._networks else n for n in networks],
+            network_ids=list(networks),
+            labels=dict(source.labels),
+        )
+
+    def _filter_name(self, wanted: FilterId) -> str:
+        found = self._filters.get(wanted)
+        return found.name if found else wanted
 
     def _status(self, record: SessionRecord) -> StatusOut:
         status = self._parts.reconcile.session_status(record.session.id)
@@ -114,6 +128,8 @@ def list_sessions(query: SessionList) -> Response:
     shown = [shower.show(record) for record in records]
     shown = [s for s in shown if query.state in (None, s.status.state)]
     shown = [s for s in shown if query.collector in (None, s.collector, s.collector_id)]
+    if query.filter is not None:
+        shown = [s for s in shown if query.filter in (s.filter, s.filter_id)]
     if query.port is not None:
         shown = [s for s in shown if query.port in (*s.source.ports, *s.source.port_ids)]
     items, following = part(shown, query, lambda s: s.id)
@@ -128,13 +144,13 @@ def create_session(body: SessionIn, query: CreateQuery) -> Response:
     """
     parts = context()
     if query.dry_run:
-        session = _new_session(body, parts)
+        session, _ = new_session(body, parts)
         parts.store.try_session(session)
         return answer(TrialOut(would="create", name=session.name, tenant=session.tenant))
 
     def make(once: OnceKey | None) -> str:
-        session = _new_session(body, parts)
-        parts.store.add_session(session, who(), once)
+        session, limits = new_session(body, parts)
+        parts.store.add_session(session, who(), once, limits)
         parts.reconcile.bring(BRING_S)
         return session.id
 
@@ -151,17 +167,12 @@ def show_session(path: Path, query: OneQuery) -> Response:
 def change_session(path: Path, query: OneQuery, body: SessionPatch) -> Response:
     """Change a session"""
     parts = context()
-    key = _find(path.ref, query.tenant).session.id
-
-    def change(old: SessionRecord) -> SessionRecord:
-        new = _changed(old.session, body, parts.inventory(), collectors)
-        return dataclasses.replace(old, session=new)
-
+    old = _find(path.ref, query.tenant).session
     # read before the change begins: the store lets nobody else in while it lasts
-    collectors = [record.collector for record in parts.store.collectors()]
-    parts.store.change_session(key, change, who())
+    change = Change(body, parts, old)
+    parts.store.change_session(old.id, change, who())
     parts.reconcile.bring(BRING_S)
-    return answer(_show(key))
+    return answer(_show(old.id))
 
 
 @sessions.delete("/<ref>", responses={204: None, 202: SessionOut})
@@ -209,67 +220,4 @@ def _is_wanted(session: Session, query: SessionList) -> bool:
         and query.name in (None, session.name)
         and query.enabled in (None, session.enabled)
         and query.direction in (None, session.direction.value)
-    )
-
-
-def _new_session(body: SessionIn, parts: Context) -> Session:
-    inventory = parts.inventory()
-    collectors = [record.collector for record in parts.store.collectors()]
-    tenant = tenant_of(body.tenant, inventory)
-    session = Session(
-        id=SessionId(str(uuid.uuid4())),
-        name=body.name,
-        tenant=tenant,
-        source=_source(body.source, tenant, inventory),
-        collector=_collector(body.collector, tenant, collectors).id,
-        direction=Direction(body.direction),
-        number=body.number,
-        enabled=body.enabled,
-    )
-    _check(session, inventory, collectors)
-    return session
-
-
-def _changed(
-    old: Session, body: SessionPatch, inventory: Inventory, collectors: list[Collector]
-) -> Session:
-    new = old
-    if body.source is not None:
-        new = dataclasses.replace(new, source=_source(body.source, old.tenant, inventory))
-    if body.collector is not None:
-        key = _collector(body.collector, old.tenant, collectors).id
-        new = dataclasses.replace(new, collector=key)
-    if body.direction is not None:
-        new = dataclasses.replace(new, direction=Direction(body.direction))
-    if body.name is not None:
-        new = dataclasses.replace(new, name=body.name)
-    if body.number is not None:
-        new = dataclasses.replace(new, number=body.number)
-    if body.enabled is not None:
-        new = dataclasses.replace(new, enabled=body.enabled)
-    _check(new, inventory, collectors)
-    return new
-
-
-def _source(body: SourceIn, tenant: TenantName, inventory: Inventory) -> Source:
-    found: list[Port] = []
-    for index, ref in enumerate(body.ports):
-        found.append(find_port(ref, tenant, inventory, f"source.ports.{index}"))
-    return Source(tuple(port.id for port in found))
-
-
-def _collector(ref: str, tenant: TenantName, collectors: list[Collector]) -> Collector:
-    """The tenant's own, by id or name, or any other by id, for flows.tenancy to refuse it."""
-    mine = [c for c in collectors if c.tenant == tenant and ref in (c.id, c.name)]
-    others = [c for c in collectors if c.tenant != tenant and c.id == ref]
-    if others and not mine:
-        return others[0]
-    return find("collector", mine, ref, tenant, "collector")
-
-
-def _check(session: Session, inventory: Inventory, collectors: list[Collector]) -> None:
-    check_session(
-        session,
-        {port.id: port for port in inventory.ports},
-        {collector.id: collector for collector in collectors},
     )

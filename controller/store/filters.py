@@ -11,11 +11,12 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from controller.filter_words import read_rules, show_rules
 from controller.store import journal, tables
+from controller.store.checks import refuse_taken_name
 from controller.store.database import Database
-from controller.store.errors import InUse, NameTaken, NotFound
+from controller.store.errors import InUse, NotFound
 from controller.store.values import FilterRecord, OnceKey
 from flows.filter import Filter
-from flows.model import ALL, FilterId, TenantName
+from flows.model import FilterId, TenantName
 
 
 class FilterBook:
@@ -62,7 +63,7 @@ class FilterBook:
         with self._database.writing() as connection:
             if once is not None:
                 journal.take_key(connection, once, wanted.id, now)
-            _refuse_taken_name(connection, wanted)
+            refuse_taken_name(connection, "filter", wanted.tenant, wanted.name)
             fixed = {"id": wanted.id, "created_at": now.isoformat(), "revision": 1}
             connection.execute(insert(tables.filters).values(_columns(wanted) | fixed))
             journal.write_entry(connection, now, who, "created", _thing(wanted), _size(wanted))
@@ -83,7 +84,7 @@ class FilterBook:
             if new == old:
                 return old
             if new.name != old.name:
-                _refuse_taken_name(connection, new)
+                refuse_taken_name(connection, "filter", new.tenant, new.name)
             values = _columns(new) | {"revision": row.revision + 1}
             connection.execute(update(tables.filters).filter_by(id=key).values(values))
             detail = _size(new) | ({"name": new.name} if new.name != old.name else {})
@@ -110,17 +111,6 @@ class FilterBook:
             journal.write_entry(connection, self._now(), who, "deleted", thing, {})
 
 
-def refuse_missing(connection: Connection, wanted: FilterId) -> None:
-    """Refuse a session whose filter is gone.
-
-    Raises:
-        NotFound: there is none of this id.
-    """
-    query = select(tables.filters.c.id).filter_by(id=wanted)
-    if wanted != ALL and connection.execute(query).first() is None:
-        raise NotFound("filter", wanted)
-
-
 def _record(row: Row[tuple[object, ...]]) -> FilterRecord:
     rules = json.loads(row.rules)
     wanted = Filter(
@@ -136,12 +126,6 @@ def _record(row: Row[tuple[object, ...]]) -> FilterRecord:
 def _columns(wanted: Filter) -> dict[str, object]:
     rules = {"ingress": show_rules(wanted.ingress), "egress": show_rules(wanted.egress)}
     return {"tenant": wanted.tenant, "name": wanted.name, "rules": json.dumps(rules)}
-
-
-def _refuse_taken_name(connection: Connection, wanted: Filter) -> None:
-    query = select(tables.filters.c.id).filter_by(tenant=wanted.tenant, name=wanted.name)
-    if wanted.name == ALL or connection.execute(query).first() is not None:
-        raise NameTaken("filter", wanted.tenant, wanted.name)
 
 
 def _thing(wanted: Filter) -> tuple[str, str, str, str]:

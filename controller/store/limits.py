@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 from controller.store import journal, tables
 from controller.store.database import Database
 from controller.store.rows import read_sessions, thing_of
-from controller.store.values import Counted
+from controller.store.values import Counted, Limits
 from flows.model import Dpid, SessionId
 
 WHO = "cloudtap"
@@ -34,11 +34,16 @@ class LimitBook:
     ) -> None:
         self._database, self._now, self._touch = database, now, touch
 
-    def stop(self, session: SessionId, reason: str) -> None:
-        """Note that a session reached a limit; one that is gone or stopped is left alone."""
+    def stop(self, session: SessionId, reason: str, limits: Limits) -> None:
+        """Note that a session reached one of these limits.
+
+        One that is gone or stopped, or has got other limits meanwhile, is left alone.
+        """
         with self._database.writing() as connection:
             found = read_sessions(connection, session)
             if not found or found[0].is_deleting or found[0].stopped is not None:
+                return
+            if found[0].limits != limits:
                 return
             connection.execute(update(tables.sessions).filter_by(id=session).values(stopped=reason))
             thing = thing_of(found[0].session)

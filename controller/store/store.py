@@ -10,9 +10,10 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, insert, select, update
 
 from controller.store import journal, tables
+from controller.store.checks import refuse_missing_parts, refuse_taken_name
 from controller.store.database import Database
-from controller.store.errors import InUse, NameTaken, NotFound, Repeated
-from controller.store.filters import FilterBook, refuse_missing
+from controller.store.errors import InUse, NotFound, Repeated
+from controller.store.filters import FilterBook
 from controller.store.holdings import HoldingBook
 from controller.store.limits import LimitBook
 from controller.store.numbers import NumberBook
@@ -99,7 +100,7 @@ class Store:
         with self._database.writing() as connection:
             if once is not None:
                 journal.take_key(connection, once, collector.id, now)
-            _refuse_taken_name(connection, "collector", collector.tenant, collector.name)
+            refuse_taken_name(connection, "collector", collector.tenant, collector.name)
             fixed = {"id": collector.id, "created_at": now.isoformat()}
             connection.execute(
                 insert(tables.collectors).values(collector_columns(collector) | fixed)
@@ -126,7 +127,7 @@ class Store:
             if new == old:
                 return old
             if new.name != old.name:
-                _refuse_taken_name(connection, "collector", new.tenant, new.name)
+                refuse_taken_name(connection, "collector", new.tenant, new.name)
             before, after = collector_columns(old), collector_columns(new)
             connection.execute(update(tables.collectors).filter_by(id=collector).values(after))
             thing = ("collector", old.id, old.name, old.tenant)
@@ -173,13 +174,14 @@ class Store:
             collectors = read_collectors(connection)
             filters = self.filters.read(connection)
         live = [record for record in records if not record.is_deleting]
+        on = [record for record in live if record.session.enabled]
         return Desired(
             collectors=tuple(record.collector for record in collectors),
             sessions=tuple(_running(record) for record in live),
             deleting=tuple(record.session.id for record in records if record.is_deleting),
             filters=tuple(record.filter for record in filters),
-            stopped={r.session.id: r.stopped for r in live if r.stopped is not None},
-            limits={r.session.id: r.limits for r in live if r.limits and r.stopped is None},
+            stopped={r.session.id: r.stopped for r in on if r.stopped is not None},
+            limits={r.session.id: r.limits for r in on if r.limits and r.stopped is None},
         )
 
     def add_session(
@@ -234,8 +236,8 @@ class Store:
             if new == old:
                 return old
             if new.session.name != old.session.name:
-                _refuse_taken_name(connection, "session", new.session.tenant, new.session.name)
-            _refuse_missing_parts(connection, new.session)
+                refuse_taken_name(connection, "session", new.session.tenant, new.session.name)
+            refuse_missing_parts(connection, new.session)
             columns = session_columns(new)
             connection.execute(update(tables.sessions).filter_by(id=session).values(columns))
             write_sources(connection, new.session)
@@ -377,27 +379,11 @@ def _running(record: SessionRecord) -> Session:
 
 def _insert_session(connection: Connection, record: SessionRecord) -> None:
     session = record.session
-    _refuse_taken_name(connection, "session", session.tenant, session.name)
-    _refuse_missing_parts(connection, session)
+    refuse_taken_name(connection, "session", session.tenant, session.name)
+    refuse_missing_parts(connection, session)
     fixed = {"id": session.id, "created_at": record.created_at.isoformat(), "deleting": False}
     connection.execute(insert(tables.sessions).values(session_columns(record) | fixed))
     write_sources(connection, session)
-
-
-def _refuse_taken_name(connection: Connection, kind: str, tenant: str, name: str) -> None:
-    table = tables.sessions if kind == "session" else tables.collectors
-    query = select(table.c.id).filter_by(tenant=tenant, name=name)
-    if kind == "session":
-        query = query.filter_by(deleting=False)
-    if connection.execute(query).first() is not None:
-        raise NameTaken(kind, tenant, name)
-
-
-def _refuse_missing_parts(connection: Connection, session: Session) -> None:
-    query = select(tables.collectors.c.id).filter_by(id=session.collector)
-    if connection.execute(query).first() is None:
-        raise NotFound("collector", session.collector)
-    refuse_missing(connection, session.filter)
 
 
 def _changed(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.inventory import Inventory, parse
@@ -16,7 +17,7 @@ from controller.status import (
     Vitals,
 )
 from controller.store import Store
-from flows.model import Dpid, PortId, SessionId
+from flows.model import Dpid, NetworkId, PortId, SessionId
 
 TWO_TENANTS = parse(b"""\
 tenants: [red, blue]
@@ -25,7 +26,7 @@ networks:
   - {name: lan, tenant: blue}
 ports:
   - {id: red-web-1, name: web-1, tenant: red, network: lan, mac: "02:00:00:00:00:01",
-     ips: [10.0.0.1]}
+     ips: [10.0.0.1], labels: {tier: web}}
   - {id: red-web-2, name: web-2, tenant: red, network: lan, mac: "02:00:00:00:00:02"}
   - {id: red-ids-1, name: ids-1, tenant: red, kind: tap}
   - {id: blue-web-1, name: web-1, tenant: blue, network: lan, mac: "02:00:00:00:00:01"}
@@ -49,6 +50,8 @@ class FakeReconciler(Reconciling):
         self.is_reachable = True
         self.places: dict[str, tuple[str, int]] = {}
         self.verified: set[SessionId] = set()
+        self.copies = Copies(3, 180)
+        self.tags: dict[str, int] = {}
         self.sentences: list[str] = []
         self.brought = 0
 
@@ -65,10 +68,10 @@ class FakeReconciler(Reconciling):
         if session not in self.verified:
             live = {s.id: s for s in self.store.desired().sessions}
             if session in live and not live[session].enabled:
-                return SessionStatus(State.INACTIVE, ("switched off by its owner",))
-            return SessionStatus(State.PENDING, ("not verified yet",))
+                return SessionStatus(State.INACTIVE, ("switched off by its owner",), self.copies)
+            return SessionStatus(State.PENDING, ("not verified yet",), self.copies)
         return SessionStatus(
-            State.ACTIVE, copies=Copies(3, 180), bridges=(BridgeShare("s1", State.ACTIVE),)
+            State.ACTIVE, copies=self.copies, bridges=(BridgeShare("s1", State.ACTIVE),)
         )
 
     def bridges(self) -> Sequence[BridgeStatus]:
@@ -86,6 +89,9 @@ class FakeReconciler(Reconciling):
     def vitals(self) -> Vitals:
         return Vitals(self.is_reachable, 3, {"answers of switches": 2})
 
+    def tag_of(self, network: NetworkId) -> int | None:
+        return self.tags.get(network)
+
     def problems(self) -> Sequence[str]:
         return self.sentences
 
@@ -97,6 +103,6 @@ def fill(store: Store, inventory: Inventory) -> FakeReconciler:
     return fake
 
 
-def open_store(directory: Path) -> Store:
+def open_store(directory: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Store:
     """A store in a folder of its own."""
-    return Store(directory / "state")
+    return Store(directory / "state", now)

@@ -86,7 +86,7 @@ def test_what_is_not_there_is_a_problem_document(client: FlaskClient) -> None:
     answer = client.put("/v1/sessions", json={})
     problem(answer, 405, "method-not-allowed")
     assert "POST" in answer.headers["Allow"]
-    problem(client.post("/v1/filters", json={}), 405, "method-not-allowed")
+    problem(client.post("/v1/networks", json={}), 405, "method-not-allowed")
 
 
 @pytest.mark.parametrize("url", ["/v1/sessions", "/v1/collectors"])
@@ -179,6 +179,7 @@ def test_ports_are_shown_with_where_they_are(client: FlaskClient, fake: FakeReco
         "mac": "02:00:00:00:00:01",
         "ips": ["10.0.0.1"],
         "anti_spoofing": True,
+        "labels": {"tier": "web"},
         "placement": {"bridge": "s1", "ofport": 1},
     }
     assert client.get("/v1/ports/red-web-2").get_json()["placement"] is None
@@ -243,6 +244,8 @@ def test_the_built_in_filter_accepts_everything_both_ways(client: FlaskClient) -
     [everything] = items(client, "/v1/filters")
 
     assert everything["name"] == "all" and everything["built_in"]
+    assert (everything["ingress_rules"], everything["egress_rules"]) == (1, 1)
+    everything = client.get("/v1/filters/all").get_json()
     assert everything["ingress"] == everything["egress"] != []
     assert client.get("/v1/filters/all").get_json() == everything
     assert client.get(f"/v1/filters/{everything['id']}").get_json() == everything

@@ -100,7 +100,7 @@ def test_a_stopped_session_is_switched_off_and_says_why(store: Store) -> None:
     world = world_of(store)
     assert world.snapshot().limits == {WEB.id: Limits(max_packets=5)}
 
-    store.limits.stop(WEB.id, "enough")
+    store.limits.stop(WEB.id, "enough", Limits(max_packets=5))
     world.touch()
     snapshot = world.snapshot()
     assert snapshot.stopped == {WEB.id: "enough"} and snapshot.limits == {}

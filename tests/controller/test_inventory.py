@@ -363,3 +363,38 @@ def test_a_folder_in_place_of_the_file_is_a_problem_not_an_exception(
 
     assert file.reload_if_changed() is not None
     assert "cannot be read: Is a directory" in file.problems[0]
+
+
+def test_labels_are_words_by_name() -> None:
+    text = HEAD + (
+        "  - {id: b, tenant: red, network: lan, labels: {tier: web, zone: no, port: 80}}\n"
+        "  - {id: c, tenant: red, network: lan, labels: {}}\n"
+    )
+    labels = {port.id: port.labels for port in parse(text.encode()).ports}
+
+    assert labels == {"a": (), "b": (("port", "80"), ("tier", "web"), ("zone", "no")), "c": ()}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("[web]", "labels are written like `labels: {tier: web}`"),
+        ("web", "labels are written like `labels: {tier: web}`"),
+        ("{tier: [web]}", "label 'tier' needs one word as its value"),
+        ("{tier: }", "label 'tier' needs one word as its value"),
+        ("{tier: 'a b'}", "label 'tier': 'a b' is not made of names"),
+        ("{'a=b': c}", "label 'a=b': 'c' is not made of names"),
+    ],
+)
+def test_labels_that_cannot_be_are_told_with_their_line(labels: str, said: str) -> None:
+    text = f"{HEAD}  - {{id: b, tenant: red, network: lan,\n     labels: {labels}}}\n"
+    line = text.count("\n", 0, text.index("labels:")) + 1
+    [problem] = problems_of(text)
+
+    assert problem.startswith(f"inventory.yaml:{line}: port 'b': ") and said in problem
+
+
+def test_a_tap_port_has_no_labels() -> None:
+    [problem] = problems_of(HEAD + "  - {id: t, tenant: red, kind: tap, labels: {tier: web}}\n")
+
+    assert "tap port 't' may not have `labels`" in problem

@@ -189,8 +189,10 @@ def test_limits_and_the_reason_of_a_stop_survive_a_restart(store: Store, tmp_pat
     limits = Limits(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(microseconds=5), 7, 900)
     store.add_session(WEB, "tester", limits=limits)
     assert store.desired().limits == {WEB.id: limits}
-    store.limits.stop(WEB.id, "enough")
-    store.limits.stop(WEB.id, "again")
+    store.limits.stop(WEB.id, "too early", Limits())
+    assert store.desired().stopped == {}, "it has other limits now"
+    store.limits.stop(WEB.id, "enough", limits)
+    store.limits.stop(WEB.id, "again", limits)
     store.limits.keep_counts({(WEB.id, Dpid(1 << 63)): (Counted(1, 2), Counted(3, 4))})
     again = reopened(store, tmp_path)
 
