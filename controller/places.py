@@ -62,7 +62,7 @@ class Places:
         with self._lock:
             is_known = dpid in self._bridges
             bridge = self._bridges.setdefault(dpid, Bridge())
-            name, before = bridge.local_name, bridge.ports
+            name, before = bridge.name(dpid), bridge.ports
             found: dict[int, Seen] = {}
             for port in ports:
                 if 1 <= port.ofport <= OFPORT_MAX:
@@ -72,7 +72,7 @@ class Places:
                 elif port.ofport == LOCAL_PORT:
                     bridge.local_name = port.name
             bridge.ports = found
-            if not is_known or found != before or bridge.local_name != name:
+            if not is_known or found != before or bridge.name(dpid) != name:
                 self._snapshot = None
 
     def report_port(self, dpid: Dpid, change: PortChange) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from controller.store import Store
+from controller.store import BridgeRecord, InterfaceRow, Store
 from flows.model import (
     Collector,
     CollectorId,
     Direction,
+    Dpid,
     PortId,
     Session,
     SessionId,
@@ -55,9 +56,15 @@ def inventory(bridges: int, ports: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def wish_sessions(directory: Path, bridges: int) -> None:
-    """Store a session for each bridge, ``s0`` for the first: of its first workload."""
+def wish_sessions(directory: Path, bridges: int, ports: int) -> None:
+    """Store a session for each bridge, ``s0`` for the first: of its first workload.
+
+    The bridges are remembered, as by a controller that has seen them before.
+    """
     store = Store(directory)
+    for switch in switches(bridges, ports):
+        rows = tuple(InterfaceRow(name, None, port) for port, name in switch.ports.items())
+        store.remember_bridge(BridgeRecord(Dpid(switch.dpid), switch.name, rows))
     for n in range(bridges):
         tap = CollectorId(f"c{n}")
         store.add_collector(Collector(tap, f"c{n}", TENANT, (PortId(f"tap{n}"),)), "test")

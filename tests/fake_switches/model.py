@@ -35,6 +35,8 @@ class FakeSwitch:
     tables: Tables = field(default_factory=Tables)
     received: int = 0
     """Messages of bundles that have come."""
+    scans: int = 0
+    """How often all flows were listed."""
 
     def __post_init__(self) -> None:
         self.bundles = Bundles(self.tables, lambda: self.faults)
@@ -114,6 +116,7 @@ class FakeSwitch:
         kind, _ = Struct("!HH").unpack_from(data, HEADER.size)
         match kind:
             case 1:
+                self.scans += 1
                 yield from parts(xid, kind, (entry.stats() for entry in self._asked(data)))
             case 2:
                 found = list(self._asked(data))

@@ -1,0 +1,142 @@
+"""Many switches, some of them bad: nobody waits for another one's trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.flow import object_of
+from flows.pipeline import DELIVER
+from tests.fake_switches import FakeSwitch, Fleet, estate
+from tests.fake_switches.refusal import Refusal
+from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.waiting import wait_for
+
+PORTS = 3
+MANY = 200
+SETTLED_S = 90.0
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, None) as process:
+        yield process
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    with Fleet("127.0.0.1", 6653) as connected:
+        yield connected
+
+
+def begin(
+    controller: ControllerProcess, fleet: Fleet, count: int, **settings: str
+) -> list[FakeSwitch]:
+    """A controller with a session on each of ``count`` bridges, all of them connected."""
+    estate.wish_sessions(controller.folder / "state", count, PORTS)
+    controller.inventory.write_text(estate.inventory(count, PORTS))
+    controller.start(**settings)
+    switches = estate.switches(count, PORTS)
+    fleet.add(*switches)
+    return switches
+
+
+def active(controller: ControllerProcess) -> set[str]:
+    answer = controller.api.get("/v1/bridges?limit=1000").raise_for_status().json()
+    return {b["name"] for b in answer["items"] if b["connected"] and b["state"] == "active"}
+
+
+def wait_until_active(controller: ControllerProcess, count: int) -> None:
+    wait_for(lambda: len(active(controller)), lambda seen: seen == count, SETTLED_S)
+
+
+def copying(switch: FakeSwitch) -> set[int]:
+    """The sessions that a switch has a copying flow of."""
+    flows = switch.tables.flows.values()
+    return {object_of(f.cookie) for f in flows if f.table == DELIVER.number} - {0}
+
+
+def test_many_switches_that_reconnect_at_once_are_settled_without_a_change(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, MANY)
+    wait_until_active(controller, MANY)
+    assert all(len(copying(switch)) == 1 for switch in switches)
+    changes = [dict(switch.tables.flows) for switch in switches]
+    plans = controller.log().count("plan applied")
+
+    fleet.drop_all()
+    wait_for(lambda: controller.log().count("bridge disconnected"), lambda n: n >= MANY, SETTLED_S)
+    wait_until_active(controller, MANY)
+
+    assert controller.log().count("plan applied") == plans
+    assert [dict(switch.tables.flows) for switch in switches] == changes
+
+
+def test_a_switch_that_answers_nothing_holds_nobody_up(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, 10, openflow__echo_seconds="60")
+    wait_until_active(controller, 10)
+    switches[3].faults.answers = False
+    switches[4].faults.reads = False
+    fleet.follow_faults()
+    fleet.drop(5, restart=True)  # reads no more: the fifth, by its datapath id
+
+    for n in (0, 9):
+        controller.api.patch(f"/v1/sessions/s{n}", json={"direction": "egress"})
+
+    wait_for(lambda: active(controller), lambda seen: {"b0", "b9"} <= seen and "b4" not in seen, 30)
+    assert controller.session("s9")["status"]["state"] == "active"
+
+
+def test_a_switch_that_answers_no_echo_is_disconnected_and_may_come_back(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, 3, openflow__echo_seconds="0.3")
+    wait_until_active(controller, 3)
+
+    switches[1].faults.answers_echo = False
+
+    wait_for(lambda: controller.log().count("bridge disconnected"), bool, 30)
+    switches[1].faults.answers_echo = True
+    wait_until_active(controller, 3)
+    assert controller.log().count("bridge disconnected  ") >= 1
+
+
+def test_a_refused_flow_is_named_and_the_other_sessions_get_theirs(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, 2)
+    wait_until_active(controller, 2)
+    refused = next(iter(copying(switches[0])))
+    switches[0].faults.refuse = lambda cookie: (
+        Refusal.TABLE_FULL if object_of(cookie) == refused else None
+    )
+
+    fleet.drop(1, restart=True)
+
+    seen = controller.wait_for_bridge("b0", "degraded")
+    assert "OFPFMFC_TABLE_FULL" in " ".join(seen["reasons"])
+    status = controller.wait_for_session("s0", "pending", "OFPFMFC_TABLE_FULL")["status"]
+    assert status["bridges"] == [{"bridge": "b0", "state": "error"}]
+    assert copying(switches[0]) == set()
+    assert len(switches[0].tables.flows) > 20, "all the rest is there"
+    controller.wait_for_session("s1")
+
+
+def test_a_connection_that_ends_in_the_middle_of_a_bundle_leaves_nothing_half_done(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, 2)
+    wait_until_active(controller, 2)
+    before = dict(switches[0].tables.flows)
+    switches[0].faults.disconnect_after = switches[0].received + 30
+
+    fleet.drop(1, restart=True)
+
+    wait_for(lambda: controller.log().count("bridge disconnected"), lambda n: n >= 2)
+    wait_for(lambda: set(switches[0].tables.flows), lambda flows: flows == set(before))
+    controller.wait_for_session("s0")
