@@ -22,7 +22,24 @@ COLUMNS: tuple[Column, ...] = (
     ("tenant", lambda c: c["tenant"]),
     ("delivery", lambda c: c["delivery"]),
     ("sensors", lambda c: _sensors(c)),
+    ("tag", lambda c: c["tenant_tag"]),
 )
+
+
+TAG = "802.1Q tag of copies; auto: the network's, once the tap port serves several."
+
+
+def tag_or_none(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> list[int | str | None] | None:
+    """auto, none, or an 802.1Q id: in a list, so that none is not nothing."""
+    if value is None:
+        return None
+    if value in ("auto", "none"):
+        return [None if value == "none" else value]
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither auto, none nor a number")
+    return [int(value)]
 
 
 @click.group()
@@ -33,12 +50,24 @@ def collector() -> None:
 @collector.command()
 @click.argument("name")
 @click.option("--port", "-p", required=True, help="The tap port that receives the copies.")
+@click.option(
+    "--tag", callback=tag_or_none, metavar="auto|none|NUMBER", help=f"{TAG} The API chooses auto."
+)
 @tenant_option
 @output_option
 @pass_api
-def create(api: Api, name: str, port: str, tenant: str | None, output: str) -> None:
+def create(
+    api: Api,
+    name: str,
+    port: str,
+    tag: list[int | str | None] | None,
+    tenant: str | None,
+    output: str,
+) -> None:
     """Create a collector."""
     body: Values = {"name": name, "delivery": "port", "sensors": [{"port": port}]}
+    if tag is not None:
+        body["tenant_tag"] = tag[0]
     _print(api.post("collectors", body | ({"tenant": tenant} if tenant else {})), output)
 
 
@@ -60,6 +89,28 @@ def list_(api: Api, tenant: str | None, output: str) -> None:
 def show(api: Api, name: str, tenant: str | None, output: str) -> None:
     """Show a collector, by name or id."""
     _print(api.get("collectors", name, tenant=tenant), output)
+
+
+@collector.command("set")
+@click.argument("name")
+@click.option("--name", "new_name", help="Give it another name.")
+@click.option("--tag", callback=tag_or_none, metavar="auto|none|NUMBER", help=TAG)
+@tenant_option
+@output_option
+@pass_api
+def set_(
+    api: Api,
+    name: str,
+    new_name: str | None,
+    tag: list[int | str | None] | None,
+    tenant: str | None,
+    output: str,
+) -> None:
+    """Change the name or the tag of a collector."""
+    body: Values = {"name": new_name} if new_name else {}
+    if tag is not None:
+        body["tenant_tag"] = tag[0]
+    _print(api.patch("collectors", name, body, tenant=tenant), output)
 
 
 @collector.command()
@@ -86,6 +137,7 @@ def _print(item: Values, output: str) -> None:
             ("tenant", item["tenant"]),
             ("delivery", item["delivery"]),
             ("sensors", _sensors(item)),
+            ("tag", item["tenant_tag"]),
         ],
     )
 

@@ -29,6 +29,7 @@ NETWORKS: tuple[Column, ...] = (
     ("network", lambda n: n["name"]),
     ("tenant", lambda n: n["tenant"]),
     ("ports", lambda n: n["ports"]),
+    ("tag", lambda n: n["tag"]),
 )
 PORTS: tuple[Column, ...] = (
     ("port", lambda p: p["name"]),

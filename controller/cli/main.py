@@ -10,6 +10,7 @@ import click
 from controller.cli.client import DEFAULT_API, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.declared import bridge, network, port, tenant
+from controller.cli.filter import filters
 from controller.cli.session import session
 from controller.cli.system import controller, inventory, status
 
@@ -35,7 +36,11 @@ def main(context: click.Context, api: str, token_file: Path | None) -> None:
     context.obj = Api(api, _token(token_file))
 
 
-for command in (session, collector, port, network, tenant, bridge, status, controller, inventory):
+COMMANDS = (
+    *(session, collector, filters, port, network, tenant, bridge),
+    *(status, controller, inventory),
+)
+for command in COMMANDS:
     main.add_command(command)
 
 

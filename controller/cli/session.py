@@ -1,10 +1,11 @@
-"""cloudtap session: create, list, show, switch on and off, delete."""
+"""cloudtap session: create, list, show, set, switch on and off, delete."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -20,6 +21,7 @@ from controller.cli.output import (
     print_one,
     tenant_option,
 )
+from controller.cli.wish import LIMITS, read_wish, show_source, wish_options
 
 WAIT_S = 10.0
 """How long `session create` waits until the session is active."""
@@ -30,7 +32,7 @@ COLUMNS: tuple[Column, ...] = (
     ("session", lambda s: s["name"]),
     ("tenant", lambda s: s["tenant"]),
     ("state", lambda s: s["status"]["state"]),
-    ("source", lambda s: s["source"]["ports"]),
+    ("source", lambda s: show_source(s["source"])),
     ("direction", lambda s: s["direction"]),
     ("collector", lambda s: s["collector"]),
     ("copies", lambda s: s["status"]["copies"]["packets"]),
@@ -44,16 +46,7 @@ def session() -> None:
 
 @session.command()
 @click.argument("name")
-@click.option("--source", "-s", multiple=True, required=True, help="Port to watch; may repeat.")
-@click.option("--collector", "-c", required=True, help="Where the copies go.")
-@click.option(
-    "--direction",
-    type=click.Choice(["ingress", "egress", "both"]),
-    default="both",
-    show_default=True,
-    help="What the workload receives, what it sends, or both.",
-)
-@click.option("--number", type=int, help="1 to 32766; the API chooses 100.")
+@wish_options(is_new=True)
 @click.option("--disabled", is_flag=True, help="Create it switched off.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it is active.")
 @tenant_option
@@ -61,25 +54,19 @@ def session() -> None:
 @pass_api
 def create(
     api: Api,
+    /,
     name: str,
-    source: tuple[str, ...],
-    collector: str,
-    direction: str,
-    number: int | None,
     disabled: bool,
     no_wait: bool,
     tenant: str | None,
     output: str,
+    **given: Any,
 ) -> None:
     """Create a session and wait until its copies flow."""
-    body: Values = {
-        "name": name,
-        "source": {"kind": "port", "ports": list(source)},
-        "collector": collector,
-        "direction": direction,
-        "enabled": not disabled,
-    }
-    body |= {key: v for key, v in (("tenant", tenant), ("number", number)) if v is not None}
+    body = {"name": name, "enabled": not disabled} | read_wish(**given)
+    if "source" not in body:
+        raise click.UsageError("say what to watch: --source, --source-network, ...")
+    body |= {"tenant": tenant} if tenant else {}
     deadline = time.monotonic() + WAIT_S
     made = api.post("sessions", body)
     if disabled or no_wait:
@@ -93,6 +80,21 @@ def create(
         raise Failure(
             f"session {name!r} exists, and is {status['state']} after {WAIT_S:g} seconds: {why}"
         )
+
+
+@session.command("set")
+@click.argument("name")
+@click.option("--name", "new_name", help="Give it another name.")
+@wish_options(is_new=False)
+@tenant_option
+@output_option
+@pass_api
+def set_(
+    api: Api, /, name: str, new_name: str | None, tenant: str | None, output: str, **given: Any
+) -> None:
+    """Change a session; a limit brings a stopped session back."""
+    body = read_wish(**given) | ({"name": new_name} if new_name else {})
+    _print(api.patch("sessions", name, body, tenant=tenant), output)
 
 
 @session.command("list")
@@ -124,7 +126,7 @@ def show(api: Api, name: str, tenant: str | None, output: str) -> None:
 @output_option
 @pass_api
 def enable(api: Api, name: str, tenant: str | None, output: str) -> None:
-    """Switch a session on."""
+    """Switch a session on; one that is stopped counts anew."""
     _print(api.patch("sessions", name, {"enabled": True}, tenant=tenant), output)
 
 
@@ -178,11 +180,13 @@ def _print(item: Values, output: str) -> None:
             ("tenant", item["tenant"]),
             ("state", status["state"]),
             *((("reasons", status["reasons"]),) if status["reasons"] else ()),
-            ("source", ", ".join(item["source"]["ports"])),
+            ("source", ", ".join(show_source(item["source"]))),
             ("direction", item["direction"]),
+            ("filter", item["filter"]),
             ("collector", item["collector"]),
             ("number", item["number"]),
             ("enabled", item["enabled"]),
+            *((word, item[key]) for key, word in LIMITS.items() if item[key] is not None),
             ("copies", f"{copies['packets']} packets, {copies['bytes']} bytes"),
             *((f"skipped, {why}", count) for why, count in status["skipped"].items()),
             ("bridges", [f"{each['bridge']}: {each['state']}" for each in status["bridges"]]),

@@ -36,7 +36,7 @@ def refuse_missing_parts(connection: Connection, session: Session) -> None:
     Raises:
         NotFound: for that reason.
     """
-    parts = [("collector", session.collector)]
+    parts: list[tuple[str, str]] = [("collector", session.collector)]
     parts += [("filter", session.filter)] if session.filter != ALL else []
     for kind, key in parts:
         query = select(_TABLES[kind].c.id).filter_by(id=key)
