@@ -34,6 +34,7 @@ class Database:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "state.db"
         self._writing = threading.Lock()
+        self._is_closed = False
         self._lock = _lock_directory(directory)
         try:
             self.engine = self._open()
@@ -44,9 +45,11 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the file and let another controller have it."""
-        self.engine.dispose()
-        self._lock.close()
+        """Close the file and let another controller have it; nobody writes to it after that."""
+        with self._writing:
+            self._is_closed = True
+            self.engine.dispose()
+            self._lock.close()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -58,6 +61,8 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """One change: all of it is on the disk when the block ends, or nothing of it."""
         with self._writing, self._guarded():
+            if self._is_closed:  # another controller may have it by now
+                raise StoreError(f"state database {self.path} is closed: the controller ends")
             # the lock of the file is taken at the beginning: a change never fails half-way for it
             engine = self.engine.execution_options(cloudtap_begin="BEGIN IMMEDIATE")
             with engine.begin() as connection:

@@ -366,3 +366,10 @@ def test_a_state_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match=r"cannot be used: .*name another one"):
         Store(tmp_path / "file" / "state")
+
+
+def test_a_store_that_was_closed_writes_no_more(filled: Store) -> None:
+    filled.close()
+
+    with pytest.raises(StoreError, match="is closed: the controller ends"):
+        filled.delete_session(SessionId("s-1"), "tester")
