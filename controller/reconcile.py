@@ -26,6 +26,8 @@ from flows.model import Dpid, NetworkId, PortId, SessionId
 
 COUNTERS_FRESH_S = 1.0
 """Counters of copies are read from a switch at most this often."""
+COUNT_AGAIN_S = 30.0
+"""How long a switch that did not tell its counters is left in peace."""
 
 log = structlog.get_logger(__name__)
 
@@ -292,8 +294,11 @@ class Reconciler:
         now = time.monotonic()
         if now - self._counted_at.get(writer.dpid, -COUNTERS_FRESH_S) < COUNTERS_FRESH_S:
             return
+        if writer.verified.failure is not None:
+            return  # it may hang, and whoever asks for the status would wait for it
         self._counted_at[writer.dpid] = now
         try:
             writer.count()
         except CloudtapError as problem:
+            self._counted_at[writer.dpid] = time.monotonic() + COUNT_AGAIN_S
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))

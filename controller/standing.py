@@ -118,7 +118,8 @@ def _describe_served(
     for dpid in sorted(_home(standing, snapshot)):
         view_here = by_dpid.get(dpid)
         if view_here is None or not view_here.is_connected:
-            reasons.append(f"bridge {dpid:016x} is not connected")
+            name = view_here.name if view_here is not None else f"{dpid:016x}"
+            reasons.append(f"bridge {name} is not connected")
         elif number not in view_here.verified.served:
             shares.append(BridgeShare(view_here.name, State.PENDING))
             reasons += view_here.reasons or (f"bridge {view_here.name} has not confirmed it yet",)

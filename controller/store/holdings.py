@@ -55,8 +55,11 @@ class HoldingBook:
     def _change(self, dpid: Dpid, sessions: frozenset[int]) -> None:
         self._numbers[dpid] = sessions
         before = self._stored.get(dpid, frozenset())
-        if sessions == before:
-            return
+        if sessions != before:
+            self._store(dpid, before, sessions)
+            self._stored[dpid] = sessions
+
+    def _store(self, dpid: Dpid, before: frozenset[int], sessions: frozenset[int]) -> None:
         bridge = f"{dpid:016x}"
         gone = [number for number in before if number not in sessions]
         new = [{"bridge": bridge, "session": n} for n in sessions if n not in before]
@@ -65,4 +68,3 @@ class HoldingBook:
                 connection.execute(delete(tables.holdings).filter_by(bridge=bridge, session=number))
             if new:
                 connection.execute(insert(tables.holdings), new)
-        self._stored[dpid] = sessions
