@@ -189,29 +189,31 @@ def delete_session(path: Path, query: TryQuery) -> Response:
     parts.store.delete_session(session.id, who())
     if parts.reconcile.bring(BRING_S):
         parts.store.finish_deletions([session.id])
-    left = [r for r in parts.store.sessions() if r.session.id == session.id]
-    if not left:
+    left = parts.store.session(session.id)
+    if left is None:
         return Response(status=HTTPStatus.NO_CONTENT)
-    return answer(Shower(parts).show(left[0]), HTTPStatus.ACCEPTED)
+    return answer(Shower(parts).show(left), HTTPStatus.ACCEPTED)
 
 
 def _find(ref: str, tenant: str | None) -> SessionRecord:
     """A session by id or name; a name means the live one before one that is being deleted."""
-    records = {record.session.id: record for record in context().store.sessions()}
-    if ref in records and tenant in (None, records[SessionId(ref)].session.tenant):
-        return records[SessionId(ref)]
+    store = context().store
+    by_id = store.session(SessionId(ref))
+    if by_id is not None and tenant in (None, by_id.session.tenant):
+        return by_id
+    records = {record.session.id: record for record in store.sessions_named(ref)}
     live = [r.session for r in records.values() if not r.is_deleting]
     going = [r.session for r in records.values() if r.is_deleting]
-    is_live = any(s.name == ref and tenant in (None, s.tenant) for s in live)
+    is_live = any(tenant in (None, s.tenant) for s in live)
     return records[find("session", live if is_live else going, ref, tenant).id]
 
 
 def _show(session: str) -> SessionOut:
     parts = context()
-    for record in parts.store.sessions():
-        if record.session.id == session:
-            return Shower(parts).show(record)
-    raise not_found("session", session)
+    record = parts.store.session(SessionId(session))
+    if record is None:
+        raise not_found("session", session)
+    return Shower(parts).show(record)
 
 
 def _is_wanted(session: Session, query: SessionList) -> bool:

@@ -75,7 +75,7 @@ class Store:
         self._places = PlaceBook(self._database)
         self.holdings = HoldingBook(self._database)
         self.filters = FilterBook(self._database, now)
-        self._sessions = SessionMemory()
+        self._sessions = SessionMemory(self._database)
         self.limits = LimitBook(self._database, now, self._sessions.touch)
 
     def close(self) -> None:
@@ -164,13 +164,21 @@ class Store:
 
     def sessions(self) -> tuple[SessionRecord, ...]:
         """Every session, those being deleted too, by tenant, name and id."""
-        with self._database.reading() as connection:
-            return read_sessions(connection)
+        return tuple(sorted(self._sessions.all(), key=_order_of))
+
+    def session(self, session: SessionId) -> SessionRecord | None:
+        """One session by its id, also while it is being deleted."""
+        return self._sessions.get(session)
+
+    def sessions_named(self, name: str) -> tuple[SessionRecord, ...]:
+        """The sessions of this name, of all tenants, those being deleted too."""
+        found = (r for r in self._sessions.all() if r.session.name == name)
+        return tuple(sorted(found, key=_order_of))
 
     def desired(self) -> Desired:
         """What tenants want now, all of one moment."""
+        records = self._sessions.all()
         with self._database.reading() as connection:
-            records = self._sessions.records(connection)
             collectors = read_collectors(connection)
             filters = self.filters.read(connection)
         live = [record for record in records if not record.is_deleting]
@@ -368,6 +376,10 @@ class Store:
         """Keep the answer to the request with this key."""
         with self._database.writing() as connection:
             journal.write_answer(connection, key, answer)
+
+
+def _order_of(record: SessionRecord) -> tuple[str, str, str]:
+    return record.session.tenant, record.session.name, record.session.id
 
 
 def _running(record: SessionRecord) -> Session:

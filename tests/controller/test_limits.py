@@ -1,0 +1,213 @@
+"""Sessions stop at their limits, and only then; a restart forgets nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from controller.counters import Counters
+from controller.desired import DesiredWorld
+from controller.limits import KEEP_EVERY, LimitChecker, reached
+from controller.status import Copies
+from controller.store import Counted, Limits, Store
+from flows.model import (
+    Collector,
+    CollectorId,
+    Dpid,
+    PortId,
+    Session,
+    SessionId,
+    Source,
+    TenantName,
+)
+from tests.controller.fakes import TWO_TENANTS, open_store
+from tests.controller.test_api_filters import Clock
+from tests.controller.test_desired import Places
+
+RED = TenantName("red")
+IDS = Collector(CollectorId("c-1"), "ids", RED, (PortId("red-ids-1"),))
+WEB = Session(SessionId("s-1"), "web", RED, Source((PortId("red-web-1"),)), IDS.id)
+START = datetime(2030, 1, 1, tzinfo=UTC)
+S1, S2 = Dpid(1), Dpid(2)
+
+
+class Bridges:
+    """Two bridges that report what they are told to, when they are asked."""
+
+    def __init__(self, world: DesiredWorld) -> None:
+        self.counters = {S1: Counters(), S2: Counters()}
+        self.reports: dict[Dpid, dict[int, Copies]] = {S1: {}, S2: {}}
+        self.world, self.asked = world, 0
+
+    def count_copies(self, sessions: object) -> None:
+        self.asked += 1
+        for dpid, report in self.reports.items():
+            self.counters[dpid].update(report)
+
+    def copies_of(self, session: int) -> Copies:
+        parts = [counters.of(session) for counters in self.counters.values()]
+        return Copies(sum(p.packets for p in parts), sum(p.bytes for p in parts))
+
+    def parts_of(self, session: int) -> Mapping[Dpid, tuple[Copies, Copies]]:
+        return {dpid: counters.parts_of(session) for dpid, counters in self.counters.items()}
+
+    def restore_copies(self, dpid: Dpid, session: int, before: Copies, last: Copies) -> None:
+        self.counters[dpid].restore(session, before, last)
+
+    def changed(self) -> int:
+        return self.world.touch()
+
+
+class Controller:
+    """The part of a controller that looks after limits; made again, it is a restarted one."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store, self.clock = store, clock
+        self.world = DesiredWorld(store, lambda: TWO_TENANTS, Places)
+        self.bridges = Bridges(self.world)
+        self.checker = LimitChecker(self.world.snapshot, store.limits, self.bridges, clock)
+        self.checker.restore(store.numbered().session)
+        self.world.snapshot()
+
+    def report(self, dpid: Dpid, packets: int) -> None:
+        """A bridge has copied so many packets of 60 bytes since its flows are there."""
+        [number] = self.world.snapshot().numbers.session.values()
+        self.bridges.reports[dpid] = {number: Copies(packets, packets * 60)} if packets else {}
+
+    def check(self) -> str | None:
+        """One check; the reason why the session is stopped, or None."""
+        self.checker.check()
+        [record] = self.store.sessions()
+        snapshot = self.world.snapshot()
+        assert snapshot.stopped == ({} if record.stopped is None else {WEB.id: record.stopped})
+        return record.stopped
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    store = open_store(tmp_path, clock)
+    store.add_collector(IDS, "tester")
+    yield store
+    store.close()
+
+
+def test_a_session_stops_when_its_time_is_over(store: Store, clock: Clock) -> None:
+    store.add_session(WEB, "tester", limits=Limits(START + timedelta(seconds=2)))
+    controller = Controller(store, clock)
+
+    assert controller.check() is None
+    clock.time += timedelta(seconds=1.999)
+    assert controller.check() is None
+    clock.time += timedelta(seconds=0.001)
+    assert controller.check() == "it expired at 2030-01-01T00:00:02Z"
+    assert controller.bridges.asked == 0, "a time needs no counters"
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(max_packets=10), "it reached its limit of 10 packets: 10 were copied"),
+        (Limits(max_bytes=600), "it reached its limit of 600 bytes: 600 were copied"),
+    ],
+)
+def test_a_session_stops_after_so_many_copies_of_all_bridges(
+    store: Store, clock: Clock, limits: Limits, reason: str
+) -> None:
+    store.add_session(WEB, "tester", limits=limits)
+    controller = Controller(store, clock)
+    controller.report(S1, 4)
+    controller.report(S2, 5)
+    assert controller.check() is None
+    controller.report(S2, 6)
+
+    assert controller.check() == reason
+    asked = controller.bridges.asked
+    assert controller.check() == reason
+    assert controller.bridges.asked == asked, "nobody has a limit any more"
+
+
+def test_bridges_are_not_asked_while_no_running_session_has_a_limit(
+    store: Store, clock: Clock
+) -> None:
+    off = dataclasses.replace(WEB, enabled=False)
+    store.add_session(off, "tester", limits=Limits(max_packets=1))
+    controller = Controller(store, clock)
+
+    assert controller.check() is None
+    assert controller.bridges.asked == 0
+
+
+def test_what_was_counted_before_a_restart_counts_after_it(store: Store, clock: Clock) -> None:
+    store.add_session(WEB, "tester", limits=Limits(max_packets=10))
+    old = Controller(store, clock)
+    old.report(S1, 6)
+    assert old.check() is None
+    clock.time += KEEP_EVERY
+    assert old.check() is None
+
+    new = Controller(store, clock)
+    assert new.check() is None
+    new.report(S1, 3)  # the bridge had lost its flows and began anew
+    assert new.check() is None
+    new.report(S1, 4)
+    assert new.check() == "it reached its limit of 10 packets: 10 were copied"
+
+
+def test_flows_that_outlive_a_restart_do_not_count_twice(store: Store, clock: Clock) -> None:
+    store.add_session(WEB, "tester", limits=Limits(max_packets=10))
+    old = Controller(store, clock)
+    old.report(S1, 6)
+    old.check()
+    old.checker.keep()
+
+    new = Controller(store, clock)
+    new.report(S1, 9)
+    assert new.check() is None
+    new.report(S1, 10)
+    assert new.check() is not None
+
+
+def test_a_session_that_runs_again_counts_from_there(store: Store, clock: Clock) -> None:
+    limits = Limits(max_packets=10, counted_from=Counted(100, 6000))
+    store.add_session(WEB, "tester", limits=limits)
+    controller = Controller(store, clock)
+    controller.report(S1, 109)
+    assert controller.check() is None
+    controller.report(S1, 110)
+
+    assert controller.check() == "it reached its limit of 10 packets: 10 were copied"
+
+
+def test_a_limit_that_is_raised_while_it_is_judged_does_not_stop(
+    store: Store, clock: Clock
+) -> None:
+    store.add_session(WEB, "tester", limits=Limits(max_packets=10))
+    controller = Controller(store, clock)
+    controller.report(S1, 11)
+    store.change_session(
+        WEB.id, lambda r: dataclasses.replace(r, limits=Limits(max_packets=20)), "tester"
+    )
+
+    assert controller.check() is None, "the world of the check is older than the new limit"
+
+
+@pytest.mark.parametrize(
+    ("limits", "copies"),
+    [
+        (Limits(), Copies(1 << 60, 1 << 60)),
+        (Limits(START + timedelta(microseconds=1), 5, 500), Copies(4, 499)),
+        (Limits(max_packets=5), Copies(4, 1 << 60)),
+        (Limits(max_bytes=500), Copies(1 << 60, 499)),
+    ],
+)
+def test_below_its_limits_a_session_runs(limits: Limits, copies: Copies) -> None:
+    assert reached(limits, copies, START) is None
