@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
+from operator import eq
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,7 @@ def test_a_port_that_returns_under_another_number_is_watched_there(
         place = ("s1", ofport)
         begun = time.monotonic()
         vsctl(*unplug("s1-eth1")[1:], *plug("s1-eth1", ofport, "red-web"))
-        wait_for(lambda: controller.place("red-web"), place.__eq__)
+        wait_for(lambda: controller.place("red-web"), partial(eq, place))
         controller.wait_for_session("one")
         print(f"watched at port {ofport} after {time.monotonic() - begun:.2f} s")
         traffic.wait_until_past(red[0], scene.at["red-ids"], traffic.now(red[0]))
