@@ -30,9 +30,19 @@ class Counters:
             self._now = dict(now)
 
     def of(self, number: int) -> Copies:
-        """The copies of one session since this controller started to look."""
+        """The copies of one session, as far as they were counted."""
         with self._lock:
             return _sum(self._before.get(number, Copies()), self._now.get(number, Copies()))
+
+    def parts_of(self, number: int) -> tuple[Copies, Copies]:
+        """The same in two parts: before the switch began at 0 again, and its last report."""
+        with self._lock:
+            return self._before.get(number, Copies()), self._now.get(number, Copies())
+
+    def restore(self, number: int, before: Copies, last: Copies) -> None:
+        """Go on with what an earlier controller has counted."""
+        with self._lock:
+            self._before[number], self._now[number] = before, last
 
 
 def _sum(one: Copies, other: Copies) -> Copies:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from controller.bridge import Depth
 from controller.config import Config, load, split_listen
 from controller.desired import DesiredWorld
 from controller.inventory import InventoryFile
+from controller.limits import CHECK_S, LimitChecker
 from controller.logs import configure_logs
 from controller.measures import PULSE
 from controller.memory import expect_many_objects
@@ -78,6 +80,9 @@ class Services:
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
+        self.limits = LimitChecker(world.snapshot, self.store.limits, self.reconciler, _utc_now)
+        self.limits.restore(self.store.numbered().session)
+        self._limiter = threading.Thread(target=self._limit, name="limits", daemon=True)
         self._api: Any = None
 
     def start(self) -> None:
@@ -97,12 +102,17 @@ class Services:
         self._reload()
         self.ovsdb.start()
         self._ticker.start()
+        self._limiter.start()
         PULSE.start()
         log.info("controller started", api=self._config.api.listen)
 
     def stop(self) -> None:
         """Stop to serve, to watch and to write; the switches keep their flows."""
         self._stopping.set()
+        try:
+            self.limits.keep()
+        except CloudtapError as problem:
+            log.warning("copies not written down", reason=str(problem))
         PULSE.stop()
         if self._api is not None:
             self._api.stop()
@@ -182,6 +192,20 @@ class Services:
             except Exception as problem:  # the edge of the loop: it must go on
                 log.error("periodic work failed", exc_info=problem)
 
+    def _limit(self) -> None:
+        """Stop sessions at their limits: beside the ticker, which may wait for a data path."""
+        said = ""
+        while not self._stopping.wait(CHECK_S):
+            try:
+                self.limits.check()
+                said = ""
+            except CloudtapError as problem:
+                if said != str(problem):
+                    log.warning("limits not checked", reason=str(problem))
+                said = str(problem)
+            except Exception as problem:  # the edge of the loop: it must go on
+                log.error("check of limits failed", exc_info=problem)
+
     def _get_ready(self, ticks: int) -> None:
         """Let bridges be written to once all is known that can be known soon.
 
@@ -236,6 +260,10 @@ class Services:
                 "bad checksums; switch it off in other_config of Open_vSwitch"
             )
         return found
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], bool]) -> Services:

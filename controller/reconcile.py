@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -19,13 +19,15 @@ from controller.counters import Counters
 from controller.desired import DesiredWorld, Snapshot
 from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
-from controller.status import BridgeStatus, SessionStatus, Vitals
+from controller.status import BridgeStatus, Copies, SessionStatus, Vitals
 from flows.compile import compile_bridge
 from flows.errors import CloudtapError
 from flows.model import Dpid, NetworkId, PortId, SessionId
 
 COUNTERS_FRESH_S = 1.0
-"""Counters of copies are read from a switch at most this often."""
+"""Counters of copies are read from a switch at most this often for those who look."""
+LIMITS_FRESH_S = 0.2
+"""The same while sessions have limits."""
 COUNT_AGAIN_S = 30.0
 """How long a switch that did not tell its counters is left in peace."""
 
@@ -78,6 +80,7 @@ class Reconciler:
         self._attempted = threading.Condition()
         self._counters: dict[Dpid, Counters] = {}
         self._counted_at: dict[Dpid, float] = {}
+        self._counting: dict[Dpid, threading.Lock] = {}
 
     # --- events -------------------------------------------------------------------------------
 
@@ -132,6 +135,29 @@ class Reconciler:
         """Write no more; every flow stays."""
         for writer in self._writing():
             writer.stop()
+
+    # --- copies, as switches count them ---------------------------------------------------------
+
+    def count_copies(self, sessions: Iterable[int]) -> None:
+        """Ask the bridges that may have copied for these sessions how much it was."""
+        numbers = frozenset(sessions)
+        for writer in self._writing():
+            if not numbers.isdisjoint(writer.verified.served):
+                self._count(writer, LIMITS_FRESH_S)
+
+    def copies_of(self, session: int) -> Copies:
+        """All copies of a session, as far as they were counted."""
+        parts = [counters.of(session) for counters in list(self._counters.values())]
+        return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
+
+    def parts_of(self, session: int) -> Mapping[Dpid, tuple[Copies, Copies]]:
+        """The same by bridge: before the switch began at 0 again, and its last report."""
+        parts = {d: counters.parts_of(session) for d, counters in list(self._counters.items())}
+        return {dpid: both for dpid, both in parts.items() if both != (Copies(), Copies())}
+
+    def restore_copies(self, dpid: Dpid, session: int, before: Copies, last: Copies) -> None:
+        """Go on with what an earlier controller has counted."""
+        self._counters.setdefault(dpid, Counters()).restore(session, before, last)
 
     # --- what the API asks ----------------------------------------------------------------------
 
@@ -195,12 +221,14 @@ class Reconciler:
         try:
             snapshot = self._world.snapshot()
         except CloudtapError as problem:
-            return describe_session(session, None, [], str(problem), {})
+            return describe_session(session, None, [], str(problem), {}, Copies())
         number = snapshot.numbers.session.get(session)
         holders = self._holdings.holders(number) if number is not None else frozenset[Dpid]()
         names = self._names.bridge_names()
         holding = [(dpid, names.get(dpid, f"{dpid:016x}")) for dpid in holders]
-        return describe_session(session, snapshot, self._views(), None, dict(holding))
+        views = self._views()
+        copies = self.copies_of(number) if number is not None else Copies()
+        return describe_session(session, snapshot, views, None, dict(holding), copies)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
@@ -290,15 +318,17 @@ class Reconciler:
         with self._attempted:
             return list(self._last.values())
 
-    def _count(self, writer: BridgeWriter) -> None:
-        now = time.monotonic()
-        if now - self._counted_at.get(writer.dpid, -COUNTERS_FRESH_S) < COUNTERS_FRESH_S:
-            return
+    def _count(self, writer: BridgeWriter, fresh_s: float = COUNTERS_FRESH_S) -> None:
+        """Read the counters of a bridge, unless that was done a moment ago."""
         if writer.verified.failure is not None:
             return  # it may hang, and whoever asks for the status would wait for it
-        self._counted_at[writer.dpid] = now
-        try:
-            writer.count()
-        except CloudtapError as problem:
-            self._counted_at[writer.dpid] = time.monotonic() + COUNT_AGAIN_S
-            log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
+        with self._counting.setdefault(writer.dpid, threading.Lock()):  # reports keep their order
+            now = time.monotonic()
+            if now - self._counted_at.get(writer.dpid, -fresh_s) < fresh_s:
+                return
+            self._counted_at[writer.dpid] = now
+            try:
+                writer.count()
+            except CloudtapError as problem:
+                self._counted_at[writer.dpid] = time.monotonic() + COUNT_AGAIN_S
+                log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.bridge import BridgeWriter, Verified
@@ -46,6 +46,7 @@ def describe_session(
     views: Sequence[WriterView],
     problem: str | None,
     holders: Mapping[Dpid, str],
+    copies: Copies,
 ) -> SessionStatus:
     """The standing of one session, from the world and from what each bridge has verified.
 
@@ -54,12 +55,14 @@ def describe_session(
     if snapshot is None:
         return SessionStatus(State.PENDING, (problem or "the world is not known yet",))
     number = snapshot.numbers.session.get(session)
-    copies = _copies(number, views)
     if session in snapshot.deleting:
         return _describe_leaving(views, copies, holders)
     standing = snapshot.survey.standings.get(session)
     if standing is None or number is None:
         return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
+    if session in snapshot.stopped:
+        reasons = (snapshot.stopped[session], *_not_gone(views, holders))
+        return SessionStatus(State.STOPPED, reasons, copies)
     if not standing.session.enabled:
         return SessionStatus(State.INACTIVE, ("switched off by its owner",), copies)
     if standing.refused is not None:
@@ -90,8 +93,7 @@ def _describe_leaving(
     views: Sequence[WriterView], copies: Copies, holders: Mapping[Dpid, str]
 ) -> SessionStatus:
     """A session that is being deleted, and the bridges that may still have its flows."""
-    connected = {view.dpid for view in views if view.is_connected}
-    away = [name for dpid, name in sorted(holders.items()) if dpid not in connected]
+    away = _away(views, holders)
     reason = (
         f"being deleted: bridge {', '.join(away)} is not reachable" if away else "being deleted"
     )
@@ -161,8 +163,17 @@ def _home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
     return {snapshot.survey.place(port) for port in standing.watched}
 
 
-def _copies(number: int | None, views: Sequence[WriterView]) -> Copies:
-    if number is None:
-        return Copies()
-    parts = [view.counters.of(number) for view in views]
-    return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
+def _away(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> list[str]:
+    """The bridges that may be making copies and cannot be asked now."""
+    connected = {view.dpid for view in views if view.is_connected}
+    return [name for dpid, name in sorted(holders.items()) if dpid not in connected]
+
+
+def _not_gone(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> Iterator[str]:
+    """Why copies may still be made of a session that should have none."""
+    away = _away(views, holders)
+    for _, name in sorted(holders.items()):
+        if name in away:
+            yield f"bridge {name} is not reachable, and may still make copies"
+        else:
+            yield f"bridge {name} has not confirmed yet that its flows are gone"

@@ -39,7 +39,7 @@ LIBRARIES_OF_THE_RUNTIME = ("ryu", "os_ken", "eventlet", "greenlet")
 # the reconciler: it knows switches and the store by their Protocols and values alone
 RECONCILER = tuple(
     f"controller.{part}"
-    for part in ("reconcile", "bridge", "desired", "standing", "counters", "status")
+    for part in ("reconcile", "bridge", "desired", "standing", "counters", "status", "limits")
 )
 VALUES = (
     "controller.measures",
@@ -47,6 +47,7 @@ VALUES = (
     "controller.southbound.errors",
     "controller.southbound.switch",
     "controller.store.Desired",
+    "controller.store.Counted",
     "controller.store.Limits",
 )
 # part of the controller -> the parts of the controller that it may know
