@@ -175,10 +175,12 @@ class DesiredWorld:
         known = [*(session.id for session in wishes.sessions), *wishes.deleting]
         if before is None or not _asks_same(before.survey.world, wishes):
             return self._all_numbers(inventory, wishes, known, bool(places.links))
-        old = before.numbers
-        new = [session for session in known if session not in old.session]
+        old, wanted = before.numbers, set(known)
+        new = sorted(wanted - old.session.keys())
         given = self._wishes.numbers_for([], [], new, [], []).session if new else {}
-        session = {key: old.session.get(key) or given[key] for key in known}
+        session = {**old.session, **given}
+        for gone in old.session.keys() - wanted:
+            del session[gone]
         return replace(old, session=session)
 
     def _all_numbers(

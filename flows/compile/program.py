@@ -92,7 +92,7 @@ class Program:
     @property
     def served(self) -> frozenset[int]:
         """The numbers of the sessions that this bridge makes copies for."""
-        return frozenset(part.number for part in self._parts.values() if part.stations)
+        return frozenset(self._served)
 
     def update(self, survey: Survey) -> Delta:
         """Bring the flows to what ``survey`` asks for; cheap when it follows the one before.
@@ -116,6 +116,7 @@ class Program:
 
     def _forget(self) -> None:
         self._parts: dict[SessionId, _Part] = {}
+        self._served: set[int] = set()
         self._stations: dict[Station, dict[int, Standing]] = {}
         self._senders: _Users[PortId] = _Users()
         self._carried: _Users[Carried] = _Users()
@@ -153,6 +154,7 @@ class Program:
         self._settle_shared(site)
 
     def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
+        self._served.discard(part.number)
         for flow in part.flows:
             self._set(flow.key, None)
         for place in part.stations:
@@ -163,6 +165,8 @@ class Program:
     def _join(self, part: _Part, touched: dict[Station, None]) -> None:
         self._parts[part.standing.session.id] = part
         self._add(part.flows)
+        if part.stations:
+            self._served.add(part.number)
         for place in part.stations:
             self._stations.setdefault(place, {})[part.number] = part.standing
             touched[place] = None

@@ -69,6 +69,7 @@ class Survey:
         self.sessions_per_network = sessions_per_network
         self.fabric: Fabric
         self._lineage: _Lineage
+        self._sessions = {session.id: session for session in world.sessions}
         self._begin()
         if previous is not None and previous.has_same_estate(world) and not previous._is_full:
             self.fabric = previous.fabric
@@ -77,7 +78,7 @@ class Survey:
                 return
             self._begin()  # who is refused for want of room depends on everybody
         self.fabric, self._lineage = Fabric(world.links), _Lineage()
-        self._take({}, {session.id: session for session in world.sessions})
+        self._take({}, self._sessions)
 
     def _begin(self) -> None:
         self._serial = 0
@@ -139,17 +140,17 @@ class Survey:
         self._taken = Counter(previous._taken)
         self._heard_at = {tap: Counter(heard) for tap, heard in previous._heard_at.items()}
         self._gives = dict(previous._gives)
-        old = {s.session.id: s.session for s in previous.standings.values()}
-        new = {session.id: session for session in self.world.sessions}
+        old, new = previous._sessions, self._sessions
+        changed = {key for key, session in new.items() if old.get(key) is not session}
+        changed = {key for key in changed if old.get(key) != new[key]} | (old.keys() - new.keys())
         other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
-        changed = {key for key in old.keys() | new.keys() if _is_other(old.get(key), new.get(key))}
-        changed |= {
-            session.id
-            for session in new.values()
-            if other_collectors or other_filters
-            if session.collector in other_collectors or session.filter in other_filters
-        }
+        if other_collectors or other_filters:
+            changed |= {
+                key
+                for key, session in new.items()
+                if session.collector in other_collectors or session.filter in other_filters
+            }
         was_tagged = {tap for tap, heard in self._heard_at.items() if len(heard) > 1}
         self._take(
             {k: old[k] for k in changed if k in old}, {k: new[k] for k in changed if k in new}
@@ -318,10 +319,6 @@ class _Lineage:
         steps = [self._changed.get(serial) for serial in range(before + 1, now + 1)]
         known = [step for step in steps if step is not None]
         return set().union(*known) if before <= now and len(known) == len(steps) else None
-
-
-def _is_other(one: Session | None, other: Session | None) -> bool:
-    return one is not other and one != other
 
 
 def _weight(standing: Standing) -> int:
