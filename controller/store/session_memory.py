@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from controller.store.database import Database
 from controller.store.rows import read_sessions
-from controller.store.values import SessionRecord
-from flows.model import SessionId
+from controller.store.values import Desired, Limits, SessionRecord
+from flows.model import Session, SessionId
+
+
+@dataclass
+class _Known:
+    """What is known of sessions: their records, and what switches should know of them."""
+
+    records: dict[SessionId, SessionRecord] = field(default_factory=dict)
+    running: dict[SessionId, Session] = field(default_factory=dict)
+    deleting: dict[SessionId, None] = field(default_factory=dict)
+    stopped: dict[SessionId, str] = field(default_factory=dict)
+    limits: dict[SessionId, Limits] = field(default_factory=dict)
+
+    def put(self, record: SessionRecord) -> None:
+        """Take one session as it is now."""
+        key = record.session.id
+        self.records[key] = record
+        if record.is_deleting:
+            self.deleting[key] = None
+            return
+        self.running[key] = record.session
+        if not record.session.enabled:
+            return
+        if record.stopped is not None:  # switches know it as switched off
+            self.stopped[key] = record.stopped
+            self.running[key] = replace(record.session, enabled=False)
+        elif record.limits:
+            self.limits[key] = record.limits
+
+    def drop(self, key: SessionId) -> None:
+        """Forget one session."""
+        views: tuple[dict[SessionId, Any], ...] = (
+            self.records, self.running, self.deleting, self.stopped, self.limits,
+        )  # fmt: skip
+        for view in views:
+            view.pop(key, None)
 
 
 class SessionMemory:
@@ -21,7 +58,7 @@ class SessionMemory:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._records: dict[SessionId, SessionRecord] | None = None
+        self._view: _Known | None = None
         self._touched: set[SessionId] = set()
         self._touching = threading.Lock()
 
@@ -33,27 +70,44 @@ class SessionMemory:
     def all(self) -> tuple[SessionRecord, ...]:
         """Every session, those being deleted too, in no order."""
         with self._lock:
-            return tuple(self._known().values())
+            return tuple(self._known().records.values())
 
     def get(self, session: SessionId) -> SessionRecord | None:
         """One session, also while it is being deleted."""
         with self._lock:
-            return self._known().get(session)
+            return self._known().records.get(session)
 
-    def _known(self) -> Mapping[SessionId, SessionRecord]:
+    def desired(self) -> Desired:
+        """What tenants want of their sessions now; without collectors and filters."""
+        with self._lock:
+            known = self._known()
+            return Desired(
+                sessions=tuple(known.running.values()),
+                deleting=tuple(known.deleting),
+                stopped=dict(known.stopped),
+                limits=dict(known.limits),
+            )
+
+    def _known(self) -> _Known:
         with self._touching:
             touched, self._touched = self._touched, set()
-        if self._records is not None and not touched:
-            return self._records
+        if self._view is not None and not touched:
+            return self._view
         try:
             # what is looked at now is newer than every change that was told before
             with self._database.reading() as connection:
-                if self._records is None:
-                    self._records = {r.session.id: r for r in read_sessions(connection)}
-                for session in touched:
-                    self._records.pop(session, None)
-                    self._records |= {r.session.id: r for r in read_sessions(connection, session)}
+                if self._view is None:
+                    fresh, view = read_sessions(connection), _Known()
+                else:
+                    fresh, view = (), self._view
+                    for session in touched:
+                        fresh += read_sessions(connection, session)
         except BaseException:
             self.touch(touched)
             raise
-        return self._records
+        for session in touched:
+            view.drop(session)
+        for record in fresh:
+            view.put(record)
+        self._view = view
+        return view

@@ -176,20 +176,16 @@ class Store:
         return tuple(sorted(found, key=_order_of))
 
     def desired(self) -> Desired:
-        """What tenants want now, all of one moment."""
-        records = self._sessions.all()
+        """What tenants want now."""
+        # sessions first: what they name was there before them, and stays as long as they do
+        sessions = self._sessions.desired()
         with self._database.reading() as connection:
             collectors = read_collectors(connection)
             filters = self.filters.read(connection)
-        live = [record for record in records if not record.is_deleting]
-        on = [record for record in live if record.session.enabled]
-        return Desired(
+        return dataclasses.replace(
+            sessions,
             collectors=tuple(record.collector for record in collectors),
-            sessions=tuple(_running(record) for record in live),
-            deleting=tuple(record.session.id for record in records if record.is_deleting),
             filters=tuple(record.filter for record in filters),
-            stopped={r.session.id: r.stopped for r in on if r.stopped is not None},
-            limits={r.session.id: r.limits for r in on if r.limits and r.stopped is None},
         )
 
     def add_session(
@@ -380,13 +376,6 @@ class Store:
 
 def _order_of(record: SessionRecord) -> tuple[str, str, str]:
     return record.session.tenant, record.session.name, record.session.id
-
-
-def _running(record: SessionRecord) -> Session:
-    """A session as switches should know it: stopped is switched off."""
-    if record.stopped is None:
-        return record.session
-    return dataclasses.replace(record.session, enabled=False)
 
 
 def _insert_session(connection: Connection, record: SessionRecord) -> None:
