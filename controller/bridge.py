@@ -189,6 +189,16 @@ class BridgeWriter:
         """
         self.counters.update(self.switch.session_copies(DELIVER.number))
 
+    def count_one(self, session: int) -> None:
+        """Read how many copies this bridge has made of one session.
+
+        Raises:
+            SouthboundError: the switch does not answer.
+        """
+        if session in self.verified.served:
+            counted = self.switch.copies_of(DELIVER.number, session)
+            self.counters.update_one(session, counted)
+
     def has_tried(self, version: int) -> bool:
         """Whether it has brought the bridge to this version of the world, or failed to."""
         return self.verified.version >= version or self.verified.failure is not None

@@ -29,6 +29,14 @@ class Counters:
                     self._before[number] = _sum(self._before.get(number, Copies()), last)
             self._now = dict(now)
 
+    def update_one(self, number: int, now: Copies) -> None:
+        """Take what the switch reports of one session now."""
+        with self._lock:
+            last = self._now.get(number, Copies())
+            if now.packets < last.packets:
+                self._before[number] = _sum(self._before.get(number, Copies()), last)
+            self._now[number] = now
+
     def of(self, number: int) -> Copies:
         """The copies of one session, as far as they were counted."""
         with self._lock:

@@ -21,13 +21,16 @@ from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
 from controller.status import BridgeStatus, Copies, SessionStatus, Vitals
 from flows.compile import compile_bridge
-from flows.errors import CloudtapError
-from flows.model import Dpid, NetworkId, PortId, SessionId
+from flows.errors import CloudtapError, Refused
+from flows.explain import Explanation, explain
+from flows.model import Dpid, NetworkId, PortId, PortKind, SessionId
 
 COUNTERS_FRESH_S = 1.0
 """Counters of copies are read from a switch at most this often for those who look."""
 LIMITS_FRESH_S = 0.2
 """The same while sessions have limits."""
+SINGLES_MAX = 8
+"""Counters of single sessions that are read within COUNTERS_FRESH_S; then all are read at once."""
 COUNT_AGAIN_S = 30.0
 """How long a switch that did not tell its counters is left in peace."""
 
@@ -79,6 +82,7 @@ class Reconciler:
         self._released = 0
         self._attempted = threading.Condition()
         self._counters: dict[Dpid, Counters] = {}
+        self._singles: dict[Dpid, tuple[float, int]] = {}
         self._counted_at: dict[Dpid, float] = {}
         self._counting: dict[Dpid, threading.Lock] = {}
 
@@ -226,13 +230,13 @@ class Reconciler:
         holders = self._holdings.holders(number) if number is not None else frozenset[Dpid]()
         names = self._names.bridge_names()
         holding = [(dpid, names.get(dpid, f"{dpid:016x}")) for dpid in holders]
-        views = self._views()
+        views = self._views(number)
         copies = self.copies_of(number) if number is not None else Copies()
         return describe_session(session, snapshot, views, None, dict(holding), copies)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
-        views = {view.dpid: view for view in self._views(with_counters=False)}
+        views = {view.dpid: view for view in self._views()}
         names = {dpid: view.name for dpid, view in views.items()} | self._names.bridge_names()
         snapshot = self._safe_snapshot()
         found = [describe_bridge(d, n, views.get(d), snapshot) for d, n in names.items()]
@@ -263,6 +267,18 @@ class Reconciler:
             "bridges to be written": sum(writer.is_due for writer in writers),
         }
         return Vitals(self.ready.is_set(), self._handler_errors, queues)
+
+    def explain(self, port: PortId, frame: bytes) -> Explanation:
+        """What happens to a frame that a port sends; see Reconciling."""
+        survey = self._world.snapshot().survey
+        sender = survey.world.port_by_id.get(port)
+        if sender is None:
+            raise Refused(f"port {port!r} is in no inventory any more")
+        if sender.kind is not PortKind.VM:
+            raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
+        if port not in survey.world.placements:
+            raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
+        return explain(survey, sender, frame)
 
     def tag_of(self, network: NetworkId) -> int | None:
         """The 802.1Q tag that copies of a network wear where one is needed."""
@@ -306,28 +322,48 @@ class Reconciler:
         except CloudtapError:
             return None
 
-    def _views(self, with_counters: bool = True) -> list[WriterView]:
-        """What is known of each bridge that is, or was, connected."""
+    def _views(self, session: int | None = None) -> list[WriterView]:
+        """What is known of each bridge that is, or was, connected; counted anew for a session."""
         with self._attempted:
             writers = list(self._writers.values())
         for writer in writers:
-            if with_counters and writer.is_ours:
-                self._count(writer)
+            if session is not None and writer.is_ours:
+                self._count(writer, session=session)
             with self._attempted:
                 self._last[writer.dpid] = WriterView.of(writer, is_connected=True)
         with self._attempted:
             return list(self._last.values())
 
-    def _count(self, writer: BridgeWriter, fresh_s: float = COUNTERS_FRESH_S) -> None:
-        """Read the counters of a bridge, unless that was done a moment ago."""
+    def _is_single(self, dpid: Dpid, now: float) -> bool:
+        """Whether few sessions of this bridge were asked for lately."""
+        began, asked = self._singles.get(dpid, (now, 0))
+        if now - began >= COUNTERS_FRESH_S:
+            began, asked = now, 0
+        self._singles[dpid] = (began, asked + 1)
+        return asked < SINGLES_MAX
+
+    def _count(
+        self,
+        writer: BridgeWriter,
+        fresh_s: float = COUNTERS_FRESH_S,
+        session: int | None = None,
+    ) -> None:
+        """Read the counters of a bridge, unless that was done a moment ago.
+
+        Whoever asks for one session gets its counter alone; only who asks for many in a row makes
+        the switch tell all.
+        """
         if writer.verified.failure is not None:
             return  # it may hang, and whoever asks for the status would wait for it
         with self._counting.setdefault(writer.dpid, threading.Lock()):  # reports keep their order
             now = time.monotonic()
             if now - self._counted_at.get(writer.dpid, -fresh_s) < fresh_s:
                 return
-            self._counted_at[writer.dpid] = now
             try:
+                if session is not None and self._is_single(writer.dpid, now):
+                    writer.count_one(session)
+                    return
+                self._counted_at[writer.dpid] = now
                 writer.count()
             except CloudtapError as problem:
                 self._counted_at[writer.dpid] = time.monotonic() + COUNT_AGAIN_S

@@ -165,6 +165,15 @@ class World:
         return {network: tuple(ports) for network, ports in members.items()}
 
     @cached_property
+    def ports_by_dpid(self) -> Mapping[Dpid, tuple[Port, ...]]:
+        """The placed ports of each bridge, in the order of the inventory."""
+        found: dict[Dpid, list[Port]] = {}
+        for port in self.ports:
+            if port.id in self.placements:
+                found.setdefault(self.placements[port.id].dpid, []).append(port)
+        return {dpid: tuple(ports) for dpid, ports in found.items()}
+
+    @cached_property
     def port_by_placement(self) -> Mapping[Placement, Port]:
         """Which port is at a place."""
         return {self.placements[p.id]: p for p in self.ports if p.id in self.placements}

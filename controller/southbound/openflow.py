@@ -50,7 +50,15 @@ from controller.southbound.wire_message import (
 from controller.southbound.wire_template import FlowTemplates
 from controller.status import Copies
 from flows.diff import Installed, Mark, Plan, Scan
-from flows.flow import OWNER, OWNER_MASK, OWNER_SHIFT, Flow, object_of
+from flows.flow import (
+    OBJECT_MASK,
+    OWNER,
+    OWNER_MASK,
+    OWNER_SHIFT,
+    Flow,
+    make_cookie,
+    object_of,
+)
 from flows.model import Dpid
 
 OWN_XID = 0xC7
@@ -172,6 +180,14 @@ class OpenFlowSwitch:
                 copies[number] = Copies(*total)
         return copies
 
+    def copies_of(self, deliver_table: int, session: int) -> Copies:
+        """What one session number has copied, by one small request."""
+        with self._lock:
+            counted = self._aggregate(
+                make_cookie(session, 0), OWNER_MASK | OBJECT_MASK, deliver_table
+            )
+        return Copies(counted.packets, counted.bytes)
+
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""
         with self._lock:
@@ -278,9 +294,9 @@ class OpenFlowSwitch:
             yield part
             time.sleep(0)
 
-    def _aggregate(self, cookie: int, mask: int) -> Aggregate:
+    def _aggregate(self, cookie: int, mask: int, table: int = ALL_TABLES) -> Aggregate:
         def request(xid: int) -> bytes:
-            return encode_aggregate_request(xid, cookie, mask)
+            return encode_aggregate_request(xid, cookie, mask, table)
 
         (part,) = self._multipart("count its flows", request)
         return decode_aggregate(part)

@@ -58,6 +58,9 @@ class Switch(Protocol):
     def session_copies(self, deliver_table: int) -> Mapping[int, Copies]:
         """What each session number has copied, from the counters of the deliver table."""
 
+    def copies_of(self, deliver_table: int, session: int) -> Copies:
+        """What one session number has copied, by one small request."""
+
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""
 

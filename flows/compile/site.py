@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from flows.compile.survey import Survey
-from flows.model import Dpid, NetworkId, Ofport, Port, PortId
+from flows.model import Dpid, NetworkId, Ofport, Port, PortId, PortKind
 from flows.tags import transport_key
 
 
@@ -23,12 +23,14 @@ class Site:
     @cached_property
     def workloads(self) -> tuple[Port, ...]:
         """The workloads on this bridge."""
-        return tuple(p for p in self.world.workloads if self.is_here(p))
+        here = self.world.ports_by_dpid.get(self.dpid, ())
+        return tuple(p for p in here if p.kind is PortKind.VM)
 
     @cached_property
     def tap_ports(self) -> tuple[Port, ...]:
         """The tap ports on this bridge."""
-        return tuple(p for p in self.world.tap_ports if self.is_here(p))
+        here = self.world.ports_by_dpid.get(self.dpid, ())
+        return tuple(p for p in here if p.kind is PortKind.TAP)
 
     @cached_property
     def members(self) -> Mapping[NetworkId, tuple[Port, ...]]:
@@ -38,7 +40,11 @@ class Site:
         other only through here. Members that cannot be reached are left out.
         """
         found: dict[NetworkId, tuple[Port, ...]] = {}
-        for network, ports in self.world.members_by_network.items():
+        known = self.world.members_by_network
+        here = {port.network for port in self.workloads}
+        # without a link nobody's packets pass but those of networks that are here
+        for network in known if self.link_ports else (n for n in known if n in here):
+            ports = known[network]
             reached = tuple(p for p in ports if self.way(p) is not None)
             ways = {self.way(p) for p in reached if not self.is_here(p)}
             if len(ways) > 1 or (len(reached) > 0 and any(self.is_here(p) for p in reached)):
