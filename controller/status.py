@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from flows.model import Dpid, NetworkId, SessionId
+from flows.explain import Explanation
+from flows.model import Dpid, NetworkId, PortId, SessionId
 
 
 class State(Enum):
@@ -107,6 +108,15 @@ class Reconciling(Protocol):
 
     def vitals(self) -> Vitals:
         """How the controller itself is."""
+        ...
+
+    def explain(self, port: PortId, frame: bytes) -> Explanation:
+        """What happens to a frame that a port sends, by the flows that bridges should have.
+
+        Raises:
+            Refused: the port is no workload, or is on no bridge now.
+            InvalidValue: the frame is shorter than an Ethernet header.
+        """
         ...
 
     def tag_of(self, network: NetworkId) -> int | None:

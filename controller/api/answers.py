@@ -167,6 +167,37 @@ class FilterOut(BaseModel):
     created_at: str | None
 
 
+class ReceiverOut(BaseModel):
+    """A workload that receives the packet."""
+
+    port: str
+    port_id: str
+
+
+class AnswerOut(BaseModel):
+    """What one session does with the packet, and why."""
+
+    session: str
+    session_id: str
+    tenant: str
+    copied: bool
+    sentence: str
+    bridge: str | None = Field(description="The bridge that makes the copy.")
+    direction: Literal["ingress", "egress"] | None
+    rule: RuleOut | None = Field(description="The rule that decided, if a filter was asked.")
+
+
+class ExplanationOut(BaseModel):
+    """What happens to a packet, by the flows that bridges should have."""
+
+    port: str
+    port_id: str
+    frame: str = Field(description="The whole frame, in hexadecimal digits.")
+    receivers: list[ReceiverOut]
+    sessions: list[AnswerOut]
+    steps: list[str] = Field(description="Each flow that the packet meets.")
+
+
 class FilterLineOut(BaseModel):
     """A filter, and how many rules it has."""
 

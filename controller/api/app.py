@@ -20,6 +20,7 @@ from controller.api import declared, problems, system
 from controller.api.answers import ProblemOut
 from controller.api.collectors import collectors
 from controller.api.context import EXTENSION, Context
+from controller.api.explain import explain
 from controller.api.filters import filters
 from controller.api.health import health
 from controller.api.problems import ApiProblem, Problem, bad_request
@@ -42,6 +43,7 @@ RESOURCES = (
     filters,
     collectors,
     sessions,
+    explain,
     system.bridges,
     system.audit,
     system.status,

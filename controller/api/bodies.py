@@ -216,6 +216,27 @@ class FilterPatch(Body):
         return data
 
 
+class ExplainIn(Body):
+    """A packet, in words or as a whole frame."""
+
+    port: Ref = Field(description="The port that sends it.")
+    tenant: Name | None = Field(None, description="May be left out while there is one tenant.")
+    packet: str | None = Field(
+        None, description="Like `tcp,destination=10.0.0.2,destination_port=80`."
+    )
+    hex: str | None = Field(
+        None,
+        max_length=2 * 65536,
+        description="A frame without its check sequence, in hexadecimal digits.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ExplainIn:
+        if (self.packet is None) == (self.hex is None):
+            raise refuse("give the packet either as `packet` or as `hex`", "packet")
+        return self
+
+
 def _refuse_nulls(data: dict[str, Any], keys: Set[str]) -> None:
     for key in data:
         if key in keys and data[key] is None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.filter_words import BadRule
+from controller.packet_words import BadPacket
 from controller.store import InUse, NameTaken, NotFound, StoreError
 from flows.errors import (
     CloudtapError,
@@ -120,7 +121,7 @@ def from_error(error: CloudtapError) -> Problem:
     """The document for an error of ours."""
     for kind, status, slug, where in _BY_ERROR:
         if isinstance(error, kind):
-            place = error.where if isinstance(error, BadRule) else where
+            place = error.where if isinstance(error, BadRule | BadPacket) else where
             return Problem(status, slug, str(error), place)
     raise AssertionError(f"no document for {error!r}")
 
@@ -153,6 +154,11 @@ def bad_request(slug: str, sentence: str, where: str | None = None) -> ApiProble
 def conflict(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
     """The request is understood, and what there is stands against it."""
     return ApiProblem(Problem(HTTPStatus.CONFLICT, slug, sentence, where))
+
+
+def unprocessable(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
+    """The request is understood, and what it says can never be right."""
+    return ApiProblem(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, slug, sentence, where))
 
 
 def _mistake(error: ErrorDetails) -> tuple[str, str | None, str]:

@@ -6,12 +6,11 @@ import dataclasses
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from http import HTTPStatus
 
 from controller.api.bodies import SessionIn, SessionPatch, SourceIn
 from controller.api.context import Context, find_own, tenant_of
 from controller.api.filters import find_filter
-from controller.api.problems import ApiProblem, Problem
+from controller.api.problems import unprocessable
 from controller.inventory import Inventory
 from controller.store import Counted, Limits, SessionRecord
 from flows.filter import Filter
@@ -143,14 +142,11 @@ def _source(body: SourceIn, tenant: TenantName, inventory: Inventory) -> Source:
 
 def _refuse_past(limits: Limits, now: datetime) -> None:
     if limits.expires_at is not None and limits.expires_at <= now:
-        raise ApiProblem(
-            Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "invalid-value",
-                f"expires_at {show_time(limits.expires_at)} is not in the future: it is "
-                f"{show_time(now.replace(microsecond=0))} now; give a later time, or null",
-                "expires_at",
-            )
+        raise unprocessable(
+            "invalid-value",
+            f"expires_at {show_time(limits.expires_at)} is not in the future: it is "
+            f"{show_time(now.replace(microsecond=0))} now; give a later time, or null",
+            "expires_at",
         )
 
 

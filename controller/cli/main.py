@@ -10,6 +10,7 @@ import click
 from controller.cli.client import DEFAULT_API, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.declared import bridge, network, port, tenant
+from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.session import session
 from controller.cli.system import controller, inventory, status
@@ -38,7 +39,7 @@ def main(context: click.Context, api: str, token_file: Path | None) -> None:
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(status, controller, inventory),
+    *(explain, status, controller, inventory),
 )
 for command in COMMANDS:
     main.add_command(command)

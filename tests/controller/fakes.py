@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from controller.desired import DesiredWorld
 from controller.inventory import Inventory, parse
 from controller.status import (
     BridgeShare,
@@ -17,7 +19,9 @@ from controller.status import (
     Vitals,
 )
 from controller.store import Store
-from flows.model import Dpid, NetworkId, PortId, SessionId
+from flows.explain import Explanation, explain
+from flows.model import Dpid, NetworkId, Ofport, PortId, SessionId
+from flows.world import Link, Placement
 
 TWO_TENANTS = parse(b"""\
 tenants: [red, blue]
@@ -49,6 +53,7 @@ class FakeReconciler(Reconciling):
         self.store = store
         self.is_reachable = True
         self.places: dict[str, tuple[str, int]] = {}
+        self.world: DesiredWorld | None = None
         self.verified: set[SessionId] = set()
         self.copies = Copies(3, 180)
         self.tags: dict[str, int] = {}
@@ -60,6 +65,8 @@ class FakeReconciler(Reconciling):
         self.brought += 1
         if not self.is_reachable:
             return False
+        if self.world is not None:
+            self.world.touch()
         desired = self.store.desired()
         self.verified = {s.id for s in desired.sessions if s.enabled}
         return True
@@ -89,6 +96,11 @@ class FakeReconciler(Reconciling):
     def vitals(self) -> Vitals:
         return Vitals(self.is_reachable, 3, {"answers of switches": 2})
 
+    def explain(self, port: PortId, frame: bytes) -> Explanation:
+        assert self.world is not None, "give it a world first"
+        survey = self.world.snapshot().survey
+        return explain(survey, survey.world.port_by_id[port], frame)
+
     def tag_of(self, network: NetworkId) -> int | None:
         return self.tags.get(network)
 
@@ -96,9 +108,22 @@ class FakeReconciler(Reconciling):
         return self.sentences
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where ports are; no links."""
+
+    placements: Mapping[PortId, Placement]
+    links: tuple[Link, ...] = ()
+
+
 def fill(store: Store, inventory: Inventory) -> FakeReconciler:
     """A fake where every port is placed on bridge s1, in the order of the inventory."""
     fake = FakeReconciler(store)
+    placements = {
+        port.id: Placement(Dpid(0xFE00000000000001), Ofport(n))
+        for n, port in enumerate(inventory.ports, 1)
+    }
+    fake.world = DesiredWorld(store, lambda: inventory, lambda: Placed(placements))
     fake.places = {PortId(port.id): ("s1", n) for n, port in enumerate(inventory.ports, 1)}
     return fake
 

@@ -60,6 +60,10 @@ class Lab:
         self.places.declare(inventory)
         self.reconciler.changed()
 
+    def with_port(self, declaration: str) -> Inventory:
+        """The first inventory and one port more."""
+        return parse(f"{BEFORE}  - {declaration}\n".encode())
+
     def watched(self, session: str) -> list[str]:
         """The ids of the ports that a session watches now."""
         [found] = [

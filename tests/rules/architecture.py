@@ -58,6 +58,7 @@ MAY_KNOW = {
     "controller.api": (
         "controller.api",
         "controller.filter_words",
+        "controller.packet_words",
         "controller.inventory",
         "controller.measures",
         "controller.store",
