@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from flows.errors import InvalidFlow
 from flows.field import Field, RegField, Term
@@ -216,8 +216,7 @@ def show_actions(actions: tuple[Action, ...]) -> str:
     return ",".join(map(str, actions)) or "drop"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class FlowKey:
+class FlowKey(NamedTuple):
     """What makes two flows the same flow for a switch: table, priority and match.
 
     ``match`` is the match's ``identity``.
