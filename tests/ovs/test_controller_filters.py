@@ -1,0 +1,95 @@
+"""Filters over the API on a real bridge: what is copied is what the rules of the moment accept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.lab import Lab
+from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.traffic import NUMBERED, Stream, Traffic
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Scene:
+    return build(lab)
+
+
+@pytest.fixture
+def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, INVENTORY) as process:
+        process.start("s1")
+        make_collectors(process)
+        yield process
+
+
+def rules(action: str) -> list[dict[str, Any]]:
+    """Accept or reject the numbered frames; what is left is rejected."""
+    return [{"number": 10, "action": action, "match": {"eth_type": f"{NUMBERED:#x}"}}]
+
+
+def test_rules_changed_in_place_hold_for_every_later_packet(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    body = {"tenant": "red", "name": "some", "egress": rules("accept"), "ingress": []}
+    assert controller.api.post("/v1/filters", json=body).status_code == 201
+    ends = [scene.at[name] for name in ("red-web", "red-db", "red-ids")]
+    with Traffic(ends) as traffic:
+        from_web, from_db = streams = scene.red_streams(traffic)
+        tap = scene.at["red-ids"]
+        controller.create_session("red", "one", ["web"], "ids", filter="some")
+
+        def change(**lists: list[dict[str, Any]]) -> list[int]:
+            answer = controller.api.patch("/v1/filters/some", json=lists)
+            assert answer.status_code == 200, answer.text
+            return [traffic.now(stream) for stream in streams]
+
+        def until_delivered(since: list[int]) -> list[int]:
+            for stream, number, end in zip(streams, since, ("red-db", "red-web"), strict=True):
+                traffic.wait_until_past(stream, scene.at[end], number + 50)
+            return [number + 50 for number in since]
+
+        def is_copied(stream: Stream, first: int, last: int) -> bool:
+            seen = traffic.arrived(stream, tap)
+            copies = {seen[n] for n in range(first + 1, last + 1)}
+            assert copies in ({0}, {1}), traffic.faults(stream, tap, first + 1, last)
+            return copies == {1}
+
+        seen = []
+        begun = [traffic.now(stream) for stream in streams]
+        for lists in (
+            {},
+            {"ingress": rules("accept")},
+            {"egress": rules("reject")},
+            {"ingress": []},
+            {"egress": rules("accept")},
+        ):
+            begun = change(**lists) if lists else begun
+            over = until_delivered(begun)
+            seen.append(
+                (is_copied(from_web, begun[0], over[0]), is_copied(from_db, begun[1], over[1]))
+            )
+
+    assert seen == [(True, False), (True, True), (False, True), (False, False), (True, False)]
+
+
+def test_a_source_of_the_tenant_watches_all_its_ports_once(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    ends = [scene.at[name] for name in ("red-web", "red-db", "blue-web", "blue-db", "red-ids")]
+    with Traffic(ends) as traffic:
+        streams = scene.red_streams(traffic)
+        scene.blue_streams(traffic)
+        body = {"tenant": "red", "name": "all", "source": {"kind": "tenant"}, "collector": "ids"}
+        made = controller.api.post("/v1/sessions", json=body).raise_for_status().json()
+        assert made["status"]["state"] == "active", made
+        begun = [traffic.now(stream) for stream in streams]
+        tap = scene.at["red-ids"]
+        for stream, number in zip(streams, begun, strict=True):
+            traffic.wait_until_past(stream, tap, number + 50)
+            assert traffic.faults(stream, tap, number + 1, number + 50) == []
+        assert traffic.strangers(tap, streams) == []
