@@ -187,7 +187,7 @@ class BridgeWriter:
         Raises:
             SouthboundError: the switch does not answer.
         """
-        self.counters.update(self.switch.session_copies(DELIVER.number))
+        self.counters.update(self.switch.flow_copies(DELIVER.number))
 
     def count_one(self, session: int) -> None:
         """Read how many copies this bridge has made of one session.
@@ -196,7 +196,7 @@ class BridgeWriter:
             SouthboundError: the switch does not answer.
         """
         if session in self.verified.served:
-            counted = self.switch.copies_of(DELIVER.number, session)
+            counted = self.switch.flow_copies(DELIVER.number, session)
             self.counters.update_one(session, counted)
 
     def has_tried(self, version: int) -> bool:

@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from controller.status import Copies
+from flows.flow import object_of
+
+FlowCopies = Mapping[int, Copies]
+"""What each copying flow has counted, by its cookie, which names the session and the flow."""
 
 
 class Counters:
     """The copies of one bridge by session number; session numbers are not used again.
 
-    A switch counts from 0 again when it restarts, or when a session's flow goes and comes back.
+    A switch counts a flow from 0 again when it restarts, or when the flow goes and comes back.
     What it had counted before, as far as it was read, is kept.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._before: dict[int, Copies] = {}
-        self._now: dict[int, Copies] = {}
+        self._now: dict[int, FlowCopies] = {}
+        self._restored: dict[int, Copies] = {}
 
-    def update(self, now: Mapping[int, Copies]) -> None:
-        """Take what the switch reports now."""
+    def update(self, now: FlowCopies) -> None:
+        """Take what the switch reports now of all sessions."""
+        by_session: defaultdict[int, dict[int, Copies]] = defaultdict(dict)
+        for cookie, copies in now.items():
+            by_session[object_of(cookie)][cookie] = copies
         with self._lock:
-            for number, last in self._now.items():
-                current = now.get(number, Copies())
-                if current.packets < last.packets:
-                    self._before[number] = _sum(self._before.get(number, Copies()), last)
-            self._now = dict(now)
+            for number in {*self._now, *self._restored, *by_session}:
+                self._take(number, by_session.get(number, {}))
 
-    def update_one(self, number: int, now: Copies) -> None:
-        """Take what the switch reports of one session now."""
+    def update_one(self, number: int, now: FlowCopies) -> None:
+        """Take what the switch reports now of one session."""
         with self._lock:
-            last = self._now.get(number, Copies())
-            if now.packets < last.packets:
-                self._before[number] = _sum(self._before.get(number, Copies()), last)
-            self._now[number] = now
+            self._take(number, now)
 
     def of(self, number: int) -> Copies:
         """The copies of one session, as far as they were counted."""
-        with self._lock:
-            return _sum(self._before.get(number, Copies()), self._now.get(number, Copies()))
+        return _sum(self.parts_of(number))
 
     def parts_of(self, number: int) -> tuple[Copies, Copies]:
         """The same in two parts: before the switch began at 0 again, and its last report."""
         with self._lock:
-            return self._before.get(number, Copies()), self._now.get(number, Copies())
+            last = self._restored.get(number) or _sum(self._now.get(number, {}).values())
+            return self._before.get(number, Copies()), last
 
     def restore(self, number: int, before: Copies, last: Copies) -> None:
         """Go on with what an earlier controller has counted."""
         with self._lock:
-            self._before[number], self._now[number] = before, last
+            self._before[number], self._restored[number] = before, last
+
+    def _take(self, number: int, now: FlowCopies) -> None:
+        lost: list[Copies] = []
+        restored = self._restored.pop(number, None)
+        if restored is not None and _sum(now.values()).packets < restored.packets:
+            lost.append(restored)
+        for cookie, last in self._now.get(number, {}).items():
+            if now.get(cookie, Copies()).packets < last.packets:
+                lost.append(last)
+        if lost:
+            self._before[number] = _sum([self._before.get(number, Copies()), *lost])
+        self._now[number] = dict(now)
 
 
-def _sum(one: Copies, other: Copies) -> Copies:
-    return Copies(one.packets + other.packets, one.bytes + other.bytes)
+def _sum(parts: Iterable[Copies]) -> Copies:
+    parts = tuple(parts)
+    return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))

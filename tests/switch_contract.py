@@ -159,7 +159,8 @@ def test_copies_are_counted_for_each_session(switch: ManagedSwitch) -> None:
     ]
     apply(switch, *flows)
 
-    assert set(switch.session_copies(DELIVER.number)) == {5, 6}
+    assert set(switch.flow_copies(DELIVER.number)) == {flow.cookie for flow in flows}
+    assert set(switch.flow_copies(DELIVER.number, session=6)) == {flows[1].cookie}
 
 
 def test_ports_are_described_with_the_bridge_itself(switch: ManagedSwitch) -> None:

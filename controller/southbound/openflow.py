@@ -57,7 +57,6 @@ from flows.flow import (
     OWNER_SHIFT,
     Flow,
     make_cookie,
-    object_of,
 )
 from flows.model import Dpid
 
@@ -169,24 +168,14 @@ class OpenFlowSwitch:
             every, ours = self._aggregate(0, 0), self._aggregate(OUR_COOKIE, OWNER_MASK)
         return max(0, every.flows - ours.flows)
 
-    def session_copies(self, deliver_table: int) -> Mapping[int, Copies]:
-        """What each session number has copied, from the counters of the deliver table."""
-        copies: dict[int, Copies] = {}
+    def flow_copies(self, deliver_table: int, session: int | None = None) -> Mapping[int, Copies]:
+        """What each of our flows in the deliver table has counted, by cookie; or one session's."""
+        ours = (OUR_COOKIE, OWNER_MASK)
+        if session is not None:
+            ours = (make_cookie(session, 0), OWNER_MASK | OBJECT_MASK)
         with self._lock:
-            for flow in self._flow_stats("list its counters", deliver_table):
-                number = object_of(flow.cookie)
-                before = copies.get(number, Copies())
-                total = before.packets + flow.packets, before.bytes + flow.bytes
-                copies[number] = Copies(*total)
-        return copies
-
-    def copies_of(self, deliver_table: int, session: int) -> Copies:
-        """What one session number has copied, by one small request."""
-        with self._lock:
-            counted = self._aggregate(
-                make_cookie(session, 0), OWNER_MASK | OBJECT_MASK, deliver_table
-            )
-        return Copies(counted.packets, counted.bytes)
+            found = self._flow_stats("list its counters", deliver_table, *ours)
+            return {flow.cookie: Copies(flow.packets, flow.bytes) for flow in found}
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""
@@ -279,24 +268,28 @@ class OpenFlowSwitch:
             raise SwitchRefused(self.name, self._doing, str(errors[0]))
         return refused
 
-    def _flow_stats(self, what: str, table: int = ALL_TABLES) -> Iterator[FlowEntry]:
+    def _flow_stats(
+        self, what: str, table: int = ALL_TABLES, cookie: int = OUR_COOKIE, mask: int = OWNER_MASK
+    ) -> Iterator[FlowEntry]:
         """Our flows of a table, as they come."""
-        for part in self._flow_stats_parts(what, table):
+        for part in self._flow_stats_parts(what, table, cookie, mask):
             yield from decode_flow_stats(part)
 
-    def _flow_stats_parts(self, what: str, table: int) -> Iterator[bytes]:
+    def _flow_stats_parts(
+        self, what: str, table: int, cookie: int = OUR_COOKIE, mask: int = OWNER_MASK
+    ) -> Iterator[bytes]:
         """The replies that list our flows; other green threads run between messages."""
 
         def request(xid: int) -> bytes:
-            return encode_flow_stats_request(xid, OUR_COOKIE, OWNER_MASK, table)
+            return encode_flow_stats_request(xid, cookie, mask, table)
 
         for part in self._multipart(what, request):
             yield part
             time.sleep(0)
 
-    def _aggregate(self, cookie: int, mask: int, table: int = ALL_TABLES) -> Aggregate:
+    def _aggregate(self, cookie: int, mask: int) -> Aggregate:
         def request(xid: int) -> bytes:
-            return encode_aggregate_request(xid, cookie, mask, table)
+            return encode_aggregate_request(xid, cookie, mask)
 
         (part,) = self._multipart("count its flows", request)
         return decode_aggregate(part)

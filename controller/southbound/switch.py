@@ -55,11 +55,8 @@ class Switch(Protocol):
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
         """Make the plan come true: all of it at once, but for what the switch refuses."""
 
-    def session_copies(self, deliver_table: int) -> Mapping[int, Copies]:
-        """What each session number has copied, from the counters of the deliver table."""
-
-    def copies_of(self, deliver_table: int, session: int) -> Copies:
-        """What one session number has copied, by one small request."""
+    def flow_copies(self, deliver_table: int, session: int | None = None) -> Mapping[int, Copies]:
+        """What each of our flows in the deliver table has counted, by cookie; or one session's."""
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""

@@ -14,6 +14,7 @@ from controller.desired import DesiredWorld
 from controller.limits import KEEP_EVERY, LimitChecker, reached
 from controller.status import Copies
 from controller.store import Counted, Limits, Store
+from flows.flow import make_cookie
 from flows.model import (
     Collector,
     CollectorId,
@@ -46,7 +47,8 @@ class Bridges:
     def count_copies(self, sessions: object) -> None:
         self.asked += 1
         for dpid, report in self.reports.items():
-            self.counters[dpid].update(report)
+            by_flow = {make_cookie(number, 1): copies for number, copies in report.items()}
+            self.counters[dpid].update(by_flow)
 
     def copies_of(self, session: int) -> Copies:
         parts = [counters.of(session) for counters in self.counters.values()]

@@ -54,18 +54,21 @@ def test_what_a_plan_leaves_alone_keeps_its_counters(lab: Lab, switch: ManagedSw
     kept = flow(1, 2, owner=7, table=0)
     switch.apply(add(kept, flow(3, 2)))
     assert lab.exchange([(sender, FRAME)] * 5)[tap] == [FRAME] * 5
-    wait_for(lambda: switch.session_copies(0).get(7), lambda seen: seen == Copies(5, 500))
+    wait_for(lambda: switch.flow_copies(0).get(kept.cookie), lambda seen: seen == Copies(5, 500))
     switch.apply(plan([kept, flow(3, 1)], switch.our_flows()))
-    assert switch.session_copies(0)[7] == Copies(5, 500)
+    assert switch.flow_copies(0)[kept.cookie] == Copies(5, 500)
 
 
-def test_counters_are_summed_for_each_session(lab: Lab, switch: ManagedSwitch) -> None:
+def test_counters_are_told_of_each_flow_and_of_one_session(lab: Lab, switch: ManagedSwitch) -> None:
     one, two, tap = lab.add_ports("s1", (1, 2, 3))
-    switch.apply(add(flow(1, 3, owner=7), flow(2, 3, owner=7), flow(9, 3, owner=8)))
+    first, second, third = flow(1, 3, owner=7), flow(2, 3, owner=7), flow(9, 3, owner=8)
+    switch.apply(add(first, second, third))
     assert len(lab.exchange([(one, FRAME), (two, FRAME), (two, FRAME)])[tap]) == 3
-    expected = {7: Copies(3, 300), 8: Copies(0, 0)}
-    wait_for(lambda: dict(switch.session_copies(0)), lambda seen: seen == expected)
-    assert switch.session_copies(5) == {}
+    of_seven = {first.cookie: Copies(1, 100), second.cookie: Copies(2, 200)}
+    expected = of_seven | {third.cookie: Copies(0, 0)}
+    wait_for(lambda: dict(switch.flow_copies(0)), lambda seen: seen == expected)
+    assert switch.flow_copies(0, session=7) == of_seven
+    assert switch.flow_copies(5) == {}
 
 
 def test_flows_of_others_are_counted_and_never_touched(switch: ManagedSwitch) -> None:
