@@ -16,6 +16,7 @@ import structlog
 
 from controller.bridge import BridgeWriter, Depth, Holdings
 from controller.counters import Counters
+from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
 from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
@@ -25,14 +26,8 @@ from flows.errors import CloudtapError, Refused
 from flows.explain import Explanation, explain
 from flows.model import Dpid, NetworkId, PortId, PortKind, SessionId
 
-COUNTERS_FRESH_S = 1.0
-"""Counters of copies are read from a switch at most this often for those who look."""
 LIMITS_FRESH_S = 0.2
-"""The same while sessions have limits."""
-SINGLES_MAX = 8
-"""Counters of single sessions that are read within COUNTERS_FRESH_S; then all are read at once."""
-COUNT_AGAIN_S = 30.0
-"""How long a switch that did not tell its counters is left in peace."""
+"""Counters of copies are read at most this often while sessions have limits, in seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -82,9 +77,7 @@ class Reconciler:
         self._released = 0
         self._attempted = threading.Condition()
         self._counters: dict[Dpid, Counters] = {}
-        self._singles: dict[Dpid, tuple[float, int]] = {}
-        self._counted_at: dict[Dpid, float] = {}
-        self._counting: dict[Dpid, threading.Lock] = {}
+        self._counts = CountReader()
 
     # --- events -------------------------------------------------------------------------------
 
@@ -147,7 +140,7 @@ class Reconciler:
         numbers = frozenset(sessions)
         for writer in self._writing():
             if not numbers.isdisjoint(writer.verified.served):
-                self._count(writer, LIMITS_FRESH_S)
+                self._counts.read(writer, fresh_s=LIMITS_FRESH_S)
 
     def copies_of(self, session: int) -> Copies:
         """All copies of a session, as far as they were counted."""
@@ -328,43 +321,8 @@ class Reconciler:
             writers = list(self._writers.values())
         for writer in writers:
             if session is not None and writer.is_ours:
-                self._count(writer, session=session)
+                self._counts.read(writer, session)
             with self._attempted:
                 self._last[writer.dpid] = WriterView.of(writer, is_connected=True)
         with self._attempted:
             return list(self._last.values())
-
-    def _is_single(self, dpid: Dpid, now: float) -> bool:
-        """Whether few sessions of this bridge were asked for lately."""
-        began, asked = self._singles.get(dpid, (now, 0))
-        if now - began >= COUNTERS_FRESH_S:
-            began, asked = now, 0
-        self._singles[dpid] = (began, asked + 1)
-        return asked < SINGLES_MAX
-
-    def _count(
-        self,
-        writer: BridgeWriter,
-        fresh_s: float = COUNTERS_FRESH_S,
-        session: int | None = None,
-    ) -> None:
-        """Read the counters of a bridge, unless that was done a moment ago.
-
-        Whoever asks for one session gets its counter alone; only who asks for many in a row makes
-        the switch tell all.
-        """
-        if writer.verified.failure is not None:
-            return  # it may hang, and whoever asks for the status would wait for it
-        with self._counting.setdefault(writer.dpid, threading.Lock()):  # reports keep their order
-            now = time.monotonic()
-            if now - self._counted_at.get(writer.dpid, -fresh_s) < fresh_s:
-                return
-            try:
-                if session is not None and self._is_single(writer.dpid, now):
-                    writer.count_one(session)
-                    return
-                self._counted_at[writer.dpid] = now
-                writer.count()
-            except CloudtapError as problem:
-                self._counted_at[writer.dpid] = time.monotonic() + COUNT_AGAIN_S
-                log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))

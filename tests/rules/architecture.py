@@ -39,7 +39,10 @@ LIBRARIES_OF_THE_RUNTIME = ("ryu", "os_ken", "eventlet", "greenlet")
 # the reconciler: it knows switches and the store by their Protocols and values alone
 RECONCILER = tuple(
     f"controller.{part}"
-    for part in ("reconcile", "bridge", "desired", "standing", "counters", "status", "limits")
+    for part in (
+        *("reconcile", "bridge", "desired", "standing"),
+        *("counters", "counting", "status", "limits"),
+    )
 )
 VALUES = (
     "controller.measures",

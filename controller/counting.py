@@ -1,0 +1,85 @@
+"""Reads the counters of copies from bridges, for people who do not want to wait for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+
+from controller.bridge import BridgeWriter
+from flows.errors import CloudtapError
+from flows.model import Dpid
+
+FRESH_S = 1.0
+"""Counters that were read so lately are not read again for a status."""
+PATIENCE_S = 0.25
+"""A status waits so long for counters; then it shows what was counted before."""
+SINGLES_MAX = 8
+"""Counters of single sessions that are read within FRESH_S; then all are read at once."""
+AGAIN_S = 30.0
+"""A bridge that did not tell its counters is left in peace for so long."""
+
+log = structlog.get_logger(__name__)
+
+
+class CountReader:
+    """Asks bridges for counters, each by one thread at a time, and never waits long for any.
+
+    Whoever asks for one session gets its counters alone, by a small request; only who asks for
+    many in a row makes the switch tell all.
+    """
+
+    def __init__(self) -> None:
+        self._busy: dict[Dpid, threading.Lock] = {}
+        self._read_at: dict[Dpid, float] = {}
+        self._singles: dict[Dpid, tuple[float, int]] = {}
+
+    def read(
+        self, writer: BridgeWriter, session: int | None = None, fresh_s: float = FRESH_S
+    ) -> None:
+        """Have the counters of a bridge, or of one session on it, be at most ``fresh_s`` old.
+
+        They may be older when the bridge does not answer soon.
+        """
+        if writer.verified.failure is not None:
+            return
+        if session is not None and session not in writer.verified.served:
+            return
+        busy = self._busy.setdefault(writer.dpid, threading.Lock())
+        if not busy.acquire(timeout=PATIENCE_S):
+            return
+        now = time.monotonic()
+        if now - self._read_at.get(writer.dpid, -fresh_s) < fresh_s:
+            busy.release()
+            return
+        if session is not None and not self._is_single(writer.dpid, now):
+            session = None
+        asking = threading.Thread(
+            target=self._ask, args=(writer, session, busy), name="counters", daemon=True
+        )
+        asking.start()
+        asking.join(PATIENCE_S)
+
+    def _ask(self, writer: BridgeWriter, session: int | None, busy: threading.Lock) -> None:
+        try:
+            if session is not None:
+                writer.count_one(session)
+                return
+            self._read_at[writer.dpid] = time.monotonic()
+            writer.count()
+        except CloudtapError as problem:
+            self._read_at[writer.dpid] = time.monotonic() + AGAIN_S
+            log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
+        except Exception as problem:  # the edge of a thread: a defect must be seen
+            log.error("counting failed", bridge=writer.switch.name, exc_info=problem)
+        finally:
+            busy.release()
+
+    def _is_single(self, dpid: Dpid, now: float) -> bool:
+        """Whether few sessions of this bridge were asked for lately."""
+        began, asked = self._singles.get(dpid, (now, 0))
+        if now - began >= FRESH_S:
+            began, asked = now, 0
+        self._singles[dpid] = (began, asked + 1)
+        return asked < SINGLES_MAX
