@@ -65,7 +65,9 @@ class Counters:
                 lost.append(last)
         if lost:
             self._before[number] = _sum([self._before.get(number, Copies()), *lost])
-        self._now[number] = dict(now)
+        self._now.pop(number, None)
+        if now:
+            self._now[number] = dict(now)
 
 
 def _sum(parts: Iterable[Copies]) -> Copies:

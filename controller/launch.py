@@ -1,14 +1,13 @@
-"""Composition root: from the configuration to running services, and how to run the controller."""
+"""Composition root: from the configuration to running services."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 
@@ -23,7 +22,6 @@ from controller.measures import PULSE
 from controller.memory import expect_many_objects
 from controller.places import Places, PlacesSnapshot
 from controller.reconcile import Reconciler
-from controller.runtime.command import command
 from controller.runtime.serve import serve_wsgi
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.openflow import OpenFlowSwitch
@@ -75,6 +73,7 @@ class Services:
         self.switches = Switches(self.reconciler, send, self._port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self._refused: dict[str, tuple[float, str]] = {}
+        self._port_changes: Counter[Dpid] = Counter()
         self._unremembered = ""
         self._places: PlacesSnapshot | None = None
         self._rechecked_at, self._rechecks = time.monotonic(), 0
@@ -137,10 +136,19 @@ class Services:
         if missing:
             raise SwitchUnfit(switch.name, missing)
         self.ovsdb.secure(switch.dpid)
-        self.places.report_ports(switch.dpid, ports)
+        self._report_ports(switch)
         self._moved()
 
+    def _report_ports(self, switch: Switch) -> None:
+        """Tell the places all ports; again if one changed meanwhile: the list may be older."""
+        while True:
+            seen = self._port_changes[switch.dpid]
+            self.places.report_ports(switch.dpid, switch.ports())
+            if self._port_changes[switch.dpid] == seen:
+                return
+
     def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
+        self._port_changes[dpid] += 1
         self.places.report_port(dpid, change)
         self._moved()
 
@@ -295,17 +303,3 @@ def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], 
         services.store.close()
         raise
     return services
-
-
-def run_controller(runtime: str, config: Path | None) -> NoReturn:
-    """Become the controller process on the named runtime (``ryu`` or ``os-ken``).
-
-    Raises:
-        ConfigError: the configuration cannot be used.
-        UnknownRuntime: there is no such runtime.
-    """
-    load(config)
-    program = command(runtime)
-    if config is not None:
-        os.environ["CLOUDTAP_CONFIG"] = str(config)
-    os.execv(program[0], program)

@@ -1,0 +1,55 @@
+"""The services put together, without switches and without serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.config import Config, OvsdbConfig, StateConfig
+from controller.launch import Services
+from controller.southbound.wire_message import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from flows.model import Dpid
+
+OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
+BRIDGE = SwitchPort(LOCAL_PORT, "s1", True)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    config = Config(ovsdb=OvsdbConfig(remotes=()), state=StateConfig(directory=tmp_path))
+    made = Services(config, lambda datapath, data: False)
+    yield made
+    made.store.close()
+
+
+class Changing:
+    """A bridge on which port 3 gives way to port 4 while it tells its ports."""
+
+    dpid, name = Dpid(1), "s1"
+
+    def __init__(self, services: Services) -> None:
+        self.services, self.told = services, 0
+
+    def ports(self) -> tuple[SwitchPort, ...]:
+        self.told += 1
+        if self.told == 2:  # the answer is on its way already when the port changes
+            for reason, port in ((PortReason.DELETED, OLD), (PortReason.ADDED, NEW)):
+                self.services._port_changed(self.dpid, PortChange(reason, port))
+        return (BRIDGE, OLD if self.told <= 2 else NEW)
+
+    def probe(self) -> tuple[str, ...]:
+        return ()
+
+
+def test_a_port_that_changes_while_a_bridge_tells_its_ports_is_not_overlooked(
+    services: Services,
+) -> None:
+    switch: Any = Changing(services)
+
+    services._greet(switch)
+
+    (record,) = services.places.snapshot().records
+    assert [(row.interface, row.ofport) for row in record.rows] == [("s1-eth4", 4)]
