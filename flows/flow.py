@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from enum import Enum
 from typing import NamedTuple, NewType
+
+from netaddr import IPAddress
 
 from flows.errors import InvalidFlow
 from flows.field import Field, RegField, Term
@@ -181,6 +184,85 @@ class Clone:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTunnelKey:
+    """Set the key of the tunnel that an output to a tunnel port uses (VNI, GRE key, session id)."""
+
+    key: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.key < 1 << 32:
+            raise InvalidFlow(f"{self.key} is no tunnel key")
+
+    def __str__(self) -> str:
+        return f"set_field:{self.key:#x}->tun_id"
+
+
+@dataclass(frozen=True, slots=True)
+class SetTunnelRemote:
+    """Set the address to which an output to a tunnel port sends."""
+
+    address: IPAddress
+
+    def __str__(self) -> str:
+        name = "tun_dst" if self.address.version == 4 else "tun_ipv6_dst"
+        return f"set_field:{self.address}->{name}"
+
+
+class HashOf(Enum):
+    """Which fields decide in which bucket a packet falls; each is the same in both directions."""
+
+    CONNECTION = "symmetric_l3l4+udp"
+    """Addresses, protocol, and the ports of TCP, UDP and SCTP."""
+    HOSTS = "symmetric_l3"
+    """Addresses alone: fragments, which have no ports, fall where their packet does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Multipath:
+    """Set a part of a register to a bucket 0..``buckets``-1 that the packet's flow decides."""
+
+    hash: HashOf
+    buckets: int
+    target: RegField
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.buckets <= 1 << self.target.bits:
+            raise InvalidFlow(f"{self.buckets} buckets do not fit {self.target.name!r}")
+
+    def __str__(self) -> str:
+        return f"multipath({self.hash.value},0,modulo_n,{self.buckets},0,{self.target})"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLarger:
+    """Set a bit of a register to whether the packet is longer than ``length`` bytes.
+
+    What follows in the same action list is done in either case, each with its own bit.
+    """
+
+    length: int
+    target: RegField
+
+    def __post_init__(self) -> None:
+        if self.target.bits != 1 or not 0 < self.length <= 0xFFFF:
+            raise InvalidFlow(f"{self.length} bytes cannot be told by {self.target.name!r}")
+
+    def __str__(self) -> str:
+        bit = f"NXM_NX_REG{self.target.reg}[{self.target.low}]"
+        return f"check_pkt_larger({self.length})->{bit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Let the packet pass a meter, which may drop it; the first action of a flow, or none."""
+
+    meter: int
+
+    def __str__(self) -> str:
+        return f"meter:{self.meter}"
+
+
+@dataclass(frozen=True, slots=True)
 class Learn:
     """Let the switch remember behind which port the sender's address is.
 
@@ -208,6 +290,7 @@ class Learn:
 Action = (
     Load | MoveToVlan | SetVlan | SetVlanPriority | PushVlan | PopVlan
     | ForgetInPort | Output | Resubmit | Clone | Learn
+    | SetTunnelKey | SetTunnelRemote | Multipath | CheckLarger | Metered
 )  # fmt: skip
 
 
@@ -246,6 +329,8 @@ class Flow:
             raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
         if not (0 <= self.table <= TABLE_MAX and 0 <= self.priority <= PRIORITY_MAX):
             raise InvalidFlow(f"no table {self.table} with priority {self.priority} in OpenFlow")
+        if any(isinstance(action, Metered) for action in self.actions[1:]):
+            raise InvalidFlow("a meter comes before everything else that a flow does")
 
     @cached_property
     def key(self) -> FlowKey:

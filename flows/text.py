@@ -5,24 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from netaddr import AddrFormatError
+from netaddr import AddrFormatError, IPAddress
 
 from flows.errors import InvalidFlow
 from flows.field import FIELD_BY_NAME, RegField, Term
 from flows.flow import (
     Action,
+    CheckLarger,
     Clone,
     Cookie,
     Flow,
     ForgetInPort,
+    HashOf,
     Learn,
     Load,
     Match,
+    Metered,
     MoveToVlan,
+    Multipath,
     Output,
     PopVlan,
     PushVlan,
     Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
     object_of,
@@ -33,6 +39,10 @@ _TRUNCATED = re.compile(r"output\(port=(\d+),max_len=(\d+)\)")
 _LOAD = re.compile(rf"load:(0x[0-9a-f]+)->{_REGISTER}")
 _MOVE = re.compile(rf"move:{_REGISTER}->NXM_OF_VLAN_TCI\[0\.\.11\]")
 _SET = re.compile(r"set_field:(\d+)->(vlan_vid|vlan_pcp)")
+_KEY = re.compile(r"set_field:(0x[0-9a-f]+)->tun_id")
+_REMOTE = re.compile(r"set_field:([0-9a-f.:]+)->(?:tun_dst|tun_ipv6_dst)")
+_MULTIPATH = re.compile(rf"multipath\(([a-z0-9_+]+),0,modulo_n,(\d+),0,{_REGISTER}\)")
+_LARGER = re.compile(r"check_pkt_larger\((\d+)\)->NXM_NX_REG(\d+)\[(\d+)\]")
 _LEARN = re.compile(
     r"learn\(table=(\d+),idle_timeout=(\d+),priority=(\d+),delete_learned,cookie=(0x[0-9a-f]+),"
     rf"limit=(\d+),{_REGISTER},NXM_OF_ETH_DST\[\]=NXM_OF_ETH_SRC\[\],"
@@ -69,7 +79,7 @@ def parse_actions(text: str) -> tuple[Action, ...]:
     """
     try:
         return () if text == "drop" else tuple(_action(part) for part in _split(text))
-    except ValueError as problem:
+    except (ValueError, AddrFormatError) as problem:
         raise InvalidFlow(f"actions {text!r}: {problem}") from problem
 
 
@@ -122,4 +132,19 @@ def _action(text: str) -> Action:
             table, priority, idle, int(found[5]), Cookie(int(found[4], 16)),
             _register(*registers[:3]), _register(*registers[3:]),
         )  # fmt: skip
+    return _delivering(text)
+
+
+def _delivering(text: str) -> Action:
+    """The actions that only the delivery of copies uses."""
+    if text.startswith("meter:"):
+        return Metered(int(text[6:]))
+    if found := _KEY.fullmatch(text):
+        return SetTunnelKey(int(found[1], 16))
+    if found := _REMOTE.fullmatch(text):
+        return SetTunnelRemote(IPAddress(found[1]))
+    if found := _MULTIPATH.fullmatch(text):
+        return Multipath(HashOf(found[1]), int(found[2]), _register(*found.groups()[2:]))
+    if found := _LARGER.fullmatch(text):
+        return CheckLarger(int(found[1]), _register(found[2], found[3], found[3]))
     raise InvalidFlow(f"not an action of ours: {text!r}")

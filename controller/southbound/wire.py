@@ -14,7 +14,7 @@ from controller.southbound.errors import WireError
 from controller.southbound.wire_action import encode_actions
 from controller.southbound.wire_match import NO_MATCH, decode_match, encode_match
 from flows.diff import Installed, Mark
-from flows.flow import Cookie, Flow
+from flows.flow import Cookie, Flow, Metered
 
 VERSION = 4
 HEADER = Struct("!BBHI")
@@ -34,8 +34,9 @@ NO_BUFFER = ANY_PORT = ANY_GROUP = 0xFFFFFFFF
 
 FLOW_MOD_BODY = Struct("!QQBBHHHIIIH2x")
 APPLY_ACTIONS = Struct("!HH4x")
-FLOW_MOD_SIZE = HEADER.size + FLOW_MOD_BODY.size + APPLY_ACTIONS.size
-"""Bytes of a flow mod beside its match and actions."""
+METER = Struct("!HHI")
+FLOW_MOD_SIZE = HEADER.size + FLOW_MOD_BODY.size
+"""Bytes of a flow mod beside its match and instructions."""
 STATS_REQUEST = Struct("!HH4xB3xII4xQQ")
 MULTIPART_HEAD = Struct("!HH4x")
 FLOW_ENTRY = Struct("!HBxIIHHHH4xQQQ")
@@ -82,13 +83,11 @@ def encode_flow_add(flow: Flow, xid: int) -> bytes:
         WireError: the flow does not fit into one message.
     """
     try:
-        match, actions = encode_match(flow.match), encode_actions(flow.actions)
-        length = FLOW_MOD_SIZE + len(match) + len(actions)
+        match, does = encode_match(flow.match), encode_instructions(flow)
+        length = FLOW_MOD_SIZE + len(match) + len(does)
         if length > FLOW_LENGTH_MAX:
             raise WireError(f"it is {length} bytes long, at most {FLOW_LENGTH_MAX} are possible")
-        if actions:
-            actions = APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions
-        return _flow_mod(xid, ADD, flow.table, flow.priority, (flow.cookie, 0), match + actions)
+        return _flow_mod(xid, ADD, flow.table, flow.priority, (flow.cookie, 0), match + does)
     except (error, OverflowError, WireError) as problem:
         sentence = f"flow {str(flow)[:160]!r} ({flow.why}) cannot be sent: {problem}"
         raise WireError(sentence) from problem
@@ -100,8 +99,14 @@ def encode_instructions(flow: Flow) -> bytes:
     Raises:
         WireError, struct.error: the actions do not fit into a message.
     """
-    actions = encode_actions(flow.actions)
-    return APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions if actions else b""
+    steps, metered = flow.actions, b""
+    if steps and isinstance(steps[0], Metered):
+        metered = METER.pack(6, METER.size, steps[0].meter)
+        steps = steps[1:]
+    actions = encode_actions(steps)
+    if actions:
+        actions = APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions
+    return metered + actions
 
 
 def encode_delete(installed: Installed, xid: int) -> bytes:

@@ -16,15 +16,20 @@ from controller.southbound.wire_match import PADDING, encode_term, oxm_header
 from flows.field import ETH_VLAN, VLAN_PCP, VLAN_PRESENT, VLAN_VID, RegField
 from flows.flow import (
     Action,
+    CheckLarger,
     Clone,
     ForgetInPort,
+    HashOf,
     Learn,
     Load,
     MoveToVlan,
+    Multipath,
     Output,
     PopVlan,
     PushVlan,
     Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
 )
@@ -41,6 +46,8 @@ REG_MOVE = Struct("!HHIHHHHII")
 RESUBMIT_TABLE = Struct("!HHIHHB3x")
 CLONE = Struct("!HHIH6x")
 LEARN2 = Struct("!HHIHHHHQHBxHHIH2x")
+MULTIPATH = Struct("!HHIHHH2xHHI2xHI")
+CHECK_LARGER = Struct("!HHIHHHI6x")
 SPEC_HEAD = Struct("!HIH")
 SPEC_TARGET = Struct("!IH")
 
@@ -49,6 +56,11 @@ OFPP_IN_PORT_16 = 0xFFF8
 """The port of the packet, in the 16-bit numbers of OpenFlow 1.0 that Nicira actions use."""
 NXM_OF_IN_PORT, NXM_OF_ETH_DST, NXM_OF_ETH_SRC = 0x00000002, 0x00000206, 0x00000406
 NXM_OF_VLAN_TCI = 0x00000802
+OXM_TUNNEL_ID, NXM_TUNNEL_IPV4, NXM_TUNNEL_IPV6 = 0x80004C08, 0x00014004, 0x0001DC10
+"""Headers of the fields that say where an output to a tunnel port goes."""
+HASHES = {HashOf.CONNECTION: 3, HashOf.HOSTS: 6}
+"""What Open vSwitch calls its symmetric hashes (enum nx_hash_fields)."""
+MODULO_N = 0
 RESUBMITS = tuple(
     RESUBMIT_TABLE.pack(EXPERIMENTER, 16, NICIRA, 14, OFPP_IN_PORT_16, table)
     for table in range(256)
@@ -126,6 +138,26 @@ def _resubmit(action: Resubmit) -> bytes:
     raise WireError(f"there is no table {action.table} to resubmit to")
 
 
+def _set_tunnel_key(action: SetTunnelKey) -> bytes:
+    return _set_field(OXM_TUNNEL_ID.to_bytes(4, "big") + action.key.to_bytes(8, "big"))
+
+
+def _set_tunnel_remote(action: SetTunnelRemote) -> bytes:
+    header = NXM_TUNNEL_IPV4 if action.address.version == 4 else NXM_TUNNEL_IPV6
+    return _set_field(header.to_bytes(4, "big") + action.address.packed)
+
+
+def _multipath(action: Multipath) -> bytes:
+    numbers = HASHES[action.hash], 0, MODULO_N, action.buckets - 1, 0, *_target(action.target)
+    return MULTIPATH.pack(EXPERIMENTER, 32, NICIRA, 10, *numbers)
+
+
+def _check_larger(action: CheckLarger) -> bytes:
+    target = action.target
+    numbers = action.length, target.low, oxm_header(target.field)
+    return CHECK_LARGER.pack(EXPERIMENTER, 24, NICIRA, 49, *numbers)
+
+
 def _clone(action: Clone) -> bytes:
     inner = encode_actions(action.actions)
     length = CLONE.size + len(inner)
@@ -167,5 +199,9 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     ForgetInPort: _forget_in_port,
     Resubmit: _resubmit,
     Clone: _clone,
+    SetTunnelKey: _set_tunnel_key,
+    SetTunnelRemote: _set_tunnel_remote,
+    Multipath: _multipath,
+    CheckLarger: _check_larger,
     Learn: _learn,
 }

@@ -20,13 +20,18 @@ from flows.flow import (
     Clone,
     Flow,
     ForgetInPort,
+    HashOf,
     Load,
     Match,
+    Metered,
     MoveToVlan,
+    Multipath,
     Output,
     PopVlan,
     PushVlan,
     Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
 )
@@ -153,14 +158,36 @@ def actions_of(library: Library) -> list[tuple[Action, Any]]:
             ),
         ),
         (Resubmit(90), p.NXActionResubmitTable(in_port=0xFFF8, table_id=90)),
-    ]
+        (SetTunnelKey(7001), p.OFPActionSetField(tunnel_id=7001)),
+        (SetTunnelRemote(IPAddress("192.0.2.9")), p.OFPActionSetField(tun_ipv4_dst="192.0.2.9")),
+        (SetTunnelRemote(IPAddress("fd00::9")), p.OFPActionSetField(tun_ipv6_dst="fd00::9")),
+        (
+            Multipath(HashOf.CONNECTION, 64, LOW),
+            p.NXActionMultipath(
+                fields=3, basis=0, algorithm=0, max_link=63, arg=0,
+                ofs_nbits=LOW.low << 6 | LOW.bits - 1, dst="reg3",
+            ),
+        ),
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(13))
 def test_every_action_is_encoded_as_the_libraries_do(library: Library, number: int) -> None:
     ours, theirs = actions_of(library)[number]
     expected = library.flow_add(flow_of(Match(), ours), library.parser.OFPMatch(), [theirs])
     assert wire.encode_flow_add(flow_of(Match(), ours), XID).hex() == expected.hex()
+
+
+def test_a_meter_is_an_instruction_of_its_own(library: Library) -> None:
+    p, o = library.parser, library.ofproto
+    flow = flow_of(EVERY_PACKET, Metered(40001), Output(2))
+    steps = p.OFPInstructionActions(o.OFPIT_APPLY_ACTIONS, [p.OFPActionOutput(2, 0)])
+    message = p.OFPFlowMod(
+        library, cookie=flow.cookie, table_id=17, priority=1234, match=p.OFPMatch(),
+        instructions=[p.OFPInstructionMeter(40001), steps],
+        out_port=o.OFPP_ANY, out_group=o.OFPG_ANY,
+    )  # fmt: skip
+    assert wire.encode_flow_add(flow, XID).hex() == library.bytes_of(message).hex()
 
 
 def test_a_list_of_actions_is_one_instruction(library: Library) -> None:

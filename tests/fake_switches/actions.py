@@ -39,6 +39,11 @@ def check_instructions(body: bytes, terms: Terms, table: int) -> None:
         kind, length = TYPE_LENGTH.unpack_from(body, at)
         if length < 4 or length % 8 or at + length > len(body):
             raise Refused(Refusal.INSTRUCTION_LEN)
+        if kind == METER:
+            if length != 8:
+                raise Refused(Refusal.INSTRUCTION_LEN)
+            at += length
+            continue
         if kind != APPLY:
             raise Refused(Refusal.UNKNOWN_INSTRUCTION)
         check_actions(body[at + 8 : at + length], _State(has_tag(terms)))
@@ -119,7 +124,7 @@ def _check_experimenter(action: bytes, state: _State) -> None:
         _check_load(action)
     elif subtype == 42:
         check_actions(action[16:], _State(state.is_tagged))
-    elif subtype not in (14, 45):
+    elif subtype not in (10, 14, 39, 45, 49):
         raise Refused(Refusal.ACTION_EXP_TYPE)
 
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from netaddr import IPAddress
 
 from controller.southbound.management import ManagedSwitch, open_management
 from flows import field
@@ -15,17 +16,22 @@ from flows.field import Field, RegField, Term
 from flows.flow import (
     LEARNED_OBJECT,
     Action,
+    CheckLarger,
     Clone,
     Flow,
     ForgetInPort,
+    HashOf,
     Learn,
     Load,
     Match,
     MoveToVlan,
+    Multipath,
     Output,
     PopVlan,
     PushVlan,
     Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
     make_cookie,
@@ -48,6 +54,12 @@ ACTIONS: tuple[Action, ...] = (
     LEARN,
     PushVlan(),
     PopVlan(),
+    SetTunnelKey(7001),
+    SetTunnelRemote(IPAddress("192.0.2.9")),
+    SetTunnelRemote(IPAddress("fd00::9")),
+    Multipath(HashOf.CONNECTION, 64, LOW),
+    Multipath(HashOf.HOSTS, 3, LOW),
+    CheckLarger(1400, RegField("larger", 13, 3, 3)),
     Clone((Load(LOW, 1), Clone((Output(3),)), Resubmit(9))),
     Clone((ForgetInPort(), PushVlan(), MoveToVlan(TAG), SetVlanPriority(1), Output(4), PopVlan())),
 )
