@@ -6,9 +6,9 @@ flows/text.py reads the text back; controller/southbound/wire.py turns values in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
-from enum import Enum
 from typing import NamedTuple, NewType
 
 from netaddr import IPAddress
