@@ -25,7 +25,7 @@ class Installed:
 
         A match that we cannot read is known by its cookie alone, as a deletion knows it.
         """
-        match = f"cookie {self.cookie:x}" if self.match is None else self.match.identity
+        match = self.cookie if self.match is None else self.match
         return FlowKey(self.table, self.priority, match)
 
 

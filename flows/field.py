@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from netaddr import EUI, IPAddress, mac_unix_expanded
 
 from flows.errors import InvalidFlow
 
 REGISTER_CLASS, REGISTER_COUNT = 0x0001, 16
+
+_sound_term = tuple.__new__
+"""Makes a term of what is known to fit: half of the time of the constructor, which checks."""
 
 
 class Notation(Enum):
@@ -57,7 +61,9 @@ class Field:
 
     def eq(self, value: int) -> Term:
         """The term "this field is exactly ``value``"."""
-        return Term(self, value, self.full)
+        if 0 <= value <= self.full:
+            return _sound_term(Term, (self, value, self.full))
+        return Term(self, value, self.full)  # says what is wrong
 
     def masked(self, value: int, mask: int) -> Term:
         """The term "this field is ``value`` in the bits of ``mask``"."""
@@ -88,19 +94,27 @@ class Field:
                 return int(text, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One condition of a match: a field, a value, and the bits of it that count."""
-
+class _Condition(NamedTuple):
     field: Field
     value: int
     mask: int
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.value <= self.field.full or not 0 < self.mask <= self.field.full:
-            raise InvalidFlow(f"{self.field.name}={self.value:#x}/{self.mask:#x} does not fit")
-        if self.value & ~self.mask:
-            raise InvalidFlow(f"{self.field.name}: value {self.value:#x} has bits outside its mask")
+
+class Term(_Condition):
+    """One condition of a match: a field, a value, and the bits of it that count.
+
+    A tuple, because a compilation makes and compares some hundred thousand of them.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, field: Field, value: int, mask: int) -> Term:
+        """Refuse what does not fit the field."""
+        if not 0 <= value <= field.full or not 0 < mask <= field.full:
+            raise InvalidFlow(f"{field.name}={value:#x}/{mask:#x} does not fit")
+        if value & ~mask:
+            raise InvalidFlow(f"{field.name}: value {value:#x} has bits outside its mask")
+        return _sound_term(cls, (field, value, mask))
 
     @property
     def is_exact(self) -> bool:
@@ -123,31 +137,28 @@ class RegField:
     reg: int
     low: int
     high: int
+    bits: int = field(init=False, compare=False, repr=False)
+    """How many bits it has."""
+    mask: int = field(init=False, compare=False, repr=False)
+    """Its bits inside the register."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.reg <= 15 and 0 <= self.low <= self.high <= 31):
             raise InvalidFlow(f"register field {self.name!r} is outside reg0..reg15, bits 0..31")
-
-    @property
-    def bits(self) -> int:
-        """How many bits it has."""
-        return self.high - self.low + 1
+        bits = self.high - self.low + 1
+        object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "mask", ((1 << bits) - 1) << self.low)
 
     @property
     def field(self) -> Field:
         """The whole register that it is a part of."""
         return REGISTERS[self.reg]
 
-    @property
-    def mask(self) -> int:
-        """Its bits inside the register."""
-        return ((1 << self.bits) - 1) << self.low
-
     def eq(self, value: int) -> Term:
         """The term "this part of the register is ``value``"."""
         if not 0 <= value < 1 << self.bits:
             raise InvalidFlow(f"{value} does not fit the {self.bits} bits of {self.name!r}")
-        return Term(self.field, value << self.low, self.mask)
+        return _sound_term(Term, (REGISTERS[self.reg], value << self.low, self.mask))
 
     def __str__(self) -> str:
         return f"NXM_NX_REG{self.reg}[{self.low}..{self.high}]"

@@ -249,6 +249,16 @@ def check_pipeline(
         used[register.reg] = used.get(register.reg, 0) | register.mask
 
 
+def check_flows(flows: Iterable[Flow]) -> None:
+    """Refuse flows of which one breaks the contract of its table; one of each shape is looked at.
+
+    Raises:
+        InvalidFlow: see check_flow.
+    """
+    for flow in {flow.shape: flow for flow in flows}.values():
+        check_flow(flow)
+
+
 def check_flow(flow: Flow) -> None:
     """Refuse a flow that breaks the contract of its table.
 

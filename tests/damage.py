@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from flows.flow import Action, Clone, Flow, Load, Output, PushVlan, SetVlan
+from flows.field import Term
+from flows.flow import Action, Clone, Flow, Load, Match, Output, PushVlan, SetVlan
 from flows.pipeline import (
     ADMIT,
     ADMIT_ADDRESS,
@@ -175,7 +176,7 @@ DAMAGES: dict[str, Damage] = {
 def _matching_another(flow: Flow) -> Flow:
     """The flow asks for a network that differs in one bit."""
     flipped = tuple(
-        replace(term, value=term.value ^ 1) if term.field == NETWORK.field else term
+        Term(term.field, term.value ^ 1, term.mask) if term.field == NETWORK.field else term
         for term in flow.match.terms
     )
-    return replace(flow, match=replace(flow.match, terms=flipped))
+    return replace(flow, match=Match(flipped))

@@ -29,7 +29,7 @@ from flows.diff import Delta
 from flows.filter import Filter
 from flows.flow import Flow, FlowKey
 from flows.model import ALL, Dpid, FilterId, Port, PortId, SessionId
-from flows.pipeline import check_flow
+from flows.pipeline import check_flows
 
 K = TypeVar("K")
 Carried = tuple[PortId, int | None]
@@ -131,8 +131,8 @@ class Program:
             if new is None:
                 gone += [old] if old is not None else []
             elif old is None or old.cookie != new.cookie:
-                check_flow(new)
                 put.append(new)
+        check_flows(put)
         return Delta(tuple(put), tuple(gone))
 
     def _replace(self, site: Site, changed: Iterable[SessionId]) -> None:

@@ -30,6 +30,7 @@ from flows.pipeline import (
     Cast,
     Table,
     check_flow,
+    check_flows,
     check_pipeline,
 )
 
@@ -163,3 +164,12 @@ def test_parts_of_a_register_merge_into_one_term() -> None:
     both = Match.of(CAST.eq(2), RegField("flag", 4, 8, 8).eq(1))
     assert [str(term) for term in both.terms] == ["reg4=0x102/0x107"]
     assert MoveToVlan(TAG).source is TAG
+
+
+def test_of_many_flows_each_shape_is_checked() -> None:
+    good = [replace(GOOD, match=Match.of(IN_PORT.eq(n))) for n in range(1, 4)]
+    bad = replace(GOOD, actions=(Load(OUT, 1),))
+    assert len({flow.shape for flow in good}) == 1 < len({flow.cookie for flow in good})
+    check_flows(good)
+    with pytest.raises(InvalidFlow, match="may not set 'out'"):
+        check_flows([*good, bad])
