@@ -10,7 +10,7 @@ from flows.judge import first_match
 from flows.meaning import may_send, meaning
 from flows.model import ALL, Direction, Dpid, Port, Session
 from flows.packet import Fields, read_fields
-from flows.pipeline import DELIVER, EGRESS, INGRESS
+from flows.pipeline import CUT, DELIVER, EGRESS, INGRESS
 from flows.source import is_watched
 from flows.trace import Interpreter, Trace
 
@@ -67,7 +67,12 @@ def _answer(
     fields: Fields, trace: Trace,
 ) -> Answer:  # fmt: skip
     session = standing.session
-    made = _copy(trace, survey.world.numbers.session[session.id])
+    number = survey.world.numbers.session[session.id]
+    made = _copy(trace, number)
+    if made is not None and _is_skipped(trace, number):
+        limit = survey.limit_of(session)
+        why = f"it is longer than the {limit} bytes that fit the path to its sensor"
+        return Answer(session, False, f"not copied: {why}")
     if made is not None:
         bridge, direction = made
         rule = _rule(survey, session, direction, fields)
@@ -90,6 +95,12 @@ def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
         elif step.flow.table == DELIVER.number and step.flow.owner == number:
             return step.dpid, stage[step.dpid]
     return None
+
+
+def _is_skipped(trace: Trace, number: int) -> bool:
+    """Whether the copy of a session would have been too long for its path."""
+    steps = [step.flow for step in trace.steps if step.flow.table == CUT.number]
+    return any(flow.owner == number and not flow.actions for flow in steps)
 
 
 def _why_not(

@@ -30,11 +30,23 @@ from flows.field import (
     UDP_SRC,
 )
 from flows.judge import is_accepted
-from flows.model import ALL, Dpid, NetworkId, Port, PortId, Session, SessionId
+from flows.model import (
+    ALL,
+    Collector,
+    Dpid,
+    NetworkId,
+    Oversize,
+    Port,
+    PortId,
+    Sensor,
+    Session,
+    SessionId,
+)
 from flows.packet import Fields, is_group, read_fields
 from flows.source import is_watched
-from flows.tags import tag_of_copy
+from flows.tags import tag_of_copy, wears_tags
 from flows.tenancy import check_session
+from flows.tunnel import cut_length, path_limit
 from flows.world import World
 
 Learned = Mapping[tuple[Dpid, NetworkId, int], PortId]
@@ -67,18 +79,35 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
     copies = {
         session.id
         for session in world.sessions
-        if _is_copied(session, fields, sender, receivers, world, fabric)
+        if _is_copied(session, frame, sender, receivers, world)
     }
     return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known)
 
 
 def copied_frame(frame: bytes, session: Session, sender: Port, world: World) -> bytes:
-    """The bytes of one session's copy: the frame as it was sent, cut and tagged as declared."""
-    copy = frame if session.packet_length is None else frame[: session.packet_length]
+    """The bytes of one session's copy: the frame as it was sent, cut and tagged as declared.
+
+    What a tunnel puts around them is not part of it.
+    """
+    copy = frame[: cut_length(session, _path_limit(session, world))]
     tag = tag_of_copy(session, _network(sender), world)
     if tag is None:
         return copy
     return copy[:12] + ETH_VLAN.to_bytes(2, "big") + tag.to_bytes(2, "big") + copy[12:]
+
+
+def sensors_of(session: Session, sender: Port, world: World) -> frozenset[Sensor]:
+    """The sensors of which one gets a session's copy of what ``sender`` sends.
+
+    Those that can be reached and are not known to be down; if all are down, any of them.
+    """
+    collector, fabric = world.collector_by_id[session.collector], Fabric(world.links)
+    there = set(collector.addresses) | {
+        tap
+        for tap in collector.tap_ports
+        if tap in world.placements and _is_joined(fabric, _place(sender, world), _at(tap, world))
+    }
+    return frozenset(there - world.down or there)
 
 
 def may_send(port: Port, fields: Fields) -> bool:
@@ -154,15 +183,14 @@ def _learned_from(
 
 
 def _is_copied(
-    session: Session, fields: Fields, sender: Port, receivers: frozenset[Port], world: World,
-    fabric: Fabric,
-) -> bool:  # fmt: skip
+    session: Session, frame: bytes, sender: Port, receivers: frozenset[Port], world: World
+) -> bool:
     """Whether one session gets its one copy: it watches the sender, or somebody who receives.
 
     Each direction asks its own rules of the filter.
     """
     collector = world.collector_by_id.get(session.collector)
-    if not session.enabled or collector is None or collector.sensor not in world.placements:
+    if not session.enabled or collector is None:
         return False
     try:
         check_session(
@@ -171,18 +199,52 @@ def _is_copied(
         )  # fmt: skip
     except Refused:
         return False
-    tap = world.placements[collector.sensor].dpid
-    if not _is_joined(fabric, world.placements[sender.id].dpid, tap):
+    if not sensors_of(session, sender, world) or _is_skipped(session, len(frame), world):
         return False
-    sends = session.direction.is_egress and is_watched(session, sender)
-    hears = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)
+
+    def watches(port: Port) -> bool:
+        is_near = not collector.is_tunnelled or _has_tunnel(port, collector, world)
+        return is_near and is_watched(session, port)
+
+    sends = session.direction.is_egress and watches(sender)
+    hears = session.direction.is_ingress and any(map(watches, receivers))
     if session.filter == ALL:
         return sends or hears
-    wanted = world.filter_by_id.get(session.filter)
+    wanted, fields = world.filter_by_id.get(session.filter), read_fields(frame)
     return wanted is not None and (
         (sends and is_accepted(wanted.egress, fields))
         or (hears and is_accepted(wanted.ingress, fields))
     )
+
+
+def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:
+    """Whether the bridge of a port can send copies to a collector's remote sensors by itself."""
+    return (_place(port, world), collector.delivery) in world.tunnels
+
+
+def _path_limit(session: Session, world: World) -> int | None:
+    """Bytes of the longest frame whose copy fits the path to each remote sensor."""
+    collector, is_tagged = world.collector_by_id[session.collector], wears_tags(session, world)
+    limits = [
+        path_limit(collector, address, world.underlay_mtu, is_tagged)
+        for address in collector.addresses
+    ]
+    return min(limits, default=None)
+
+
+def _is_skipped(session: Session, length: int, world: World) -> bool:
+    """Whether a packet of ``length`` bytes is left out, as its copy would not fit its path."""
+    limit = _path_limit(session, world)
+    wanted = length if session.packet_length is None else min(length, session.packet_length)
+    return session.oversize is Oversize.SKIP and limit is not None and wanted > limit
+
+
+def _place(port: Port, world: World) -> Dpid:
+    return _at(port.id, world)
+
+
+def _at(port: PortId, world: World) -> Dpid:
+    return world.placements[port].dpid
 
 
 def _is_joined(fabric: Fabric, one: Dpid, other: Dpid) -> bool:

@@ -32,13 +32,23 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ALL = FilterId("all")
 """The built-in filter that accepts everything; it is no tenant's, and every tenant may use it."""
 
-OFPORT_MAX = 0xFEFF
-"""Highest OpenFlow port number of a real port that OVS hands out (OFPP_MAX of OpenFlow 1.0)."""
+OFPORT_MAX = 0xFEFE
+"""Highest OpenFlow port number that a port of ours may have: OVS hands out one more (OFPP_MAX of
+OpenFlow 1.0), which flows use as the number of no port."""
 
 TAGS = range(1, 4095)
 """802.1Q ids that a copy may wear."""
+TAGGED_BYTES = 4
+"""Bytes that an 802.1Q tag adds to a frame."""
 PACKET_LENGTHS = range(64, 65536)
 """Bytes that a copy may be cut to."""
+
+SENSORS_MAX = 64
+"""Sensors of one collector: a pool has as many buckets."""
+PATH_MTUS = range(576, 65536)
+"""Bytes of the longest IP packet that a path may carry: RFC 791 demands the least."""
+RATES = range(1, 1 << 32)
+"""What a rate may be, in its unit."""
 
 SESSION_NUMBERS = range(1, 32767)
 """Numbers a user may give to a session (evaluation order among exclusive sessions)."""
@@ -73,6 +83,60 @@ class TagMode(Enum):
     """Never."""
     AUTO = "auto"
     """The tag of the packet's network, as soon as the tap port serves more than one network."""
+
+
+class Delivery(Enum):
+    """How copies reach their sensors."""
+
+    PORT = "port"
+    """To a tap port, as plain Ethernet frames."""
+    VXLAN = "vxlan"
+    """To a remote address, in VXLAN (UDP port 4789)."""
+    GRE = "gre"
+    """To a remote address, in GRE with a key."""
+    ERSPAN2 = "erspan2"
+    """To a remote address, in ERSPAN type II."""
+    ERSPAN3 = "erspan3"
+    """To a remote address, in ERSPAN type III."""
+    GENEVE = "geneve"
+    """To a remote address, in Geneve (UDP port 6081)."""
+
+
+KEYS = {
+    Delivery.VXLAN: range(1, 1 << 24),
+    Delivery.GRE: range(1, 1 << 32),
+    Delivery.ERSPAN2: range(1, 1 << 10),
+    Delivery.ERSPAN3: range(1, 1 << 10),
+    Delivery.GENEVE: range(1, 1 << 24),
+}
+"""The keys that each kind of tunnel may have (VNI, GRE key, ERSPAN session id)."""
+
+
+class Balance(Enum):
+    """What decides which sensor of a pool gets a packet; both directions get the same one."""
+
+    CONNECTION = "connection"
+    """Addresses, protocol and ports."""
+    HOSTS = "hosts"
+    """Addresses alone, so that all fragments of a packet reach one sensor."""
+
+
+class Oversize(Enum):
+    """What happens to a copy that is too long for the path to its sensor."""
+
+    TRUNCATE = "truncate"
+    """It is cut to what fits."""
+    SKIP = "skip"
+    """It is not made, and counted as skipped."""
+
+
+class RateUnit(Enum):
+    """What a rate counts."""
+
+    KBPS = "kbps"
+    """Thousands of bits in a second."""
+    PPS = "pps"
+    """Packets in a second."""
 
 
 class Direction(Enum):
@@ -164,35 +228,98 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Collector:
-    """Where copies go: one tap port (a sensor) of the same tenant.
+class Rate:
+    """A cap: so many thousand bits, or packets, in a second."""
 
-    ``tenant_tag`` is an 802.1Q id that every copy wears, or says when copies wear one.
+    unit: RateUnit
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value not in RATES:
+            allowed = f"{RATES.start}..{RATES.stop - 1}"
+            raise InvalidValue(f"a rate of {self.value} {self.unit.value} is outside {allowed}")
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.unit.value}"
+
+
+Sensor = PortId | IPAddress
+"""One receiving place: a tap port, or the address of a remote host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Where copies go: tap ports of the same tenant, or remote addresses, each a sensor.
+
+    With several sensors each packet goes to one of them, as ``balance`` says. ``tenant_tag`` is an
+    802.1Q id that every copy wears, or says when copies wear one. ``key`` is that of the tunnel;
+    ``path_mtu``, in bytes, may say that the path to the sensors carries less than the hosts do.
     """
 
     id: CollectorId
     name: str
     tenant: TenantName
-    sensors: tuple[PortId, ...]
+    sensors: tuple[Sensor, ...]
     tenant_tag: TagMode | int = TagMode.NONE
+    delivery: Delivery = Delivery.PORT
+    key: int | None = None
+    balance: Balance = Balance.CONNECTION
+    path_mtu: int | None = None
 
     def __post_init__(self) -> None:
         check_name("collector", self.name)
         check_name("tenant", self.tenant)
+        self._check_sensors()
         if isinstance(self.tenant_tag, int) and self.tenant_tag not in TAGS:
             raise InvalidValue(
                 f"collector {self.name!r}: tenant tag {self.tenant_tag} is outside "
                 f"{TAGS.start}..{TAGS.stop - 1}"
             )
-        if len(self.sensors) != 1:
+        if self.path_mtu is not None and (not self.is_tunnelled or self.path_mtu not in PATH_MTUS):
             raise InvalidValue(
-                f"collector {self.name!r} has {len(self.sensors)} sensors: give one tap port"
+                f"collector {self.name!r}: a path MTU is {PATH_MTUS.start}..{PATH_MTUS.stop - 1} "
+                "bytes, and for tunnels only"
+            )
+
+    def _check_sensors(self) -> None:
+        name, count = self.name, len(self.sensors)
+        if not 1 <= count <= SENSORS_MAX:
+            raise InvalidValue(
+                f"collector {name!r} has {count} sensors: give 1 to {SENSORS_MAX} tap ports or "
+                "addresses"
+            )
+        if len(set(self.sensors)) != count:
+            raise InvalidValue(f"collector {name!r} names the same sensor twice")
+        for sensor in self.sensors:
+            if isinstance(sensor, IPAddress) is not self.is_tunnelled:
+                wants = "an address" if self.is_tunnelled else "a tap port"
+                raise InvalidValue(
+                    f"collector {name!r}: a sensor of delivery {self.delivery.value!r} is {wants}, "
+                    f"which {str(sensor)!r} is not"
+                )
+        keys = KEYS.get(self.delivery)
+        if keys is None and self.key is not None:
+            raise InvalidValue(f"collector {name!r}: delivery to a tap port has no key")
+        if keys is not None and self.key not in keys:
+            raise InvalidValue(
+                f"collector {name!r}: a key of {self.delivery.value} is {keys.start}.."
+                f"{keys.stop - 1}, which {self.key} is not"
             )
 
     @property
-    def sensor(self) -> PortId:
-        """The tap port that receives the copies."""
-        return self.sensors[0]
+    def is_tunnelled(self) -> bool:
+        """Whether copies go to a remote address."""
+        return self.delivery is not Delivery.PORT
+
+    @property
+    def tap_ports(self) -> tuple[PortId, ...]:
+        """The tap ports that receive the copies; none when they go through tunnels."""
+        return tuple(PortId(s) for s in self.sensors if not isinstance(s, IPAddress))
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """The remote addresses that receive the copies."""
+        return tuple(s for s in self.sensors if isinstance(s, IPAddress))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +351,8 @@ class Session:
     """Source + filter + collector + direction: the wish of a tenant for copies.
 
     ``packet_length`` cuts each copy to so many bytes of the original frame; None cuts nothing.
+    ``oversize`` says what happens to copies that do not fit a tunnel's path; ``max_rate`` caps the
+    copies of each bridge.
     """
 
     id: SessionId
@@ -236,6 +365,8 @@ class Session:
     enabled: bool = True
     filter: FilterId = ALL
     packet_length: int | None = None
+    oversize: Oversize = Oversize.TRUNCATE
+    max_rate: Rate | None = None
 
     def __post_init__(self) -> None:
         check_name("session", self.name)

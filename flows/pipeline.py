@@ -14,7 +14,22 @@ from enum import IntEnum
 
 from flows.errors import InvalidFlow
 from flows.field import RegField
-from flows.flow import Action, Clone, Flow, Learn, Load, MoveToVlan, Resubmit
+from flows.flow import (
+    Action,
+    CheckLarger,
+    Clone,
+    Flow,
+    Learn,
+    Load,
+    Metered,
+    MoveToVlan,
+    Multipath,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
+)
+from flows.model import OFPORT_MAX
+from flows.world import METERS
 
 # --- what a packet's registers remember --------------------------------------------------------
 
@@ -40,7 +55,19 @@ RULES = RegField("rules", 7, 0, 0)
 VERDICT = RegField("verdict", 7, 8, 8)
 """1 when the filter has accepted the packet."""
 
-REGISTERS = (OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION, FILTER_ID, RULES, VERDICT)
+LARGER = RegField("larger", 13, 0, 0)
+"""1 when the packet is longer than copies of the session may be."""
+BUCKET = RegField("bucket", 14, 0, 5)
+"""Virtual bucket of a sensor pool that the packet falls into."""
+POOL = RegField("pool", 14, 8, 27)
+"""Number of the collector whose pool of sensors is asked."""
+SENSOR = RegField("sensor", 15, 0, 7)
+"""Position of the sensor among those of its collector."""
+
+REGISTERS = (
+    *(OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION, FILTER_ID, RULES, VERDICT),
+    *(LARGER, BUCKET, POOL, SENSOR),
+)
 
 
 class Cast(IntEnum):
@@ -197,14 +224,42 @@ DECIDE = _table(
     accepted=100, rejected=0,
 )  # fmt: skip
 DELIVER = _table(
-    "deliver", 90, "Make the copy of one session.",
-    matches="session network", owns="session",
+    "deliver", 90, "Make the copy of one session, at once or by the stages that follow.",
+    matches="session network", then="cap bridge_cap size", owns="session",
+    network=200, session=100, nothing=0,
+)  # fmt: skip
+CAP = _table(
+    "cap", 91, "Shed the copies of a session that exceed its rate.",
+    matches="session", then="bridge_cap size", session=100, nothing=0,
+)  # fmt: skip
+BRIDGE_CAP = _table(
+    "bridge_cap", 92, "Shed the copies that exceed what the bridge may spend on all sessions.",
+    then="size", everything=0,
+)  # fmt: skip
+SIZE = _table(
+    "size", 93, "Say whether the packet is too long for a copy, and choose the sensor.",
+    matches="session", then="pool send", owns="larger bucket pool",
+    session=100, nothing=0,
+)  # fmt: skip
+POOL_TABLE = _table(
+    "pool", 94, "Find the sensor of a pool that has the packet's bucket.",
+    matches="pool bucket", owns="sensor", bucket=100, nothing=0,
+)  # fmt: skip
+SEND = _table(
+    "send", 95, "Send the copy to its sensor.",
+    matches="session network sensor larger", then="cut", owns="session",
+    larger=300, network=200, session=100, nothing=0,
+)  # fmt: skip
+CUT = _table(
+    "cut", 96, "Send the first bytes of a packet that is too long, or nothing.",
+    matches="session network sensor", owns="session",
     network=200, session=100, nothing=0,
 )  # fmt: skip
 
 PIPELINE: tuple[Table, ...] = (
     *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
     *(OUTPUT, FLOOD, EGRESS, INGRESS, ONCE, UNSENT, ACCEPT, FILTER, DECIDE, DELIVER),
+    *(CAP, BRIDGE_CAP, SIZE, POOL_TABLE, SEND, CUT),
 )
 TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}
 
@@ -219,6 +274,14 @@ SESSIONS_PER_NETWORK = 1000
 than 4096 resubmits (MAX_RESUBMITS of ofproto-dpif-xlate); each session costs at most three."""
 FILTERED_WEIGHT = 3
 """A session with a filter of its own counts so many times: it costs at most ten resubmits."""
+STAGED_WEIGHT = 3
+"""And so many times more when copies are capped, cut or spread: at most eight resubmits (what
+follows a check of the size is translated for both answers)."""
+BRIDGE_METER = METERS.stop
+"""The meter of all copies of a bridge together."""
+NOWHERE = OFPORT_MAX + 1
+"""A port that no bridge has: what is sent there makes Open vSwitch do a clone in earnest, but goes
+nowhere."""
 
 
 def check_pipeline(
@@ -286,7 +349,9 @@ def check_flow(flow: Flow) -> None:
 def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> None:
     for action in actions:
         match action:
-            case Load(target=target) if target.name not in table.owns:
+            case Load(target=target) | Multipath(target=target) | CheckLarger(target=target) if (
+                target.name not in table.owns
+            ):
                 raise InvalidFlow(f"table {table.name!r} may not set {target.name!r}: {flow}")
             case Resubmit(table=number):
                 if number not in TABLE_BY_NUMBER or TABLE_BY_NUMBER[number].name not in table.then:
@@ -295,6 +360,10 @@ def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> Non
                 _check_actions(table, flow, inner)
             case Learn(table=number) if number != LEARNED.number or table is not LEARN:
                 raise InvalidFlow(f"table {table.name!r} may not learn: {flow}")
+            case Metered() if table not in (CAP, BRIDGE_CAP):
+                raise InvalidFlow(f"table {table.name!r} may not drop by a meter: {flow}")
+            case SetTunnelKey() | SetTunnelRemote() if table not in (SEND, CUT):
+                raise InvalidFlow(f"table {table.name!r} sends into no tunnel: {flow}")
             case MoveToVlan(source=source) if source != TAG:
                 raise InvalidFlow(f"only the link tag goes into a VLAN id: {flow}")
             case _:

@@ -16,17 +16,34 @@ def tag_of_copy(session: Session, network: NetworkId, world: World) -> int | Non
     """The tag on the copies that a session makes of the packets of a network; None: no tag.
 
     With ``auto`` a copy wears its network's tag as soon as sessions watch ports of more than one
-    network for the same tap port, whether these ports run now or not: so a tag does not come and
-    go with a machine.
+    network for one sensor of its collector (the same tap port, or the same address and key),
+    whether these ports run now or not: so a tag does not come and go with a machine.
     """
     collector = world.collector_by_id[session.collector]
     match collector.tenant_tag:
         case int(number):
             return number
-        case TagMode.AUTO if len(_networks_by_tap(world).get(collector.sensor, ())) > 1:
+        case TagMode.AUTO if wears_tags(session, world):
             return world.numbers.tag.get(f"network:{network}")
         case _:
             return None
+
+
+def wears_tags(session: Session, world: World) -> bool:
+    """Whether copies of a session wear a tag of ours."""
+    collector = world.collector_by_id[session.collector]
+    heard = _networks_heard(world)
+    return isinstance(collector.tenant_tag, int) or (
+        collector.tenant_tag is TagMode.AUTO
+        and any(len(heard.get(place, ())) > 1 for place in receiving_places(collector))
+    )
+
+
+def receiving_places(collector: Collector) -> tuple[str, ...]:
+    """What tells copies apart that a sensor receives: its tap port, or address, kind and key."""
+    kind, key = collector.delivery.value, collector.key
+    remote = [f"{kind} {address} {key}" for address in collector.addresses]
+    return (*collector.tap_ports, *remote)
 
 
 def transport_key(tap: PortId, tag: int | None) -> str:
@@ -51,22 +68,23 @@ def transport_keys(
         elif collector.tenant_tag is TagMode.AUTO and len(own) > 1:
             found = (numbers.tag.get(f"network:{network}") for network in own)
             tags = [tag for tag in found if tag is not None]
-        keys += [transport_key(collector.sensor, tag) for tag in tags]
+        keys += [transport_key(tap, tag) for tap in collector.tap_ports for tag in tags]
     return list(dict.fromkeys(keys))
 
 
 @lru_cache(maxsize=4)
-def _networks_by_tap(world: World) -> Mapping[PortId, frozenset[NetworkId]]:
-    """The networks that each tap port gets copies of, by what is declared and wanted."""
-    found: dict[PortId, set[NetworkId]] = {}
+def _networks_heard(world: World) -> Mapping[str, frozenset[NetworkId]]:
+    """The networks that each receiving place gets copies of, by what is declared and wanted."""
+    found: dict[str, set[NetworkId]] = {}
     for session in world.sessions:
         collector = world.collector_by_id.get(session.collector)
         if not session.enabled or collector is None or not _is_allowed(session, world):
             continue
         watched = watched_by(session, world.workloads)
         networks = {port.network for port in watched if port.network is not None}
-        found.setdefault(collector.sensor, set()).update(networks)
-    return {tap: frozenset(networks) for tap, networks in found.items()}
+        for place in receiving_places(collector):
+            found.setdefault(place, set()).update(networks)
+    return {place: frozenset(networks) for place, networks in found.items()}
 
 
 def _is_allowed(session: Session, world: World) -> bool:

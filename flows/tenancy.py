@@ -28,7 +28,7 @@ from flows.model import (
 
 
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
-    """Refuse a collector whose sensor is not a tap port of its tenant.
+    """Refuse a collector with a sensor that is a port, but not a tap port of its tenant.
 
     A sensor that is in no inventory (any more) is not judged: it is nowhere, so it gets nothing.
 
@@ -36,13 +36,14 @@ def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
         CrossTenantSensor: the tap port belongs to another tenant.
         NotATapPort: the port carries production.
     """
-    port = ports.get(collector.sensor)
-    if port is None:
-        return
-    if port.tenant != collector.tenant:
-        raise CrossTenantSensor(collector.name, collector.tenant, port.name, port.tenant)
-    if port.kind is not PortKind.TAP:
-        raise NotATapPort(collector.name, port.name)
+    for port_id in collector.tap_ports:
+        port = ports.get(port_id)
+        if port is None:
+            continue
+        if port.tenant != collector.tenant:
+            raise CrossTenantSensor(collector.name, collector.tenant, port.name, port.tenant)
+        if port.kind is not PortKind.TAP:
+            raise NotATapPort(collector.name, port.name)
 
 
 def check_session(

@@ -9,42 +9,76 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
-from flows.field import ETH_DST, ETH_SRC, IN_PORT, REGISTERS, VLAN_PCP, VLAN_VID, Field, RegField
+from netaddr import IPAddress
+
+from flows.field import (
+    ETH_DST,
+    ETH_IPV4,
+    ETH_IPV6,
+    ETH_SRC,
+    ETH_TYPE,
+    IN_PORT,
+    IP_DST,
+    IP_PROTO,
+    IP_SRC,
+    IPV6_DST,
+    IPV6_SRC,
+    REGISTERS,
+    VLAN_PCP,
+    VLAN_VID,
+    Field,
+    RegField,
+)
 from flows.flow import (
     LEARNED_OBJECT,
     Action,
+    CheckLarger,
     Clone,
     Flow,
     ForgetInPort,
+    HashOf,
     Learn,
     Load,
     Match,
+    Metered,
     MoveToVlan,
+    Multipath,
     Output,
     PopVlan,
     PushVlan,
     Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
 )
+from flows.judge import PORT_FIELDS
 from flows.model import Dpid, Ofport
 from flows.packet import VLAN_HEADER, Fields, read_fields
-from flows.pipeline import DELIVER, SESSION, START, TABLE_BY_NUMBER
+from flows.pipeline import CUT, DELIVER, NOWHERE, SEND, SESSION, START, TABLE_BY_NUMBER
 from flows.world import Link, Placement
 
 NO_PORT = 0xFFFF
+DELIVERING = frozenset({DELIVER.number, SEND.number, CUT.number})
+"""The tables whose outputs are copies."""
 MAX_HOPS = 64
 """Links that one packet may cross before the interpreter calls it a loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """One frame that left a port; ``session`` is the session number when it is a copy."""
+    """One frame that left a port; ``session`` is the session number when it is a copy.
+
+    ``key`` and ``remote`` say where a tunnel port sends it.
+    """
 
     place: Placement
     frame: bytes
     session: int | None
+    key: int | None = None
+    remote: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +144,8 @@ class _Packet:
     lessons: list[tuple[int, Flow]] = field(default_factory=list)
     pushed: int = 0
     """Bytes of tags that were pushed in this clone; cutting does not count them."""
+    key: int | None = None
+    remote: IPAddress | None = None
 
     def get(self, wanted: Field) -> int:
         if wanted.is_register:
@@ -144,7 +180,9 @@ class _Packet:
 
     def duplicate(self) -> _Packet:
         registers = list(self.registers)
-        return _Packet(self.frame, dict(self.fields), registers, self.table, self.lessons)
+        copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.lessons)
+        copy.key, copy.remote = self.key, self.remote
+        return copy
 
 
 class _BridgeState:
@@ -192,12 +230,28 @@ class _BridgeState:
                     _change(packet, action)
 
     def _output(self, packet: _Packet, ofport: int, max_len: int, out: list[Emission]) -> None:
-        if ofport not in (0, packet.fields[IN_PORT]):
-            is_copy = packet.table == DELIVER.number
+        if ofport not in (0, NOWHERE, packet.fields[IN_PORT]):
+            is_copy = packet.table in DELIVERING
             session = packet.register(SESSION) if is_copy else None
             place = Placement(self.dpid, Ofport(ofport))
             frame = packet.frame[: max_len + packet.pushed] if max_len else packet.frame
-            out.append(Emission(place, frame, session))
+            out.append(Emission(place, frame, session, packet.key, packet.remote))
+
+
+def flow_hash(fields: Fields, hash_of: HashOf) -> int:
+    """A number that both directions of a flow share; Open vSwitch makes another, just as good.
+
+    Packets that are not IP all have the same.
+    """
+    pairs = [(IP_SRC, IP_DST), (IPV6_SRC, IPV6_DST)]
+    protocol = fields.get(IP_PROTO)
+    if hash_of is HashOf.CONNECTION and protocol in PORT_FIELDS:
+        pairs.append(PORT_FIELDS[protocol])
+    found = [sorted((fields[a], fields[b])) for a, b in pairs if a in fields and b in fields]
+    if not found or fields[ETH_TYPE] not in (ETH_IPV4, ETH_IPV6):
+        return 0
+    text = repr((protocol, found))
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
 def _learn(packet: _Packet, learn: Learn) -> None:
@@ -226,5 +280,15 @@ def _change(packet: _Packet, action: Action) -> None:
             packet.set_tag(pcp << 13, 0xE000)
         case MoveToVlan(source=source):
             packet.set_tag(packet.register(source), 0x0FFF)
+        case SetTunnelKey(key=key):
+            packet.key = key
+        case SetTunnelRemote(address=address):
+            packet.remote = address
+        case CheckLarger(length=length, target=target):
+            packet.load(target, len(packet.frame) > length)
+        case Multipath(hash=hash_of, buckets=buckets, target=target):
+            packet.load(target, flow_hash(packet.fields, hash_of) % buckets)
+        case Metered():
+            pass  # who is shed depends on time; the interpreter has none
         case _:
             raise AssertionError(f"no meaning for {action}")

@@ -12,6 +12,7 @@ from flows.model import (
     OFPORT_MAX,
     Collector,
     CollectorId,
+    Delivery,
     Dpid,
     FilterId,
     Network,
@@ -20,6 +21,8 @@ from flows.model import (
     Port,
     PortId,
     PortKind,
+    Rate,
+    Sensor,
     Session,
     SessionId,
 )
@@ -51,13 +54,21 @@ class Link:
             raise InvalidValue(f"a link joins bridge {self.a.dpid:016x} to itself")
 
 
+METERS = range(40_000, 65_000)
+"""Meters of sessions on a bridge; low numbers are left to others that use the same switch."""
+UNDERLAY_MTU = 1500
+"""Bytes of the longest IP packet that hosts send, if nobody says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """The small numbers that stand for names in registers, cookies and link tags.
 
     They are kept across restarts, so that a restarted controller compiles the same flows.
-    ``network``, ``port``, ``session``, ``filter`` numbers are 1..2^20-1; ``tag`` values are VLAN
-    ids 1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or ``tap:<id>``.
+    ``network``, ``port``, ``session``, ``filter``, ``collector`` numbers are 1..2^20-1; ``tag``
+    values are VLAN ids 1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or
+    ``tap:<id>``; ``meter`` numbers are in METERS, for sessions with a rate cap. A collector needs
+    a number when it has several sensors.
     """
 
     network: Mapping[NetworkId, int] = field(default_factory=dict)
@@ -65,6 +76,8 @@ class Numbers:
     session: Mapping[SessionId, int] = field(default_factory=dict)
     tag: Mapping[str, int] = field(default_factory=dict)
     filter: Mapping[FilterId, int] = field(default_factory=dict)
+    collector: Mapping[CollectorId, int] = field(default_factory=dict)
+    meter: Mapping[SessionId, int] = field(default_factory=dict)
 
 
 def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
@@ -77,6 +90,10 @@ def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
 @dataclass(frozen=True, eq=False)
 class World:
     """One snapshot of everything that decides which flows each bridge should have.
+
+    ``tunnels`` are the ports of bridges that send to remote sensors; ``down`` are sensors that
+    are known not to receive; ``underlay_mtu`` is what the hosts' own network carries, in bytes;
+    ``bridge_rate`` caps all copies of each bridge together.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -91,6 +108,10 @@ class World:
     links: tuple[Link, ...] = ()
     numbers: Numbers = field(default_factory=Numbers)
     filters: tuple[Filter, ...] = ()
+    tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = field(default_factory=dict)
+    down: frozenset[Sensor] = frozenset()
+    underlay_mtu: int = UNDERLAY_MTU
+    bridge_rate: Rate | None = None
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))

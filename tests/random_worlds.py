@@ -15,8 +15,11 @@ from netaddr import EUI, IPAddress, IPNetwork
 from flows.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
 from flows.model import (
     ALL,
+    KEYS,
+    Balance,
     Collector,
     CollectorId,
+    Delivery,
     Direction,
     Dpid,
     FilterId,
@@ -24,9 +27,12 @@ from flows.model import (
     Network,
     NetworkId,
     Ofport,
+    Oversize,
     Port,
     PortId,
     PortKind,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
@@ -35,7 +41,7 @@ from flows.model import (
     TenantName,
 )
 from flows.tags import transport_keys
-from flows.world import Link, Numbers, Placement, World, tag_keys
+from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
@@ -46,6 +52,12 @@ MACS = tuple(0x020000000001 + n for n in range(5))
 IPS = tuple(f"10.0.0.{n + 1}" for n in range(5))
 IPS6 = tuple(f"fd00::{n + 1}" for n in range(5))
 STRANGER = 0x0200000000EE
+REMOTE = tuple(kind for kind in Delivery if kind is not Delivery.PORT)
+FIRST_TUNNEL = 31
+"""OpenFlow port of the first tunnel of a bridge; one for each kind follows."""
+ADDRESSES = ("192.0.2.9", "192.0.2.10", "fd00:9::9")
+PLENTY = 1_000_000
+"""A rate that sheds none of the few copies here, so that only the way through a meter counts."""
 GROUPS = (frames.BROADCAST, 0x01005E000001, 0x333300000001, 0x0180C200000E)
 
 
@@ -79,14 +91,15 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
                 placements[port.id] = free.pop()
     collectors: list[Collector] = []
     for tenant in tenants:
-        for n in range(rng.randint(1, 2)):
-            tap = Port(PortId(f"{tenant}-tap{n}"), f"tap{n}", tenant, None, PortKind.TAP)
-            ports.append(tap)
+        taps = [
+            Port(PortId(f"{tenant}-tap{n}"), f"tap{n}", tenant, None, PortKind.TAP)
+            for n in range(rng.choice((1, 2, 2, 3)))
+        ]
+        ports += taps
+        for tap in taps:
             if free and rng.random() < 0.95:
                 placements[tap.id] = free.pop()
-            name = f"c-{tap.id}"
-            tag = rng.choice((TagMode.NONE, TagMode.AUTO, TagMode.AUTO, rng.randint(1, 4094)))
-            collectors.append(Collector(CollectorId(name), name, tenant, (tap.id,), tag))
+        collectors += random_collectors(rng, tenant, [tap.id for tap in taps])
     ports = [dataclasses.replace(p, labels=_labels(rng, p)) for p in ports]
     filters = tuple(
         random_filter(rng, f"{tenant}-f{n}", tenant)
@@ -100,7 +113,42 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
     return World(
         networks, tuple(ports), tuple(collectors), sessions, placements,
         _links(rng, dpids), _numbers(rng, networks, ports, sessions, filters, collectors), filters,
+        tunnels=_tunnels(rng, dpids),
+        down=frozenset(s for c in collectors for s in c.sensors if rng.random() < 0.1),
+        bridge_rate=rng.choice((None, None, None, Rate(RateUnit.PPS, PLENTY))),
     )  # fmt: skip
+
+
+def random_collectors(rng: Random, tenant: TenantName, taps: list[PortId]) -> list[Collector]:
+    """One collector for each tap port, perhaps one for several, and perhaps tunnels."""
+
+    def tag() -> TagMode | int:
+        return rng.choice((TagMode.NONE, TagMode.AUTO, TagMode.AUTO, rng.randint(1, 4094)))
+
+    balance = rng.choice(list(Balance))
+    found = [Collector(CollectorId(f"c-{t}"), f"c-{t}", tenant, (t,), tag()) for t in taps]
+    if len(taps) > 1 and rng.random() < 0.5:
+        some = tuple(rng.sample(taps, rng.randint(2, len(taps))))
+        name = f"pool-{tenant}"
+        found.append(Collector(CollectorId(name), name, tenant, some, tag(), balance=balance))
+    for n in range(rng.choice((0, 0, 1, 2))):
+        name, kind = f"far-{tenant}-{n}", rng.choice(REMOTE)
+        addresses = tuple(rng.sample(ADDRESSES, rng.choice((1, 1, 2, 3))))
+        keys = KEYS[kind]
+        found.append(
+            Collector(
+                CollectorId(name), name, tenant, tuple(map(IPAddress, addresses)), tag(), kind,
+                rng.choice((keys.start, keys.stop - 1, rng.choice(keys))), balance,
+                rng.choice((None, 600, 1000, 9000)),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, Delivery], Ofport]:
+    """A tunnel port of each kind on nearly every bridge."""
+    numbered = [(dpid, n, kind) for dpid in dpids for n, kind in enumerate(REMOTE)]
+    return {(d, kind): Ofport(FIRST_TUNNEL + n) for d, n, kind in numbered if rng.random() < 0.95}
 
 
 def random_packets(rng: Random, world: World, count: int) -> list[Sent]:
@@ -188,6 +236,8 @@ def _session(
         rng.choice(list(Direction)), enabled=rng.random() < 0.95,
         filter=_filter_of(rng, collector.tenant, filters),
         packet_length=rng.choice((None, None, None, 64, 100, 1000)),
+        oversize=rng.choice(list(Oversize)),
+        max_rate=Rate(rng.choice(list(RateUnit)), PLENTY) if rng.random() < 0.15 else None,
     )  # fmt: skip
 
 
@@ -251,6 +301,8 @@ def _numbers(
         {SessionId(k): v for k, v in spread([s.id for s in sessions], 0xFFFFF).items()},
         tags,
         {FilterId(k): v for k, v in spread([f.id for f in filters], 1 << 20).items()},
+        {CollectorId(k): v for k, v in spread([c.id for c in collectors], 1 << 20).items()},
+        {s.id: METERS.start + n for n, s in enumerate(sessions)},
     )
 
 
@@ -260,7 +312,7 @@ def _packet(rng: Random, sender: Port, n: int, may_tag: bool) -> Sent:
     src = own if rng.random() < 0.9 else rng.choice((*MACS, STRANGER))
     dst = rng.choice((*MACS, *MACS, *MACS, STRANGER, *GROUPS))
     ip = own_ip if rng.random() < 0.9 else rng.choice((*IPS, "0.0.0.0"))
-    payload = b"%06d" % n + rng.randbytes(rng.choice((18, 40, 300, 1300)))
+    payload = b"%06d" % n + rng.randbytes(rng.choice((18, 40, 300, 1300, 1430)))
     kind, eth_type, body = rng.choice(_BODIES)(rng, src, ip, payload)
     tags: tuple[tuple[int, int], ...] = ()
     if may_tag and rng.random() < 0.2:

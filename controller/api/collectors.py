@@ -121,7 +121,7 @@ def _shown(record: CollectorRecord, inventory: Inventory) -> CollectorOut:
         tenant=collector.tenant,
         sensors=[
             SensorOut(port=name_by_id.get(sensor, sensor), port_id=sensor)
-            for sensor in collector.sensors
+            for sensor in collector.tap_ports
         ],
         tenant_tag=_shown_tag(collector.tenant_tag),
         created_at=record.created_at.isoformat(),

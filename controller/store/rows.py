@@ -49,7 +49,7 @@ def collector_columns(collector: Collector) -> dict[str, object]:
     return {
         "tenant": collector.tenant,
         "name": collector.name,
-        "sensor": collector.sensor,
+        "sensor": str(collector.sensors[0]),
         "tenant_tag": None if tag is TagMode.NONE else number_or_word,
     }
 

@@ -1,51 +1,116 @@
-"""The copy itself: to a tap port of this bridge, or over the links to the bridge that has it."""
+"""The copy itself: to a tap port, over the links to the bridge that has it, or into a tunnel.
+
+A session that nothing limits has one flow in the deliver table. Copies that are capped, cut, spread
+over sensors or sent through tunnels pass the stages that follow it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from netaddr import IPAddress
 
 from flows.compile.site import Site
 from flows.compile.survey import Standing
-from flows.field import IN_PORT, VLAN_PRESENT, VLAN_VID
+from flows.field import IN_PORT, VLAN_PRESENT, VLAN_VID, Term
 from flows.flow import (
     PRODUCTION,
     Action,
+    CheckLarger,
     Clone,
     Flow,
     ForgetInPort,
+    HashOf,
     Load,
     Match,
+    Metered,
+    Multipath,
     Output,
     PopVlan,
     PushVlan,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
 )
-from flows.model import NetworkId, Ofport, Port
-from flows.pipeline import DELIVER, NETWORK, SESSION, START
+from flows.meter import Meter
+from flows.model import Balance, Collector, NetworkId, Ofport, Oversize, Port, Sensor
+from flows.pipeline import (
+    BRIDGE_CAP,
+    BRIDGE_METER,
+    BUCKET,
+    CAP,
+    CUT,
+    DELIVER,
+    LARGER,
+    NETWORK,
+    NOWHERE,
+    POOL,
+    POOL_TABLE,
+    SEND,
+    SENSOR,
+    SESSION,
+    SIZE,
+    START,
+    Table,
+)
+from flows.pool import BUCKETS, assign
+from flows.tunnel import cut_length
+
+CUT_NOWHERE = 64
+"""Bytes of what goes nowhere."""
+HASHES = {Balance.CONNECTION: HashOf.CONNECTION, Balance.HOSTS: HashOf.HOSTS}
 
 
-def delivery_frame() -> Flow:
+def delivery_frame(site: Site) -> Iterator[Flow]:
     """What is there whatever sessions there are."""
-    why = "no such session any more"
-    return Flow(DELIVER.number, DELIVER["nothing"], Match(), (), PRODUCTION, why)
+    for table in (DELIVER, CAP, SIZE, SEND, CUT):
+        yield _flow(table, "nothing", (), (), PRODUCTION, "no such session any more")
+    yield _flow(POOL_TABLE, "nothing", (), (), PRODUCTION, "no such pool any more")
+    cut = (Resubmit(CUT.number),)
+    yield _flow(SEND, "larger", (LARGER.eq(1),), cut, PRODUCTION, "too long for a whole copy")
+    go: tuple[Action, ...] = (Resubmit(SIZE.number),)
+    if site.world.bridge_rate is not None:
+        go = (Metered(BRIDGE_METER), *go)
+    yield _flow(BRIDGE_CAP, "everything", (), go, PRODUCTION, "copies of every session")
+
+
+def bridge_meter(site: Site) -> Iterator[Meter]:
+    """The meter of all copies of the bridge together, if they are capped."""
+    if site.world.bridge_rate is not None:
+        yield Meter(BRIDGE_METER, site.world.bridge_rate)
+
+
+def meter_of(site: Site, standing: Standing) -> Meter | None:
+    """The meter of one session's copies, if they are capped."""
+    rate = standing.session.max_rate
+    number = site.world.numbers.meter.get(standing.session.id)
+    return None if rate is None or number is None else Meter(number, rate)
 
 
 def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
-    """The copy of one session that this bridge serves; the counters of its flows count copies.
+    """The copy of one session that this bridge serves.
 
-    A session that watches networks with tags of their own has one flow for each network.
+    The counters of its flows in the deliver table count the copies that it wants, and those in the
+    cut table the ones that are too long. A session that watches networks with tags of their own
+    has one flow for each network.
     """
-    number = site.world.numbers.session[standing.session.id]
-    tap, tags = _tap(standing), tags_of(site, standing)
-    why = f"copy of session {standing.session.name} for tap port {tap.id}"
-    same = len(set(tags.values())) == 1
-    for network, tag in list(tags.items())[: 1 if same else None]:
-        terms = [SESSION.eq(number)]
-        if not same:
-            terms.append(NETWORK.eq(site.world.numbers.network[network]))
-        priority = DELIVER["session" if same else "network"]
-        actions = tuple(_copy(site, standing, tag))
-        yield Flow(DELIVER.number, priority, Match.of(*terms), actions, number, why)
+    why = f"copy of session {standing.session.name}"
+    if site.survey.is_staged(standing):
+        yield from _staged(site, standing, why)
+    else:
+        yield from _sent(site, standing, DELIVER, None, 0, why)
+
+
+def pool(site: Site, collector: Collector) -> Iterator[Flow]:
+    """The sensor of each bucket of a collector with several sensors, as they are well now."""
+    there = [sensor for sensor in collector.sensors if site.way_to(sensor, collector) is not None]
+    well = [sensor for sensor in there if sensor not in site.world.down]
+    number = site.world.numbers.collector[collector.id]
+    for bucket, position in enumerate(assign(collector.sensors, well or there)):
+        terms = (POOL.eq(number), BUCKET.eq(bucket))
+        why = f"{collector.sensors[position]} has this share of collector {collector.name}"
+        yield _flow(POOL_TABLE, "bucket", terms, (Load(SENSOR, position),), PRODUCTION, why)
 
 
 def transport(site: Site, tap: Port, tag: int | None) -> Iterator[Flow]:
@@ -63,19 +128,69 @@ def tags_of(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
     return {n: site.survey.tag_of_copy(standing.session, n) for n in sorted(networks)}
 
 
-def _tap(standing: Standing) -> Port:
-    assert standing.tap is not None, "a served session has a tap port"
-    return standing.tap
+def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
+    session, number = standing.session, _number(site, standing)
+    own, collector = (SESSION.eq(number),), _collector(standing)
+    meter, is_capped = meter_of(site, standing), site.world.bridge_rate is not None
+    after = (Resubmit((BRIDGE_CAP if is_capped else SIZE).number),)
+    first: tuple[Action, ...] = (Resubmit(CAP.number),) if meter else after
+    if meter or is_capped:
+        # Open vSwitch 3.1 would do a plain clone in line, and a meter in line sheds whatever
+        # follows, be it other copies or production. A clone that cuts is done on a packet apart.
+        first = (Clone((*first, Output(NOWHERE, CUT_NOWHERE))), Load(SESSION, 0))
+    yield _flow(DELIVER, "session", own, first, number, why)
+    if meter:
+        capped = f"{why}, at most {session.max_rate}"
+        yield _flow(CAP, "session", own, (Metered(meter.number), *after), number, capped)
+    length = cut_length(session, site.survey.limit_of(session))
+    steps: list[Action] = [Load(LARGER, 0) if length is None else CheckLarger(length, LARGER)]
+    if len(collector.sensors) > 1:
+        bucket = Multipath(HASHES[collector.balance], BUCKETS, BUCKET)
+        number_of_pool = site.world.numbers.collector[collector.id]
+        steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
+    yield _flow(SIZE, "session", own, (*steps, Resubmit(SEND.number)), number, why)
+    is_skipped = session.oversize is Oversize.SKIP and length not in (None, session.packet_length)
+    for position, sensor in enumerate(collector.sensors):
+        where = f"{why} for {sensor}"
+        at = position if len(collector.sensors) > 1 else None
+        yield from _sent(site, standing, SEND, at, 0, where)
+        if length is not None and not is_skipped:
+            yield from _sent(site, standing, CUT, at, length, f"{where}, cut to {length} bytes")
+    if is_skipped:
+        yield _flow(CUT, "session", own, (), number, f"{why} that does not fit its path: skipped")
 
 
-def _copy(site: Site, standing: Standing, tag: int | None) -> Iterator[Action]:
-    """Output to the tap port here, or to the link towards it; cut if the session asks for it."""
-    tap = _tap(standing)
-    way, length = site.ofport(tap), standing.session.packet_length or 0
-    before: tuple[Action, ...] = ()
-    if site.is_here(tap):
-        before = () if tag is None else (PushVlan(), SetVlan(tag))
-    else:
+def _sent(
+    site: Site, standing: Standing, table: Table, position: int | None, length: int, why: str
+) -> Iterator[Flow]:
+    """The flows of one table that send copies to one sensor; one for each tag that they wear."""
+    number, tags = _number(site, standing), tags_of(site, standing)
+    sensor = _collector(standing).sensors[position or 0]
+    same = len(set(tags.values())) == 1
+    for network, tag in list(tags.items())[: 1 if same else None]:
+        actions = tuple(_copy(site, standing, sensor, tag, length))
+        if not actions:
+            continue
+        terms = [SESSION.eq(number)]
+        if position is not None:
+            terms.append(SENSOR.eq(position))
+        if not same:
+            terms.append(NETWORK.eq(site.world.numbers.network[network]))
+        yield _flow(table, "session" if same else "network", terms, actions, number, why)
+
+
+def _copy(
+    site: Site, standing: Standing, sensor: Sensor, tag: int | None, length: int
+) -> Iterator[Action]:
+    """Output to the sensor, or to the link towards it; cut to a length that is not 0."""
+    collector = _collector(standing)
+    way = site.way_to(sensor, collector)
+    if way is None:
+        return
+    before: tuple[Action, ...] = () if tag is None else (PushVlan(), SetVlan(tag))
+    if isinstance(sensor, IPAddress):
+        before = (*before, SetTunnelKey(collector.key or 0), SetTunnelRemote(sensor))
+    elif not site.is_here(tap := site.world.port_by_id[sensor]):
         link_tag = site.link_tag_of_copies(tap, tag)
         if link_tag is None:
             return
@@ -99,3 +214,19 @@ def _carry(site: Site, tap: Port, tag: int | None, link_tag: int, link: Ofport) 
     why = f"copies for tap port {tap.id} from another bridge"
     actions = (*last, Output(site.ofport(tap)))
     return Flow(START.number, START["transport"], match, actions, PRODUCTION, why)
+
+
+def _flow(
+    table: Table, priority: str, terms: Iterable[Term], actions: tuple[Action, ...], owner: int,
+    why: str,
+) -> Flow:  # fmt: skip
+    return Flow(table.number, table[priority], Match.of(*terms), actions, owner, why)
+
+
+def _number(site: Site, standing: Standing) -> int:
+    return site.world.numbers.session[standing.session.id]
+
+
+def _collector(standing: Standing) -> Collector:
+    assert standing.collector is not None, "a served session has a collector"
+    return standing.collector

@@ -12,7 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from flows.compile.deliver import deliver, delivery_frame, tags_of, transport
+from flows.compile.deliver import (
+    bridge_meter,
+    deliver,
+    delivery_frame,
+    meter_of,
+    pool,
+    tags_of,
+    transport,
+)
 from flows.compile.filter import filter_frame, filter_rules
 from flows.compile.production import compile_production
 from flows.compile.select import (
@@ -28,7 +36,8 @@ from flows.compile.survey import Standing, Survey
 from flows.diff import Delta
 from flows.filter import Filter
 from flows.flow import Flow, FlowKey
-from flows.model import ALL, Dpid, FilterId, Port, PortId, SessionId
+from flows.meter import Meter
+from flows.model import ALL, CollectorId, Dpid, FilterId, Port, PortId, SessionId
 from flows.pipeline import check_flows
 
 K = TypeVar("K")
@@ -47,6 +56,8 @@ class _Part:
     senders: tuple[Port, ...] = ()
     filters: tuple[FilterId, ...] = ()
     carried: tuple[Carried, ...] = ()
+    pools: tuple[CollectorId, ...] = ()
+    meter: Meter | None = None
 
 
 class _Users(Generic[K]):
@@ -80,6 +91,8 @@ class Program:
     def __init__(self, dpid: Dpid) -> None:
         self.dpid = dpid
         self.flows: dict[FlowKey, Flow] = {}
+        self.meters: dict[int, Meter] = {}
+        """The meters that flows name, by their numbers."""
         self._survey: Survey | None = None
         self._before: dict[FlowKey, Flow | None] = {}
         self._forget()
@@ -107,7 +120,8 @@ class Program:
             for key in list(self.flows):
                 self._set(key, None)
             self._forget()
-            self._add((*selection_frame(), delivery_frame(), filter_frame()))
+            self._add((*selection_frame(), *delivery_frame(site), filter_frame()))
+            self.meters = {meter.number: meter for meter in bridge_meter(site)}
             self._add(compile_production(site))
             changed = survey.standings
         self._replace(site, changed)
@@ -122,6 +136,8 @@ class Program:
         self._carried: _Users[Carried] = _Users()
         self._used: _Users[FilterId] = _Users()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
+        self._pooled: _Users[CollectorId] = _Users()
+        self._pools: dict[CollectorId, tuple[Flow, ...]] = {}
 
     def _delta(self) -> Delta:
         put: list[Flow] = []
@@ -155,6 +171,8 @@ class Program:
 
     def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
         self._served.discard(part.number)
+        if part.meter is not None:
+            del self.meters[part.meter.number]
         for flow in part.flows:
             self._set(flow.key, None)
         for place in part.stations:
@@ -164,6 +182,8 @@ class Program:
 
     def _join(self, part: _Part, touched: dict[Station, None]) -> None:
         self._parts[part.standing.session.id] = part
+        if part.meter is not None:
+            self.meters[part.meter.number] = part.meter
         self._add(part.flows)
         if part.stations:
             self._served.add(part.number)
@@ -176,6 +196,7 @@ class Program:
         self._senders.change((port.id for port in part.senders), by)
         self._carried.change(part.carried, by)
         self._used.change(part.filters, by)
+        self._pooled.change(part.pools, by)
 
     def _settle_shared(self, site: Site) -> None:
         """Make, or remove, what has got its first or lost its last user."""
@@ -191,6 +212,7 @@ class Program:
         for tap, tag in new_ways:
             self._add(transport(site, ports[tap], tag))
         self._settle_filters(site)
+        self._settle_pools(site)
 
     def _settle_filters(self, site: Site) -> None:
         numbers, known = site.world.numbers.filter, site.world.filter_by_id
@@ -204,6 +226,16 @@ class Program:
             rules = tuple(filter_rules(numbers[wanted], known[wanted]))
             self._add(rules)
             self._filters[wanted] = (known[wanted], rules)
+
+    def _settle_pools(self, site: Site) -> None:
+        collectors = site.world.collector_by_id
+        gone, new = self._pooled.turned()
+        for old in gone:
+            self._take_away(self._pools.pop(old))
+        is_well = self._survey is not None and self._survey.world.down == site.world.down
+        for wanted in new if is_well else self._pooled.count:
+            self._pools[wanted] = tuple(pool(site, collectors[wanted]))
+            self._add(self._pools[wanted])
 
     def _add(self, flows: Iterable[Flow]) -> None:
         for flow in flows:
@@ -223,16 +255,22 @@ class Program:
 
 def _part(site: Site, standing: Standing) -> _Part:
     """What a served session has on this bridge: perhaps only the way of its copies through it."""
-    tap = standing.tap
-    assert tap is not None, "a served session has a tap port"
+    collector = standing.collector
+    assert collector is not None, "a served session has a collector"
     number = site.world.numbers.session[standing.session.id]
     carried: tuple[Carried, ...] = ()
     if site.link_ports:
-        carried = tuple(dict.fromkeys((tap.id, t) for t in tags_of(site, standing).values()))
-    selected = select(site, standing) if site.way(tap) is not None else NOTHING_SELECTED
+        tags = dict.fromkeys(tags_of(site, standing).values())
+        carried = tuple((tap.id, tag) for tap in standing.taps for tag in tags)
+    is_reached = any(site.way_to(sensor, collector) is not None for sensor in collector.sensors)
+    selected = select(site, standing) if is_reached else NOTHING_SELECTED
     if not selected.stations:
         return _Part(number, standing, carried=carried)
     flows = (*selected.flows, *deliver(site, standing))
     own = standing.session.filter
     filters = () if own == ALL else (own,)
-    return _Part(number, standing, flows, selected.stations, selected.senders, filters, carried)
+    pools = (collector.id,) if len(collector.sensors) > 1 else ()
+    return _Part(
+        number, standing, flows, selected.stations, selected.senders, filters, carried, pools,
+        meter_of(site, standing),
+    )  # fmt: skip

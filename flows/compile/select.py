@@ -118,6 +118,8 @@ class _Selection:
         self.session = standing.session
         self.number = site.world.numbers.session[standing.session.id]
         self.is_plain = standing.session.filter == ALL
+        # what happens on bridges that no link leads to is decided there, and only there
+        self.watched = tuple(p for p in standing.watched if site.is_joined(p))
         self._flows: list[Flow] = []
         self._stations: list[Station] = []
         self._senders: dict[str, Port] = {}
@@ -127,7 +129,7 @@ class _Selection:
         if self.session.direction.is_egress:
             self._egress()
         if self.session.direction.is_ingress:
-            for network, ports in _by_network(self.standing.watched).items():
+            for network, ports in _by_network(self.watched).items():
                 self._ingress(network, ports)
         if self._stations:
             self._accept()
@@ -135,7 +137,7 @@ class _Selection:
         return Selected(tuple(self._flows), tuple(self._stations), senders)
 
     def _egress(self) -> None:
-        for port in self.standing.watched:
+        for port in self.watched:
             if self.site.is_here(port):
                 self._stations.append((EGRESS.number, self.site.ofport(port)))
 

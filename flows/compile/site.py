@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
+from netaddr import IPAddress
+
 from flows.compile.survey import Survey
-from flows.model import Dpid, NetworkId, Ofport, Port, PortId, PortKind
+from flows.model import Collector, Dpid, NetworkId, Ofport, Port, PortId, PortKind, Sensor
 from flows.tags import transport_key
 
 
@@ -56,6 +58,10 @@ class Site:
         placement = self.world.placements.get(port.id)
         return placement is not None and placement.dpid == self.dpid
 
+    def is_joined(self, port: Port) -> bool:
+        """Whether links lead from this bridge to that of a placed port."""
+        return self.survey.is_joined(self.dpid, self.survey.place(port))
+
     def way(self, port: Port) -> Ofport | None:
         """The OpenFlow port that leads to ``port``, its own or a link's; None when none does."""
         placement = self.world.placements.get(port.id)
@@ -64,6 +70,13 @@ class Site:
         if placement.dpid == self.dpid:
             return placement.ofport
         return self.first_hops.get(placement.dpid) if self.tag_towards(port) else None
+
+    def way_to(self, sensor: Sensor, collector: Collector) -> Ofport | None:
+        """The OpenFlow port that leads copies to a sensor; None when none does."""
+        if isinstance(sensor, IPAddress):
+            return self.world.tunnels.get((self.dpid, collector.delivery))
+        tap = self.world.port_by_id.get(sensor)
+        return None if tap is None else self.way(tap)
 
     def tag_towards(self, port: Port) -> int | None:
         """The link tag that the packets of the port's network, or copies for a tap port, wear."""

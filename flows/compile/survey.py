@@ -8,48 +8,54 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from netaddr import IPAddress
+
+from flows.compile.lineage import Lineage
 from flows.errors import NoLinkTagLeft, Refused, TooManySessions
 from flows.fabric import Fabric
 from flows.model import (
     ALL,
+    Collector,
+    CollectorId,
     Dpid,
     NetworkId,
     Port,
-    PortId,
     Session,
     SessionId,
     SourceKind,
     TagMode,
 )
-from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK
+from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK, STAGED_WEIGHT
 from flows.source import watched_by
-from flows.tags import transport_key
+from flows.tags import receiving_places, transport_key
 from flows.tenancy import check_session
+from flows.tunnel import path_limit
 from flows.world import Numbers, World, tag_keys
 
 K = TypeVar("K")
-STEPS_MAX = 1000
-"""Surveys that may follow one another until a bridge that missed them all is compiled anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How one session stands in the world, before any switch was asked.
 
-    ``watched`` are its placed source ports, ``tap`` the placed tap port; ``missing`` says in
-    sentences what is not there, ``refused`` why nothing may be copied at all.
+    ``watched`` are its source ports from which copies reach a sensor; ``taps`` the placed tap
+    ports and ``collector`` the collector, if it is there; ``missing`` says in sentences what is
+    not there, ``refused`` why nothing may be copied at all.
     """
 
     session: Session
     watched: tuple[Port, ...] = ()
-    tap: Port | None = None
+    taps: tuple[Port, ...] = ()
+    collector: Collector | None = None
     missing: tuple[str, ...] = ()
     refused: Refused | None = None
 
     @property
     def is_served(self) -> bool:
         """Whether at least one port can be watched and copies have a place to go."""
-        return bool(self.session.enabled and self.watched and self.tap and not self.refused)
+        has_sensor = self.collector is not None and (self.taps or self.collector.is_tunnelled)
+        return bool(self.session.enabled and self.watched and has_sensor and not self.refused)
 
 
 class Survey:
@@ -68,7 +74,7 @@ class Survey:
         self.world = world
         self.sessions_per_network = sessions_per_network
         self.fabric: Fabric
-        self._lineage: _Lineage
+        self._lineage: Lineage
         self._sessions = {session.id: session for session in world.sessions}
         self._begin()
         if previous is not None and previous.has_same_estate(world) and not previous._is_full:
@@ -77,25 +83,27 @@ class Survey:
             if not self._is_full:
                 return
             self._begin()  # who is refused for want of room depends on everybody
-        self.fabric, self._lineage = Fabric(world.links), _Lineage()
+        self.fabric, self._lineage = Fabric(world.links), Lineage()
         self._take({}, self._sessions)
 
     def _begin(self) -> None:
         self._serial = 0
         self._without_room: set[SessionId] = set()
         self._taken: Counter[NetworkId] = Counter()
-        self._heard_at: dict[PortId, Counter[NetworkId]] = {}
-        self._gives: dict[SessionId, tuple[PortId, frozenset[NetworkId]]] = {}
+        self._heard_at: dict[str, Counter[NetworkId]] = {}
+        self._gives: dict[SessionId, tuple[tuple[str, ...], frozenset[NetworkId]]] = {}
         self.standings: dict[SessionId, Standing] = {}
 
     def has_same_estate(self, world: World) -> bool:
-        """Whether another world differs in sessions, filters and collectors at most."""
+        """Whether another world differs in sessions, filters, collectors and their health."""
         one, other = self.world, world
         return (
             one.networks is other.networks
             and one.ports is other.ports
             and one.placements is other.placements
             and one.links == other.links
+            and one.tunnels == other.tunnels
+            and (one.underlay_mtu, one.bridge_rate) == (other.underlay_mtu, other.bridge_rate)
             and self.has_same_numbers(other.numbers)
         )
 
@@ -126,8 +134,9 @@ class Survey:
     def _is_tagged(self, session: Session) -> bool:
         """Whether copies wear the tag of their network: the tap port serves several."""
         collector = self.world.collector_by_id[session.collector]
-        is_auto = collector.tenant_tag is TagMode.AUTO
-        return is_auto and len(self._heard_at.get(collector.sensor, ())) > 1
+        return collector.tenant_tag is TagMode.AUTO and any(
+            len(self._heard_at.get(place, ())) > 1 for place in receiving_places(collector)
+        )
 
     @property
     def _is_full(self) -> bool:
@@ -145,21 +154,34 @@ class Survey:
         changed = {key for key in changed if old.get(key) != new[key]} | (old.keys() - new.keys())
         other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
+        other_collectors |= self._of_other_health(previous)
         if other_collectors or other_filters:
             changed |= {
                 key
                 for key, session in new.items()
                 if session.collector in other_collectors or session.filter in other_filters
             }
-        was_tagged = {tap for tap, heard in self._heard_at.items() if len(heard) > 1}
+        was_tagged = {place for place, heard in self._heard_at.items() if len(heard) > 1}
         self._take(
             {k: old[k] for k in changed if k in old}, {k: new[k] for k in changed if k in new}
         )
-        is_tagged = {tap for tap, heard in self._heard_at.items() if len(heard) > 1}
+        is_tagged = {place for place, heard in self._heard_at.items() if len(heard) > 1}
         turned = was_tagged ^ is_tagged
-        changed |= {key for key, (tap, _) in self._gives.items() if tap in turned}
+        if turned:
+            pools = {
+                collector.id: turned.intersection(receiving_places(collector))
+                for collector in self.world.collectors
+            }
+            changed |= {key for key in self._gives if pools.get(new[key].collector)}
         self._lineage = previous._lineage
         self._serial = self._lineage.note(previous._serial, changed)
+
+    def _of_other_health(self, previous: Survey) -> Set[CollectorId]:
+        """The collectors of which a sensor has failed, or has come back."""
+        turned = previous.world.down ^ self.world.down
+        if not turned:
+            return set()
+        return {c.id for c in self.world.collectors if turned.intersection(c.sensors)}
 
     def _take(self, gone: Mapping[SessionId, Session], new: Mapping[SessionId, Session]) -> None:
         """Let sessions go, then look at others, in the order of their numbers."""
@@ -167,10 +189,10 @@ class Survey:
             standing = self.standings.pop(key)
             if standing.is_served:
                 self._occupy(standing, -1)
-            tap, networks = self._gives.pop(key, (PortId(""), frozenset()))
-            for network in networks:
-                self._heard_at[tap][network] -= 1
-                self._heard_at[tap] = +self._heard_at[tap]
+            places, networks = self._gives.pop(key, ((), frozenset()))
+            for place in places:
+                self._heard_at[place].subtract(networks)
+                self._heard_at[place] = +self._heard_at[place]
         number = self.world.numbers.session
         for session in sorted(new.values(), key=lambda s: number[s.id]):
             standing = self._stand(session)
@@ -189,8 +211,10 @@ class Survey:
         if session.enabled and collector is not None and is_allowed:
             watched = watched_by(session, self._declared(session))
             networks = frozenset(p.network for p in watched if p.network is not None)
-            self._gives[session.id] = (collector.sensor, networks)
-            self._heard_at.setdefault(collector.sensor, Counter()).update(networks)
+            places = receiving_places(collector)
+            self._gives[session.id] = (places, networks)
+            for place in places:
+                self._heard_at.setdefault(place, Counter()).update(networks)
 
     def _declared(self, session: Session) -> Iterable[Port]:
         """The ports among which a session's are, whether they run or not."""
@@ -217,15 +241,38 @@ class Survey:
 
     def uncarried(self, standing: Standing) -> tuple[str, ...]:
         """The names of the tags without which some copies of a session go wrong, or nowhere."""
-        tap, tags = standing.tap, self.world.numbers.tag
-        if tap is None:
-            return ()
-        far = [port for port in standing.watched if self.place(port) != self.place(tap)]
-        networks = {port.network for port in far if port.network is not None}
-        keys = {transport_key(tap.id, self.tag_of_copy(standing.session, n)) for n in networks}
-        if self._is_tagged(standing.session):
+        tags, keys = self.world.numbers.tag, set[str]()
+        for tap in standing.taps:
+            far = [port for port in standing.watched if self.place(port) != self.place(tap)]
+            networks = {port.network for port in far if port.network is not None}
+            keys |= {transport_key(tap.id, self.tag_of_copy(standing.session, n)) for n in networks}
+        if standing.collector is not None and self._is_tagged(standing.session):
             keys |= {f"network:{p.network}" for p in standing.watched}
         return tuple(sorted(key for key in keys if key not in tags))
+
+    def is_staged(self, standing: Standing) -> bool:
+        """Whether more than one flow makes the copies: they may be capped, cut, or spread."""
+        session, collector = standing.session, standing.collector
+        is_capped = session.max_rate is not None or self.world.bridge_rate is not None
+        return is_capped or session.packet_length is not None or (
+            collector is not None and (collector.is_tunnelled or len(collector.sensors) > 1)
+        )  # fmt: skip
+
+    def limit_of(self, session: Session) -> int | None:
+        """Bytes of the longest original frame whose copy fits every path to its sensors.
+
+        None for tap ports: what production can carry, a tap port can.
+        """
+        collector = self.world.collector_by_id[session.collector]
+        mtu, is_tagged = self.world.underlay_mtu, self.wears_tags(session)
+        return min(
+            (path_limit(collector, a, mtu, is_tagged) for a in collector.addresses), default=None
+        )
+
+    def wears_tags(self, session: Session) -> bool:
+        """Whether copies of a session wear a tag of ours."""
+        tag = self.world.collector_by_id[session.collector].tenant_tag
+        return isinstance(tag, int) or self._is_tagged(session)
 
     def is_joined(self, one: Dpid, other: Dpid) -> bool:
         """Whether packets can go from one bridge to the other."""
@@ -250,7 +297,8 @@ class Survey:
         if session.filter != ALL and session.filter not in world.filter_by_id:
             return Standing(session, missing=("its filter is gone",))
         missing: list[str] = []
-        tap = self._tap(session, missing)
+        collector = world.collector_by_id.get(session.collector)
+        taps = self._taps(collector, missing)
         by_name = session.source.kind is SourceKind.PORT
         known = world.port_by_id
         gone = [port_id for port_id in session.source.ports if port_id not in known]
@@ -260,35 +308,56 @@ class Survey:
             if port.id not in world.placements:
                 # a list of ports means each of them; of the others, some may be switched off
                 missing += [f"port {port.name!r} is on no bridge"] * by_name
-            elif tap is not None and not self._is_deliverable(port, tap):
-                missing.append(f"no link leads from port {port.name!r} to tap port {tap.name!r}")
+            elif collector is not None and (way := self._blocked(port, collector, taps)):
+                missing.append(way)
             else:
                 watched.append(port)
         if not watched and not missing:
             missing.append("no port that it should watch is on a bridge now")
-        return Standing(session, tuple(watched), tap, tuple(missing))
+        return Standing(session, tuple(watched), taps, collector, tuple(missing))
 
-    def _is_deliverable(self, port: Port, tap: Port) -> bool:
-        here, there = self.place(port), self.place(tap)
+    def _blocked(self, port: Port, collector: Collector, taps: tuple[Port, ...]) -> str:
+        """Why copies of a port's packets reach no sensor; empty when they reach one."""
+        if collector.is_tunnelled:
+            if (self.place(port), collector.delivery) in self.world.tunnels:
+                return ""
+            kind = collector.delivery.value
+            return f"the bridge of port {port.name!r} has no tunnel port for {kind}"
+        if not taps or any(self.is_deliverable(self.place(port), tap) for tap in taps):
+            return ""
+        names = " or ".join(repr(tap.name) for tap in taps)
+        return f"no link leads from port {port.name!r} to tap port {names}"
+
+    def is_deliverable(self, here: Dpid, tap: Port) -> bool:
+        """Whether copies that a bridge makes reach a placed tap port."""
+        there = self.place(tap)
         has_tag = transport_key(tap.id, None) in self.world.numbers.tag
         return here == there or (has_tag and self.is_joined(here, there))
 
-    def _tap(self, session: Session, missing: list[str]) -> Port | None:
-        collector = self.world.collector_by_id.get(session.collector)
+    def _taps(self, collector: Collector | None, missing: list[str]) -> tuple[Port, ...]:
+        """The placed tap ports of a collector; what is wrong with its sensors is noted."""
         if collector is None:
             missing.append("its collector is gone")
-            return None
-        tap = self.world.port_by_id.get(collector.sensor)
-        if tap is None:
-            missing.append(f"tap port {collector.sensor!r} is in no inventory")
-        elif tap.id not in self.world.placements:
-            missing.append(f"tap port {tap.name!r} is on no bridge")
-            return None
-        return tap
+            return ()
+        placed: list[Port] = []
+        for port_id in collector.tap_ports:
+            tap = self.world.port_by_id.get(port_id)
+            if tap is None:
+                missing.append(f"tap port {port_id!r} is in no inventory")
+            elif tap.id not in self.world.placements:
+                missing.append(f"tap port {tap.name!r} is on no bridge")
+            else:
+                placed.append(tap)
+        for sensor in collector.sensors:
+            if sensor in self.world.down:
+                tap = None if isinstance(sensor, IPAddress) else self.world.port_by_id.get(sensor)
+                name = str(sensor) if tap is None else tap.name
+                missing.append(f"sensor {name!r} is down")
+        return tuple(placed)
 
     def _within_limit(self, standing: Standing) -> Standing:
         networks = {port.network for port in standing.watched if port.network is not None}
-        weight = _weight(standing)
+        weight = self._weight(standing)
         for network in sorted(networks):
             if self._taken[network] + weight > self.sessions_per_network:
                 name = self.world.network_by_id[network].name
@@ -297,32 +366,14 @@ class Survey:
         self._occupy(standing, 1)
         return standing
 
+    def _weight(self, standing: Standing) -> int:
+        """How many plain sessions cost as much as this one."""
+        asking = 1 if standing.session.filter == ALL else FILTERED_WEIGHT
+        return asking + STAGED_WEIGHT * self.is_staged(standing)
+
     def _occupy(self, standing: Standing, by: int) -> None:
         for network in {port.network for port in standing.watched if port.network is not None}:
-            self._taken[network] += by * _weight(standing)
-
-
-class _Lineage:
-    """Surveys that followed one another, and what changed at each step."""
-
-    def __init__(self) -> None:
-        self._changed: dict[int, frozenset[SessionId]] = {}
-
-    def note(self, serial: int, changed: Set[SessionId]) -> int:
-        """The number of the survey that follows number ``serial`` with these changes."""
-        self._changed[serial + 1] = frozenset(changed)
-        self._changed.pop(serial + 1 - STEPS_MAX, None)
-        return serial + 1
-
-    def between(self, before: int, now: int) -> Set[SessionId] | None:
-        """What changed after one survey up to another; None when that is not known any more."""
-        steps = [self._changed.get(serial) for serial in range(before + 1, now + 1)]
-        known = [step for step in steps if step is not None]
-        return set().union(*known) if before <= now and len(known) == len(steps) else None
-
-
-def _weight(standing: Standing) -> int:
-    return 1 if standing.session.filter == ALL else FILTERED_WEIGHT
+            self._taken[network] += by * self._weight(standing)
 
 
 def _others(one: Mapping[K, object], other: Mapping[K, object]) -> Set[K]:

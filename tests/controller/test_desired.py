@@ -82,7 +82,7 @@ BASE = tag_keys(TWO_TENANTS.networks, TWO_TENANTS.ports)
         (7, (), []),
         (TagMode.AUTO, (), BASE),
         (TagMode.NONE, (LINK,), BASE),
-        (7, (LINK,), [*BASE, transport_key(IDS.sensor, 7)]),
+        (7, (LINK,), [*BASE, transport_key(IDS.tap_ports[0], 7)]),
     ],
 )
 def test_tags_are_given_where_copies_or_links_need_them(

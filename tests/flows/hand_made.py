@@ -136,7 +136,7 @@ def heard(of: World, sender: str, *sent: bytes) -> Counter[str]:
             learned = means.learned
             meant.update(map(str, means.receivers))
             meant.update(
-                str(of.collector_by_id[s.collector].sensor)
+                str(of.collector_by_id[s.collector].sensors[0])
                 for s in of.sessions
                 if s.id in means.copies
             )

@@ -10,9 +10,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from flows.field import IN_PORT, VLAN_VID, RegField
-from flows.flow import Clone, Flow, Load, MoveToVlan, Output, PopVlan, PushVlan, Resubmit, SetVlan
+from flows.flow import (
+    CheckLarger,
+    Clone,
+    Flow,
+    Load,
+    MoveToVlan,
+    Multipath,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
+    SetVlan,
+)
 from flows.model import Dpid, Ofport
-from flows.pipeline import LEARNED, OUT, START
+from flows.pipeline import LEARNED, NOWHERE, OUT, START
 from flows.world import Link, Placement
 
 Known = tuple[tuple[int, int], ...]
@@ -22,11 +36,16 @@ BLANK: Known = ((0, 0xFFFFFFFF),) * 16
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a packet; ``tag`` is the outer tag when we put it there."""
+    """What is known of a packet; ``tag`` is the outer tag when we put it there.
+
+    ``key`` and ``remote`` say where an output to a tunnel port would go.
+    """
 
     in_port: int
     registers: Known = BLANK
     tag: int | None = None
+    key: int | None = None
+    remote: str | None = None
 
     def narrowed(self, flow: Flow) -> State | None:
         """What is known once the flow has matched; None when it cannot match."""
@@ -60,12 +79,16 @@ class State:
 
 @dataclass
 class Reach:
-    """Bridges with their flows and links; ``ports`` and ``tags`` is all that was reached."""
+    """Bridges with their flows and links; ``ports``, ``tags`` and ``remotes`` were reached.
+
+    A remote is an address and the key of the tunnel to it.
+    """
 
     flows: Mapping[Dpid, Iterable[Flow]]
     links: Iterable[Link]
     ports: set[Placement] = field(default_factory=set)
     tags: set[int | None] = field(default_factory=set)
+    remotes: set[tuple[str, int | None]] = field(default_factory=set)
 
     def walk(self, start: Placement) -> None:
         """Follow everything that comes in at one port, over all bridges."""
@@ -109,8 +132,15 @@ class Reach:
                     states = self._table(dpid, table, states, out)
                 case Clone(actions=inner):
                     self._do(dpid, inner, states, out)
-                case Output(ofport=ofport):
-                    out |= {(ofport, state.tag) for state in states}
+                case Output(ofport=ofport) if ofport != NOWHERE:
+                    out |= {(ofport, state.tag) for state in states if state.remote is None}
+                    self.remotes |= {(s.remote, s.key) for s in states if s.remote is not None}
+                case SetTunnelKey(key=key):
+                    states = {replace(state, key=key) for state in states}
+                case SetTunnelRemote(address=address):
+                    states = {replace(state, remote=str(address)) for state in states}
+                case Multipath(target=target) | CheckLarger(target=target):
+                    states = {state.load(target, None) for state in states}
                 case Load(target=target, value=value):
                     states = {state.load(target, value) for state in states}
                 case PushVlan() | PopVlan():

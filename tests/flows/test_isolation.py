@@ -31,7 +31,9 @@ def strangers_reached(of: World, flows: dict[Dpid, tuple[Flow, ...]], tenant: Te
             reach.walk(of.placements[port.id])
     owner_by_tag = {tag: owner_of(key, of) for key, tag in of.numbers.tag.items()}
     ports = {p for p in reach.ports if of.port_by_placement[p].tenant != tenant}
-    return ports | {tag for tag in reach.tags if owner_by_tag.get(tag or 0) != tenant}
+    tags = {tag for tag in reach.tags if owner_by_tag.get(tag or 0) != tenant}
+    own = {(a, key) for _, a, key in remotes_of(of, tenant)}
+    return ports | tags | (reach.remotes - own)
 
 
 def owner_of(key: str, of: World) -> TenantName:
@@ -58,8 +60,25 @@ def test_no_packet_gets_from_one_tenant_to_another(seed: int) -> None:
     bridges = Interpreter(compile_all(here), here.links)
     for sent in random_packets(rng, here, 16):
         trace = bridges.send(here.placements[sent.sender.id], sent.frame)
-        met = {here.port_by_placement[emission.place].tenant for emission in trace.emissions}
+        met = {
+            here.port_by_placement[emission.place].tenant
+            for emission in trace.emissions
+            if emission.remote is None
+        }
         assert met <= {sent.sender.tenant}, trace
+        remote = {(e.session, str(e.remote), e.key) for e in trace.emissions if e.remote}
+        assert remote <= remotes_of(here, sent.sender.tenant), trace
+
+
+def remotes_of(here: World, tenant: TenantName) -> set[tuple[int | None, str, int | None]]:
+    """Each session of a tenant with the addresses and the key of its collector."""
+    return {
+        (here.numbers.session[session.id], str(address), collector.key)
+        for session in here.sessions
+        for collector in here.collectors
+        if session.tenant == tenant == collector.tenant and session.collector == collector.id
+        for address in collector.addresses
+    }
 
 
 TWO = world(
@@ -76,6 +95,24 @@ def test_the_walk_reaches_all_that_a_tenant_owns() -> None:
     reach = Reach(compile_all(TWO), TWO.links)
     reach.walk(TWO.placements[PortId("web")])
     assert reach.ports == {TWO.placements[PortId(name)] for name in ("web", "db", "ids")}
+
+
+def test_the_walk_sees_copies_that_leave_through_a_tunnel_of_somebody_else() -> None:
+    seed = next(n for n in range(1000) if reached_remotes(random_world(Random(n))))
+    here = random_world(Random(seed))
+    stolen = replace(here, collectors=tuple(replace(c, tenant="nobody") for c in here.collectors))
+    assert strangers_reached(stolen, compile_all(here), reached_remotes(here).pop())
+
+
+def reached_remotes(of: World) -> set[TenantName]:
+    """The tenants with a port whose packets reach a remote sensor."""
+    flows, found = compile_all(of), set[TenantName]()
+    for port in of.workloads:
+        reach = Reach(flows, of.links)
+        if port.id in of.placements:
+            reach.walk(of.placements[port.id])
+        found |= {port.tenant} if reach.remotes else set()
+    return found
 
 
 def test_the_walk_sees_a_flow_that_crosses() -> None:

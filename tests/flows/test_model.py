@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from netaddr import EUI, IPNetwork
+from netaddr import EUI, IPAddress, IPNetwork
 
 from flows.errors import InvalidValue
 from flows.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, TcpFlags, Verdict
 from flows.model import (
     Collector,
     CollectorId,
+    Delivery,
     Direction,
     Dpid,
     FilterId,
@@ -21,6 +22,8 @@ from flows.model import (
     Port,
     PortId,
     PortKind,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
@@ -36,6 +39,8 @@ LAN = Network(NetworkId("red-lan"), "lan", RED)
 WEB = Port(PortId("web"), "web", RED, LAN.id, mac=MAC)
 TAP = Port(PortId("ids"), "ids", RED, None, PortKind.TAP)
 IDS = Collector(CollectorId("ids"), "ids", RED, (TAP.id,))
+FAR = IPAddress("192.0.2.9")
+SOC = Collector(CollectorId("soc"), "soc", RED, (FAR,), delivery=Delivery.VXLAN, key=7001)
 SESSION = Session(SessionId("s"), "s", RED, Source((WEB.id,)), IDS.id)
 
 
@@ -67,7 +72,20 @@ REFUSALS = [
     (lambda: replace(IDS, name="a b"), "collector 'a b' is not a name"),
     (lambda: replace(IDS, tenant=TenantName("a b")), "tenant 'a b' is not a name"),
     (lambda: replace(IDS, sensors=()), "collector 'ids' has 0 sensors"),
-    (lambda: replace(IDS, sensors=(TAP.id, WEB.id)), "collector 'ids' has 2 sensors"),
+    (lambda: replace(IDS, sensors=tuple(map(str, range(65)))), "collector 'ids' has 65 sensors"),
+    (lambda: replace(IDS, sensors=(TAP.id, TAP.id)), "names the same sensor twice"),
+    (lambda: replace(IDS, sensors=(FAR,)), "of delivery 'port' is a tap port, which '192.0.2.9'"),
+    (lambda: replace(IDS, key=7), "delivery to a tap port has no key"),
+    (lambda: replace(IDS, path_mtu=1500), "a path MTU is 576..65535 bytes, and for tunnels only"),
+    (lambda: replace(SOC, path_mtu=575), "a path MTU is 576..65535 bytes"),
+    (lambda: replace(SOC, sensors=(TAP.id,)), "of delivery 'vxlan' is an address, which"),
+    (lambda: replace(SOC, key=None), "a key of vxlan is 1..16777215, which None is not"),
+    (lambda: replace(SOC, key=1 << 24), "a key of vxlan is 1..16777215, which 16777216 is not"),
+    (
+        lambda: replace(SOC, delivery=Delivery.ERSPAN2, key=1024),
+        "a key of erspan2 is 1..1023, which 1024 is not",
+    ),
+    (lambda: Rate(RateUnit.KBPS, 0), "a rate of 0 kbps is outside 1..4294967295"),
     (lambda: replace(IDS, tenant_tag=0), "tenant tag 0 is outside 1..4094"),
     (lambda: replace(IDS, tenant_tag=4095), "tenant tag 4095 is outside"),
     (lambda: Source(()), "needs at least one source port"),
@@ -82,7 +100,7 @@ REFUSALS = [
     (lambda: replace(SESSION, packet_length=63), r"packet length 63 is outside 64\.\.65535"),
     (lambda: place(-1, 1), "datapath id -1 is not a 64-bit number"),
     (lambda: place(1 << 64, 1), "is not a 64-bit number"),
-    (lambda: place(1, 0), r"OpenFlow port number 0 is outside 1\.\.65279"),
+    (lambda: place(1, 0), r"OpenFlow port number 0 is outside 1\.\.65278"),
     (lambda: place(1, 0xFF00), "OpenFlow port number 65280 is outside"),
     (lambda: Link(place(1, 1), place(1, 2)), "joins bridge 0000000000000001 to itself"),
     (lambda: PortRange(2, 1), "ports 2-1 are no range"),

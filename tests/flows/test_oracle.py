@@ -6,12 +6,13 @@ from random import Random
 
 import pytest
 
+from flows.meaning import Learned
 from flows.model import Dpid
 from flows.trace import Interpreter
 from flows.world import World
+from tests.arrivals import Arrivals
 from tests.damage import DAMAGES, Damage, Flows
 from tests.flows.hand_made import compile_all
-from tests.flows.test_compile import expected_frames, seen_frames
 from tests.random_worlds import random_packets, random_world
 
 WORLDS = 400
@@ -19,11 +20,11 @@ WORLDS = 400
 
 
 def is_noticed(rng: Random, world: World, flows: dict[Dpid, Flows]) -> bool:
-    bridges = Interpreter(flows, world.links)
-    learned: dict = {}
+    bridges, arrivals = Interpreter(flows, world.links), Arrivals(world)
+    learned: Learned = {}
     for sent in random_packets(rng, world, 30):
-        want, learned = expected_frames(world, sent, learned)
-        if seen_frames(bridges.send(world.placements[sent.sender.id], sent.frame)) != want:
+        want, _, learned = arrivals.expected(sent, learned)
+        if arrivals.seen(bridges.send(world.placements[sent.sender.id], sent.frame)) != want:
             return True
     return False
 

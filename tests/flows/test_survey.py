@@ -30,7 +30,7 @@ def test_a_session_with_all_it_needs_is_served() -> None:
     assert stands.is_served
     assert (stands.missing, stands.refused) == ((), None)
     assert [port.id for port in stands.watched] == ["web", "db"]
-    assert stands.tap == IDS.port
+    assert stands.taps == (IDS.port,)
 
 
 @pytest.mark.parametrize(

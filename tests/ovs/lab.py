@@ -18,7 +18,7 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -62,6 +62,7 @@ class Lab:
         self._cables: list[str] = []
         self._is_armed = False
         self._round = 0
+        self._closing: list[Callable[[], None]] = []
 
     def __enter__(self) -> Lab:
         return self
@@ -186,8 +187,14 @@ class Lab:
                 if time.monotonic() > deadline:
                     raise
 
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Have something closed together with the lab."""
+        self._closing.append(close)
+
     def close(self) -> None:
         """Remove bridges and cables."""
+        while self._closing:
+            self._closing.pop()()
         for endpoint in self.endpoints:
             endpoint.close()
         for bridge in self.bridges:

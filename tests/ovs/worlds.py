@@ -17,22 +17,23 @@ from dataclasses import dataclass, field
 from random import Random
 
 from controller.southbound.management import open_management
-from flows.compile import Survey, compile_bridge
+from flows.compile import Program, Survey, compile_bridge
 from flows.diff import plan
 from flows.flow import Flow
-from flows.meaning import Learned, copied_frame, meaning
-from flows.model import Dpid, Ofport, PortKind
+from flows.meaning import Learned
+from flows.model import Dpid, Ofport
 from flows.trace import Interpreter
 from flows.world import Placement, World
+from tests.arrivals import Arrivals, Frames, Remote, Where
 from tests.damage import DAMAGES
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
+from tests.ovs.underlay import Underlay
 from tests.random_worlds import BRIDGES, LINK_PORTS, SLOTS, Sent, random_packets, random_world
 
 PACKETS = 24
 """Packets of each world."""
 
-Frames = Counter[tuple[Placement, bytes]]
 Damage = Callable[[Dpid, Sequence[Flow]], Sequence[Flow]]
 
 
@@ -70,6 +71,7 @@ class Stage:
         self.lab = lab
         self.names = {dpid: f"w{dpid:x}" for dpid in BRIDGES}
         self.ends: dict[Placement, Endpoint] = {}
+        self.meters: dict[str, set[int]] = {}
         for dpid, name in self.names.items():
             lab.add_bridge(name, dpid)
             for end in lab.add_ports(name, SLOTS):
@@ -77,6 +79,9 @@ class Stage:
         names = list(self.names.values())
         for here, there in zip(names, names[1:] + names[:1], strict=True):
             lab.link(here, LINK_PORTS[1], there, LINK_PORTS[0])
+        self.underlay = Underlay(lab)
+        for dpid, name in self.names.items():
+            self.underlay.add_tunnels(name, dpid)
         lab.arm()
 
     def install(self, world: World, damage: Damage | None = None) -> None:
@@ -90,7 +95,9 @@ class Stage:
         purge_cache()
         survey = Survey(world)
         for dpid, name in self.names.items():
-            flows: Sequence[Flow] = compile_bridge(dpid, survey) if dpid in world.dpids else ()
+            program = Program(dpid)
+            flows: Sequence[Flow] = program.update(survey).put if dpid in world.dpids else ()
+            self._meter(name, program)
             if damage is not None:
                 flows = damage(dpid, flows)
             with open_management(name) as switch:
@@ -100,25 +107,25 @@ class Stage:
                 raise PlanFailed(f"bridge {name}: refused {rejected}, and still to do:\n{left}")
         purge_cache()
 
-    def exchange(self, world: World, sent: Iterable[Sent]) -> Frames:
+    def _meter(self, name: str, program: Program) -> None:
+        """Add the meters that a bridge has not had yet; what worlds ask of them is always much."""
+        known = self.meters.setdefault(name, set())
+        for number, meter in program.meters.items():
+            if number not in known:
+                known.add(number)
+                ofctl("add-meter", name, str(meter))
+
+    def exchange(self, arrivals: Arrivals, sent: Iterable[Sent]) -> Frames:
         """Send packets and collect every frame that came out anywhere, with its place."""
-        frames = [(self.ends[world.placements[s.sender.id]], s.frame) for s in sent]
+        places = arrivals.world.placements
+        frames = [(self.ends[places[s.sender.id]], s.frame) for s in sent]
         got = self.lab.exchange(frames)
-        return Counter((place, frame) for place, end in self.ends.items() for frame in got[end])
-
-
-def expected(world: World, sent: Sent, learned: Learned) -> tuple[Frames, int, Learned]:
-    """The frames that must come out, how many of them are copies, and what bridges learn."""
-    if sent.sender.kind is PortKind.TAP:
-        return Counter(), 0, learned
-    means = meaning(sent.frame, sent.sender, world, learned)
-    out = Counter((world.placements[port], sent.frame) for port in means.receivers)
-    for session in world.sessions:
-        if session.id in means.copies:
-            tap = world.collector_by_id[session.collector].sensor
-            copy = copied_frame(sent.frame, session, sent.sender, world)
-            out[world.placements[tap], copy] += 1
-    return out, len(means.copies), means.learned
+        seen: list[tuple[Where, bytes]] = []
+        for place, end in self.ends.items():
+            seen += [(place, frame) for frame in got[end]]
+        for carried in self.underlay.arrived():
+            seen.append((Remote(carried.delivery, carried.address, carried.key), carried.frame))
+        return Counter((arrivals.place(place), frame) for place, frame in seen)
 
 
 def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) -> None:
@@ -127,16 +134,17 @@ def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) ->
     world = random_world(rng)
     packets = random_packets(rng, world, PACKETS)
     stage.install(world, damage)
+    arrivals = Arrivals(world)
     tally.worlds += 1
     learned: Learned = {}
-    for batch in batches(world, packets):
+    for batch in batches(arrivals, packets):
         want: Frames = Counter()
         taught = learned
         for sent in batch:
-            frames, copies, taught = expected(world, sent, learned)
+            frames, copies, taught = arrivals.expected(sent, learned)
             want += frames
             tally.copies += copies
-        seen = stage.exchange(world, batch)
+        seen = stage.exchange(arrivals, batch)
         if taught != learned:
             purge_cache()
         learned = taught
@@ -147,7 +155,7 @@ def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) ->
             tally.failures.append(explain(stage, seed, world, batch, want, seen))
 
 
-def batches(world: World, packets: Iterable[Sent]) -> Iterator[list[Sent]]:
+def batches(arrivals: Arrivals, packets: Iterable[Sent]) -> Iterator[list[Sent]]:
     """Packets that may be on their way together; one that teaches bridges something goes alone.
 
     Packets of different ports overtake each other, so nobody could say who knew what when.
@@ -155,7 +163,7 @@ def batches(world: World, packets: Iterable[Sent]) -> Iterator[list[Sent]]:
     learned: Learned = {}
     batch: list[Sent] = []
     for sent in packets:
-        taught = expected(world, sent, learned)[2]
+        taught = arrivals.expected(sent, learned)[2]
         if taught == learned:
             batch.append(sent)
             continue
@@ -175,8 +183,7 @@ def explain(
     lines = [f"world of seed {seed}: replay with `make worlds WORLDS=1 SEED={seed}`", str(world)]
     for change, frames in (("missing", want - seen), ("extra", seen - want)):
         lines += [
-            f"{change}: {n} at port {place.ofport} of bridge {place.dpid:x}: {frame.hex()}"
-            for (place, frame), n in frames.items()
+            f"{change}: {n} at {place}: {frame.hex()}" for (place, frame), n in frames.items()
         ]
     for sent in batch:
         if any(is_made_of(frame, sent.frame) for frame in wrong):

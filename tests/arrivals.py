@@ -1,0 +1,89 @@
+"""What must come out of the bridges for a packet, and where: the contract, as frames to compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flows.meaning import Learned, copied_frame, meaning, sensors_of
+from flows.model import Delivery, PortId, PortKind, Sensor, Session
+from flows.trace import Emission, Trace
+from flows.world import Placement, World
+from tests.random_worlds import Sent
+
+
+class Remote(NamedTuple):
+    """A remote sensor as its tunnel names it."""
+
+    delivery: Delivery
+    address: str
+    key: int
+
+
+Where = Placement | Remote
+"""A port of a bridge, or a remote sensor."""
+Frames = Counter[tuple[Where, bytes]]
+
+
+class Arrivals:
+    """One world's places; sensors among which a pool may choose count as one place."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._one_of: dict[Where, Where] = {}
+        for session in world.sessions:
+            if session.collector in world.collector_by_id:
+                for sender in world.workloads:
+                    if sender.id in world.placements:
+                        self._join(
+                            [self._at(session, s) for s in sensors_of(session, sender, world)]
+                        )
+
+    def expected(self, sent: Sent, learned: Learned) -> tuple[Frames, int, Learned]:
+        """The frames that must come out, how many are copies, and what bridges learn."""
+        if sent.sender.kind is PortKind.TAP:
+            return Counter(), 0, learned
+        world = self.world
+        means = meaning(sent.frame, sent.sender, world, learned)
+        out: Frames = Counter((world.placements[port], sent.frame) for port in means.receivers)
+        for session in world.sessions:
+            if session.id in means.copies:
+                sensor = min(sensors_of(session, sent.sender, world), key=str)
+                copy = copied_frame(sent.frame, session, sent.sender, world)
+                out[self.place(self._at(session, sensor)), copy] += 1
+        return out, len(means.copies), means.learned
+
+    def place(self, where: Where) -> Where:
+        """The place that a place counts as."""
+        while (other := self._one_of.get(where, where)) != where:
+            where = other
+        return where
+
+    def seen(self, trace: Trace) -> Frames:
+        """What came out by the interpreter."""
+        return Counter((self.place(self._where(e)), e.frame) for e in trace.emissions)
+
+    def _where(self, emission: Emission) -> Where:
+        delivery = self._tunnels.get(emission.place)
+        if delivery is None:
+            return emission.place
+        assert emission.key is not None, "a tunnel has a key"
+        return Remote(delivery, str(emission.remote), emission.key)
+
+    @property
+    def _tunnels(self) -> Mapping[Placement, Delivery]:
+        tunnels = self.world.tunnels.items()
+        return {Placement(dpid, ofport): delivery for (dpid, delivery), ofport in tunnels}
+
+    def _at(self, session: Session, sensor: Sensor) -> Where:
+        collector = self.world.collector_by_id[session.collector]
+        if collector.is_tunnelled:
+            assert collector.key is not None, "a tunnel has a key"
+            return Remote(collector.delivery, str(sensor), collector.key)
+        return self.world.placements[PortId(str(sensor))]
+
+    def _join(self, places: list[Where]) -> None:
+        roots = {self.place(where) for where in places}
+        for root in roots:
+            self._one_of[root] = min(roots, key=repr)

@@ -1,0 +1,93 @@
+"""The hosts' own network for tests: a bridge with an address, and a cable to remote sensors."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from flows.model import Delivery, Dpid
+from tests.ovs.endpoint import Endpoint
+from tests.ovs.lab import Lab, vsctl
+from tests.tunnels import Carried, unwrap
+
+BRIDGE = "under"
+HOST4, HOST6 = "192.0.2.1/24", "fd00:9::1/64"
+SENSORS = ("192.0.2.9", "192.0.2.10", "fd00:9::9")
+"""Addresses of remote sensors; they all are at the far end of the cable."""
+SENSOR_MAC = bytes.fromhex("020000009999")
+FIRST_OFPORT = 31
+DELIVERIES = [delivery for delivery in Delivery if delivery is not Delivery.PORT]
+TYPES = {Delivery.ERSPAN2: "erspan", Delivery.ERSPAN3: "erspan"}
+OPTIONS = {
+    Delivery.ERSPAN2: ["options:erspan_ver=1", "options:erspan_idx=0"],
+    Delivery.ERSPAN3: [
+        *("options:erspan_ver=2", "options:erspan_dir=0", "options:erspan_hwid=0"),
+    ],
+}
+
+
+class Underlay:
+    """Carries what tunnel ports send; ``arrived`` are the frames inside."""
+
+    def __init__(self, lab: Lab, mtu: int = 1500) -> None:
+        self._ports: dict[str, int] = {}
+        near, far = "under-eth1", "under-far1"
+        _run(f"ip link add {near} mtu {mtu} type veth peer name {far} mtu {mtu}")
+        vsctl("add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev")
+        vsctl("add-port", BRIDGE, near, "--", "set", "Interface", near, "ofport_request=1")
+        Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6").write_text("0")
+        for command in (
+            f"ip link set {near} up",
+            f"ip link set {far} up",
+            f"ethtool -K {far} tx off",
+            f"ip link set {BRIDGE} up",
+            f"ip address add {HOST4} dev {BRIDGE}",
+            f"ip -6 address add {HOST6} dev {BRIDGE} nodad",
+            f"ovs-ofctl del-flows {BRIDGE}",
+            f"ovs-ofctl add-flow {BRIDGE} in_port=LOCAL,actions=output:1",
+            f"ovs-appctl ovs/route/add 192.0.2.0/24 {BRIDGE}",
+            f"ovs-appctl ovs/route/add fd00:9::/64 {BRIDGE}",
+            *(f"ovs-appctl tnl/neigh/set {BRIDGE} {a} {SENSOR_MAC.hex(':')}" for a in SENSORS),
+        ):
+            _run(command)
+        self.end = Endpoint(BRIDGE, 1, near, far)
+        lab.on_close(self.close)
+
+    def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, Delivery], int]:
+        """Give a bridge one tunnel port of each kind, as the product does."""
+        found: dict[tuple[Dpid, Delivery], int] = {}
+        for number, delivery in enumerate(DELIVERIES):
+            name, ofport = f"{bridge}-t{number}", FIRST_OFPORT + number
+            kind = TYPES.get(delivery, delivery.value)
+            vsctl(
+                *("add-port", bridge, name, "--", "set", "Interface", name, f"type={kind}"),
+                *("options:remote_ip=flow", "options:out_key=flow"),
+                f"options:in_key={(1 << 40) + (dpid << 8) + number}",
+                *OPTIONS.get(delivery, []),
+                f"ofport_request={ofport}",
+            )
+            assert vsctl("get", "Interface", name, "ofport").strip() == str(ofport)
+            found[dpid, delivery] = ofport
+        return found
+
+    def arrived(self) -> list[Carried]:
+        """What has arrived since it was asked before; nothing else may go to the sensors."""
+        found: list[Carried] = []
+        while (outer := self.end.receive_raw()) is not None:
+            if outer[:6] != SENSOR_MAC:
+                continue  # the kernel of the host itself looks for neighbours
+            carried = unwrap(outer)
+            assert carried is not None, f"not a tunnel: {outer.hex()}"
+            found.append(carried)
+        self.end.check_nothing_was_lost()
+        return found
+
+    def close(self) -> None:
+        """Remove the bridge and the cable."""
+        self.end.close()
+        vsctl("--if-exists", "del-br", BRIDGE)
+        _run("ip link del under-eth1")
+
+
+def _run(command: str) -> None:
+    subprocess.run(command.split(), check=True, capture_output=True, text=True, timeout=60)
