@@ -6,7 +6,7 @@ flows/text.py reads the text back; controller/southbound/wire.py turns values in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -94,9 +94,9 @@ SHAPES_MAX = 4096
 SHAPED_ACTIONS = 32
 """A longer list of actions is hardly ever like another one."""
 
-NO_COLUMNS: tuple[tuple[Field, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
-
+_NO_COLUMNS: tuple[tuple[Field, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
 _by_order = attrgetter("field.order")
+_new = tuple.__new__
 
 
 class Match(NamedTuple):
@@ -111,8 +111,10 @@ class Match(NamedTuple):
         Raises:
             InvalidFlow: two terms ask the same bits of a field.
         """
+        if len(terms) < 2:
+            return _new(Match, (terms,))
         if len({term[0] for term in terms}) == len(terms):
-            return Match(tuple(sorted(terms, key=_by_order)))
+            return _new(Match, (tuple(sorted(terms, key=_by_order)),))
         merged: dict[Field, Term] = {}
         for term in terms:
             other = merged.get(term.field)
@@ -162,14 +164,12 @@ class Flow:
             raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
         if not (0 <= self.table <= TABLE_MAX and 0 <= self.priority <= PRIORITY_MAX):
             raise InvalidFlow(f"no table {self.table} with priority {self.priority} in OpenFlow")
-        if Metered in map(type, self.actions[1:]):
-            raise InvalidFlow("a meter comes before everything else that a flow does")
-        fields, values, masks = zip(*self.match[0], strict=True) if self.match[0] else NO_COLUMNS
-        forms = tuple([action.form for action in self.actions])
+        terms, actions = self.match[0], self.actions
+        fields, values, masks = zip(*terms) if terms else _NO_COLUMNS  # noqa: B905
+        forms = tuple([action.form for action in actions])
         shape_of = _shape if len(forms) <= SHAPED_ACTIONS else _write_shape
         shape = shape_of(self.table, self.priority, fields, masks, forms)
-        numbers = [number for action in self.actions for number in action.numbers]
-        text = shape % (*values, *numbers)
+        text = shape % (*values, *[number for action in actions for number in action.numbers])
         digest = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "cookie", make_cookie(self.owner, digest))
@@ -188,8 +188,11 @@ class Flow:
 
 
 def _write_shape(
-    table: int, priority: int, fields: Iterable[Field], masks: Iterable[int], forms: Iterable[str]
+    table: int, priority: int, fields: Iterable[Field], masks: Iterable[int], forms: Sequence[str]
 ) -> str:
+    """A text that no flow of another shape has, with places for the numbers (see ``%``)."""
+    if Metered.form in forms[1:]:
+        raise InvalidFlow("a meter comes before everything else that a flow does")
     asks = ",".join([f"{f.order}=%x/{mask:x}" for f, mask in zip(fields, masks, strict=True)])
     return f"{table},{priority},{asks},{','.join(forms) or 'drop'}"
 

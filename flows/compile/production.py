@@ -66,6 +66,7 @@ from flows.pipeline import (
     NETWORK,
     OUT,
     OUTPUT,
+    PIPELINE,
     SENDER,
     START,
     TAG,
@@ -74,8 +75,16 @@ from flows.pipeline import (
     Table,
 )
 
-NEIGHBOUR_ADVERTISEMENT = 136
-DHCP_CLIENT, DHCP_SERVER = 68, 67
+RESUBMIT = {table.number: Resubmit(table.number) for table in PIPELINE}
+IPV4, IPV6, ARP = ETH_TYPE.eq(ETH_IPV4), ETH_TYPE.eq(ETH_IPV6), ETH_TYPE.eq(ETH_ARP)
+ADVERTISEMENT = (IPV6, IP_PROTO.eq(PROTO_ICMPV6), ICMPV6_TYPE.eq(136))
+"""An IPv6 neighbour advertisement (RFC 4861)."""
+DHCP_REQUEST = (
+    *(IPV4, IP_SRC.eq(0), IP_PROTO.eq(PROTO_UDP)),
+    *(UDP_SRC.eq(68), UDP_DST.eq(67)),
+)
+UNSPECIFIED = (IPV6, IPV6_SRC.eq(0), IP_PROTO.eq(PROTO_ICMPV6))
+"""What a host sends before it has an IPv6 address (RFC 4862)."""
 
 
 def compile_production(site: Site) -> Iterator[Flow]:
@@ -121,9 +130,8 @@ def admit(site: Site) -> Iterator[Flow]:
 def admit_address(site: Site) -> Iterator[Flow]:
     """A protected port with declared addresses may use these, DHCP and IPv6 autoconfiguration."""
     yield _flow(ADMIT_ADDRESS, "other", (), _go(LOOKUP), "no address to check")
-    for eth_type, what in ((ETH_IPV4, "IPv4"), (ETH_IPV6, "IPv6"), (ETH_ARP, "ARP")):
-        terms = (ETH_TYPE.eq(eth_type),)
-        yield _flow(ADMIT_ADDRESS, "spoofed", terms, (), f"{what} sender is not its own")
+    for kind, what in ((IPV4, "IPv4"), (IPV6, "IPv6"), (ARP, "ARP")):
+        yield _flow(ADMIT_ADDRESS, "spoofed", (kind,), (), f"{what} sender is not its own")
     for port in site.workloads:
         if port.is_protected and port.ips:
             yield from _admit_ipv4(site, port)
@@ -133,12 +141,12 @@ def admit_address(site: Site) -> Iterator[Flow]:
 def admit_neighbour(site: Site) -> Iterator[Flow]:
     """A protected port may advertise its own IPv6 addresses only."""
     yield _flow(ADMIT_NEIGHBOUR, "other", (), _go(LOOKUP), "not an advertisement")
-    yield _flow(ADMIT_NEIGHBOUR, "spoofed", _advertisement(), (), "advertises another's address")
+    yield _flow(ADMIT_NEIGHBOUR, "spoofed", ADVERTISEMENT, (), "advertises another's address")
     for port in site.workloads:
         if port.is_protected and port.ips:
-            for address in _ipv6_addresses(port):
-                terms = (_here(site, port), *_advertisement(), ND_TARGET.eq(address))
-                why = f"{port.id} advertises its own address"
+            here, why = _here(site, port), f"{port.id} advertises its own address"
+            for address in ipv6_addresses(port):
+                terms = (here, *ADVERTISEMENT, ND_TARGET.eq(address))
                 yield _flow(ADMIT_NEIGHBOUR, "address", terms, _go(LOOKUP), why)
 
 
@@ -214,7 +222,7 @@ def _flow(
 
 
 def _go(*tables: Table) -> tuple[Action, ...]:
-    return tuple(Resubmit(table.number) for table in tables)
+    return tuple([RESUBMIT[table.number] for table in tables])
 
 
 def _over(link: Ofport, mark: FloodMark) -> Clone:
@@ -270,47 +278,37 @@ def _arrive(
 
 
 def _admit_ipv4(site: Site, port: Port) -> Iterator[Flow]:
-    here, mac = _here(site, port), ARP_SHA.eq(_mac(port))
+    here, mac, then = _here(site, port), ARP_SHA.eq(_mac(port)), _go(LOOKUP)
     own = f"{port.id} uses its own address"
     for address in (int(ip) for ip in port.ips if ip.version == 4):
-        ip = (here, ETH_TYPE.eq(ETH_IPV4), IP_SRC.eq(address))
-        yield _flow(ADMIT_ADDRESS, "address", ip, _go(LOOKUP), own)
-        arp = (here, ETH_TYPE.eq(ETH_ARP), ARP_SPA.eq(address), mac)
-        yield _flow(ADMIT_ADDRESS, "address", arp, _go(LOOKUP), own)
-    probe = (here, ETH_TYPE.eq(ETH_ARP), ARP_SPA.eq(0), mac)
-    yield _flow(ADMIT_ADDRESS, "address", probe, _go(LOOKUP), f"{port.id} probes (RFC 5227)")
-    dhcp = (
-        here, ETH_TYPE.eq(ETH_IPV4), IP_SRC.eq(0), IP_PROTO.eq(PROTO_UDP),
-        UDP_SRC.eq(DHCP_CLIENT), UDP_DST.eq(DHCP_SERVER),
-    )  # fmt: skip
-    yield _flow(ADMIT_ADDRESS, "address", dhcp, _go(LOOKUP), f"{port.id} asks for an address")
+        yield _flow(ADMIT_ADDRESS, "address", (here, IPV4, IP_SRC.eq(address)), then, own)
+        arp = (here, ARP, ARP_SPA.eq(address), mac)
+        yield _flow(ADMIT_ADDRESS, "address", arp, then, own)
+    probe = (here, ARP, ARP_SPA.eq(0), mac)
+    yield _flow(ADMIT_ADDRESS, "address", probe, then, f"{port.id} probes (RFC 5227)")
+    dhcp = (here, *DHCP_REQUEST)
+    yield _flow(ADMIT_ADDRESS, "address", dhcp, then, f"{port.id} asks for an address")
 
 
 def _admit_ipv6(site: Site, port: Port) -> Iterator[Flow]:
-    here = _here(site, port)
-    for address in _ipv6_addresses(port):
-        terms = (here, ETH_TYPE.eq(ETH_IPV6), IPV6_SRC.eq(address))
-        why = f"{port.id} uses its own address"
-        yield _flow(ADMIT_ADDRESS, "address", terms, _go(ADMIT_NEIGHBOUR), why)
-    unspecified = (
-        here, ETH_TYPE.eq(ETH_IPV6), IPV6_SRC.eq(0), IP_PROTO.eq(PROTO_ICMPV6)
-    )  # fmt: skip
+    here, then = _here(site, port), _go(ADMIT_NEIGHBOUR)
+    own = f"{port.id} uses its own address"
+    for address in ipv6_addresses(port):
+        terms = (here, IPV6, IPV6_SRC.eq(address))
+        yield _flow(ADMIT_ADDRESS, "address", terms, then, own)
     why = f"{port.id} looks for an address (RFC 4862)"
-    yield _flow(ADMIT_ADDRESS, "address", unspecified, _go(ADMIT_NEIGHBOUR), why)
+    yield _flow(ADMIT_ADDRESS, "address", (here, *UNSPECIFIED), then, why)
 
 
-def _ipv6_addresses(port: Port) -> list[int]:
-    assert port.mac is not None, "a protected port has a MAC address"
+def ipv6_addresses(port: Port) -> list[int]:
+    """The IPv6 addresses of a protected port, with the one that it gives itself."""
     declared = {int(ip) for ip in port.ips if ip.version == 6}
-    return sorted(declared | {int(port.mac.ipv6_link_local())})
+    return sorted(declared | {_link_local(_mac(port))})
 
 
-def _advertisement() -> tuple[Term, ...]:
-    return (
-        ETH_TYPE.eq(ETH_IPV6),
-        IP_PROTO.eq(PROTO_ICMPV6),
-        ICMPV6_TYPE.eq(NEIGHBOUR_ADVERTISEMENT),
-    )
+def _link_local(mac: int) -> int:
+    """The address that a host gives itself (RFC 4291, appendix A); netaddr takes 8 us for it."""
+    return 0xFE80 << 112 | (mac >> 24 ^ 0x020000) << 40 | 0xFFFE << 24 | mac & 0xFFFFFF
 
 
 def _here(site: Site, port: Port) -> Term:

@@ -8,7 +8,7 @@ A bridge that is compiled from nothing goes the same way, so there is one compil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -94,7 +94,8 @@ class Program:
         self.meters: dict[int, Meter] = {}
         """The meters that flows name, by their numbers."""
         self._survey: Survey | None = None
-        self._before: dict[FlowKey, Flow | None] = {}
+        self._before: dict[FlowKey, Flow | None] | None = None
+        """What was there under each key that was set; not noted while all is made anew."""
         self._forget()
 
     def serves(self, session: SessionId) -> bool:
@@ -113,20 +114,27 @@ class Program:
         Raises:
             InvalidFlow: the compiler broke the contract of a table: a defect of ours.
         """
-        self._before = {}
         site = Site(self.dpid, survey)
-        changed: Iterable[SessionId] | None = survey.changed_since(self._survey)
-        if changed is None:
-            for key in list(self.flows):
-                self._set(key, None)
-            self._forget()
-            self._add((*selection_frame(), *delivery_frame(site), filter_frame()))
-            self.meters = {meter.number: meter for meter in bridge_meter(site)}
-            self._add(compile_production(site))
-            changed = survey.standings
-        self._replace(site, changed)
+        changed = survey.changed_since(self._survey)
+        delta = self._anew(site) if changed is None else self._follow(site, changed)
         self._survey = survey
-        return self._delta()
+        return delta
+
+    def _anew(self, site: Site) -> Delta:
+        """Compile everything; nothing of the sort that was there before is taken for granted."""
+        old, self.flows, self._before = self.flows, {}, None
+        self._forget()
+        self._add((*selection_frame(), *delivery_frame(site), filter_frame()))
+        self.meters = {meter.number: meter for meter in bridge_meter(site)}
+        self._add(compile_production(site))
+        self._replace(site, site.survey.standings)
+        return _difference({**dict.fromkeys(self.flows), **old}, self.flows)
+
+    def _follow(self, site: Site, changed: Iterable[SessionId]) -> Delta:
+        """Compile what changed sessions touch."""
+        self._before = {}
+        self._replace(site, changed)
+        return _difference(self._before, self.flows)
 
     def _forget(self) -> None:
         self._parts: dict[SessionId, _Part] = {}
@@ -138,18 +146,6 @@ class Program:
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
         self._pooled: _Users[CollectorId] = _Users()
         self._pools: dict[CollectorId, tuple[Flow, ...]] = {}
-
-    def _delta(self) -> Delta:
-        put: list[Flow] = []
-        gone: list[Flow] = []
-        for key, old in self._before.items():
-            new = self.flows.get(key)
-            if new is None:
-                gone += [old] if old is not None else []
-            elif old is None or old.cookie != new.cookie:
-                put.append(new)
-        check_flows(put)
-        return Delta(tuple(put), tuple(gone))
 
     def _replace(self, site: Site, changed: Iterable[SessionId]) -> None:
         """Take out and put in again what changed sessions have, and what they share."""
@@ -246,11 +242,26 @@ class Program:
             self._set(flow.key, None)
 
     def _set(self, key: FlowKey, flow: Flow | None) -> None:
-        self._before.setdefault(key, self.flows.get(key))
+        if self._before is not None:
+            self._before.setdefault(key, self.flows.get(key))
         if flow is None:
             self.flows.pop(key, None)
         else:
             self.flows[key] = flow
+
+
+def _difference(before: Mapping[FlowKey, Flow | None], now: Mapping[FlowKey, Flow]) -> Delta:
+    """What became of each key that ``before`` knows; new flows obey the contract of their table."""
+    put: list[Flow] = []
+    gone: list[Flow] = []
+    for key, old in before.items():
+        new = now.get(key)
+        if new is None:
+            gone += [old] if old is not None else []
+        elif old is None or old.cookie != new.cookie:
+            put.append(new)
+    check_flows(put)
+    return Delta(tuple(put), tuple(gone))
 
 
 def _part(site: Site, standing: Standing) -> _Part:

@@ -6,11 +6,13 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from netaddr import EUI
 
 from flows.compile import Survey, compile_bridge
+from flows.compile.production import ipv6_addresses
 from flows.flow import Flow
 from flows.meaning import Learned
-from flows.model import Dpid
+from flows.model import Dpid, NetworkId, Port, PortId, TenantName
 from flows.trace import Interpreter
 from flows.world import World
 from tests.arrivals import Arrivals
@@ -37,3 +39,10 @@ def test_compiled_flows_mean_what_the_sessions_say(seed: int) -> None:
         trace = bridges.send(world.placements[sent.sender.id], sent.frame)
 
         assert arrivals.seen(trace) == want, f"{sent.kind} of {sent.sender.id}\n{trace}"
+
+
+@given(st.integers(0, 2**40 - 1))
+def test_a_protected_port_may_use_the_address_that_it_gives_itself(mac: int) -> None:
+    port = Port(PortId("a"), "a", TenantName("red"), NetworkId("lan"), mac=EUI(mac, version=48))
+
+    assert ipv6_addresses(port) == [int(EUI(mac, version=48).ipv6_link_local())]

@@ -76,6 +76,23 @@ def test_following_changes_gives_what_compiling_anew_gives(seed: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
+def test_another_estate_costs_the_difference_of_the_flows(seed: int) -> None:
+    rng = Random(seed)
+    one, other = random_world(rng), random_world(rng)
+    dpid = one.dpids[0]
+    program = Program(dpid)
+    there = {flow.key: flow.cookie for flow in program.update(Survey(one)).put}
+
+    delta = program.update(Survey(other))
+
+    wanted = {flow.key: flow.cookie for flow in compile_bridge(dpid, Survey(other))}
+    assert {f.key for f in delta.gone} == there.keys() - wanted.keys()
+    assert {f.key: f.cookie for f in delta.put}.items() == wanted.items() - there.items()
+    assert {key: flow.cookie for key, flow in program.flows.items()} == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
 def test_a_survey_that_follows_another_says_the_same_as_one_made_anew(seed: int) -> None:
     rng = Random(seed)
     world = random_world(rng)
