@@ -7,10 +7,11 @@ from random import Random
 
 import pytest
 
+from flows.meaning import Learned
 from flows.trace import Interpreter
+from tests.arrivals import Arrivals
 from tests.damage import DAMAGES
 from tests.flows.hand_made import compile_all
-from tests.flows.test_compile import expected_frames, seen_frames
 from tests.ovs.lab import Lab
 from tests.ovs.worlds import PACKETS, Stage, Tally, play, spoil
 from tests.random_worlds import random_packets, random_world
@@ -51,9 +52,10 @@ def telling_seed(kind: str) -> int:
         flows = {dpid: DAMAGES[kind].all(of) for dpid, of in whole.items()}
         if flows == {dpid: list(of) for dpid, of in whole.items()}:
             continue
-        bridges, learned = Interpreter(flows, world.links), {}
+        bridges, arrivals = Interpreter(flows, world.links), Arrivals(world)
+        learned: Learned = {}
         for sent in random_packets(rng, world, PACKETS):
-            want, learned = expected_frames(world, sent, learned)
-            if seen_frames(bridges.send(world.placements[sent.sender.id], sent.frame)) != want:
+            want, _, learned = arrivals.expected(sent, learned)
+            if arrivals.seen(bridges.send(world.placements[sent.sender.id], sent.frame)) != want:
                 return seed
     pytest.fail(f"no world tells that {kind} happened")
