@@ -153,6 +153,8 @@ def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) ->
             tally.missing += (want - seen).total()
             tally.extra += (seen - want).total()
             tally.failures.append(explain(stage, seed, world, batch, want, seen))
+            stage.lab.flush()  # a trace with a packet lets some of its copies out
+            stage.exchange(arrivals, ())
 
 
 def batches(arrivals: Arrivals, packets: Iterable[Sent]) -> Iterator[list[Sent]]:
