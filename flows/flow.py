@@ -162,8 +162,6 @@ class Flow:
     def __post_init__(self) -> None:
         if not 0 <= self.owner <= OBJECT_MAX:
             raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
-        if not (0 <= self.table <= TABLE_MAX and 0 <= self.priority <= PRIORITY_MAX):
-            raise InvalidFlow(f"no table {self.table} with priority {self.priority} in OpenFlow")
         terms, actions = self.match[0], self.actions
         fields, values, masks = zip(*terms) if terms else _NO_COLUMNS  # noqa: B905
         forms = tuple([action.form for action in actions])
@@ -191,6 +189,8 @@ def _write_shape(
     table: int, priority: int, fields: Iterable[Field], masks: Iterable[int], forms: Sequence[str]
 ) -> str:
     """A text that no flow of another shape has, with places for the numbers (see ``%``)."""
+    if not (0 <= table <= TABLE_MAX and 0 <= priority <= PRIORITY_MAX):
+        raise InvalidFlow(f"no table {table} with priority {priority} in OpenFlow")
     if Metered.form in forms[1:]:
         raise InvalidFlow("a meter comes before everything else that a flow does")
     asks = ",".join([f"{f.order}=%x/{mask:x}" for f, mask in zip(fields, masks, strict=True)])

@@ -1,23 +1,21 @@
 """Flows as messages of a bundle, several times faster: the bytes of each shape are made once.
 
-Flows of one shape (table, priority, matched fields with their masks, bytes of actions) differ in
-transaction id, cookie, matched values and actions alone. A template holds the rest, made by the
-plain functions of wire.py; tests compare both ways byte by byte.
+Flows of one shape (see Flow.shape) differ in transaction id, cookie, matched values and numbers of
+actions alone. A template holds the rest, made by the plain functions of wire.py; tests compare both
+ways byte by byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import attrgetter
 from struct import Struct, error
 
 from controller.southbound.errors import WireError
-from controller.southbound.wire import encode_flow_add
-from controller.southbound.wire_action import encode_actions
+from controller.southbound.wire import encode_flow_add, encode_instructions
 from controller.southbound.wire_match import MATCH_HEAD, encode_term
 from controller.southbound.wire_message import encode_bundle_add
-from flows.field import Field, Term
-from flows.flow import Flow, Match
+from flows.field import Term
+from flows.flow import SHAPED_ACTIONS, Flow, Match
 
 TEMPLATES_MAX = 4096
 """More shapes than this are not kept; the compiler makes about a hundred."""
@@ -26,16 +24,12 @@ HEAD = Struct("!4sI8sI8sIQ32s")
 """Both headers, the bundle's and the flow mod's own, cut before and after the numbers that differ:
 transaction id, bundle, transaction id, cookie."""
 
-Shape = tuple[int, int, int, tuple[tuple[Field, int], ...]]
-
-_shape_of = attrgetter("field", "mask")
-
 
 class FlowTemplates:
     """Makes the messages that add flows to a bundle; for one thread at a time."""
 
     def __init__(self) -> None:
-        self._templates: dict[Shape, _Template] = {}
+        self._templates: dict[str, _Template] = {}
 
     def encode(self, flow: Flow, xid: int, bundle: int) -> bytes:
         """The message that puts the addition of ``flow`` into a bundle.
@@ -43,45 +37,53 @@ class FlowTemplates:
         Raises:
             WireError: the flow does not fit into one message.
         """
-        terms = flow.match.terms
+        if len(flow.actions) > SHAPED_ACTIONS:
+            return _plainly(flow, xid, bundle)
         try:
-            actions = encode_actions(flow.actions)
-            shape = flow.table, flow.priority, len(actions), tuple(map(_shape_of, terms))
-            template = self._templates.get(shape) or self._make(shape, flow)
+            template = self._templates.get(flow.shape) or self._make(flow)
             start, middle, inner, rest = template.parts
             match = template.match
-            for term, shift in zip(terms, template.shifts, strict=True):
-                match |= term.value << shift
+            for term, shift in zip(flow.match.terms, template.shifts, strict=True):
+                match |= term[1] << shift
+            does = template.does
+            if does is None:
+                does = encode_instructions(flow)
             head = HEAD.pack(start, xid, middle, bundle, inner, xid, flow.cookie, rest)
-            return head + match.to_bytes(template.match_bytes, "big") + actions
+            return head + match.to_bytes(template.match_bytes, "big") + does
         except (error, OverflowError, WireError):
-            return encode_bundle_add(bundle, encode_flow_add(flow, xid))  # says what is wrong
+            return _plainly(flow, xid, bundle)  # says what is wrong
 
-    def _make(self, shape: Shape, flow: Flow) -> _Template:
-        template = _Template(flow, shape[2])
+    def _make(self, flow: Flow) -> _Template:
+        template = _Template(flow)
         if len(self._templates) < TEMPLATES_MAX:
-            self._templates[shape] = template
+            self._templates[flow.shape] = template
         return template
 
 
 class _Template:
     """The message of one shape with zeros where the numbers go.
 
-    ``match`` is the match and the head of the instruction as one number; the value of each term
-    is shifted to its place in it.
+    ``match`` is the match as one number; the value of each term is shifted to its place in it.
+    ``does`` are the instructions, None when they have numbers.
     """
 
-    __slots__ = ("match", "match_bytes", "parts", "shifts")
+    __slots__ = ("does", "match", "match_bytes", "parts", "shifts")
 
-    def __init__(self, flow: Flow, action_bytes: int) -> None:
+    def __init__(self, flow: Flow) -> None:
         blank = Match(tuple(Term(term.field, 0, term.mask) for term in flow.match.terms))
         like = Flow(flow.table, flow.priority, blank, flow.actions, 0, flow.why)
         whole = encode_bundle_add(0, encode_flow_add(like, 0))
         start, _, middle, _, inner, _, _, rest = HEAD.unpack_from(whole)
         self.parts = start, middle, inner, rest
-        match = whole[HEAD.size : len(whole) - action_bytes]
+        does = encode_instructions(flow)
+        self.does = None if any(action.numbers for action in flow.actions) else does
+        match = whole[HEAD.size : len(whole) - len(does)]
         self.match, self.match_bytes = int.from_bytes(match, "big"), len(match)
         self.shifts = tuple(_shifts(blank, len(match)))
+
+
+def _plainly(flow: Flow, xid: int, bundle: int) -> bytes:
+    return encode_bundle_add(bundle, encode_flow_add(flow, xid))
 
 
 def _shifts(match: Match, length: int) -> Iterator[int]:

@@ -14,7 +14,7 @@ from controller.southbound.wire_message import encode_bundle_add
 from controller.southbound.wire_template import TEMPLATES_MAX, FlowTemplates
 from flows.compile import Survey, compile_bridge
 from flows.diff import mark_of
-from flows.flow import Clone, Flow, Match, Output, make_cookie
+from flows.flow import Clone, Flow, Match, Metered, Output, make_cookie
 from tests.controller.test_wire_decode import entry, matches, reply
 from tests.random_worlds import random_world
 
@@ -33,11 +33,12 @@ def test_every_compiled_flow_of_random_worlds_is_encoded_the_same_both_ways(seed
                 assert templates.encode(flow, xid, bundle) == plain, flow
 
 
-@given(st.lists(st.tuples(matches(), st.integers(0, 3)), max_size=8))
-def test_any_match_is_encoded_the_same_both_ways(flows: list[tuple[Match, int]]) -> None:
+@given(st.lists(st.tuples(matches(), st.sampled_from((0, 1, 3, 32, 33)), st.booleans())))
+def test_any_match_is_encoded_the_same_both_ways(flows: list[tuple[Match, int, bool]]) -> None:
     templates = FlowTemplates()
-    for match, outputs in flows:
-        flow = Flow(3, 44, match, (Output(7),) * outputs, 9, "test")
+    for number, (match, outputs, is_metered) in enumerate(flows):
+        actions = (*[Metered(number)] * is_metered, *(Output(number),) * outputs)
+        flow = Flow(3, 44, match, actions, 9, "test")
         assert templates.encode(flow, 5, 6) == encode_bundle_add(6, encode_flow_add(flow, 5))
 
 
