@@ -118,7 +118,7 @@ class Balance(Enum):
     CONNECTION = "connection"
     """Addresses, protocol and ports."""
     HOSTS = "hosts"
-    """Addresses alone, so that all fragments of a packet reach one sensor."""
+    """Addresses alone, so that fragments, which have no ports, reach the sensor of the others."""
 
 
 class Oversize(Enum):

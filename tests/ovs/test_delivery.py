@@ -1,0 +1,370 @@
+"""Copies that are tunnelled, cut, capped or spread, on real Open vSwitch: production is whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from netaddr import IPAddress
+
+from controller.southbound.management import open_management
+from flows.compile import Program, Survey
+from flows.diff import plan
+from flows.filter import Filter, Rule, Verdict
+from flows.model import (
+    Balance,
+    Collector,
+    CollectorId,
+    Delivery,
+    Dpid,
+    FilterId,
+    Ofport,
+    Oversize,
+    PortId,
+    Rate,
+    RateUnit,
+    TenantName,
+)
+from flows.pipeline import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
+from flows.world import METERS, Numbers, World
+from tests import frames
+from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
+from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
+from tests.ovs.underlay import Underlay
+
+WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
+RED = TenantName("red")
+POOL = tuple(PortId(f"ids-{n}") for n in range(4))
+FULL = 1514
+"""Bytes of the longest frame of a network with an MTU of 1500."""
+
+
+def udp(src: int, dst: int, sport: int, dport: int, size: int = 60, fragment: int = 0) -> bytes:
+    """A datagram between the workloads with these addresses, padded to ``size`` bytes."""
+    ips = {WEB: "10.0.0.1", DB: "10.0.0.2", APP: "10.0.0.3"}
+    body = frames.udp(sport, dport, bytes(size - 42))
+    return frames.ethernet(
+        dst, src, 0x0800, frames.ipv4(ips[src], ips[dst], 17, body, fragment, ident=sport)
+    )
+
+
+def soc(*addresses: str, name: str = "soc", **options: object) -> Collector:
+    far = tuple(IPAddress(address) for address in addresses or ("192.0.2.9",))
+    values = {"delivery": Delivery.VXLAN, "key": 7001} | options
+    return Collector(CollectorId(name), name, RED, far, **values)  # type: ignore[arg-type]
+
+
+def pool(balance: Balance = Balance.CONNECTION) -> Collector:
+    return Collector(CollectorId("pool"), "pool", RED, POOL, balance=balance)
+
+
+def extended(of: World, *collectors: Collector, **changes: object) -> World:
+    """A hand-made world with more collectors, and with numbers for them and their meters."""
+    every = (*of.collectors, *collectors)
+    numbers = Numbers(
+        of.numbers.network, of.numbers.port, of.numbers.session, of.numbers.tag,
+        of.numbers.filter,
+        {collector.id: n for n, collector in enumerate(every, 1)},
+        {session.id: METERS.start + n for n, session in enumerate(of.sessions)},
+    )  # fmt: skip
+    return replace(of, collectors=every, numbers=numbers, **changes)  # type: ignore[arg-type]
+
+
+class Site:
+    """One or two linked bridges with four workload or tap ports each, and an underlay."""
+
+    def __init__(self, lab: Lab, bridges: int = 1) -> None:
+        self.lab, self.names = lab, {}
+        for number, dpid in enumerate((S1, S2)[:bridges]):
+            self.names[dpid] = lab.add_bridge(f"d{number}", dpid)
+            lab.add_ports(self.names[dpid], range(1, 8))
+        if bridges == 2:
+            lab.link("d0", 21, "d1", 22)
+        self.underlay = Underlay(lab)
+        self.tunnels = {
+            key: Ofport(ofport)
+            for dpid, name in self.names.items()
+            for key, ofport in self.underlay.add_tunnels(name, dpid).items()
+        }
+        lab.arm()
+
+    def install(self, of: World) -> None:
+        survey = Survey(of)
+        for dpid, name in self.names.items():
+            program = Program(dpid)
+            wanted = program.update(survey).put
+            ofctl("del-meters", name)
+            for meter in program.meters.values():
+                ofctl("add-meter", name, str(meter))
+            with open_management(name) as switch:
+                assert switch.apply(plan(wanted, switch.our_flows())) == ()
+        purge_cache()
+
+    def send(self, dpid: Dpid, ofport: int, *sent: bytes) -> dict[tuple[int, int], list[bytes]]:
+        """What comes out at each port of each bridge."""
+        name = self.names[dpid]
+        (end,) = [e for e in self.lab.endpoints if (e.bridge, e.ofport) == (name, ofport)]
+        dpid_of = {name: dpid for dpid, name in self.names.items()}
+        got = self.lab.exchange([(end, frame) for frame in sent])
+        return {(dpid_of[end.bridge], end.ofport): seen for end, seen in got.items() if seen}
+
+
+@pytest.fixture
+def site(lab: Lab) -> Iterator[Site]:
+    yield Site(lab)
+
+
+PAIR = (vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB))
+
+
+def test_a_copy_that_does_not_fit_its_path_is_cut_and_production_is_whole(site: Site) -> None:
+    of = extended(world(*PAIR, watch("s", "web", to="soc")), soc(), tunnels=site.tunnels)
+    site.install(of)
+    fits, full = udp(WEB, DB, 1, 2, 1464), udp(WEB, DB, 1, 3, FULL)
+    over = udp(WEB, DB, 1, 4, 1465)
+
+    got = site.send(S1, 1, fits, over, full)
+
+    assert got == {(S1, 2): [fits, over, full]}
+    arrived = site.underlay.arrived()
+    assert [c.frame for c in arrived] == [fits, over[:1464], full[:1464]]
+    assert [c.packet_bytes for c in arrived] == [1500] * 3
+
+
+def test_a_copy_that_does_not_fit_its_path_is_left_out_where_the_session_says_so(
+    site: Site,
+) -> None:
+    session = replace(watch("s", "web", to="soc"), oversize=Oversize.SKIP)
+    site.install(extended(world(*PAIR, session), soc(), tunnels=site.tunnels))
+    fits, full = udp(WEB, DB, 1, 2, 1464), udp(WEB, DB, 1, 3, FULL)
+
+    assert site.send(S1, 1, full, fits) == {(S1, 2): [full, fits]}
+    assert [c.frame for c in site.underlay.arrived()] == [fits]
+
+
+def test_full_size_copies_on_the_uplink_of_production_lose_none_of_it(site: Site) -> None:
+    """Without the guard, one copy that is too long takes the rest of its burst with it."""
+    name = site.names[S1]
+    of = extended(world(*PAIR, watch("s", "web", to="soc")), soc(), tunnels=site.tunnels)
+    site.install(of)
+    # production that leaves by the same uplink: what db receives goes on to a peer in a tunnel
+    peer = site.tunnels[S1, Delivery.GENEVE]
+    onward = f"set_field:100->tun_id,set_field:192.0.2.10->tun_dst,output:{peer}"
+    rest = "load:1->NXM_NX_REG4[0..2],resubmit(,40),resubmit(,41)"
+    ofctl(
+        "add-flow", name,
+        f"table=0,priority=65000,in_port=1,dl_type=0x0800,actions=output:2,clone({onward}),"
+        f"load:1->NXM_NX_REG1[],load:1->NXM_NX_REG2[],{rest}",
+    )  # fmt: skip
+    purge_cache()
+    inner = 1500 - 36  # what fits the underlay as production of its own
+    burst = [udp(WEB, DB, n, 2, inner) for n in range(1, 31)]
+    burst += [udp(WEB, DB, n, 9, 100) for n in range(31, 61)]
+
+    got = site.send(S1, 1, *burst)
+
+    arrived = site.underlay.arrived()
+    assert got[S1, 2] == burst
+    assert Counter(c.frame for c in arrived if c.key == 100) == Counter(burst)
+    assert Counter(c.frame for c in arrived if c.key == 7001) == Counter(burst)
+
+    tagged = extended(
+        world(*PAIR, watch("s", "web", to="soc")), soc(tenant_tag=7), tunnels=site.tunnels
+    )
+    site.install(tagged)
+    site.send(S1, 1, *burst)
+    arrived = site.underlay.arrived()
+    assert Counter(c.frame for c in arrived if c.key == 100) == Counter(burst)
+    copies = [c for c in arrived if c.key == 7001]
+    assert len(copies) == len(burst)
+    assert max(c.packet_bytes for c in copies) == 1500
+
+
+def test_the_test_of_the_guard_sees_what_happens_without_it(site: Site) -> None:
+    """Hosts that are said to carry 4 bytes more than they do: copies are lost, silently."""
+    of = world(*PAIR, watch("s", "web", to="soc"))
+    site.install(extended(of, soc(), tunnels=site.tunnels, underlay_mtu=1504))
+    burst = [udp(WEB, DB, n, 2, 1468) for n in range(1, 31)]
+
+    assert site.send(S1, 1, *burst) == {(S1, 2): burst}
+    assert len(site.underlay.arrived()) < len(burst)
+
+
+@pytest.mark.parametrize("unit", list(RateUnit))
+def test_a_cap_sheds_copies_and_never_production(site: Site, unit: RateUnit) -> None:
+    capped = replace(watch("capped", "web", to="ids"), max_rate=Rate(unit, 20))
+    free = watch("free", "web", to="ids-2")
+    of = world(*PAIR, tap("ids", at(S1, 3)), tap("ids-2", at(S1, 4)), capped, free)
+    site.install(extended(of))
+    burst = [udp(WEB, DB, n, 2, 1000) for n in range(1, 401)]
+
+    got = site.send(S1, 1, *burst)
+
+    assert got[S1, 2] == burst, "production"
+    assert got[S1, 4] == burst, "the copies of another session"
+    allowed = len(got[S1, 3])
+    assert 10 <= allowed <= 100, "ten times as many are wanted as the cap lets through"
+    assert set(got[S1, 3]) <= set(burst)
+    assert shed(site.names[S1], METERS.start) == len(burst) - allowed
+
+
+def test_the_cap_of_a_bridge_counts_all_sessions_together(site: Site) -> None:
+    sessions = [watch(f"s{n}", "web", to=f"ids-{n}") for n in (3, 4)]
+    taps = [tap(f"ids-{n}", at(S1, n)) for n in (3, 4)]
+    of = extended(world(*PAIR, *taps, *sessions), bridge_rate=Rate(RateUnit.PPS, 20))
+    site.install(of)
+    burst = [udp(WEB, DB, n, 2) for n in range(1, 301)]
+
+    got = site.send(S1, 1, *burst)
+
+    assert got[S1, 2] == burst
+    allowed = len(got.get((S1, 3), [])) + len(got.get((S1, 4), []))
+    assert 10 <= allowed <= 100
+    assert shed(site.names[S1], METERS.stop) == 2 * len(burst) - allowed
+
+
+def shed(bridge: str, meter: int) -> int:
+    """Packets that a meter has dropped."""
+    text = ofctl("meter-stats", bridge, f"meter={meter}")
+    found = re.search(r"bands:\s*0: packet_count:(\d+)", text)
+    assert found is not None, text
+    return int(found[1])
+
+
+def test_what_copies_cannot_undo_is_done_on_a_packet_apart(site: Site) -> None:
+    """What Open vSwitch makes of the action lists: nothing that drops or cuts is done in line."""
+    sessions = (
+        replace(watch("a", "web", to="ids"), max_rate=Rate(RateUnit.PPS, 20)),
+        replace(watch("b", "web", to="ids"), packet_length=64),
+        watch("c", "web", to="ids"),
+    )
+    site.install(extended(world(*PAIR, tap("ids", at(S1, 3)), *sessions)))
+    text = ofproto_trace(site.names[S1], 1, udp(WEB, DB, 1, 2, 500))
+    actions = text.rpartition("Datapath actions: ")[2].strip()
+    in_line = re.sub(
+        r"(clone|check_pkt_len)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", r"\1", actions
+    )
+    assert "meter" not in in_line, actions
+    assert "trunc" not in in_line, actions
+    assert in_line.startswith(f"{dp_port(2)},"), "production first"
+
+
+def dp_port(ofport: int) -> str:
+    """The data path's own number of a port."""
+    command = ["ovs-appctl", "dpif/show"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(rf"d0-eth{ofport} {ofport}/(\d+):", shown)
+    assert found is not None, shown
+    return found[1]
+
+
+def conversations(count: int) -> list[tuple[bytes, bytes]]:
+    """Both directions of datagram flows between web and db, each with ports of its own."""
+    return [
+        (udp(WEB, DB, 1024 + n, 53, 80 + n % 7), udp(DB, WEB, 53, 1024 + n, 80 + n % 5))
+        for n in range(count)
+    ]
+
+
+POOLED = (*(tap(str(name), at(S1, 3 + n)) for n, name in enumerate(POOL)),)
+
+
+def sensor_by_frame(got: dict[tuple[int, int], list[bytes]], dpid: int = S1) -> dict[bytes, int]:
+    """At which sensor each copy arrived; none may arrive twice."""
+    found: dict[bytes, int] = {}
+    for n in range(len(POOL)):
+        for frame in got.get((dpid, 3 + n), []):
+            assert frame not in found, "one sensor alone gets a packet"
+            found[frame] = n
+    return found
+
+
+def test_both_directions_of_a_connection_reach_one_sensor_of_a_pool(site: Site) -> None:
+    of = extended(world(*PAIR, *POOLED, watch("s", "web", to="pool")), pool())
+    site.install(of)
+    talks = conversations(200)
+    found = sensor_by_frame(site.send(S1, 1, *(there for there, _ in talks)))
+    back = sensor_by_frame(site.send(S1, 2, *(back for _, back in talks)))
+    assert [found[there] for there, _ in talks] == [back[reply] for _, reply in talks]
+    share = Counter(found.values())
+    assert set(share) == {0, 1, 2, 3}
+    assert max(share.values()) < 2 * len(talks) / len(POOL)
+
+
+def test_a_lost_sensor_moves_its_share_alone_and_gets_it_back(site: Site) -> None:
+    whole = extended(world(*PAIR, *POOLED, watch("s", "web", to="pool")), pool())
+    frames_sent = [there for there, _ in conversations(200)]
+    site.install(whole)
+    before = sensor_by_frame(site.send(S1, 1, *frames_sent))
+    site.install(replace(whole, down=frozenset({POOL[1]})))
+    during = sensor_by_frame(site.send(S1, 1, *frames_sent))
+    site.install(whole)
+    after = sensor_by_frame(site.send(S1, 1, *frames_sent))
+    assert before == after
+    moved = {frame for frame in frames_sent if before[frame] != during[frame]}
+    assert moved == {frame for frame in frames_sent if before[frame] == 1}
+    assert 1 not in during.values()
+
+
+def test_every_bridge_chooses_the_same_sensor(lab: Lab) -> None:
+    site = Site(lab, bridges=2)
+    pair = (vm("web", at(S1, 1), WEB), vm("db", at(S2, 1), DB))
+    of = world(*pair, *POOLED, cable(at(S1, 21), at(S2, 22)), watch("s", "web", "db", to="pool"))
+    site.install(extended(of, pool()))
+    talks = conversations(60)
+    found = sensor_by_frame(site.send(S1, 1, *(there for there, _ in talks)))
+    back = sensor_by_frame(site.send(S2, 1, *(back for _, back in talks)))
+    assert [found[there] for there, _ in talks] == [back[reply] for _, reply in talks]
+
+
+@pytest.mark.parametrize("balance", list(Balance))
+def test_fragments_reach_the_sensor_of_their_connection_when_hosts_decide(
+    site: Site, balance: Balance
+) -> None:
+    of = extended(world(*PAIR, *POOLED, watch("s", "web", to="pool")), pool(balance))
+    site.install(of)
+    whole = [udp(WEB, DB, 1024 + n, 53, 90) for n in range(60)]
+    first = [udp(WEB, DB, 1024 + n, 53, 100, 0x2000) for n in range(60)]
+    later = [udp(WEB, DB, 1024 + n, 53, 100, 0x0008) for n in range(60)]
+    found = sensor_by_frame(site.send(S1, 1, *whole, *first, *later))
+    # Open vSwitch sees ports in no fragment, not even in the first one
+    assert [found[frame] for frame in first] == [found[frame] for frame in later]
+    together = [found[a] == found[b] for a, b in zip(whole, later, strict=True)]
+    assert all(together) is (balance is Balance.HOSTS)
+
+
+def test_remote_sensors_share_a_pool_too(site: Site) -> None:
+    far = soc("192.0.2.9", "192.0.2.10", "fd00:9::9", delivery=Delivery.GRE, key=77)
+    site.install(extended(world(*PAIR, watch("s", "web", to="soc")), far, tunnels=site.tunnels))
+    talks = conversations(100)
+    site.send(S1, 1, *(there for there, _ in talks))
+    there = {c.frame: c.address for c in site.underlay.arrived()}
+    site.send(S1, 2, *(back for _, back in talks))
+    back = {c.frame: c.address for c in site.underlay.arrived()}
+    assert [there[a] for a, _ in talks] == [back[b] for _, b in talks]
+    assert set(there.values()) == {"192.0.2.9", "192.0.2.10", "fd00:9::9"}
+
+
+def test_a_network_full_of_the_dearest_sessions_has_its_production(site: Site) -> None:
+    """Filters that ask twice, and copies that are capped, checked and spread."""
+    hears = Filter(FilterId("hears"), "hears", RED, ingress=(Rule(1, Verdict.ACCEPT),))
+    count = SESSIONS_PER_NETWORK // (FILTERED_WEIGHT + STAGED_WEIGHT)
+    plenty = Rate(RateUnit.PPS, 1_000_000)
+    dear = [
+        replace(
+            watch(f"s{n}", "web", "db", to="soc", wanted=hears), max_rate=plenty, packet_length=64
+        )
+        for n in range(count)
+    ]
+    far = soc("192.0.2.9", "192.0.2.10")
+    of = extended(world(*PAIR, hears, *dear), far, tunnels=site.tunnels, bridge_rate=plenty)
+    assert len(Survey(of).served) == count
+    site.install(of)
+    for frame in (udp(WEB, DB, 1, 2, 64), udp(WEB, DB, 1, 2, 500)):
+        assert site.send(S1, 1, frame) == {(S1, 2): [frame]}
+        assert [c.frame for c in site.underlay.arrived()] == [frame[:64]] * count
+    assert "over max" not in ofproto_trace(site.names[S1], 1, udp(WEB, DB, 1, 2, 500))
