@@ -6,7 +6,7 @@ WORLDS ?= 100
 SEED ?= 1
 BENCH ?= *
 
-.PHONY: help setup demo lab test check worlds bench docs clean
+.PHONY: help setup setup-tests demo lab test check worlds bench docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,13 +14,16 @@ help:  ## list these targets
 setup:  ## install what is missing: Debian packages, then .venv (seconds when nothing is)
 	@tools/setup
 
+setup-tests:
+	@tools/setup --tests
+
 demo: setup  ## two tenants, a tap for each, real traffic: every copy checked (DAMAGE=missing|extra must fail)
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py
 
 lab: setup  ## the network of the demo, with its controller, until Ctrl-C
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py --stay
 
-test: setup  ## all tests: the core, the controller, real Open vSwitch, Mininet
+test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata
 	@status=0; \
 	$(BIN)/pytest tests/flows tests/controller tests/rules -n 2 || status=1; \
 	tools/isolate $(BIN)/pytest tests/ovs || status=1; \
