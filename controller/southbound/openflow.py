@@ -35,6 +35,7 @@ from controller.southbound.wire import (
     is_last_part,
     scan_flow_stats,
 )
+from controller.southbound.wire_action import encode_actions
 from controller.southbound.wire_error import SwitchError, decode_error
 from controller.southbound.wire_message import (
     BARRIER_REPLY,
@@ -47,6 +48,11 @@ from controller.southbound.wire_message import (
     encode_bundle_control,
     encode_ports_request,
 )
+from controller.southbound.wire_packet import (
+    decode_sent,
+    encode_packet_out,
+    encode_port_stats_request,
+)
 from controller.southbound.wire_template import FlowTemplates
 from controller.status import Copies
 from flows.diff import Installed, Mark, Plan, Scan
@@ -55,6 +61,7 @@ from flows.flow import (
     OWNER,
     OWNER_MASK,
     OWNER_SHIFT,
+    Action,
     Flow,
     make_cookie,
 )
@@ -176,6 +183,28 @@ class OpenFlowSwitch:
         with self._lock:
             found = self._flow_stats("list its counters", deliver_table, *ours)
             return {flow.cookie: Copies(flow.packets, flow.bytes) for flow in found}
+
+    def send(self, frames: Sequence[bytes], actions: tuple[Action, ...]) -> None:
+        """Do ``actions`` on each of some frames of ours, in their order; done when it returns.
+
+        Raises:
+            WireError: a frame is too long for a message.
+            SwitchRefused: the switch does not take them; some may have been sent.
+        """
+        encoded = encode_actions(actions)
+        with self._lock:
+            self._begin("send frames", len(frames) + 1)
+            numbered = enumerate(frames)
+            data = b"".join(encode_packet_out(self._xid(at), encoded, f) for at, f in numbered)
+            errors = self._until_barrier(len(frames), data)
+        if errors:
+            raise SwitchRefused(self.name, "send frames", str(errors[0]))
+
+    def sent_by_port(self) -> Mapping[int, Copies]:
+        """How much each port has sent since it is there; ports that do not count are left out."""
+        with self._lock:
+            parts = self._multipart("list what its ports sent", encode_port_stats_request)
+            return {port: sent for part in parts for port, sent in decode_sent(part)}
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
 from controller.southbound.wire_message import SwitchPort
 from controller.status import Copies
 from flows.diff import Installed, Mark, Plan, Scan
-from flows.flow import Flow
+from flows.flow import Action, Flow
 from flows.model import Dpid
 
 
@@ -57,6 +57,12 @@ class Switch(Protocol):
 
     def flow_copies(self, deliver_table: int, session: int | None = None) -> Mapping[int, Copies]:
         """What each of our flows in the deliver table has counted, by cookie; or one session's."""
+
+    def send(self, frames: Sequence[bytes], actions: tuple[Action, ...]) -> None:
+        """Do ``actions`` on each of some frames of ours, in their order; done when it returns."""
+
+    def sent_by_port(self) -> Mapping[int, Copies]:
+        """How much each port has sent since it is there."""
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""

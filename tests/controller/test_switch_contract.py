@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fake_switches import FakeSwitch, serve_unix
-from tests.switch_contract import *  # noqa: F403  # the tests themselves
+from tests.frame_contract import *  # noqa: F403  # the tests themselves
+from tests.switch_contract import *  # noqa: F403
 
 
 @pytest.fixture(params=["fake"])

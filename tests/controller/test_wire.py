@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from netaddr import EUI, IPAddress, mac_unix_expanded
 
-from controller.southbound import wire, wire_message
+from controller.southbound import wire, wire_message, wire_packet
 from controller.southbound.errors import WireError
+from controller.southbound.wire_action import encode_actions
 from controller.southbound.wire_message import BundleStep, PortReason
+from controller.status import Copies
 from flows import field
 from flows.diff import Installed
 from flows.field import FIELDS, Field, Notation, RegField, Term
@@ -268,6 +270,32 @@ def test_requests_for_statistics_are_encoded_as_the_libraries_do(library: Librar
     assert wire.encode_aggregate_request(XID, *numbers).hex() == theirs.hex()
     theirs = library.bytes_of(p.OFPPortDescStatsRequest(library, 0))
     assert wire_message.encode_ports_request(XID).hex() == theirs.hex()
+
+
+def test_frames_to_send_are_encoded_as_the_libraries_do(library: Library) -> None:
+    p, o, frame = library.parser, library.ofproto, bytes(range(70))
+    ours, theirs = zip(*actions_of(library), strict=True)
+    message = p.OFPPacketOut(
+        library, o.OFP_NO_BUFFER, o.OFPP_CONTROLLER, actions=list(theirs), data=frame
+    )
+    encoded = wire_packet.encode_packet_out(XID, encode_actions(ours), frame)
+    assert encoded.hex() == library.bytes_of(message).hex()
+    with pytest.raises(WireError, match="65535"):
+        wire_packet.encode_packet_out(XID, b"", bytes(65535))
+
+
+def test_what_ports_have_sent_is_read_as_the_libraries_write_it(library: Library) -> None:
+    p, o = library.parser, library.ofproto
+    request = p.OFPPortStatsRequest(library, 0, o.OFPP_ANY)
+    assert wire_packet.encode_port_stats_request(XID).hex() == library.bytes_of(request).hex()
+    body = b"".join(struct.pack("!I4x12QII", n, *range(n, n + 14)) for n in (10, 20))
+    unknown = struct.pack("!I4x12QII", 30, 1, wire_packet.UNKNOWN, *[0] * 10, 0, 0)
+    reply = wire.encode_message(19, XID, struct.pack("!HH4x", 4, 0) + body + unknown)
+    parsed = p.OFPMultipartReply.parser(library, 4, 19, len(reply), XID, reply)
+    expected = [(s.port_no, Copies(s.tx_packets, s.tx_bytes)) for s in parsed.body][:2]
+    assert list(wire_packet.decode_sent(reply)) == expected
+    with pytest.raises(WireError, match="cut off"):
+        list(wire_packet.decode_sent(reply[:-1]))
 
 
 def test_a_flow_that_is_longer_than_a_message_is_refused_by_name() -> None:

@@ -50,6 +50,11 @@ def check_instructions(body: bytes, terms: Terms, table: int) -> None:
         at += length
 
 
+def check_packet_actions(body: bytes, *, is_tagged: bool) -> None:
+    """Refuse what Open vSwitch refuses of the actions for one frame."""
+    check_actions(body, _State(is_tagged))
+
+
 def check_actions(body: bytes, state: _State) -> None:
     """Refuse what Open vSwitch refuses of an action list."""
     at = 0

@@ -9,6 +9,7 @@ from struct import Struct
 from tests.fake_switches import oxm
 from tests.fake_switches.bundles import Bundles
 from tests.fake_switches.faults import Faults
+from tests.fake_switches.packets import Sent, send
 from tests.fake_switches.refusal import EXPERIMENTER, ONF, Refusal, Refused
 from tests.fake_switches.tables import Entry, Tables, is_under
 
@@ -33,6 +34,7 @@ class FakeSwitch:
     ports: dict[int, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     tables: Tables = field(default_factory=Tables)
+    sent: Sent = field(default_factory=Sent)
     received: int = 0
     """Messages of bundles that have come."""
     scans: int = 0
@@ -80,6 +82,8 @@ class FakeSwitch:
                 yield message(6, xid, Struct("!QIBB2xII").pack(self.dpid, 0, 254, 0, 0x4F, 0))
             case 7:
                 yield message(8, xid, Struct("!HH").pack(0, 128))
+            case 13:
+                send(body, self.tables, self.ports, self.sent)
             case 14:
                 self.tables.change(data)
             case 18:
@@ -122,6 +126,8 @@ class FakeSwitch:
                 found = list(self._asked(data))
                 sums = sum(e.packets for e in found), sum(e.octets for e in found), len(found)
                 yield from parts(xid, kind, [Struct("!QQI4x").pack(*sums)])
+            case 4:
+                yield from parts(xid, kind, self._port_stats())
             case 13:
                 yield from parts(xid, kind, self._ports())
             case _:
@@ -137,6 +143,12 @@ class FakeSwitch:
         for entry in list(self.tables.flows.values()):
             if is_under(entry, table, cookie, mask) and oxm.covers(terms, entry.terms):
                 yield entry
+
+    def _port_stats(self) -> Iterator[bytes]:
+        for number in self.ports:
+            frames, octets = self.sent.frames[number], self.sent.octets[number]
+            counted = 0, frames, 0, octets, *[0] * 8
+            yield Struct("!I4x12QII").pack(number, *counted, 0, 0)
 
     def _ports(self) -> Iterator[bytes]:
         for number, name in [*self.ports.items(), (LOCAL, self.name)]:
