@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Protocol
@@ -15,7 +15,7 @@ from controller.desired import Snapshot
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
-from controller.status import State
+from controller.status import Copies, State
 from flows.compile import Program, Survey
 from flows.diff import (
     Installed,
@@ -196,8 +196,17 @@ class BridgeWriter:
             SouthboundError: the switch does not answer.
         """
         if session in self.verified.served:
-            counted = self.switch.flow_copies(DELIVER.number, session)
-            self.counters.update_one(session, counted)
+            self.count_flows(session)
+
+    def count_flows(self, session: int, beacons: Copies | None = None) -> Mapping[int, Copies]:
+        """The same by flow; ``beacons`` were sent since the last time, and are no copies.
+
+        Raises:
+            SouthboundError: the switch does not answer.
+        """
+        counted = self.switch.flow_copies(DELIVER.number, session)
+        self.counters.update_one(session, counted, beacons)
+        return counted
 
     def has_tried(self, version: int) -> bool:
         """Whether it has brought the bridge to this version of the world, or failed to."""

@@ -35,10 +35,18 @@ class Counters:
             for number in {*self._now, *self._restored, *by_session}:
                 self._take(number, by_session.get(number, {}))
 
-    def update_one(self, number: int, now: FlowCopies) -> None:
-        """Take what the switch reports now of one session."""
+    def update_one(self, number: int, now: FlowCopies, beacons: Copies | None = None) -> None:
+        """Take what the switch reports now of one session; ``beacons`` in it are no copies.
+
+        They are taken off what was counted before, so that the last report stays as it came, and
+        a switch that begins at 0 again is still known by it.
+        """
         with self._lock:
             self._take(number, now)
+            if beacons is not None:
+                before = self._before.get(number, Copies())
+                packets, octets = before.packets - beacons.packets, before.bytes - beacons.bytes
+                self._before[number] = Copies(packets, octets)
 
     def of(self, number: int) -> Copies:
         """The copies of one session, as far as they were counted."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -60,6 +62,12 @@ class CountReader:
         )
         asking.start()
         asking.join(PATIENCE_S)
+
+    @contextmanager
+    def hold(self, dpid: Dpid) -> Iterator[None]:
+        """Nobody reads the counters of a bridge meanwhile but whoever holds them."""
+        with self._busy.setdefault(dpid, threading.Lock()):
+            yield
 
     def _ask(self, writer: BridgeWriter, session: int | None, busy: threading.Lock) -> None:
         try:

@@ -20,7 +20,8 @@ from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
 from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
-from controller.status import BridgeStatus, Copies, SessionStatus, Vitals
+from controller.status import BridgeStatus, Copies, SessionStatus, Verification, Vitals
+from controller.verify import Verifier
 from flows.compile import compile_bridge
 from flows.errors import CloudtapError, Refused
 from flows.explain import Explanation, explain
@@ -78,6 +79,7 @@ class Reconciler:
         self._attempted = threading.Condition()
         self._counters: dict[Dpid, Counters] = {}
         self._counts = CountReader()
+        self._verifier = Verifier(self._world.snapshot, self._writing, self._counts)
 
     # --- events -------------------------------------------------------------------------------
 
@@ -272,6 +274,10 @@ class Reconciler:
         if port not in survey.world.placements:
             raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
         return explain(survey, sender, frame)
+
+    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
+        """Send beacons by each way of a session's copies; see Reconciling."""
+        return self._verifier.verify(session, run, count, length)
 
     def tag_of(self, network: NetworkId) -> int | None:
         """The 802.1Q tag that copies of a network wear where one is needed."""

@@ -141,19 +141,19 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
     if not view.is_connected:
         reasons.append(f"bridge {view.name} is not connected")
         return State.DEGRADED
-    if not _knows(view.verified.survey, standing):
+    if not knows(view.verified.survey, standing):
         reasons.append(f"bridge {view.name} has not confirmed the last change yet")
         return State.PENDING
     if view.verified.failure is not None:
         reasons.append(f"bridge {view.name}: {view.verified.failure}")
         return State.DEGRADED
-    if not _knows(view.settled, standing):
+    if not knows(view.settled, standing):
         reasons.append(f"the data path of bridge {view.name} does not follow the last change yet")
         return State.PENDING
     return State.ACTIVE
 
 
-def _knows(survey: Survey | None, standing: Standing) -> bool:
+def knows(survey: Survey | None, standing: Standing) -> bool:
     """Whether a survey has the session stand as it does now."""
     return survey is not None and survey.standings.get(standing.session.id) == standing
 

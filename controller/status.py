@@ -71,6 +71,46 @@ class BridgeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class WayChecked:
+    """Beacons that one bridge sent by one way of a session's copies (network None: for all).
+
+    ``counted`` is what the flow that copies has counted meanwhile, real copies included. ``tag``
+    and ``length`` are what should arrive.
+    """
+
+    dpid: Dpid
+    bridge: str
+    network: NetworkId | None
+    network_number: int
+    tag: int | None
+    length: int
+    sent: int
+    counted: int
+
+
+@dataclass(frozen=True, slots=True)
+class SensorWitness:
+    """What the bridge of a tap port has sent to it meanwhile, real copies included."""
+
+    port: PortId
+    bridge: str
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was sent to check a session, and what switches themselves have seen of it.
+
+    ``left_out`` says in sentences what could not be checked.
+    """
+
+    run: int
+    ways: tuple[WayChecked, ...]
+    sensors: tuple[SensorWitness, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """How the controller itself is; ``queues`` are lengths by what waits."""
 
@@ -116,6 +156,15 @@ class Reconciling(Protocol):
         Raises:
             Refused: the port is no workload, or is on no bridge now.
             InvalidValue: the frame is shorter than an Ethernet header.
+        """
+        ...
+
+    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
+        """Send ``count`` beacons of ``length`` bytes by each way of a session's copies.
+
+        Raises:
+            Refused: the session is not served now, or too much was asked for.
+            CloudtapError: a switch did not do it.
         """
         ...
 

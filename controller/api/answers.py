@@ -198,6 +198,42 @@ class ExplanationOut(BaseModel):
     steps: list[str] = Field(description="Each flow that the packet meets.")
 
 
+class WayCheckedOut(BaseModel):
+    """Marked frames by one way of copies; `tag` and `length` are what should arrive of each."""
+
+    bridge: str
+    bridge_id: str
+    network: str | None = Field(description="Null: the copies of all networks go this way.")
+    network_number: int = Field(description="As it is written in the frames; 0 for all.")
+    tag: int | None
+    length: int
+    sent: int
+    counted: int = Field(description="Copies that the bridge has counted meanwhile.")
+
+
+class SensorWitnessOut(BaseModel):
+    """What the bridge of a tap port has sent to it meanwhile."""
+
+    port: str
+    bridge: str
+    sent: int
+
+
+class VerificationOut(BaseModel):
+    """What was sent to verify a session, and what the switches have seen of it."""
+
+    session: str
+    session_id: str
+    run: str = Field(description="The number in the frames, 16 hexadecimal digits.")
+    count: int
+    length: int
+    sent: int
+    ways: list[WayCheckedOut]
+    sensors: list[SensorWitnessOut]
+    not_verified: list[str] = Field(description="Bridges that make copies and were left out.")
+    notes: list[str]
+
+
 class FilterLineOut(BaseModel):
     """A filter, and how many rules it has."""
 

@@ -24,7 +24,7 @@ from controller.api.explain import explain
 from controller.api.filters import filters
 from controller.api.health import health
 from controller.api.problems import ApiProblem, Problem, bad_request
-from controller.api.sessions import sessions
+from controller.api.verify import sessions  # with all that is done to a session
 from controller.inventory import Inventory
 from controller.status import Reconciling
 from controller.store import Store

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from controller.api.requests import Body, DirectionWord, Name, Number, Ref, not_yet, refuse
+from flows.beacon import COUNTS, LENGTHS
 from flows.errors import InvalidValue
 from flows.model import PACKET_LENGTHS, TAGS, check_name
 
@@ -214,6 +215,15 @@ class FilterPatch(Body):
             if "tenant" in data:
                 raise refuse("a filter cannot move to another tenant: create a new one", "tenant")
         return data
+
+
+class VerifyIn(Body):
+    """How many marked frames to send by each way of a session's copies, and how long ones."""
+
+    count: Annotated[int, Field(ge=COUNTS.start, lt=COUNTS.stop)] = 100
+    length: Annotated[int, Field(ge=LENGTHS.start, lt=LENGTHS.stop)] = Field(
+        256, description="In bytes, Ethernet header included."
+    )
 
 
 class ExplainIn(Body):

@@ -160,14 +160,14 @@ def create_session(body: SessionIn, query: CreateQuery) -> Response:
 @sessions.get("/<ref>", responses={200: SessionOut})
 def show_session(path: Path, query: OneQuery) -> Response:
     """Show a session"""
-    return answer(Shower(context()).show(_find(path.ref, query.tenant)))
+    return answer(Shower(context()).show(find_session(path.ref, query.tenant)))
 
 
 @sessions.patch("/<ref>", responses={200: SessionOut})
 def change_session(path: Path, query: OneQuery, body: SessionPatch) -> Response:
     """Change a session"""
     parts = context()
-    old = _find(path.ref, query.tenant).session
+    old = find_session(path.ref, query.tenant).session
     # read before the change begins: the store lets nobody else in while it lasts
     change = Change(body, parts, old)
     parts.store.change_session(old.id, change, who())
@@ -183,7 +183,7 @@ def delete_session(path: Path, query: TryQuery) -> Response:
     the session is listed as inactive until it is gone from there too.
     """
     parts = context()
-    session = _find(path.ref, query.tenant).session
+    session = find_session(path.ref, query.tenant).session
     if query.dry_run:
         return answer(TrialOut(would="delete", name=session.name, tenant=session.tenant))
     parts.store.delete_session(session.id, who())
@@ -195,7 +195,7 @@ def delete_session(path: Path, query: TryQuery) -> Response:
     return answer(Shower(parts).show(left), HTTPStatus.ACCEPTED)
 
 
-def _find(ref: str, tenant: str | None) -> SessionRecord:
+def find_session(ref: str, tenant: str | None) -> SessionRecord:
     """A session by id or name; a name means the live one before one that is being deleted."""
     store = context().store
     by_id = store.session(SessionId(ref))

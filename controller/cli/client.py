@@ -55,6 +55,10 @@ class Api:
         """Create a thing; the answer is the thing."""
         return self._send("POST", (noun,), {}, body).json()  # type: ignore[no-any-return]
 
+    def act(self, noun: str, ref: str, deed: str, body: Values, **query: str | None) -> Values:
+        """Do something with a thing; the answer says what was done."""
+        return self._send("POST", (noun, ref, deed), query, body).json()  # type: ignore[no-any-return]
+
     def patch(self, noun: str, ref: str, body: Values, **query: str | None) -> Values:
         """Change a thing; the answer is the thing."""
         return self._send("PATCH", (noun, ref), query, body).json()  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.session import session
 from controller.cli.system import controller, inventory, status
+from controller.cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,6 +44,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     main.add_command(command)
+session.add_command(verify)
 
 
 def _token(file: Path | None) -> str | None:

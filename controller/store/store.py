@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from controller.store import journal, tables
 from controller.store.checks import refuse_missing_parts, refuse_taken_name
 from controller.store.database import Database
+from controller.store.deeds import DeedBook
 from controller.store.errors import InUse, NotFound, Repeated
 from controller.store.filters import FilterBook
 from controller.store.holdings import HoldingBook
@@ -59,7 +60,7 @@ class Store:
 
     Every method may raise StoreError, with a sentence; then nothing was changed. ``holdings`` is
     the part that knows which bridge may hold which session, ``filters`` the part with the filters,
-    ``limits`` the part for sessions that stop by themselves.
+    ``limits`` the part for sessions that stop by themselves, ``deeds`` that for the journal alone.
 
     Raises:
         AlreadyRunning: another controller uses the directory.
@@ -75,6 +76,7 @@ class Store:
         self._places = PlaceBook(self._database)
         self.holdings = HoldingBook(self._database)
         self.filters = FilterBook(self._database, now)
+        self.deeds = DeedBook(self._database, now)
         self._sessions = SessionMemory(self._database)
         self.limits = LimitBook(self._database, now, self._sessions.touch)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flows.compile.program import Program
 from flows.compile.survey import Standing, Survey
+from flows.compile.ways import CopyWay, copy_ways
 from flows.flow import Flow
 from flows.model import Dpid
 
-__all__ = ["Program", "Standing", "Survey", "compile_bridge"]
+__all__ = ["CopyWay", "Program", "Standing", "Survey", "compile_bridge", "copy_ways"]
 
 
 def compile_bridge(dpid: Dpid, survey: Survey) -> tuple[Flow, ...]:

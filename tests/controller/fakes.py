@@ -14,11 +14,15 @@ from controller.status import (
     BridgeStatus,
     Copies,
     Reconciling,
+    SensorWitness,
     SessionStatus,
     State,
+    Verification,
     Vitals,
+    WayChecked,
 )
 from controller.store import Store
+from flows.errors import Refused
 from flows.explain import Explanation, explain
 from flows.model import Dpid, NetworkId, Ofport, PortId, SessionId
 from flows.world import Link, Placement
@@ -100,6 +104,14 @@ class FakeReconciler(Reconciling):
         assert self.world is not None, "give it a world first"
         survey = self.world.snapshot().survey
         return explain(survey, survey.world.port_by_id[port], frame)
+
+    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
+        if session not in self.verified:
+            raise Refused("the session is not served")
+        dpid = Dpid(0xFE00000000000001)
+        way = WayChecked(dpid, "s1", None, 0, 7, min(length, 200), count, count + 3)
+        witness = SensorWitness(PortId("red-ids-1"), "s1", count + 3)
+        return Verification(run, (way,), (witness,), ("bridge s2: it hangs",))
 
     def tag_of(self, network: NetworkId) -> int | None:
         return self.tags.get(network)

@@ -1,0 +1,158 @@
+"""cloudtap session verify: marked frames go the way of copies; what arrives is told."""
+
+from __future__ import annotations
+
+import click
+
+from controller.cli.client import Api, Failure, Values
+from controller.cli.listen import Listener
+from controller.cli.output import (
+    Column,
+    cell,
+    console,
+    output_option,
+    pass_api,
+    print_data,
+    print_table,
+    tenant_option,
+)
+from flows.arrivals import Finding, Way
+from flows.model import Dpid
+
+WAIT_S = 2.0
+"""How long after the last frame was sent frames may still arrive."""
+
+WITNESSED: tuple[Column, ...] = (
+    ("bridge", lambda w: w["bridge"]),
+    ("network", lambda w: w["network"] or "all"),
+    ("tag", lambda w: w["tag"]),
+    ("bytes", lambda w: w["length"]),
+    ("sent", lambda w: w["sent"]),
+    ("counted", lambda w: w["counted"]),
+)
+HEARD: tuple[Column, ...] = (
+    ("bridge", lambda w: w["bridge"]),
+    ("network", lambda w: w["network"] or "all"),
+    ("sent", lambda w: w["sent"]),
+    ("arrived", lambda w: w["arrived"]),
+    ("lost", lambda w: w["lost"]),
+    ("tag", lambda w: w["tags"]),
+    ("bytes", lambda w: w["lengths"]),
+    ("delivered", lambda w: w["delivered"]),
+    ("faults", lambda w: w["faults"]),
+)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--count", type=int, help="Frames by each way, 1 to 1000; the API chooses 100.")
+@click.option("--length", type=int, help="Bytes of each, 64 to 1500; the API chooses 256.")
+@click.option("--listen", metavar="INTERFACE", help="Listen here, on the interface of the sensor.")
+@click.option(
+    "--netns",
+    metavar="NAME|PATH|PID",
+    help="The interface is in this network namespace, or in that of this process.",
+)
+@tenant_option
+@output_option
+@pass_api
+def verify(
+    api: Api,
+    name: str,
+    count: int | None,
+    length: int | None,
+    listen: str | None,
+    netns: str | None,
+    tenant: str | None,
+    output: str,
+) -> None:
+    """Send marked frames the way of a session's copies, and say what arrives.
+
+    Production never sees them. Without --listen only the switches can tell what they sent.
+    """
+    given = {"count": count, "length": length}
+    body = {key: value for key, value in given.items() if value is not None}
+    if listen is None:
+        if netns is not None:
+            raise click.UsageError("--netns says where --listen listens: give both")
+        _print_witnesses(api.act("sessions", name, "verify", body, tenant=tenant), output)
+        return
+    with Listener(listen, netns) as listener:
+        sent = api.act("sessions", name, "verify", body, tenant=tenant)
+        listener.wait(int(sent["run"], 16), sent["sent"], WAIT_S)
+        missed = listener.missed()
+    heard = _heard(sent, listener)
+    faults = _faults(sent, heard)
+    if missed:
+        faults.append(f"this machine was too busy to listen: it missed {missed} frames itself")
+    _print_heard(sent, heard, faults, listen, output)
+    if faults:
+        raise Failure(f"session {sent['session']!r} does not deliver as it should: {faults[0]}")
+
+
+def _heard(sent: Values, listener: Listener) -> list[Values]:
+    """Each way with what arrived by it."""
+    ways = [
+        Way(
+            Dpid(int(way["bridge_id"], 16)),
+            way["network_number"],
+            way["sent"],
+            way["length"],
+            way["tag"],
+        )
+        for way in sent["ways"]
+    ]
+    findings = listener.arrivals.findings(int(sent["run"], 16), ways)
+    both = zip(sent["ways"], findings, strict=True)
+    return [{**way, **_finding(found)} for way, found in both]
+
+
+def _finding(found: Finding) -> Values:
+    return {
+        "arrived": found.arrived,
+        "lost": found.lost,
+        "twice": found.twice,
+        "out_of_order": found.late,
+        "damaged": found.damaged,
+        "tags": [tag or "none" for tag in found.tags],
+        "lengths": sorted(found.lengths),
+        "delivered": sorted(found.tunnels),
+        "faults": list(found.faults),
+    }
+
+
+def _faults(sent: Values, heard: list[Values]) -> list[str]:
+    faults = [f"bridge {w['bridge']}: {', '.join(w['faults'])}" for w in heard if w["faults"]]
+    return faults + list(sent["not_verified"])
+
+
+def _print_heard(
+    sent: Values, heard: list[Values], faults: list[str], interface: str, output: str
+) -> None:
+    if output != "table":
+        print_data({**sent, "ways": heard, "faults": faults}, output)
+        return
+    arrived = sum(way["arrived"] for way in heard)
+    what = f"{sent['sent']} frames of {sent['length']} bytes sent, {arrived} arrived at {interface}"
+    console().print(cell(f"session {sent['session']}: {what}"))
+    console().print()
+    print_table(heard, HEARD)
+    for sentence in sent["not_verified"]:
+        console().print(cell(sentence))
+
+
+def _print_witnesses(sent: Values, output: str) -> None:
+    if output != "table":
+        print_data(sent, output)
+        return
+    out = console()
+    sentence = f"session {sent['session']}: {sent['sent']} frames of {sent['length']} bytes sent"
+    out.print(cell(sentence))
+    out.print()
+    print_table(sent["ways"], WITNESSED)
+    out.print()
+    for sensor in sent["sensors"]:
+        line = f"bridge {sensor['bridge']} sent {sensor['sent']} frames to tap port"
+        out.print(cell(f"{line} {sensor['port']} meanwhile"))
+    for sentence in [*sent["not_verified"], *sent["notes"]]:
+        out.print(cell(sentence))

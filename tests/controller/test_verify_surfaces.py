@@ -1,0 +1,105 @@
+"""Verifying over the API and on the command line: what is asked, told, noted and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.controller.fakes import FakeReconciler
+from tests.controller.test_api import items, problem
+from tests.controller.test_api_sessions import client, create
+from tests.controller.test_cli import Run, failed, fake, fill_red, good, run, store, url
+
+__all__ = ["client", "fake", "run", "store", "url"]
+
+
+def test_the_answer_says_what_was_sent_and_what_switches_have_seen(client: FlaskClient) -> None:
+    create(client)
+    found = client.post("/v1/sessions/web/verify", json={"count": 40, "length": 900}).get_json()
+
+    assert (found["session"], found["count"], found["length"]) == ("web", 40, 900)
+    assert found["sent"] == 40
+    assert found["ways"] == [
+        {
+            "bridge": "s1",
+            "bridge_id": "fe00000000000001",
+            "network": None,
+            "network_number": 0,
+            "tag": 7,
+            "length": 200,
+            "sent": 40,
+            "counted": 43,
+        }
+    ]
+    assert found["sensors"] == [{"port": "ids-1", "bridge": "s1", "sent": 43}]
+    assert found["not_verified"] == ["bridge s2: it hangs"]
+    assert any("do not count" in note for note in found["notes"])
+    [entry] = items(client, "/v1/audit?what=verified")
+    assert (entry["name"], entry["tenant"], entry["detail"]) == (
+        "web",
+        "red",
+        {"run": found["run"], "count": 40, "length": 900},
+    )
+
+
+def test_a_session_that_is_not_served_is_refused_with_a_sentence(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    create(client)
+    fake.verified.clear()
+    refused = problem(client.post("/v1/sessions/web/verify", json={}), 409, "refused")
+    assert refused["detail"] == "the session is not served"
+    problem(client.post("/v1/sessions/none/verify", json={}), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    "body", [{"count": 0}, {"count": 1001}, {"length": 63}, {"length": 1501}, {"rate": 5}]
+)
+def test_what_no_check_can_send_is_refused(client: FlaskClient, body: dict[str, int]) -> None:
+    create(client)
+    answer = client.post("/v1/sessions/web/verify", json=body)
+    assert answer.status_code == 422
+    assert answer.get_json()["field"] in body
+
+
+def test_the_command_tells_what_switches_witness_and_that_they_are_no_listeners(run: Run) -> None:
+    fill_red(run)
+    shown = " ".join(good(run("session", "verify", "web-to-ids", "--count", "30")).split())
+    assert "session web-to-ids: 30 frames of 256 bytes sent" in shown
+    assert "bridge s1 sent 33 frames to tap port ids-1 meanwhile" in shown
+    assert "bridge s2: it hangs" in shown
+    assert "--listen INTERFACE" in shown
+    found = json.loads(good(run("session", "verify", "web-to-ids", "-o", "json")))
+    assert found["sent"] == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "no-such0"], "cannot listen on 'no-such0': No such device"),
+        (["--listen", "lo", "--netns", "no-such"], "no network namespace '/run/netns/no-such'"),
+        (["--listen", "lo", "--netns", "/etc/hostname"], "cannot enter network namespace"),
+    ],
+)
+def test_a_listener_that_cannot_listen_says_why_and_nothing_is_sent(
+    run: Run, client: FlaskClient, arguments: list[str], words: str
+) -> None:
+    create(client)
+    assert words in failed(run("session", "verify", "web", *arguments))
+    assert items(client, "/v1/audit?what=verified") == []
+
+
+def test_a_namespace_without_an_interface_is_a_mistake_of_usage(run: Run) -> None:
+    assert "give both" in failed(run("session", "verify", "web", "--netns", "x"), 2)
+
+
+def test_frames_that_never_come_are_told_as_lost(run: Run, tmp_path: Path) -> None:
+    fill_red(run)
+    done = run("session", "verify", "web-to-ids", "--listen", "lo", "--count", "5", "-o", "json")
+    assert "bridge s1: 5 lost" in failed(done)
+    found = json.loads(done.stdout)
+    assert [(way["sent"], way["arrived"], way["lost"]) for way in found["ways"]] == [(5, 0, 5)]
+    assert found["faults"] == ["bridge s1: 5 lost", "bridge s2: it hangs"]

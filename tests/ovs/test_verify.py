@@ -1,0 +1,209 @@
+"""Sessions are verified on real bridges: what arrives at the sensor is what the command tells."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ovs.controller_process import TARGET, ControllerProcess
+from tests.ovs.endpoint import Endpoint
+from tests.ovs.lab import Lab, ofctl, vsctl
+from tests.ovs.scene import INVENTORY, PORTS, Scene, build, make_collectors
+from tests.ovs.traffic import Traffic
+from tests.ovs.waiting import wait_for
+
+CLOUDTAP = str(Path(sys.executable).parent / "cloudtap")
+LINK = 9
+MORE = """\
+  - {id: red-app, name: app, tenant: red, network: dmz, mac: "02:00:00:00:00:01"}
+links:
+  - {from: {bridge: s1, interface: s1-eth9}, to: {bridge: s2, interface: s2-eth9}}
+"""
+TWO_BRIDGES = INVENTORY.replace(
+    "networks:\n", "networks:\n  - {name: dmz, tenant: red}\n"
+) + MORE  # fmt: skip
+
+
+@pytest.fixture
+def runtime() -> str:
+    return "ryu"
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Scene:
+    return build(lab)
+
+
+@pytest.fixture
+def controller(tmp_path: Path, scene: Scene, runtime: str) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, INVENTORY, runtime) as process:
+        process.start("s1")
+        make_collectors(process)
+        yield process
+
+
+@pytest.fixture
+def far(lab: Lab, tmp_path: Path) -> Iterator[tuple[Scene, ControllerProcess]]:
+    """The scene, and a second bridge with a workload of another network of the same tenant."""
+    scene = build(lab)
+    lab.add_bridge("s2", dpid=0x52, controller=TARGET)
+    scene.at["red-app"] = lab.add_port("s2", 1, "red-app")
+    lab.link("s1", LINK, "s2", LINK)
+    with ControllerProcess(tmp_path, TWO_BRIDGES) as process:
+        process.start("s1", "s2")
+        make_collectors(process)
+        yield scene, process
+
+
+def verify(name: str, at: Endpoint, *more: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and answer of the command, which listens at an endpoint."""
+    command = [CLOUDTAP, "session", "verify", name, "-o", "json"]
+    done = subprocess.run(
+        [*command, "--listen", at.far, *more], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("runtime", ["ryu", "os-ken"])
+def test_every_frame_arrives_in_order_and_whole_and_nobody_else_sees_one(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["web", "db"], "ids")
+    for endpoint in scene.lab.endpoints:
+        endpoint.receive_all()
+    status, found = verify("one", scene.at["red-ids"], "--count", "1000", "--length", "1500")
+
+    assert (status, found["faults"], found["sent"]) == (0, [], 1000)
+    [way] = found["ways"]
+    assert (way["arrived"], way["lost"], way["out_of_order"]) == (1000, 0, 0)
+    assert (way["lengths"], way["tags"], way["delivered"]) == ([1500], ["none"], ["plain"])
+    assert way["counted"] == found["sensors"][0]["sent"] == 1000
+    scene.lab.flush()
+    seen = {e.ofport: len(e.receive_all()) for e in scene.lab.endpoints}
+    assert {PORTS[ofport] for ofport, frames in seen.items() if frames} == {"red-ids"}
+
+
+def test_frames_of_a_check_neither_count_nor_reach_a_limit_also_after_a_restart(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "few", ["web"], "ids", max_packets=300)
+    with Traffic([scene.at[name] for name in ("red-web", "red-db", "red-ids")]) as traffic:
+        streams = scene.red_streams(traffic)
+        traffic.wait_for(streams[0], scene.at["red-ids"], 20)
+        traffic.stop()
+        for stream in streams:
+            traffic.wait_for(stream, scene.at["red-ids"], traffic.now(stream))
+    status, found = verify("few", scene.at["red-ids"], "--count", "500")
+    assert (status, found["faults"]) == (0, [])
+    copies = controller.session("few")["status"]["copies"]["packets"]
+    arrived = [traffic.arrived(stream, scene.at["red-ids"]).total() for stream in streams]
+    assert copies == sum(arrived) >= 20
+    controller.end()
+    controller.start("s1")
+    seen = controller.wait_for_session("few")
+    assert seen["status"]["copies"]["packets"] == copies
+
+
+def test_copies_are_verified_while_production_runs_and_it_loses_nothing(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["web"], "ids")
+    with Traffic([scene.at[name] for name in ("red-web", "red-db")]) as traffic:
+        there, _ = scene.red_streams(traffic)
+        traffic.wait_for(there, scene.at["red-db"], 20)
+        status, found = verify("one", scene.at["red-ids"], "--count", "500")
+        last = traffic.now(there)
+        traffic.wait_for(there, scene.at["red-db"], last)
+        assert traffic.faults(there, scene.at["red-db"], 20, last) == []
+    assert (status, found["faults"]) == (0, [])
+    assert found["ways"][0]["counted"] >= 500
+
+
+def test_copies_are_cut_where_the_session_cuts_them(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "head", ["web"], "ids", packet_length=128)
+    status, found = verify("head", scene.at["red-ids"], "--length", "1000")
+    assert (status, found["faults"], found["ways"][0]["lengths"]) == (0, [], [128])
+
+
+def test_a_far_tap_port_gets_each_network_with_its_tag_over_the_link(
+    far: tuple[Scene, ControllerProcess],
+) -> None:
+    scene, controller = far
+    controller.create_session("red", "all", ["web", "app"], "ids")
+    controller.wait_for_session("all")
+    status, found = verify("all", scene.at["red-ids"], "--count", "200")
+
+    assert (status, found["faults"]) == (0, [])
+    networks = controller.api.get("/v1/networks?tenant=red").json()["items"]
+    tags = {network["name"]: network["tag"] for network in networks}
+    seen = {(way["bridge"], way["network"]): way["tags"] for way in found["ways"]}
+    assert seen == {
+        (bridge, network): [tags[network]] for bridge in ("s1", "s2") for network in tags
+    }
+    assert found["sent"] == found["sensors"][0]["sent"] == 800
+
+
+def test_a_copy_path_that_loses_or_alters_is_found_out(
+    far: tuple[Scene, ControllerProcess],
+) -> None:
+    scene, controller = far
+    controller.create_session("red", "app", ["app"], "ids")
+    controller.wait_for_session("app")
+    tap = scene.at["red-ids"]
+    foreign = f"priority=60000,in_port={LINK},dl_dst=0e:c7:a0:00:00:02"
+    ofctl("add-flow", "s1", f"{foreign},actions=push_vlan:0x8100,set_field:4100->vlan_vid,output:5")
+    status, found = verify("app", tap)
+    assert status == 1
+    assert "instead of none" in found["faults"][0]
+
+    ofctl("add-flow", "s1", f"{foreign},actions=drop")
+    wait_for(lambda: ofctl("dump-flows", "s1", foreign.split(",", 1)[1]), lambda s: "drop" in s)
+    seen = wait_for(lambda: _try(tap), lambda found: found is not None)
+    assert seen == ["bridge s2: 100 lost"]
+
+
+def _try(tap: Endpoint) -> list[str] | None:
+    """The faults that the command finds; None while it is too early for another check."""
+    command = [CLOUDTAP, "session", "verify", "app", "-o", "json"]
+    done = subprocess.run([*command, "--listen", tap.far], capture_output=True, text=True)
+    return json.loads(done.stdout)["faults"] if done.stdout else None
+
+
+def test_a_sensor_in_a_namespace_of_its_own_is_listened_to_by_name_and_by_process(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    tap = scene.at["red-ids"]
+    controller.create_session("red", "one", ["web"], "ids")
+    subprocess.run(["ip", "netns", "add", "sensor"], check=True)
+    try:
+        subprocess.run(["ip", "link", "set", tap.far, "netns", "sensor"], check=True)
+        subprocess.run(["ip", "-n", "sensor", "link", "set", tap.far, "up"], check=True)
+        wait_for(lambda: vsctl("get", "Interface", tap.interface, "link_state"), "up\n".__eq__)
+        status, found = verify("one", tap, "--netns", "sensor")
+        assert (status, found["faults"], found["ways"][0]["arrived"]) == (0, [], 100)
+        with subprocess.Popen(["ip", "netns", "exec", "sensor", "cat"], stdin=-1) as inside:
+            assert inside.stdin is not None
+            shown = wait_for(
+                lambda: _verify_once(tap, str(inside.pid)), lambda done: done is not None
+            )
+            inside.stdin.close()
+        assert shown == []
+    finally:
+        subprocess.run(["ip", "-n", "sensor", "link", "set", tap.far, "netns", "1"], check=True)
+        subprocess.run(["ip", "netns", "del", "sensor"], check=True)
+
+
+def _verify_once(tap: Endpoint, process: str) -> list[str] | None:
+    command = [CLOUDTAP, "session", "verify", "one", "-o", "json"]
+    command += ["--listen", tap.far, "--netns", process]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return json.loads(done.stdout)["faults"] if done.stdout else None
