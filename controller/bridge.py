@@ -196,16 +196,19 @@ class BridgeWriter:
             SouthboundError: the switch does not answer.
         """
         if session in self.verified.served:
-            self.count_flows(session)
+            self.count_flows(DELIVER.number, session)
 
-    def count_flows(self, session: int, beacons: Copies | None = None) -> Mapping[int, Copies]:
-        """The same by flow; ``beacons`` were sent since the last time, and are no copies.
+    def count_flows(
+        self, table: int, session: int, beacons: Copies | None = None
+    ) -> Mapping[int, Copies]:
+        """The same by flow, of one table; ``beacons`` were sent since the last time.
 
         Raises:
             SouthboundError: the switch does not answer.
         """
-        counted = self.switch.flow_copies(DELIVER.number, session)
-        self.counters.update_one(session, counted, beacons)
+        counted = self.switch.flow_copies(table, session)
+        if table == DELIVER.number:
+            self.counters.update_one(session, counted, beacons)
         return counted
 
     def has_tried(self, version: int) -> bool:

@@ -20,7 +20,7 @@ from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
 from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
-from controller.status import BridgeStatus, Copies, SessionStatus, Verification, Vitals
+from controller.status import BridgeStatus, Check, Copies, SessionStatus, Verification, Vitals
 from controller.verify import Verifier
 from flows.compile import compile_bridge
 from flows.errors import CloudtapError, Refused
@@ -275,9 +275,9 @@ class Reconciler:
             raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
         return explain(survey, sender, frame)
 
-    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
+    def verify(self, session: SessionId, wish: Check) -> Verification:
         """Send beacons by each way of a session's copies; see Reconciling."""
-        return self._verifier.verify(session, run, count, length)
+        return self._verifier.verify(session, wish)
 
     def tag_of(self, network: NetworkId) -> int | None:
         """The 802.1Q tag that copies of a network wear where one is needed."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from flows.explain import Explanation
-from flows.model import Dpid, NetworkId, PortId, SessionId
+from flows.model import Dpid, NetworkId, PortId, Sensor, SessionId
 
 
 class State(Enum):
@@ -71,15 +71,32 @@ class BridgeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """``count`` beacons of ``length`` bytes by each way of copies, or those to one sensor.
+
+    ``run`` is a number of 64 bits that they bear. ``may_be_cut``: they may be longer than what
+    fits the path.
+    """
+
+    run: int
+    count: int
+    length: int
+    sensor: Sensor | None = None
+    may_be_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class WayChecked:
-    """Beacons that one bridge sent by one way of a session's copies (network None: for all).
+    """Beacons that one bridge sent to one sensor (network None: for all networks).
 
     ``counted`` is what the flow that copies has counted meanwhile, real copies included. ``tag``
-    and ``length`` are what should arrive.
+    and ``length`` are what should arrive; length 0: nothing should.
     """
 
     dpid: Dpid
     bridge: str
+    sensor: Sensor
+    position: int
     network: NetworkId | None
     network_number: int
     tag: int | None
@@ -89,11 +106,12 @@ class WayChecked:
 
 
 @dataclass(frozen=True, slots=True)
-class SensorWitness:
-    """What the bridge of a tap port has sent to it meanwhile, real copies included."""
+class PortWitness:
+    """What the port that leads to these sensors has sent meanwhile, real copies included."""
 
-    port: PortId
     bridge: str
+    sensors: tuple[Sensor, ...]
+    wanted: int
     sent: int
 
 
@@ -106,7 +124,7 @@ class Verification:
 
     run: int
     ways: tuple[WayChecked, ...]
-    sensors: tuple[SensorWitness, ...] = ()
+    witnesses: tuple[PortWitness, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
@@ -159,8 +177,8 @@ class Reconciling(Protocol):
         """
         ...
 
-    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
-        """Send ``count`` beacons of ``length`` bytes by each way of a session's copies.
+    def verify(self, session: SessionId, wish: Check) -> Verification:
+        """Send beacons by each way of a session's copies.
 
         Raises:
             Refused: the session is not served now, or too much was asked for.

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from controller.bridge import BridgeWriter
 from controller.counting import CountReader
 from controller.desired import Snapshot
 from controller.standing import knows
-from controller.status import Copies, SensorWitness, Verification, WayChecked
+from controller.status import Check, Copies, PortWitness, Verification, WayChecked
 from flows.beacon import Beacon
 from flows.compile import CopyWay, Standing, Survey, copy_ways
 from flows.errors import Refused
-from flows.model import SessionId
+from flows.model import Dpid, Sensor, SessionId
 
 BATCH = 16
 """Beacons that are sent at once: what the buffers along any way hold with certainty."""
@@ -43,8 +43,8 @@ class Verifier:
         self._busy = threading.Lock()
         self._checked_at: dict[SessionId, float] = {}
 
-    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
-        """Send ``count`` beacons by each way of the session's copies; see Reconciling.
+    def verify(self, session: SessionId, wish: Check) -> Verification:
+        """Send beacons by each way of the session's copies; see Reconciling.
 
         Raises:
             Refused: nothing was sent; the sentence says why.
@@ -57,25 +57,18 @@ class Verifier:
             writers = {w.dpid: w for w in self._writers()}
             ready, left_out = _serving(number, standing, writers.values())
             ways = [
-                _Way(w, way, snapshot.survey, number)
+                _Way(w, way, snapshot.survey, number, wish)
                 for w in ready
                 for way in copy_ways(w.dpid, snapshot.survey, standing)
+                if wish.sensor in (None, way.sensor)
             ]
-            _check_amount(len(ways), count, standing)
-            tap = standing.tap
-            assert tap is not None, "a served session has a tap port"
-            place = snapshot.survey.world.placements[tap.id]
-            there = writers.get(place.dpid)
-            before = _sent_to(there, place.ofport)
+            _check_amount(len(ways), wish, standing)
+            _check_length(ways, wish, standing)
+            exits = _Exits(ways, writers, snapshot.survey)
             self._checked_at[session] = time.monotonic()
-            self._send(ways, run, count, length)
-            sensors: tuple[SensorWitness, ...] = ()
-            if there is not None:
-                sent = _wait_for(there, place.ofport, before + len(ways) * count) - before
-                sensors = (SensorWitness(tap.id, there.switch.name, sent),)
-            cut = standing.session.packet_length
-            whole = length if cut is None else min(length, cut)
-            return Verification(run, tuple(w.checked(whole) for w in ways), sensors, left_out)
+            self._send(ways, wish.count)
+            checked = tuple(way.checked() for way in ways)
+            return Verification(wish.run, checked, exits.witnesses(), left_out)
 
     @contextmanager
     def _alone(self, session: SessionId) -> Iterator[None]:
@@ -92,51 +85,107 @@ class Verifier:
         finally:
             self._busy.release()
 
-    def _send(self, ways: list[_Way], run: int, count: int, length: int) -> None:
+    def _send(self, ways: list[_Way], count: int) -> None:
         """A few beacons by each way in turn, until all are sent."""
         for first in range(1, count + 1, BATCH):
             if first > 1:
                 time.sleep(PAUSE_S)
             for way in ways:
-                numbers = range(first, min(first + BATCH, count + 1))
                 with self._counts.hold(way.writer.dpid):
-                    way.send([way.beacon(run, n, count, length) for n in numbers])
+                    way.send(range(first, min(first + BATCH, count + 1)))
 
 
 class _Way:
     """One way of copies out of one connected bridge, and what was sent and counted on it."""
 
-    def __init__(self, writer: BridgeWriter, way: CopyWay, survey: Survey, session: int) -> None:
-        self.writer, self._way, self._session = writer, way, session
+    def __init__(
+        self, writer: BridgeWriter, way: CopyWay, survey: Survey, session: int, wish: Check
+    ) -> None:
+        self.writer, self.way, self._session, self._wish = writer, way, session, wish
         network = way.network
         self._network = 0 if network is None else survey.world.numbers.network[network]
-        self._sent = self._counted = 0
+        self.sent = self._counted = 0
 
-    def beacon(self, run: int, number: int, count: int, length: int) -> bytes:
-        """One frame of this way."""
-        now = time.time_ns()
-        numbers = run, self.writer.dpid, self._network, number, count, length, now
-        return Beacon(*numbers).frame()
+    @property
+    def arriving(self) -> int:
+        """How many of those that were sent should arrive."""
+        return self.sent if self.way.arriving(self._wish.length) else 0
 
-    def send(self, frames: list[bytes]) -> None:
-        """Send these, and see that they do not count as copies."""
-        switch, number = self.writer.switch, self._session
-        before = self.writer.count_flows(number)
-        switch.send(frames, self._way.actions)
+    def send(self, numbers: Iterable[int]) -> None:
+        """Send the beacons of these numbers, and see that they do not count as copies."""
+        frames = [self._beacon(number) for number in numbers]
+        table, cookie = self.way.counted_by(self._wish.length)
+        before = self.writer.count_flows(table, self._session)
+        self.writer.switch.send(frames, self.way.actions)
         ours = Copies(len(frames), sum(map(len, frames)))
-        after = self.writer.count_flows(number, ours)
+        after = self.writer.count_flows(table, self._session, ours)
+        self.sent += len(frames)
         nothing = Copies()
-        cookie = self._way.cookie
-        self._sent += len(frames)
         self._counted += after.get(cookie, nothing).packets - before.get(cookie, nothing).packets
 
-    def checked(self, length: int) -> WayChecked:
+    def checked(self) -> WayChecked:
         """What is known now."""
-        way, writer = self._way, self.writer
+        way, writer = self.way, self.writer
         return WayChecked(
-            writer.dpid, writer.switch.name, way.network, self._network, way.tag, length,
-            self._sent, self._counted,
+            writer.dpid, writer.switch.name, way.sensor, way.position, way.network,
+            self._network, way.tag, way.arriving(self._wish.length), self.sent, self._counted,
         )  # fmt: skip
+
+    def _beacon(self, number: int) -> bytes:
+        wish = self._wish
+        return Beacon(
+            run=wish.run,
+            bridge=self.writer.dpid,
+            sensor=self.way.position,
+            network=self._network,
+            number=number,
+            count=wish.count,
+            length=wish.length,
+            sent_ns=time.time_ns(),
+        ).frame()
+
+
+class _Exits:
+    """The ports by which copies leave for their sensors, and what these have sent."""
+
+    def __init__(
+        self, ways: list[_Way], writers: Mapping[Dpid, BridgeWriter], survey: Survey
+    ) -> None:
+        self._ways_by_exit: dict[tuple[Dpid, int], list[_Way]] = {}
+        self._writers = writers
+        for way in ways:
+            at = (way.writer.dpid, int(way.way.by))
+            if isinstance(way.way.sensor, str):
+                place = survey.world.placements[way.way.sensor]
+                at = (place.dpid, int(place.ofport))
+            if at[0] in writers:
+                self._ways_by_exit.setdefault(at, []).append(way)
+        self._before = self._sent()
+
+    def witnesses(self) -> tuple[PortWitness, ...]:
+        """What each has sent since, once it is all that should have been, or nothing more comes."""
+        deadline = time.monotonic() + ARRIVE_S
+        wanted = {at: sum(w.arriving for w in ways) for at, ways in self._ways_by_exit.items()}
+        while True:
+            sent = {at: count - self._before[at] for at, count in self._sent().items()}
+            is_all = all(sent[at] >= wanted[at] for at in wanted)
+            if is_all or time.monotonic() >= deadline:
+                break
+            time.sleep(LOOK_AGAIN_S)
+        return tuple(
+            PortWitness(self._writers[at[0]].switch.name, self._sensors(at), wanted[at], sent[at])
+            for at in sorted(wanted)
+        )
+
+    def _sensors(self, at: tuple[Dpid, int]) -> tuple[Sensor, ...]:
+        return tuple(dict.fromkeys(way.way.sensor for way in self._ways_by_exit[at]))
+
+    def _sent(self) -> dict[tuple[Dpid, int], int]:
+        by_bridge = {
+            dpid: self._writers[dpid].switch.sent_by_port()
+            for dpid in {dpid for dpid, _ in self._ways_by_exit}
+        }
+        return {at: by_bridge[at[0]].get(at[1], Copies()).packets for at in self._ways_by_exit}
 
 
 def _served(session: SessionId, snapshot: Snapshot) -> Standing:
@@ -179,24 +228,26 @@ def _serving(
     return ready, tuple(left_out)
 
 
-def _check_amount(ways: int, count: int, standing: Standing) -> None:
-    if ways * count > BEACONS_MAX:
+def _check_amount(ways: int, wish: Check, standing: Standing) -> None:
+    name = f"session {standing.session.name!r}"
+    if not ways:
         raise Refused(
-            f"copies of session {standing.session.name!r} take {ways} ways, so {count} on each "
-            f"are more than {BEACONS_MAX}: ask for at most {BEACONS_MAX // ways}"
+            f"copies of {name} go to no sensor {str(wish.sensor)!r} now: nothing was sent"
+        )
+    if ways * wish.count > BEACONS_MAX:
+        raise Refused(
+            f"copies of {name} take {ways} ways, so {wish.count} on each are more than "
+            f"{BEACONS_MAX}: ask for at most {BEACONS_MAX // ways}"
         )
 
 
-def _sent_to(writer: BridgeWriter | None, ofport: int) -> int:
-    """How many frames a port has sent; 0 where it cannot be told."""
-    if writer is None:
-        return 0
-    return writer.switch.sent_by_port().get(ofport, Copies()).packets
-
-
-def _wait_for(writer: BridgeWriter, ofport: int, wanted: int) -> int:
-    """How many frames a port has sent, once it is as many as are wanted, or nothing more comes."""
-    deadline = time.monotonic() + ARRIVE_S
-    while (seen := _sent_to(writer, ofport)) < wanted and time.monotonic() < deadline:
-        time.sleep(LOOK_AGAIN_S)
-    return seen
+def _check_length(ways: list[_Way], wish: Check, standing: Standing) -> None:
+    """Refuse what would be cut by the path, unless that is what is to be seen."""
+    own = standing.session.packet_length
+    limits = [w.way.longest for w in ways if w.way.longest not in (None, own)]
+    longest = min((limit for limit in limits if limit is not None), default=wish.length)
+    if wish.length > longest and not wish.may_be_cut:
+        raise Refused(
+            f"{wish.length} bytes do not fit the path to the sensors of session "
+            f"{standing.session.name!r}, at most {longest} do: ask for less, or let them be cut"
+        )

@@ -13,12 +13,14 @@ from flows.model import Dpid
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of copies: the bridge that makes them, for one network or for all (0).
+    """One way of copies: from a bridge to a sensor (its position), of one network or of all (0).
 
-    ``tag`` is the 802.1Q id that they should wear, ``length`` what should arrive of each in bytes.
+    ``tag`` is the 802.1Q id that they should wear, ``length`` what should arrive of each in bytes;
+    0 when nothing should.
     """
 
     bridge: Dpid
+    sensor: int
     network: int
     sent: int
     length: int
@@ -44,8 +46,8 @@ class Finding:
 
     @property
     def lost(self) -> int:
-        """How many did not arrive."""
-        return self.way.sent - self.arrived
+        """How many did not arrive that should have."""
+        return self.way.sent - self.arrived if self.way.length else 0
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -57,7 +59,8 @@ class Finding:
         if wrong := sorted(str(tag or "none") for tag in self.tags if tag != way.tag):
             found.append(f"tag {', '.join(wrong)} instead of {way.tag or 'none'}")
         if odd := sorted(length for length in self.lengths if length != way.length):
-            found.append(f"{', '.join(map(str, odd))} bytes instead of {way.length}")
+            instead = f"instead of {way.length}" if way.length else "though it is too long to go"
+            found.append(f"{', '.join(map(str, odd))} bytes {instead}")
         return tuple(found)
 
 
@@ -88,10 +91,11 @@ class Arrivals:
         return sum(beacon.run == run for beacon, *_ in self._seen)
 
     def _finding(self, run: int, way: Way) -> Finding:
+        wanted = (run, way.bridge, way.sensor, way.network)
         mine = [
             seen
             for seen in self._seen
-            if (seen[0].run, seen[0].bridge, seen[0].network) == (run, way.bridge, way.network)
+            if (seen[0].run, seen[0].bridge, seen[0].sensor, seen[0].network) == wanted
         ]
         numbers = [beacon.number for beacon, *_ in mine]
         highest, late = 0, 0

@@ -23,7 +23,7 @@ COUNTS = range(1, 1001)
 
 _ADDRESSES = bytes.fromhex("0ec7a00000020ec7a0000001")
 _TYPE = ETH_BEACON.to_bytes(2, "big")
-_BODY = Struct("!8sQQIIIHQ")
+_BODY = Struct("!8sQQHIIIHQ")
 HEADER = 14 + _BODY.size
 """Bytes that must arrive for a beacon to be known."""
 _PATTERN = bytes(range(256)) * 8
@@ -33,12 +33,14 @@ _PATTERN = bytes(range(256)) * 8
 class Beacon:
     """One marked frame.
 
-    ``run`` is the number of the check (64 bits), ``network`` that of a network or 0, ``number``
-    counts from 1 to ``count``, ``length`` is in bytes, ``sent_ns`` a time of the sender's clock.
+    ``run`` is the number of the check (64 bits), ``sensor`` the position of the sensor in its
+    collector, ``network`` the number of a network or 0; ``number`` counts from 1 to ``count``,
+    ``length`` is in bytes, ``sent_ns`` a time of the sender's clock.
     """
 
     run: int
     bridge: Dpid
+    sensor: int
     network: int
     number: int
     count: int
@@ -56,8 +58,8 @@ class Beacon:
     def frame(self) -> bytes:
         """The whole frame."""
         body = _BODY.pack(
-            MAGIC, self.run, self.bridge, self.network, self.number, self.count, self.length,
-            self.sent_ns,
+            MAGIC, self.run, self.bridge, self.sensor, self.network, self.number, self.count,
+            self.length, self.sent_ns,
         )  # fmt: skip
         filling = self.length - HEADER
         start = self.number & 0xFF
@@ -69,8 +71,8 @@ def read_beacon(frame: bytes) -> Beacon | None:
     if len(frame) < HEADER or frame[12:14] != _TYPE or frame[14:22] != MAGIC:
         return None
     _, *numbers = _BODY.unpack_from(frame, 14)
-    run, bridge, network, number, count, length, sent_ns = numbers
+    run, bridge, *rest = numbers
     try:
-        return Beacon(run, Dpid(bridge), network, number, count, length, sent_ns)
+        return Beacon(run, Dpid(bridge), *rest)
     except InvalidValue:
         return None

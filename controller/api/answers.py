@@ -203,19 +203,22 @@ class WayCheckedOut(BaseModel):
 
     bridge: str
     bridge_id: str
+    sensor: str
+    sensor_position: int = Field(description="As it is written in the frames.")
     network: str | None = Field(description="Null: the copies of all networks go this way.")
     network_number: int = Field(description="As it is written in the frames; 0 for all.")
     tag: int | None
-    length: int
+    length: int = Field(description="0: nothing should arrive, it is too long for the path.")
     sent: int
     counted: int = Field(description="Copies that the bridge has counted meanwhile.")
 
 
-class SensorWitnessOut(BaseModel):
-    """What the bridge of a tap port has sent to it meanwhile."""
+class PortWitnessOut(BaseModel):
+    """What the port that leads to these sensors has sent meanwhile, and how much it should be."""
 
-    port: str
     bridge: str
+    sensors: list[str]
+    wanted: int
     sent: int
 
 
@@ -229,7 +232,7 @@ class VerificationOut(BaseModel):
     length: int
     sent: int
     ways: list[WayCheckedOut]
-    sensors: list[SensorWitnessOut]
+    witnesses: list[PortWitnessOut]
     not_verified: list[str] = Field(description="Bridges that make copies and were left out.")
     notes: list[str]
 

@@ -224,6 +224,10 @@ class VerifyIn(Body):
     length: Annotated[int, Field(ge=LENGTHS.start, lt=LENGTHS.stop)] = Field(
         256, description="In bytes, Ethernet header included."
     )
+    sensor: Ref | None = Field(None, description="Only to this one of the collector's sensors.")
+    may_be_cut: bool = Field(
+        False, description="They may be longer than what fits the path to the sensors."
+    )
 
 
 class ExplainIn(Body):

@@ -6,25 +6,22 @@ import secrets
 
 from flask import Response
 
-from controller.api.answers import (
-    SensorWitnessOut,
-    VerificationOut,
-    WayCheckedOut,
-)
+from controller.api.answers import PortWitnessOut, VerificationOut, WayCheckedOut
 from controller.api.bodies import VerifyIn
 from controller.api.context import answer, context, who
+from controller.api.problems import not_found
 from controller.api.requests import OneQuery, Path
 from controller.api.sessions import find_session, sessions
-from controller.status import Verification
-from flows.model import Session
+from controller.status import Check, Verification
+from flows.model import PortId, Sensor, Session
 
 __all__ = ["sessions"]
 
 WITNESSES = (
-    "`counted` and what tap ports sent hold real copies of the same moment, too: what arrived "
+    "`counted` and what ports sent hold real copies of the same moment, too: what arrived "
     "exactly is known at the sensor alone (`cloudtap session verify NAME --listen INTERFACE`)"
 )
-NOT_COUNTED = "beacons do not count as copies of the session, nor towards its limits"
+NOT_COUNTED = "these frames do not count as copies of the session, nor towards its limits"
 
 
 @sessions.post("/<ref>/verify", responses={200: VerificationOut})
@@ -36,28 +33,47 @@ def verify_session(path: Path, query: OneQuery, body: VerifyIn) -> Response:
     """
     parts = context()
     session = find_session(path.ref, query.tenant).session
-    run = secrets.randbits(64)
-    detail = {"run": f"{run:016x}", "count": body.count, "length": body.length}
+    sensor = None if body.sensor is None else _sensor(body.sensor, session)
+    wish = Check(secrets.randbits(64), body.count, body.length, sensor, body.may_be_cut)
+    detail = {"run": f"{wish.run:016x}", "count": wish.count, "length": wish.length}
     parts.store.deeds.note(session, who(), "verified", detail)
-    found = parts.reconcile.verify(session.id, run, body.count, body.length)
-    return answer(_shown(session, body, found))
+    return answer(_shown(session, wish, parts.reconcile.verify(session.id, wish)))
 
 
-def _shown(session: Session, body: VerifyIn, found: Verification) -> VerificationOut:
-    inventory = context().inventory()
-    networks = {network.id: network.name for network in inventory.networks}
-    ports = {port.id: port.name for port in inventory.ports}
+def _sensor(ref: str, session: Session) -> Sensor:
+    """The sensor of the session's collector that has this name, id or address."""
+    records = context().store.collectors()
+    sensors = [
+        s for r in records if r.collector.id == session.collector for s in r.collector.sensors
+    ]
+    for sensor in sensors:
+        if ref in (str(sensor), _name(sensor)):
+            return sensor
+    known = ", ".join(_name(sensor) for sensor in sensors)
+    raise not_found("sensor", ref, "sensor", f" of session {session.name!r}: it has {known}")
+
+
+def _name(sensor: Sensor) -> str:
+    """What people call a sensor: the name of its tap port, or its address."""
+    names = {port.id: port.name for port in context().inventory().ports}
+    return names.get(PortId(str(sensor)), str(sensor))
+
+
+def _shown(session: Session, wish: Check, found: Verification) -> VerificationOut:
+    networks = {network.id: network.name for network in context().inventory().networks}
     return VerificationOut(
         session=session.name,
         session_id=session.id,
         run=f"{found.run:016x}",
-        count=body.count,
-        length=body.length,
+        count=wish.count,
+        length=wish.length,
         sent=sum(way.sent for way in found.ways),
         ways=[
             WayCheckedOut(
                 bridge=way.bridge,
                 bridge_id=f"{way.dpid:016x}",
+                sensor=_name(way.sensor),
+                sensor_position=way.position,
                 network=None if way.network is None else networks.get(way.network, way.network),
                 network_number=way.network_number,
                 tag=way.tag,
@@ -67,9 +83,11 @@ def _shown(session: Session, body: VerifyIn, found: Verification) -> Verificatio
             )
             for way in found.ways
         ],
-        sensors=[
-            SensorWitnessOut(port=ports.get(s.port, s.port), bridge=s.bridge, sent=s.sent)
-            for s in found.sensors
+        witnesses=[
+            PortWitnessOut(
+                bridge=w.bridge, sensors=[_name(s) for s in w.sensors], wanted=w.wanted, sent=w.sent
+            )
+            for w in found.witnesses
         ],
         not_verified=list(found.left_out),
         notes=[NOT_COUNTED, WITNESSES],

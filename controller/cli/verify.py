@@ -24,6 +24,7 @@ WAIT_S = 2.0
 
 WITNESSED: tuple[Column, ...] = (
     ("bridge", lambda w: w["bridge"]),
+    ("sensor", lambda w: w["sensor"]),
     ("network", lambda w: w["network"] or "all"),
     ("tag", lambda w: w["tag"]),
     ("bytes", lambda w: w["length"]),
@@ -32,6 +33,7 @@ WITNESSED: tuple[Column, ...] = (
 )
 HEARD: tuple[Column, ...] = (
     ("bridge", lambda w: w["bridge"]),
+    ("sensor", lambda w: w["sensor"]),
     ("network", lambda w: w["network"] or "all"),
     ("sent", lambda w: w["sent"]),
     ("arrived", lambda w: w["arrived"]),
@@ -39,7 +41,7 @@ HEARD: tuple[Column, ...] = (
     ("tag", lambda w: w["tags"]),
     ("bytes", lambda w: w["lengths"]),
     ("delivered", lambda w: w["delivered"]),
-    ("faults", lambda w: w["faults"]),
+    ("faults", lambda w: w["faults"] if w["here"] else "not the sensor of this interface"),
 )
 
 
@@ -47,6 +49,8 @@ HEARD: tuple[Column, ...] = (
 @click.argument("name")
 @click.option("--count", type=int, help="Frames by each way, 1 to 1000; the API chooses 100.")
 @click.option("--length", type=int, help="Bytes of each, 64 to 1500; the API chooses 256.")
+@click.option("--sensor", help="Only to this one of the sensors of the collector.")
+@click.option("--may-be-cut", is_flag=True, help="Send them even if the path is too narrow.")
 @click.option("--listen", metavar="INTERFACE", help="Listen here, on the interface of the sensor.")
 @click.option(
     "--netns",
@@ -61,6 +65,8 @@ def verify(
     name: str,
     count: int | None,
     length: int | None,
+    sensor: str | None,
+    may_be_cut: bool,
     listen: str | None,
     netns: str | None,
     tenant: str | None,
@@ -70,7 +76,7 @@ def verify(
 
     Production never sees them. Without --listen only the switches can tell what they sent.
     """
-    given = {"count": count, "length": length}
+    given = {"count": count, "length": length, "sensor": sensor, "may_be_cut": may_be_cut or None}
     body = {key: value for key, value in given.items() if value is not None}
     if listen is None:
         if netns is not None:
@@ -95,6 +101,7 @@ def _heard(sent: Values, listener: Listener) -> list[Values]:
     ways = [
         Way(
             Dpid(int(way["bridge_id"], 16)),
+            way["sensor_position"],
             way["network_number"],
             way["sent"],
             way["length"],
@@ -103,8 +110,13 @@ def _heard(sent: Values, listener: Listener) -> list[Values]:
         for way in sent["ways"]
     ]
     findings = listener.arrivals.findings(int(sent["run"], 16), ways)
-    both = zip(sent["ways"], findings, strict=True)
-    return [{**way, **_finding(found)} for way, found in both]
+    both = list(zip(sent["ways"], findings, strict=True))
+    heard = {way["sensor"] for way, found in both if found.arrived}
+    # with several sensors, this interface may well be that of one
+    return [
+        {**way, **_finding(found), "here": not heard or way["sensor"] in heard}
+        for way, found in both
+    ]
 
 
 def _finding(found: Finding) -> Values:
@@ -122,7 +134,8 @@ def _finding(found: Finding) -> Values:
 
 
 def _faults(sent: Values, heard: list[Values]) -> list[str]:
-    faults = [f"bridge {w['bridge']}: {', '.join(w['faults'])}" for w in heard if w["faults"]]
+    wrong = [way for way in heard if way["here"] and way["faults"]]
+    faults = [f"bridge {w['bridge']}: {', '.join(w['faults'])}" for w in wrong]
     return faults + list(sent["not_verified"])
 
 
@@ -151,8 +164,9 @@ def _print_witnesses(sent: Values, output: str) -> None:
     out.print()
     print_table(sent["ways"], WITNESSED)
     out.print()
-    for sensor in sent["sensors"]:
-        line = f"bridge {sensor['bridge']} sent {sensor['sent']} frames to tap port"
-        out.print(cell(f"{line} {sensor['port']} meanwhile"))
+    for one in sent["witnesses"]:
+        names = ", ".join(one["sensors"])
+        line = f"bridge {one['bridge']} sent {one['sent']} frames towards {names} meanwhile"
+        out.print(cell(f"{line}, {one['wanted']} of them should be ours"))
     for sentence in [*sent["not_verified"], *sent["notes"]]:
         out.print(cell(sentence))

@@ -12,9 +12,10 @@ from controller.inventory import Inventory, parse
 from controller.status import (
     BridgeShare,
     BridgeStatus,
+    Check,
     Copies,
+    PortWitness,
     Reconciling,
-    SensorWitness,
     SessionStatus,
     State,
     Verification,
@@ -105,13 +106,14 @@ class FakeReconciler(Reconciling):
         survey = self.world.snapshot().survey
         return explain(survey, survey.world.port_by_id[port], frame)
 
-    def verify(self, session: SessionId, run: int, count: int, length: int) -> Verification:
+    def verify(self, session: SessionId, wish: Check) -> Verification:
         if session not in self.verified:
             raise Refused("the session is not served")
-        dpid = Dpid(0xFE00000000000001)
-        way = WayChecked(dpid, "s1", None, 0, 7, min(length, 200), count, count + 3)
-        witness = SensorWitness(PortId("red-ids-1"), "s1", count + 3)
-        return Verification(run, (way,), (witness,), ("bridge s2: it hangs",))
+        dpid, sensor = Dpid(0xFE00000000000001), PortId("red-ids-1")
+        length, count = min(wish.length, 200), wish.count
+        way = WayChecked(dpid, "s1", sensor, 0, None, 0, 7, length, count, count + 3)
+        witness = PortWitness("s1", (sensor,), count, count + 3)
+        return Verification(wish.run, (way,), (witness,), ("bridge s2: it hangs",))
 
     def tag_of(self, network: NetworkId) -> int | None:
         return self.tags.get(network)

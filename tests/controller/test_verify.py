@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller import verify
-from controller.status import Copies, Verification
+from controller.status import Check, Copies, Verification
 from flows.errors import Refused
 from flows.flow import object_of
 from flows.model import Collector, CollectorId, PortId, SessionId, TagMode
@@ -37,7 +37,7 @@ def add(rig: Rig, name: str, *ports: str, tap: str = "t1") -> None:
 
 
 def check(rig: Rig, name: str, count: int = 20, length: int = 100) -> Verification:
-    return rig.reconciler.verify(SessionId(name), RUN, count, length)
+    return rig.reconciler.verify(SessionId(name), Check(RUN, count, length))
 
 
 def counted(rig: Rig, dpid: int, name: str) -> tuple[int, int]:
@@ -78,8 +78,9 @@ def test_what_the_tap_port_got_is_told_and_no_copy_is_counted(rig: Rig) -> None:
     add(rig, "s", "a")
     found = check(rig, "s", count=50)
 
-    [witness] = found.sensors
-    assert (witness.port, witness.bridge, witness.sent) == ("t1", "s1", 50)
+    [witness] = found.witnesses
+    assert (witness.sensors, witness.bridge) == (("t1",), "s1")
+    assert witness.wanted == witness.sent == 50
     assert rig.reconciler.session_status(SessionId("s")).copies == Copies()
     number = rig.world.snapshot().numbers.session[SessionId("s")]
     rig.reconciler.count_copies([number])

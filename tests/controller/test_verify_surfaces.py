@@ -26,6 +26,8 @@ def test_the_answer_says_what_was_sent_and_what_switches_have_seen(client: Flask
         {
             "bridge": "s1",
             "bridge_id": "fe00000000000001",
+            "sensor": "ids-1",
+            "sensor_position": 0,
             "network": None,
             "network_number": 0,
             "tag": 7,
@@ -34,7 +36,7 @@ def test_the_answer_says_what_was_sent_and_what_switches_have_seen(client: Flask
             "counted": 43,
         }
     ]
-    assert found["sensors"] == [{"port": "ids-1", "bridge": "s1", "sent": 43}]
+    assert found["witnesses"] == [{"bridge": "s1", "sensors": ["ids-1"], "wanted": 40, "sent": 43}]
     assert found["not_verified"] == ["bridge s2: it hangs"]
     assert any("do not count" in note for note in found["notes"])
     [entry] = items(client, "/v1/audit?what=verified")
@@ -69,7 +71,7 @@ def test_the_command_tells_what_switches_witness_and_that_they_are_no_listeners(
     fill_red(run)
     shown = " ".join(good(run("session", "verify", "web-to-ids", "--count", "30")).split())
     assert "session web-to-ids: 30 frames of 256 bytes sent" in shown
-    assert "bridge s1 sent 33 frames to tap port ids-1 meanwhile" in shown
+    assert "bridge s1 sent 33 frames towards ids-1 meanwhile, 30 of them" in shown
     assert "bridge s2: it hangs" in shown
     assert "--listen INTERFACE" in shown
     found = json.loads(good(run("session", "verify", "web-to-ids", "-o", "json")))

@@ -20,8 +20,10 @@ from flows.envelope import open_envelope
 from flows.errors import InvalidValue
 from flows.model import Dpid
 
-BEACON = Beacon(run=0xAB << 56, bridge=Dpid(0x51), network=3, number=2, count=9, length=300)
-WAY = Way(BEACON.bridge, BEACON.network, sent=3, length=300, tag=101)
+BEACON = Beacon(
+    run=0xAB << 56, bridge=Dpid(0x51), sensor=1, network=3, number=2, count=9, length=300
+)
+WAY = Way(BEACON.bridge, BEACON.sensor, BEACON.network, sent=3, length=300, tag=101)
 
 
 @pytest.mark.parametrize("length", [LENGTHS.start, 300, LENGTHS.stop - 1])
@@ -30,7 +32,7 @@ def test_a_beacon_is_read_back_from_its_frame_also_when_it_was_cut(length: int) 
     assert len(beacon.frame()) == length
     assert read_beacon(beacon.frame()) == beacon
     assert read_beacon(beacon.frame()[:64]) == beacon
-    assert read_beacon(beacon.frame()[:59]) is None
+    assert read_beacon(beacon.frame()[:61]) is None
 
 
 def test_its_addresses_are_local_and_belong_to_nobody() -> None:
@@ -49,7 +51,7 @@ def test_another_frame_of_the_same_ethertype_is_no_beacon() -> None:
     frame[14] ^= 1
     assert read_beacon(bytes(frame)) is None
     frame = bytearray(BEACON.frame())
-    frame[50:52] = b"\0\0"  # its length
+    frame[52:54] = b"\0\0"  # its length
     assert read_beacon(bytes(frame)) is None
 
 
@@ -92,7 +94,7 @@ def test_every_envelope_of_a_copy_is_opened(what: str) -> None:
 @pytest.mark.parametrize("what", ENVELOPES)
 def test_a_frame_that_ends_too_early_is_no_error(what: str) -> None:
     whole = bytes(ENVELOPES[what][0])
-    for length in range(14, len(whole) - BEACON.length + 59):
+    for length in range(14, len(whole) - BEACON.length + 61):
         assert read_beacon(open_envelope(whole[:length]).frame) is None
 
 
@@ -136,6 +138,7 @@ FAULTS: dict[str, tuple[Damage, tuple[str, ...]]] = {
         lambda f: [f[:14] + b"\0\x09" + f[16:]], ("tag 9 instead of 101",)),
     "one is of another check": (lambda f: [beacon(2, run=5)], ("1 lost",)),
     "one is of another bridge": (lambda f: [beacon(2, bridge=5)], ("1 lost",)),
+    "one is of another sensor": (lambda f: [beacon(2, sensor=0)], ("1 lost",)),
     "one is of another network": (lambda f: [beacon(2, network=0)], ("1 lost",)),
 }  # fmt: skip
 
@@ -144,6 +147,12 @@ FAULTS: dict[str, tuple[Damage, tuple[str, ...]]] = {
 def test_each_fault_is_told(what: str) -> None:
     damage, faults = FAULTS[what]
     assert found(beacon(1), *damage(beacon(2)), beacon(3)).faults == faults
+
+
+def test_frames_that_are_too_long_to_be_sent_are_not_missed_and_told_if_they_come() -> None:
+    skipped = replace(WAY, length=0)
+    assert found(way=skipped).faults == ()
+    assert found(beacon(1), way=skipped).faults == ("300 bytes though it is too long to go",)
 
 
 def test_what_an_ethernet_card_fills_up_is_no_part_of_a_frame() -> None:

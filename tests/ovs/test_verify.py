@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab.tutorial import read_steps
 from tests.ovs.controller_process import TARGET, ControllerProcess
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, vsctl
@@ -84,7 +90,7 @@ def test_every_frame_arrives_in_order_and_whole_and_nobody_else_sees_one(
     [way] = found["ways"]
     assert (way["arrived"], way["lost"], way["out_of_order"]) == (1000, 0, 0)
     assert (way["lengths"], way["tags"], way["delivered"]) == ([1500], ["none"], ["plain"])
-    assert way["counted"] == found["sensors"][0]["sent"] == 1000
+    assert way["counted"] == found["witnesses"][0]["sent"] == 1000
     scene.lab.flush()
     seen = {e.ofport: len(e.receive_all()) for e in scene.lab.endpoints}
     assert {PORTS[ofport] for ofport, frames in seen.items() if frames} == {"red-ids"}
@@ -149,7 +155,7 @@ def test_a_far_tap_port_gets_each_network_with_its_tag_over_the_link(
     assert seen == {
         (bridge, network): [tags[network]] for bridge in ("s1", "s2") for network in tags
     }
-    assert found["sent"] == found["sensors"][0]["sent"] == 800
+    assert found["sent"] == found["witnesses"][0]["sent"] == 800
 
 
 def test_a_copy_path_that_loses_or_alters_is_found_out(
@@ -178,32 +184,69 @@ def _try(tap: Endpoint) -> list[str] | None:
     return json.loads(done.stdout)["faults"] if done.stdout else None
 
 
-def test_a_sensor_in_a_namespace_of_its_own_is_listened_to_by_name_and_by_process(
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "verify.md"
+
+
+@contextmanager
+def sensor_namespace(tap: Endpoint) -> Iterator[None]:
+    """The far end of a cable is `eth0` of the namespace `sensor` meanwhile."""
+    for command in (
+        "ip netns add sensor",
+        f"ip link set {tap.far} netns sensor name eth0",
+        "ip -n sensor link set eth0 up",
+    ):
+        subprocess.run(command.split(), check=True)
+    try:
+        wait_for(lambda: vsctl("get", "Interface", tap.interface, "link_state"), "up\n".__eq__)
+        yield
+    finally:
+        back = f"ip -n sensor link set eth0 netns 1 name {tap.far}"
+        for command in (back, "ip netns del sensor"):
+            subprocess.run(command.split(), check=True)
+
+
+def run(command: str) -> str | None:
+    """What a command shows; None while it is too early to verify the session again."""
+    program, *arguments = shlex.split(command)
+    assert program == "cloudtap"
+    environment = {**os.environ, "COLUMNS": "140"}
+    done = subprocess.run(
+        [CLOUDTAP, *arguments], capture_output=True, text=True, env=environment, timeout=60
+    )
+    if done.returncode and "is the most" in done.stderr:
+        return None
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_works_word_for_word_with_a_sensor_in_a_namespace(
     scene: Scene, controller: ControllerProcess
 ) -> None:
-    tap = scene.at["red-ids"]
+    controller.create_session("red", "web-to-ids", ["web"], "ids")
+    steps = read_steps(PAGE.read_text())
+    assert steps
+    with sensor_namespace(scene.at["red-ids"]):
+        for step in steps:
+            shown = wait_for(partial(run, step.command), lambda seen: seen is not None)
+            assert shown is not None
+            assert re.fullmatch(step.pattern, " ".join(shown.split()), re.DOTALL), shown
+
+
+def test_a_namespace_may_be_named_by_a_process_in_it(
+    scene: Scene, controller: ControllerProcess
+) -> None:
     controller.create_session("red", "one", ["web"], "ids")
-    subprocess.run(["ip", "netns", "add", "sensor"], check=True)
-    try:
-        subprocess.run(["ip", "link", "set", tap.far, "netns", "sensor"], check=True)
-        subprocess.run(["ip", "-n", "sensor", "link", "set", tap.far, "up"], check=True)
-        wait_for(lambda: vsctl("get", "Interface", tap.interface, "link_state"), "up\n".__eq__)
-        status, found = verify("one", tap, "--netns", "sensor")
-        assert (status, found["faults"], found["ways"][0]["arrived"]) == (0, [], 100)
-        with subprocess.Popen(["ip", "netns", "exec", "sensor", "cat"], stdin=-1) as inside:
-            assert inside.stdin is not None
-            shown = wait_for(
-                lambda: _verify_once(tap, str(inside.pid)), lambda done: done is not None
-            )
-            inside.stdin.close()
-        assert shown == []
-    finally:
-        subprocess.run(["ip", "-n", "sensor", "link", "set", tap.far, "netns", "1"], check=True)
-        subprocess.run(["ip", "netns", "del", "sensor"], check=True)
-
-
-def _verify_once(tap: Endpoint, process: str) -> list[str] | None:
-    command = [CLOUDTAP, "session", "verify", "one", "-o", "json"]
-    command += ["--listen", tap.far, "--netns", process]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return json.loads(done.stdout)["faults"] if done.stdout else None
+    inside = ["ip", "netns", "exec", "sensor", "cat"]
+    with (
+        sensor_namespace(scene.at["red-ids"]),
+        subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat,
+    ):
+        assert cat.stdin is not None
+        assert cat.stdout is not None
+        cat.stdin.write(b"!")
+        cat.stdin.flush()
+        assert cat.stdout.read(1) == b"!", "it has arrived in the namespace"
+        shown = run(f"cloudtap session verify one --listen eth0 --netns {cat.pid} -o json")
+        cat.stdin.close()
+    assert shown is not None
+    assert json.loads(shown)["faults"] == []
