@@ -18,6 +18,7 @@ from flows.flow import Flow
 from flows.model import (
     Collector,
     CollectorId,
+    Delivery,
     Direction,
     Dpid,
     FilterId,
@@ -27,13 +28,15 @@ from flows.model import (
     Port,
     PortId,
     PortKind,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
     TenantName,
 )
 from flows.pipeline import FILTER, PIPELINE, REGISTERS, RULE_PRIORITIES, Table
-from flows.world import Link, Numbers, Placement, World, tag_keys
+from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
 
 INTRODUCTION = """\
 # How packets travel through a bridge
@@ -44,11 +47,13 @@ On a bridge that cloudtap owns, a packet enters the table `start`. First product
 sent it, may it pass, where does it go; it is sent out at once. What production did stays in
 registers. Only then the sessions are served: `egress` and `ingress` choose those that want the
 packet, `once` sees to it that each of them gets it one time, a filter says yes or no, and `deliver`
-makes the copy. A session can therefore never change what production delivers, and removing its
+makes the copy; copies that are capped, cut, spread over sensors or sent through tunnels go on to the
+stages after it. A session can therefore never change what production delivers, and removing its
 flows ends its copies at once.
 
 Why it is built so: [decision 0003](decisions/0003-owned-pipeline.md). What happens between bridges:
-[decision 0004](decisions/0004-links-between-owned-bridges.md).
+[decision 0004](decisions/0004-links-between-owned-bridges.md). How copies are delivered:
+[decision 0015](decisions/0015-how-a-copy-is-delivered.md).
 """
 
 EXAMPLE = """\
@@ -57,12 +62,15 @@ EXAMPLE = """\
 Two tenants, red and blue, each with a network, and in both the **same** addresses. `web` of both
 runs on bridge 1, `db` of both on bridge 2; port 9 of each bridge is the link. Red copies all of its
 `web` to the tap port `ids` on bridge 2. Blue copies what its `web` and `db` receive, TCP to port
-443 only, to its own tap port on bridge 1. These are all flows of bridge 1, highest priority first;
-the cookie, which names the owner and holds a digest of the flow, is left out.
+443 only, to its own tap port on bridge 1. Red also copies what its `web` sends to two remote sensors
+in VXLAN, at most 20,000 kbit/s. These are the flows of bridge 1, highest priority first; the
+cookie, which names the owner and holds a digest of the flow, is left out.
 """
 
 HERE, THERE = Dpid(1), Dpid(2)
 LINK_PORT = Ofport(9)
+SHOWN = 20
+"""Flows of one table that the example shows."""
 ENUMERATIONS = {"Cast": "cast", "Rules": "rules"}
 """Enumerations of flows/pipeline.py, and the registers that hold their values."""
 
@@ -116,7 +124,9 @@ def _example() -> Iterator[str]:
         in_table = sorted((f for f in flows if f.table == table.number), key=_rank)
         if in_table:
             yield f"### Flows of `{table.name}`\n"
-            yield from map(_row, in_table)
+            yield from map(_row, in_table[:SHOWN])
+            if len(in_table) > SHOWN:
+                yield f"- and {len(in_table) - SHOWN} more of their kind"
             yield ""
 
 
@@ -175,15 +185,23 @@ def example_world() -> World:
         for p in ports
         if p.kind is PortKind.TAP
     )
+    far = Collector(
+        CollectorId("red-soc"), "soc", TenantName("red"),
+        (IPAddress("192.0.2.9"), IPAddress("192.0.2.10")), delivery=Delivery.VXLAN, key=7001,
+    )  # fmt: skip
     web_only = RuleMatch(protocol=6, destination_port=(PortRange(443, 443),))
     rules = (Rule(10, Verdict.ACCEPT, web_only),)
     wanted = Filter(FilterId("blue-web"), "web", TenantName("blue"), ingress=rules)
     sessions = (
         _session("red", ("red-web",), Direction.BOTH),
         _session("blue", ("blue-web", "blue-db"), Direction.INGRESS, wanted.id),
-    )
+        Session(
+            SessionId("red-far"), "red-far", far.tenant, Source((PortId("red-web"),)), far.id,
+            Direction.EGRESS, max_rate=Rate(RateUnit.KBPS, 20_000),
+        ),
+    )  # fmt: skip
     return World(
-        networks, tuple(ports), collectors, sessions, places,
+        networks, tuple(ports), (*collectors, far), sessions, places,
         (Link(Placement(HERE, LINK_PORT), Placement(THERE, LINK_PORT)),),
         Numbers(
             {network.id: n for n, network in enumerate(networks, 1)},
@@ -191,8 +209,11 @@ def example_world() -> World:
             {session.id: n for n, session in enumerate(sessions, 1)},
             {key: n for n, key in enumerate(tag_keys(networks, ports), 1)},
             {wanted.id: 1},
+            {far.id: 1},
+            {SessionId("red-far"): METERS.start},
         ),
         (wanted,),
+        {(dpid, Delivery.VXLAN): Ofport(10) for dpid in (HERE, THERE)},
     )  # fmt: skip
 
 

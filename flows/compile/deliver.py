@@ -99,7 +99,8 @@ def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
     if site.survey.is_staged(standing):
         yield from _staged(site, standing, why)
     else:
-        yield from _sent(site, standing, DELIVER, None, 0, why)
+        sensor = _collector(standing).sensors[0]
+        yield from _sent(site, standing, DELIVER, None, 0, f"{why} for {sensor}")
 
 
 def pool(site: Site, collector: Collector) -> Iterator[Flow]:
@@ -138,7 +139,8 @@ def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
         # Open vSwitch 3.1 would do a plain clone in line, and a meter in line sheds whatever
         # follows, be it other copies or production. A clone that cuts is done on a packet apart.
         first = (Clone((*first, Output(NOWHERE, CUT_NOWHERE))), Load(SESSION, 0))
-    yield _flow(DELIVER, "session", own, first, number, why)
+    wanted = f"session {session.name} wants a copy"
+    yield _flow(DELIVER, "session", own, first, number, wanted)
     if meter:
         capped = f"{why}, at most {session.max_rate}"
         yield _flow(CAP, "session", own, (Metered(meter.number), *after), number, capped)
@@ -148,7 +150,8 @@ def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
         bucket = Multipath(HASHES[collector.balance], BUCKETS, BUCKET)
         number_of_pool = site.world.numbers.collector[collector.id]
         steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
-    yield _flow(SIZE, "session", own, (*steps, Resubmit(SEND.number)), number, why)
+    chosen = f"{why}: does it fit, and which sensor gets it?"
+    yield _flow(SIZE, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
     is_skipped = session.oversize is Oversize.SKIP and length not in (None, session.packet_length)
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"
