@@ -47,8 +47,8 @@ On a bridge that cloudtap owns, a packet enters the table `start`. First product
 sent it, may it pass, where does it go; it is sent out at once. What production did stays in
 registers. Only then the sessions are served: `egress` and `ingress` choose those that want the
 packet, `once` sees to it that each of them gets it one time, a filter says yes or no, and `deliver`
-makes the copy; copies that are capped, cut, spread over sensors or sent through tunnels go on to the
-stages after it. A session can therefore never change what production delivers, and removing its
+makes the copy; copies that are capped, cut, spread over sensors or sent through tunnels go on to
+the stages after it. A session can therefore never change what production delivers, and removing its
 flows ends its copies at once.
 
 Why it is built so: [decision 0003](decisions/0003-owned-pipeline.md). What happens between bridges:
@@ -62,13 +62,22 @@ EXAMPLE = """\
 Two tenants, red and blue, each with a network, and in both the **same** addresses. `web` of both
 runs on bridge 1, `db` of both on bridge 2; port 9 of each bridge is the link. Red copies all of its
 `web` to the tap port `ids` on bridge 2. Blue copies what its `web` and `db` receive, TCP to port
-443 only, to its own tap port on bridge 1. Red also copies what its `web` sends to two remote sensors
-in VXLAN, at most 20,000 kbit/s. These are the flows of bridge 1, highest priority first; the
-cookie, which names the owner and holds a digest of the flow, is left out.
+443 only, to its own tap port on bridge 1. Red also copies what its `web` sends to two remote
+sensors in VXLAN, at most 20,000 kbit/s. These are the flows of bridge 1, highest priority first;
+the cookie, which names the owner and holds a digest of the flow, is left out.
 """
 
 HERE, THERE = Dpid(1), Dpid(2)
 LINK_PORT = Ofport(9)
+TUNNEL_PORT = Ofport(10)
+FAR = Collector(
+    CollectorId("red-soc"), "soc", TenantName("red"),
+    (IPAddress("192.0.2.9"), IPAddress("192.0.2.10")), delivery=Delivery.VXLAN, key=7001,
+)  # fmt: skip
+FAR_SESSION = Session(
+    SessionId("red-far"), "red-far", FAR.tenant, Source((PortId("red-web"),)), FAR.id,
+    Direction.EGRESS, max_rate=Rate(RateUnit.KBPS, 20_000),
+)  # fmt: skip
 SHOWN = 20
 """Flows of one table that the example shows."""
 ENUMERATIONS = {"Cast": "cast", "Rules": "rules"}
@@ -169,39 +178,25 @@ def example_world() -> World:
     ports: list[Port] = []
     places: dict[PortId, Placement] = {}
     for tenant, first, tap_at in (("red", 1, THERE), ("blue", 3, HERE)):
-        for n, (name, dpid) in enumerate((("web", HERE), ("db", THERE)), 1):
-            port = Port(
-                PortId(f"{tenant}-{name}"), name, TenantName(tenant), NetworkId(f"{tenant}-lan"),
-                mac=EUI(0x020000000000 + n, version=48), ips=(IPAddress(f"10.0.0.{n}"),),
-            )  # fmt: skip
+        for port, place in _example_ports(tenant, first, tap_at):
             ports.append(port)
-            places[port.id] = Placement(dpid, Ofport(first))
-        tap = Port(PortId(f"{tenant}-ids"), "ids", TenantName(tenant), None, PortKind.TAP)
-        ports.append(tap)
-        places[tap.id] = Placement(tap_at, Ofport(first + 1))
+            places[port.id] = place
     networks = tuple(Network(NetworkId(f"{t}-lan"), "lan", TenantName(t)) for t in ("red", "blue"))
     collectors = tuple(
         Collector(CollectorId(p.id), p.name, p.tenant, (p.id,))
         for p in ports
         if p.kind is PortKind.TAP
     )
-    far = Collector(
-        CollectorId("red-soc"), "soc", TenantName("red"),
-        (IPAddress("192.0.2.9"), IPAddress("192.0.2.10")), delivery=Delivery.VXLAN, key=7001,
-    )  # fmt: skip
     web_only = RuleMatch(protocol=6, destination_port=(PortRange(443, 443),))
     rules = (Rule(10, Verdict.ACCEPT, web_only),)
     wanted = Filter(FilterId("blue-web"), "web", TenantName("blue"), ingress=rules)
     sessions = (
         _session("red", ("red-web",), Direction.BOTH),
         _session("blue", ("blue-web", "blue-db"), Direction.INGRESS, wanted.id),
-        Session(
-            SessionId("red-far"), "red-far", far.tenant, Source((PortId("red-web"),)), far.id,
-            Direction.EGRESS, max_rate=Rate(RateUnit.KBPS, 20_000),
-        ),
-    )  # fmt: skip
+        FAR_SESSION,
+    )
     return World(
-        networks, tuple(ports), (*collectors, far), sessions, places,
+        networks, tuple(ports), (*collectors, FAR), sessions, places,
         (Link(Placement(HERE, LINK_PORT), Placement(THERE, LINK_PORT)),),
         Numbers(
             {network.id: n for n, network in enumerate(networks, 1)},
@@ -209,12 +204,24 @@ def example_world() -> World:
             {session.id: n for n, session in enumerate(sessions, 1)},
             {key: n for n, key in enumerate(tag_keys(networks, ports), 1)},
             {wanted.id: 1},
-            {far.id: 1},
-            {SessionId("red-far"): METERS.start},
+            {FAR.id: 1},
+            {FAR_SESSION.id: METERS.start},
         ),
         (wanted,),
-        {(dpid, Delivery.VXLAN): Ofport(10) for dpid in (HERE, THERE)},
+        {(dpid, Delivery.VXLAN): TUNNEL_PORT for dpid in (HERE, THERE)},
     )  # fmt: skip
+
+
+def _example_ports(tenant: str, first: int, tap_at: Dpid) -> Iterator[tuple[Port, Placement]]:
+    """What a tenant has: `web` and `db` at the first number of each bridge, and a tap port."""
+    for n, (name, dpid) in enumerate((("web", HERE), ("db", THERE)), 1):
+        port = Port(
+            PortId(f"{tenant}-{name}"), name, TenantName(tenant), NetworkId(f"{tenant}-lan"),
+            mac=EUI(0x020000000000 + n, version=48), ips=(IPAddress(f"10.0.0.{n}"),),
+        )  # fmt: skip
+        yield port, Placement(dpid, Ofport(first))
+    tap = Port(PortId(f"{tenant}-ids"), "ids", TenantName(tenant), None, PortKind.TAP)
+    yield tap, Placement(tap_at, Ofport(first + 1))
 
 
 def _session(
