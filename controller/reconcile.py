@@ -25,7 +25,8 @@ from controller.verify import Verifier
 from flows.compile import compile_bridge
 from flows.errors import CloudtapError, Refused
 from flows.explain import Explanation, explain
-from flows.model import Dpid, NetworkId, PortId, PortKind, SessionId
+from flows.feed import Feed, feed_of
+from flows.model import CollectorId, Dpid, NetworkId, PortId, PortKind, SessionId
 
 LIMITS_FRESH_S = 0.2
 """Counters of copies are read at most this often while sessions have limits, in seconds."""
@@ -278,6 +279,14 @@ class Reconciler:
     def verify(self, session: SessionId, wish: Check) -> Verification:
         """Send beacons by each way of a session's copies; see Reconciling."""
         return self._verifier.verify(session, wish)
+
+    def feed(self, collector: CollectorId) -> Feed | None:
+        """What the sensors of a collector get; None when it is not known (any more)."""
+        found = feed_of(self._world.snapshot().survey, collector)
+        if found is None:  # a collector that no session uses has changed nothing so far
+            self.changed()
+            found = feed_of(self._world.snapshot().survey, collector)
+        return found
 
     def tag_of(self, network: NetworkId) -> int | None:
         """The 802.1Q tag that copies of a network wear where one is needed."""

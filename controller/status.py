@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Protocol
 
 from flows.explain import Explanation
-from flows.model import Dpid, NetworkId, PortId, Sensor, SessionId
+from flows.feed import Feed
+from flows.model import CollectorId, Dpid, NetworkId, PortId, Sensor, SessionId
 
 
 class State(Enum):
@@ -184,6 +185,10 @@ class Reconciling(Protocol):
             Refused: the session is not served now, or too much was asked for.
             CloudtapError: a switch did not do it.
         """
+        ...
+
+    def feed(self, collector: CollectorId) -> Feed | None:
+        """What the sensors of a collector get; None when it is not known (any more)."""
         ...
 
     def tag_of(self, network: NetworkId) -> int | None:

@@ -79,6 +79,14 @@ class CollectorOut(BaseModel):
     created_at: str
 
 
+class SensorConfigOut(BaseModel):
+    """A configuration for a sensor; the notes are in the text as well."""
+
+    program: Literal["suricata", "zeek"] = Field(alias="for")
+    text: str = Field(description="A whole file.")
+    notes: list[str] = Field(description="What the sensor will not see, or cannot tell apart.")
+
+
 class SourceOut(BaseModel):
     """What a session watches; names and ids have the same order."""
 

@@ -18,12 +18,12 @@ from werkzeug.wrappers import Response as WsgiResponse
 
 from controller.api import declared, problems, system
 from controller.api.answers import ProblemOut
-from controller.api.collectors import collectors
 from controller.api.context import EXTENSION, Context
 from controller.api.explain import explain
 from controller.api.filters import filters
 from controller.api.health import health
 from controller.api.problems import ApiProblem, Problem, bad_request
+from controller.api.sensor_config import collectors  # with all that is asked of a collector
 from controller.api.verify import sessions  # with all that is done to a session
 from controller.inventory import Inventory
 from controller.status import Reconciling

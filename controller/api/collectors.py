@@ -71,7 +71,7 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
 @collectors.get("/<ref>", responses={200: CollectorOut})
 def show_collector(path: Path, query: OneQuery) -> Response:
     """Show a collector"""
-    return answer(_show(_find(path.ref, query.tenant).id))
+    return answer(_show(find_collector(path.ref, query.tenant).id))
 
 
 @collectors.patch("/<ref>", responses={200: CollectorOut})
@@ -85,7 +85,7 @@ def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Respo
         tag = _tag(body.tenant_tag) if given else old.tenant_tag
         return dataclasses.replace(old, name=name, tenant_tag=tag)
 
-    key = _find(path.ref, query.tenant).id
+    key = find_collector(path.ref, query.tenant).id
     parts.store.change_collector(key, change, who())
     parts.reconcile.bring(BRING_S)
     return answer(_show(key))
@@ -95,11 +95,12 @@ def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Respo
 def delete_collector(path: Path, query: OneQuery) -> Response:
     """Delete a collector that no session uses"""
     parts = context()
-    parts.store.delete_collector(_find(path.ref, query.tenant).id, who())
+    parts.store.delete_collector(find_collector(path.ref, query.tenant).id, who())
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
-def _find(ref: str, tenant: str | None) -> Collector:
+def find_collector(ref: str, tenant: str | None) -> Collector:
+    """The one collector of this id or name."""
     everything = [record.collector for record in context().store.collectors()]
     return find("collector", everything, ref, tenant)
 

@@ -82,7 +82,8 @@ def who() -> str:
 
 def answer(model: BaseModel, status: int = 200) -> Response:
     """A model as a JSON answer."""
-    return Response(json.dumps(model.model_dump(mode="json")), status, mimetype="application/json")
+    text = json.dumps(model.model_dump(mode="json", by_alias=True))
+    return Response(text, status, mimetype="application/json")
 
 
 def tenant_of(given: str | None, inventory: Inventory) -> TenantName:

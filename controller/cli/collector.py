@@ -113,6 +113,32 @@ def set_(
     _print(api.patch("collectors", name, body, tenant=tenant), output)
 
 
+@collector.command("sensor-config")
+@click.argument("name")
+@click.option(
+    "--for", "program", type=click.Choice(["suricata", "zeek"]), required=True, help="Which sensor."
+)
+@click.option("--interface", help="Where the sensor listens; the API chooses eth0.")
+@tenant_option
+@output_option
+@pass_api
+def sensor_config(
+    api: Api, name: str, program: str, interface: str | None, tenant: str | None, output: str
+) -> None:
+    """Print the configuration that a sensor needs for the copies that it gets.
+
+    The text goes to the standard output, for a file; what to beware of is told beside it.
+    """
+    query = {"for": program, "interface": interface, "tenant": tenant}
+    found = api.get("collectors", name, "sensor-config", **query)
+    if output != "table":
+        print_data(found, output)
+        return
+    click.echo(found["text"], nl=False)
+    for note in found["notes"]:
+        click.echo(f"cloudtap: note: {note}", err=True)
+
+
 @collector.command()
 @click.argument("name")
 @tenant_option

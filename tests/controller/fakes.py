@@ -25,7 +25,8 @@ from controller.status import (
 from controller.store import Store
 from flows.errors import Refused
 from flows.explain import Explanation, explain
-from flows.model import Dpid, NetworkId, Ofport, PortId, SessionId
+from flows.feed import Feed, feed_of
+from flows.model import CollectorId, Dpid, NetworkId, Ofport, PortId, SessionId
 from flows.world import Link, Placement
 
 TWO_TENANTS = parse(b"""\
@@ -114,6 +115,11 @@ class FakeReconciler(Reconciling):
         way = WayChecked(dpid, "s1", sensor, 0, None, 0, 7, length, count, count + 3)
         witness = PortWitness("s1", (sensor,), count, count + 3)
         return Verification(wish.run, (way,), (witness,), ("bridge s2: it hangs",))
+
+    def feed(self, collector: CollectorId) -> Feed | None:
+        assert self.world is not None, "give it a world first"
+        self.world.touch()
+        return feed_of(self.world.snapshot().survey, collector)
 
     def tag_of(self, network: NetworkId) -> int | None:
         return self.tags.get(network)

@@ -64,9 +64,11 @@ MAY_KNOW = {
         "controller.packet_words",
         "controller.inventory",
         "controller.measures",
+        "controller.sensors",
         "controller.store",
         "controller.status",
     ),
+    "controller.sensors": ("controller.sensors",),
     "controller.cli": (
         "controller.cli",
         "controller.config",

@@ -1,0 +1,167 @@
+"""A real Suricata, configured as cloudtap says, understands the copies that cloudtap delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.conversation import CLIENT, PORT, SERVER, Conversation
+from tests.ovs.lab import Lab
+from tests.ovs.scene import INVENTORY, PORTS, Scene
+from tests.ovs.suricata import Suricata, community_id
+
+BOTH = ["body", "uri"]
+TWO_NETWORKS = INVENTORY.replace(
+    "networks:\n", "networks:\n  - {name: dmz, tenant: red}\n"
+) + """\
+  - {id: red-web-2, name: web-2, tenant: red, network: dmz, mac: "02:00:00:00:00:01"}
+  - {id: red-db-2, name: db-2, tenant: red, network: dmz, mac: "02:00:00:00:00:02"}
+"""  # fmt: skip
+MORE_PORTS = PORTS | {8: "red-web-2", 9: "red-db-2"}
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Scene:
+    lab.add_bridge("s1", dpid=0x51, controller="tcp:127.0.0.1:6653")
+    ends = lab.add_ports("s1", MORE_PORTS, MORE_PORTS)
+    return Scene(lab, dict(zip(MORE_PORTS.values(), ends, strict=True)))
+
+
+@pytest.fixture
+def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, TWO_NETWORKS) as process:
+        process.start("s1")
+        yield process
+
+
+def collect(controller: ControllerProcess, tenant: str, **more: Any) -> None:
+    """A collector `ids` of the tenant with its tap port `ids`."""
+    body = {"tenant": tenant, "name": "ids", "sensors": [{"port": "ids"}], **more}
+    answer = controller.api.post("/v1/collectors", json=body)
+    assert answer.status_code == 201, answer.text
+
+
+def text_for(controller: ControllerProcess, interface: str, tenant: str = "red") -> str:
+    """The configuration that cloudtap has for the sensor."""
+    query = {"for": "suricata", "interface": interface, "tenant": tenant}
+    answer = controller.api.get("/v1/collectors/ids/sensor-config", params=query)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["text"])
+
+
+def talk(scene: Scene, tenant: str = "red", more: str = "", **how: Any) -> Conversation:
+    """A conversation between the web and the db of a tenant."""
+    ends = scene.at[f"{tenant}-web{more}"], scene.at[f"{tenant}-db{more}"]
+    return Conversation(*ends, **how)
+
+
+@pytest.mark.parametrize("spoil", [False, True], ids=["valid checksums", "checksums not filled in"])
+def test_both_directions_of_an_exchange_raise_alerts(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path, spoil: bool
+) -> None:
+    collect(controller, "red")
+    controller.create_session("red", "web", ["web"], "ids")
+    text = text_for(controller, scene.at["red-ids"].far)
+    with Suricata(tmp_path / "ids", text) as ids:
+        talk(scene, spoil=spoil).whole()
+        alerts = ids.wait_for_alerts(BOTH.__eq__)
+    assert {alert["community_id"] for alert in alerts} == {
+        community_id(CLIENT, 40000, SERVER, PORT)
+    }
+
+
+def test_what_no_session_copies_raises_no_alert(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path
+) -> None:
+    collect(controller, "red")
+    controller.create_session("red", "web", ["web-2"], "ids")
+    text = text_for(controller, scene.at["red-ids"].far)
+    with Suricata(tmp_path / "ids", text) as ids:
+        talk(scene).whole()
+        talk(scene, "blue", port=40001).whole()
+        talk(scene, more="-2", port=40002).whole("/seen", "nothing")
+        ids.wait_for_http(["/seen"])
+        assert ids.alerts() == []
+
+
+def test_a_session_that_begins_in_mid_conversation_raises_alerts(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path
+) -> None:
+    collect(controller, "red")
+    text = text_for(controller, scene.at["red-ids"].far)
+    with Suricata(tmp_path / "ids", text) as ids:
+        conversation = talk(scene)
+        conversation.open()
+        conversation.get("/before", "nothing")
+        controller.create_session("red", "web", ["web"], "ids")
+        conversation.get()
+        conversation.close()
+        ids.wait_for_alerts(BOTH.__eq__)
+
+
+def two_networks(
+    controller: ControllerProcess, scene: Scene, folder: Path, **more: Any
+) -> Suricata:
+    """A Suricata at a tap port that gets two networks with the same addresses."""
+    collect(controller, "red", **more)
+    controller.create_session("red", "both", ["web", "web-2"], "ids")
+    return Suricata(folder / "ids", text_for(controller, scene.at["red-ids"].far))
+
+
+def interleaved(scene: Scene) -> None:
+    """The same exchange in both networks at once, with the same addresses and ports."""
+    one, other = talk(scene), talk(scene, more="-2")
+    for step in ("open", "get", "close"):
+        getattr(one, step)()
+        getattr(other, step)()
+
+
+def test_networks_with_equal_addresses_are_told_apart_by_the_tag(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path
+) -> None:
+    with two_networks(controller, scene, tmp_path) as ids:
+        interleaved(scene)
+        alerts = ids.wait_for_alerts((BOTH[:1] * 2 + BOTH[1:] * 2).__eq__)
+    items = controller.api.get("/v1/networks?tenant=red").json()["items"]
+    tags = {network["name"]: network["tag"] for network in items}
+    seen = sorted((alert["alert"]["signature"], alert["vlan"]) for alert in alerts)
+    assert seen == sorted((name, [tag]) for name in BOTH for tag in tags.values())
+    text = text_for(controller, "eth0")
+    assert all(f"tag {tag}" in text and f"network {name}" in text for name, tag in tags.items())
+
+
+def test_without_tags_they_are_not_and_the_configuration_says_so(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path
+) -> None:
+    with two_networks(controller, scene, tmp_path, tenant_tag=None) as ids:
+        interleaved(scene)
+        talk(scene, port=41000).whole("/after", "nothing")
+        ids.wait_for_http(["/after"])
+        assert len(ids.alerts()) < 4
+    text = text_for(controller, "eth0")
+    assert "WARNING: networks with equal addresses are mixed up" in text
+
+
+def test_two_tenants_on_two_interfaces_of_one_sensor_are_told_apart(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path
+) -> None:
+    for tenant in ("red", "blue"):
+        collect(controller, tenant)
+        controller.create_session(tenant, f"{tenant}-web", ["web"], "ids")
+    interfaces = {tenant: scene.at[f"{tenant}-ids"].far for tenant in ("red", "blue")}
+    text = text_for(controller, interfaces["red"])
+    second = text_for(controller, interfaces["blue"], "blue").partition("af-packet:\n")[2]
+    entry = second.partition("capture:\n")[0].replace("cluster-id: 99", "cluster-id: 98")
+    text = text.replace("capture:\n", f"{entry}capture:\n")
+    with Suricata(tmp_path / "ids", text) as ids:
+        one, other = talk(scene), talk(scene, "blue")
+        for step in ("open", "get", "close"):
+            getattr(one, step)()
+            getattr(other, step)()
+        alerts = ids.wait_for_alerts((BOTH[:1] * 2 + BOTH[1:] * 2).__eq__)
+    seen = sorted((alert["alert"]["signature"], alert["in_iface"]) for alert in alerts)
+    assert seen == sorted((name, one) for name in BOTH for one in interfaces.values())
