@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from operator import is_
+from operator import attrgetter, is_
 from typing import Protocol
 
 from controller.inventory import Inventory
@@ -14,6 +14,8 @@ from flows.compile import Survey
 from flows.model import FilterId, NetworkId, PortId, SessionId, TagMode
 from flows.tags import transport_keys
 from flows.world import Link, Numbers, Placement, World, tag_keys
+
+_ID = attrgetter("id")
 
 
 class Wishes(Protocol):
@@ -172,7 +174,7 @@ class DesiredWorld:
         self, inventory: Inventory, wishes: Desired, places: PlacesView, before: Snapshot | None
     ) -> Numbers:
         """A number for everything; only sessions are asked for when only they may be new."""
-        known = [*(session.id for session in wishes.sessions), *wishes.deleting]
+        known = [*map(_ID, wishes.sessions), *wishes.deleting]
         if before is None or not _asks_same(before.survey.world, wishes):
             return self._all_numbers(inventory, wishes, known, bool(places.links))
         old, wanted = before.numbers, set(known)

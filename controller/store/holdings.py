@@ -61,8 +61,8 @@ class HoldingBook:
 
     def _store(self, dpid: Dpid, before: frozenset[int], sessions: frozenset[int]) -> None:
         bridge = f"{dpid:016x}"
-        gone = [number for number in before if number not in sessions]
-        new = [{"bridge": bridge, "session": n} for n in sessions if n not in before]
+        gone = before - sessions
+        new = [{"bridge": bridge, "session": number} for number in sessions - before]
         with self._database.writing() as connection:
             for number in gone:
                 connection.execute(delete(tables.holdings).filter_by(bridge=bridge, session=number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -48,13 +49,20 @@ class NumberBook:
                 for kind, keys in asked.items()
             }
             if any(missing.values()):
-                self._allocate(missing)
+                with self._allocating(missing):
+                    pass
             return _as_numbers(
                 {
                     kind: {key: book[key] for key in asked.get(kind, ()) if key in book}
                     for kind, book in self._numbers.items()
                 }
             )
+
+    @contextmanager
+    def giving(self, session: SessionId) -> Iterator[Connection]:
+        """A change of the database that also gives a new session its number."""
+        with self._changing, self._allocating({"session": [session]}) as connection:
+            yield connection
 
     def all(self) -> Numbers:
         """Everything that has a number."""
@@ -79,9 +87,12 @@ class NumberBook:
                 for key in keys:
                     del self._numbers[kind][key]
 
-    def _allocate(self, missing: _Asked) -> None:
+    @contextmanager
+    def _allocating(self, missing: _Asked) -> Iterator[Connection]:
+        """A change of the database that ends with a number for each of these."""
         new: dict[str, dict[str, int]] = {}
         with self._database.writing() as connection:
+            yield connection
             for kind, keys in missing.items():
                 taken = set(self._numbers[kind].values())
                 free = (
@@ -129,8 +140,8 @@ class NumberBook:
 
 def _without_stored(connection: Connection, sessions: Iterable[str]) -> list[str]:
     """Leave out sessions that are still in the store: their numbers are not free."""
-    stored = set(connection.execute(select(tables.sessions.c.id)).scalars())
-    return [key for key in sessions if key not in stored]
+    query = select(tables.sessions.c.id)
+    return [key for key in sessions if connection.execute(query.filter_by(id=key)).first() is None]
 
 
 def _as_numbers(given: dict[str, dict[str, int]]) -> Numbers:

@@ -197,7 +197,7 @@ class Store:
         once: OnceKey | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """Keep a new session.
+        """Keep a new session, and give it its number.
 
         Raises:
             NameTaken: the tenant has one of this name.
@@ -206,7 +206,7 @@ class Store:
         """
         now = self._now()
         record = SessionRecord(session, now, limits=limits or Limits())
-        with self._database.writing() as connection:
+        with self._numbers.giving(session.id) as connection:
             if once is not None:
                 journal.take_key(connection, once, session.id, now)
             _insert_session(connection, record)

@@ -67,13 +67,14 @@ sessions = Table(
     Column("from_bytes", Integer, nullable=False, server_default="0"),
     Column("stopped", String),  # the reason, when a limit was reached
 )
+IS_LIVE = text("NOT deleting")
 # a session that is being deleted no longer holds its name: its bridge may be away for days
 Index(
     "session_names",
     sessions.c.tenant,
     sessions.c.name,
     unique=True,
-    sqlite_where=text("NOT deleting"),
+    sqlite_where=IS_LIVE,
 )
 
 session_sources = Table(

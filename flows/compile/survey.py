@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import TypeVar
 
 from netaddr import IPAddress
@@ -33,6 +35,7 @@ from flows.tunnel import path_limit
 from flows.world import Numbers, World, tag_keys
 
 K = TypeVar("K")
+_ID = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Survey:
         self.sessions_per_network = sessions_per_network
         self.fabric: Fabric
         self._lineage: Lineage
-        self._sessions = {session.id: session for session in world.sessions}
+        self._sessions = dict(zip(map(_ID, world.sessions), world.sessions, strict=True))
         self._begin()
         if previous is not None and previous.has_same_estate(world) and not previous._is_full:
             self.fabric = previous.fabric
@@ -110,9 +113,10 @@ class Survey:
     def has_same_numbers(self, numbers: Numbers) -> bool:
         """Whether other numbers differ in those of sessions and filters at most."""
         own = self.world.numbers
-        return (
-            own.network == numbers.network and own.port == numbers.port and own.tag == numbers.tag
-        )
+        kinds = (
+            (own.network, numbers.network), (own.port, numbers.port), (own.tag, numbers.tag)
+        )  # fmt: skip
+        return all(one is other or one == other for one, other in kinds)
 
     def changed_since(self, before: Survey | None) -> Set[SessionId] | None:
         """The sessions that may stand otherwise than in an older survey; None: anything may."""
@@ -150,7 +154,7 @@ class Survey:
         self._heard_at = {tap: Counter(heard) for tap, heard in previous._heard_at.items()}
         self._gives = dict(previous._gives)
         old, new = previous._sessions, self._sessions
-        changed = {key for key, session in new.items() if old.get(key) is not session}
+        changed = set(compress(new, map(is_not, new.values(), map(old.get, new))))
         changed = {key for key in changed if old.get(key) != new[key]} | (old.keys() - new.keys())
         other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()

@@ -300,7 +300,7 @@ def test_a_database_held_by_another_program_is_told_and_nothing_is_lost(
     with pytest.raises(StoreError, match="is held by another program"):
         filled.add_session(another(name="other"), "tester")
     with pytest.raises(StoreError, match="is held by another program"):
-        filled.numbers_for([], [], [WEB.id], [])
+        filled.numbers_for([], [PortId("new")], [], [])
     assert [record.session for record in filled.sessions()] == [WEB], "reading goes on"
     other.rollback()
     other.close()
