@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from operator import attrgetter, is_
+from operator import is_
 from typing import Protocol
 
 from controller.inventory import Inventory
@@ -14,8 +14,6 @@ from flows.compile import Survey
 from flows.model import FilterId, NetworkId, PortId, SessionId, TagMode
 from flows.tags import transport_keys
 from flows.world import Link, Numbers, Placement, World, tag_keys
-
-_ID = attrgetter("id")
 
 
 class Wishes(Protocol):
@@ -38,6 +36,10 @@ class Wishes(Protocol):
 
     def numbered(self) -> Numbers:
         """Everything that has a number."""
+        ...
+
+    def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
+        """The sessions that may differ in what was wanted at two moments; None: any may."""
         ...
 
     def release(
@@ -100,6 +102,7 @@ class DesiredWorld:
         self._building = threading.Lock()
         self._version = 1
         self._snapshot: Snapshot | None = None
+        self._moment = 0
         self._estate: tuple[Inventory, PlacesView] | None = None
 
     def touch(self) -> int:
@@ -146,11 +149,12 @@ class DesiredWorld:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
         estate = (inventory, places)
         before = self._snapshot if self._is_estate(estate) else None
-        numbers = self._numbers(inventory, wishes, places, before)
+        changed = self._wishes.changed_between(self._moment, wishes.moment)
+        numbers = self._numbers(inventory, wishes, places, before, changed)
         if before is not None and before.survey.has_same_numbers(numbers):
             old = before.survey.world
-            world = old.with_wishes(wishes.collectors, wishes.sessions, wishes.filters, numbers)
-            survey = Survey(world, before.survey)
+            parts = (wishes.collectors, wishes.session_by_id, wishes.filters, numbers)
+            survey = Survey(old.with_wishes(*parts), before.survey, changed=changed)
         else:
             survey = Survey(
                 World(
@@ -164,35 +168,39 @@ class DesiredWorld:
                     filters=wishes.filters,
                 )
             )
-        self._estate = estate
+        self._estate, self._moment = estate, wishes.moment
         return Snapshot(version, survey, wishes.deleting, numbers, wishes.stopped, wishes.limits)
 
     def _is_estate(self, other: tuple[Inventory, PlacesView]) -> bool:
         return self._estate is not None and all(map(is_, self._estate, other))
 
     def _numbers(
-        self, inventory: Inventory, wishes: Desired, places: PlacesView, before: Snapshot | None
+        self,
+        inventory: Inventory,
+        wishes: Desired,
+        places: PlacesView,
+        before: Snapshot | None,
+        changed: Set[SessionId] | None,
     ) -> Numbers:
         """A number for everything; only sessions are asked for when only they may be new."""
-        known = [*map(_ID, wishes.sessions), *wishes.deleting]
-        if before is None or not _asks_same(before.survey.world, wishes):
-            return self._all_numbers(inventory, wishes, known, bool(places.links))
-        old, wanted = before.numbers, set(known)
-        new = sorted(wanted - old.session.keys())
-        given = self._wishes.numbers_for([], [], new, [], []).session if new else {}
-        session = {**old.session, **given}
-        for gone in old.session.keys() - wanted:
-            del session[gone]
-        return replace(old, session=session)
+        if before is None or changed is None or not _asks_same(before.survey.world, wishes):
+            return self._all_numbers(inventory, wishes, bool(places.links))
+        session = dict(before.numbers.session)
+        live = {s for s in changed if s in wishes.session_by_id or s in wishes.deleting}
+        new = sorted(live - session.keys())
+        if new:
+            session |= self._wishes.numbers_for([], [], new, [], []).session
+        for gone in changed - live:
+            session.pop(gone, None)
+        return replace(before.numbers, session=session)
 
-    def _all_numbers(
-        self, inventory: Inventory, wishes: Desired, known: list[SessionId], has_links: bool
-    ) -> Numbers:
+    def _all_numbers(self, inventory: Inventory, wishes: Desired, has_links: bool) -> Numbers:
         """A number for everything; tags of tagged copies on links come after those they need."""
         networks, ports = inventory.networks, inventory.ports
         is_tagged = any(c.tenant_tag is TagMode.AUTO for c in wishes.collectors)
         keys = tag_keys(networks, ports) if has_links or is_tagged else []
-        named = ([network.id for network in networks], [port.id for port in ports], known)
+        sessions = [*wishes.session_by_id, *wishes.deleting]
+        named = ([network.id for network in networks], [port.id for port in ports], sessions)
         filters = [each.id for each in wishes.filters]
         numbers = self._wishes.numbers_for(*named, keys, filters)
         extra = transport_keys(wishes.collectors, networks, numbers) if has_links else []

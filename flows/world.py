@@ -130,7 +130,7 @@ class World:
     def with_wishes(
         self,
         collectors: tuple[Collector, ...],
-        sessions: tuple[Session, ...],
+        session_by_id: Mapping[SessionId, Session],
         filters: tuple[Filter, ...],
         numbers: Numbers,
     ) -> World:
@@ -142,8 +142,9 @@ class World:
         world = object.__new__(World)
         of_wishes = {"collector_by_id", "filter_by_id"}
         world.__dict__.update({k: v for k, v in self.__dict__.items() if k not in of_wishes})
+        sessions = tuple(session_by_id.values())
         wishes = {"collectors": collectors, "sessions": sessions, "filters": filters}
-        world.__dict__.update(wishes, numbers=numbers)
+        world.__dict__.update(wishes, session_by_id=session_by_id, numbers=numbers)
         return world
 
     @cached_property
@@ -155,6 +156,11 @@ class World:
     def port_by_id(self) -> Mapping[PortId, Port]:
         """Every port, workload or tap port, by its id."""
         return {p.id: p for p in self.ports}
+
+    @cached_property
+    def session_by_id(self) -> Mapping[SessionId, Session]:
+        """Every session by its id."""
+        return {s.id: s for s in self.sessions}
 
     @cached_property
     def collector_by_id(self) -> Mapping[CollectorId, Collector]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.store.database import Database
 from controller.store.rows import read_sessions
 from controller.store.values import Desired, Limits, SessionRecord
+from flows.compile.lineage import Lineage
 from flows.model import Session, SessionId
 
 
@@ -59,6 +60,7 @@ class SessionMemory:
         self._database = database
         self._lock = threading.Lock()
         self._view: _Known | None = None
+        self._changes, self._moment = Lineage(), 0
         self._touched: set[SessionId] = set()
         self._touching = threading.Lock()
 
@@ -82,11 +84,17 @@ class SessionMemory:
         with self._lock:
             known = self._known()
             return Desired(
-                sessions=tuple(known.running.values()),
+                session_by_id=dict(known.running),
                 deleting=tuple(known.deleting),
                 stopped=dict(known.stopped),
                 limits=dict(known.limits),
+                moment=self._moment,
             )
+
+    def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
+        """The sessions that may differ at two moments; None when that is not known any more."""
+        with self._lock:
+            return self._changes.between(before, now)
 
     def _known(self) -> _Known:
         with self._touching:
@@ -105,6 +113,7 @@ class SessionMemory:
         except BaseException:
             self.touch(touched)
             raise
+        self._moment = self._changes.note(self._moment, touched)
         for session in touched:
             view.drop(session)
         for record in fresh:

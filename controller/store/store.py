@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -189,6 +189,10 @@ class Store:
             collectors=tuple(record.collector for record in collectors),
             filters=tuple(record.filter for record in filters),
         )
+
+    def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
+        """The sessions that may differ at two moments (see Desired); None: any may."""
+        return self._sessions.changed_between(before, now)
 
     def add_session(
         self,

@@ -73,16 +73,23 @@ class SessionRecord:
 class Desired:
     """What tenants want, at one moment: live sessions, and those whose flows must go.
 
-    ``stopped`` says of sessions that reached a limit why; they are among ``sessions``, switched
-    off. ``limits`` are those of running sessions that have any.
+    ``stopped`` says of sessions that reached a limit why; they are among the live ones, switched
+    off. ``limits`` are those of running sessions that have any. ``moment`` counts the changes of
+    sessions (see SessionMemory.changed_between).
     """
 
     collectors: tuple[Collector, ...] = ()
-    sessions: tuple[Session, ...] = ()
+    session_by_id: Mapping[SessionId, Session] = field(default_factory=dict)
     deleting: tuple[SessionId, ...] = ()
     filters: tuple[Filter, ...] = ()
     stopped: Mapping[SessionId, str] = field(default_factory=dict)
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)
+    moment: int = 0
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The live sessions."""
+        return tuple(self.session_by_id.values())
 
 
 @dataclass(frozen=True, slots=True, order=True)

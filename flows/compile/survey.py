@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
-from operator import attrgetter, is_not
+from operator import is_not
 from typing import TypeVar
 
 from netaddr import IPAddress
@@ -35,7 +35,6 @@ from flows.tunnel import path_limit
 from flows.world import Numbers, World, tag_keys
 
 K = TypeVar("K")
-_ID = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,17 @@ class Survey:
         world: World,
         previous: Survey | None = None,
         sessions_per_network: int = SESSIONS_PER_NETWORK,
+        changed: Set[SessionId] | None = None,
     ) -> None:
         self.world = world
         self.sessions_per_network = sessions_per_network
         self.fabric: Fabric
         self._lineage: Lineage
-        self._sessions = dict(zip(map(_ID, world.sessions), world.sessions, strict=True))
+        self._sessions = world.session_by_id
         self._begin()
         if previous is not None and previous.has_same_estate(world) and not previous._is_full:
             self.fabric = previous.fabric
-            self._follow(previous)
+            self._follow(previous, changed)
             if not self._is_full:
                 return
             self._begin()  # who is refused for want of room depends on everybody
@@ -147,15 +147,17 @@ class Survey:
         """Whether a session was refused for want of room: then one that goes makes room."""
         return bool(self._without_room)
 
-    def _follow(self, previous: Survey) -> None:
+    def _follow(self, previous: Survey, asked: Set[SessionId] | None) -> None:
         """Take over what has not changed since the previous survey."""
         self.standings = dict(previous.standings)
         self._taken = Counter(previous._taken)
         self._heard_at = {tap: Counter(heard) for tap, heard in previous._heard_at.items()}
         self._gives = dict(previous._gives)
         old, new = previous._sessions, self._sessions
-        changed = set(compress(new, map(is_not, new.values(), map(old.get, new))))
-        changed = {key for key in changed if old.get(key) != new[key]} | (old.keys() - new.keys())
+        if asked is None:
+            others = compress(new, map(is_not, new.values(), map(old.get, new)))
+            asked = old.keys() - new.keys() | set(others)
+        changed = {key for key in asked if old.get(key) != new.get(key)}
         other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
         other_collectors |= self._of_other_health(previous)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -13,8 +15,10 @@ from controller.desired import DesiredWorld
 from controller.store import Limits, Store
 from flows.filter import Filter
 from flows.model import (
+    ALL,
     Collector,
     CollectorId,
+    Direction,
     Dpid,
     FilterId,
     Ofport,
@@ -34,6 +38,7 @@ RED = TenantName("red")
 IDS = Collector(CollectorId("c-1"), "ids", RED, (PortId("red-ids-1"),))
 HTTP = Filter(FilterId("f-1"), "http", RED)
 WEB = Session(SessionId("s-1"), "web", RED, Source(kind=SourceKind.TENANT), IDS.id, filter=HTTP.id)
+FILTERS = (HTTP.id, ALL)
 LINK = Link(Placement(Dpid(1), Ofport(9)), Placement(Dpid(2), Ofport(9)))
 
 
@@ -53,7 +58,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def world_of(store: Store, links: tuple[Link, ...] = ()) -> DesiredWorld:
-    return DesiredWorld(store, lambda: TWO_TENANTS, lambda: Places(links=links))
+    places = Places(links=links)
+    return DesiredWorld(store, lambda: TWO_TENANTS, lambda: places)
 
 
 def test_filters_are_in_the_world_and_have_numbers_until_they_are_gone(store: Store) -> None:
@@ -105,3 +111,52 @@ def test_a_stopped_session_is_switched_off_and_says_why(store: Store) -> None:
     snapshot = world.snapshot()
     assert snapshot.stopped == {WEB.id: "enough"} and snapshot.limits == {}
     assert [s.enabled for s in snapshot.survey.world.sessions] == [False]
+
+
+def change_something(rng: Random, store: Store, names: Iterator[int]) -> None:
+    """One change of the sessions of the store, any of those there are."""
+    records = store.sessions()
+    live = [record.session for record in records if not record.is_deleting]
+    action = rng.choice(("add", "add", "change", "delete", "finish", "stop"))
+    if action == "add" or not live:
+        name = f"s-{next(names)}"
+        new = dataclasses.replace(WEB, id=SessionId(name), name=name, filter=rng.choice(FILTERS))
+        store.add_session(new, "tester", limits=rng.choice((None, Limits(max_packets=9))))
+    elif action == "change":
+        other = {"enabled": rng.random() < 0.5, "direction": rng.choice(tuple(Direction))}
+        wanted = rng.choice(live).id
+        store.change_session(
+            wanted, lambda r: dataclasses.replace(r, session=_with(r.session, other)), "tester"
+        )
+    elif action == "delete":
+        store.delete_session(rng.choice(live).id, "tester")
+    elif action == "finish":
+        store.finish_deletions(record.session.id for record in records if record.is_deleting)
+    else:
+        store.limits.stop(rng.choice(live).id, "enough", Limits(max_packets=9))
+
+
+def _with(session: Session, other: dict) -> Session:
+    return dataclasses.replace(session, **other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_world_that_follows_changes_is_the_one_that_is_made_anew(store: Store, seed: int) -> None:
+    rng, names = Random(seed), count(1)
+    store.add_collector(IDS, "tester")
+    store.filters.add(HTTP, "tester")
+    followed = world_of(store)
+    for _ in range(40):
+        for _ in range(rng.randrange(3)):
+            change_something(rng, store, names)
+        version = followed.touch()
+        seen, anew = followed.snapshot(), world_of(store).snapshot()
+
+        assert set(seen.survey.world.sessions) == set(anew.survey.world.sessions)
+        assert dict(seen.survey.standings) == dict(anew.survey.standings)
+        assert seen.numbers == anew.numbers
+        assert (set(seen.deleting), seen.stopped, seen.limits) == (
+            set(anew.deleting), anew.stopped, anew.limits,
+        )  # fmt: skip
+        if rng.random() < 0.3:
+            followed.release_numbers(version)
