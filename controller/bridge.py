@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import Copies, State
-from flows.compile import Program, Survey
+from controller.verified import Done, Verified
+from flows.compile import Program
 from flows.diff import (
     Installed,
     Mark,
@@ -32,6 +33,7 @@ from flows.diff import (
 )
 from flows.errors import CloudtapError
 from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
+from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
 from flows.pipeline import DELIVER
 
@@ -70,34 +72,6 @@ class Holdings(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Done:
-    """How far a bridge has come: its plans up to ``plan`` are in its tables, with this result."""
-
-    plan: int = 0
-    holding: frozenset[int] = frozenset()
-    survey: Survey | None = None
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What was verified on one bridge: after its barrier, for one version of the world."""
-
-    version: int = 0
-    served: frozenset[int] = frozenset()
-    survey: Survey | None = None
-    rejected: tuple[Rejected, ...] = ()
-    foreign: int = 0
-    flows: int = 0
-    failure: str | None = None
-
-    def refusals_of(self, session: int) -> tuple[str, ...]:
-        """Why the switch refused flows of one session, a sentence each."""
-        return tuple(
-            r.reason for r in self.rejected if isinstance(r.flow, Flow) and r.flow.owner == session
-        )
-
-
 class BridgeWriter:
     """Brings one connected bridge to each new version of the world, until it is stopped.
 
@@ -128,6 +102,7 @@ class BridgeWriter:
         self._depth: Depth | None = None
         self._working_on: int | None = None
         self._had: dict[Mark, Flow | Installed] | None = None
+        self._meters: Mapping[int, Meter | None] | None = None
         self._program = Program(switch.dpid)
         self._is_followed = False
         self.counters = counters
@@ -276,7 +251,7 @@ class BridgeWriter:
         return self.verified.failure is None
 
     def _failed(self, problem: Exception) -> None:
-        self._had = None
+        self._forget()
         self.fail(str(problem) or repr(problem))
         if not self._is_stopped:
             log.warning("bridge not verified", bridge=self.switch.name, reason=str(problem))
@@ -293,6 +268,7 @@ class BridgeWriter:
     def _follow(self, snapshot: Snapshot, todo: Plan) -> None:
         """Send what has changed to a bridge that has all that it should have had before."""
         self._had = None
+        todo = self._with_meters(todo)
         rejected = self._apply(todo, _copying(todo.add)) if todo else ()
         if rejected:
             self._compare(snapshot)
@@ -306,11 +282,13 @@ class BridgeWriter:
         wanted = flows_by_mark(flows)
         seen, foreign = self._look(flows, wanted)
         todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
+        todo = self._with_meters(todo)
         if todo and is_recheck:
             DRIFTS.labels(self.switch.name).inc()
             log.warning("flows had drifted", bridge=self.switch.name)
         rejected = self._apply(todo, self._program.served) if todo else ()
-        had = had_after(flows, seen, todo, [r.flow for r in rejected])
+        refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
+        had = had_after(flows, seen, todo, refused)
         self._had = None if wanted is None else had
         self.verified = replace(self.verified, foreign=foreign)
         self._verify(snapshot, _sessions(had), rejected, len(had))
@@ -335,6 +313,7 @@ class BridgeWriter:
             depth, self._depth = self._depth, None
         if depth is None and self._had is not None and wanted is not None:
             return scan_of(wanted, self._had), self.verified.foreign
+        self._meters = self.switch.our_meters()
         if wanted is None:
             seen = Scan(frozenset(), tuple(self.switch.our_flows()))
         else:
@@ -347,7 +326,8 @@ class BridgeWriter:
         return seen, self.switch.count_foreign()
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
-        self._had = None  # not known until the switch has answered
+        meters = self._meters or {}
+        self._forget()  # not known until the switch has answered
         with self._lock:
             self._begun += 1
             self._note(self._holdings.add, served)
@@ -359,7 +339,18 @@ class BridgeWriter:
             "plan applied", bridge=self.switch.name, added=len(todo.add),
             removed=len(todo.remove), kept=todo.kept, rejected=len(rejected),
         )  # fmt: skip
+        refused = [r.flow for r in rejected if isinstance(r.flow, Meter)]
+        self._meters = meters_after(meters, todo.meters, refused)
         return rejected
+
+    def _with_meters(self, todo: Plan) -> Plan:
+        """A plan of flows with what their meters need."""
+        meters = plan_meters(self._program.meters, self._meters or {})
+        return replace(todo, meters=meters) if meters else todo
+
+    def _forget(self) -> None:
+        """What the bridge has is read again before the next plan."""
+        self._had = self._meters = None
 
     def _note(
         self, change: Callable[[Dpid, Iterable[int]], None], sessions: frozenset[int]
@@ -378,7 +369,7 @@ class BridgeWriter:
             return State.PENDING, ("nothing is written to it before the inventory is known",)
         if seen.version == 0:
             return State.PENDING, ("its flows are not verified yet",)
-        reasons = [f"it refused a flow ({r.flow}): {r.reason}" for r in seen.rejected]
+        reasons = [f"it refused {r.what} ({r.flow}): {r.reason}" for r in seen.rejected]
         if seen.foreign:
             reasons.append(
                 f"{seen.foreign} flows are not ours: they may break isolation; see "

@@ -22,7 +22,7 @@ from controller.southbound.switch import Switch
 from controller.standing import WriterView, describe_bridge, describe_session
 from controller.status import BridgeStatus, Check, Copies, SessionStatus, Verification, Vitals
 from controller.verify import Verifier
-from flows.compile import compile_bridge
+from flows.compile import Program
 from flows.errors import CloudtapError, Refused
 from flows.explain import Explanation, explain
 from flows.feed import Feed, feed_of
@@ -239,10 +239,12 @@ class Reconciler:
         return sorted(found, key=lambda status: (status.name, status.dpid))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
-        """The flows that one bridge should have, with the reason of each."""
-        flows = compile_bridge(dpid, self._world.snapshot().survey)
+        """The meters and flows that one bridge should have, with the reason of each flow."""
+        program = Program(dpid)
+        flows = program.update(self._world.snapshot().survey).put
         ordered = sorted(flows, key=lambda f: (f.table, -f.priority, str(f.match)))
-        return [f"{flow}  # {flow.why}" for flow in ordered]
+        meters = [str(meter) for _, meter in sorted(program.meters.items())]
+        return [*meters, *(f"{flow}  # {flow.why}" for flow in ordered)]
 
     def place_of(self, port: str) -> tuple[str, int] | None:
         """Where a port is now: bridge name and OpenFlow port number."""

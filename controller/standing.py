@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.bridge import BridgeWriter, Verified
+from controller.bridge import BridgeWriter
 from controller.counters import Counters
 from controller.desired import Snapshot
 from controller.status import BridgeShare, BridgeStatus, Copies, SessionStatus, State
+from controller.verified import Verified
 from flows.compile import Standing, Survey
 from flows.errors import NoLinkTagLeft
 from flows.model import Dpid, SessionId

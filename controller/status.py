@@ -158,7 +158,7 @@ class Reconciling(Protocol):
         ...
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
-        """The flows that one bridge should have, as text with a reason each."""
+        """The meters and flows that one bridge should have, as text; flows with a reason each."""
         ...
 
     def place_of(self, port: str) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from flows.flow import LEARNED_OBJECT, Cookie, Flow, FlowKey, Match, is_ours, object_of
+from flows.meter import NO_METERS, MeterPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +57,20 @@ class Delta:
 class Plan:
     """What to send: flows to add (or to overwrite) and flows to remove; the rest is right.
 
-    ``kept`` counts the flows that are right already; their counters go on.
+    ``kept`` counts the flows that are right already; their counters go on. ``meters`` are what
+    changes of the meters that flows use.
     """
 
     add: tuple[Flow, ...]
     remove: tuple[Installed, ...]
     kept: int
+    meters: MeterPlan = NO_METERS
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.remove)
+        return bool(self.add or self.remove or self.meters)
 
     def __str__(self) -> str:
-        lines = [f"+ {flow}  # {flow.why}" for flow in self.add]
+        lines = [*self.meters.lines, *(f"+ {flow}  # {flow.why}" for flow in self.add)]
         lines += [f"- table={f.table},priority={f.priority},{f.match}" for f in self.remove]
         return "\n".join([*lines, f"= {self.kept} flows are right"])
 

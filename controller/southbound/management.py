@@ -12,7 +12,8 @@ from struct import Struct, error
 from types import TracebackType
 
 from controller.southbound.errors import SwitchUnfit, SwitchUnreachable
-from controller.southbound.openflow import OWN_XID, TIMEOUT_S, XID_BITS, OpenFlowSwitch
+from controller.southbound.exchange import OWN_XID, TIMEOUT_S, XID_BITS
+from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.wire import HEADER, VERSION, encode_message
 from controller.southbound.wire_message import (
     ECHO_REPLY,

@@ -1,29 +1,16 @@
-"""One connected bridge: dumps, plans applied as one bundle, counters; over any carrier of bytes.
-
-Whoever carries the bytes gives ``send`` and calls ``on_message`` for each answer; nothing here
-knows a controller framework. Requests are told apart by transaction ids with the top byte OWN_XID.
-"""
+"""One connected bridge: dumps, plans applied as one bundle, meters, counters."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from queue import Empty, Queue
 
-from controller.southbound.errors import (
-    SwitchGone,
-    SwitchRefused,
-    SwitchTimeout,
-    SwitchUnfit,
-    WireError,
-)
+from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
+from controller.southbound.exchange import TIMEOUT_S, Exchange
 from controller.southbound.probe import PROBES
 from controller.southbound.switch import Rejected
 from controller.southbound.wire import (
     ALL_TABLES,
-    HEADER,
-    MULTIPART_REPLY,
     Aggregate,
     FlowEntry,
     decode_aggregate,
@@ -32,21 +19,28 @@ from controller.southbound.wire import (
     encode_delete,
     encode_flow_stats_request,
     encode_instructions,
-    is_last_part,
     scan_flow_stats,
 )
 from controller.southbound.wire_action import encode_actions
-from controller.southbound.wire_error import SwitchError, decode_error
+from controller.southbound.wire_error import SwitchError
 from controller.southbound.wire_message import (
-    BARRIER_REPLY,
-    ERROR,
     BundleStep,
     SwitchPort,
     decode_ports,
-    encode_barrier,
     encode_bundle_add,
     encode_bundle_control,
     encode_ports_request,
+)
+from controller.southbound.wire_meter import (
+    MeterChange,
+    decode_meter_counters,
+    decode_meter_features,
+    decode_meters,
+    encode_meter,
+    encode_meter_counters_request,
+    encode_meter_delete,
+    encode_meter_features_request,
+    encode_meters_request,
 )
 from controller.southbound.wire_packet import (
     decode_sent,
@@ -65,13 +59,10 @@ from flows.flow import (
     Flow,
     make_cookie,
 )
+from flows.meter import Meter, MeterPlan, is_our_meter, metered_by
 from flows.model import Dpid
 
-OWN_XID = 0xC7
-XID_BITS = 24
-XID_MASK = (1 << XID_BITS) - 1
 OUR_COOKIE = OWNER << OWNER_SHIFT
-TIMEOUT_S = 10.0
 BATCH_BYTES = 1 << 16
 """Messages are sent together until they are about this long."""
 PAUSE_AFTER = 256
@@ -80,13 +71,16 @@ ATTEMPTS = 64
 """A switch that refuses flows one by one at commit time is not asked for ever."""
 
 NO_BUNDLES = frozenset({"OFPBRC_BAD_EXPERIMENTER", "OFPBRC_BAD_EXP_TYPE", "OFPBRC_BAD_TYPE"})
+NO_METERS_HERE = (
+    "the switch has no meters, so copies cannot be capped on it: do without `max_rate` here"
+)
 OPENING = -1
 """Where the message that opens a bundle is, counted like the changes in it."""
 
 Change = Flow | Installed
 
 
-class OpenFlowSwitch:
+class OpenFlowSwitch(Exchange):
     """A bridge behind a connection (see the Switch protocol for what it promises).
 
     ``send`` takes whole messages and returns False once the connection is over. A request ends
@@ -100,36 +94,10 @@ class OpenFlowSwitch:
         send: Callable[[bytes], bool],
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._dpid, self.name = dpid, name
-        self._send_bytes, self._timeout_s = send, timeout_s
-        self._lock = threading.Lock()
-        self._inbox: Queue[bytes | None] = Queue()
+        super().__init__(dpid, name, send, timeout_s)
         self._templates = FlowTemplates()
-        self._window = (0, 0)
-        self._next_xid = self._next_bundle = 1
-        self._is_gone = False
-        self._doing = "connect"
-
-    @property
-    def dpid(self) -> Dpid:
-        """Its datapath id."""
-        return self._dpid
-
-    @property
-    def waiting(self) -> int:
-        """Answers that have come and were not looked at yet."""
-        return self._inbox.qsize()
-
-    def on_message(self, message: bytes) -> None:
-        """Take an answer from the connection's thread; never blocks, drops what is too late."""
-        first, count = self._window
-        if (HEADER.unpack_from(message)[3] - first) & XID_MASK < count:
-            self._inbox.put(message)
-
-    def on_disconnect(self) -> None:
-        """The connection is over: whoever waits learns it at once, and nobody waits again."""
-        self._is_gone = True
-        self._inbox.put(None)
+        self._next_bundle = 1
+        self._meters_max: int | None = None  # not asked yet
 
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""
@@ -218,23 +186,47 @@ class OpenFlowSwitch:
             self._begin("do what it was told", 1)
             self._until_barrier(0, b"")
 
+    def our_meters(self) -> Mapping[int, Meter | None]:
+        """Every meter with a number of ours; None for one that does other than ours do."""
+        if self._meters_max == 0:
+            return {}
+        with self._lock:
+            parts = self._multipart("list its meters", encode_meters_request)
+            found = (entry for part in parts for entry in decode_meters(part))
+            return {number: meter for number, meter in found if is_our_meter(number)}
+
+    def shed(self) -> Mapping[int, Copies]:
+        """What each meter of ours has dropped since it is there, by its number."""
+        if self._meters_max == 0:
+            return {}
+        with self._lock:
+            parts = self._multipart("list what its meters shed", encode_meter_counters_request)
+            found = (entry for part in parts for entry in decode_meter_counters(part))
+            return {number: dropped for number, dropped in found if is_our_meter(number)}
+
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
         """Make the plan come true in one atomic bundle; what the switch refuses is left out.
+
+        Meters cannot be in a bundle: what flows need is there before, what they needed goes after.
+        A flow whose meter was refused is not sent.
 
         Raises:
             SwitchUnfit: the switch knows no bundles.
             SwitchRefused: it refuses flows one after the other, without an end.
         """
-        rejected: list[Rejected] = []
-        wanted: list[Change] = [*plan.add, *plan.remove]
         with self._lock:
-            for _ in range(ATTEMPTS):
-                refused = self._bundle(wanted, BundleStep.COMMIT)
-                rejected += [Rejected(wanted[at], why) for at, why in sorted(refused.items())]
-                wanted = [change for at, change in enumerate(wanted) if at not in refused]
-                if not refused:
-                    return tuple(rejected)
-        raise SwitchRefused(self.name, f"take {len(wanted)} flows", rejected[-1].reason)
+            rejected = self._set_meters(plan.meters) if plan.meters else []
+            without = {r.flow.number: r.reason for r in rejected if isinstance(r.flow, Meter)}
+            wanted: list[Change] = [*plan.add, *plan.remove]
+            if without:
+                for flow in plan.add:
+                    if (number := metered_by(flow)) in without:
+                        rejected.append(Rejected(flow, without[number]))
+                left_out = {id(r.flow) for r in rejected}
+                wanted = [change for change in wanted if id(change) not in left_out]
+            rejected += self._change_flows(wanted)
+            self._remove_meters(plan.meters.remove)
+        return tuple(rejected)
 
     def probe(self) -> tuple[str, ...]:
         """What the switch lacks of the features that we need; all are tried, nothing is kept."""
@@ -243,6 +235,7 @@ class OpenFlowSwitch:
                 refused = self._bundle([flow for _, flow in PROBES], BundleStep.DISCARD)
             except SwitchUnfit as unfit:
                 return unfit.missing
+            self._meters_max = self._ask_for_meters()
         return tuple(feature for at, (feature, _) in enumerate(PROBES) if at in refused)
 
     def nudge(self) -> None:
@@ -254,6 +247,47 @@ class OpenFlowSwitch:
         there = Installed(flow.table, flow.priority, flow.match, flow.cookie)
         with self._lock:
             self._bundle([flow, there], BundleStep.COMMIT)
+
+    def _change_flows(self, wanted: list[Change]) -> list[Rejected]:
+        """Bundles until the switch refuses nothing more; what it refused."""
+        rejected: list[Rejected] = []
+        for _ in range(ATTEMPTS):
+            refused = self._bundle(wanted, BundleStep.COMMIT)
+            rejected += [Rejected(wanted[at], why) for at, why in sorted(refused.items())]
+            wanted = [change for at, change in enumerate(wanted) if at not in refused]
+            if not refused:
+                return rejected
+        raise SwitchRefused(self.name, f"take {len(wanted)} flows", rejected[-1].reason)
+
+    def _ask_for_meters(self) -> int:
+        """How many meters the switch may have; 0 when it does not know what a meter is."""
+        try:
+            (part,) = self._multipart("say what its meters can", encode_meter_features_request)
+        except SwitchRefused:
+            return 0
+        return decode_meter_features(part)
+
+    def _set_meters(self, plan: MeterPlan) -> list[Rejected]:
+        """Add and change meters, and wait until they are there; what the switch refused."""
+        wanted = [(MeterChange.ADD, meter) for meter in plan.add]
+        wanted += [(MeterChange.MODIFY, meter) for meter in plan.change]
+        if self._meters_max == 0:
+            return [Rejected(meter, NO_METERS_HERE) for _, meter in wanted]
+        self._begin("take meters", len(wanted) + 1)
+        data = (encode_meter(how, m, self._xid(at)) for at, (how, m) in enumerate(wanted))
+        errors = self._until_barrier(len(wanted), b"".join(data))
+        refused: dict[int, str] = {}
+        for problem in errors:
+            refused.setdefault(self._offset(problem.xid), str(problem))
+        return [Rejected(wanted[at][1], why) for at, why in sorted(refused.items())]
+
+    def _remove_meters(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self._begin("remove meters", len(numbers) + 1)
+            data = (encode_meter_delete(n, self._xid(at)) for at, n in enumerate(numbers))
+            errors = self._until_barrier(len(numbers), b"".join(data))
+            if errors:
+                raise SwitchRefused(self.name, self._doing, str(errors[0]))
 
     def _bundle(self, changes: Sequence[Change], step: BundleStep) -> dict[int, str]:
         """Send one bundle and end it with ``step``; which changes were refused, and why.
@@ -322,61 +356,3 @@ class OpenFlowSwitch:
 
         (part,) = self._multipart("count its flows", request)
         return decode_aggregate(part)
-
-    def _multipart(self, what: str, request: Callable[[int], bytes]) -> Iterator[bytes]:
-        self._begin(what, 1)
-        self._send(request(self._xid(0)))
-        while True:
-            message = self._receive()
-            if message[1] == ERROR:
-                raise SwitchRefused(self.name, what, str(decode_error(message)))
-            if message[1] == MULTIPART_REPLY:
-                yield message
-                if is_last_part(message):
-                    return
-
-    def _until_barrier(self, offset: int, data: bytes) -> list[SwitchError]:
-        """Send ``data`` and a barrier; the errors that came before the barrier's reply."""
-        self._send(data + encode_barrier(self._xid(offset)))
-        errors: list[SwitchError] = []
-        while True:
-            message = self._receive()
-            if message[1] == ERROR:
-                errors.append(decode_error(message))
-            elif message[1] == BARRIER_REPLY and self._offset_of(message) == offset:
-                return errors
-
-    def _begin(self, what: str, count: int) -> None:
-        """Reserve ``count`` transaction ids, and forget what came too late for earlier ones."""
-        self._doing = what
-        self._window = (self._next_xid, count)
-        self._next_xid = (self._next_xid + count) & XID_MASK
-        while not self._inbox.empty():
-            self._inbox.get_nowait()
-        if self._is_gone:
-            raise SwitchGone(self.name, what)
-
-    def _xid(self, offset: int) -> int:
-        return OWN_XID << XID_BITS | (self._window[0] + offset) & XID_MASK
-
-    def _offset(self, xid: int) -> int:
-        return (xid - self._window[0]) & XID_MASK
-
-    def _offset_of(self, message: bytes) -> int:
-        return self._offset(HEADER.unpack_from(message)[3])
-
-    def _send(self, data: bytes) -> None:
-        if not self._send_bytes(data):
-            raise SwitchGone(self.name, self._doing)
-
-    def _receive(self) -> bytes:
-        """The next answer to the request that is under way."""
-        while True:
-            try:
-                message = self._inbox.get(timeout=self._timeout_s)
-            except Empty:
-                raise SwitchTimeout(self.name, self._doing, self._timeout_s) from None
-            if message is None:
-                raise SwitchGone(self.name, self._doing)
-            if self._offset_of(message) < self._window[1]:
-                return message

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from netaddr import IPAddress
+
 from flows.field import ETH_TYPE, IN_PORT, VLAN_PRESENT, VLAN_VID, RegField, Term
 from flows.flow import (
     LEARNED_OBJECT,
     PRODUCTION,
     Action,
+    CheckLarger,
     Clone,
     Flow,
     ForgetInPort,
+    HashOf,
     Learn,
     Load,
     Match,
     MoveToVlan,
+    Multipath,
+    Output,
     PopVlan,
     PushVlan,
     Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
     SetVlan,
     make_cookie,
 )
@@ -27,6 +35,9 @@ PROBE_TABLE = 200
 _LOW = RegField("probe low", 15, 0, 15)
 _HIGH = RegField("probe high", 14, 0, 19)
 _TAG = RegField("probe tag", 13, 4, 15)
+_BIT = RegField("probe bit", 12, 0, 0)
+_SPREAD = [Multipath(hash_of, 64, _LOW) for hash_of in HashOf]
+_REMOTES = [SetTunnelRemote(IPAddress(address)) for address in ("192.0.2.1", "2001:db8::1")]
 _TAGGED = VLAN_VID.masked(VLAN_PRESENT, VLAN_PRESENT)
 _LEARN = Learn(
     table=PROBE_TABLE + 1, priority=1, idle_s=1, limit=1, cookie=make_cookie(LEARNED_OBJECT, 0),
@@ -48,4 +59,8 @@ PROBES: tuple[tuple[str, Flow], ...] = (
     _probe("learn with a limit", (IN_PORT.eq(4),), _LEARN),
     _probe("pushing of 802.1Q tags", (ETH_TYPE.eq(0x0800),), PushVlan(), SetVlan(1)),
     _probe("moves into 802.1Q tags", (_TAGGED,), MoveToVlan(_TAG), PopVlan()),
+    _probe("check_pkt_larger", (IN_PORT.eq(6),), CheckLarger(1500, _BIT)),
+    _probe("multipath over a symmetric hash", (IN_PORT.eq(7),), *_SPREAD),
+    _probe("cutting of packets", (IN_PORT.eq(8),), Output(1, 64)),
+    _probe("tunnels chosen by flows", (IN_PORT.eq(9),), SetTunnelKey(1), *_REMOTES),
 )

@@ -10,6 +10,7 @@ from controller.southbound.wire_message import SwitchPort
 from controller.status import Copies
 from flows.diff import Installed, Mark, Plan, Scan
 from flows.flow import Action, Flow
+from flows.meter import Meter
 from flows.model import Dpid
 
 
@@ -17,8 +18,13 @@ from flows.model import Dpid
 class Rejected:
     """A part of a plan that the switch did not take; the reason is a sentence for the operator."""
 
-    flow: Flow | Installed
+    flow: Flow | Installed | Meter
     reason: str
+
+    @property
+    def what(self) -> str:
+        """What kind of thing it is."""
+        return "a meter" if isinstance(self.flow, Meter) else "a flow"
 
 
 class Switch(Protocol):
@@ -52,8 +58,17 @@ class Switch(Protocol):
     def count_foreign(self) -> int:
         """How many flows are there, in any table, that are not ours."""
 
+    def our_meters(self) -> Mapping[int, Meter | None]:
+        """Every meter with a number of ours; None for one that does other than ours do."""
+
+    def shed(self) -> Mapping[int, Copies]:
+        """What each meter of ours has dropped since it is there, by its number."""
+
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
-        """Make the plan come true: all of it at once, but for what the switch refuses."""
+        """Make the plan come true: all flows at once, but for what the switch refuses.
+
+        A meter that is refused is named, and so are the flows of the plan that need it.
+        """
 
     def flow_copies(self, deliver_table: int, session: int | None = None) -> Mapping[int, Copies]:
         """What each of our flows in the deliver table has counted, by cookie; or one session's."""

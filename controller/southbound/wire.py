@@ -104,6 +104,9 @@ def encode_instructions(flow: Flow) -> bytes:
         metered = METER.pack(6, METER.size, steps[0].meter)
         steps = steps[1:]
     actions = encode_actions(steps)
+    if len(actions) > FLOW_LENGTH_MAX:
+        limit = f"at most {FLOW_LENGTH_MAX} are possible"
+        raise WireError(f"its actions are {len(actions)} bytes long, {limit}")
     if actions:
         actions = APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions
     return metered + actions

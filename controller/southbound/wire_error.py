@@ -67,8 +67,18 @@ _CODES: dict[int, str] = {
     4: "BAD_TYPE BAD_LEN BAD_TAG BAD_DL_ADDR_MASK BAD_NW_ADDR_MASK BAD_WILDCARDS BAD_FIELD "
     "BAD_VALUE BAD_MASK BAD_PREREQ DUP_FIELD EPERM",
     5: "UNKNOWN TABLE_FULL BAD_TABLE_ID OVERLAP EPERM BAD_TIMEOUT BAD_COMMAND BAD_FLAGS",
+    12: "UNKNOWN METER_EXISTS INVALID_METER UNKNOWN_METER BAD_COMMAND BAD_FLAGS BAD_RATE BAD_BURST "
+    "BAD_BAND BAD_BAND_VALUE OUT_OF_METERS OUT_OF_BANDS",
 }
-_PREFIXES = {0: "OFPHFC", 1: "OFPBRC", 2: "OFPBAC", 3: "OFPBIC", 4: "OFPBMC", 5: "OFPFMFC"}
+_PREFIXES = {
+    0: "OFPHFC",
+    1: "OFPBRC",
+    2: "OFPBAC",
+    3: "OFPBIC",
+    4: "OFPBMC",
+    5: "OFPFMFC",
+    12: "OFPMMFC",
+}
 CODE_NAMES = {
     (kind, code): f"{_PREFIXES[kind]}_{name}"
     for kind, names in _CODES.items()
@@ -110,6 +120,12 @@ REASONS = {
     "OFPBMC_BAD_MASK": "the switch cannot match this field with such a mask",
     "OFPBMC_BAD_PREREQ": "the match lacks what one of its fields needs before it",
     "OFPBMC_DUP_FIELD": "the match has a field twice",
+    "OFPMMFC_METER_EXISTS": "the switch has a meter with this number already",
+    "OFPMMFC_INVALID_METER": "the switch has no meter with the number that the flow names",
+    "OFPMMFC_UNKNOWN_METER": "the switch has no meter with this number",
+    "OFPMMFC_BAD_RATE": "the switch cannot cap at this rate",
+    "OFPMMFC_BAD_BURST": "the switch cannot cap with this burst",
+    "OFPMMFC_OUT_OF_METERS": "the switch has no room for another meter",
     "OFPBFC_MSG_FAILED": "the switch refused a message of the bundle",
     "OFPBFC_MSG_BAD_LEN": "the switch takes a message of the bundle for cut off",
     "OFPBFC_MSG_UNSUP": "the switch does not take this kind of message in a bundle",

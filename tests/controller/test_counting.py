@@ -7,9 +7,9 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from controller.bridge import Verified
 from controller.counting import PATIENCE_S, SINGLES_MAX, CountReader
 from controller.southbound.errors import SwitchTimeout
+from controller.verified import Verified
 
 
 class Writer:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchTimeout, SwitchUnfit
-from controller.southbound.openflow import ATTEMPTS, OWN_XID, OpenFlowSwitch
+from controller.southbound.exchange import OWN_XID
+from controller.southbound.openflow import ATTEMPTS, OpenFlowSwitch
 from controller.southbound.wire import HEADER, encode_message
 from controller.southbound.wire_message import BARRIER_REQUEST, EXPERIMENTER
 from flows.diff import Plan

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fake_switches import FakeSwitch, serve_unix
 from tests.frame_contract import *  # noqa: F403  # the tests themselves
+from tests.meter_contract import *  # noqa: F403  # the tests themselves
 from tests.switch_contract import *  # noqa: F403
 
 

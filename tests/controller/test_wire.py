@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from netaddr import EUI, IPAddress, mac_unix_expanded
 
-from controller.southbound import wire, wire_message, wire_packet
+from controller.southbound import wire, wire_message, wire_meter, wire_packet
 from controller.southbound.errors import WireError
 from controller.southbound.wire_action import encode_actions
 from controller.southbound.wire_message import BundleStep, PortReason
+from controller.southbound.wire_meter import MeterChange
 from controller.status import Copies
 from flows import field
 from flows.diff import Installed
@@ -37,6 +38,8 @@ from flows.flow import (
     SetVlan,
     SetVlanPriority,
 )
+from flows.meter import Meter
+from flows.model import Rate, RateUnit
 
 XID = 0xC7000005
 LOW, TAG = RegField("low", 3, 4, 19), RegField("tag", 5, 0, 11)
@@ -343,3 +346,34 @@ def test_bundle_replies_are_told_from_other_experimenter_messages() -> None:
     for bad in (body[:8], struct.pack("!IIIHH", 0x2320, 2300, 7, 5, 3), body[:12] + b"\0\4\0\3"):
         with pytest.raises(WireError):
             wire_message.decode_bundle_reply(wire.encode_message(4, XID, bad))
+
+
+@pytest.mark.parametrize("change", MeterChange, ids=lambda change: change.name)
+@pytest.mark.parametrize("unit", RateUnit, ids=lambda unit: unit.name)
+def test_meters_are_encoded_as_the_libraries_do(
+    library: Library, change: MeterChange, unit: RateUnit
+) -> None:
+    meter, p, o = Meter(40_001, Rate(unit, 123_456)), library.parser, library.ofproto
+    commands = [o.OFPMC_ADD, o.OFPMC_MODIFY, o.OFPMC_DELETE]
+    units = {RateUnit.KBPS: o.OFPMF_KBPS, RateUnit.PPS: o.OFPMF_PKTPS}
+    flags, bands = (
+        units[unit] | o.OFPMF_BURST | o.OFPMF_STATS,
+        [p.OFPMeterBandDrop(123_456, 12_345)],
+    )
+    ours = wire_meter.encode_meter(change, meter, XID)
+    if change is MeterChange.DELETE:
+        ours, flags, bands = wire_meter.encode_meter_delete(40_001, XID), 0, []
+    theirs = p.OFPMeterMod(library, commands[change], flags, 40_001, bands)
+    assert ours.hex() == library.bytes_of(theirs).hex()
+
+
+def test_questions_about_meters_are_encoded_as_the_libraries_do(library: Library) -> None:
+    p = library.parser
+    pairs = [
+        (wire_meter.encode_meters_request(XID), p.OFPMeterConfigStatsRequest(library)),
+        (wire_meter.encode_meter_counters_request(XID), p.OFPMeterStatsRequest(library)),
+        (wire_meter.encode_meter_counters_request(XID, 7), p.OFPMeterStatsRequest(library, 0, 7)),
+        (wire_meter.encode_meter_features_request(XID), p.OFPMeterFeaturesStatsRequest(library)),
+    ]
+    for ours, theirs in pairs:
+        assert ours.hex() == library.bytes_of(theirs).hex()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.southbound import wire
+from controller.southbound import wire, wire_meter
 from controller.southbound.errors import WireError
 from controller.southbound.wire_error import CODE_NAMES, REASONS, decode_error
 from controller.southbound.wire_match import decode_match, encode_match
 from controller.southbound.wire_message import ONF, encode_bundle_add
+from controller.southbound.wire_meter import MeterChange
+from controller.status import Copies
 from flows.field import FIELDS, IN_PORT, Field, Term
 from flows.flow import Flow, Match, Output
+from flows.meter import Meter
+from flows.model import RATES, Rate, RateUnit
 
 XID = 0xC7000005
 
@@ -130,3 +135,58 @@ def test_errors_of_bundles_and_unknown_errors_are_named_too() -> None:
 
 def test_every_sentence_belongs_to_a_name_of_the_specification() -> None:
     assert set(REASONS) <= set(CODE_NAMES.values())
+
+
+METERS = [
+    Meter(40_001, Rate(RateUnit.KBPS, 200_000)),
+    Meter(40_002, Rate(RateUnit.PPS, 1)),
+    Meter(65_000, Rate(RateUnit.PPS, RATES.stop - 1)),
+]
+
+
+def meters_reply(*entries: bytes) -> bytes:
+    return wire.encode_message(19, XID, struct.pack("!HH4x", 10, 0) + b"".join(entries))
+
+
+@pytest.mark.parametrize("meter", METERS, ids=str)
+def test_a_meter_that_was_encoded_is_decoded_to_itself(meter: Meter) -> None:
+    sent = wire_meter.encode_meter(MeterChange.ADD, meter, XID)
+    _, flags, number = struct.unpack_from("!HHI", sent, 8)
+    entry = struct.pack("!HHI", len(sent) - 8, flags, number) + sent[16:]
+    assert dict(wire_meter.decode_meters(meters_reply(entry, entry))) == {meter.number: meter}
+
+
+def test_a_meter_with_another_burst_or_rate_is_nobodys() -> None:
+    for rate, burst in ((2_000, 257), (0, 256)):
+        entry = struct.pack("!HHIHHII4x", 24, 13, 40_001, 1, 16, rate, burst)
+        assert dict(wire_meter.decode_meters(meters_reply(entry))) == {40_001: None}
+
+
+def test_what_the_bands_of_a_meter_dropped_is_added_up() -> None:
+    head = struct.pack("!IH6xIQQII", 40_001, 40 + 32, 1, 900, 9_000, 5, 0)
+    entry = head + struct.pack("!QQQQ", 7, 700, 3, 300)
+    assert dict(wire_meter.decode_meter_counters(meters_reply(entry))) == {40_001: Copies(10, 1000)}
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [wire_meter.decode_meters, wire_meter.decode_meter_counters],
+    ids=["meters", "counters"],
+)
+@pytest.mark.parametrize("body", [b"\0", b"\0" * 40, b"\xff" * 40])
+def test_nonsense_about_meters_is_a_wire_error(
+    decode: Callable[[bytes], Iterator[object]], body: bytes
+) -> None:
+    with pytest.raises(WireError):
+        list(decode(meters_reply(body)))
+
+
+def test_a_switch_that_cannot_drop_has_no_meters() -> None:
+    def features(most: int, bands: int, bands_each: int) -> int:
+        body = struct.pack("!IIIBB2x", most, bands, 0xF, bands_each, 0)
+        return wire_meter.decode_meter_features(meters_reply(body))
+
+    assert features(262_144, 1 << 1, 8) == 262_144
+    assert features(262_144, 1 << 2, 8) == features(0, 1 << 1, 8) == features(9, 1 << 1, 0) == 0
+    with pytest.raises(WireError):
+        wire_meter.decode_meter_features(meters_reply(b"\0" * 8))

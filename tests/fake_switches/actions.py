@@ -30,9 +30,9 @@ class _State:
     is_tagged: bool
 
 
-def check_instructions(body: bytes, terms: Terms, table: int) -> None:
-    """Refuse what Open vSwitch refuses of the instructions of a flow."""
-    at = 0
+def check_instructions(body: bytes, terms: Terms, table: int) -> int | None:
+    """Refuse what Open vSwitch refuses of the instructions of a flow; which meter it uses."""
+    at, meter = 0, None
     while at < len(body):
         if len(body) - at < 4:
             raise Refused(Refusal.INSTRUCTION_LEN)
@@ -42,12 +42,14 @@ def check_instructions(body: bytes, terms: Terms, table: int) -> None:
         if kind == METER:
             if length != 8:
                 raise Refused(Refusal.INSTRUCTION_LEN)
+            (meter,) = Struct("!I").unpack_from(body, at + 4)
             at += length
             continue
         if kind != APPLY:
             raise Refused(Refusal.UNKNOWN_INSTRUCTION)
         check_actions(body[at + 8 : at + length], _State(has_tag(terms)))
         at += length
+    return meter
 
 
 def check_packet_actions(body: bytes, *, is_tagged: bool) -> None:

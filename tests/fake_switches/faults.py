@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.fake_switches.refusal import Refusal
 
 
-def _nothing(cookie: int) -> Refusal | None:
+def _nothing(what: object) -> Refusal | None:
     return None
 
 
@@ -16,10 +16,12 @@ def _nothing(cookie: int) -> Refusal | None:
 class Faults:
     """What goes wrong; may be changed while the switch runs.
 
-    ``refuse`` is asked with the cookie of each flow that is added, when its bundle is committed.
+    ``refuse`` is asked with the cookie of each flow that is added, when its bundle is committed;
+    ``refuse_meter`` with each message that changes a meter.
     """
 
     refuse: Callable[[int], Refusal | None] = _nothing
+    refuse_meter: Callable[[bytes], Refusal | None] = _nothing
     answers_echo: bool = True
     answers: bool = True
     """Whether anything at all is answered; what is asked is read and forgotten."""

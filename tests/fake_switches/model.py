@@ -9,6 +9,7 @@ from struct import Struct
 from tests.fake_switches import oxm
 from tests.fake_switches.bundles import Bundles
 from tests.fake_switches.faults import Faults
+from tests.fake_switches.meters import REQUEST as METER_REQUEST
 from tests.fake_switches.packets import Sent, send
 from tests.fake_switches.refusal import EXPERIMENTER, ONF, Refusal, Refused
 from tests.fake_switches.tables import Entry, Tables, is_under
@@ -27,7 +28,7 @@ LOCAL = 0xFFFFFFFE
 
 @dataclass
 class FakeSwitch:
-    """A switch with ports and flows; ``ports`` are OpenFlow port numbers and names."""
+    """A switch with ports, flows and meters; ``ports`` are OpenFlow port numbers and names."""
 
     dpid: int
     name: str = "fake"
@@ -37,6 +38,7 @@ class FakeSwitch:
     sent: Sent = field(default_factory=Sent)
     received: int = 0
     """Messages of bundles that have come."""
+    knows_meters: bool = True
     scans: int = 0
     """How often all flows were listed."""
 
@@ -52,8 +54,9 @@ class FakeSwitch:
         self.bundles.forget()
 
     def restart(self) -> None:
-        """Forget every flow, as ovs-vswitchd does that was restarted."""
+        """Forget every flow and meter, as ovs-vswitchd does that was restarted."""
         self.tables.flows.clear()
+        self.tables.meters.by_number.clear()
         self.bundles.forget()
 
     def answer(self, data: bytes) -> Iterator[bytes]:
@@ -90,10 +93,18 @@ class FakeSwitch:
                 yield from self._multipart(xid, data)
             case 20:
                 yield message(21, xid)
+            case 29:
+                self._change_meter(data)
             case 24:
                 yield message(25, xid, body)
             case _:
                 raise Refused(Refusal.BAD_TYPE)
+
+    def _change_meter(self, data: bytes) -> None:
+        refusal = self.faults.refuse_meter(data)
+        if refusal is not None:
+            raise Refused(refusal)
+        self.tables.meters.change(data)
 
     def _experimenter(self, xid: int, data: bytes) -> Iterator[bytes]:
         if len(data) < HEADER.size + 8:
@@ -130,6 +141,15 @@ class FakeSwitch:
                 yield from parts(xid, kind, self._port_stats())
             case 13:
                 yield from parts(xid, kind, self._ports())
+            case 9 | 10 if self.knows_meters:
+                if len(data) < HEADER.size + 8 + METER_REQUEST.size:
+                    raise Refused(Refusal.BAD_LEN)
+                (number,) = METER_REQUEST.unpack_from(data, HEADER.size + 8)
+                meters = self.tables.meters
+                found = meters.counters(number) if kind == 9 else meters.config(number)
+                yield from parts(xid, kind, list(found))
+            case 11 if self.knows_meters:
+                yield from parts(xid, kind, [self.tables.meters.features()])
             case _:
                 raise Refused(Refusal.BAD_MULTIPART)
 

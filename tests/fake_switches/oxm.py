@@ -31,6 +31,9 @@ FIELDS: dict[Key, tuple[int, int, bool]] = {
     **{(BASIC, number): (16, 128, True) for number in (26, 27, 31)},
     **{(NICIRA, number): (4, 32, True) for number in range(16)},
     (NICIRA, 34): (2, 12, True),
+    (BASIC, 38): (8, 64, True),
+    (NICIRA, 32): (4, 32, True),
+    (NICIRA, 110): (16, 128, True),
 }
 ETH_TYPE, VLAN_VID, IP_PROTO, ICMPV6_TYPE = (BASIC, 5), (BASIC, 6), (BASIC, 10), (BASIC, 29)
 IP, ARP, IPV6 = {0x0800}, {0x0806}, {0x86DD}

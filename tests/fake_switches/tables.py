@@ -7,6 +7,7 @@ from struct import Struct
 
 from tests.fake_switches import oxm
 from tests.fake_switches.actions import check_instructions
+from tests.fake_switches.meters import Meters
 from tests.fake_switches.refusal import Refusal, Refused
 
 HEADER_BYTES = 8
@@ -36,6 +37,7 @@ class Entry:
     flags: int = 0
     packets: int = 0
     octets: int = 0
+    meter: int | None = None
 
     def stats(self) -> bytes:
         """The flow as a statistics reply has it."""
@@ -58,22 +60,34 @@ class FlowMod:
 
 @dataclass
 class Tables:
-    """All flows of a switch, at most ``limit``."""
+    """All flows of a switch, at most ``limit``, and its meters."""
 
     limit: int = 1_000_000
     flows: dict[Place, Entry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.meters = Meters(self.remove_metered)
+
+    def remove_metered(self, meter: int) -> None:
+        """A meter is gone, and with it every flow that uses it."""
+        for place in [place for place, flow in self.flows.items() if flow.meter == meter]:
+            del self.flows[place]
 
     def change(self, message: bytes) -> None:
         """Do what a flow-mod message says, or refuse it."""
         self.do(read_flow_mod(message))
 
     def do(self, mod: FlowMod) -> None:
-        """Do what a flow mod says; raises Refused when there is no room."""
+        """Do what a flow mod says; raises Refused when there is no room, or no such meter."""
+        meter = mod.entry.meter
+        if meter is not None and meter not in self.meters.by_number:
+            raise Refused(Refusal.METER_INVALID)
         if mod.command == ADD:
             self._add(mod.entry)
         elif mod.command in (MODIFY, MODIFY_STRICT):
             for place in self._meant(mod):
-                self.flows[place] = replace(self.flows[place], instructions=mod.entry.instructions)
+                does = mod.entry.instructions
+                self.flows[place] = replace(self.flows[place], instructions=does, meter=meter)
         else:
             for place in self._meant(mod):
                 del self.flows[place]
@@ -116,7 +130,7 @@ def read_flow_mod(message: bytes) -> FlowMod:
     cookie, mask, table, command, idle, hard, priority, _, out_port, out_group, flags = numbers
     terms, end = oxm.read_match(message, HEADER_BYTES + FLOW_MOD.size)
     instructions = message[end:]
-    check_instructions(instructions, terms, table)
+    meter = check_instructions(instructions, terms, table)
     if command > DELETE_STRICT:
         raise Refused(Refusal.COMMAND)
     if table == ALL_TABLES and command == ADD:
@@ -124,5 +138,8 @@ def read_flow_mod(message: bytes) -> FlowMod:
     if command >= DELETE and (out_port, out_group) != (ANY, ANY):
         raise NotImplementedError("the model has no removal by the port that a flow sends to")
     packed = oxm.write_terms(terms)
-    entry = Entry(table, priority, cookie, terms, packed, instructions, (idle, hard), flags)
+    timeouts = (idle, hard)
+    entry = Entry(
+        table, priority, cookie, terms, packed, instructions, timeouts, flags, meter=meter
+    )
     return FlowMod(command, mask, entry)

@@ -114,7 +114,7 @@ def test_refused_flows_are_named_and_all_others_are_applied(switch: ManagedSwitc
         no_port: "the switch has no port with this number to send to (OFPBAC_BAD_OUT_PORT)",
         internal: "the switch does not let this controller change anything (OFPBRC_EPERM)",
     }
-    assert "80072 bytes long" in next(r.reason for r in rejected if r.flow == too_long)
+    assert "80000 bytes long" in next(r.reason for r in rejected if r.flow == too_long)
     assert not plan(good, switch.our_flows())
 
 

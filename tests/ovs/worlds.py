@@ -13,14 +13,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
-from controller.southbound.management import open_management
+from controller.southbound.management import ManagedSwitch, open_management
 from flows.compile import Program, Survey, compile_bridge
-from flows.diff import plan
+from flows.diff import Plan, plan
 from flows.flow import Flow
 from flows.meaning import Learned
+from flows.meter import plan_meters
 from flows.model import Dpid, Ofport
 from flows.trace import Interpreter
 from flows.world import Placement, World
@@ -71,7 +72,6 @@ class Stage:
         self.lab = lab
         self.names = {dpid: f"w{dpid:x}" for dpid in BRIDGES}
         self.ends: dict[Placement, Endpoint] = {}
-        self.meters: dict[str, set[int]] = {}
         for dpid, name in self.names.items():
             lab.add_bridge(name, dpid)
             for end in lab.add_ports(name, SLOTS):
@@ -97,23 +97,14 @@ class Stage:
         for dpid, name in self.names.items():
             program = Program(dpid)
             flows: Sequence[Flow] = program.update(survey).put if dpid in world.dpids else ()
-            self._meter(name, program)
             if damage is not None:
                 flows = damage(dpid, flows)
             with open_management(name) as switch:
-                rejected = switch.apply(plan(flows, switch.our_flows()))
-                left = plan(flows, switch.our_flows())
+                rejected = switch.apply(_plan(switch, flows, program))
+                left = _plan(switch, flows, program)
             if rejected or left:
                 raise PlanFailed(f"bridge {name}: refused {rejected}, and still to do:\n{left}")
         purge_cache()
-
-    def _meter(self, name: str, program: Program) -> None:
-        """Add the meters that a bridge has not had yet; what worlds ask of them is always much."""
-        known = self.meters.setdefault(name, set())
-        for number, meter in program.meters.items():
-            if number not in known:
-                known.add(number)
-                ofctl("add-meter", name, str(meter))
 
     def exchange(self, arrivals: Arrivals, sent: Iterable[Sent]) -> Frames:
         """Send packets and collect every frame that came out anywhere, with its place."""
@@ -126,6 +117,11 @@ class Stage:
         for carried in self.underlay.arrived():
             seen.append((Remote(carried.delivery, carried.address, carried.key), carried.frame))
         return Counter((arrivals.place(place), frame) for place, frame in seen)
+
+
+def _plan(switch: ManagedSwitch, flows: Sequence[Flow], program: Program) -> Plan:
+    meters = plan_meters(program.meters, switch.our_meters())
+    return replace(plan(flows, switch.our_flows()), meters=meters)
 
 
 def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) -> None:

@@ -41,7 +41,7 @@ RECONCILER = tuple(
     f"controller.{part}"
     for part in (
         *("reconcile", "bridge", "desired", "standing"),
-        *("counters", "counting", "status", "limits", "verify"),
+        *("counters", "counting", "status", "limits", "verify", "verified"),
     )
 )
 VALUES = (

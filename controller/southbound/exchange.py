@@ -1,0 +1,125 @@
+"""Requests to one switch and the answers to them, over any carrier of bytes: one at a time.
+
+Whoever carries the bytes gives ``send`` and calls ``on_message`` for each answer; nothing here
+knows a controller framework. Requests are told apart by transaction ids with the top byte OWN_XID.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import Empty, Queue
+
+from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchTimeout
+from controller.southbound.wire import HEADER, MULTIPART_REPLY, is_last_part
+from controller.southbound.wire_error import SwitchError, decode_error
+from controller.southbound.wire_message import BARRIER_REPLY, ERROR, encode_barrier
+from flows.model import Dpid
+
+OWN_XID = 0xC7
+XID_BITS = 24
+XID_MASK = (1 << XID_BITS) - 1
+TIMEOUT_S = 10.0
+
+
+class Exchange:
+    """What all requests have in common; whoever makes one holds ``_lock`` until it is answered.
+
+    ``send`` takes whole messages and returns False once the connection is over. A request ends
+    with SwitchTimeout when nothing has come for ``timeout_s`` seconds.
+    """
+
+    def __init__(
+        self,
+        dpid: Dpid,
+        name: str,
+        send: Callable[[bytes], bool],
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._dpid, self.name = dpid, name
+        self._send_bytes, self._timeout_s = send, timeout_s
+        self._lock = threading.Lock()
+        self._inbox: Queue[bytes | None] = Queue()
+        self._window = (0, 0)
+        self._next_xid = 1
+        self._is_gone = False
+        self._doing = "connect"
+
+    @property
+    def dpid(self) -> Dpid:
+        """Its datapath id."""
+        return self._dpid
+
+    @property
+    def waiting(self) -> int:
+        """Answers that have come and were not looked at yet."""
+        return self._inbox.qsize()
+
+    def on_message(self, message: bytes) -> None:
+        """Take an answer from the connection's thread; never blocks, drops what is too late."""
+        first, count = self._window
+        if (HEADER.unpack_from(message)[3] - first) & XID_MASK < count:
+            self._inbox.put(message)
+
+    def on_disconnect(self) -> None:
+        """The connection is over: whoever waits learns it at once, and nobody waits again."""
+        self._is_gone = True
+        self._inbox.put(None)
+
+    def _multipart(self, what: str, request: Callable[[int], bytes]) -> Iterator[bytes]:
+        self._begin(what, 1)
+        self._send(request(self._xid(0)))
+        while True:
+            message = self._receive()
+            if message[1] == ERROR:
+                raise SwitchRefused(self.name, what, str(decode_error(message)))
+            if message[1] == MULTIPART_REPLY:
+                yield message
+                if is_last_part(message):
+                    return
+
+    def _until_barrier(self, offset: int, data: bytes) -> list[SwitchError]:
+        """Send ``data`` and a barrier; the errors that came before the barrier's reply."""
+        self._send(data + encode_barrier(self._xid(offset)))
+        errors: list[SwitchError] = []
+        while True:
+            message = self._receive()
+            if message[1] == ERROR:
+                errors.append(decode_error(message))
+            elif message[1] == BARRIER_REPLY and self._offset_of(message) == offset:
+                return errors
+
+    def _begin(self, what: str, count: int) -> None:
+        """Reserve ``count`` transaction ids, and forget what came too late for earlier ones."""
+        self._doing = what
+        self._window = (self._next_xid, count)
+        self._next_xid = (self._next_xid + count) & XID_MASK
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        if self._is_gone:
+            raise SwitchGone(self.name, what)
+
+    def _xid(self, offset: int) -> int:
+        return OWN_XID << XID_BITS | (self._window[0] + offset) & XID_MASK
+
+    def _offset(self, xid: int) -> int:
+        return (xid - self._window[0]) & XID_MASK
+
+    def _offset_of(self, message: bytes) -> int:
+        return self._offset(HEADER.unpack_from(message)[3])
+
+    def _send(self, data: bytes) -> None:
+        if not self._send_bytes(data):
+            raise SwitchGone(self.name, self._doing)
+
+    def _receive(self) -> bytes:
+        """The next answer to the request that is under way."""
+        while True:
+            try:
+                message = self._inbox.get(timeout=self._timeout_s)
+            except Empty:
+                raise SwitchTimeout(self.name, self._doing, self._timeout_s) from None
+            if message is None:
+                raise SwitchGone(self.name, self._doing)
+            if self._offset_of(message) < self._window[1]:
+                return message
