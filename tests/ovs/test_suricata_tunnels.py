@@ -1,0 +1,141 @@
+"""Copies in every kind of tunnel, from a real bridge: Suricata and `verify` look into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from netaddr import IPAddress
+
+from controller.cli.listen import Listener
+from controller.sensors import configure
+from controller.southbound.management import open_management
+from flows.arrivals import Way
+from flows.beacon import Beacon
+from flows.compile import Program, Survey, copy_ways
+from flows.diff import plan
+from flows.feed import feed_of
+from flows.model import Collector, CollectorId, Delivery, Dpid, Ofport, TagMode, TenantName
+from flows.world import World
+from tests.flows.hand_made import at, vm, watch, world
+from tests.ovs.conversation import Conversation
+from tests.ovs.endpoint import Endpoint
+from tests.ovs.lab import Lab
+from tests.ovs.suricata import Suricata
+from tests.ovs.underlay import DELIVERIES, Underlay
+from tests.ovs.waiting import wait_for
+
+HERE = Dpid(0x51)
+KEY = 77
+SENSOR = "192.0.2.9"
+SEEN = [delivery for delivery in DELIVERIES if delivery is not Delivery.ERSPAN3]
+NAMES = ("body", "body", "uri", "uri")
+
+
+@dataclass
+class Host:
+    """One bridge with two networks of one tenant that use the same addresses."""
+
+    lab: Lab
+    underlay: Underlay
+    ends: list[Endpoint]
+    tunnels: dict[tuple[Dpid, Delivery], Ofport]
+
+    def deliver(self, delivery: Delivery) -> World:
+        """Let one session deliver the copies of both networks to the sensor in this way."""
+        red = TenantName("red")
+        collector = Collector(
+            CollectorId("ids"), "ids", red, (IPAddress(SENSOR),), TagMode.AUTO, delivery, KEY
+        )
+        built = world(
+            vm("web", at(HERE, 1), 0x020000000001, ips=("10.0.0.1",)),
+            vm("db", at(HERE, 2), 0x020000000002, ips=("10.0.0.2",)),
+            vm("web-2", at(HERE, 3), 0x020000000001, network="red-dmz", ips=("10.0.0.1",)),
+            vm("db-2", at(HERE, 4), 0x020000000002, network="red-dmz", ips=("10.0.0.2",)),
+            watch("s", "web", "web-2", to="ids"),
+        )
+        built = replace(built, collectors=(collector,), tunnels=self.tunnels, underlay_mtu=1600)
+        flows = Program(HERE).update(Survey(built)).put
+        with open_management("s1") as switch:
+            assert switch.apply(plan(flows, switch.our_flows())) == ()
+        self.lab.settle()
+        return built
+
+    def interleaved(self, port: int = 40000) -> None:
+        """The same exchange in both networks at once."""
+        web, db, web_2, db_2 = self.ends
+        pair = Conversation(web, db, port), Conversation(web_2, db_2, port)
+        for step in ("open", "get", "close"):
+            for conversation in pair:
+                getattr(conversation, step)()
+
+
+@pytest.fixture
+def host(lab: Lab) -> Iterator[Host]:
+    lab.add_bridge("s1", dpid=HERE)
+    ends = lab.add_ports("s1", [1, 2, 3, 4])
+    underlay = Underlay(lab, mtu=1600)
+    found = underlay.add_tunnels("s1", HERE)
+    tunnels = {at: Ofport(ofport) for at, ofport in found.items()}
+    lab.arm()
+    yield Host(lab, underlay, ends, tunnels)
+
+
+def text_for(built: World) -> str:
+    """What cloudtap writes for the Suricata at the far end of the underlay."""
+    feed = feed_of(Survey(built), CollectorId("ids"))
+    assert feed is not None
+    return configure("suricata", feed, "under-far1").text
+
+
+@pytest.mark.parametrize("delivery", SEEN)
+def test_networks_with_equal_addresses_are_told_apart_inside_a_tunnel(
+    host: Host, tmp_path: Path, delivery: Delivery
+) -> None:
+    built = host.deliver(delivery)
+    tags = built.numbers.tag
+    with Suricata(tmp_path / "ids", text_for(built)) as ids:
+        host.interleaved()
+        alerts = ids.wait_for_alerts(lambda names: tuple(names) == NAMES)
+    seen = sorted((alert["alert"]["signature"], alert["vlan"]) for alert in alerts)
+    both = [tags["network:red-lan"], tags["network:red-dmz"]]
+    assert seen == sorted((name, [tag]) for name in ("body", "uri") for tag in both)
+    assert {alert["tunnel"]["dest_ip"] for alert in alerts} == {SENSOR}
+
+
+def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
+    host: Host, tmp_path: Path
+) -> None:
+    built = host.deliver(Delivery.ERSPAN3)
+    text = text_for(built)
+    assert "# WARNING: Suricata 7 does not decode ERSPAN III" in text
+    with Suricata(tmp_path / "ids", text) as ids:
+        host.interleaved()
+        host.deliver(Delivery.ERSPAN2)
+        host.interleaved(port=41000)
+        ids.wait_for_alerts(lambda names: tuple(names) == NAMES)
+        ports = {(a["src_port"], a["dest_port"]) for _, a in ids.alerts()}
+    assert ports == {(41000, 80), (80, 41000)}
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_a_listener_finds_every_beacon_inside_a_tunnel(host: Host, delivery: Delivery) -> None:
+    survey = Survey(host.deliver(delivery))
+    [standing] = survey.served
+    run, count, length = 5, 50, 900
+    ways = []
+    with Listener("under-far1", None) as listener, open_management("s1") as switch:
+        for number, way in enumerate(copy_ways(HERE, survey, standing)):
+            frames = [
+                Beacon(run, HERE, 0, number, n, count, length).frame() for n in range(1, count + 1)
+            ]
+            switch.send(frames, way.actions)
+            ways.append(Way(HERE, 0, number, count, length, way.tag))
+        wait_for(lambda: listener.arrivals.count(run), lambda seen: seen == count * len(ways))
+        findings = listener.arrivals.findings(run, ways)
+    assert len(findings) == 2
+    assert [finding.faults for finding in findings] == [(), ()]
+    words = {words for finding in findings for words in finding.tunnels}
+    assert words == {f"{delivery.value} from 192.0.2.1 to {SENSOR}, key {KEY}"}
