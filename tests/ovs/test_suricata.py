@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.conversation import CLIENT, PORT, SERVER, Conversation
+from tests.ovs.conversation import (
+    CLIENT,
+    CLIENT_MAC,
+    PORT,
+    SERVER,
+    SERVER_MAC,
+    Conversation,
+)
+from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab
 from tests.ovs.scene import INVENTORY, PORTS, Scene
-from tests.ovs.suricata import Suricata, community_id
+from tests.ovs.suricata import MARK, URI, Suricata, community_id
+from tests.ovs.waiting import wait_for
 
 BOTH = ["body", "uri"]
 TWO_NETWORKS = INVENTORY.replace(
@@ -72,6 +85,53 @@ def test_both_directions_of_an_exchange_raise_alerts(
     assert {alert["community_id"] for alert in alerts} == {
         community_id(CLIENT, 40000, SERVER, PORT)
     }
+
+
+@contextmanager
+def machine(end: Endpoint, mac: str, address: str) -> Iterator[str]:
+    """The far end of a cable is the network card of a machine of its own meanwhile: its name."""
+    name = f"m-{end.far}"
+    commands = [
+        f"ip netns add {name}",
+        f"ip link set {end.far} netns {name}",
+        f"ip -n {name} link set lo up",
+        f"ip -n {name} link set {end.far} address {mac} up",
+        f"ip -n {name} address add {address}/24 dev {end.far}",
+        f"ip netns exec {name} ethtool -K {end.far} tx off",
+    ]
+    for command in commands:
+        subprocess.run(command.split(), check=True, capture_output=True)
+    try:
+        yield name
+    finally:
+        subprocess.run(["ip", "-n", name, "link", "set", end.far, "netns", "1"], check=True)
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_curl_and_a_web_server_on_two_machines_raise_alerts(
+    scene: Scene, controller: ControllerProcess, tmp_path: Path
+) -> None:
+    collect(controller, "red")
+    controller.create_session("red", "web", ["web"], "ids")
+    page = tmp_path / "www" / URI.strip("/")
+    page.parent.mkdir()
+    page.write_text(MARK)
+    server = [sys.executable, "-m", "http.server", str(PORT), "--directory", str(page.parent)]
+    with (
+        machine(scene.at["red-web"], CLIENT_MAC, CLIENT) as web,
+        machine(scene.at["red-db"], SERVER_MAC, SERVER) as db,
+        subprocess.Popen(
+            ["ip", "netns", "exec", db, *server], stderr=subprocess.DEVNULL
+        ) as serving,
+        Suricata(tmp_path / "ids", text_for(controller, scene.at["red-ids"].far)) as ids,
+    ):
+        try:
+            ask = ["ip", "netns", "exec", web, "curl", "-s", "-m", "5", f"http://{SERVER}{URI}"]
+            answers = partial(subprocess.run, ask, capture_output=True, text=True)
+            wait_for(answers, lambda done: done.stdout == MARK)
+            ids.wait_for_alerts(BOTH.__eq__)
+        finally:
+            serving.kill()
 
 
 def test_what_no_session_copies_raises_no_alert(

@@ -138,6 +138,7 @@ def test_copies_are_cut_where_the_session_cuts_them(
     controller.create_session("red", "head", ["web"], "ids", packet_length=128)
     status, found = verify("head", scene.at["red-ids"], "--length", "1000")
     assert (status, found["faults"], found["ways"][0]["lengths"]) == (0, [], [128])
+    assert controller.session("head")["status"]["copies"]["packets"] == 0
 
 
 def test_a_far_tap_port_gets_each_network_with_its_tag_over_the_link(
