@@ -12,6 +12,7 @@
         +-- NotAWorkload        a session would watch a tap port
         +-- NotATapPort         a collector would deliver to a workload
         +-- TooManySessions     more sessions on a network than a switch can serve
+        +-- TooManyOverlaps     exclusive sessions that compete in too many different ways
         +-- NoLinkTagLeft       more networks on the links than 802.1Q can tell apart
 
 The shell adds its own branches under the same root (controller/store, southbound, inventory).
@@ -120,6 +121,18 @@ class TooManySessions(Refused):
         super().__init__(
             f"session {session!r} is one too many on network {network!r}: a switch serves at most "
             f"{limit} sessions for one packet; delete or narrow another session"
+        )
+        self.session, self.network, self.limit = session, network, limit
+
+
+class TooManyOverlaps(Refused):
+    """More cohorts of ports, each contested by other exclusive sessions, than a switch can note."""
+
+    def __init__(self, session: str, network: str, limit: int) -> None:
+        super().__init__(
+            f"exclusive session {session!r} is one too many on network {network!r}: a switch keeps "
+            f"at most {limit} sets of ports apart that different exclusive sessions compete for; "
+            "let exclusive sessions watch the same ports, or watch in mode 'copy'"
         )
         self.session, self.network, self.limit = session, network, limit
 

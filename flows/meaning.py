@@ -33,7 +33,9 @@ from flows.judge import is_accepted
 from flows.model import (
     ALL,
     Collector,
+    Direction,
     Dpid,
+    Mode,
     NetworkId,
     Oversize,
     Port,
@@ -53,13 +55,21 @@ Learned = Mapping[tuple[Dpid, NetworkId, int], PortId]
 """Behind which port a bridge believes an undeclared MAC address of a network to be."""
 
 
+Touched = tuple[PortId, Direction]
+"""A port that a packet concerns: the one that sends it (egress), or one that receives it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Who receives a packet, which sessions get a copy (one each), and what bridges learned."""
+    """Who receives a packet, which sessions get a copy (one each), and what bridges learned.
+
+    ``taken`` says which exclusive session takes the packet from the others, port by port.
+    """
 
     receivers: frozenset[PortId]
     copies: frozenset[SessionId]
     learned: Learned
+    taken: Mapping[Touched, SessionId]
 
 
 def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = None) -> Meaning:
@@ -76,12 +86,21 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
         receivers, visited = _forward(fields, sender, world, fabric, known)
         if not sender.is_protected and not is_group(fields[ETH_SRC]):
             known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
-    copies = {
-        session.id
-        for session in world.sessions
-        if _is_copied(session, frame, sender, receivers, world)
-    }
-    return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known)
+    able = [session for session in world.sessions if _may_copy(session, sender, world)]
+    able.sort(key=lambda session: (session.number, world.numbers.session[session.id]))
+    touched = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
+    copies: set[SessionId] = set()
+    taken: dict[Touched, SessionId] = {}
+    for port, direction in touched:
+        for session in able:
+            if wants(session, port, direction, fields, world):
+                if session.mode is Mode.COPY:
+                    copies.add(session.id)
+                else:
+                    taken.setdefault((port.id, direction), session.id)
+    copies |= set(taken.values())
+    copies -= {session.id for session in able if _is_skipped(session, len(frame), world)}
+    return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known, taken)
 
 
 def copied_frame(frame: bytes, session: Session, sender: Port, world: World) -> bytes:
@@ -141,6 +160,20 @@ def may_send(port: Port, fields: Fields) -> bool:
             return True
 
 
+def wants(session: Session, port: Port, direction: Direction, fields: Fields, world: World) -> bool:
+    """Whether a session watches a port in one direction, and its rules of it accept a packet."""
+    collector = world.collector_by_id[session.collector]
+    is_near = not collector.is_tunnelled or _has_tunnel(port, collector, world)
+    watches = is_near and session.direction.includes(direction) and is_watched(session, port)
+    if not watches or session.filter == ALL:
+        return watches
+    wanted = world.filter_by_id.get(session.filter)
+    if wanted is None:
+        return False
+    rules = wanted.egress if direction is Direction.EGRESS else wanted.ingress
+    return is_accepted(rules, fields)
+
+
 def _forward(
     fields: Fields, sender: Port, world: World, fabric: Fabric, learned: Learned
 ) -> tuple[frozenset[Port], frozenset[Dpid]]:
@@ -152,9 +185,11 @@ def _forward(
         if port != sender and _is_joined(fabric, here, world.placements[port.id].dpid)
     ]
     target = _owner(fields[ETH_DST], (sender, *others))
-    if target is None and not is_group(fields[ETH_DST]):
-        target = _learned_from(here, fields, sender, world, fabric, learned)
     receivers = frozenset(others) if target is None else frozenset({target} - {sender})
+    if target is None and (here, _network(sender), fields[ETH_DST]) in learned:
+        search = _Search(_network(sender), fields[ETH_DST], others, world, fabric, learned)
+        search.visit(here)
+        return frozenset(search.receivers), frozenset(search.visited)
     ends = [world.placements[port.id].dpid for port in receivers]
     visited = {dpid for end in ends for dpid in fabric.way(here, end)}
     return receivers, frozenset({here} | visited)
@@ -165,30 +200,38 @@ def _owner(mac: int, ports: Iterable[Port]) -> Port | None:
     return next((p for p in ports if p.mac is not None and int(p.mac) == mac), None)
 
 
-def _learned_from(
-    here: Dpid, fields: Fields, sender: Port, world: World, fabric: Fabric, learned: Learned
-) -> Port | None:
-    """The port where a packet ends when every bridge sends it where it believes its port to be.
+class _Search:
+    """The way of a packet to a learned address: every bridge sends it where it believes it to be.
 
-    A bridge nearer to it has heard all that this one has heard from there, and perhaps more.
+    A bridge nearer to it has heard all that this one has heard from there, and perhaps more. One
+    that has forgotten it sends the packet to every port from there on (late flood).
     """
-    while True:
-        port = learned.get((here, _network(sender), fields[ETH_DST]))
-        if port is None:
-            return None
-        there = world.placements[port].dpid
-        if there == here:
-            return world.port_by_id[port]
-        here = fabric.way(here, there)[1]
+
+    def __init__(
+        self, network: NetworkId, mac: int, others: list[Port], world: World, fabric: Fabric,
+        learned: Learned,
+    ) -> None:  # fmt: skip
+        self.network, self.mac, self.others = network, mac, others
+        self.world, self.fabric, self.learned = world, fabric, learned
+        self.receivers: set[Port] = set()
+        self.visited: set[Dpid] = set()
+
+    def visit(self, here: Dpid) -> None:
+        """What bridge ``here`` does with the packet, and the bridges that it sends it to."""
+        self.visited.add(here)
+        believed = self.learned.get((here, self.network, self.mac))
+        for port in self.others:
+            there = self.world.placements[port.id].dpid
+            if believed not in (None, port.id):
+                continue
+            if there == here:
+                self.receivers.add(port)
+            elif (then := self.fabric.way(here, there)[1]) not in self.visited:
+                self.visit(then)
 
 
-def _is_copied(
-    session: Session, frame: bytes, sender: Port, receivers: frozenset[Port], world: World
-) -> bool:
-    """Whether one session gets its one copy: it watches the sender, or somebody who receives.
-
-    Each direction asks its own rules of the filter.
-    """
+def _may_copy(session: Session, sender: Port, world: World) -> bool:
+    """Whether a session is allowed to copy anything, and copies of this sender have a way."""
     collector = world.collector_by_id.get(session.collector)
     if not session.enabled or collector is None:
         return False
@@ -199,22 +242,7 @@ def _is_copied(
         )  # fmt: skip
     except Refused:
         return False
-    if not sensors_of(session, sender, world) or _is_skipped(session, len(frame), world):
-        return False
-
-    def watches(port: Port) -> bool:
-        is_near = not collector.is_tunnelled or _has_tunnel(port, collector, world)
-        return is_near and is_watched(session, port)
-
-    sends = session.direction.is_egress and watches(sender)
-    hears = session.direction.is_ingress and any(map(watches, receivers))
-    if session.filter == ALL:
-        return sends or hears
-    wanted, fields = world.filter_by_id.get(session.filter), read_fields(frame)
-    return wanted is not None and (
-        (sends and is_accepted(wanted.egress, fields))
-        or (hears and is_accepted(wanted.ingress, fields))
-    )
+    return bool(sensors_of(session, sender, world))
 
 
 def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:

@@ -159,6 +159,19 @@ class Direction(Enum):
         """Whether what the workload receives is copied."""
         return self is not Direction.EGRESS
 
+    def includes(self, one: Direction) -> bool:
+        """Whether ``one`` of the two directions is copied."""
+        return self in (one, Direction.BOTH)
+
+
+class Mode(Enum):
+    """What a session's copy of a packet means to the other sessions that watch the same port."""
+
+    COPY = "copy"
+    """Nothing: every session gets its copy."""
+    EXCLUSIVE = "exclusive"
+    """A packet of a port goes to the first of its exclusive sessions that accepts it."""
+
 
 def check_name(what: str, value: str) -> None:
     """Refuse a name or id that could not be shown, typed or put in a URL.
@@ -353,6 +366,7 @@ class Session:
     ``packet_length`` cuts each copy to so many bytes of the original frame; None cuts nothing.
     ``oversize`` says what happens to copies that do not fit a tunnel's path; ``max_rate`` caps the
     copies of each bridge.
+    ``number`` says when an exclusive session is asked: the lowest first.
     """
 
     id: SessionId
@@ -367,6 +381,7 @@ class Session:
     packet_length: int | None = None
     oversize: Oversize = Oversize.TRUNCATE
     max_rate: Rate | None = None
+    mode: Mode = Mode.COPY
 
     def __post_init__(self) -> None:
         check_name("session", self.name)

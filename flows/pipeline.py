@@ -2,7 +2,8 @@
 
 A packet goes through production first: start -> admit -> learn, lookup -> output or flood. What
 production did is left in registers; then egress and ingress choose the sessions that want the
-packet, once sees to it that a session gets it one time only, and deliver makes the copy.
+packet, once sees to it that a session gets it one time only, and deliver makes the copy. Exclusive
+sessions compete for it before that: probe, alone, claim, won.
 docs/pipeline.md is generated from this file.
 """
 
@@ -64,8 +65,23 @@ POOL = RegField("pool", 14, 8, 27)
 SENSOR = RegField("sensor", 15, 0, 7)
 """Position of the sensor among those of its collector."""
 
+TAKEN = RegField("taken", 7, 16, 16)
+"""1 when an exclusive session has taken the packet at the port that is being served."""
+COHORTS_0 = RegField("cohorts_0", 8, 0, 31)
+"""Cohorts 0-31 (ports that the same exclusive sessions contest) that are taken, a bit each."""
+COHORTS_1 = RegField("cohorts_1", 9, 0, 31)
+"""The same for the cohorts 32-63."""
+COHORTS_2 = RegField("cohorts_2", 10, 0, 31)
+"""The same for the cohorts 64-95."""
+COHORTS_3 = RegField("cohorts_3", 11, 0, 31)
+"""The same for the cohorts 96-127."""
+WINNER = RegField("winner", 12, 0, 19)
+"""Number of the exclusive session that takes what the sender sends; 0: none that matters here."""
+
+COHORTS = (COHORTS_0, COHORTS_1, COHORTS_2, COHORTS_3)
 REGISTERS = (
     *(OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION, FILTER_ID, RULES, VERDICT),
+    *(TAKEN, *COHORTS, WINNER),
     *(LARGER, BUCKET, POOL, SENSOR),
 )
 
@@ -185,22 +201,44 @@ FLOOD = _table(
 )  # fmt: skip
 EGRESS = _table(
     "egress", 40, "Choose the sessions that watch what this port sends.",
-    matches="in_port", then="accept deliver", owns="session rules",
+    matches="in_port", then="claim accept deliver", owns="session rules",
     port=100, nothing=0,
 )  # fmt: skip
 INGRESS = _table(
     "ingress", 41, "Choose the sessions that watch a port to which production delivered.",
-    matches="cast out network", then="once", owns="session rules",
+    matches="cast out network", then="probe alone claim once", owns="session rules taken",
     port=100, network=100, nothing=0,
 )  # fmt: skip
+PROBE = _table(
+    "probe", 42, "Find out which exclusive session has copied what another bridge's port sent.",
+    matches="sender", then="claim", owns="session rules",
+    sender=100, nothing=0,
+)  # fmt: skip
+ALONE = _table(
+    "alone", 43, "Close the cohort of which the sender is the only port: nobody there hears it.",
+    matches="sender", owns="cohorts_0 cohorts_1 cohorts_2 cohorts_3",
+    sender=100, nothing=0,
+)  # fmt: skip
+CLAIM = _table(
+    "claim", 44, "Ask one exclusive session, unless others have taken the packet before.",
+    matches="session network sender rules cast taken cohorts_0 cohorts_1 cohorts_2 cohorts_3",
+    then="filter won", owns="filter verdict",
+    taken=300, lost=200, session=100, nothing=0,
+)  # fmt: skip
+WON = _table(
+    "won", 45, "Let an exclusive session that accepts the packet take it from the others.",
+    matches="session network rules cast by_link verdict", then="once deliver",
+    owns="taken winner cohorts_0 cohorts_1 cohorts_2 cohorts_3",
+    session=100, nothing=0,
+)  # fmt: skip
 ONCE = _table(
-    "once", 42, "Let each session have the packet one time only.",
-    matches="session sender cast network", then="unsent accept filter",
+    "once", 46, "Let each session have the packet one time only.",
+    matches="session sender cast network winner", then="unsent accept filter",
     owns="filter rules verdict",
-    sender=400, elsewhere=300, sent=200, first=0,
+    won=500, sender=400, elsewhere=300, sent=200, first=0,
 )  # fmt: skip
 UNSENT = _table(
-    "unsent", 43, "Go on only if the sender's bridge had no reason to copy the packet.",
+    "unsent", 47, "Go on only if the sender's bridge had no reason to copy the packet.",
     matches="verdict", then="accept",
     sent=100, unsent=0,
 )  # fmt: skip
@@ -258,25 +296,14 @@ CUT = _table(
 
 PIPELINE: tuple[Table, ...] = (
     *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
-    *(OUTPUT, FLOOD, EGRESS, INGRESS, ONCE, UNSENT, ACCEPT, FILTER, DECIDE, DELIVER),
+    *(OUTPUT, FLOOD, EGRESS, INGRESS, PROBE, ALONE, CLAIM, WON, ONCE, UNSENT),
+    *(ACCEPT, FILTER, DECIDE, DELIVER),
     *(CAP, BRIDGE_CAP, SIZE, POOL_TABLE, SEND, CUT),
 )
 TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}
 
 LINK_TAGS = range(1, 4095)
 """802.1Q ids that may be used between our bridges."""
-LEARN_IDLE_S = 300
-"""Seconds after which an address that nobody uses is forgotten."""
-LEARN_LIMIT = 1024
-"""Addresses that one unprotected port may occupy on one bridge."""
-SESSIONS_PER_NETWORK = 1000
-"""Sessions that may watch one network. OVS drops a packet, production included, that needs more
-than 4096 resubmits (MAX_RESUBMITS of ofproto-dpif-xlate); each session costs at most three."""
-FILTERED_WEIGHT = 3
-"""A session with a filter of its own counts so many times: it costs at most ten resubmits."""
-STAGED_WEIGHT = 3
-"""And so many times more when copies are capped, cut or spread: at most eight resubmits (what
-follows a check of the size is translated for both answers)."""
 BRIDGE_METER = METERS.stop
 """The meter of all copies of a bridge together."""
 NOWHERE = OFPORT_MAX + 1

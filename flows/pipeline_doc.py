@@ -22,6 +22,7 @@ from flows.model import (
     Direction,
     Dpid,
     FilterId,
+    Mode,
     Network,
     NetworkId,
     Ofport,
@@ -51,8 +52,13 @@ makes the copy; copies that are capped, cut, spread over sensors or sent through
 the stages after it. A session can therefore never change what production delivers, and removing its
 flows ends its copies at once.
 
+Exclusive sessions are asked after the others, one after the other: `claim` asks a session unless
+the packet has been taken, `won` lets the one that accepts take it. `probe` finds out who has copied
+it on the sender's bridge, `alone` whom the sender leaves without a receiver.
+
 Why it is built so: [decision 0003](decisions/0003-owned-pipeline.md). What happens between bridges:
-[decision 0004](decisions/0004-links-between-owned-bridges.md). How copies are delivered:
+[decision 0004](decisions/0004-links-between-owned-bridges.md). Exclusive sessions:
+[decision 0010](decisions/0010-exclusive-sessions.md). How copies are delivered:
 [decision 0015](decisions/0015-how-a-copy-is-delivered.md).
 """
 
@@ -62,9 +68,11 @@ EXAMPLE = """\
 Two tenants, red and blue, each with a network, and in both the **same** addresses. `web` of both
 runs on bridge 1, `db` of both on bridge 2; port 9 of each bridge is the link. Red copies all of its
 `web` to the tap port `ids` on bridge 2. Blue copies what its `web` and `db` receive, TCP to port
-443 only, to its own tap port on bridge 1. Red also copies what its `web` sends to two remote
-sensors in VXLAN, at most 20,000 kbit/s. These are the flows of bridge 1, highest priority first;
-the cookie, which names the owner and holds a digest of the flow, is left out.
+443 only, to its own tap port on bridge 1. It also has two exclusive sessions for both ports:
+`blue-first` (number 10) takes TCP to port 443 that they receive, `blue-rest` (number 20) everything
+else. Red also copies what its `web` sends to two remote sensors in VXLAN, at most 20,000 kbit/s.
+These are the flows of bridge 1, highest priority first; the cookie, which names the owner and holds
+a digest of the flow, is left out.
 """
 
 HERE, THERE = Dpid(1), Dpid(2)
@@ -190,11 +198,7 @@ def example_world() -> World:
     web_only = RuleMatch(protocol=6, destination_port=(PortRange(443, 443),))
     rules = (Rule(10, Verdict.ACCEPT, web_only),)
     wanted = Filter(FilterId("blue-web"), "web", TenantName("blue"), ingress=rules)
-    sessions = (
-        _session("red", ("red-web",), Direction.BOTH),
-        _session("blue", ("blue-web", "blue-db"), Direction.INGRESS, wanted.id),
-        FAR_SESSION,
-    )
+    sessions = (*_sessions(wanted.id), FAR_SESSION)
     return World(
         networks, tuple(ports), (*collectors, FAR), sessions, places,
         (Link(Placement(HERE, LINK_PORT), Placement(THERE, LINK_PORT)),),
@@ -222,6 +226,15 @@ def _example_ports(tenant: str, first: int, tap_at: Dpid) -> Iterator[tuple[Port
         yield port, Placement(dpid, Ofport(first))
     tap = Port(PortId(f"{tenant}-ids"), "ids", TenantName(tenant), None, PortKind.TAP)
     yield tap, Placement(tap_at, Ofport(first + 1))
+
+
+def _sessions(wanted: FilterId) -> Iterator[Session]:
+    both = "blue-web", "blue-db"
+    yield _session("red", ("red-web",), Direction.BOTH)
+    yield _session("blue", both, Direction.INGRESS, wanted)
+    for name, number, rules in (("blue-first", 10, wanted), ("blue-rest", 20, None)):
+        session = _session("blue", both, Direction.BOTH, rules)
+        yield replace(session, id=SessionId(name), name=name, mode=Mode.EXCLUSIVE, number=number)
 
 
 def _session(

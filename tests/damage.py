@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from flows.field import Term
-from flows.flow import Action, Clone, Flow, Load, Match, Output, PushVlan, SetVlan
+from flows.field import RegField, Term
+from flows.flow import Action, Clone, Flow, Load, Match, Output, PushVlan, Resubmit, SetVlan
 from flows.pipeline import (
     ADMIT,
     ADMIT_ADDRESS,
+    ALONE,
+    CLAIM,
+    COHORTS,
     DELIVER,
     EGRESS,
     FILTER,
@@ -24,8 +27,12 @@ from flows.pipeline import (
     NETWORK,
     ONCE,
     OUTPUT,
+    PROBE,
     START,
+    TAKEN,
     VERDICT,
+    WINNER,
+    WON,
     Table,
 )
 
@@ -139,6 +146,42 @@ def _accepts(flow: Flow) -> bool:
     return flow.table == FILTER.number and Load(VERDICT, 1) in flow.actions
 
 
+def _wins(*targets: RegField) -> Callable[[Flow], bool]:
+    """A flow of an exclusive session that takes the packet, and notes it there."""
+    registers = {target.reg for target in targets}
+    return lambda flow: (
+        flow.table == WON.number
+        and any(isinstance(a, Load) and a.target.reg in registers for a in flow.actions)
+    )
+
+
+def _not_noting(*targets: RegField) -> Callable[[Flow, Flows], Flow]:
+    """The flow does what it did, and does not note it there."""
+    registers = {target.reg for target in targets}
+
+    def change(flow: Flow, flows: Flows) -> Flow:
+        kept = [a for a in flow.actions if not (isinstance(a, Load) and a.target.reg in registers)]
+        return replace(flow, actions=tuple(kept))
+
+    return change
+
+
+def _backwards(flow: Flow, flows: Flows) -> Flow:
+    """The exclusive sessions are asked in the wrong order, the last first."""
+    steps = list(flow.actions)
+    asked = [n for n, action in enumerate(steps) if action == Resubmit(CLAIM.number)]
+    pairs = [steps[n - 1 : n + 1] for n in asked]
+    for n, pair in zip(asked, reversed(pairs), strict=True):
+        steps[n - 1 : n + 1] = pair
+    return replace(flow, actions=tuple(steps))
+
+
+def _asks_two(table: Table) -> Callable[[Flow], bool]:
+    return lambda flow: (
+        flow.table == table.number and flow.actions.count(Resubmit(CLAIM.number)) > 1
+    )
+
+
 DAMAGES: dict[str, Damage] = {
     "copy-lost": Damage(_is(DELIVER, "session")),
     "copy-twice": Damage(_and_outputs(DELIVER, "session"), _twice),
@@ -151,6 +194,19 @@ DAMAGES: dict[str, Damage] = {
     "sent-forgotten": Damage(_is(ONCE, "sent")),
     "sender-forgotten": Damage(_is(ONCE, "sender")),
     "elsewhere-forgotten": Damage(_is(ONCE, "elsewhere")),
+    "claim-not-heard": Damage(_is(CLAIM, "session")),
+    "taken-forgotten": Damage(_is(CLAIM, "taken")),
+    "taken-not-noted": Damage(_wins(TAKEN), _not_noting(TAKEN)),
+    "cohorts-forgotten": Damage(_is(CLAIM, "lost")),
+    "cohorts-not-noted": Damage(_wins(*COHORTS), _not_noting(*COHORTS)),
+    "winner-forgotten": Damage(_is(ONCE, "won")),
+    "winner-not-noted": Damage(_wins(WINNER), _not_noting(WINNER)),
+    "winner-has-no-copy": Damage(_is(WON, "session")),
+    "deaf-sender-competes": Damage(_is(ALONE, "sender")),
+    "sender-not-probed": Damage(_is(PROBE, "sender")),
+    "senders-asked-backwards": Damage(_asks_two(EGRESS), _backwards),
+    "receivers-asked-backwards": Damage(_asks_two(INGRESS), _backwards),
+    "probed-backwards": Damage(_asks_two(PROBE), _backwards),
     "sender-not-identified": Damage(_is(IDENTIFY, "address")),
     "rule-forgotten": Damage(_accepts),
     "tap-port-sends": Damage(_is(START, "tap_port"), _like_a_workload),

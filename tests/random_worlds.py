@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from netaddr import EUI, IPAddress, IPNetwork
+from netaddr import EUI, IPAddress
 
-from flows.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
+from flows.filter import Filter
 from flows.model import (
     ALL,
     KEYS,
@@ -24,6 +24,7 @@ from flows.model import (
     Dpid,
     FilterId,
     Label,
+    Mode,
     Network,
     NetworkId,
     Ofport,
@@ -43,14 +44,12 @@ from flows.model import (
 from flows.tags import transport_keys
 from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
+from tests.random_filters import IPS, IPS6, MACS, random_filter
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
 SLOTS = range(1, 7)
 """OpenFlow ports of each bridge that workloads and tap ports may be on."""
 LINK_PORTS = (21, 22)
-MACS = tuple(0x020000000001 + n for n in range(5))
-IPS = tuple(f"10.0.0.{n + 1}" for n in range(5))
-IPS6 = tuple(f"fd00::{n + 1}" for n in range(5))
 STRANGER = 0x0200000000EE
 REMOTE = tuple(kind for kind in Delivery if kind is not Delivery.PORT)
 FIRST_TUNNEL = 31
@@ -71,20 +70,25 @@ class Sent:
 
 
 def random_world(rng: Random, bridges: int | None = None) -> World:
-    """Tenants with networks that use the same addresses, on one to three linked bridges."""
+    """Tenants with networks that use the same addresses, on one to three linked bridges.
+
+    Every fourth world is crowded: one network, where many exclusive sessions compete.
+    """
     dpids = BRIDGES[: bridges or rng.choice((1, 1, 2, 2, 3))]
-    tenants = [TenantName(name) for name in ("red", "blue", "green")[: rng.randint(1, 3)]]
+    is_crowded = rng.random() < 0.25
+    count = 1 if is_crowded else rng.randint(1, 3)
+    tenants = [TenantName(name) for name in ("red", "blue", "green")[:count]]
     networks = tuple(
         Network(NetworkId(f"{tenant}-n{n}"), f"n{n}", tenant)
         for tenant in tenants
-        for n in range(rng.choice((1, 1, 2)))
+        for n in range(1 if is_crowded else rng.choice((1, 1, 2)))
     )
     free = [Placement(d, Ofport(p)) for d in dpids for p in SLOTS]
     rng.shuffle(free)
     ports: list[Port] = []
     placements: dict[PortId, Placement] = {}
     for network in networks:
-        for n in range(rng.randint(1, 5)):
+        for n in range(rng.randint(3 if is_crowded else 1, 5)):
             port = _workload(rng, network, n)
             ports.append(port)
             if free and rng.random() < 0.9:
@@ -104,11 +108,13 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
     filters = tuple(
         random_filter(rng, f"{tenant}-f{n}", tenant)
         for tenant in tenants
-        for n in range(rng.choice((0, 1, 2)))
+        for n in range(3 if is_crowded else rng.choice((0, 1, 2)))
     )
     sessions = tuple(
-        _session(rng, n, ports, networks, collectors, filters) for n in range(rng.randint(0, 7))
+        _session(rng, n, ports, networks, collectors, filters)
+        for n in range(rng.randint(5, 9) if is_crowded else rng.randint(0, 7))
     )
+    sessions = _rivals(rng, sessions, 0.9 if is_crowded else rng.choice((0, 0.3)))
     rng.shuffle(ports)
     return World(
         networks, tuple(ports), tuple(collectors), sessions, placements,
@@ -173,54 +179,6 @@ def _workload(rng: Random, network: Network, n: int) -> Port:
     )  # fmt: skip
 
 
-def random_filter(rng: Random, name: str, tenant: TenantName) -> Filter:
-    """A few rules for each direction, now and then none at all."""
-    return Filter(FilterId(name), name, tenant, ingress=_rules(rng), egress=_rules(rng))
-
-
-def _rules(rng: Random) -> tuple[Rule, ...]:
-    numbers = sorted(rng.sample(range(1, 60001), rng.choice((0, 1, 2, 3, 6))))
-    return tuple(Rule(n, rng.choice(list(Verdict)), _rule_match(rng)) for n in numbers)
-
-
-def _rule_match(rng: Random) -> RuleMatch:
-    """Conditions that some of the packets here meet."""
-    kind = rng.choice(("any", "type", "vlan", "mac", "ip", "ip6", "ports", "tcp", "icmp6", "arp"))
-    ports = (
-        rng.choice((PortRange(0, 65535), PortRange(53, 80), PortRange(1, 1000), PortRange(80, 80))),
-    )
-    match kind:
-        case "type":
-            return RuleMatch(eth_type=rng.choice((0x0800, 0x0806, 0x86DD, 0x88CC, 0x9000)))
-        case "vlan":
-            return RuleMatch(vlan=rng.choice((0, 5, 77, 4095, Tagged.ANY, Tagged.NONE)))
-        case "mac":
-            mask = EUI(rng.choice((0xFFFFFFFFFFFF, 0xFFFFFFFFFFFE, 1 << 40)), version=48)
-            pattern = MacPattern(
-                EUI(rng.choice((*MACS, frames.BROADCAST)) & int(mask), version=48), mask
-            )
-            return rng.choice((RuleMatch(source_mac=pattern), RuleMatch(destination_mac=pattern)))
-        case "ip":
-            network = IPNetwork(f"{rng.choice(IPS)}/{rng.choice((32, 31, 24, 0))}").cidr
-            return rng.choice((RuleMatch(source=network), RuleMatch(destination=network)))
-        case "ip6":
-            network = IPNetwork(f"{rng.choice(IPS6)}/{rng.choice((128, 126, 0))}").cidr
-            return rng.choice((RuleMatch(source=network), RuleMatch(destination=network)))
-        case "ports":
-            protocol = rng.choice((6, 17))
-            source, destination = rng.choice(((ports, ()), ((), ports), (ports, ports)))
-            return RuleMatch(protocol=protocol, source_port=source, destination_port=destination)
-        case "tcp":
-            return RuleMatch(protocol=6, tcp_flags=rng.choice((TcpFlags(2, 0x12), TcpFlags(0, 2))))
-        case "icmp6":
-            return RuleMatch(
-                protocol=58, icmp_type=rng.choice((135, 136)), icmp_code=rng.choice((None, 0))
-            )
-        case "arp":
-            return RuleMatch(arp_operation=rng.choice((None, 1, 2)), eth_type=0x0806)
-    return RuleMatch()
-
-
 def _session(
     rng: Random, n: int, ports: list[Port], networks: tuple[Network, ...],
     collectors: list[Collector], filters: tuple[Filter, ...],
@@ -239,6 +197,16 @@ def _session(
         oversize=rng.choice(list(Oversize)),
         max_rate=Rate(rng.choice(list(RateUnit)), PLENTY) if rng.random() < 0.15 else None,
     )  # fmt: skip
+
+
+def _rivals(rng: Random, sessions: tuple[Session, ...], share: float) -> tuple[Session, ...]:
+    """A share of the sessions is exclusive; their numbers may be equal."""
+    return tuple(
+        dataclasses.replace(s, mode=Mode.EXCLUSIVE, number=rng.choice((1, 2, 3, 100, 32766)))
+        if rng.random() < share
+        else s
+        for s in sessions
+    )
 
 
 def _labels(rng: Random, port: Port) -> tuple[Label, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flows.compile.program import Program
-from flows.compile.survey import Standing, Survey
+from flows.compile.standing import Standing
+from flows.compile.survey import Survey
 from flows.compile.ways import CopyWay, copy_ways
 from flows.flow import Flow
 from flows.model import Dpid

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from netaddr import IPAddress
 
 from flows.compile.site import Site
-from flows.compile.survey import Standing
+from flows.compile.standing import Standing
 from flows.field import IN_PORT, VLAN_PRESENT, VLAN_VID, Term
 from flows.flow import (
     PRODUCTION,

@@ -59,8 +59,6 @@ from flows.pipeline import (
     IDENTIFY,
     INGRESS,
     LEARN,
-    LEARN_IDLE_S,
-    LEARN_LIMIT,
     LEARNED,
     LOOKUP,
     NETWORK,
@@ -85,6 +83,10 @@ DHCP_REQUEST = (
 )
 UNSPECIFIED = (IPV6, IPV6_SRC.eq(0), IP_PROTO.eq(PROTO_ICMPV6))
 """What a host sends before it has an IPv6 address (RFC 4862)."""
+LEARN_IDLE_S = 300
+"""Seconds after which an address that nobody uses is forgotten."""
+LEARN_LIMIT = 1024
+"""Addresses that one unprotected port may occupy on one bridge."""
 
 
 def compile_production(site: Site) -> Iterator[Flow]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from flows.compile.contest import Chain
 from flows.compile.deliver import (
     bridge_meter,
     deliver,
@@ -21,6 +22,7 @@ from flows.compile.deliver import (
     tags_of,
     transport,
 )
+from flows.compile.exclusive import NO_SHARE, Share, contest_frame, share
 from flows.compile.filter import filter_frame, filter_rules
 from flows.compile.production import compile_production
 from flows.compile.select import (
@@ -32,12 +34,13 @@ from flows.compile.select import (
     station,
 )
 from flows.compile.site import Site
-from flows.compile.survey import Standing, Survey
+from flows.compile.standing import Standing
+from flows.compile.survey import Survey
 from flows.diff import Delta
 from flows.filter import Filter
 from flows.flow import Flow, FlowKey
 from flows.meter import Meter
-from flows.model import ALL, CollectorId, Dpid, FilterId, Port, PortId, SessionId
+from flows.model import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, SessionId
 from flows.pipeline import check_flows
 
 K = TypeVar("K")
@@ -124,7 +127,7 @@ class Program:
         """Compile everything; nothing of the sort that was there before is taken for granted."""
         old, self.flows, self._before = self.flows, {}, None
         self._forget()
-        self._add((*selection_frame(), *delivery_frame(site), filter_frame()))
+        self._add((*selection_frame(), *contest_frame(), *delivery_frame(site), filter_frame()))
         self.meters = {meter.number: meter for meter in bridge_meter(site)}
         self._add(compile_production(site))
         self._replace(site, site.survey.standings)
@@ -140,6 +143,8 @@ class Program:
         self._parts: dict[SessionId, _Part] = {}
         self._served: set[int] = set()
         self._stations: dict[Station, dict[int, Standing]] = {}
+        self._chains: dict[Station, Chain] = {}
+        self._shares: dict[NetworkId, Share] = {}
         self._senders: _Users[PortId] = _Users()
         self._carried: _Users[Carried] = _Users()
         self._used: _Users[FilterId] = _Users()
@@ -150,20 +155,40 @@ class Program:
     def _replace(self, site: Site, changed: Iterable[SessionId]) -> None:
         """Take out and put in again what changed sessions have, and what they share."""
         touched: dict[Station, None] = {}
+        contested: dict[NetworkId, None] = {}
         for session in changed:
             old = self._parts.pop(session, None)
             if old is not None:
                 self._leave(old, touched)
+                contested |= _contested(old.standing)
             standing = site.survey.standings.get(session)
             if standing is not None and standing.is_served:
                 self._join(_part(site, standing), touched)
+                contested |= _contested(standing)
+        for network in contested:
+            self._share(network, share(site, network), touched)
         for place in touched:
-            standings = self._stations[place]
-            flow = station(site, place, standings)
-            self._set(flow.key, flow if standings else None)
+            standings, chain = self._stations.get(place, {}), self._chains.get(place, ())
+            flow = station(site, place, standings, chain)
+            self._set(flow.key, flow if standings or chain else None)
             if not standings:
-                del self._stations[place]
+                self._stations.pop(place, None)
         self._settle_shared(site)
+
+    def _share(self, network: NetworkId, new: Share, touched: dict[Station, None]) -> None:
+        """Exchange what the exclusive sessions of a network have here."""
+        old = self._shares.pop(network, NO_SHARE)
+        for by, those in ((-1, old), (1, new)):
+            self._senders.change((port.id for port in those.senders), by)
+            self._used.change(those.filters, by)
+            touched |= dict.fromkeys(those.chains)
+        self._take_away(old.flows)
+        self._add(new.flows)
+        for place in old.chains:
+            del self._chains[place]
+        self._chains |= new.chains
+        if new is not NO_SHARE:
+            self._shares[network] = new
 
     def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
         self._served.discard(part.number)
@@ -171,7 +196,7 @@ class Program:
             del self.meters[part.meter.number]
         for flow in part.flows:
             self._set(flow.key, None)
-        for place in part.stations:
+        for place in _own_stations(part):
             del self._stations[place][part.number]
             touched[place] = None
         self._count(part, -1)
@@ -183,7 +208,7 @@ class Program:
         self._add(part.flows)
         if part.stations:
             self._served.add(part.number)
-        for place in part.stations:
+        for place in _own_stations(part):
             self._stations.setdefault(place, {})[part.number] = part.standing
             touched[place] = None
         self._count(part, 1)
@@ -264,6 +289,16 @@ def _difference(before: Mapping[FlowKey, Flow | None], now: Mapping[FlowKey, Flo
     return Delta(tuple(put), tuple(gone))
 
 
+def _contested(standing: Standing) -> dict[NetworkId, None]:
+    """The networks where others have to be looked at again when a session changes."""
+    return dict.fromkeys(sorted(standing.networks)) if standing.is_exclusive else {}
+
+
+def _own_stations(part: _Part) -> tuple[Station, ...]:
+    """Where a session stands for itself; exclusive ones stand in the chains of their networks."""
+    return () if part.standing.is_exclusive else part.stations
+
+
 def _part(site: Site, standing: Standing) -> _Part:
     """What a served session has on this bridge: perhaps only the way of its copies through it."""
     collector = standing.collector
@@ -278,8 +313,9 @@ def _part(site: Site, standing: Standing) -> _Part:
     if not selected.stations:
         return _Part(number, standing, carried=carried)
     flows = (*selected.flows, *deliver(site, standing))
-    own = standing.session.filter
-    filters = () if own == ALL else (own,)
+    # the filters of exclusive sessions are asked where they compete
+    asks_here = not (standing.is_plain or standing.is_exclusive)
+    filters = (standing.session.filter,) if asks_here else ()
     pools = (collector.id,) if len(collector.sensors) > 1 else ()
     return _Part(
         number, standing, flows, selected.stations, selected.senders, filters, carried, pools,

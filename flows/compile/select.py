@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flows.compile.site import Site
-from flows.compile.survey import Standing
+from flows.compile.standing import Standing
 from flows.field import ETH_SRC, IN_PORT, Term
 from flows.flow import PRODUCTION, Action, Flow, Load, Match, Resubmit
-from flows.model import ALL, Dpid, NetworkId, Ofport, Port
+from flows.model import ALL, Direction, Dpid, NetworkId, Ofport, Port, Session
 from flows.pipeline import (
     ACCEPT,
+    ALONE,
     CAST,
+    CLAIM,
     DECIDE,
     DELIVER,
     EGRESS,
@@ -30,11 +33,14 @@ from flows.pipeline import (
     NETWORK,
     ONCE,
     OUT,
+    PROBE,
     RULES,
     SENDER,
     SESSION,
+    TAKEN,
     UNSENT,
     VERDICT,
+    WINNER,
     Cast,
     Rules,
     Table,
@@ -63,15 +69,15 @@ def selection_frame() -> Iterator[Flow]:
     """The flows of the selection tables that are there whatever sessions there are."""
     go = (Resubmit(ACCEPT.number),)
     copy = (Resubmit(DELIVER.number),)
-    yield _flow(EGRESS, "nothing", (), (), "nobody watches what this port sends")
-    yield _flow(INGRESS, "nothing", (), (), "nobody watches where this went")
-    yield _flow(ONCE, "first", (), go, "nobody has copied it before")
-    yield _flow(UNSENT, "unsent", (), go, "the sender's bridge had no reason to copy it")
-    yield _flow(UNSENT, "sent", (VERDICT.eq(1),), (), "the sender's bridge has copied it")
-    yield _flow(ACCEPT, "nothing", (), (), "no such session any more")
-    yield _flow(DECIDE, "rejected", (), (), "the filter rejects it")
-    yield _flow(DECIDE, "accepted", (VERDICT.eq(1),), copy, "the filter accepts it")
-    yield _flow(IDENTIFY, "nothing", (), (), "no session asks who sent it")
+    yield flow(EGRESS, "nothing", (), (), "nobody watches what this port sends")
+    yield flow(INGRESS, "nothing", (), (), "nobody watches where this went")
+    yield flow(ONCE, "first", (), go, "nobody has copied it before")
+    yield flow(UNSENT, "unsent", (), go, "the sender's bridge had no reason to copy it")
+    yield flow(UNSENT, "sent", (VERDICT.eq(1),), (), "the sender's bridge has copied it")
+    yield flow(ACCEPT, "nothing", (), (), "no such session any more")
+    yield flow(DECIDE, "rejected", (), (), "the filter rejects it")
+    yield flow(DECIDE, "accepted", (VERDICT.eq(1),), copy, "the filter accepts it")
+    yield flow(IDENTIFY, "nothing", (), (), "no session asks who sent it")
 
 
 def select(site: Site, standing: Standing) -> Selected:
@@ -79,24 +85,30 @@ def select(site: Site, standing: Standing) -> Selected:
     return _Selection(site, standing).selected()
 
 
-def station(site: Site, place: Station, standings: Mapping[int, Standing]) -> Flow:
-    """The flow that asks the sessions of one station in turn, by their numbers."""
+def station(
+    site: Site, place: Station, standings: Mapping[int, Standing], chain: tuple[Standing, ...]
+) -> Flow:
+    """The flow that asks the sessions of one station in turn, by their numbers.
+
+    The exclusive ones, ``chain``, come last.
+    """
     ordered = [(number, standings[number]) for number in sorted(standings)]
-    count = len(ordered)
+    competing = tuple(compete(site, chain))
+    count = len(ordered) + len(chain)
     match place:
         case (EGRESS.number, int(ofport)):
-            steps = (Load(RULES, Rules.EGRESS), *_ask_each(ordered, None))
+            steps = (Load(RULES, Rules.EGRESS), *_ask_each(ordered, None), *competing)
             why = f"{count} session(s) watch what this port sends"
-            return _flow(EGRESS, "port", (IN_PORT.eq(ofport),), steps, why)
+            return flow(EGRESS, "port", (IN_PORT.eq(ofport),), steps, why)
         case (_, int(ofport)):
             terms = (CAST.eq(Cast.UNICAST), OUT.eq(ofport))
             why = f"{count} session(s) watch what this port receives"
-            return _flow(INGRESS, "port", terms, _heard(ordered), why)
+            return flow(INGRESS, "port", terms, _heard(Cast.UNICAST, ordered, competing), why)
         case (_, network, cast):
             number = site.world.numbers.network[network]
             terms = (CAST.eq(cast), NETWORK.eq(number))
             why = f"{count} session(s) watch a port that hears a flooded packet"
-            return _flow(INGRESS, "network", terms, _heard(ordered), why)
+            return flow(INGRESS, "network", terms, _heard(cast, ordered, competing), why)
         case _:
             raise AssertionError(f"no station {place}")
 
@@ -107,7 +119,49 @@ def identify(site: Site, port: Port) -> Iterator[Flow]:
         return
     terms = (NETWORK.eq(site.world.numbers.network[_network(port)]), ETH_SRC.eq(int(port.mac)))
     load = (Load(SENDER, site.number(port.id)),)
-    yield _flow(IDENTIFY, "address", terms, load, f"{port.id} alone may use this address")
+    yield flow(IDENTIFY, "address", terms, load, f"{port.id} alone may use this address")
+
+
+def ask(site: Site, session: Session) -> tuple[Action, ...]:
+    """Have the filter of a session say what it thinks of the packet."""
+    number = site.world.numbers.filter[session.filter]
+    return (Load(FILTER_ID, number), Load(VERDICT, 0), Resubmit(FILTER.number))
+
+
+def compete(site: Site, chain: Iterable[Standing]) -> Iterator[Action]:
+    """Let exclusive sessions claim the packet, one after the other."""
+    for standing in chain:
+        yield Load(SESSION, site.world.numbers.session[standing.session.id])
+        yield Resubmit(CLAIM.number)
+
+
+class Turns(NamedTuple):
+    """Who makes a session's copy of flooded packets: the lowest bridge with a watched port.
+
+    When the one watched port there, ``alone``, is the sender itself, the ``second`` one steps in.
+    """
+
+    first: Dpid
+    alone: Port | None
+    second: Dpid | None
+
+
+def turns(site: Site, ports: Iterable[Port]) -> Turns:
+    """Which bridges make copies of what some ports of one network hear, at least one port."""
+    places: dict[Dpid, list[Port]] = defaultdict(list)
+    for port in ports:
+        places[site.survey.place(port)].append(port)
+    first, *others = sorted(places)
+    if len(places[first]) > 1:
+        return Turns(first, None, None)
+    return Turns(first, places[first][0], others[0] if others else None)
+
+
+def flow(
+    table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action], why: str
+) -> Flow:
+    """A flow that belongs to no session alone."""
+    return Flow(table.number, table[priority], Match.of(*terms), tuple(actions), PRODUCTION, why)
 
 
 class _Selection:
@@ -117,7 +171,7 @@ class _Selection:
         self.site, self.standing = site, standing
         self.session = standing.session
         self.number = site.world.numbers.session[standing.session.id]
-        self.is_plain = standing.session.filter == ALL
+        self.is_plain, self.is_exclusive = standing.is_plain, standing.is_exclusive
         # what happens on bridges that no link leads to is decided there, and only there
         self.watched = tuple(p for p in standing.watched if site.is_joined(p))
         self._flows: list[Flow] = []
@@ -133,6 +187,9 @@ class _Selection:
                 self._ingress(network, ports)
         if self._stations:
             self._accept()
+            if self.is_exclusive and self.session.direction is Direction.BOTH:
+                terms = (SESSION.eq(self.number), WINNER.eq(self.number))
+                self._add(ONCE, "won", terms, (), "copied when it was sent")
         senders = tuple(self._senders.values())
         return Selected(tuple(self._flows), tuple(self._stations), senders)
 
@@ -148,7 +205,7 @@ class _Selection:
             self._stations.append((INGRESS.number, network, Cast.LATE_FLOOD))
         if self._floods(network, ports):
             self._stations.append((INGRESS.number, network, Cast.FLOOD))
-        if here and self.session.direction.is_egress:
+        if here and self.session.direction.is_egress and not self.is_exclusive:
             for port in ports:
                 if self.site.way(port) is not None:
                     terms = (SESSION.eq(self.number), self._sender(port))
@@ -158,29 +215,25 @@ class _Selection:
     def _accept(self) -> None:
         steps: tuple[Action, ...] = (Resubmit(DELIVER.number),)
         why = f"session {self.session.name} has no filter"
-        if not self.is_plain:
-            steps = (*self._ask(), Resubmit(DECIDE.number))
+        if self.is_exclusive:
+            why = f"session {self.session.name} has taken it"
+        elif not self.is_plain:
+            steps = (*ask(self.site, self.session), Resubmit(DECIDE.number))
             name = self.site.world.filter_by_id[self.session.filter].name
             why = f"session {self.session.name} has filter {name}"
         self._add(ACCEPT, "session", (SESSION.eq(self.number),), steps, why)
 
     def _floods(self, network: NetworkId, ports: tuple[Port, ...]) -> bool:
-        """Whether this bridge makes the session's copy of some flooded packets; which, says ONCE.
-
-        The lowest bridge with a watched port makes it. Only when the sender itself is the one
-        watched port there does the next bridge step in.
-        """
-        places = _by_bridge(self.site, ports)
-        bridges = sorted(places)
-        first = bridges[0]
-        alone = places[first][0] if len(places[first]) == 1 else None
+        """Whether the copy of some flooded packets is made here; of which, says ONCE."""
+        turn = turns(self.site, ports)
+        alone = turn.alone
         session, flooded = SESSION.eq(self.number), CAST.eq(Cast.FLOOD)
-        if first == self.site.dpid:
+        if turn.first == self.site.dpid:
             if alone is not None:
                 terms = (session, self._sender(alone), flooded)
                 self._add(ONCE, "sender", terms, (), "its one watched port here sent it")
             return True
-        if alone is None or bridges[1:2] != [self.site.dpid]:
+        if alone is None or turn.second != self.site.dpid:
             return False
         in_network = NETWORK.eq(self.site.world.numbers.network[network])
         here = (session, self._sender(alone), flooded, in_network)
@@ -192,17 +245,12 @@ class _Selection:
 
     def _unless_sent(self) -> tuple[Action, ...]:
         """Go on with a packet of a watched sender only if its bridge has not copied it."""
-        if not self.session.direction.is_egress:
+        if self.is_exclusive or not self.session.direction.is_egress:
             return (Resubmit(ACCEPT.number),)
         if self.is_plain:
             return ()
         back = (Load(RULES, Rules.INGRESS), Resubmit(UNSENT.number))
-        return (Load(RULES, Rules.EGRESS), *self._ask(), *back)
-
-    def _ask(self) -> tuple[Action, ...]:
-        """Have the filter of the session say what it thinks of the packet."""
-        number = self.site.world.numbers.filter[self.session.filter]
-        return (Load(FILTER_ID, number), Load(VERDICT, 0), Resubmit(FILTER.number))
+        return (Load(RULES, Rules.EGRESS), *ask(self.site, self.session), *back)
 
     def _sender(self, port: Port) -> Term:
         self._senders[port.id] = port
@@ -212,12 +260,21 @@ class _Selection:
         self, table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action],
         why: str,
     ) -> None:  # fmt: skip
-        self._flows.append(_flow(table, priority, terms, actions, why))
+        self._flows.append(flow(table, priority, terms, actions, why))
 
 
-def _heard(ordered: Iterable[tuple[int, Standing]]) -> Iterator[Action]:
+def _heard(
+    cast: Cast, ordered: Iterable[tuple[int, Standing]], competing: Iterable[Action]
+) -> Iterator[Action]:
+    competing = tuple(competing)
+    if competing:
+        yield Resubmit(PROBE.number)
+        if cast is Cast.FLOOD:
+            yield Resubmit(ALONE.number)
+        yield Load(TAKEN, 0)
     yield Load(RULES, Rules.INGRESS)
     yield from _ask_each(ordered, ONCE)
+    yield from competing
 
 
 def _ask_each(ordered: Iterable[tuple[int, Standing]], table: Table | None) -> Iterator[Action]:
@@ -228,24 +285,11 @@ def _ask_each(ordered: Iterable[tuple[int, Standing]], table: Table | None) -> I
         yield Resubmit((table or (DELIVER if is_plain else ACCEPT)).number)
 
 
-def _flow(
-    table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action], why: str
-) -> Flow:
-    return Flow(table.number, table[priority], Match.of(*terms), tuple(actions), PRODUCTION, why)
-
-
 def _by_network(ports: Iterable[Port]) -> Mapping[NetworkId, tuple[Port, ...]]:
     grouped: dict[NetworkId, list[Port]] = defaultdict(list)
     for port in ports:
         grouped[_network(port)].append(port)
     return {network: tuple(members) for network, members in grouped.items()}
-
-
-def _by_bridge(site: Site, ports: Iterable[Port]) -> Mapping[Dpid, list[Port]]:
-    grouped: dict[Dpid, list[Port]] = defaultdict(list)
-    for port in ports:
-        grouped[site.survey.place(port)].append(port)
-    return grouped
 
 
 def _network(port: Port) -> NetworkId:

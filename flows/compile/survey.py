@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
 from operator import is_not
@@ -12,8 +11,12 @@ from typing import TypeVar
 
 from netaddr import IPAddress
 
+from flows.capacity import COHORTS_PER_NETWORK, SESSIONS_PER_NETWORK, weight
+from flows.compile.contest import Contest
 from flows.compile.lineage import Lineage
-from flows.errors import NoLinkTagLeft, Refused, TooManySessions
+from flows.compile.rivals import Rivals
+from flows.compile.standing import Standing
+from flows.errors import NoLinkTagLeft, Refused, TooManyOverlaps, TooManySessions
 from flows.fabric import Fabric
 from flows.model import (
     ALL,
@@ -27,7 +30,7 @@ from flows.model import (
     SourceKind,
     TagMode,
 )
-from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS, SESSIONS_PER_NETWORK, STAGED_WEIGHT
+from flows.pipeline import LINK_TAGS
 from flows.source import watched_by
 from flows.tags import receiving_places, transport_key
 from flows.tenancy import check_session
@@ -35,29 +38,6 @@ from flows.tunnel import path_limit
 from flows.world import Numbers, World, tag_keys
 
 K = TypeVar("K")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one session stands in the world, before any switch was asked.
-
-    ``watched`` are its source ports from which copies reach a sensor; ``taps`` the placed tap
-    ports and ``collector`` the collector, if it is there; ``missing`` says in sentences what is
-    not there, ``refused`` why nothing may be copied at all.
-    """
-
-    session: Session
-    watched: tuple[Port, ...] = ()
-    taps: tuple[Port, ...] = ()
-    collector: Collector | None = None
-    missing: tuple[str, ...] = ()
-    refused: Refused | None = None
-
-    @property
-    def is_served(self) -> bool:
-        """Whether at least one port can be watched and copies have a place to go."""
-        has_sensor = self.collector is not None and (self.taps or self.collector.is_tunnelled)
-        return bool(self.session.enabled and self.watched and has_sensor and not self.refused)
 
 
 class Survey:
@@ -73,9 +53,11 @@ class Survey:
         previous: Survey | None = None,
         sessions_per_network: int = SESSIONS_PER_NETWORK,
         changed: Set[SessionId] | None = None,
+        cohorts_per_network: int = COHORTS_PER_NETWORK,
     ) -> None:
         self.world = world
         self.sessions_per_network = sessions_per_network
+        self.cohorts_per_network = cohorts_per_network
         self.fabric: Fabric
         self._lineage: Lineage
         self._sessions = world.session_by_id
@@ -96,6 +78,7 @@ class Survey:
         self._heard_at: dict[str, Counter[NetworkId]] = {}
         self._gives: dict[SessionId, tuple[tuple[str, ...], frozenset[NetworkId]]] = {}
         self.standings: dict[SessionId, Standing] = {}
+        self._rivals = Rivals(self.world.numbers.session, self._root)
 
     def has_same_estate(self, world: World) -> bool:
         """Whether another world differs in sessions, filters, collectors and their health."""
@@ -123,6 +106,10 @@ class Survey:
         if before is None or before._lineage is not self._lineage:
             return None
         return self._lineage.between(before._serial, self._serial)
+
+    def contest(self, network: NetworkId, dpid: Dpid) -> Contest | None:
+        """The exclusive sessions that watch a network where its packets can reach a bridge."""
+        return self._rivals.contests(network).get(self.fabric.component(dpid))
 
     def tag_of_copy(self, session: Session, network: NetworkId) -> int | None:
         """The tag on a session's copies of the packets of a network (see flows.tags)."""
@@ -153,6 +140,7 @@ class Survey:
         self._taken = Counter(previous._taken)
         self._heard_at = {tap: Counter(heard) for tap, heard in previous._heard_at.items()}
         self._gives = dict(previous._gives)
+        self._rivals = Rivals(self.world.numbers.session, self._root, previous._rivals)
         old, new = previous._sessions, self._sessions
         if asked is None:
             others = compress(new, map(is_not, new.values(), map(old.get, new)))
@@ -195,6 +183,7 @@ class Survey:
             standing = self.standings.pop(key)
             if standing.is_served:
                 self._occupy(standing, -1)
+                self._rivals.leave(standing)
             places, networks = self._gives.pop(key, ((), frozenset()))
             for place in places:
                 self._heard_at[place].subtract(networks)
@@ -205,9 +194,32 @@ class Survey:
             if standing.is_served:
                 standing = self._within_limit(standing)
             self.standings[session.id] = standing
+            if standing.is_served:
+                self._rivals.join(standing)
             if isinstance(standing.refused, TooManySessions):
                 self._without_room.add(session.id)
             self._give(standing)
+        self._untangle({n for key in new for n in self.standings[key].networks})
+
+    def _root(self, port: Port) -> Dpid:
+        return self.fabric.component(self.place(port))
+
+    def _untangle(self, networks: set[NetworkId]) -> None:
+        """Refuse exclusive sessions that compete in more ways than a switch can note."""
+        limit = self.cohorts_per_network
+        while tangled := self._rivals.tangled(networks, limit):
+            for standing, network in self._rivals.surplus(tangled, limit):
+                self._refuse(standing, network)
+                networks |= standing.networks
+
+    def _refuse(self, standing: Standing, network: NetworkId) -> None:
+        """No room among the exclusive sessions of a network."""
+        session, name = standing.session, self.world.network_by_id[network].name
+        refusal = TooManyOverlaps(session.name, name, self.cohorts_per_network)
+        self._occupy(standing, -1)
+        self._rivals.leave(standing)
+        self.standings[session.id] = Standing(session, refused=refusal)
+        self._without_room.add(session.id)
 
     def _give(self, standing: Standing) -> None:
         """Note which networks a tap port hears of by a session that is wanted and allowed."""
@@ -362,10 +374,9 @@ class Survey:
         return tuple(placed)
 
     def _within_limit(self, standing: Standing) -> Standing:
-        networks = {port.network for port in standing.watched if port.network is not None}
-        weight = self._weight(standing)
-        for network in sorted(networks):
-            if self._taken[network] + weight > self.sessions_per_network:
+        more = self._weight(standing)
+        for network in sorted(standing.networks):
+            if self._taken[network] + more > self.sessions_per_network:
                 name = self.world.network_by_id[network].name
                 refusal = TooManySessions(standing.session.name, name, self.sessions_per_network)
                 return Standing(standing.session, refused=refusal)
@@ -374,11 +385,10 @@ class Survey:
 
     def _weight(self, standing: Standing) -> int:
         """How many plain sessions cost as much as this one."""
-        asking = 1 if standing.session.filter == ALL else FILTERED_WEIGHT
-        return asking + STAGED_WEIGHT * self.is_staged(standing)
+        return weight(standing.session, self.is_staged(standing))
 
     def _occupy(self, standing: Standing, by: int) -> None:
-        for network in {port.network for port in standing.watched if port.network is not None}:
+        for network in standing.networks:
             self._taken[network] += by * self._weight(standing)
 
 

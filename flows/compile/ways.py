@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from flows.compile.deliver import deliver, tags_of
 from flows.compile.site import Site
-from flows.compile.survey import Standing, Survey
+from flows.compile.standing import Standing
+from flows.compile.survey import Survey
 from flows.flow import Action, CheckLarger, Cookie, Flow, Load, Resubmit
 from flows.model import Collector, Dpid, NetworkId, Ofport, Oversize, Sensor
 from flows.pipeline import CUT, DELIVER, LARGER, NETWORK, REGISTERS, SEND, SENSOR

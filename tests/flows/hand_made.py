@@ -17,6 +17,7 @@ from flows.model import (
     CollectorId,
     Direction,
     Dpid,
+    Mode,
     Network,
     NetworkId,
     Ofport,
@@ -68,13 +69,18 @@ def tap(name: str, place: Placement | None, tenant: str = "red") -> Plugged:
 
 def watch(
     name: str, *ports: str, to: str, direction: Direction = BOTH, tenant: str = "red",
-    enabled: bool = True, wanted: Filter | None = None,
+    enabled: bool = True, wanted: Filter | None = None, exclusive: int | None = None,
 ) -> Session:  # fmt: skip
-    """A session of ``tenant``; ``to`` names the tap port, which its collector is named after."""
+    """A session of ``tenant``; ``to`` names the tap port, which its collector is named after.
+
+    ``exclusive`` is the number of an exclusive session.
+    """
     return Session(
         SessionId(name), name, TenantName(tenant), Source(tuple(map(PortId, ports))),
         CollectorId(to), direction, enabled=enabled,
         filter=ALL if wanted is None else wanted.id,
+        number=100 if exclusive is None else exclusive,
+        mode=Mode.COPY if exclusive is None else Mode.EXCLUSIVE,
     )  # fmt: skip
 
 

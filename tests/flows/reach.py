@@ -1,7 +1,8 @@
 """Everything that packets of one port could do, whatever is in them: a walk over all flows.
 
-Packet fields are unknown and may match anything; registers, the port of arrival and our link tag
-are known. Priorities are ignored, so the walk reaches at least all that a real packet reaches.
+Packet fields are unknown and may match anything, and so are the registers that only say what
+filters and checks made of the packet; other registers, the port of arrival and our link tag are
+known. Priorities are ignored, so the walk reaches at least all that a real packet reaches.
 """
 
 from __future__ import annotations
@@ -26,12 +27,28 @@ from flows.flow import (
     SetVlan,
 )
 from flows.model import Dpid, Ofport
-from flows.pipeline import LEARNED, NOWHERE, OUT, START
+from flows.pipeline import (
+    BUCKET,
+    COHORTS,
+    FILTER_ID,
+    LARGER,
+    LEARNED,
+    NOWHERE,
+    OUT,
+    START,
+    TAKEN,
+    VERDICT,
+    WINNER,
+)
 from flows.world import Link, Placement
 
 Known = tuple[tuple[int, int], ...]
 """For each register its value, and the bits of it that are known."""
-BLANK: Known = ((0, 0xFFFFFFFF),) * 16
+FOUND = (FILTER_ID, VERDICT, TAKEN, WINNER, *COHORTS, LARGER, BUCKET)
+"""What only says how a packet fared with filters, its length and its hash: it may be anything."""
+UNKNOWN = [sum(part.mask for part in FOUND if part.reg == reg) for reg in range(16)]
+"""The bits of each register that hold such things."""
+BLANK: Known = tuple((0, 0xFFFFFFFF & ~unknown) for unknown in UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,8 @@ class State:
                 value, known = registers[term.field.oxm_field]
                 if (value ^ term.value) & known & term.mask:
                     return None
-                registers[term.field.oxm_field] = (value | term.value, known | term.mask)
+                told = term.mask & ~UNKNOWN[term.field.oxm_field]
+                registers[term.field.oxm_field] = (value | term.value & told, known | told)
         return replace(self, registers=tuple(registers))
 
     def load(self, part: RegField, value: int | None) -> State:
@@ -68,7 +86,7 @@ class State:
         old, known = registers[part.reg]
         if value is None:
             registers[part.reg] = (old & ~part.mask, known & ~part.mask)
-        else:
+        elif not part.mask & UNKNOWN[part.reg]:
             registers[part.reg] = (old & ~part.mask | value << part.low, known | part.mask)
         return replace(self, registers=tuple(registers))
 

@@ -12,7 +12,8 @@ from flows.compile import Program, Survey, compile_bridge
 from flows.flow import Flow, FlowKey
 from flows.model import Session, SessionId
 from flows.world import World
-from tests.random_worlds import random_filter, random_world
+from tests.random_filters import random_filter
+from tests.random_worlds import random_world
 
 SEEDS = st.integers(0, 2**63)
 
@@ -97,12 +98,12 @@ def test_a_survey_that_follows_another_says_the_same_as_one_made_anew(seed: int)
     rng = Random(seed)
     world = random_world(rng)
     spare: list[Session] = []
-    limit = rng.choice((1, 2, 4, 1000))
-    survey = Survey(world, sessions_per_network=limit)
+    limit, cohorts = rng.choice((1, 2, 4, 1000)), rng.choice((0, 1, 2, 128))
+    survey = Survey(world, None, limit, cohorts_per_network=cohorts)
     for _ in range(8):
         before, world = survey, changed_world(rng, world, spare)
-        survey = Survey(world, before, limit)
-        anew = Survey(world, sessions_per_network=limit)
+        survey = Survey(world, before, limit, cohorts_per_network=cohorts)
+        anew = Survey(world, None, limit, cohorts_per_network=cohorts)
 
         assert {k: str(s) for k, s in survey.standings.items()} == {
             k: str(s) for k, s in anew.standings.items()

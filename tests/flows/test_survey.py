@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from flows.capacity import FILTERED_WEIGHT
 from flows.compile import Standing, Survey, compile_bridge
 from flows.errors import CrossTenantSource, TooManySessions
 from flows.filter import Filter
 from flows.flow import object_of
 from flows.model import Dpid, FilterId, Session, SessionId, Source, SourceKind, TenantName
-from flows.pipeline import FILTERED_WEIGHT, LINK_TAGS
+from flows.pipeline import LINK_TAGS
 from flows.world import Numbers, World
 from tests.flows.hand_made import S1, S2, S3, Plugged, at, cable, tap, vm, watch, world
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import pytest
 
 from controller.southbound.management import open_management
+from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.compile import Survey, compile_bridge
 from flows.diff import plan
 from flows.errors import TooManySessions
 from flows.filter import Filter, Rule, Verdict
 from flows.model import Dpid, FilterId, Session, TenantName
-from flows.pipeline import FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.world import World
 from tests import frames
 from tests.flows.hand_made import S1, at, packet, tap, vm, watch, world
