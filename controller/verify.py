@@ -75,8 +75,10 @@ class Verifier:
         if not self._busy.acquire(blocking=False):
             raise Refused("another session is being verified: try again in a second")
         try:
-            ago = time.monotonic() - self._checked_at.get(session, -AGAIN_S)
-            if ago < AGAIN_S:
+            now = time.monotonic()
+            self._checked_at = {s: at for s, at in self._checked_at.items() if now - at < AGAIN_S}
+            if session in self._checked_at:
+                ago = now - self._checked_at[session]
                 raise Refused(
                     f"this session was verified {ago:.1f} seconds ago: once in {AGAIN_S:g} "
                     "seconds is the most"

@@ -87,8 +87,14 @@ class Arrivals:
         return tuple(self._finding(run, way) for way in ways)
 
     def count(self, run: int) -> int:
-        """How many frames of one check have arrived."""
-        return sum(beacon.run == run for beacon, *_ in self._seen)
+        """How many of the beacons of one check have arrived, however often."""
+        return len(
+            {
+                (beacon.bridge, beacon.sensor, beacon.network, beacon.number)
+                for beacon, *_ in self._seen
+                if beacon.run == run
+            }
+        )
 
     def _finding(self, run: int, way: Way) -> Finding:
         wanted = (run, way.bridge, way.sensor, way.network)

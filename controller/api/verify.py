@@ -13,6 +13,7 @@ from controller.api.problems import not_found
 from controller.api.requests import OneQuery, Path
 from controller.api.sessions import find_session, sessions
 from controller.status import Check, Verification
+from flows.errors import CloudtapError, Refused
 from flows.model import PortId, Sensor, Session
 
 __all__ = ["sessions"]
@@ -35,9 +36,20 @@ def verify_session(path: Path, query: OneQuery, body: VerifyIn) -> Response:
     session = find_session(path.ref, query.tenant).session
     sensor = None if body.sensor is None else _sensor(body.sensor, session)
     wish = Check(secrets.randbits(64), body.count, body.length, sensor, body.may_be_cut)
-    detail = {"run": f"{wish.run:016x}", "count": wish.count, "length": wish.length}
-    parts.store.deeds.note(session, who(), "verified", detail)
-    return answer(_shown(session, wish, parts.reconcile.verify(session.id, wish)))
+    try:
+        found = parts.reconcile.verify(session.id, wish)
+    except Refused:
+        raise  # nothing was sent
+    except CloudtapError as problem:
+        _note(session, wish, {"failed": str(problem)})
+        raise
+    _note(session, wish, {})
+    return answer(_shown(session, wish, found))
+
+
+def _note(session: Session, wish: Check, more: dict[str, object]) -> None:
+    detail = {"run": f"{wish.run:016x}", "count": wish.count, "length": wish.length, **more}
+    context().store.deeds.note(session, who(), "verified", detail)
 
 
 def _sensor(ref: str, session: Session) -> Sensor:

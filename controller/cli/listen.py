@@ -30,6 +30,7 @@ CLONE_NEWNET = 0x40000000
 NAMED = Path("/run/netns")
 """Where `ip netns` keeps the namespaces that have a name."""
 LOOK_S = 0.05
+LINGER_S = 0.2
 
 
 class Listener:
@@ -63,12 +64,14 @@ class Listener:
         self._socket.close()
 
     def wait(self, run: int, frames: int, seconds: float) -> None:
-        """Return when so many frames of a check have arrived, or time is over."""
+        """Return a moment after so many frames of a check have arrived, or when time is over."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self._is_over.wait(LOOK_S):
             with self._lock:
-                if self.arrivals.count(run) >= frames:
-                    return
+                has_all = self.arrivals.count(run) >= frames
+            if has_all:
+                self._is_over.wait(LINGER_S)  # what arrives twice shall not be overlooked
+                return
 
     def missed(self) -> int:
         """How many frames the kernel dropped because this socket was full."""

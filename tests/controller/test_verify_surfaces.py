@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from controller.southbound.errors import SwitchTimeout
+from controller.status import Check, Verification
+from flows.model import SessionId
 from tests.controller.fakes import FakeReconciler
 from tests.controller.test_api import items, problem
 from tests.controller.test_api_sessions import client, create
@@ -54,7 +57,33 @@ def test_a_session_that_is_not_served_is_refused_with_a_sentence(
     fake.verified.clear()
     refused = problem(client.post("/v1/sessions/web/verify", json={}), 409, "refused")
     assert refused["detail"] == "the session is not served"
+    assert items(client, "/v1/audit?what=verified") == []
     problem(client.post("/v1/sessions/none/verify", json={}), 404, "not-found")
+
+
+def test_a_check_that_fails_in_the_middle_is_noted_with_the_reason(
+    client: FlaskClient, fake: FakeReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(client)
+
+    def fail(session: SessionId, wish: Check) -> Verification:
+        raise SwitchTimeout("s1", "send frames", 10)
+
+    monkeypatch.setattr(fake, "verify", fail)
+    problem(client.post("/v1/sessions/web/verify", json={}), 500, "failed")
+    [entry] = items(client, "/v1/audit?what=verified")
+    assert "s1" in entry["detail"]["failed"]
+
+
+def test_one_sensor_may_be_named_and_another_is_refused(client: FlaskClient) -> None:
+    create(client)
+    for name in ("ids-1", "red-ids-1"):
+        body = {"sensor": name, "may_be_cut": True}
+        assert client.post("/v1/sessions/web/verify", json=body).status_code == 200
+    refused = problem(
+        client.post("/v1/sessions/web/verify", json={"sensor": "ids-9"}), 404, "not-found"
+    )
+    assert refused["detail"] == "there is no sensor 'ids-9' of session 'web': it has ids-1"
 
 
 @pytest.mark.parametrize(

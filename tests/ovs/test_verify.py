@@ -166,14 +166,22 @@ def test_a_copy_path_that_loses_or_alters_is_found_out(
     controller.create_session("red", "app", ["app"], "ids")
     controller.wait_for_session("app")
     tap = scene.at["red-ids"]
-    foreign = f"priority=60000,in_port={LINK},dl_dst=0e:c7:a0:00:00:02"
-    ofctl("add-flow", "s1", f"{foreign},actions=push_vlan:0x8100,set_field:4100->vlan_vid,output:5")
+    foreign = f"priority=60000,in_port={LINK},dl_dst=0e:c7:a0:00:00:02,vlan_vid=0x1000/0x1000"
+
+    def spoil(actions: str) -> None:
+        ofctl("add-flow", "s1", f"{foreign},actions={actions}")
+        scene.lab.settle()
+
+    spoil("push_vlan:0x8100,set_field:4100->vlan_vid,output:5")
     status, found = verify("app", tap)
     assert status == 1
     assert "instead of none" in found["faults"][0]
 
-    ofctl("add-flow", "s1", f"{foreign},actions=drop")
-    wait_for(lambda: ofctl("dump-flows", "s1", foreign.split(",", 1)[1]), lambda s: "drop" in s)
+    spoil("pop_vlan,output:5,output:5")
+    twice = wait_for(lambda: _try(tap), lambda found: found is not None)
+    assert twice == ["bridge s2: 100 twice"]
+
+    spoil("drop")
     seen = wait_for(lambda: _try(tap), lambda found: found is not None)
     assert seen == ["bridge s2: 100 lost"]
 
