@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +30,8 @@ FRAME_MAX = 65_600
 CLONE_NEWNET = 0x40000000
 NAMED = Path("/run/netns")
 """Where `ip netns` keeps the namespaces that have a name."""
+PROCESSES = Path("/proc")
+MININET = "mininet:"
 LOOK_S = 0.05
 LINGER_S = 0.2
 
@@ -36,7 +39,8 @@ LINGER_S = 0.2
 class Listener:
     """Takes every frame that arrives at an interface, inside a `with` block.
 
-    ``namespace`` is the name of one (`ip netns`), a path, or the number of a process in it.
+    ``namespace`` is the name of one (`ip netns`), a path, the number of a process in it, or
+    ``mininet:HOST`` for the host of a running Mininet.
 
     Raises:
         Failure: there is no such interface or namespace, or one may not listen.
@@ -144,9 +148,20 @@ def _inside(namespace: str | None, make: Callable[[], socket.socket]) -> socket.
 
 
 def _path(namespace: str) -> Path:
+    if namespace.startswith(MININET):
+        return Path(f"/proc/{_process_of(namespace)}/ns/net")
     if namespace.isdecimal():
         return Path(f"/proc/{namespace}/ns/net")
     return Path(namespace) if "/" in namespace else NAMED / namespace
+
+
+def _process_of(host: str) -> str:
+    """The shell of a Mininet host: it bears the host's name in its arguments."""
+    for arguments in PROCESSES.glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it may have ended
+            if host.encode() in arguments.read_bytes().split(b"\0"):
+                return arguments.parent.name
+    raise Failure(f"no Mininet with a host {host.removeprefix(MININET)!r} runs here")
 
 
 def _enter(path: Path) -> None:

@@ -54,8 +54,8 @@ HEARD: tuple[Column, ...] = (
 @click.option("--listen", metavar="INTERFACE", help="Listen here, on the interface of the sensor.")
 @click.option(
     "--netns",
-    metavar="NAME|PATH|PID",
-    help="The interface is in this network namespace, or in that of this process.",
+    metavar="NAME|PATH|PID|mininet:HOST",
+    help="The interface is in this network namespace, or in that of this process or Mininet host.",
 )
 @tenant_option
 @output_option

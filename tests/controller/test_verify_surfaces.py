@@ -112,6 +112,7 @@ def test_the_command_tells_what_switches_witness_and_that_they_are_no_listeners(
     [
         (["--listen", "no-such0"], "cannot listen on 'no-such0': No such device"),
         (["--listen", "lo", "--netns", "no-such"], "no network namespace '/run/netns/no-such'"),
+        (["--listen", "lo", "--netns", "mininet:h9"], "no Mininet with a host 'h9' runs here"),
         (["--listen", "lo", "--netns", "/etc/hostname"], "cannot enter network namespace"),
     ],
 )
