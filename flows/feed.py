@@ -15,6 +15,7 @@ from flows.model import (
     Collector,
     CollectorId,
     Direction,
+    Mode,
     Network,
     NetworkId,
     Port,
@@ -42,8 +43,9 @@ class Feed:
     ``addresses`` are those of the workloads in these networks, ``unknown`` the names of workloads
     without any. Of the sessions, by name: ``cut`` are those that make short copies, with their
     length in bytes, ``one_way`` those that copy one direction only, ``capped`` those that shed
-    copies. ``longest`` is what fits the path in bytes, ``shared`` names other collectors of the
-    same sensors.
+    copies, ``filtered`` those with a filter, by its name, and ``exclusive`` those that get what no
+    other such session has taken before. ``longest`` is what fits the path in bytes, ``shared``
+    names other collectors of the same sensors.
     """
 
     collector: Collector
@@ -54,6 +56,8 @@ class Feed:
     cut: tuple[tuple[str, int], ...] = ()
     one_way: tuple[str, ...] = ()
     capped: tuple[str, ...] = ()
+    filtered: tuple[tuple[str, str], ...] = ()
+    exclusive: tuple[str, ...] = ()
     longest: int | None = None
     shared: tuple[str, ...] = ()
 
@@ -90,6 +94,12 @@ def feed_of(survey: Survey, key: CollectorId) -> Feed | None:
         cut=tuple((s.name, s.packet_length) for s in sessions if s.packet_length is not None),
         one_way=tuple(s.name for s in sessions if s.direction is not Direction.BOTH),
         capped=tuple(s.name for s in sessions if s.max_rate is not None),
+        filtered=tuple(
+            (s.name, world.filter_by_id[s.filter].name)
+            for s in sessions
+            if s.filter in world.filter_by_id
+        ),
+        exclusive=tuple(s.name for s in sessions if s.mode is Mode.EXCLUSIVE),
         longest=min((limit for limit in limits if limit is not None), default=None),
         shared=tuple(c.name for c in sharing if c.id != key),
     )

@@ -53,6 +53,13 @@ def _notes(feed: Feed) -> Iterator[str]:
         )
     for name in feed.capped:
         yield f"session {name} has a rate cap: at its cap copies are missing"
+    for name, rules in feed.filtered:
+        yield f"session {name} copies only what filter {rules} accepts"
+    for name in feed.exclusive:
+        yield (
+            f"session {name} is exclusive: what an exclusive session with a lower number takes of "
+            "the same source is missing"
+        )
     if feed.longest is not None and feed.longest < PATH_ROOM:
         yield (
             f"frames of more than {feed.longest} bytes do not fit the path to the sensor: they are "

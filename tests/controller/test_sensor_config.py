@@ -103,6 +103,8 @@ WARNINGS = [
     ({"cut": (("head", 128),)}, "session head cuts its copies to 128 bytes"),
     ({"one_way": ("half",)}, "session half copies one direction only"),
     ({"capped": ("some",)}, "session some has a rate cap"),
+    ({"filtered": (("some", "web"),)}, "session some copies only what filter web accepts"),
+    ({"exclusive": ("first",)}, "session first is exclusive"),
     ({"longest": 1400}, "frames of more than 1400 bytes do not fit the path"),
     ({"shared": ("soc",)}, "the sensor also gets the copies of soc"),
     ({"unknown": ("db",)}, "no addresses of db"),

@@ -8,11 +8,14 @@ from netaddr import IPAddress
 
 from flows.compile import Survey
 from flows.feed import Feed, feed_of
+from flows.filter import Filter
 from flows.model import (
     Collector,
     CollectorId,
     Delivery,
     Direction,
+    FilterId,
+    Mode,
     PortId,
     Rate,
     RateUnit,
@@ -39,7 +42,7 @@ def feed(of: World, collector: str = "ids") -> Feed:
     return found
 
 
-def tagged(*things: Session, collectors: tuple[Collector, ...] = (AUTO,)) -> World:
+def tagged(*things: Session | Filter, collectors: tuple[Collector, ...] = (AUTO,)) -> World:
     return replace(world(WEB, DB, OTHER, BLUE, IDS, *things), collectors=collectors)
 
 
@@ -82,14 +85,19 @@ def test_sessions_that_are_off_or_refused_do_not_count() -> None:
 
 
 def test_what_will_be_missing_in_the_copies_is_told() -> None:
+    web = Filter(FilterId("f"), "web", TenantName("red"))
     found = feed(
         tagged(
+            web,
+            watch("few", "web", to="ids", wanted=web),
+            replace(watch("first", "web", to="ids"), mode=Mode.EXCLUSIVE),
             replace(watch("head", "web", to="ids"), packet_length=128),
             watch("half", "web", to="ids", direction=Direction.EGRESS),
             replace(watch("some", "web", to="ids"), max_rate=Rate(RateUnit.PPS, 100)),
         )
     )
     assert (found.cut, found.one_way, found.capped) == ((("head", 128),), ("half",), ("some",))
+    assert (found.filtered, found.exclusive) == ((("few", "web"),), ("first",))
     assert found.longest is None
 
 
