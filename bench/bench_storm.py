@@ -22,10 +22,12 @@ LIMIT_S = 300.0
 
 def main() -> None:
     """Connect, drop and connect again; print one line of JSON."""
-    asked = arguments(__doc__ or "", switches=1000, ports=100)
+    asked = arguments(__doc__ or "", switches=1000, ports=100, known=0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         estate.wish_sessions(folder / "state", asked.switches, asked.ports)
+        if asked.known:
+            estate.remember(folder / "state", asked.switches, asked.ports)
         inventory = estate.inventory(asked.switches, asked.ports)
         with ControllerProcess(folder, inventory) as controller, Fleet("127.0.0.1", 6653) as fleet:
             controller.api.timeout = LIMIT_S

@@ -13,9 +13,11 @@ import structlog
 from controller.counters import Counters
 from controller.desired import Snapshot
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
+from controller.programs import Programs
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import Copies, State
+from controller.turns import TURNS
 from controller.verified import Done, Verified
 from flows.compile import Program
 from flows.diff import (
@@ -91,10 +93,11 @@ class BridgeWriter:
         tell: Callable[[], None],
         counters: Counters,
         holdings: Holdings,
+        programs: Programs,
     ) -> None:
         self.switch = switch
         self._snapshot, self._greet, self._ready, self._tell = snapshot, greet, ready, tell
-        self._holdings = holdings
+        self._holdings, self._programs = holdings, programs
         self._is_greeted = False
         self._wake = threading.Event()
         self._is_stopped = False
@@ -103,7 +106,7 @@ class BridgeWriter:
         self._working_on: int | None = None
         self._had: dict[Mark, Flow | Installed] | None = None
         self._meters: Mapping[int, Meter | None] | None = None
-        self._program = Program(switch.dpid)
+        self._program: Program | None = None
         self._is_followed = False
         self.counters = counters
         self.verified = Verified()
@@ -219,9 +222,10 @@ class BridgeWriter:
         while not self._is_stopped and self.is_ours:
             self._wake.wait(pause)
             self._wake.clear()
-            if self._is_stopped:
-                return
-            pause = None if self._attempt() else RETRY_S
+            if not self._is_stopped:
+                pause = None if self._attempt() else RETRY_S
+        if self._program is not None:
+            self._programs.put(self._program)
 
     def _attempt(self) -> bool:
         """One reconciliation; whatever goes wrong is counted, said, and tried again."""
@@ -259,51 +263,56 @@ class BridgeWriter:
 
     def _reconcile(self, snapshot: Snapshot) -> None:
         was_followed, self._is_followed = self._is_followed, False
-        delta = self._program.update(snapshot.survey)
+        # one that fails half-way is compiled anew: nobody has it then
+        program, self._program = self._program or self._programs.take(self.dpid), None
+        with TURNS.taken():
+            delta = program.update(snapshot.survey, TURNS.pause)
+        self._program = program
         if was_followed and self._depth is None:
-            self._follow(snapshot, plan_from_delta(delta, len(self._program.flows)))
+            self._follow(snapshot, program, plan_from_delta(delta, len(program.flows)))
         else:
-            self._compare(snapshot)
+            self._compare(snapshot, program)
 
-    def _follow(self, snapshot: Snapshot, todo: Plan) -> None:
+    def _follow(self, snapshot: Snapshot, program: Program, todo: Plan) -> None:
         """Send what has changed to a bridge that has all that it should have had before."""
         self._had = None
-        todo = self._with_meters(todo)
+        todo = self._with_meters(program, todo)
         rejected = self._apply(todo, _copying(todo.add)) if todo else ()
         if rejected:
-            self._compare(snapshot)
+            self._compare(snapshot, program)
             return
-        self._verify(snapshot, self._program.served, (), len(self._program.flows))
+        self._verify(snapshot, program.served, program.served, (), len(program.flows))
 
-    def _compare(self, snapshot: Snapshot) -> None:
+    def _compare(self, snapshot: Snapshot, program: Program) -> None:
         """Bring a bridge to what it should have, whatever it has."""
-        flows = tuple(self._program.flows.values())
         is_recheck = self._depth is not None and self.verified.version == snapshot.version
-        wanted = flows_by_mark(flows)
+        with TURNS.taken():
+            flows = tuple(program.flows.values())
+            wanted = flows_by_mark(flows)
         seen, foreign = self._look(flows, wanted)
-        todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
-        todo = self._with_meters(todo)
+        with TURNS.taken():
+            todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
+        todo = self._with_meters(program, todo)
         if todo and is_recheck:
             DRIFTS.labels(self.switch.name).inc()
             log.warning("flows had drifted", bridge=self.switch.name)
-        rejected = self._apply(todo, self._program.served) if todo else ()
+        rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
         had = had_after(flows, seen, todo, refused)
         self._had = None if wanted is None else had
         self.verified = replace(self.verified, foreign=foreign)
-        self._verify(snapshot, _sessions(had), rejected, len(had))
+        self._verify(snapshot, program.served, _sessions(had), rejected, len(had))
 
     def _verify(
-        self, snapshot: Snapshot, holding: frozenset[int], rejected: tuple[Rejected, ...],
-        flows: int,
+        self, snapshot: Snapshot, served: frozenset[int], holding: frozenset[int],
+        rejected: tuple[Rejected, ...], flows: int,
     ) -> None:  # fmt: skip
         with self._lock:
             self._done = Done(self._begun, holding, snapshot.survey)
             if not self.is_unsettled:  # no plan was needed: nothing to let go of
                 self.settled = self._done
         self.verified = Verified(
-            snapshot.version, self._program.served, snapshot.survey, rejected,
-            self.verified.foreign, flows,
+            snapshot.version, served, snapshot.survey, rejected, self.verified.foreign, flows,
         )  # fmt: skip
         self._is_followed = not rejected
 
@@ -343,9 +352,9 @@ class BridgeWriter:
         self._meters = meters_after(meters, todo.meters, refused)
         return rejected
 
-    def _with_meters(self, todo: Plan) -> Plan:
+    def _with_meters(self, program: Program, todo: Plan) -> Plan:
         """A plan of flows with what their meters need."""
-        meters = plan_meters(self._program.meters, self._meters or {})
+        meters = plan_meters(program.meters, self._meters or {})
         return replace(todo, meters=meters) if meters else todo
 
     def _forget(self) -> None:

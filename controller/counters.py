@@ -48,6 +48,10 @@ class Counters:
                 packets, octets = before.packets - beacons.packets, before.bytes - beacons.bytes
                 self._before[number] = Copies(packets, octets)
 
+    def knows(self, number: int) -> bool:
+        """Whether anything was ever counted for a session."""
+        return number in self._now or number in self._before or number in self._restored
+
     def of(self, number: int) -> Copies:
         """The copies of one session, as far as they were counted."""
         return _sum(self.parts_of(number))

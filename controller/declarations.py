@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from flows.model import (
     check_name,
 )
 
+PAUSE_AFTER = 100
+"""Ports that are read before other threads may run."""
 NETWORK_NAMESPACE = uuid.UUID("7d0a2c53-5b0e-4f0a-9f6b-2f8f7a1f6c11")
 """Namespace of the ids of networks: uuid5 of ``tenant/name``, the same in every run."""
 
@@ -75,7 +78,9 @@ class Reader:
             self._guarded(self._tenant, tenant)
         for network in self._list(top, "networks"):
             self._guarded(self._network, network)
-        for port in self._list(top, "ports"):
+        for number, port in enumerate(self._list(top, "ports")):
+            if number % PAUSE_AFTER == 0:
+                time.sleep(0)
             self._guarded(self._port, port)
         for link in self._list(top, "links"):
             self._guarded(self._link, link)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from operator import is_
 from typing import Protocol
 
 from controller.inventory import Inventory
@@ -103,7 +102,7 @@ class DesiredWorld:
         self._version = 1
         self._snapshot: Snapshot | None = None
         self._moment = 0
-        self._estate: tuple[Inventory, PlacesView] | None = None
+        self._declared: Inventory | None = None
 
     def touch(self) -> int:
         """Say that something has changed; returns the version that will know of it."""
@@ -147,12 +146,13 @@ class DesiredWorld:
 
     def _build(self, version: int) -> Snapshot:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
-        estate = (inventory, places)
-        before = self._snapshot if self._is_estate(estate) else None
+        before = self._snapshot if self._declared is inventory else None
         changed = self._wishes.changed_between(self._moment, wishes.moment)
         numbers = self._numbers(inventory, wishes, places, before, changed)
         if before is not None and before.survey.has_same_numbers(numbers):
             old = before.survey.world
+            if old.placements is not places.placements or old.links != places.links:
+                old = old.with_places(places.placements, places.links, numbers)
             parts = (wishes.collectors, wishes.session_by_id, wishes.filters, numbers)
             survey = Survey(old.with_wishes(*parts), before.survey, changed=changed)
         else:
@@ -168,11 +168,8 @@ class DesiredWorld:
                     filters=wishes.filters,
                 )
             )
-        self._estate, self._moment = estate, wishes.moment
+        self._declared, self._moment = inventory, wishes.moment
         return Snapshot(version, survey, wishes.deleting, numbers, wishes.stopped, wishes.limits)
-
-    def _is_estate(self, other: tuple[Inventory, PlacesView]) -> bool:
-        return self._estate is not None and all(map(is_, self._estate, other))
 
     def _numbers(
         self,
@@ -183,7 +180,9 @@ class DesiredWorld:
         changed: Set[SessionId] | None,
     ) -> Numbers:
         """A number for everything; only sessions are asked for when only they may be new."""
-        if before is None or changed is None or not _asks_same(before.survey.world, wishes):
+        if before is None or changed is None:
+            return self._all_numbers(inventory, wishes, bool(places.links))
+        if not _asks_same(before.survey.world, wishes, places):
             return self._all_numbers(inventory, wishes, bool(places.links))
         session = dict(before.numbers.session)
         live = {s for s in changed if s in wishes.session_by_id or s in wishes.deleting}
@@ -207,8 +206,8 @@ class DesiredWorld:
         return self._wishes.numbers_for(*named, keys + extra, filters) if extra else numbers
 
 
-def _asks_same(world: World, wishes: Desired) -> bool:
-    """Whether collectors and filters need the numbers that they have."""
-    return world.collectors == wishes.collectors and [f.id for f in world.filters] == [
-        f.id for f in wishes.filters
-    ]
+def _asks_same(world: World, wishes: Desired, places: PlacesView) -> bool:
+    """Whether collectors, filters and links need the numbers that they have."""
+    has_same_filters = [f.id for f in world.filters] == [f.id for f in wishes.filters]
+    has_same_collectors = world.collectors == wishes.collectors
+    return has_same_filters and has_same_collectors and bool(world.links) == bool(places.links)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,8 @@ from controller.limits import CHECK_S, LimitChecker
 from controller.logs import configure_logs
 from controller.measures import PULSE
 from controller.memory import expect_many_objects
-from controller.places import Places, PlacesSnapshot
+from controller.movements import Movements
+from controller.places import Places
 from controller.reconcile import Reconciler
 from controller.runtime.serve import serve_wsgi
 from controller.southbound.errors import NotOurs, SwitchUnfit
@@ -28,7 +28,7 @@ from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, use_certificates
 from controller.southbound.revalidate import wait_revalidated
 from controller.southbound.switch import Switch
-from controller.southbound.wire_message import LOCAL_PORT, PortChange
+from controller.southbound.wire_message import LOCAL_PORT
 from controller.store import Store
 from controller.switches import Switches
 from flows.errors import CloudtapError
@@ -70,12 +70,10 @@ class Services:
             world, self.store, self.store.holdings, self.places, self._greet, self._settle,
             self._problems,
         )  # fmt: skip
-        self.switches = Switches(self.reconciler, send, self._port_changed)
+        self.movements = Movements(self.places, self.reconciler.changed, self.store)
+        self.switches = Switches(self.reconciler, send, self.movements.port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self._refused: dict[str, tuple[float, str]] = {}
-        self._port_changes: Counter[Dpid] = Counter()
-        self._unremembered = ""
-        self._places: PlacesSnapshot | None = None
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
@@ -115,6 +113,7 @@ class Services:
         PULSE.stop()
         if self._api is not None:
             self._api.stop()
+        self.movements.stop()
         self.reconciler.stop()
         self.ovsdb.stop()
         self.store.close()
@@ -136,43 +135,10 @@ class Services:
         if missing:
             raise SwitchUnfit(switch.name, missing)
         self.ovsdb.secure(switch.dpid)
-        self._report_ports(switch)
-        self._moved()
-
-    def _report_ports(self, switch: Switch) -> None:
-        """Tell the places all ports; again if one changed meanwhile: the list may be older."""
-        while True:
-            seen = self._port_changes[switch.dpid]
-            self.places.report_ports(switch.dpid, switch.ports())
-            if self._port_changes[switch.dpid] == seen:
-                return
-
-    def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
-        self._port_changes[dpid] += 1
-        self.places.report_port(dpid, change)
-        self._moved()
+        self.movements.greeted(switch)
 
     def _interfaces_changed(self, dpids: frozenset[Dpid]) -> None:
-        self.places.report_interfaces(self.ovsdb.snapshot())
-        self._moved()
-
-    def _moved(self) -> None:
-        """Something may be elsewhere than it was: let the bridges know, and remember it.
-
-        When a thousand bridges come back as they were, not one of them hears of the others.
-        """
-        places = self.places.snapshot()
-        if places is self._places and not self._unremembered:
-            return
-        self._places = places
-        self.reconciler.changed()
-        try:
-            for record in places.records:
-                self.store.remember_bridge(record)
-            self._unremembered = ""
-        except CloudtapError as problem:  # switches must not wait until a disk has room again
-            self._unremembered = f"the places of ports are not remembered: {problem}"
-            log.warning("places not remembered", reason=str(problem))
+        self.movements.interfaces_changed(self.ovsdb.snapshot())
 
     def _reload(self) -> None:
         change = self.inventory.reload_if_changed()
@@ -226,6 +192,7 @@ class Services:
             self.reconciler.ready.set()
 
     def _look_after(self) -> None:
+        self.movements.retry()
         now = time.monotonic()
         if now - self._rechecked_at >= self._config.bridges.recheck_seconds:
             self._rechecked_at, self._rechecks = now, self._rechecks + 1
@@ -255,7 +222,7 @@ class Services:
         found = [*self.inventory.problems, *refused]
         found += [s.reason for s in self.ovsdb.statuses().values() if s.reason]
         found += self.places.snapshot().problems
-        found += [self._unremembered] if self._unremembered else []
+        found += [self.movements.problem] if self.movements.problem else []
         found += [
             f"bridge {row.name!r} is not secure: it forgets its flows when we are away; run "
             f"`ovs-vsctl set-fail-mode {row.name} secure`"

@@ -15,6 +15,8 @@ from controller.store.values import BridgeRecord, InterfaceRow
 from flows.model import Dpid, Ofport, PortId
 from flows.world import Link, Placement
 
+PAUSE_AFTER = 1000
+"""Ports that are looked at before others may run."""
 NAME_BYTES = 15
 """OpenFlow cuts the names of interfaces after this many bytes."""
 
@@ -43,6 +45,18 @@ class Interface:
 
     def __str__(self) -> str:
         return f"{self.name!r} of bridge {self.bridge!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one bridge and its database say: its interfaces, and every port id that is named there.
+
+    ``record`` is what to remember of it.
+    """
+
+    interfaces: tuple[Interface, ...]
+    iface_ids: frozenset[str]
+    record: BridgeRecord
 
 
 @dataclass(slots=True)
@@ -75,7 +89,14 @@ class Bridge:
             self.rows[name] = known if known and known[0] == row else (row, see(name).moment)
         self.remembered_rows = {}
 
-    def interfaces(self, dpid: Dpid) -> Iterator[Interface]:
+    def report(self, dpid: Dpid) -> Report:
+        """All of it, as a value."""
+        interfaces = tuple(self._interfaces(dpid))
+        rows = sorted(InterfaceRow(i.name, i.iface_id, i.place.ofport) for i in interfaces)
+        record = BridgeRecord(dpid, self.name(dpid), tuple(rows))
+        return Report(interfaces, frozenset(self._iface_ids()), record)
+
+    def _interfaces(self, dpid: Dpid) -> Iterator[Interface]:
         """The interfaces that are beyond doubt."""
         rows = self.remembered_rows if self.rows is None else self.rows
         row_by_number = {row.ofport: (row, moment) for row, moment in rows.values()}
@@ -89,17 +110,10 @@ class Bridge:
             elif self.rows is None:
                 yield Interface(bridge, port.name, place, None, port.moment)
 
-    def iface_ids(self) -> Iterator[str]:
+    def _iface_ids(self) -> Iterator[str]:
         """Every port id that OVSDB names here, whether its interface works or not."""
         rows = self.remembered_rows if self.rows is None else self.rows
         return (row.iface_id for row, _ in rows.values() if row.iface_id is not None)
-
-    def record(self, dpid: Dpid) -> BridgeRecord:
-        """What to remember of it."""
-        rows = sorted(
-            InterfaceRow(i.name, i.iface_id, i.place.ofport) for i in self.interfaces(dpid)
-        )
-        return BridgeRecord(dpid, self.name(dpid), tuple(rows))
 
 
 def cut(name: str) -> str:
@@ -108,10 +122,14 @@ def cut(name: str) -> str:
 
 
 def resolve(
-    inventory: Inventory, bridges: Mapping[Dpid, Bridge]
+    inventory: Inventory, reports: Iterable[Report], pause: Callable[[], None]
 ) -> tuple[dict[PortId, Placement], tuple[Link, ...], tuple[str, ...]]:
-    """Placements, links and problems. The order of nothing but moments matters."""
-    resolver = _Resolver(inventory, bridges)
+    """Placements, links and problems. The order of nothing but moments matters.
+
+    ``pause`` is called again and again: others may run then.
+    """
+    resolver = _Resolver(inventory, pause)
+    resolver.take(reports)
     resolver.place_ports()
     resolver.place_links()
     resolver.part_rivals()
@@ -120,23 +138,30 @@ def resolve(
 
 
 class _Resolver:
-    def __init__(self, inventory: Inventory, bridges: Mapping[Dpid, Bridge]) -> None:
-        self.inventory = inventory
+    def __init__(self, inventory: Inventory, pause: Callable[[], None]) -> None:
+        self.inventory, self.pause = inventory, pause
         self.placements: dict[PortId, Placement] = {}
         self.links: dict[LinkHint, Link] = {}
         self.problems: set[str] = set()
         self.by_id: defaultdict[str, list[Interface]] = defaultdict(list)
         self.by_name: defaultdict[str, list[Interface]] = defaultdict(list)
-        self.known_ids = {known for bridge in bridges.values() for known in bridge.iface_ids()}
-        for dpid, bridge in bridges.items():
-            for interface in bridge.interfaces(dpid):
+        self.known_ids: set[str] = set()
+
+    def take(self, reports: Iterable[Report]) -> None:
+        """Sort all interfaces by their names and ids."""
+        for report in reports:
+            self.pause()
+            self.known_ids |= report.iface_ids
+            for interface in report.interfaces:
                 self.by_name[interface.name].append(interface)
                 if interface.iface_id is not None:
                     self.by_id[interface.iface_id].append(interface)
 
     def place_ports(self) -> None:
         """By iface-id where OVSDB knows the port at all, else by the hint."""
-        for port in self.inventory.ports:
+        for number, port in enumerate(self.inventory.ports):
+            if number % PAUSE_AFTER == 0:
+                self.pause()
             if port.id in self.known_ids:
                 interface = self._newest(port.id)
             else:
@@ -208,20 +233,24 @@ class _Resolver:
 
     def part_rivals(self) -> None:
         """Whoever shares a place with another is not there: nobody knows whose packets they are."""
-        users: defaultdict[Placement, list[tuple[str, PortId | LinkHint]]] = defaultdict(list)
-        for port, place in self.placements.items():
-            users[place].append((f"port {port!r}", port))
-        for hint, link in self.links.items():
-            for place in (link.a, link.b):
-                users[place].append((f"the link {_show(hint)}", hint))
-        for place, rivals in users.items():
-            if len(rivals) > 1:
-                names = " and ".join(sorted(name for name, _ in rivals))
-                self.problems.add(
-                    f"{names} claim the same OpenFlow port {place.ofport} of bridge "
-                    f"{place.dpid:016x}: none of them is placed"
-                )
-                self._remove(rival for _, rival in rivals)
+        users: dict[Placement, PortId | LinkHint] = {}
+        shared: defaultdict[Placement, list[PortId | LinkHint]] = defaultdict(list)
+        claims: list[tuple[Placement, PortId | LinkHint]]
+        claims = [(place, port) for port, place in self.placements.items()]
+        claims += [(end, hint) for hint, link in self.links.items() for end in (link.a, link.b)]
+        for number, (place, user) in enumerate(claims):
+            if number % PAUSE_AFTER == 0:
+                self.pause()
+            first = users.setdefault(place, user)
+            if first is not user:
+                shared[place] = [*(shared.get(place) or [first]), user]
+        for place, rivals in shared.items():
+            names = " and ".join(sorted(map(_show_user, rivals)))
+            self.problems.add(
+                f"{names} claim the same OpenFlow port {place.ofport} of bridge "
+                f"{place.dpid:016x}: none of them is placed"
+            )
+            self._remove(rivals)
 
     def _remove(self, rivals: Iterable[PortId | LinkHint]) -> None:
         for rival in rivals:
@@ -229,6 +258,10 @@ class _Resolver:
                 self.links.pop(rival, None)
             else:
                 self.placements.pop(rival, None)
+
+
+def _show_user(user: PortId | LinkHint) -> str:
+    return f"the link {_show(user)}" if isinstance(user, LinkHint) else f"port {user!r}"
 
 
 def _show(hint: LinkHint) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.inventory import Inventory
-from controller.place_rules import Bridge, Seen, cut, resolve
+from controller.place_rules import Bridge, Report, Seen, cut, resolve
 from controller.southbound.ovsdb_rows import OvsdbSnapshot
 from controller.southbound.wire_message import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.store.values import BridgeRecord, InterfaceRow
+from controller.turns import TURNS
 from flows.model import OFPORT_MAX, Dpid, PortId
 from flows.world import Link, Placement
 
@@ -19,13 +20,15 @@ from flows.world import Link, Placement
 class PlacesSnapshot:
     """Where everything is at one moment; ``problems`` are sentences for the operator.
 
-    ``records`` is what to remember for the next start, one for each known bridge.
+    ``records`` is what to remember for the next start, one for each known bridge; ``version``
+    counts the changes that were reported until then.
     """
 
     placements: Mapping[PortId, Placement] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     problems: tuple[str, ...] = ()
     records: tuple[BridgeRecord, ...] = ()
+    version: int = field(default=0, compare=False)
 
 
 class Places:
@@ -37,17 +40,19 @@ class Places:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._resolving = threading.Lock(), threading.Lock()
         self._inventory = Inventory()
         self._bridges: dict[Dpid, Bridge] = {}
+        self._reports: dict[Dpid, Report] = {}
         self._moment = 0
-        self._snapshot: PlacesSnapshot | None = None
+        self._version = 1
+        self._snapshot = PlacesSnapshot()
 
     def declare(self, inventory: Inventory) -> None:
         """Take the ports, hints and links of the inventory, in place of the one before."""
         with self._lock:
             self._inventory = inventory
-            self._snapshot = None
+            self._version += 1
 
     def remember(self, records: Iterable[BridgeRecord]) -> None:
         """Take what was known before the start; for bridges of which nothing was reported yet."""
@@ -55,7 +60,7 @@ class Places:
             for record in records:
                 if record.dpid not in self._bridges:
                     self._bridges[record.dpid] = _recall(record)
-            self._snapshot = None
+            self._version += 1
 
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> None:
         """A bridge has connected and told all its ports."""
@@ -73,7 +78,7 @@ class Places:
                     bridge.local_name = port.name
             bridge.ports = found
             if not is_known or found != before or bridge.name(dpid) != name:
-                self._snapshot = None
+                self._outdate(dpid)
 
     def report_port(self, dpid: Dpid, change: PortChange) -> None:
         """A port of a bridge has come, gone or changed."""
@@ -81,11 +86,14 @@ class Places:
         if not 1 <= number <= OFPORT_MAX:
             return
         with self._lock:
-            ports = self._bridge(dpid).ports
+            bridge = self._bridges.setdefault(dpid, Bridge())
+            seen = bridge.ports.get(number)
             if change.reason is PortReason.DELETED:
-                ports.pop(number, None)
-            elif number not in ports or ports[number].name != name:
-                ports[number] = self._seen(name)
+                bridge.ports.pop(number, None)
+            elif seen is None or seen.name != name:
+                bridge.ports[number] = self._seen(name)
+            if bridge.ports.get(number) is not seen:
+                self._outdate(dpid)
 
     def report_interfaces(self, snapshot: OvsdbSnapshot) -> None:
         """The databases have changed: everything that they say now.
@@ -95,38 +103,73 @@ class Places:
         with self._lock:
             names = {row.dpid: row.name for row in snapshot.bridges}
             for dpid, name in names.items():
-                self._bridge(dpid).database_name = name
+                bridge = self._bridges.setdefault(dpid, Bridge())
+                if bridge.database_name != name:
+                    bridge.database_name = name
+                    self._outdate(dpid)
             rows: dict[Dpid, dict[str, InterfaceRow]] = {dpid: {} for dpid in names}
             for row in snapshot.interfaces:
                 seen = InterfaceRow(row.name, row.iface_id, row.ofport or 0)
                 rows.setdefault(row.dpid, {})[row.name] = seen
             for dpid, bridge in self._bridges.items():
+                before = bridge.rows
                 bridge.take_rows(rows.get(dpid), self._seen)
-            self._snapshot = None
+                if before != bridge.rows:
+                    self._outdate(dpid)
 
     def forget(self, dpid: Dpid) -> None:
         """A bridge is ours no longer."""
         with self._lock:
             self._bridges.pop(dpid, None)
-            self._snapshot = None
+            self._outdate(dpid)
 
     def bridge_names(self) -> dict[Dpid, str]:
         """Every bridge that is, or was, known, with its name."""
         with self._lock:
             return {dpid: bridge.name(dpid) for dpid, bridge in self._bridges.items()}
 
+    def bridge_name(self, dpid: Dpid) -> str:
+        """The name of one bridge; its datapath id where nobody knows one."""
+        with self._lock:
+            bridge = self._bridges.get(dpid)
+            return bridge.name(dpid) if bridge is not None else f"{dpid:016x}"
+
     def snapshot(self) -> PlacesSnapshot:
         """Where everything is now; the same value again while nothing was reported."""
-        with self._lock:
-            if self._snapshot is None:
-                found = resolve(self._inventory, self._bridges)
-                records = tuple(b.record(dpid) for dpid, b in sorted(self._bridges.items()))
-                self._snapshot = PlacesSnapshot(*found, records=records)
+        with self._resolving:
+            with self._lock:
+                version, inventory = self._version, self._inventory
+                dpids = sorted(self._bridges)
+            if version != self._snapshot.version:
+                with TURNS.taken():
+                    reports = list(self._all_reports(dpids))
+                    found = resolve(inventory, reports, TURNS.pause)
+                records = tuple(report.record for report in reports)
+                self._snapshot = PlacesSnapshot(*found, records, version)
             return self._snapshot
 
-    def _bridge(self, dpid: Dpid) -> Bridge:
-        self._snapshot = None
-        return self._bridges.setdefault(dpid, Bridge())
+    @property
+    def version(self) -> int:
+        """How many changes were reported until now."""
+        return self._version
+
+    def _all_reports(self, dpids: Iterable[Dpid]) -> Iterator[Report]:
+        """What each bridge says; who reports meanwhile waits for one bridge, not for all."""
+        for dpid in dpids:
+            TURNS.pause()
+            with self._lock:
+                if dpid in self._bridges:
+                    yield self._report(dpid)
+
+    def _report(self, dpid: Dpid) -> Report:
+        """What a bridge says; the same value again while it says nothing else."""
+        if dpid not in self._reports:
+            self._reports[dpid] = self._bridges[dpid].report(dpid)
+        return self._reports[dpid]
+
+    def _outdate(self, dpid: Dpid) -> None:
+        self._reports.pop(dpid, None)
+        self._version += 1
 
     def _seen(self, name: str) -> Seen:
         self._moment += 1

@@ -18,8 +18,9 @@ from controller.bridge import BridgeWriter, Depth, Holdings
 from controller.counters import Counters
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
+from controller.programs import Programs
 from controller.southbound.switch import Switch
-from controller.standing import WriterView, describe_bridge, describe_session
+from controller.standing import WriterView, describe_bridge, describe_session, home
 from controller.status import BridgeStatus, Check, Copies, SessionStatus, Verification, Vitals
 from controller.verify import Verifier
 from flows.compile import Program
@@ -47,6 +48,10 @@ class BridgeNames(Protocol):
 
     def bridge_names(self) -> dict[Dpid, str]:
         """Every bridge that is, or was, known, with its name."""
+        ...
+
+    def bridge_name(self, dpid: Dpid) -> str:
+        """The name of one bridge; its datapath id where nobody knows one."""
         ...
 
 
@@ -81,6 +86,7 @@ class Reconciler:
         self._counters: dict[Dpid, Counters] = {}
         self._counts = CountReader()
         self._verifier = Verifier(self._world.snapshot, self._writing, self._counts)
+        self._programs = Programs()
 
     # --- events -------------------------------------------------------------------------------
 
@@ -89,7 +95,7 @@ class Reconciler:
         counters = self._counters.setdefault(switch.dpid, Counters())
         writer = BridgeWriter(
             switch, self._world.snapshot, self._greet, self.ready, self._tell, counters,
-            self._holdings,
+            self._holdings, self._programs,
         )  # fmt: skip
         with self._attempted:
             old, self._writers[switch.dpid] = self._writers.get(switch.dpid), writer
@@ -147,7 +153,7 @@ class Reconciler:
 
     def copies_of(self, session: int) -> Copies:
         """All copies of a session, as far as they were counted."""
-        parts = [counters.of(session) for counters in list(self._counters.values())]
+        parts = [c.of(session) for c in list(self._counters.values()) if c.knows(session)]
         return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
 
     def parts_of(self, session: int) -> Mapping[Dpid, tuple[Copies, Copies]]:
@@ -224,11 +230,10 @@ class Reconciler:
             return describe_session(session, None, [], str(problem), {}, Copies())
         number = snapshot.numbers.session.get(session)
         holders = self._holdings.holders(number) if number is not None else frozenset[Dpid]()
-        names = self._names.bridge_names()
-        holding = [(dpid, names.get(dpid, f"{dpid:016x}")) for dpid in holders]
-        views = self._views(number)
+        holding = {dpid: self._names.bridge_name(dpid) for dpid in holders}
+        views = self._views_of(session, number, snapshot)
         copies = self.copies_of(number) if number is not None else Copies()
-        return describe_session(session, snapshot, views, None, dict(holding), copies)
+        return describe_session(session, snapshot, views, None, holding, copies)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
@@ -254,8 +259,7 @@ class Reconciler:
         place = snapshot.survey.world.placements.get(PortId(port))
         if place is None:
             return None
-        names = self._names.bridge_names()
-        return names.get(place.dpid, f"{place.dpid:016x}"), place.ofport
+        return self._names.bridge_name(place.dpid), place.ofport
 
     def vitals(self) -> Vitals:
         """How the controller itself is."""
@@ -332,14 +336,29 @@ class Reconciler:
         except CloudtapError:
             return None
 
-    def _views(self, session: int | None = None) -> list[WriterView]:
-        """What is known of each bridge that is, or was, connected; counted anew for a session."""
+    def _views(self) -> list[WriterView]:
+        """What is known of each bridge that is, or was, connected."""
         with self._attempted:
-            writers = list(self._writers.values())
-        for writer in writers:
-            if session is not None and writer.is_ours:
-                self._counts.read(writer, session)
-            with self._attempted:
-                self._last[writer.dpid] = WriterView.of(writer, is_connected=True)
-        with self._attempted:
+            for dpid, writer in self._writers.items():
+                self._last[dpid] = WriterView.of(writer, is_connected=True)
             return list(self._last.values())
+
+    def _views_of(
+        self, session: SessionId, number: int | None, snapshot: Snapshot
+    ) -> list[WriterView]:
+        """The bridges that have to do with a session, or may have; counted anew."""
+        standing = snapshot.survey.standings.get(session)
+        wanted = set(self._holdings.holders(number)) if number is not None else set()
+        wanted |= home(standing, snapshot) if standing is not None else set()
+        with self._attempted:
+            wanted |= {d for d, w in self._writers.items() if number in w.verified.served}
+            wanted |= {d for d, v in self._last.items() if number in v.verified.served}
+            writers = [self._writers[dpid] for dpid in sorted(wanted) if dpid in self._writers]
+        for writer in writers:
+            if number is not None and writer.is_ours:
+                self._counts.read(writer, number)
+        with self._attempted:
+            for writer in writers:
+                if self._writers.get(writer.dpid) is writer:
+                    self._last[writer.dpid] = WriterView.of(writer, is_connected=True)
+            return [self._last[dpid] for dpid in sorted(wanted) if dpid in self._last]

@@ -75,8 +75,7 @@ def describe_bridge(
     dpid: Dpid, name: str, view: WriterView | None, snapshot: Snapshot | None
 ) -> BridgeStatus:
     """The standing of one bridge."""
-    placements = snapshot.survey.world.placements.values() if snapshot else ()
-    ports = sum(place.dpid == dpid for place in placements)
+    ports = len(snapshot.survey.world.ports_by_dpid.get(dpid, ())) if snapshot else 0
     if view is None or not view.is_connected:
         flows = view.verified.flows if view else 0
         errors, plans = (view.errors, view.plans) if view else (0, 0)
@@ -88,6 +87,11 @@ def describe_bridge(
         dpid, name, view.state, view.reasons, True, ports, view.verified.flows, view.plans,
         view.errors,
     )  # fmt: skip
+
+
+def home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
+    """The bridges that certainly make copies of a session: where its watched ports are."""
+    return {snapshot.survey.place(port) for port in standing.watched}
 
 
 def _describe_leaving(
@@ -118,7 +122,7 @@ def _describe_served(
         if number in view.verified.served:
             state = _share(number, standing, view, reasons)
             shares.append(BridgeShare(view.name, state))
-    for dpid in sorted(_home(standing, snapshot)):
+    for dpid in sorted(home(standing, snapshot)):
         view_here = by_dpid.get(dpid)
         if view_here is None or not view_here.is_connected:
             name = view_here.name if view_here is not None else f"{dpid:016x}"
@@ -157,11 +161,6 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
 def knows(survey: Survey | None, standing: Standing) -> bool:
     """Whether a survey has the session stand as it does now."""
     return survey is not None and survey.standings.get(standing.session.id) == standing
-
-
-def _home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
-    """The bridges that certainly make copies of a session: where its watched ports are."""
-    return {snapshot.survey.place(port) for port in standing.watched}
 
 
 def _away(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> list[str]:

@@ -11,6 +11,7 @@ import structlog
 from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.switch import Switch
 from controller.southbound.wire_message import PortChange, PortReason, SwitchPort
+from controller.turns import TURNS
 from flows.model import Dpid
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,8 @@ class Switches:
         switch = OpenFlowSwitch(dpid, f"{dpid:016x}", lambda data: self._send(datapath, data))
         with self._lock:
             self._by_datapath[id(datapath)] = switch
-        self._writers.connect(switch)
+        with TURNS.taken():  # a thousand may come, or go, at once
+            self._writers.connect(switch)
 
     def gone(self, datapath: Any) -> None:
         """A connection has ended; perhaps a newer one of the same switch is there already."""
@@ -58,7 +60,8 @@ class Switches:
             switch = self._by_datapath.pop(id(datapath), None)
         if switch is not None:
             switch.on_disconnect()
-            self._writers.disconnect(switch)
+            with TURNS.taken():
+                self._writers.disconnect(switch)
 
     def answered(self, datapath: Any, message: bytes) -> None:
         """The answer to a request of ours, as it came."""

@@ -7,12 +7,16 @@ read as a number in base 60 (YAML 1.1), and a name ``no`` is not read as false.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 
 import yaml
 
 MAX_DEPTH = 10
 """Deepest nesting that is read; an inventory needs four levels."""
+
+PAUSE_AFTER = 1000
+"""Events that are read before other threads may run."""
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -71,7 +75,9 @@ def _build(text: str, problems: list[Problem]) -> Item | None:
     frames: list[_Frame] = []
     root: Item | None = None
     documents = 0
-    for event in yaml.parse(text, Loader=_LOADER):
+    for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if number % PAUSE_AFTER == 0:
+            time.sleep(0)
         line = event.start_mark.line + 1 if event.start_mark is not None else 1
         done: Item | None = None
         match event:

@@ -124,7 +124,7 @@ class World:
                 raise InvalidValue(f"port {port.name!r} is in network {port.network!r}, unknown")
         _check_unique(
             "MAC address in its network",
-            ((p.network, str(p.mac)) for p in self.workloads if p.mac is not None),
+            ((p.network, int(p.mac)) for p in self.workloads if p.mac is not None),
         )
 
     def with_wishes(
@@ -139,12 +139,26 @@ class World:
         Their ids are not checked: they must be unique, and ``numbers`` may have other numbers for
         sessions and filters only.
         """
-        world = object.__new__(World)
-        of_wishes = {"collector_by_id", "filter_by_id"}
-        world.__dict__.update({k: v for k, v in self.__dict__.items() if k not in of_wishes})
         sessions = tuple(session_by_id.values())
-        wishes = {"collectors": collectors, "sessions": sessions, "filters": filters}
-        world.__dict__.update(wishes, session_by_id=session_by_id, numbers=numbers)
+        wishes: dict[str, object] = {"collectors": collectors, "filters": filters}
+        wishes |= {"sessions": sessions, "session_by_id": session_by_id, "numbers": numbers}
+        return self._other({"collector_by_id", "filter_by_id"}, wishes)
+
+    def with_places(
+        self,
+        placements: Mapping[PortId, Placement],
+        links: tuple[Link, ...],
+        numbers: Numbers,
+    ) -> World:
+        """The same networks and ports at other places; they were checked already."""
+        of_places = {"members_by_network", "ports_by_dpid", "port_by_placement", "dpids"}
+        places = {"placements": placements, "links": links, "numbers": numbers}
+        return self._other(of_places, places)
+
+    def _other(self, forgotten: set[str], fields: Mapping[str, object]) -> World:
+        world = object.__new__(World)
+        world.__dict__.update({k: v for k, v in self.__dict__.items() if k not in forgotten})
+        world.__dict__.update(fields)
         return world
 
     @cached_property

@@ -16,6 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from controller.runtime.waiting import apart
 from controller.store import tables
 from controller.store.errors import AlreadyRunning, NewerSchema, StoreError
 from controller.store.upgrade import upgrade
@@ -74,8 +75,9 @@ class Database:
             connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
     def _open(self) -> Engine:
+        settings = {"timeout": BUSY_S, "factory": _File, "check_same_thread": False}
         engine = create_engine(
-            f"sqlite:///{self.path}", connect_args={"timeout": BUSY_S}, pool_size=8, max_overflow=-1
+            f"sqlite:///{self.path}", connect_args=settings, pool_size=8, max_overflow=-1
         )
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
@@ -132,6 +134,19 @@ class Database:
             f"state database {self.path} is damaged ({said}): put a backup in its place, "
             "or move it away to begin with no sessions"
         )
+
+
+class _File(sqlite3.Connection):
+    """A connection to the file; nobody but who writes waits for the disk."""
+
+    _kept = 0
+
+    def commit(self) -> None:
+        if self.total_changes == self._kept:
+            super().commit()
+            return
+        apart(super().commit)
+        self._kept = self.total_changes
 
 
 def _lock_directory(directory: Path) -> IO[str]:

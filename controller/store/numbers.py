@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,9 @@ NUMBER_MAX = (1 << 20) - 1
 
 TAG_MAX = 4094
 """Highest usable VLAN id (IEEE 802.1Q: 4095 is reserved)."""
+
+TOGETHER = 1000
+"""Numbers that are written before other threads may run."""
 
 _MAX = dict.fromkeys(("network", "port", "session", "filter"), NUMBER_MAX) | {"tag": TAG_MAX}
 
@@ -128,7 +132,9 @@ class NumberBook:
         if not numbers:
             return
         rows = [{"kind": kind, "key": key, "number": n} for key, n in numbers.items()]
-        connection.execute(insert(tables.numbers), rows)
+        for first in range(0, len(rows), TOGETHER):
+            connection.execute(insert(tables.numbers), rows[first : first + TOGETHER])
+            time.sleep(0)
         if kind == "session":
             last = list(numbers.values())[-1]
             connection.execute(

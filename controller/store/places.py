@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterable
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from controller.store import tables
 from controller.store.database import Database
@@ -36,28 +37,17 @@ class PlaceBook:
         with self._changing:
             return tuple(sorted(self._bridges.values(), key=lambda b: (b.name, b.dpid)))
 
-    def remember(self, bridge: BridgeRecord) -> None:
-        """Replace what is known of one bridge."""
-        bridge = BridgeRecord(bridge.dpid, bridge.name, tuple(sorted(bridge.rows, key=_order)))
-        dpid = f"{bridge.dpid:016x}"
+    def remember(self, bridges: Iterable[BridgeRecord]) -> None:
+        """Replace what is known of these bridges, in one change of the database."""
+        ordered = [BridgeRecord(b.dpid, b.name, tuple(sorted(b.rows, key=_order))) for b in bridges]
         with self._changing:
-            if self._bridges.get(bridge.dpid) == bridge:
+            new = [bridge for bridge in ordered if self._bridges.get(bridge.dpid) != bridge]
+            if not new:
                 return
             with self._database.writing() as connection:
-                connection.execute(delete(tables.bridges).filter_by(dpid=dpid))
-                connection.execute(insert(tables.bridges).values(dpid=dpid, name=bridge.name))
-                rows = [
-                    {
-                        "bridge": dpid,
-                        "interface": row.interface,
-                        "iface_id": row.iface_id,
-                        "ofport": row.ofport,
-                    }
-                    for row in bridge.rows
-                ]
-                if rows:
-                    connection.execute(insert(tables.placements), rows)
-            self._bridges[bridge.dpid] = bridge
+                for bridge in new:
+                    _write(connection, bridge)
+            self._bridges |= {bridge.dpid: bridge for bridge in new}
 
     def forget(self, dpid: Dpid) -> None:
         """Forget one bridge."""
@@ -67,6 +57,23 @@ class PlaceBook:
             with self._database.writing() as connection:
                 connection.execute(delete(tables.bridges).filter_by(dpid=f"{dpid:016x}"))
             del self._bridges[dpid]
+
+
+def _write(connection: Connection, bridge: BridgeRecord) -> None:
+    dpid = f"{bridge.dpid:016x}"
+    connection.execute(delete(tables.bridges).filter_by(dpid=dpid))
+    connection.execute(insert(tables.bridges).values(dpid=dpid, name=bridge.name))
+    rows = {  # for a moment, two ports may have one name
+        row.interface: {
+            "bridge": dpid,
+            "interface": row.interface,
+            "iface_id": row.iface_id,
+            "ofport": row.ofport,
+        }
+        for row in bridge.rows
+    }
+    if rows:
+        connection.execute(insert(tables.placements), list(rows.values()))
 
 
 def _order(row: InterfaceRow) -> tuple[str, int]:

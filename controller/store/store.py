@@ -352,9 +352,9 @@ class Store:
         """Every bridge as it was last seen, by name."""
         return self._places.all()
 
-    def remember_bridge(self, bridge: BridgeRecord) -> None:
-        """Replace what is known of one bridge; writes nothing when it is known already."""
-        self._places.remember(bridge)
+    def remember_bridges(self, bridges: Iterable[BridgeRecord]) -> None:
+        """Replace what is known of these bridges; writes nothing of what is known already."""
+        self._places.remember(bridges)
 
     def forget_bridge(self, dpid: Dpid) -> None:
         """Forget one bridge and its interfaces."""

@@ -8,7 +8,7 @@ A bridge that is compiled from nothing goes the same way, so there is one compil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -44,6 +44,8 @@ from flows.model import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, Se
 from flows.pipeline import check_flows
 
 K = TypeVar("K")
+PAUSE_AFTER = 32
+"""Flows, or sessions, that are worked on between two calls of ``pause``."""
 Carried = tuple[PortId, int | None]
 """Copies for a tap port with a tag of their own, or without."""
 
@@ -97,6 +99,7 @@ class Program:
         self.meters: dict[int, Meter] = {}
         """The meters that flows name, by their numbers."""
         self._survey: Survey | None = None
+        self._pause: Callable[[], None] = lambda: None
         self._before: dict[FlowKey, Flow | None] | None = None
         """What was there under each key that was set; not noted while all is made anew."""
         self._forget()
@@ -111,14 +114,16 @@ class Program:
         """The numbers of the sessions that this bridge makes copies for."""
         return frozenset(self._served)
 
-    def update(self, survey: Survey) -> Delta:
+    def update(self, survey: Survey, pause: Callable[[], None] = lambda: None) -> Delta:
         """Bring the flows to what ``survey`` asks for; cheap when it follows the one before.
+
+        ``pause`` is called again and again, for who must not be kept waiting by a large bridge.
 
         Raises:
             InvalidFlow: the compiler broke the contract of a table: a defect of ours.
         """
-        site = Site(self.dpid, survey)
-        changed = survey.changed_since(self._survey)
+        site, self._pause = Site(self.dpid, survey), pause
+        changed = survey.changed_since(self._survey, self.dpid)
         delta = self._anew(site) if changed is None else self._follow(site, changed)
         self._survey = survey
         return delta
@@ -130,14 +135,29 @@ class Program:
         self._add((*selection_frame(), *contest_frame(), *delivery_frame(site), filter_frame()))
         self.meters = {meter.number: meter for meter in bridge_meter(site)}
         self._add(compile_production(site))
-        self._replace(site, site.survey.standings)
-        return _difference({**dict.fromkeys(self.flows), **old}, self.flows)
+        self._replace(site, site.survey.sessions_at(self.dpid))
+        return self._difference({**dict.fromkeys(self.flows), **old})
 
     def _follow(self, site: Site, changed: Iterable[SessionId]) -> Delta:
         """Compile what changed sessions touch."""
         self._before = {}
         self._replace(site, changed)
-        return _difference(self._before, self.flows)
+        return self._difference(self._before)
+
+    def _difference(self, before: Mapping[FlowKey, Flow | None]) -> Delta:
+        """What became of each key that ``before`` knows; new flows obey their table's contract."""
+        put: list[Flow] = []
+        gone: list[Flow] = []
+        for number, (key, old) in enumerate(before.items()):
+            if number % PAUSE_AFTER == 0:
+                self._pause()
+            new = self.flows.get(key)
+            if new is None:
+                gone += [old] if old is not None else []
+            elif old is None or old.cookie != new.cookie:
+                put.append(new)
+        check_flows(put)
+        return Delta(tuple(put), tuple(gone))
 
     def _forget(self) -> None:
         self._parts: dict[SessionId, _Part] = {}
@@ -156,7 +176,9 @@ class Program:
         """Take out and put in again what changed sessions have, and what they share."""
         touched: dict[Station, None] = {}
         contested: dict[NetworkId, None] = {}
-        for session in changed:
+        for number, session in enumerate(changed):
+            if number % PAUSE_AFTER == 0:
+                self._pause()
             old = self._parts.pop(session, None)
             if old is not None:
                 self._leave(old, touched)
@@ -259,7 +281,9 @@ class Program:
             self._add(self._pools[wanted])
 
     def _add(self, flows: Iterable[Flow]) -> None:
-        for flow in flows:
+        for number, flow in enumerate(flows):
+            if number % PAUSE_AFTER == 0:
+                self._pause()
             self._set(flow.key, flow)
 
     def _take_away(self, flows: Iterable[Flow]) -> None:
@@ -273,20 +297,6 @@ class Program:
             self.flows.pop(key, None)
         else:
             self.flows[key] = flow
-
-
-def _difference(before: Mapping[FlowKey, Flow | None], now: Mapping[FlowKey, Flow]) -> Delta:
-    """What became of each key that ``before`` knows; new flows obey the contract of their table."""
-    put: list[Flow] = []
-    gone: list[Flow] = []
-    for key, old in before.items():
-        new = now.get(key)
-        if new is None:
-            gone += [old] if old is not None else []
-        elif old is None or old.cookie != new.cookie:
-            put.append(new)
-    check_flows(put)
-    return Delta(tuple(put), tuple(gone))
 
 
 def _contested(standing: Standing) -> dict[NetworkId, None]:

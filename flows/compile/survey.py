@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from itertools import compress
 from operator import is_not
-from typing import TypeVar
-
-from netaddr import IPAddress
 
 from flows.capacity import COHORTS_PER_NETWORK, SESSIONS_PER_NETWORK, weight
 from flows.compile.contest import Contest
-from flows.compile.lineage import Lineage
+from flows.compile.estate import Estate
+from flows.compile.history import ByHome, History, moved_ports, other_keys
 from flows.compile.rivals import Rivals
 from flows.compile.standing import Standing
-from flows.errors import NoLinkTagLeft, Refused, TooManyOverlaps, TooManySessions
+from flows.errors import NoLinkTagLeft, TooManyOverlaps, TooManySessions
 from flows.fabric import Fabric
 from flows.model import (
-    ALL,
-    Collector,
     CollectorId,
     Dpid,
     NetworkId,
     Port,
+    PortId,
     Session,
     SessionId,
     SourceKind,
@@ -33,18 +30,15 @@ from flows.model import (
 from flows.pipeline import LINK_TAGS
 from flows.source import watched_by
 from flows.tags import receiving_places, transport_key
-from flows.tenancy import check_session
 from flows.tunnel import path_limit
 from flows.world import Numbers, World, tag_keys
-
-K = TypeVar("K")
 
 
 class Survey:
     """A world, its fabric, and the standing of every session; made once, used for each bridge.
 
-    A survey that follows a ``previous`` one of the same estate (networks, ports, places, links,
-    numbers) looks only at the sessions that changed, and remembers which.
+    A survey that follows a ``previous`` one of the same estate (networks, ports, links, numbers)
+    looks only at sessions that changed or have to do with a port that moved, and remembers which.
     """
 
     def __init__(
@@ -59,16 +53,18 @@ class Survey:
         self.sessions_per_network = sessions_per_network
         self.cohorts_per_network = cohorts_per_network
         self.fabric: Fabric
-        self._lineage: Lineage
+        self._history: History
         self._sessions = world.session_by_id
         self._begin()
         if previous is not None and previous.has_same_estate(world) and not previous._is_full:
-            self.fabric = previous.fabric
-            self._follow(previous, changed)
+            self.fabric, self._estate = previous.fabric, Estate(world, previous.fabric)
+            moved = moved_ports(previous.world.placements, world.placements)
+            self._follow(previous, changed, moved)
             if not self._is_full:
                 return
             self._begin()  # who is refused for want of room depends on everybody
-        self.fabric, self._lineage = Fabric(world.links), Lineage()
+        self.fabric, self._history = Fabric(world.links), History()
+        self._estate = Estate(world, self.fabric)
         self._take({}, self._sessions)
 
     def _begin(self) -> None:
@@ -81,12 +77,11 @@ class Survey:
         self._rivals = Rivals(self.world.numbers.session, self._root)
 
     def has_same_estate(self, world: World) -> bool:
-        """Whether another world differs in sessions, filters, collectors and their health."""
+        """Whether only sessions, filters, collectors, their health and places may differ."""
         one, other = self.world, world
         return (
             one.networks is other.networks
             and one.ports is other.ports
-            and one.placements is other.placements
             and one.links == other.links
             and one.tunnels == other.tunnels
             and (one.underlay_mtu, one.bridge_rate) == (other.underlay_mtu, other.bridge_rate)
@@ -101,11 +96,22 @@ class Survey:
         )  # fmt: skip
         return all(one is other or one == other for one, other in kinds)
 
-    def changed_since(self, before: Survey | None) -> Set[SessionId] | None:
-        """The sessions that may stand otherwise than in an older survey; None: anything may."""
-        if before is None or before._lineage is not self._lineage:
+    def changed_since(self, before: Survey | None, dpid: Dpid) -> Set[SessionId] | None:
+        """The sessions that may have other flows on a bridge than in an older survey.
+
+        None: everything on this bridge may be other. See also ``sessions_at``.
+        """
+        if before is None or before._history is not self._history:
             return None
-        return self._lineage.between(before._serial, self._serial)
+        return self._history.between(before._serial, self._serial, self.fabric.component(dpid))
+
+    def sessions_at(self, dpid: Dpid) -> Set[SessionId]:
+        """The sessions that may have flows on a bridge: they watch or deliver where links lead."""
+        return self._served_by_home.get(self.fabric.component(dpid), frozenset())
+
+    @cached_property
+    def _served_by_home(self) -> ByHome:
+        return _by_home((self,), self.standings)
 
     def contest(self, network: NetworkId, dpid: Dpid) -> Contest | None:
         """The exclusive sessions that watch a network where its packets can reach a bridge."""
@@ -134,7 +140,7 @@ class Survey:
         """Whether a session was refused for want of room: then one that goes makes room."""
         return bool(self._without_room)
 
-    def _follow(self, previous: Survey, asked: Set[SessionId] | None) -> None:
+    def _follow(self, previous: Survey, asked: Set[SessionId] | None, moved: Set[PortId]) -> None:
         """Take over what has not changed since the previous survey."""
         self.standings = dict(previous.standings)
         self._taken = Counter(previous._taken)
@@ -146,7 +152,7 @@ class Survey:
             others = compress(new, map(is_not, new.values(), map(old.get, new)))
             asked = old.keys() - new.keys() | set(others)
         changed = {key for key in asked if old.get(key) != new.get(key)}
-        other_collectors = _others(previous.world.collector_by_id, self.world.collector_by_id)
+        other_collectors = other_keys(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
         other_collectors |= self._of_other_health(previous)
         if other_collectors or other_filters:
@@ -155,6 +161,8 @@ class Survey:
                 for key, session in new.items()
                 if session.collector in other_collectors or session.filter in other_filters
             }
+        if moved:
+            changed |= self._concerned(moved)
         was_tagged = {place for place, heard in self._heard_at.items() if len(heard) > 1}
         self._take(
             {k: old[k] for k in changed if k in old}, {k: new[k] for k in changed if k in new}
@@ -167,8 +175,26 @@ class Survey:
                 for collector in self.world.collectors
             }
             changed |= {key for key in self._gives if pools.get(new[key].collector)}
-        self._lineage = previous._lineage
-        self._serial = self._lineage.note(previous._serial, changed)
+        self._history = previous._history
+        places = [w.placements.get(p) for w in (previous.world, self.world) for p in moved]
+        homes = frozenset(self.fabric.component(place.dpid) for place in places if place)
+        by_home = _by_home((previous, self), changed)
+        self._serial = self._history.note(previous._serial, by_home, homes)
+
+    def _concerned(self, moved: Set[PortId]) -> set[SessionId]:
+        """The sessions that may watch one of these ports, or have their copies sent to one."""
+        known, found = self.world.port_by_id, set()
+        networks = {known[port].network for port in moved if port in known}
+        for key, session in self._sessions.items():
+            collector = self.world.collector_by_id.get(session.collector)
+            if session.source.kind is SourceKind.PORT:
+                is_source = not moved.isdisjoint(session.source.ports)
+            else:  # who was refused or is switched off has given nothing: look again
+                gives = self._gives.get(key)
+                is_source = gives is None or not networks.isdisjoint(gives[1])
+            if is_source or (collector and not moved.isdisjoint(collector.tap_ports)):
+                found.add(key)
+        return found
 
     def _of_other_health(self, previous: Survey) -> Set[CollectorId]:
         """The collectors of which a sensor has failed, or has come back."""
@@ -190,7 +216,7 @@ class Survey:
                 self._heard_at[place] = +self._heard_at[place]
         number = self.world.numbers.session
         for session in sorted(new.values(), key=lambda s: number[s.id]):
-            standing = self._stand(session)
+            standing = self._estate.stand(session)
             if standing.is_served:
                 standing = self._within_limit(standing)
             self.standings[session.id] = standing
@@ -227,19 +253,20 @@ class Survey:
         collector = self.world.collector_by_id.get(session.collector)
         is_allowed = standing.refused is None or isinstance(standing.refused, TooManySessions)
         if session.enabled and collector is not None and is_allowed:
-            watched = watched_by(session, self._declared(session))
+            watched = watched_by(session, self._estate.declared(session))
             networks = frozenset(p.network for p in watched if p.network is not None)
             places = receiving_places(collector)
             self._gives[session.id] = (places, networks)
             for place in places:
                 self._heard_at.setdefault(place, Counter()).update(networks)
 
-    def _declared(self, session: Session) -> Iterable[Port]:
-        """The ports among which a session's are, whether they run or not."""
-        if session.source.kind is SourceKind.PORT:
-            known = self.world.port_by_id
-            return (known[p] for p in session.source.ports if p in known)
-        return self.world.workloads
+    def homes(self, session: SessionId) -> set[Dpid]:
+        """The parts of the fabric in which a session has flows."""
+        standing = self.standings.get(session)
+        if standing is None or not standing.is_served:
+            return set()
+        dpids = {self.place(port) for port in (*standing.watched, *standing.taps)}
+        return set(map(self.fabric.component, dpids))
 
     @cached_property
     def served(self) -> tuple[Standing, ...]:
@@ -292,6 +319,10 @@ class Survey:
         tag = self.world.collector_by_id[session.collector].tenant_tag
         return isinstance(tag, int) or self._is_tagged(session)
 
+    def is_deliverable(self, here: Dpid, tap: Port) -> bool:
+        """Whether copies that a bridge makes reach a placed tap port."""
+        return self._estate.is_deliverable(here, tap)
+
     def is_joined(self, one: Dpid, other: Dpid) -> bool:
         """Whether packets can go from one bridge to the other."""
         return self.fabric.component(one) == self.fabric.component(other)
@@ -299,79 +330,6 @@ class Survey:
     def place(self, port: Port) -> Dpid:
         """The bridge that a placed port is on."""
         return self.world.placements[port.id].dpid
-
-    def _stand(self, session: Session) -> Standing:
-        world = self.world
-        try:
-            check_session(
-                session,
-                world.port_by_id,
-                world.collector_by_id,
-                world.filter_by_id,
-                world.network_by_id,
-            )
-        except Refused as refusal:
-            return Standing(session, refused=refusal)
-        if session.filter != ALL and session.filter not in world.filter_by_id:
-            return Standing(session, missing=("its filter is gone",))
-        missing: list[str] = []
-        collector = world.collector_by_id.get(session.collector)
-        taps = self._taps(collector, missing)
-        by_name = session.source.kind is SourceKind.PORT
-        known = world.port_by_id
-        gone = [port_id for port_id in session.source.ports if port_id not in known]
-        missing += [f"port {port_id!r} is in no inventory" for port_id in gone]
-        watched: list[Port] = []
-        for port in watched_by(session, self._declared(session)):
-            if port.id not in world.placements:
-                # a list of ports means each of them; of the others, some may be switched off
-                missing += [f"port {port.name!r} is on no bridge"] * by_name
-            elif collector is not None and (way := self._blocked(port, collector, taps)):
-                missing.append(way)
-            else:
-                watched.append(port)
-        if not watched and not missing:
-            missing.append("no port that it should watch is on a bridge now")
-        return Standing(session, tuple(watched), taps, collector, tuple(missing))
-
-    def _blocked(self, port: Port, collector: Collector, taps: tuple[Port, ...]) -> str:
-        """Why copies of a port's packets reach no sensor; empty when they reach one."""
-        if collector.is_tunnelled:
-            if (self.place(port), collector.delivery) in self.world.tunnels:
-                return ""
-            kind = collector.delivery.value
-            return f"the bridge of port {port.name!r} has no tunnel port for {kind}"
-        if not taps or any(self.is_deliverable(self.place(port), tap) for tap in taps):
-            return ""
-        names = " or ".join(repr(tap.name) for tap in taps)
-        return f"no link leads from port {port.name!r} to tap port {names}"
-
-    def is_deliverable(self, here: Dpid, tap: Port) -> bool:
-        """Whether copies that a bridge makes reach a placed tap port."""
-        there = self.place(tap)
-        has_tag = transport_key(tap.id, None) in self.world.numbers.tag
-        return here == there or (has_tag and self.is_joined(here, there))
-
-    def _taps(self, collector: Collector | None, missing: list[str]) -> tuple[Port, ...]:
-        """The placed tap ports of a collector; what is wrong with its sensors is noted."""
-        if collector is None:
-            missing.append("its collector is gone")
-            return ()
-        placed: list[Port] = []
-        for port_id in collector.tap_ports:
-            tap = self.world.port_by_id.get(port_id)
-            if tap is None:
-                missing.append(f"tap port {port_id!r} is in no inventory")
-            elif tap.id not in self.world.placements:
-                missing.append(f"tap port {tap.name!r} is on no bridge")
-            else:
-                placed.append(tap)
-        for sensor in collector.sensors:
-            if sensor in self.world.down:
-                tap = None if isinstance(sensor, IPAddress) else self.world.port_by_id.get(sensor)
-                name = str(sensor) if tap is None else tap.name
-                missing.append(f"sensor {name!r} is down")
-        return tuple(placed)
 
     def _within_limit(self, standing: Standing) -> Standing:
         more = self._weight(standing)
@@ -392,6 +350,12 @@ class Survey:
             self._taken[network] += by * self._weight(standing)
 
 
-def _others(one: Mapping[K, object], other: Mapping[K, object]) -> Set[K]:
-    """The keys under which two mappings hold different objects."""
-    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+def _by_home(surveys: Iterable[Survey], sessions: Iterable[SessionId]) -> ByHome:
+    """Where sessions have flows in one of these surveys."""
+    found: defaultdict[Dpid, dict[SessionId, None]] = defaultdict(dict)
+    wanted = tuple(sessions)
+    for survey in surveys:
+        for session in wanted:
+            for home in survey.homes(session):
+                found[home][session] = None
+    return {home: there.keys() for home, there in found.items()}

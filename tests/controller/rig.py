@@ -9,6 +9,7 @@ from struct import Struct
 
 from controller.desired import DesiredWorld
 from controller.inventory import Inventory, parse
+from controller.movements import Movements
 from controller.places import Places
 from controller.reconcile import Reconciler
 from controller.southbound.errors import NotOurs, SwitchUnfit
@@ -64,6 +65,7 @@ class Rig:
         """End the controller in order."""
         for dpid in list(self.connected):
             self.cut(dpid)
+        self.movements.stop()
         self.reconciler.stop()
         self.store.close()
 
@@ -100,6 +102,11 @@ class Rig:
         self.models[dpid].disconnected()
         switch.on_disconnect()
         self.reconciler.disconnect(switch)
+
+    def place(self, port: str) -> int | None:
+        """The port number that the world has for a port."""
+        place = self.world.snapshot().survey.world.placements.get(PortId(port))
+        return None if place is None else int(place.ofport)
 
     def declare(self, inventory: Inventory) -> None:
         """Another inventory."""
@@ -142,6 +149,7 @@ class Rig:
             self.world, self.store, self.store.holdings, self.places, self._greet,
             lambda switches, timeout_s: self.settle(switches), list,
         )  # fmt: skip
+        self.movements = Movements(self.places, self.reconciler.changed, self.store)
         self.reconciler.ready.set()
 
     def _greet(self, switch: Switch) -> None:
@@ -150,9 +158,5 @@ class Rig:
             raise NotOurs(switch.name)
         if switch.dpid in self.unfit:
             raise SwitchUnfit(switch.name, ("the clone action",))
-        ports = switch.ports()
-        assert any(port.ofport == LOCAL_PORT for port in ports)
-        self.places.report_ports(switch.dpid, ports)
-        self.reconciler.changed()
-        for record in self.places.snapshot().records:
-            self.store.remember_bridge(record)
+        assert any(port.ofport == LOCAL_PORT for port in switch.ports())
+        self.movements.greeted(switch)

@@ -22,6 +22,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     config = Config(ovsdb=OvsdbConfig(remotes=()), state=StateConfig(directory=tmp_path))
     made = Services(config, lambda datapath, data: False)
     yield made
+    made.movements.stop()
     made.store.close()
 
 
@@ -37,7 +38,7 @@ class Changing:
         self.told += 1
         if self.told == 2:  # the answer is on its way already when the port changes
             for reason, port in ((PortReason.DELETED, OLD), (PortReason.ADDED, NEW)):
-                self.services._port_changed(self.dpid, PortChange(reason, port))
+                self.services.movements.port_changed(self.dpid, PortChange(reason, port))
         return (BRIDGE, OLD if self.told <= 2 else NEW)
 
     def probe(self) -> tuple[str, ...]:

@@ -57,18 +57,23 @@ def inventory(bridges: int, ports: int) -> str:
 
 
 def wish_sessions(directory: Path, bridges: int, ports: int) -> None:
-    """Store a session for each bridge, ``s0`` for the first: of its first workload.
-
-    The bridges are remembered, as by a controller that has seen them before.
-    """
+    """Store a session for each bridge, ``s0`` for the first: of its first workload."""
     store = Store(directory)
-    for switch in switches(bridges, ports):
-        rows = tuple(InterfaceRow(name, None, port) for port, name in switch.ports.items())
-        store.remember_bridge(BridgeRecord(Dpid(switch.dpid), switch.name, rows))
     for n in range(bridges):
         tap = CollectorId(f"c{n}")
         store.add_collector(Collector(tap, f"c{n}", TENANT, (PortId(f"tap{n}"),)), "test")
         source = Source((PortId(f"vm{n}-0"),))
         session = Session(SessionId(f"s{n}"), f"s{n}", TENANT, source, tap, Direction.BOTH)
         store.add_session(session, "test")
+    store.close()
+
+
+def remember(directory: Path, bridges: int, ports: int) -> None:
+    """Store where everything is, as a controller does that has seen the bridges before."""
+    store = Store(directory)
+    records = []
+    for switch in switches(bridges, ports):
+        rows = tuple(InterfaceRow(name, None, port) for port, name in switch.ports.items())
+        records.append(BridgeRecord(Dpid(switch.dpid), switch.name, rows))
+    store.remember_bridges(records)
     store.close()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from flows.compile import Program, Survey, compile_bridge
 from flows.flow import Flow, FlowKey
-from flows.model import Session, SessionId
-from flows.world import World
+from flows.model import Dpid, Ofport, Session, SessionId
+from flows.world import Placement, World
 from tests.random_filters import random_filter
 from tests.random_worlds import random_world
 
@@ -19,9 +19,14 @@ SEEDS = st.integers(0, 2**63)
 
 
 def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
-    """The same estate with a session more, fewer or other, or a filter with other rules."""
+    """The same estate with one change.
+
+    A session more, fewer or other, a filter with other rules, or a port elsewhere or nowhere.
+    """
     sessions = list(world.sessions)
-    action = rng.choice(("add", "add", "remove", "switch", "replace", "filter"))
+    action = rng.choice(("add", "add", "remove", "switch", "replace", "filter", "move", "move"))
+    if action == "move":
+        return moved_world(rng, world)
     if action == "add" and spare:
         sessions.append(spare.pop())
     elif action == "remove" and sessions:
@@ -39,6 +44,20 @@ def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
         new = random_filter(rng, filters[at].name, filters[at].tenant)
         filters = (*filters[:at], new, *filters[at + 1 :])
     return dataclasses.replace(world, sessions=tuple(sessions), filters=filters)
+
+
+def moved_world(rng: Random, world: World) -> World:
+    """The same world with a port, perhaps a tap port, at another place or at none."""
+    placements = dict(world.placements)
+    port = rng.choice(world.ports).id
+    placements.pop(port, None)
+    if rng.random() < 0.7:
+        ends = {end for link in world.links for end in (link.a, link.b)}
+        taken = {*placements.values(), *ends}
+        dpid = rng.choice(world.dpids or (Dpid(1),))
+        free = (Placement(dpid, Ofport(n)) for n in range(1, 1000))
+        placements[port] = next(place for place in free if place not in taken)
+    return world.with_places(placements, world.links, world.numbers)
 
 
 def by_key(flows: tuple[Flow, ...]) -> dict[FlowKey, tuple[int, str]]:
@@ -108,11 +127,12 @@ def test_a_survey_that_follows_another_says_the_same_as_one_made_anew(seed: int)
         assert {k: str(s) for k, s in survey.standings.items()} == {
             k: str(s) for k, s in anew.standings.items()
         }
-        changed = survey.changed_since(before)
-        if changed is not None:
-            for key in set(survey.standings) | set(before.standings):
-                if survey.standings.get(key) != before.standings.get(key):
-                    assert key in changed
+        for dpid in world.dpids:
+            changed = survey.changed_since(before, dpid)
+            if changed is not None:
+                for key in survey.sessions_at(dpid) | before.sessions_at(dpid):
+                    if survey.standings.get(key) != before.standings.get(key):
+                        assert key in changed
 
 
 def test_one_new_session_touches_only_its_own_flows() -> None:

@@ -36,6 +36,7 @@ def begin(
 ) -> list[FakeSwitch]:
     """A controller with a session on each of ``count`` bridges, all of them connected."""
     estate.wish_sessions(controller.folder / "state", count, PORTS)
+    estate.remember(controller.folder / "state", count, PORTS)
     controller.inventory.write_text(estate.inventory(count, PORTS))
     controller.start(**settings)
     switches = estate.switches(count, PORTS)

@@ -41,11 +41,12 @@ RECONCILER = tuple(
     f"controller.{part}"
     for part in (
         *("reconcile", "bridge", "desired", "standing"),
-        *("counters", "counting", "status", "limits", "verify", "verified"),
+        *("counters", "counting", "status", "limits", "verify", "verified", "programs"),
     )
 )
 VALUES = (
     "controller.measures",
+    "controller.turns",
     "controller.inventory",
     "controller.southbound.errors",
     "controller.southbound.switch",
@@ -57,7 +58,11 @@ VALUES = (
 MAY_KNOW = {
     **dict.fromkeys(RECONCILER, (*RECONCILER, *VALUES)),
     "controller.southbound": ("controller.southbound", "controller.status"),
-    "controller.store": ("controller.store", "controller.filter_words"),
+    "controller.store": (
+        "controller.store",
+        "controller.filter_words",
+        "controller.runtime.waiting",
+    ),
     "controller.api": (
         "controller.api",
         "controller.filter_words",

@@ -1,0 +1,111 @@
+"""What is reported about places: passed on to the writers, and remembered for the next start."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import structlog
+
+from controller.folding import Folding
+from controller.places import Places, PlacesSnapshot
+from controller.southbound.ovsdb_rows import OvsdbSnapshot
+from controller.southbound.switch import Switch
+from controller.southbound.wire_message import PortChange
+from controller.store import BridgeRecord
+from flows.errors import CloudtapError
+from flows.model import Dpid
+
+TOGETHER = 8
+"""Bridges that are remembered in one change of the database, before others may run."""
+
+log = structlog.get_logger(__name__)
+
+
+class Memory(Protocol):
+    """What is asked of the store."""
+
+    def remember_bridges(self, bridges: Iterable[BridgeRecord]) -> None:
+        """Replace what is known of some bridges."""
+        ...
+
+
+class Movements:
+    """Takes reports about ports, from any thread, and lets writers and store know of them.
+
+    Reports that come close together make one new version of the world. ``changed`` is called when
+    something is elsewhere than it was.
+    """
+
+    def __init__(self, places: Places, changed: Callable[[], object], memory: Memory) -> None:
+        self._places, self._changed, self._memory = places, changed, memory
+        self._port_changes: Counter[Dpid] = Counter()
+        self._passed_on = 0
+        self._remembered: dict[Dpid, BridgeRecord] = {}
+        self.problem = ""
+        """Why the places could not be remembered; empty when they are."""
+        self._folding = Folding(self._pass_on, "movements")
+
+    @property
+    def waiting(self) -> int:
+        """Reports that no version of the world knows of yet."""
+        return self._folding.waiting
+
+    def greeted(self, switch: Switch) -> None:
+        """A bridge has connected: its ports are known, and in the world, when this returns.
+
+        When a thousand bridges come back as they were, not one of them hears of the others.
+        """
+        while True:  # again if a port changed meanwhile: the list may be older
+            seen = self._port_changes[switch.dpid]
+            self._places.report_ports(switch.dpid, switch.ports())
+            if self._port_changes[switch.dpid] == seen:
+                break
+        if self._places.version != self._passed_on or not self._folding.is_idle:
+            self._folding.wait(self._folding.ask())
+
+    def port_changed(self, dpid: Dpid, change: PortChange) -> None:
+        """A port of a bridge has come, gone or changed."""
+        self._port_changes[dpid] += 1
+        self._places.report_port(dpid, change)
+        self._ask()
+
+    def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
+        """The databases say something else."""
+        self._places.report_interfaces(snapshot)
+        self._ask()
+
+    def retry(self) -> None:
+        """Try again to remember what could not be."""
+        if self.problem:
+            self._folding.ask()
+
+    def stop(self) -> None:
+        """Pass on no more."""
+        self._folding.stop()
+
+    def _ask(self) -> None:
+        if self._places.version != self._passed_on:
+            self._folding.ask()
+
+    def _pass_on(self) -> None:
+        places = self._places.snapshot()
+        if places.version != self._passed_on:
+            self._changed()
+            self._passed_on = places.version
+        try:
+            self._remember(places)
+            self.problem = ""
+        except CloudtapError as problem:  # switches must not wait until a disk has room again
+            self.problem = f"the places of ports are not remembered: {problem}"
+            log.warning("places not remembered", reason=str(problem))
+
+    def _remember(self, places: PlacesSnapshot) -> None:
+        new = [r for r in places.records if self._remembered.get(r.dpid) is not r]
+        for first in range(0, len(new), TOGETHER):
+            some = new[first : first + TOGETHER]
+            self._memory.remember_bridges(some)
+            self._remembered |= {record.dpid: record for record in some}
+            time.sleep(0)
