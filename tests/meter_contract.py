@@ -16,6 +16,7 @@ import pytest
 from controller.bridge import BridgeWriter, Depth
 from controller.counters import Counters
 from controller.desired import Snapshot
+from controller.programs import Programs
 from controller.southbound.management import ManagedSwitch, Stream, open_management
 from controller.southbound.wire import encode_message
 from controller.southbound.wire_message import ONF, encode_bundle_add
@@ -166,7 +167,14 @@ class Writing:
         ready.set()
         self.show(*rates)
         self.writer = BridgeWriter(
-            switch, lambda: self.snapshot, lambda _: None, ready, lambda: None, Counters(), self
+            switch,
+            lambda: self.snapshot,
+            lambda _: None,
+            ready,
+            lambda: None,
+            Counters(),
+            self,
+            Programs(),
         )
         self.writer.start()
         self.bring()
