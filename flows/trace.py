@@ -63,6 +63,8 @@ from flows.world import Link, Placement
 NO_PORT = 0xFFFF
 DELIVERING = frozenset({DELIVER.number, SEND.number, CUT.number})
 """The tables whose outputs are copies."""
+Shape = tuple[int, tuple[tuple[Field, int], ...]]
+"""A priority, and the fields that flows ask for with their masks."""
 MAX_HOPS = 64
 """Links that one packet may cross before the interpreter calls it a loop."""
 
@@ -152,12 +154,6 @@ class _Packet:
             return self.registers[wanted.oxm_field]
         return self.fields.get(wanted, -1)
 
-    def is_matched_by(self, match: Match) -> bool:
-        return all(
-            (value := self.get(term.field)) >= 0 and value & term.mask == term.value
-            for term in match.terms
-        )
-
     def register(self, part: RegField) -> int:
         return (self.registers[part.reg] & part.mask) >> part.low
 
@@ -185,28 +181,56 @@ class _Packet:
         return copy
 
 
+class _Table:
+    """The flows of one table; those that ask for the same fields are found by their values."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[Shape, dict[tuple[int, ...], Flow]] = {}
+        self._order: list[Shape] = []
+
+    def add(self, flow: Flow) -> None:
+        """Add a flow, or replace the one of the same priority and match."""
+        fields = tuple((term.field, term.mask) for term in flow.match.terms)
+        shape = (flow.priority, fields)
+        if shape not in self._shapes:
+            self._shapes[shape] = {}
+            self._order = sorted(self._shapes, key=lambda shape: -shape[0])
+        self._shapes[shape][tuple(term.value for term in flow.match.terms)] = flow
+
+    def find(self, packet: _Packet) -> Flow | None:
+        """The flow of the highest priority that matches."""
+        for shape in self._order:
+            # a field that the packet has not is below zero, and equals no value behind a mask
+            values = tuple(
+                value & mask if (value := packet.get(asked)) >= 0 else value
+                for asked, mask in shape[1]
+            )
+            if (found := self._shapes[shape].get(values)) is not None:
+                return found
+        return None
+
+
 class _BridgeState:
-    """The flows of one bridge by table, highest priority first, and what it has learned."""
+    """The flows of one bridge by table, and what it has learned."""
 
     def __init__(self, dpid: Dpid, flows: Iterable[Flow]) -> None:
         self.dpid = dpid
-        self._flows: dict[int, list[Flow]] = defaultdict(list)
-        for flow in sorted(flows, key=lambda f: -f.priority):
-            self._flows[flow.table].append(flow)
+        self._tables: dict[int, _Table] = defaultdict(_Table)
+        for flow in flows:
+            self._tables[flow.table].add(flow)
 
     def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
         packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
         out: list[Emission] = []
         self._resubmit(packet, START.number, out, steps)
         for table, learned in packet.lessons:
-            others = [flow for flow in self._flows[table] if flow.match != learned.match]
-            self._flows[table] = [learned, *others]
+            self._tables[table].add(learned)
         return out
 
     def _resubmit(
         self, packet: _Packet, table: int, out: list[Emission], steps: list[Step]
     ) -> None:
-        found = next((f for f in self._flows[table] if packet.is_matched_by(f.match)), None)
+        found = self._tables[table].find(packet)
         if found is not None:
             steps.append(Step(self.dpid, found))
             before, packet.table = packet.table, table

@@ -12,8 +12,11 @@ link is only fenced by a marker that starts where it turned round.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import select
+import socket
 import struct
 import subprocess
 import time
@@ -37,6 +40,8 @@ BURST = 32
 LINK_MTU = 1600
 DEADLINE_S = 10.0
 WARM_UP_S = 0.1
+SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
+"""linux/sockios.h and linux/ethtool.h."""
 
 
 class LabError(RuntimeError):
@@ -63,6 +68,8 @@ class Lab:
         self._is_armed = False
         self._round = 0
         self._closing: list[Callable[[], None]] = []
+        self.criers: list[Endpoint] = []
+        """The endpoints that send markers, one on each bridge; none named: all."""
 
     def __enter__(self) -> Lab:
         return self
@@ -137,9 +144,14 @@ class Lab:
         """Wait until cached packet paths agree with the flow tables (after any change of flows)."""
         _run(["ovs-appctl", "revalidator/wait"])
 
-    def exchange(self, frames: Sequence[tuple[Endpoint, bytes]]) -> dict[Endpoint, list[bytes]]:
+    def exchange(
+        self, frames: Sequence[tuple[Endpoint, bytes]], burst_size: int = BURST,
+        pause: int | None = None,
+    ) -> dict[Endpoint, list[bytes]]:  # fmt: skip
         """Send each frame from its endpoint, and collect all that arrives, at every endpoint.
 
+        ``burst_size`` frames are sent at once: they and all that is made of them must fit the
+        receive buffers. Between bursts there are ``pause`` rounds of markers, if not all.
         Endpoints that received nothing are in the answer with an empty list. What was still
         unread from before is thrown away by ``receive_all``, not mixed in.
         """
@@ -148,9 +160,11 @@ class Lab:
         for endpoint in self.endpoints:
             endpoint.receive_all()
         rest = iter(frames)
-        while burst := list(islice(rest, BURST)):
+        while burst := list(islice(rest, burst_size)):
             for endpoint, frame in burst:
                 endpoint.send(frame)
+            self.flush(pause)
+        if pause is not None:
             self.flush()
         return {endpoint: endpoint.receive_all() for endpoint in self.endpoints}
 
@@ -162,7 +176,7 @@ class Lab:
         """
         if not self._is_armed:
             self.arm()
-        for _ in range(rounds or (3 if self.links else 2)):
+        for _ in range(rounds or self._rounds()):
             self._one_round(DEADLINE_S)
         for endpoint in self.endpoints:
             endpoint.check_nothing_was_lost()
@@ -209,7 +223,7 @@ class Lab:
         self._cables += [a for a, _ in pairs]
         for pair in pairs:
             for end in pair:
-                _run(["ethtool", "-K", end, "tx", "off"])
+                finish_checksums(end)
 
     def _plug(
         self, ports: list[tuple[str, int, str]], iface_ids: dict[int, str] | None = None
@@ -221,10 +235,14 @@ class Lab:
             if iface_ids and ofport in iface_ids:
                 command.append(f"external_ids:iface-id={iface_ids[ofport]}")
         vsctl(*command[1:])
+        names = [interface for _, _, interface in ports]
+        listed = vsctl("--format=csv", "--columns=name,ofport", "list", "Interface", *names)
+        got = dict(line.split(",") for line in listed.split("\n")[1:-1])
         for _, ofport, interface in ports:
-            got = vsctl("get", "Interface", interface, "ofport").strip()
-            if got != str(ofport):
-                raise LabError(f"{interface} should be port {ofport}, Open vSwitch made it {got}")
+            if got[interface] != str(ofport):
+                raise LabError(
+                    f"{interface} should be port {ofport}, Open vSwitch made it {got[interface]}"
+                )
         self._is_armed = False
 
     def _link_ports(self, bridge: str) -> list[tuple[int, str, int]]:
@@ -265,11 +283,18 @@ class Lab:
         visit(sender.bridge, sender.ofport, len(self.bridges) - 1)
         return expected
 
+    def _rounds(self) -> int:
+        """Markers of one port are behind the frames of another after a turn of the data path, which
+        serves one port after the other: with few criers each hop takes a turn more.
+        """
+        usual = 3 if self.links else 2
+        return usual + 2 * len(self.bridges) if self.criers else usual
+
     def _one_round(self, seconds: float) -> None:
         self._round += 1
         missing: Counter[Endpoint] = Counter()
         hops = len(self.bridges) - 1
-        for sender in self.endpoints:
+        for sender in self.criers or self.endpoints:
             missing += self._expected(sender)
             with suppress(OSError):  # a dead cable; its markers will be missing
                 sender.send(_marker(hops, self._round))
@@ -296,6 +321,14 @@ class Lab:
             else:
                 endpoint.frames.append(frame)
         return markers
+
+
+def finish_checksums(interface: str) -> None:
+    """Have the kernel finish checksums before it sends, as ``ethtool -K INTERFACE tx off``."""
+    value = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_STXCSUM, 0), 8)
+    request = struct.pack("=16sQ16x", interface.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)
 
 
 def vsctl(*arguments: str) -> str:

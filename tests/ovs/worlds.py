@@ -66,16 +66,21 @@ class PlanFailed(AssertionError):
 
 
 class Stage:
-    """Three bridges in a ring of cables, six endpoints each; a world uses what it needs of them."""
+    """Three bridges in a ring of cables, six endpoints each; a world uses what it needs of them.
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    With many ``slots`` one endpoint of each bridge sends the markers for all.
+    """
+
+    def __init__(self, lab: Lab, slots: Iterable[int] = SLOTS) -> None:
+        self.lab, slots = lab, list(slots)
         self.names = {dpid: f"w{dpid:x}" for dpid in BRIDGES}
         self.ends: dict[Placement, Endpoint] = {}
         for dpid, name in self.names.items():
             lab.add_bridge(name, dpid)
-            for end in lab.add_ports(name, SLOTS):
-                self.ends[Placement(dpid, Ofport(end.ofport))] = end
+            added = lab.add_ports(name, slots)
+            self.ends |= {Placement(dpid, Ofport(end.ofport)): end for end in added}
+            if len(slots) > len(SLOTS):
+                lab.criers.append(added[0])
         names = list(self.names.values())
         for here, there in zip(names, names[1:] + names[:1], strict=True):
             lab.link(here, LINK_PORTS[1], there, LINK_PORTS[0])

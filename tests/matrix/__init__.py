@@ -1,0 +1,1 @@
+"""The test matrix: every combination that the contract names, and the copies that it must give."""
