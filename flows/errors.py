@@ -14,6 +14,9 @@
         +-- TooManySessions     more sessions on a network than a switch can serve
         +-- TooManyOverlaps     exclusive sessions that compete in too many different ways
         +-- NoLinkTagLeft       more networks on the links than 802.1Q can tell apart
+        +-- NoMeterLeft         more sessions with a rate cap than a switch has meters for
+        +-- KeyTaken            two tenants would send to one address with the same key
+        +-- NoKeyLeft           more collectors of one kind than its keys can tell apart
 
 The shell adds its own branches under the same root (controller/store, southbound, inventory).
 """
@@ -146,3 +149,37 @@ class NoLinkTagLeft(Refused):
             "remove unused networks or protect ports against spoofing"
         )
         self.what, self.limit = what, limit
+
+
+class NoMeterLeft(Refused):
+    """More sessions have a rate cap than a switch has meters for."""
+
+    def __init__(self, session: str, limit: int) -> None:
+        super().__init__(
+            f"session {session!r} cannot be capped, so nothing is copied: all {limit} meters are "
+            "taken by other sessions with max_rate; take the cap of one of them away"
+        )
+        self.session, self.limit = session, limit
+
+
+class KeyTaken(Refused):
+    """A collector would send to an address with the key that another tenant uses there."""
+
+    def __init__(self, collector: str, tenant: str, word: str, key: int, address: str) -> None:
+        super().__init__(
+            f"collector {collector!r} of tenant {tenant!r} may not send to {address} with {word} "
+            f"{key}: another tenant does, and the sensor could not tell their copies apart; choose "
+            f"another {word}, or leave it out"
+        )
+        self.collector, self.tenant, self.key, self.address = collector, tenant, key, address
+
+
+class NoKeyLeft(Refused):
+    """More collectors of one kind than its keys can tell apart."""
+
+    def __init__(self, delivery: str, word: str, first: int, last: int) -> None:
+        super().__init__(
+            f"no {word} is left to choose for delivery {delivery!r}: {first}..{last} are all taken "
+            "by other collectors; delete one of them, or choose a number below if there is one"
+        )
+        self.delivery, self.first, self.last = delivery, first, last

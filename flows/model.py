@@ -12,6 +12,7 @@ from typing import NewType
 
 from netaddr import EUI, IPAddress
 
+from flows.address import check_address
 from flows.errors import InvalidValue
 
 TenantName = NewType("TenantName", str)
@@ -310,6 +311,8 @@ class Collector:
                     f"collector {name!r}: a sensor of delivery {self.delivery.value!r} is {wants}, "
                     f"which {str(sensor)!r} is not"
                 )
+        for address in self.addresses:
+            check_address(f"collector {name!r}: sensor", address)
         keys = KEYS.get(self.delivery)
         if keys is None and self.key is not None:
             raise InvalidValue(f"collector {name!r}: delivery to a tap port has no key")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flows.errors import (
     CrossTenantCollector,
@@ -10,6 +10,7 @@ from flows.errors import (
     CrossTenantNetwork,
     CrossTenantSensor,
     CrossTenantSource,
+    KeyTaken,
     NotATapPort,
     NotAWorkload,
 )
@@ -25,6 +26,27 @@ from flows.model import (
     PortKind,
     Session,
 )
+from flows.tunnel import KEY_WORDS, key_space
+
+
+def check_key(collector: Collector, others: Iterable[Collector]) -> None:
+    """Refuse a collector whose copies a sensor could not tell from those of another tenant.
+
+    Raises:
+        KeyTaken: a collector of another tenant sends to the same address with the same key.
+    """
+    if collector.key is None:
+        return
+    for other in others:
+        if other.tenant == collector.tenant or other.key != collector.key:
+            continue
+        if key_space(other.delivery) is not key_space(collector.delivery):
+            continue
+        for address in collector.addresses:
+            if address in other.addresses:
+                word = KEY_WORDS[collector.delivery]
+                name, tenant = collector.name, collector.tenant
+                raise KeyTaken(name, tenant, word, collector.key, str(address))
 
 
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:

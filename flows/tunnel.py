@@ -7,9 +7,12 @@ each was measured on Open vSwitch 3.1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from netaddr import IPAddress
 
-from flows.model import TAGGED_BYTES, Collector, Delivery, Session
+from flows.errors import NoKeyLeft
+from flows.model import KEYS, TAGGED_BYTES, Collector, Delivery, Session
 
 IP_HEADER = {4: 20, 6: 40}
 HEADERS = {
@@ -20,6 +23,44 @@ HEADERS = {
     Delivery.GENEVE: 16,
 }
 """Bytes between the outer IP header and the copied frame (UDP included)."""
+
+KEY_WORDS = {
+    Delivery.VXLAN: "vni",
+    Delivery.GRE: "key",
+    Delivery.ERSPAN2: "session_id",
+    Delivery.ERSPAN3: "session_id",
+    Delivery.GENEVE: "vni",
+}
+"""What people call the key of each kind of tunnel."""
+
+CHOSEN_FROM = {
+    Delivery.VXLAN: 0x800000,
+    Delivery.GRE: 0x80000000,
+    Delivery.ERSPAN2: 1,
+    Delivery.ERSPAN3: 1,
+    Delivery.GENEVE: 0x800000,
+}
+"""The first key that is chosen for collectors which name none; lower ones are for people."""
+
+
+def key_space(delivery: Delivery) -> Delivery:
+    """The kind whose keys a receiver cannot tell from these: both ERSPANs have one space."""
+    return Delivery.ERSPAN2 if delivery is Delivery.ERSPAN3 else delivery
+
+
+def free_key(delivery: Delivery, collectors: Iterable[Collector]) -> int:
+    """The lowest key that none of the collectors has, for one that names none.
+
+    Raises:
+        NoKeyLeft: they have all of them.
+    """
+    space = key_space(delivery)
+    taken = {c.key for c in collectors if key_space(c.delivery) is space}
+    first, last = CHOSEN_FROM[delivery], KEYS[delivery].stop - 1
+    for key in range(first, last + 1):
+        if key not in taken:
+            return key
+    raise NoKeyLeft(delivery.value, KEY_WORDS[delivery], first, last)
 
 
 def overhead(delivery: Delivery, address: IPAddress) -> int:

@@ -137,7 +137,7 @@ class World:
         """The same estate with other wishes; what is known of the estate is not worked out again.
 
         Their ids are not checked: they must be unique, and ``numbers`` may have other numbers for
-        sessions and filters only.
+        sessions, filters, collectors and meters only.
         """
         sessions = tuple(session_by_id.values())
         wishes: dict[str, object] = {"collectors": collectors, "filters": filters}

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from netaddr import IPAddress
 
 from flows.compile.standing import Standing
-from flows.errors import Refused
+from flows.errors import NoMeterLeft, Refused
 from flows.fabric import Fabric
 from flows.model import ALL, Collector, Dpid, Port, Session, SourceKind
 from flows.source import watched_by
 from flows.tags import transport_key
 from flows.tenancy import check_session
-from flows.world import World
+from flows.world import METERS, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Estate:
             )
         except Refused as refusal:
             return Standing(session, refused=refusal)
+        if session.max_rate is not None and session.id not in world.numbers.meter:
+            return Standing(session, refused=NoMeterLeft(session.name, len(METERS)))
         if session.filter != ALL and session.filter not in world.filter_by_id:
             return Standing(session, missing=("its filter is gone",))
         missing: list[str] = []

@@ -78,6 +78,11 @@ class _Users(Generic[K]):
             self._before.setdefault(key, self.count[key])
             self.count[key] += by
 
+    @property
+    def touched(self) -> list[K]:
+        """What was joined or left since ``turned`` was asked before."""
+        return list(self._before)
+
     def turned(self) -> tuple[list[K], list[K]]:
         """What has lost its last user, and what has got its first, since this was asked before."""
         before, self._before = self._before, {}
@@ -214,8 +219,8 @@ class Program:
 
     def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
         self._served.discard(part.number)
-        if part.meter is not None:
-            del self.meters[part.meter.number]
+        if part.meter is not None and self.meters[part.meter.number] is part.meter:
+            del self.meters[part.meter.number]  # else it is another session's by now
         for flow in part.flows:
             self._set(flow.key, None)
         for place in _own_stations(part):
@@ -271,14 +276,16 @@ class Program:
             self._filters[wanted] = (known[wanted], rules)
 
     def _settle_pools(self, site: Site) -> None:
-        collectors = site.world.collector_by_id
-        gone, new = self._pooled.turned()
-        for old in gone:
-            self._take_away(self._pools.pop(old))
-        is_well = self._survey is not None and self._survey.world.down == site.world.down
-        for wanted in new if is_well else self._pooled.count:
-            self._pools[wanted] = tuple(pool(site, collectors[wanted]))
-            self._add(self._pools[wanted])
+        """Make pools again whose sessions stand otherwise: sensors may have come, gone or moved."""
+        touched = self._pooled.touched
+        gone, _ = self._pooled.turned()
+        if self._survey is None or self._survey.world.down != site.world.down:
+            touched = [*self._pooled.count, *gone]
+        for wanted in touched:
+            self._take_away(self._pools.pop(wanted, ()))
+            if self._pooled.count[wanted]:
+                self._pools[wanted] = tuple(pool(site, site.world.collector_by_id[wanted]))
+                self._add(self._pools[wanted])
 
     def _add(self, flows: Iterable[Flow]) -> None:
         for number, flow in enumerate(flows):

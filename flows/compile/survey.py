@@ -89,7 +89,7 @@ class Survey:
         )
 
     def has_same_numbers(self, numbers: Numbers) -> bool:
-        """Whether other numbers differ in those of sessions and filters at most."""
+        """Whether other numbers differ in those of wishes at most."""
         own = self.world.numbers
         kinds = (
             (own.network, numbers.network), (own.port, numbers.port), (own.tag, numbers.tag)
@@ -152,6 +152,7 @@ class Survey:
             others = compress(new, map(is_not, new.values(), map(old.get, new)))
             asked = old.keys() - new.keys() | set(others)
         changed = {key for key in asked if old.get(key) != new.get(key)}
+        changed |= other_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
         other_collectors = other_keys(previous.world.collector_by_id, self.world.collector_by_id)
         other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
         other_collectors |= self._of_other_health(previous)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from flows.compile import Program, Survey, compile_bridge
 from flows.flow import Flow, FlowKey
-from flows.model import Dpid, Ofport, Session, SessionId
-from flows.world import Placement, World
+from flows.model import Balance, Collector, Dpid, Ofport, Session, SessionId
+from flows.world import METERS, Placement, World
 from tests.random_filters import random_filter
 from tests.random_worlds import random_world
 
@@ -21,10 +21,12 @@ SEEDS = st.integers(0, 2**63)
 def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
     """The same estate with one change.
 
-    A session more, fewer or other, a filter with other rules, or a port elsewhere or nowhere.
+    A session more, fewer or other, a filter with other rules, a collector with other sensors,
+    sensors that fail, other meters, or a port elsewhere or nowhere.
     """
     sessions = list(world.sessions)
-    action = rng.choice(("add", "add", "remove", "switch", "replace", "filter", "move", "move"))
+    of_sessions = ("add", "add", "remove", "switch", "replace", "filter")
+    action = rng.choice((*of_sessions, "collector", "collector", "health", "meter", "move", "move"))
     if action == "move":
         return moved_world(rng, world)
     if action == "add" and spare:
@@ -43,6 +45,18 @@ def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
         at = rng.randrange(len(filters))
         new = random_filter(rng, filters[at].name, filters[at].tenant)
         filters = (*filters[:at], new, *filters[at + 1 :])
+    if action == "collector" and world.collectors:
+        world = dataclasses.replace(world, collectors=other_collectors(rng, world))
+    if action == "health":
+        sensors = [s for c in world.collectors for s in c.sensors]
+        world = dataclasses.replace(world, down=frozenset(rng.sample(sensors, len(sensors) // 3)))
+    if action == "meter":
+        free = rng.sample(METERS, len(world.numbers.session))
+        meters = {
+            s: n for s, n in zip(world.numbers.session, free, strict=True) if rng.random() < 0.7
+        }
+        numbers = dataclasses.replace(world.numbers, meter=meters)
+        world = dataclasses.replace(world, numbers=numbers)
     return dataclasses.replace(world, sessions=tuple(sessions), filters=filters)
 
 
@@ -60,8 +74,23 @@ def moved_world(rng: Random, world: World) -> World:
     return world.with_places(placements, world.links, world.numbers)
 
 
-def by_key(flows: tuple[Flow, ...]) -> dict[FlowKey, tuple[int, str]]:
-    return {flow.key: (flow.cookie, flow.why) for flow in flows}
+def other_collectors(rng: Random, world: World) -> tuple[Collector, ...]:
+    """The collectors, one of which has fewer sensors, or others in another order."""
+    found = list(world.collectors)
+    used = [n for n, c in enumerate(found) if any(s.collector == c.id for s in world.sessions)]
+    at = rng.choice(used or [0])
+    old = found[at]
+    same = [c for c in found if c.tenant == old.tenant and c.is_tunnelled == old.is_tunnelled]
+    sensors = sorted({sensor for c in same for sensor in c.sensors}, key=str)
+    chosen = rng.sample(sensors, min(len(sensors), rng.choice((1, 2, 3, 3))))
+    found[at] = dataclasses.replace(
+        old, sensors=tuple(chosen), balance=rng.choice(list(Balance)), key=old.key
+    )
+    return tuple(found)
+
+
+def by_key(flows: dict[FlowKey, Flow]) -> dict[FlowKey, tuple[int, str]]:
+    return {key: (flow.cookie, flow.why) for key, flow in flows.items()}
 
 
 @settings(max_examples=120, deadline=None)
@@ -81,12 +110,14 @@ def test_following_changes_gives_what_compiling_anew_gives(seed: int) -> None:
                 for flow in delta.gone:
                     del installed[dpid][flow.key]
                 installed[dpid] |= {flow.key: flow for flow in delta.put}
-                anew = compile_bridge(dpid, Survey(world))
+                anew = Program(dpid)
+                anew.update(Survey(world))
 
-                assert by_key(tuple(program.flows.values())) == by_key(anew)
+                assert by_key(program.flows) == by_key(anew.flows)
                 assert {k: f.cookie for k, f in installed[dpid].items()} == {
-                    f.key: f.cookie for f in anew
+                    k: f.cookie for k, f in anew.flows.items()
                 }
+                assert program.meters == anew.meters
                 assert program.served == {
                     world.numbers.session[s.id] for s in world.sessions if program.serves(s.id)
                 }
