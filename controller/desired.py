@@ -10,9 +10,9 @@ from typing import Protocol
 from controller.inventory import Inventory
 from controller.store import Desired, Limits
 from flows.compile import Survey
-from flows.model import FilterId, NetworkId, PortId, SessionId, TagMode
+from flows.model import CollectorId, FilterId, NetworkId, PortId, Rate, SessionId, TagMode
 from flows.tags import transport_keys
-from flows.world import Link, Numbers, Placement, World, tag_keys
+from flows.world import UNDERLAY_MTU, Link, Numbers, Placement, World, tag_keys
 
 
 class Wishes(Protocol):
@@ -29,6 +29,8 @@ class Wishes(Protocol):
         sessions: list[SessionId],
         tag_keys: list[str],
         filters: list[FilterId],
+        collectors: list[CollectorId],
+        meters: list[SessionId],
     ) -> Numbers:
         """The numbers of these names; new names get new numbers."""
         ...
@@ -48,6 +50,8 @@ class Wishes(Protocol):
         sessions: Iterable[SessionId],
         tag_keys: Iterable[str],
         filters: Iterable[FilterId],
+        collectors: Iterable[CollectorId],
+        meters: Iterable[SessionId],
     ) -> None:
         """The numbers of these names may be given to others."""
         ...
@@ -88,20 +92,27 @@ class Snapshot:
 
 
 class DesiredWorld:
-    """Makes a snapshot of the world whenever somebody asks after something has changed."""
+    """Makes a snapshot of the world whenever somebody asks after something has changed.
+
+    ``underlay_mtu`` and ``bridge_rate`` are what the operator allows copies (see World).
+    """
 
     def __init__(
         self,
         wishes: Wishes,
         inventory: Callable[[], Inventory],
         places: Callable[[], PlacesView],
+        underlay_mtu: int = UNDERLAY_MTU,
+        bridge_rate: Rate | None = None,
     ) -> None:
         self._wishes, self._inventory, self._places = wishes, inventory, places
+        self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._version = 1
         self._snapshot: Snapshot | None = None
         self._moment = 0
+        self._unmetered: set[SessionId] = set()
         self._declared: Inventory | None = None
 
     def touch(self) -> int:
@@ -142,6 +153,8 @@ class DesiredWorld:
                 given.session.keys() - used.session.keys(),
                 given.tag.keys() - used.tag.keys(),
                 given.filter.keys() - used.filter.keys(),
+                given.collector.keys() - used.collector.keys(),
+                given.meter.keys() - used.meter.keys(),
             )
 
     def _build(self, version: int) -> Snapshot:
@@ -166,6 +179,8 @@ class DesiredWorld:
                     links=places.links,
                     numbers=numbers,
                     filters=wishes.filters,
+                    underlay_mtu=self._underlay_mtu,
+                    bridge_rate=self._bridge_rate,
                 )
             )
         self._declared, self._moment = inventory, wishes.moment
@@ -184,14 +199,20 @@ class DesiredWorld:
             return self._all_numbers(inventory, wishes, bool(places.links))
         if not _asks_same(before.survey.world, wishes, places):
             return self._all_numbers(inventory, wishes, bool(places.links))
-        session = dict(before.numbers.session)
         live = {s for s in changed if s in wishes.session_by_id or s in wishes.deleting}
-        new = sorted(live - session.keys())
-        if new:
-            session |= self._wishes.numbers_for([], [], new, [], []).session
+        session, meter = dict(before.numbers.session), dict(before.numbers.meter)
         for gone in changed - live:
             session.pop(gone, None)
-        return replace(before.numbers, session=session)
+        capped = self._capped(wishes, changed | self._unmetered)
+        for key in changed - capped:
+            meter.pop(key, None)
+        new, unmetered = sorted(live - session.keys()), sorted(capped - meter.keys())
+        if new or unmetered:
+            given = self._wishes.numbers_for([], [], new, [], [], [], unmetered)
+            session |= given.session
+            meter |= given.meter
+        self._unmetered = capped - meter.keys()
+        return replace(before.numbers, session=session, meter=meter)
 
     def _all_numbers(self, inventory: Inventory, wishes: Desired, has_links: bool) -> Numbers:
         """A number for everything; tags of tagged copies on links come after those they need."""
@@ -200,10 +221,20 @@ class DesiredWorld:
         keys = tag_keys(networks, ports) if has_links or is_tagged else []
         sessions = [*wishes.session_by_id, *wishes.deleting]
         named = ([network.id for network in networks], [port.id for port in ports], sessions)
-        filters = [each.id for each in wishes.filters]
-        numbers = self._wishes.numbers_for(*named, keys, filters)
+        pools = [c.id for c in wishes.collectors if len(c.sensors) > 1]
+        capped = self._capped(wishes, wishes.session_by_id.keys())
+        others = ([each.id for each in wishes.filters], pools, sorted(capped))
+        numbers = self._wishes.numbers_for(*named, keys, *others)
         extra = transport_keys(wishes.collectors, networks, numbers) if has_links else []
-        return self._wishes.numbers_for(*named, keys + extra, filters) if extra else numbers
+        if extra:
+            numbers = self._wishes.numbers_for(*named, keys + extra, *others)
+        self._unmetered = capped - numbers.meter.keys()
+        return numbers
+
+    def _capped(self, wishes: Desired, among: Set[SessionId]) -> set[SessionId]:
+        """The sessions that need a meter."""
+        known = wishes.session_by_id
+        return {key for key in among if key in known and known[key].max_rate is not None}
 
 
 def _asks_same(world: World, wishes: Desired, places: PlacesView) -> bool:

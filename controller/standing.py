@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.bridge import BridgeWriter
 from controller.counters import Counters
@@ -55,20 +55,11 @@ def describe_session(
     """
     if snapshot is None:
         return SessionStatus(State.PENDING, (problem or "the world is not known yet",))
-    number = snapshot.numbers.session.get(session)
-    if session in snapshot.deleting:
-        return _describe_leaving(views, copies, holders)
+    status = _describe(session, snapshot, views, holders, copies)
     standing = snapshot.survey.standings.get(session)
-    if standing is None or number is None:
-        return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
-    if session in snapshot.stopped:
-        reasons = (snapshot.stopped[session], *_not_gone(views, holders))
-        return SessionStatus(State.STOPPED, reasons, copies)
-    if not standing.session.enabled:
-        return SessionStatus(State.INACTIVE, ("switched off by its owner",), copies)
-    if standing.refused is not None:
-        return SessionStatus(State.ERROR, (str(standing.refused),), copies)
-    return _describe_served(number, standing, snapshot, views, copies)
+    if standing is None or standing.collector is None:
+        return status
+    return replace(status, largest_frame=snapshot.survey.limit_of(standing.session))
 
 
 def describe_bridge(
@@ -92,6 +83,29 @@ def describe_bridge(
 def home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
     return {snapshot.survey.place(port) for port in standing.watched}
+
+
+def _describe(
+    session: SessionId,
+    snapshot: Snapshot,
+    views: Sequence[WriterView],
+    holders: Mapping[Dpid, str],
+    copies: Copies,
+) -> SessionStatus:
+    number = snapshot.numbers.session.get(session)
+    if session in snapshot.deleting:
+        return _describe_leaving(views, copies, holders)
+    standing = snapshot.survey.standings.get(session)
+    if standing is None or number is None:
+        return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
+    if session in snapshot.stopped:
+        reasons = (snapshot.stopped[session], *_not_gone(views, holders))
+        return SessionStatus(State.STOPPED, reasons, copies)
+    if not standing.session.enabled:
+        return SessionStatus(State.INACTIVE, ("switched off by its owner",), copies)
+    if standing.refused is not None:
+        return SessionStatus(State.ERROR, (str(standing.refused),), copies)
+    return _describe_served(number, standing, snapshot, views, copies)
 
 
 def _describe_leaving(

@@ -47,13 +47,18 @@ class BridgeShare:
 
 @dataclass(frozen=True, slots=True)
 class SessionStatus:
-    """The standing of one session; ``skipped`` counts wanted copies not made, by reason."""
+    """The standing of one session; ``skipped`` counts wanted copies not made, by reason.
+
+    ``largest_frame`` is the length of the longest frame whose copy fits the path to its sensors, in
+    bytes; None: every frame that production can carry does.
+    """
 
     state: State
     reasons: tuple[str, ...] = ()
     copies: Copies = Copies()
     skipped: Mapping[str, int] = field(default_factory=dict)
     bridges: tuple[BridgeShare, ...] = ()
+    largest_frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

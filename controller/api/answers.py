@@ -61,21 +61,29 @@ class PortOut(BaseModel):
 
 
 class SensorOut(BaseModel):
-    """One tap port that receives copies."""
+    """One receiving place: a tap port, or an address."""
 
-    port: str
-    port_id: str
+    port: str | None
+    port_id: str | None
+    address: str | None
+    probe: str | None
+    words: str = Field(description="Like `ids-1` or `vxlan 192.0.2.9 vni 7001`.")
 
 
 class CollectorOut(BaseModel):
-    """A collector."""
+    """A collector; of the three kinds of keys it has the one of its delivery."""
 
     id: str
     name: str
     tenant: str
-    delivery: Literal["port"] = "port"
+    delivery: Literal["port", "vxlan", "gre", "erspan2", "erspan3", "geneve"]
     sensors: list[SensorOut]
+    vni: int | None
+    key: int | None
+    session_id: int | None
     tenant_tag: Literal["auto"] | int | None
+    balance: Literal["connection", "hosts"]
+    path_mtu: int | None
     created_at: str
 
 
@@ -119,6 +127,9 @@ class StatusOut(BaseModel):
     reasons: list[str]
     copies: CopiesOut
     skipped: dict[str, int]
+    largest_frame: int | None = Field(
+        description="Bytes of the longest frame whose copy fits the path to its sensors."
+    )
     bridges: list[BridgeShareOut]
 
 
@@ -134,10 +145,12 @@ class SessionOut(BaseModel):
     filter_id: str
     collector: str
     collector_id: str
+    sensors: list[str] = Field(description="Of its collector, in words.")
     mode: Literal["copy"] = "copy"
     number: int
     packet_length: int | None
-    max_rate: None = None
+    oversize: Literal["truncate", "skip"]
+    max_rate: dict[Literal["kbps", "pps"], int] | None
     expires_at: str | None
     max_packets: int | None
     max_bytes: int | None

@@ -29,6 +29,7 @@ from controller.inventory import Inventory
 from controller.status import Reconciling
 from controller.store import Store
 from flows.errors import CloudtapError
+from flows.world import UNDERLAY_MTU
 
 MAX_BODY = 1024 * 1024
 """Largest body of a request, in bytes."""
@@ -58,10 +59,14 @@ def make_app(
     reconcile: Reconciling,
     token: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    underlay_mtu: int = UNDERLAY_MTU,
 ) -> Flask:
-    """The API as a WSGI application; with a ``token`` /v1 and /metrics need it."""
+    """The API as a WSGI application; with a ``token`` /v1 and /metrics need it.
+
+    ``underlay_mtu`` is what paths to remote sensors carry at most, in bytes.
+    """
     app = _empty_app()
-    app.extensions[EXTENSION] = Context(store, inventory, reconcile, now)
+    app.extensions[EXTENSION] = Context(store, inventory, reconcile, now, underlay_mtu)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     document = openapi(app)  # made once, here: making it is not safe in several threads
     document["security"] = [{"token": []}] if token else []

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from controller.api.requests import Body, DirectionWord, Name, Number, Ref, not_yet, refuse
 from flows.beacon import COUNTS, LENGTHS
 from flows.errors import InvalidValue
-from flows.model import PACKET_LENGTHS, TAGS, check_name
+from flows.model import PACKET_LENGTHS, RATES, check_name
 
 COUNT_MAX = (1 << 63) - 1
 """Largest limit of packets or bytes: what the database can hold."""
@@ -39,7 +39,7 @@ Time = Annotated[
 ]
 Length = Annotated[int, Field(ge=PACKET_LENGTHS.start, lt=PACKET_LENGTHS.stop)]
 Count = Annotated[int, Field(ge=1, le=COUNT_MAX)]
-Tag = Literal["auto"] | Annotated[int, Field(ge=TAGS.start, lt=TAGS.stop)]
+OversizeWord = Literal["truncate", "skip"]
 Rules = Annotated[
     list[Any],
     Field(
@@ -52,7 +52,8 @@ EXPIRES = "UTC, in the future; then the session goes `stopped`."
 MAX_PACKETS = "Copies after which the session goes `stopped`."
 MAX_BYTES = "Bytes of copies after which the session goes `stopped`."
 LENGTH = "Cut each copy to so many bytes of the frame; null cuts nothing."
-TAG = "802.1Q tag of copies: `auto`: the network's, once the tap port serves several; null: none."
+OVERSIZE = "Copies too long for the path to a remote sensor: cut them, or skip and count them."
+RATE = "Most copies on each bridge, as `kbps` or `pps`; what exceeds it is shed. Null: no cap."
 
 
 class SourceIn(Body):
@@ -84,6 +85,28 @@ class SourceIn(Body):
         return self
 
 
+class RateIn(Body):
+    """A cap, in one of two units: thousands of bits, or packets, in a second."""
+
+    kbps: int | None = None
+    pps: int | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> RateIn:
+        given = {unit: n for unit, n in (("kbps", self.kbps), ("pps", self.pps)) if n is not None}
+        if len(given) != 1:
+            raise refuse("max_rate has one of `kbps` and `pps`, not both or none")
+        for unit, number in given.items():
+            if number not in RATES:
+                allowed = f"{RATES.start}..{RATES.stop - 1}"
+                raise refuse(
+                    f"a rate of {number} {unit} is outside {allowed}; to copy nothing, switch the "
+                    "session off",
+                    unit,
+                )
+        return self
+
+
 class SessionIn(Body):
     """A session to create."""
 
@@ -97,7 +120,8 @@ class SessionIn(Body):
     filter: Ref = "all"
     mode: Literal["copy"] = "copy"
     packet_length: Length | None = Field(None, description=LENGTH)
-    max_rate: None = None
+    oversize: OversizeWord = Field("truncate", description=OVERSIZE)
+    max_rate: RateIn | None = Field(None, description=RATE)
     expires_at: Time | None = Field(None, description=EXPIRES)
     max_packets: Count | None = Field(None, description=MAX_PACKETS)
     max_bytes: Count | None = Field(None, description=MAX_BYTES)
@@ -122,6 +146,8 @@ class SessionPatch(Body):
     enabled: bool | None = None
     filter: Ref | None = None
     packet_length: Length | None = Field(None, description=LENGTH)
+    oversize: OversizeWord | None = Field(None, description=OVERSIZE)
+    max_rate: RateIn | None = Field(None, description=RATE)
     expires_at: Time | None = Field(None, description=f"{EXPIRES} Null: never.")
     max_packets: Count | None = Field(None, description=f"{MAX_PACKETS} Null: no limit.")
     max_bytes: Count | None = Field(None, description=f"{MAX_BYTES} Null: no limit.")
@@ -129,65 +155,12 @@ class SessionPatch(Body):
     @model_validator(mode="before")
     @classmethod
     def _no_nulls(cls, data: Any) -> Any:
-        may_be_null = {"packet_length", "expires_at", "max_packets", "max_bytes"}
+        may_be_null = {"packet_length", "max_rate", "expires_at", "max_packets", "max_bytes"}
         if isinstance(data, dict):
             _check_session_options(data)
-            _refuse_nulls(data, cls.model_fields.keys() - may_be_null)
+            refuse_nulls(data, cls.model_fields.keys() - may_be_null)
             if "tenant" in data:
                 raise refuse("a session cannot move to another tenant: create a new one", "tenant")
-        return data
-
-
-class SensorIn(Body):
-    """One tap port that receives copies."""
-
-    port: Ref
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_ports(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "address" in data:
-            raise not_yet("address", "a sensor with an address", "name a tap port")
-        return data
-
-
-class CollectorIn(Body):
-    """A collector to create."""
-
-    name: Name
-    tenant: Name | None = Field(None, description="May be left out while there is one tenant.")
-    delivery: Literal["port"] = "port"
-    sensors: list[SensorIn] = Field(min_length=1, max_length=1)
-    tenant_tag: Tag | None = Field("auto", description=TAG)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_what_is_honoured(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        delivery, sensors = data.get("delivery", "port"), data.get("sensors")
-        if delivery != "port":
-            raise not_yet("delivery", f"delivery {delivery!r}", "use 'port'")
-        if isinstance(sensors, list) and len(sensors) > 1:
-            raise not_yet("sensors", f"a collector of {len(sensors)} sensors", "give one")
-        return _check_tag(data)
-
-
-class CollectorPatch(Body):
-    """What to change of a collector; what is left out stays."""
-
-    name: Name | None = None
-    tenant_tag: Tag | None = Field(None, description=TAG)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_nulls(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            _refuse_nulls(data, {"name"})
-            for key in ("tenant", "delivery", "sensors"):
-                if key in data:
-                    raise refuse(f"{key} of a collector cannot change: create a new one", key)
-            _check_tag(data)
         return data
 
 
@@ -211,7 +184,7 @@ class FilterPatch(Body):
     @classmethod
     def _no_nulls(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            _refuse_nulls(data, cls.model_fields.keys())
+            refuse_nulls(data, cls.model_fields.keys())
             if "tenant" in data:
                 raise refuse("a filter cannot move to another tenant: create a new one", "tenant")
         return data
@@ -251,22 +224,11 @@ class ExplainIn(Body):
         return self
 
 
-def _refuse_nulls(data: dict[str, Any], keys: Set[str]) -> None:
+def refuse_nulls(data: dict[str, Any], keys: Set[str]) -> None:
+    """Refuse null where leaving out means to keep what is."""
     for key in data:
         if key in keys and data[key] is None:
             raise refuse(f"{key} cannot be null: leave it out to keep it", key)
-
-
-def _check_tag(data: dict[str, Any]) -> dict[str, Any]:
-    tag = data.get("tenant_tag")
-    is_number = isinstance(tag, int) and not isinstance(tag, bool)
-    if tag not in (None, "auto") and not (is_number and tag in TAGS):
-        raise refuse(
-            f"tenant_tag {tag!r} is neither 'auto' nor null nor an 802.1Q id from {TAGS.start} "
-            f"to {TAGS.stop - 1}",
-            "tenant_tag",
-        )
-    return data
 
 
 def _check_session_options(data: Any) -> Any:
@@ -275,8 +237,6 @@ def _check_session_options(data: Any) -> Any:
     mode = data.get("mode", "copy")
     if mode != "copy":
         raise not_yet("mode", f"mode {mode!r}", "use 'copy'")
-    if data.get("max_rate") is not None:
-        raise not_yet("max_rate", "max_rate", "leave it out; copies are not capped")
     if "tap_point" in data:
         raise not_yet(
             "tap_point",

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from flask import Response
+from netaddr import IPAddress
 
 from controller.api.answers import CollectorOut, CollectorPage, SensorOut
-from controller.api.bodies import CollectorIn, CollectorPatch
+from controller.api.collector_bodies import CollectorIn, CollectorPatch, misfit
 from controller.api.context import (
     BRING_S,
+    Context,
     answer,
     context,
     find,
-    find_own,
     part,
     resource,
     tenant_of,
     who,
 )
 from controller.api.once import create_once
-from controller.api.problems import not_found
+from controller.api.problems import not_found, unprocessable
 from controller.api.requests import CollectorList, NoQuery, OneQuery, Path
+from controller.api.sensors import read_sensors, sensor_words
 from controller.inventory import Inventory
 from controller.store import CollectorRecord, OnceKey
-from flows.model import Collector, CollectorId, TagMode
+from flows.model import Balance, Collector, CollectorId, Delivery, PortId, Sensor, TagMode
 from flows.tenancy import check_collector
+from flows.tunnel import KEY_WORDS, free_key
 
 collectors = resource("collectors", "Where copies go.")
 
@@ -57,13 +61,29 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
     def make(once: OnceKey | None) -> str:
         inventory = parts.inventory()
         tenant = tenant_of(body.tenant, inventory)
-        ref = body.sensors[0].port
-        sensor = find_own("port", inventory.ports, ref, tenant, "sensors.0.port")
-        key = CollectorId(str(uuid.uuid4()))
-        collector = Collector(key, body.name, tenant, (sensor.id,), _tag(body.tenant_tag))
-        check_collector(collector, {sensor.id: sensor})
-        parts.store.add_collector(collector, who(), once)
-        return key
+        delivery = Delivery(body.delivery)
+        sensors = read_sensors(body.sensors, tenant, inventory)
+        _refuse_raised_mtu(body.path_mtu, parts)
+
+        def complete(others: Sequence[Collector]) -> Collector:
+            key = body.chosen_key
+            if key is None and delivery is not Delivery.PORT:
+                key = free_key(delivery, others)
+            collector = Collector(
+                id=CollectorId(str(uuid.uuid4())),
+                name=body.name,
+                tenant=tenant,
+                sensors=tuple(sensors),
+                tenant_tag=_tag(body.tenant_tag),
+                delivery=delivery,
+                key=key,
+                balance=Balance(body.balance),
+                path_mtu=body.path_mtu,
+            )
+            check_collector(collector, {port.id: port for port in inventory.ports})
+            return collector
+
+        return parts.store.make_collector(complete, who(), once, _only_probed(sensors)).id
 
     return create_once(make, _show)
 
@@ -76,19 +96,31 @@ def show_collector(path: Path, query: OneQuery) -> Response:
 
 @collectors.patch("/<ref>", responses={200: CollectorOut})
 def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Response:
-    """Change the name or the tag of a collector"""
+    """Change a collector; its sessions go on meanwhile"""
     parts = context()
+    old = find_collector(path.ref, query.tenant)
+    inventory = parts.inventory()
+    if found := misfit(old.delivery, body.sensors or [], body.path_mtu):
+        raise unprocessable("invalid-value", *found)
+    _refuse_raised_mtu(body.path_mtu, parts)
+    sensors = read_sensors(body.sensors or [], old.tenant, inventory)
+    values: dict[str, Any] = {k: getattr(body, k) for k in body.model_fields_set}
+    if "tenant_tag" in values:
+        values["tenant_tag"] = _tag(body.tenant_tag)
+    if "balance" in values:
+        values["balance"] = Balance(values["balance"])
+    if "sensors" in values:
+        values["sensors"] = tuple(sensors)
 
-    def change(old: Collector) -> Collector:
-        name = old.name if body.name is None else body.name
-        given = "tenant_tag" in body.model_fields_set
-        tag = _tag(body.tenant_tag) if given else old.tenant_tag
-        return dataclasses.replace(old, name=name, tenant_tag=tag)
+    def change(record: CollectorRecord) -> CollectorRecord:
+        collector = dataclasses.replace(record.collector, **values)
+        check_collector(collector, {port.id: port for port in inventory.ports})
+        probes = _only_probed(sensors) if "sensors" in values else record.probes
+        return dataclasses.replace(record, collector=collector, probes=probes)
 
-    key = find_collector(path.ref, query.tenant).id
-    parts.store.change_collector(key, change, who())
+    parts.store.change_collector(old.id, change, who())
     parts.reconcile.bring(BRING_S)
-    return answer(_show(key))
+    return answer(_show(old.id))
 
 
 @collectors.delete("/<ref>", responses={204: None})
@@ -115,18 +147,50 @@ def _show(collector: str) -> CollectorOut:
 
 def _shown(record: CollectorRecord, inventory: Inventory) -> CollectorOut:
     collector = record.collector
-    name_by_id = {port.id: port.name for port in inventory.ports if port.id in collector.sensors}
+    names = {port.id: port.name for port in inventory.ports if port.id in collector.tap_ports}
+    keys: dict[str, int | None] = dict.fromkeys(KEY_WORDS.values())
+    if collector.delivery in KEY_WORDS:
+        keys[KEY_WORDS[collector.delivery]] = collector.key
     return CollectorOut(
         id=collector.id,
         name=collector.name,
         tenant=collector.tenant,
-        sensors=[
-            SensorOut(port=name_by_id.get(sensor, sensor), port_id=sensor)
-            for sensor in collector.tap_ports
-        ],
+        delivery=collector.delivery.value,
+        sensors=[_shown_sensor(sensor, record, names) for sensor in collector.sensors],
+        **keys,
         tenant_tag=_shown_tag(collector.tenant_tag),
+        balance=collector.balance.value,
+        path_mtu=collector.path_mtu,
         created_at=record.created_at.isoformat(),
     )
+
+
+def _shown_sensor(
+    sensor: Sensor, record: CollectorRecord, names: Mapping[PortId, str]
+) -> SensorOut:
+    port = None if isinstance(sensor, IPAddress) else sensor
+    return SensorOut(
+        port=None if port is None else names.get(port, port),
+        port_id=port,
+        address=str(sensor) if port is None else None,
+        probe=record.probes.get(sensor),
+        words=sensor_words(record.collector, sensor, names),
+    )
+
+
+def _refuse_raised_mtu(path_mtu: int | None, parts: Context) -> None:
+    """A tenant may say that its path carries less, never that it carries more."""
+    if path_mtu is not None and path_mtu > parts.underlay_mtu:
+        raise unprocessable(
+            "invalid-value",
+            f"path_mtu {path_mtu} is more than the {parts.underlay_mtu} bytes that the network of "
+            "the hosts carries: only its operator can raise that ([bridges] underlay_mtu)",
+            "path_mtu",
+        )
+
+
+def _only_probed(sensors: Mapping[Sensor, str | None]) -> dict[Sensor, str]:
+    return {sensor: probe for sensor, probe in sensors.items() if probe is not None}
 
 
 def _tag(given: Literal["auto"] | int | None) -> TagMode | int:

@@ -19,6 +19,7 @@ from controller.inventory import Inventory
 from controller.status import Reconciling
 from controller.store import Store
 from flows.model import TenantName
+from flows.world import UNDERLAY_MTU
 
 EXTENSION = "cloudtap"
 """Where a Flask application keeps its Context."""
@@ -42,6 +43,7 @@ class Context:
     inventory: Callable[[], Inventory]
     reconcile: Reconciling
     now: Callable[[], datetime]
+    underlay_mtu: int = UNDERLAY_MTU
 
 
 class _Owned(Protocol):

@@ -37,10 +37,11 @@ from controller.api.requests import (
     SessionList,
     TryQuery,
 )
+from controller.api.sensors import sensor_words
 from controller.api.wishes import Change, new_session, show_time
 from controller.status import SessionStatus, State
 from controller.store import OnceKey, SessionRecord
-from flows.model import ALL, FilterId, Session, SessionId, Source
+from flows.model import ALL, Collector, FilterId, Session, SessionId, Source
 
 sessions = resource("sessions", "Which packets are copied, and where to.")
 
@@ -61,7 +62,7 @@ class Shower:
         """One session as an answer."""
         session = record.session
         collector = self._collectors.get(session.collector)
-        limits = record.limits
+        limits, rate = record.limits, session.max_rate
         return SessionOut(
             id=session.id,
             name=session.name,
@@ -72,8 +73,11 @@ class Shower:
             filter_id=ALL_ID if session.filter == ALL else session.filter,
             collector=collector.name if collector else session.collector,
             collector_id=session.collector,
+            sensors=self._sensors(collector),
             number=session.number,
             packet_length=session.packet_length,
+            oversize=session.oversize.value,
+            max_rate=None if rate is None else {rate.unit.value: rate.value},
             expires_at=show_time(limits.expires_at),
             max_packets=limits.max_packets,
             max_bytes=limits.max_bytes,
@@ -93,6 +97,12 @@ class Shower:
             labels=dict(source.labels),
         )
 
+    def _sensors(self, collector: Collector | None) -> list[str]:
+        if collector is None:
+            return []
+        names = {p: self._ports[p].name for p in collector.tap_ports if p in self._ports}
+        return [sensor_words(collector, sensor, names) for sensor in collector.sensors]
+
     def _filter_name(self, wanted: FilterId) -> str:
         found = self._filters.get(wanted)
         return found.name if found else wanted
@@ -108,6 +118,7 @@ class Shower:
             reasons=list(status.reasons),
             copies=CopiesOut(packets=status.copies.packets, bytes=status.copies.bytes),
             skipped=dict(status.skipped),
+            largest_frame=status.largest_frame,
             bridges=[BridgeShareOut(bridge=b.bridge, state=b.state.value) for b in status.bridges],
         )
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from controller.api.bodies import SessionIn, SessionPatch, SourceIn
+from controller.api.bodies import RateIn, SessionIn, SessionPatch, SourceIn
 from controller.api.context import Context, find_own, tenant_of
 from controller.api.filters import find_filter
 from controller.api.problems import unprocessable
@@ -19,7 +19,10 @@ from flows.model import (
     Collector,
     Direction,
     NetworkId,
+    Oversize,
     PortId,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
@@ -53,6 +56,8 @@ def new_session(body: SessionIn, parts: Context) -> tuple[Session, Limits]:
         enabled=body.enabled,
         filter=ALL if chosen is None else chosen.id,
         packet_length=body.packet_length,
+        oversize=Oversize(body.oversize),
+        max_rate=_rate(body.max_rate),
     )
     limits = Limits(body.expires_at, body.max_packets, body.max_bytes)
     _refuse_past(limits, parts.now())
@@ -99,6 +104,10 @@ class Change:
             values[key] = getattr(body, key)
         if body.direction is not None:
             values["direction"] = Direction(body.direction)
+        if body.oversize is not None:
+            values["oversize"] = Oversize(body.oversize)
+        if "max_rate" in self._given:
+            values["max_rate"] = _rate(body.max_rate)
         if body.source is not None:
             values["source"] = _source(body.source, tenant, self._inventory)
         if body.collector is not None:
@@ -138,6 +147,14 @@ def _source(body: SourceIn, tenant: TenantName, inventory: Inventory) -> Source:
             return Source(kind=kind, labels=tuple(sorted((body.labels or {}).items())))
         case SourceKind.TENANT:
             return Source(kind=kind)
+
+
+def _rate(body: RateIn | None) -> Rate | None:
+    if body is None:
+        return None
+    if body.kbps is not None:
+        return Rate(RateUnit.KBPS, body.kbps)
+    return Rate(RateUnit.PPS, body.pps or 0)
 
 
 def _refuse_past(limits: Limits, now: datetime) -> None:

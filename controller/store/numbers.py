@@ -13,11 +13,11 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
-from flows.model import FilterId, NetworkId, PortId, SessionId
-from flows.world import Numbers
+from flows.model import CollectorId, FilterId, NetworkId, PortId, SessionId
+from flows.world import METERS, Numbers
 
 NUMBER_MAX = (1 << 20) - 1
-"""Highest number of a network, port, session or filter (see flows.world.Numbers)."""
+"""Highest number of most kinds (see flows.world.Numbers)."""
 
 TAG_MAX = 4094
 """Highest usable VLAN id (IEEE 802.1Q: 4095 is reserved)."""
@@ -25,7 +25,13 @@ TAG_MAX = 4094
 TOGETHER = 1000
 """Numbers that are written before other threads may run."""
 
-_MAX = dict.fromkeys(("network", "port", "session", "filter"), NUMBER_MAX) | {"tag": TAG_MAX}
+_ALL = range(1, NUMBER_MAX + 1)
+_RANGES = dict.fromkeys(("network", "port", "session", "filter", "collector"), _ALL) | {
+    "tag": range(1, TAG_MAX + 1),
+    "meter": METERS,
+}
+_SCARCE = ("tag", "meter")
+"""Kinds of which the last keys may go without, for the compiler to refuse what needs them."""
 
 _Asked = dict[str, list[str]]
 
@@ -38,9 +44,11 @@ class NumberBook:
 
     def __init__(self, database: Database, highest: dict[str, int] | None = None) -> None:
         self._database = database
-        self._max = _MAX | (highest or {})
+        self._ranges = dict(_RANGES)
+        for kind, last in (highest or {}).items():
+            self._ranges[kind] = range(_RANGES[kind].start, last + 1)
         self._changing = threading.Lock()
-        self._numbers: dict[str, dict[str, int]] = {kind: {} for kind in _MAX}
+        self._numbers: dict[str, dict[str, int]] = {kind: {} for kind in _RANGES}
         with database.reading() as connection:
             for kind, key, number in connection.execute(select(tables.numbers)):
                 self._numbers[kind][key] = number
@@ -102,13 +110,12 @@ class NumberBook:
                 free = (
                     self._ascending(connection, taken)
                     if kind == "session"
-                    else (n for n in range(1, self._max[kind] + 1) if n not in taken)
+                    else (n for n in self._ranges[kind] if n not in taken)
                 )
                 new[kind] = dict(zip(keys, free, strict=False))
-                if kind != "tag" and len(new[kind]) < len(keys):
-                    raise StoreError(
-                        f"all {self._max[kind]} {kind} numbers are in use: remove some {kind}s"
-                    )
+                if kind not in _SCARCE and len(new[kind]) < len(keys):
+                    count = len(self._ranges[kind])
+                    raise StoreError(f"all {count} {kind} numbers are in use: remove some {kind}s")
                 self._write(connection, kind, new[kind])
         for kind, numbers in new.items():
             self._numbers[kind].update(numbers)
@@ -122,7 +129,7 @@ class NumberBook:
         last = connection.execute(
             select(tables.last_numbers.c.number).filter_by(kind="session")
         ).scalar_one_or_none()
-        highest = self._max["session"]
+        highest = self._ranges["session"].stop - 1
         for offset in range(highest):
             number = ((last or 0) + offset) % highest + 1
             if number not in taken:
@@ -157,4 +164,6 @@ def _as_numbers(given: dict[str, dict[str, int]]) -> Numbers:
         session={SessionId(key): number for key, number in given["session"].items()},
         tag=given["tag"],
         filter={FilterId(key): number for key, number in given["filter"].items()},
+        collector={CollectorId(key): number for key, number in given["collector"].items()},
+        meter={SessionId(key): number for key, number in given["meter"].items()},
     )

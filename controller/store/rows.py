@@ -1,4 +1,4 @@
-"""Collectors and sessions as rows of the database."""
+"""Sessions as rows of the database."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from controller.store import tables
-from controller.store.values import CollectorRecord, Counted, Limits, SessionRecord
+from controller.store.values import Counted, Limits, SessionRecord
 from flows.model import (
     ALL,
-    Collector,
     CollectorId,
     Direction,
     FilterId,
     NetworkId,
+    Oversize,
     PortId,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
     SourceKind,
-    TagMode,
     TenantName,
 )
 
@@ -30,28 +31,6 @@ Thing = tuple[str, str, str, str]
 """Kind, id, name and tenant of what the journal tells of."""
 
 _Item = tuple[str, str | None]
-
-
-def read_collectors(connection: Connection) -> tuple[CollectorRecord, ...]:
-    """Every collector, by tenant and name."""
-    columns = tables.collectors.c
-    query = select(tables.collectors).order_by(columns.tenant, columns.name)
-    return tuple(
-        CollectorRecord(_collector(row), datetime.fromisoformat(row.created_at))
-        for row in connection.execute(query)
-    )
-
-
-def collector_columns(collector: Collector) -> dict[str, object]:
-    """A collector as values of columns."""
-    tag = collector.tenant_tag
-    number_or_word = str(tag) if isinstance(tag, int) else tag.value
-    return {
-        "tenant": collector.tenant,
-        "name": collector.name,
-        "sensor": str(collector.sensors[0]),
-        "tenant_tag": None if tag is TagMode.NONE else number_or_word,
-    }
 
 
 def read_sessions(
@@ -82,6 +61,9 @@ def session_columns(record: SessionRecord) -> dict[str, object]:
         "source_kind": session.source.kind.value,
         "filter": None if session.filter == ALL else session.filter,
         "packet_length": session.packet_length,
+        "oversize": session.oversize.value,
+        "rate_unit": None if session.max_rate is None else session.max_rate.unit.value,
+        "rate": None if session.max_rate is None else session.max_rate.value,
         "expires_at": None if limits.expires_at is None else limits.expires_at.isoformat(),
         "max_packets": limits.max_packets,
         "max_bytes": limits.max_bytes,
@@ -115,15 +97,6 @@ def told_of(record: SessionRecord) -> dict[str, object]:
     return columns | {"source": [k if v is None else f"{k}={v}" for k, v in items]}
 
 
-def _collector(row: Row[tuple[object, ...]]) -> Collector:
-    tag: TagMode | int = TagMode.NONE
-    if row.tenant_tag is not None:
-        tag = TagMode.AUTO if row.tenant_tag == TagMode.AUTO.value else int(row.tenant_tag)
-    return Collector(
-        CollectorId(row.id), row.name, TenantName(row.tenant), (PortId(row.sensor),), tag
-    )
-
-
 def _record(row: Row[tuple[object, ...]], items: Sequence[_Item]) -> SessionRecord:
     session = Session(
         id=SessionId(row.id),
@@ -136,6 +109,8 @@ def _record(row: Row[tuple[object, ...]], items: Sequence[_Item]) -> SessionReco
         enabled=row.enabled,
         filter=ALL if row.filter is None else FilterId(row.filter),
         packet_length=row.packet_length,
+        oversize=Oversize(row.oversize),
+        max_rate=None if row.rate is None else Rate(RateUnit(row.rate_unit), row.rate),
     )
     limits = Limits(
         None if row.expires_at is None else datetime.fromisoformat(row.expires_at),

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 
 from controller.store import journal, tables
 from controller.store.checks import refuse_missing_parts, refuse_taken_name
+from controller.store.collectors import CollectorBook
 from controller.store.database import Database
 from controller.store.deeds import DeedBook
-from controller.store.errors import InUse, NotFound, Repeated
+from controller.store.errors import NotFound, Repeated
 from controller.store.filters import FilterBook
 from controller.store.holdings import HoldingBook
 from controller.store.limits import LimitBook
 from controller.store.numbers import NumberBook
 from controller.store.places import PlaceBook
 from controller.store.rows import (
-    collector_columns,
-    read_collectors,
     read_sessions,
     session_columns,
     thing_of,
@@ -45,6 +44,7 @@ from flows.model import (
     FilterId,
     NetworkId,
     PortId,
+    Sensor,
     Session,
     SessionId,
 )
@@ -75,6 +75,7 @@ class Store:
         self._numbers = NumberBook(self._database)
         self._places = PlaceBook(self._database)
         self.holdings = HoldingBook(self._database)
+        self._collectors = CollectorBook(self._database, now)
         self.filters = FilterBook(self._database, now)
         self.deeds = DeedBook(self._database, now)
         self._sessions = SessionMemory(self._database)
@@ -88,79 +89,37 @@ class Store:
 
     def collectors(self) -> tuple[CollectorRecord, ...]:
         """Every collector, by tenant and name."""
-        with self._database.reading() as connection:
-            return read_collectors(connection)
+        return self._collectors.all()
 
-    def add_collector(self, collector: Collector, who: str, once: OnceKey | None = None) -> None:
-        """Keep a new collector.
+    def make_collector(
+        self,
+        make: Callable[[Sequence[Collector]], Collector],
+        who: str,
+        once: OnceKey | None = None,
+        probes: Mapping[Sensor, str] | None = None,
+    ) -> Collector:
+        """Keep the new collector that ``make`` makes of all there are; see CollectorBook.make."""
+        return self._collectors.make(make, who, once, probes)
 
-        Raises:
-            NameTaken: the tenant has one of this name.
-            Repeated: the key of the request was used before.
-        """
-        now = self._now()
-        with self._database.writing() as connection:
-            if once is not None:
-                journal.take_key(connection, once, collector.id, now)
-            refuse_taken_name(connection, "collector", collector.tenant, collector.name)
-            fixed = {"id": collector.id, "created_at": now.isoformat()}
-            connection.execute(
-                insert(tables.collectors).values(collector_columns(collector) | fixed)
-            )
-            thing = ("collector", collector.id, collector.name, collector.tenant)
-            detail = {"sensors": list(collector.sensors)}
-            journal.write_entry(connection, now, who, "created", thing, detail)
+    def add_collector(
+        self,
+        collector: Collector,
+        who: str,
+        once: OnceKey | None = None,
+        probes: Mapping[Sensor, str] | None = None,
+    ) -> None:
+        """Keep a new collector; see CollectorBook.make for what it raises."""
+        self._collectors.make(lambda others: collector, who, once, probes)
 
     def change_collector(
-        self, collector: CollectorId, change: Callable[[Collector], Collector], who: str
-    ) -> Collector:
-        """Replace a collector by ``change(collector)``, with nobody else in between.
-
-        Raises:
-            NotFound: there is none of this id.
-            NameTaken: the tenant has another one of the new name.
-        """
-        with self._database.writing() as connection:
-            known = {r.collector.id: r.collector for r in read_collectors(connection)}
-            if collector not in known:
-                raise NotFound("collector", collector)
-            old = known[collector]
-            new = change(old)
-            if new == old:
-                return old
-            if new.name != old.name:
-                refuse_taken_name(connection, "collector", new.tenant, new.name)
-            before, after = collector_columns(old), collector_columns(new)
-            connection.execute(update(tables.collectors).filter_by(id=collector).values(after))
-            thing = ("collector", old.id, old.name, old.tenant)
-            journal.write_entry(
-                connection, self._now(), who, "changed", thing, _changed(before, after)
-            )
-        return new
+        self, collector: CollectorId, change: Callable[[CollectorRecord], CollectorRecord], who: str
+    ) -> CollectorRecord:
+        """Replace a collector by ``change(record)``; see CollectorBook.change."""
+        return self._collectors.change(collector, change, who)
 
     def delete_collector(self, collector: CollectorId, who: str) -> None:
-        """Forget a collector.
-
-        Raises:
-            NotFound: there is none of this id.
-            InUse: sessions deliver into it, or are not wholly gone yet.
-        """
-        with self._database.writing() as connection:
-            row = connection.execute(
-                select(tables.collectors).filter_by(id=collector)
-            ).one_or_none()
-            if row is None:
-                raise NotFound("collector", collector)
-            users = connection.execute(
-                select(tables.sessions.c.name)
-                .filter_by(collector=collector)
-                .order_by(tables.sessions.c.name)
-            ).scalars()
-            if names := list(users):
-                raise InUse("collector", row.name, names)
-            connection.execute(delete(tables.collectors).filter_by(id=collector))
-            thing = ("collector", row.id, row.name, row.tenant)
-            journal.write_entry(connection, self._now(), who, "deleted", thing, {})
+        """Forget a collector; see CollectorBook.delete."""
+        self._collectors.delete(collector, who)
 
     # --- sessions ---------------------------------------------------------------------------
 
@@ -182,12 +141,17 @@ class Store:
         # sessions first: what they name was there before them, and stays as long as they do
         sessions = self._sessions.desired()
         with self._database.reading() as connection:
-            collectors = read_collectors(connection)
+            collectors = self._collectors.read(connection)
             filters = self.filters.read(connection)
         return dataclasses.replace(
             sessions,
             collectors=tuple(record.collector for record in collectors),
             filters=tuple(record.filter for record in filters),
+            probes={
+                (record.collector.id, sensor): probe
+                for record in collectors
+                for sensor, probe in record.probes.items()
+            },
         )
 
     def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
@@ -296,15 +260,17 @@ class Store:
         sessions: Iterable[SessionId],
         tag_keys: Iterable[str],
         filters: Iterable[FilterId] = (),
+        collectors: Iterable[CollectorId] = (),
+        meters: Iterable[SessionId] = (),
     ) -> Numbers:
         """The numbers of these; what has none yet gets one, kept from then on.
 
-        Networks, ports, filters and tags get the smallest free number; sessions get the next one
-        after the last that was given. When link tags run out the last keys have none: the compiler
-        then refuses what needs them, and the rest goes on.
+        All get the smallest free number, only sessions the next one after the last that was given.
+        When link tags or meters run out the last keys have none: the compiler then refuses what
+        needs them, and the rest goes on.
 
         Raises:
-            StoreError: a kind other than tags has no free number.
+            StoreError: another kind has no free number.
         """
         return self._numbers.numbers_for(
             {
@@ -313,6 +279,8 @@ class Store:
                 "session": list(sessions),
                 "tag": list(tag_keys),
                 "filter": list(filters),
+                "collector": list(collectors),
+                "meter": list(meters),
             }
         )
 
@@ -323,6 +291,8 @@ class Store:
         sessions: Iterable[SessionId] = (),
         tag_keys: Iterable[str] = (),
         filters: Iterable[FilterId] = (),
+        collectors: Iterable[CollectorId] = (),
+        meters: Iterable[SessionId] = (),
     ) -> None:
         """Free the numbers of things that are gone from everywhere, switches included.
 
@@ -335,6 +305,8 @@ class Store:
                 "session": list(sessions),
                 "tag": list(tag_keys),
                 "filter": list(filters),
+                "collector": list(collectors),
+                "meter": list(meters),
             }
         )
 

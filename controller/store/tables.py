@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -27,10 +27,22 @@ collectors = Table(
     Column("id", String, primary_key=True),
     Column("tenant", String, nullable=False),
     Column("name", String, nullable=False),
-    Column("sensor", String, nullable=False),
     Column("created_at", String, nullable=False),
     Column("tenant_tag", String),  # none, "auto", or a number
+    Column("delivery", String, nullable=False, server_default="port"),
+    Column("key", Integer),
+    Column("balance", String, nullable=False, server_default="connection"),
+    Column("path_mtu", Integer),
     UniqueConstraint("tenant", "name"),
+)
+
+sensors = Table(
+    "sensors",
+    metadata,
+    Column("collector", ForeignKey("collectors.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("item", String, nullable=False),  # id of a tap port, or address: as the delivery says
+    Column("probe", String),
 )
 
 filters = Table(
@@ -60,6 +72,9 @@ sessions = Table(
     Column("source_kind", String, nullable=False, server_default="port"),
     Column("filter", ForeignKey("filters.id"), index=True),  # none: the built-in `all`
     Column("packet_length", Integer),
+    Column("oversize", String, nullable=False, server_default="truncate"),
+    Column("rate_unit", String),
+    Column("rate", Integer),
     Column("expires_at", String),
     Column("max_packets", Integer),
     Column("max_bytes", Integer),

@@ -13,6 +13,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _note_holdings(connection)
     if version < 3:
         _add_filters_and_limits(connection)
+    if version < 5:
+        _add_tunnels_pools_and_caps(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
@@ -42,5 +44,22 @@ def _add_filters_and_limits(connection: Connection) -> None:
         "CREATE INDEX ix_sessions_filter ON sessions (filter)",
         "ALTER TABLE session_sources RENAME COLUMN port TO item",
         "ALTER TABLE session_sources ADD COLUMN value VARCHAR",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _add_tunnels_pools_and_caps(connection: Connection) -> None:
+    """Collectors go on with their one tap port, sessions without a cap: copies stay as they are."""
+    tables.sensors.create(connection)
+    for statement in (
+        "INSERT INTO sensors (collector, position, item) SELECT id, 0, sensor FROM collectors",
+        "ALTER TABLE collectors DROP COLUMN sensor",
+        "ALTER TABLE collectors ADD COLUMN delivery VARCHAR NOT NULL DEFAULT 'port'",
+        "ALTER TABLE collectors ADD COLUMN key INTEGER",
+        "ALTER TABLE collectors ADD COLUMN balance VARCHAR NOT NULL DEFAULT 'connection'",
+        "ALTER TABLE collectors ADD COLUMN path_mtu INTEGER",
+        "ALTER TABLE sessions ADD COLUMN oversize VARCHAR NOT NULL DEFAULT 'truncate'",
+        "ALTER TABLE sessions ADD COLUMN rate_unit VARCHAR",
+        "ALTER TABLE sessions ADD COLUMN rate INTEGER",
     ):
         connection.exec_driver_sql(statement)

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from flows.filter import Filter
-from flows.model import Collector, Dpid, Session, SessionId
+from flows.model import Collector, CollectorId, Dpid, Sensor, Session, SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class CollectorRecord:
-    """A collector, and when it was created (UTC)."""
+    """A collector, when it was created (UTC), and how to ask its sensors whether they are well."""
 
     collector: Collector
     created_at: datetime
+    probes: Mapping[Sensor, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class Desired:
 
     ``stopped`` says of sessions that reached a limit why; they are among the live ones, switched
     off. ``limits`` are those of running sessions that have any. ``moment`` counts the changes of
-    sessions (see SessionMemory.changed_between).
+    sessions (see SessionMemory.changed_between). ``probes`` are URLs like ``tcp://192.0.2.9:22``
+    that tell whether a sensor is well; collectors may differ about one.
     """
 
     collectors: tuple[Collector, ...] = ()
@@ -85,6 +87,7 @@ class Desired:
     stopped: Mapping[SessionId, str] = field(default_factory=dict)
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)
     moment: int = 0
+    probes: Mapping[tuple[CollectorId, Sensor], str] = field(default_factory=dict)
 
     @property
     def sessions(self) -> tuple[Session, ...]:

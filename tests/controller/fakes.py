@@ -83,8 +83,13 @@ class FakeReconciler(Reconciling):
             if session in live and not live[session].enabled:
                 return SessionStatus(State.INACTIVE, ("switched off by its owner",), self.copies)
             return SessionStatus(State.PENDING, ("not verified yet",), self.copies)
+        largest = None
+        if self.world is not None:
+            survey = self.world.snapshot().survey
+            largest = survey.limit_of(survey.standings[session].session)
+        shares = (BridgeShare("s1", State.ACTIVE),)
         return SessionStatus(
-            State.ACTIVE, copies=self.copies, bridges=(BridgeShare("s1", State.ACTIVE),)
+            State.ACTIVE, copies=self.copies, bridges=shares, largest_frame=largest
         )
 
     def bridges(self) -> Sequence[BridgeStatus]:

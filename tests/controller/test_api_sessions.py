@@ -1,4 +1,4 @@
-"""Sessions and collectors over the API: made, shown, changed, deleted, refused with reasons."""
+"""Sessions over the API: made, shown, changed, deleted, refused with reasons."""
 
 from __future__ import annotations
 
@@ -49,62 +49,6 @@ def create(client: FlaskClient, **changes: object) -> dict[str, Any]:
     return made
 
 
-# --- collectors ----------------------------------------------------------------------------
-
-
-def test_a_collector_is_created_shown_and_deleted(client: FlaskClient) -> None:
-    [shown] = items(client, "/v1/collectors")
-
-    assert shown["sensors"] == [{"port": "ids-1", "port_id": "red-ids-1"}]
-    assert (shown["delivery"], shown["tenant_tag"], shown["tenant"]) == ("port", "auto", "red")
-    assert client.get("/v1/collectors/ids").get_json() == shown
-    assert client.get(f"/v1/collectors/{shown['id']}").get_json() == shown
-    assert client.delete("/v1/collectors/ids").status_code == 204
-    problem(client.get("/v1/collectors/ids"), 404, "not-found")
-    problem(client.delete("/v1/collectors/ids"), 404, "not-found")
-
-
-@pytest.mark.parametrize(
-    ("changes", "status", "slug", "field"),
-    [
-        ({"delivery": "vxlan", "vni": 7001}, 422, "not-supported-yet", "delivery"),
-        ({"sensors": [{"port": "a"}, {"port": "b"}]}, 422, "not-supported-yet", "sensors"),
-        ({"sensors": [{"address": "192.0.2.9"}]}, 422, "not-supported-yet", "sensors.0.address"),
-        ({"tenant_tag": 0}, 422, "invalid-value", "tenant_tag"),
-        ({"tenant_tag": 4095}, 422, "invalid-value", "tenant_tag"),
-        ({"tenant_tag": "7"}, 422, "invalid-value", "tenant_tag"),
-        ({"tenant_tag": True}, 422, "invalid-value", "tenant_tag"),
-        ({"delivery": "erspan"}, 422, "not-supported-yet", "delivery"),
-        ({"sensors": []}, 422, "invalid-value", "sensors"),
-        ({"sensors": [{"port": "nothing"}]}, 404, "not-found", "sensors.0.port"),
-        ({"sensors": [{"port": "web-1"}]}, 422, "not-a-tap-port", "sensors"),
-        ({"sensors": [{"port": "blue-ids-1"}]}, 403, "cross-tenant", "sensors"),
-        ({"tenant": None}, 400, "tenant-needed", "tenant"),
-        ({"tenant": "green"}, 404, "not-found", "tenant"),
-        ({"name": "a b"}, 422, "invalid-value", "name"),
-        ({"name": "ids"}, 409, "name-taken", "name"),
-        ({"colour": "red"}, 422, "unknown-field", "colour"),
-    ],
-)
-def test_a_collector_that_cannot_be_is_refused_by_field(
-    client: FlaskClient, changes: dict[str, object], status: int, slug: str, field: str
-) -> None:
-    answer = client.post("/v1/collectors", json=IDS | {"name": "new"} | changes)
-
-    assert problem(answer, status, slug)["field"] == field
-    assert len(items(client, "/v1/collectors")) == 1
-
-
-def test_a_collector_in_use_is_not_deleted(client: FlaskClient) -> None:
-    create(client)
-
-    document = problem(client.delete("/v1/collectors/ids"), 409, "in-use")
-    assert "is used by session 'web'" in document["detail"]
-
-
-# --- sessions ------------------------------------------------------------------------------
-
-
 def test_a_session_is_answered_as_verified_on_the_switches(client: FlaskClient) -> None:
     made = create(client, number=7, direction="ingress")
 
@@ -124,9 +68,11 @@ def test_a_session_is_answered_as_verified_on_the_switches(client: FlaskClient) 
         "filter": "all",
         "filter_id": "b4a9c1b0-52a5-5f0a-8d4c-2f1d9a6d0a11",
         "collector": "ids",
+        "sensors": ["ids-1"],
         "mode": "copy",
         "number": 7,
         "packet_length": None,
+        "oversize": "truncate",
         "max_rate": None,
         "expires_at": None,
         "max_packets": None,
@@ -137,6 +83,7 @@ def test_a_session_is_answered_as_verified_on_the_switches(client: FlaskClient) 
             "reasons": [],
             "copies": {"packets": 3, "bytes": 180},
             "skipped": {},
+            "largest_frame": None,
             "bridges": [{"bridge": "s1", "state": "active"}],
         },
     }
@@ -159,7 +106,14 @@ def test_a_session_exists_and_is_pending_while_its_bridge_is_away(
         ({"mode": "exclusive"}, 422, "not-supported-yet", "mode"),
         ({"packet_length": 63}, 422, "invalid-value", "packet_length"),
         ({"packet_length": 65536}, 422, "invalid-value", "packet_length"),
-        ({"max_rate": {"kbps": 200000}}, 422, "not-supported-yet", "max_rate"),
+        ({"max_rate": {"kbps": 1, "pps": 1}}, 422, "invalid-value", "max_rate"),
+        ({"max_rate": {}}, 422, "invalid-value", "max_rate"),
+        ({"max_rate": {"kbps": 0}}, 422, "invalid-value", "max_rate.kbps"),
+        ({"max_rate": {"pps": 1 << 32}}, 422, "invalid-value", "max_rate.pps"),
+        ({"max_rate": {"mbps": 1}}, 422, "unknown-field", "max_rate.mbps"),
+        ({"max_rate": 1}, 422, "invalid-value", "max_rate"),
+        ({"oversize": "fragment"}, 422, "invalid-value", "oversize"),
+        ({"oversize": None}, 422, "invalid-value", "oversize"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, 422, "invalid-value", "expires_at"),
         ({"expires_at": "2030-01-01T00:00:00"}, 422, "invalid-value", "expires_at"),
         ({"expires_at": "2030-01-01T00:00:00+02:00"}, 422, "invalid-value", "expires_at"),
@@ -263,6 +217,29 @@ def test_a_dry_run_changes_nothing(client: FlaskClient, fake: FakeReconciler) ->
     problem(client.delete("/v1/collectors/ids?dry_run=true"), 422, "unknown-field")
 
 
+def test_a_session_is_capped_and_says_what_happens_to_long_copies(client: FlaskClient) -> None:
+    made = create(client, max_rate={"kbps": 200_000}, oversize="skip")
+    assert (made["max_rate"], made["oversize"]) == ({"kbps": 200_000}, "skip")
+
+    changed = client.patch("/v1/sessions/web", json={"max_rate": {"pps": 7}}).get_json()
+    assert (changed["max_rate"], changed["oversize"]) == ({"pps": 7}, "skip")
+    body = {"max_rate": None, "oversize": "truncate"}
+    changed = client.patch("/v1/sessions/web", json=body).get_json()
+    assert (changed["max_rate"], changed["oversize"]) == (None, "truncate")
+
+
+def test_a_cap_has_one_unit_and_lets_something_pass(client: FlaskClient) -> None:
+    def said(max_rate: dict[str, int]) -> str:
+        answer = client.post("/v1/sessions", json=WEB | {"max_rate": max_rate})
+        sentence: str = problem(answer, 422, "invalid-value")["detail"]
+        return sentence
+
+    assert said({"kbps": 1, "pps": 1}) == "max_rate has one of `kbps` and `pps`, not both or none"
+    assert said({"pps": 0}) == (
+        "a rate of 0 pps is outside 1..4294967295; to copy nothing, switch the session off"
+    )
+
+
 def test_sessions_are_listed_by_field(client: FlaskClient) -> None:
     create(client)
     create(client, name="off", enabled=False, direction="egress", source={"ports": ["web-2"]})
@@ -311,7 +288,9 @@ def test_a_session_is_changed_in_what_the_body_names(client: FlaskClient) -> Non
         ({"mode": "exclusive"}, 422, "not-supported-yet", "mode"),
         ({"tap_point": "post_policy"}, 422, "not-supported-yet", "tap_point"),
         ({"packet_length": 1}, 422, "invalid-value", "packet_length"),
-        ({"max_rate": {"kbps": 1}}, 422, "not-supported-yet", "max_rate"),
+        ({"max_rate": {"kbps": 0}}, 422, "invalid-value", "max_rate.kbps"),
+        ({"max_rate": {"kbps": 1, "pps": 1}}, 422, "invalid-value", "max_rate"),
+        ({"oversize": None}, 422, "invalid-value", "oversize"),
         ({"source": {"ports": ["blue-web-1"]}}, 403, "cross-tenant", "source.ports"),
         ({"source": {"ports": ["web-9"]}}, 404, "not-found", "source.ports.0"),
         ({"source": {"kind": "network", "networks": []}}, 422, "invalid-value", "source.networks"),

@@ -13,6 +13,7 @@ import pytest
 
 from controller.desired import DesiredWorld
 from controller.store import Limits, Store
+from flows.errors import NoMeterLeft
 from flows.filter import Filter
 from flows.model import (
     ALL,
@@ -23,6 +24,8 @@ from flows.model import (
     FilterId,
     Ofport,
     PortId,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
@@ -31,7 +34,7 @@ from flows.model import (
     TenantName,
 )
 from flows.tags import transport_key
-from flows.world import Link, Placement, tag_keys
+from flows.world import METERS, Link, Placement, tag_keys
 from tests.controller.fakes import TWO_TENANTS, open_store
 
 RED = TenantName("red")
@@ -123,7 +126,11 @@ def change_something(rng: Random, store: Store, names: Iterator[int]) -> None:
         new = dataclasses.replace(WEB, id=SessionId(name), name=name, filter=rng.choice(FILTERS))
         store.add_session(new, "tester", limits=rng.choice((None, Limits(max_packets=9))))
     elif action == "change":
-        other = {"enabled": rng.random() < 0.5, "direction": rng.choice(tuple(Direction))}
+        other = {
+            "enabled": rng.random() < 0.5,
+            "direction": rng.choice(tuple(Direction)),
+            "max_rate": rng.choice((None, Rate(RateUnit.PPS, 9))),
+        }
         wanted = rng.choice(live).id
         store.change_session(
             wanted, lambda r: dataclasses.replace(r, session=_with(r.session, other)), "tester"
@@ -160,3 +167,81 @@ def test_a_world_that_follows_changes_is_the_one_that_is_made_anew(store: Store,
         )  # fmt: skip
         if rng.random() < 0.3:
             followed.release_numbers(version)
+
+
+def capped(name: str, pps: int | None = 100) -> Session:
+    rate = None if pps is None else Rate(RateUnit.PPS, pps)
+    return dataclasses.replace(WEB, id=SessionId(name), name=name, filter=ALL, max_rate=rate)
+
+
+def test_capped_sessions_have_meters_until_they_are_gone_from_everywhere(store: Store) -> None:
+    store.add_collector(IDS, "tester")
+    store.add_session(capped("a", None), "tester")
+    world = world_of(store)
+    assert world.snapshot().numbers.meter == {}
+
+    store.add_session(capped("b"), "tester")
+    world.touch()
+    assert world.snapshot().numbers.meter == {"b": METERS.start}
+    store.change_session(
+        SessionId("a"), lambda r: dataclasses.replace(r, session=capped("a")), "tester"
+    )
+    store.change_session(
+        SessionId("b"), lambda r: dataclasses.replace(r, session=capped("b", None)), "tester"
+    )
+    version = world.touch()
+    assert world.snapshot().numbers.meter == {"a": METERS.start + 1}
+    assert store.numbered().meter.keys() == {"a", "b"}, "bridges may still have the meter of b"
+    world.release_numbers(version)
+    assert store.numbered().meter == {"a": METERS.start + 1}
+    assert world_of(store).snapshot().numbers.meter == {"a": METERS.start + 1}
+
+
+def test_a_capped_session_without_a_meter_copies_nothing_and_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(store._numbers._ranges, "meter", range(METERS.start, METERS.start + 1))
+    store.add_collector(IDS, "tester")
+    store.add_session(capped("a"), "tester")
+    store.add_session(capped("b"), "tester")
+    world = world_of(store)
+
+    refused = world.snapshot().survey.standings[SessionId("b")].refused
+    assert isinstance(refused, NoMeterLeft)
+    assert str(refused).startswith("session 'b' cannot be capped, so nothing is copied")
+    store.delete_session(SessionId("a"), "tester")
+    version = world.touch()
+    world.snapshot()
+    world.release_numbers(version)
+    world.touch()
+    standing = world.snapshot().survey.standings[SessionId("b")]
+    assert standing.refused is None
+    assert world.snapshot().numbers.meter == {"b": METERS.start}
+
+
+def test_pools_have_numbers_and_single_sensors_need_none(store: Store) -> None:
+    store.add_collector(IDS, "tester")
+    world = world_of(store)
+    assert world.snapshot().numbers.collector == {}
+
+    pool = dataclasses.replace(IDS, sensors=(*IDS.sensors, PortId("red-ids-2")))
+    store.change_collector(IDS.id, lambda r: dataclasses.replace(r, collector=pool), "tester")
+    world.touch()
+    assert world.snapshot().numbers.collector == {IDS.id: 1}
+    store.change_collector(IDS.id, lambda r: dataclasses.replace(r, collector=IDS), "tester")
+    version = world.touch()
+    assert world.snapshot().numbers.collector == {}
+    assert store.numbered().collector == {IDS.id: 1}
+    world.release_numbers(version)
+    assert store.numbered().collector == {}
+
+
+def test_what_the_operator_allows_is_in_the_world(store: Store) -> None:
+    rate = Rate(RateUnit.KBPS, 5)
+    world = DesiredWorld(store, lambda: TWO_TENANTS, Places, 9000, rate)
+
+    assert world.snapshot().survey.world.underlay_mtu == 9000
+    assert world.snapshot().survey.world.bridge_rate == rate
+    store.add_collector(IDS, "tester")
+    world.touch()
+    assert world.snapshot().survey.world.underlay_mtu == 9000

@@ -29,6 +29,7 @@ from controller.store import (
     StoreError,
 )
 from controller.store.journal import ONCE_KEPT
+from controller.store.tables import SCHEMA_VERSION
 from flows.model import (
     Collector,
     CollectorId,
@@ -357,7 +358,9 @@ def test_a_database_of_a_newer_cloudtap_is_refused(filled: Store, tmp_path: Path
         connection.execute("UPDATE schema SET version = 99")
     connection.close()
 
-    with pytest.raises(NewerSchema, match="has schema 99, and this cloudtap knows only up to 3"):
+    with pytest.raises(
+        NewerSchema, match=f"has schema 99, and this cloudtap knows only up to {SCHEMA_VERSION}"
+    ):
         Store(tmp_path / "state")
 
 

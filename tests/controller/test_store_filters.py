@@ -177,11 +177,13 @@ def test_every_kind_of_source_and_length_is_kept(
 def test_the_tag_of_a_collector_is_kept_and_changed(
     store: Store, tmp_path: Path, tag: TagMode | int
 ) -> None:
-    new = store.change_collector(IDS.id, lambda c: dataclasses.replace(c, tenant_tag=tag), "tester")
+    other = dataclasses.replace(IDS, tenant_tag=tag)
+    store.change_collector(
+        IDS.id, lambda record: dataclasses.replace(record, collector=other), "tester"
+    )
     again = reopened(store, tmp_path)
 
-    assert [record.collector for record in again.collectors()] == [new]
-    assert new.tenant_tag == tag
+    assert [record.collector for record in again.collectors()] == [other]
     again.close()
 
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from controller.store import StoreError
 from controller.store.database import Database
 from controller.store.numbers import NumberBook
+from flows.world import METERS
 
 KEYS = st.lists(st.sampled_from("abcdefgh"), max_size=6)
-KINDS = st.sampled_from(["network", "port", "session", "tag"])
+ALL_KINDS = ("network", "port", "session", "tag", "collector", "meter")
+KINDS = st.sampled_from(ALL_KINDS)
 STEPS = st.lists(
     st.tuples(st.sampled_from(["ask", "release", "restart"]), KINDS, KEYS), max_size=20
 )
@@ -40,11 +42,12 @@ def test_a_number_never_changes_and_is_never_shared(
     with tempfile.TemporaryDirectory() as directory:
         database = Database(Path(directory))
         numbers = NumberBook(database)
-        expected: dict[str, dict[str, int]] = {k: {} for k in ("network", "port", "session", "tag")}
+        expected: dict[str, dict[str, int]] = {kind: {} for kind in ALL_KINDS}
         for what, kind, keys in steps:
             held = expected[kind]
             if what == "ask":
-                free = sorted(set(range(1, 100)) - set(held.values()))
+                first = METERS.start if kind == "meter" else 1
+                free = sorted(set(range(first, first + 100)) - set(held.values()))
                 fresh = [key for key in dict.fromkeys(keys) if key not in held]
                 given_now = dict(getattr(numbers.numbers_for({kind: keys}), kind))
                 assert given_now.keys() == set(keys)
@@ -90,6 +93,15 @@ def test_when_link_tags_run_out_the_last_ones_have_none(database: Database) -> N
     assert numbers.numbers_for({"tag": ["a", "b", "c"]}).tag == {"a": 1, "b": 2}
     numbers.release({"tag": ["a"]})
     assert numbers.numbers_for({"tag": ["b", "c"]}).tag == {"b": 2, "c": 1}
+
+
+def test_when_meters_run_out_the_last_sessions_have_none(database: Database) -> None:
+    numbers = NumberBook(database, highest={"meter": METERS.start + 1})
+    two = {"a": METERS.start, "b": METERS.start + 1}
+
+    assert numbers.numbers_for({"meter": ["a", "b", "c"]}).meter == two
+    numbers.release({"meter": ["a"]})
+    assert numbers.numbers_for({"meter": ["b", "c"]}).meter == {"b": two["b"], "c": two["a"]}
 
 
 def test_when_other_numbers_run_out_it_is_told_and_none_is_given(database: Database) -> None:

@@ -1,0 +1,432 @@
+"""Collectors over the API: tap ports, tunnels and pools; made, changed, refused with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import insert
+
+from controller.api import make_app
+from controller.inventory import parse
+from controller.store import Store, tables
+from flows.model import CollectorId, PortId
+from tests.controller.fakes import FakeReconciler, fill, open_store
+from tests.controller.test_api import items, problem
+
+INVENTORY = parse(b"""
+tenants: [red, blue]
+networks: [{name: lan, tenant: red}, {name: lan, tenant: blue}]
+ports:
+  - {id: red-web-1, name: web-1, tenant: red, network: lan, mac: "02:00:00:00:00:01"}
+  - {id: red-ids-1, name: ids-1, tenant: red, kind: tap}
+  - {id: red-ids-2, name: ids-2, tenant: red, kind: tap}
+  - {id: red-ids-3, name: ids-3, tenant: red, kind: tap}
+  - {id: blue-ids-1, name: ids-1, tenant: blue, kind: tap}
+""")
+IDS = {"name": "ids", "tenant": "red", "sensors": [{"port": "ids-1"}]}
+FAR = {"address": "192.0.2.9"}
+SOC = {"name": "soc", "tenant": "red", "delivery": "vxlan", "sensors": [FAR], "vni": 7001}
+WEB = {"name": "web", "tenant": "red", "source": {"ports": ["web-1"]}, "collector": "soc"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def fake(store: Store) -> FakeReconciler:
+    return fill(store, INVENTORY)
+
+
+@pytest.fixture
+def client(store: Store, fake: FakeReconciler) -> FlaskClient:
+    return make_app(store, lambda: INVENTORY, fake).test_client()
+
+
+def create(client: FlaskClient, body: dict[str, Any], **changes: object) -> dict[str, Any]:
+    answer = client.post("/v1/collectors", json=body | changes)
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    made: dict[str, Any] = answer.get_json()
+    return made
+
+
+def remote(delivery: str, *addresses: str, **more: object) -> dict[str, Any]:
+    """The body of a collector with remote sensors."""
+    sensors = [{"address": address} for address in addresses or ("192.0.2.9",)]
+    return {"name": delivery, "tenant": "red", "delivery": delivery, "sensors": sensors} | more
+
+
+# --- what can be created -------------------------------------------------------------------
+
+
+def test_a_collector_is_created_shown_and_deleted(client: FlaskClient) -> None:
+    create(client, IDS)
+    [shown] = items(client, "/v1/collectors")
+
+    assert shown.pop("id") and shown.pop("created_at")
+    assert shown == {
+        "name": "ids",
+        "tenant": "red",
+        "delivery": "port",
+        "sensors": [
+            {
+                "port": "ids-1",
+                "port_id": "red-ids-1",
+                "address": None,
+                "probe": None,
+                "words": "ids-1",
+            }
+        ],
+        "vni": None,
+        "key": None,
+        "session_id": None,
+        "tenant_tag": "auto",
+        "balance": "connection",
+        "path_mtu": None,
+    }
+    shown = client.get("/v1/collectors/ids").get_json()
+    assert client.get(f"/v1/collectors/{shown['id']}").get_json() == shown
+    assert client.delete("/v1/collectors/ids").status_code == 204
+    problem(client.get("/v1/collectors/ids"), 404, "not-found")
+    problem(client.delete("/v1/collectors/ids"), 404, "not-found")
+
+
+def test_a_remote_collector_says_where_its_copies_go(client: FlaskClient) -> None:
+    made = create(client, SOC, path_mtu=1400, balance="hosts", tenant_tag=None)
+
+    assert made["sensors"] == [
+        {
+            "port": None,
+            "port_id": None,
+            "address": "192.0.2.9",
+            "probe": None,
+            "words": "vxlan 192.0.2.9 vni 7001",
+        }
+    ]
+    assert (made["vni"], made["key"], made["session_id"]) == (7001, None, None)
+    assert (made["path_mtu"], made["balance"], made["tenant_tag"]) == (1400, "hosts", None)
+    session = client.post("/v1/sessions", json=WEB).get_json()
+    assert session["sensors"] == ["vxlan 192.0.2.9 vni 7001"]
+    assert session["status"]["largest_frame"] == 1400 - 20 - 8 - 8
+
+
+def test_a_pool_keeps_the_order_of_its_sensors_and_their_probes(
+    client: FlaskClient, store: Store
+) -> None:
+    sensors = [{"port": "ids-2", "probe": "tcp://192.0.2.2:022"}, {"port": "ids-1"}]
+    made = create(client, IDS, sensors=sensors)
+
+    assert [(s["port"], s["probe"]) for s in made["sensors"]] == [
+        ("ids-2", "tcp://192.0.2.2:22"),
+        ("ids-1", None),
+    ]
+    assert store.desired().probes == {
+        (CollectorId(made["id"]), PortId("red-ids-2")): "tcp://192.0.2.2:22"
+    }
+    six = create(client, remote("gre", "2001:DB8:0::9", "192.0.2.9"))
+    assert [s["address"] for s in six["sensors"]] == ["2001:db8::9", "192.0.2.9"]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "word", "first"),
+    [
+        ("vxlan", "vni", 0x800000),
+        ("geneve", "vni", 0x800000),
+        ("gre", "key", 0x80000000),
+        ("erspan2", "session_id", 1),
+        ("erspan3", "session_id", 1),
+    ],
+)
+def test_a_key_that_nobody_names_is_the_lowest_free_one(
+    client: FlaskClient, delivery: str, word: str, first: int
+) -> None:
+    create(client, remote(delivery, name="named", **{word: first + 1}))
+    one, two = (create(client, remote(delivery, name=name)) for name in ("one", "two"))
+    assert (one[word], two[word]) == (first, first + 2)
+
+    client.delete("/v1/collectors/one")
+    again = create(client, remote(delivery, "2001:db8::9", name="again", tenant="blue"))
+    assert again[word] == first, "free again, and one number for all tenants"
+    assert {again["vni"], again["key"], again["session_id"]} == {None, first}
+
+
+def test_both_kinds_of_erspan_share_their_session_ids(client: FlaskClient) -> None:
+    create(client, remote("erspan2"))
+
+    assert create(client, remote("erspan3"))["session_id"] == 2
+    body = remote("erspan3", name="other", tenant="blue", session_id=1)
+    problem(client.post("/v1/collectors", json=body), 409, "refused")
+
+
+def test_when_every_key_is_taken_none_can_be_chosen(client: FlaskClient, store: Store) -> None:
+    fixed = {"tenant": "red", "created_at": "2030-01-01T00:00:00+00:00", "delivery": "erspan2"}
+    ids = [(f"c-{key}", key) for key in range(1, 1024)]
+    rows = [fixed | {"id": name, "name": name, "key": key} for name, key in ids]
+    sensors = [{"collector": name, "position": 0, "item": "192.0.2.9"} for name, _ in ids]
+    with store._database.writing() as connection:  # one by one takes a minute
+        connection.execute(insert(tables.collectors), rows)
+        connection.execute(insert(tables.sensors), sensors)
+
+    answer = client.post("/v1/collectors", json=remote("erspan2", name="late"))
+    assert problem(answer, 409, "refused")["detail"].startswith(
+        "no session_id is left to choose for delivery 'erspan2': 1..1023 are all taken"
+    )
+
+
+def test_two_tenants_send_to_one_address_with_keys_of_their_own(client: FlaskClient) -> None:
+    create(client, remote("vxlan", "192.0.2.9", "192.0.2.10", vni=7001))
+    body = remote("vxlan", "192.0.2.10", tenant="blue", vni=7001)
+
+    sentence = problem(client.post("/v1/collectors", json=body), 409, "refused")["detail"]
+    assert sentence == (
+        "collector 'vxlan' of tenant 'blue' may not send to 192.0.2.10 with vni 7001: another "
+        "tenant does, and the sensor could not tell their copies apart; choose another vni, or "
+        "leave it out"
+    )
+    create(client, body | {"vni": 7002})
+    create(client, body | {"name": "else", "sensors": [{"address": "192.0.2.11"}]})
+    create(client, body | {"name": "kind", "delivery": "geneve"})
+    create(client, remote("vxlan", "192.0.2.10", name="same-tenant", vni=7001))
+    patch = {"sensors": [{"address": "192.0.2.9"}]}
+    problem(client.patch("/v1/collectors/else", json=patch), 409, "refused")
+    assert [s["address"] for s in client.get("/v1/collectors/else").get_json()["sensors"]] == [
+        "192.0.2.11"
+    ]
+
+
+# --- what is refused -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "slug", "field"),
+    [
+        ({"tenant_tag": 0}, 422, "invalid-value", "tenant_tag"),
+        ({"tenant_tag": 4095}, 422, "invalid-value", "tenant_tag"),
+        ({"tenant_tag": "7"}, 422, "invalid-value", "tenant_tag"),
+        ({"tenant_tag": True}, 422, "invalid-value", "tenant_tag"),
+        ({"delivery": "erspan"}, 422, "invalid-value", "delivery"),
+        ({"delivery": "vxlan"}, 422, "invalid-value", "sensors"),
+        ({"sensors": []}, 422, "invalid-value", "sensors"),
+        ({"sensors": [{"port": "ids-1"}] * 65}, 422, "invalid-value", "sensors"),
+        ({"sensors": [{"port": "ids-1"}, {"port": "red-ids-1"}]}, 422, "invalid-value",
+         "sensors.1.port"),
+        ({"sensors": [{"port": "ids-1"}, FAR]}, 422, "invalid-value", "sensors"),
+        ({"sensors": [FAR]}, 422, "invalid-value", "delivery"),
+        ({"sensors": [{}]}, 422, "invalid-value", "sensors.0"),
+        ({"sensors": [FAR | {"port": "ids-1"}]}, 422, "invalid-value", "sensors.0"),
+        ({"sensors": [{"port": "nothing"}]}, 404, "not-found", "sensors.0.port"),
+        ({"sensors": [{"port": "web-1"}]}, 422, "not-a-tap-port", "sensors"),
+        ({"sensors": [{"port": "ids-2"}, {"port": "blue-ids-1"}]}, 403, "cross-tenant", "sensors"),
+        ({"sensors": [{"port": "ids-1", "probe": "icmp://192.0.2.1"}]}, 422, "invalid-value",
+         "sensors.0.probe"),
+        ({"path_mtu": 1400}, 422, "invalid-value", "path_mtu"),
+        ({"vni": 7}, 422, "invalid-value", "vni"),
+        ({"key": 7}, 422, "invalid-value", "key"),
+        ({"session_id": 7}, 422, "invalid-value", "session_id"),
+        ({"balance": "round-robin"}, 422, "invalid-value", "balance"),
+        ({"tenant": None}, 400, "tenant-needed", "tenant"),
+        ({"tenant": "green"}, 404, "not-found", "tenant"),
+        ({"name": "a b"}, 422, "invalid-value", "name"),
+        ({"name": "ids"}, 409, "name-taken", "name"),
+        ({"colour": "red"}, 422, "unknown-field", "colour"),
+    ],
+)  # fmt: skip
+def test_a_collector_that_cannot_be_is_refused_by_field(
+    client: FlaskClient, changes: dict[str, object], status: int, slug: str, field: str
+) -> None:
+    create(client, IDS)
+    answer = client.post("/v1/collectors", json=IDS | {"name": "new"} | changes)
+
+    assert problem(answer, status, slug)["field"] == field
+    assert len(items(client, "/v1/collectors")) == 1
+
+
+REFUSED_TUNNELS = [
+    (remote("gre", vni=7), "vni", "delivery 'gre' has no vni: say `key`"),
+    (remote("vxlan", key=7), "key", "delivery 'vxlan' has no key: say `vni`"),
+    (remote("erspan3", vni=7), "vni", "delivery 'erspan3' has no vni: say `session_id`"),
+    (remote("geneve", session_id=7), "session_id", "'geneve' has no session_id: say `vni`"),
+    (IDS | {"vni": 7}, "vni", "delivery 'port' has no vni: copies arrive as plain frames"),
+    (remote("erspan2", session_id=1024), "session_id", "session_id 1024 of delivery 'erspan2' is "
+     "outside 1..1023"),
+    (remote("vxlan", vni=1 << 24), "vni", "vni 16777216 of delivery 'vxlan' is outside "
+     "1..16777215"),
+    (remote("gre", key=0), "key", "key 0 of delivery 'gre' is outside 1..4294967295"),
+    (remote("gre", path_mtu=575), "path_mtu", "path_mtu 575 is outside 576..65535 bytes"),
+    (remote("gre", path_mtu=1501), "path_mtu", "path_mtu 1501 is more than the 1500 bytes that the "
+     "network of the hosts carries: only its operator can raise that ([bridges] underlay_mtu)"),
+    (IDS | {"path_mtu": 1400}, "path_mtu", "path_mtu is for tunnels: a tap port carries what "
+     "production carries"),
+    (remote("gre", "192.0.2.9", "192.0.2.9"), "sensors.1.address", "sensor '192.0.2.9' is named "
+     "twice"),
+    (remote("gre") | {"sensors": [FAR, {"port": "ids-1"}]}, "sensors", "the sensors of one "
+     "collector are tap ports or addresses, not both: create two collectors"),
+    (IDS | {"sensors": [FAR]}, "delivery", "delivery 'port' goes to tap ports, not to addresses: "
+     "for an address choose one of vxlan, gre, erspan2, erspan3, geneve"),
+    (IDS | {"delivery": "gre"}, "sensors", "delivery 'gre' goes to addresses, not to tap ports: "
+     "give an `address`, or choose delivery 'port'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "field", "sentence"), REFUSED_TUNNELS)
+def test_a_tunnel_that_cannot_be_is_refused_in_a_sentence(
+    client: FlaskClient, body: dict[str, Any], field: str, sentence: str
+) -> None:
+    document = problem(client.post("/v1/collectors", json=body), 422, "invalid-value")
+
+    assert document["field"] == field
+    assert sentence in document["detail"]
+    assert items(client, "/v1/collectors") == []
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("224.0.0.1", "multicast"),
+        ("ff02::1", "multicast"),
+        ("0.0.0.0", "names no host"),
+        ("0.1.2.3", "names no host"),
+        ("::", "unspecified"),
+        ("127.0.0.1", "loopback"),
+        ("::1", "loopback"),
+        ("255.255.255.255", "broadcast"),
+        ("240.0.0.1", "reserved"),
+        ("169.254.1.1", "link-local"),
+        ("fe80::1", "link-local"),
+        ("::ffff:192.0.2.9", "write that one"),
+        ("192.0.2", "is not an IPv4 or IPv6 address"),
+        ("192.0.2.9/32", "is not an IPv4 or IPv6 address"),
+        ("fe80::1%eth0", "is not an IPv4 or IPv6 address"),
+        ("sensor.example.com", "is not an IPv4 or IPv6 address"),
+        ("", "is not an IPv4 or IPv6 address"),
+    ],
+)
+def test_an_address_that_is_no_single_host_is_refused_with_the_reason(
+    client: FlaskClient, address: str, why: str
+) -> None:
+    answer = client.post("/v1/collectors", json=remote("vxlan", "192.0.2.1", address))
+    document = problem(answer, 422, "invalid-value")
+
+    assert document["field"] == "sensors.1.address"
+    assert why in document["detail"]
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "192.0.2.9:22",
+        "tcp://192.0.2.9",
+        "tcp://192.0.2.9:0",
+        "tcp://192.0.2.9:65536",
+        "tcp://2001:db8::9:22",
+        "tcp://[192.0.2.9]:22",
+        "tcp://sensor:22",
+        "udp://192.0.2.9:22",
+        "tcp://127.0.0.1:22",
+        "tcp://192.0.2.9:22/",
+    ],
+)
+def test_a_probe_that_is_not_understood_is_refused(client: FlaskClient, probe: str) -> None:
+    body = remote("vxlan") | {"sensors": [FAR | {"probe": probe}]}
+    document = problem(client.post("/v1/collectors", json=body), 422, "invalid-value")
+
+    assert document["field"] == "sensors.0.probe"
+    assert probe.removeprefix("tcp://")[:9] in document["detail"]
+
+
+def test_the_operator_may_let_paths_carry_more(store: Store, fake: FakeReconciler) -> None:
+    client = make_app(store, lambda: INVENTORY, fake, underlay_mtu=9000).test_client()
+
+    assert create(client, SOC, path_mtu=9000)["path_mtu"] == 9000
+    answer = client.patch("/v1/collectors/soc", json={"path_mtu": 9001})
+    assert problem(answer, 422, "invalid-value")["field"] == "path_mtu"
+
+
+# --- changes -------------------------------------------------------------------------------
+
+
+def test_a_collector_is_changed_in_what_the_body_names(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    made = create(client, SOC)
+    body = {"name": "new", "tenant_tag": 7, "balance": "hosts", "path_mtu": 1400}
+    changed = client.patch("/v1/collectors/soc", json=body).get_json()
+
+    assert changed == made | body
+    assert fake.brought == 1
+    changed = client.patch("/v1/collectors/new", json={"path_mtu": None}).get_json()
+    assert changed == made | body | {"path_mtu": None}
+
+
+def test_sensors_join_and_leave_a_pool(client: FlaskClient, store: Store) -> None:
+    create(client, IDS, sensors=[{"port": "ids-1", "probe": "tcp://192.0.2.1:22"}])
+
+    def ports(*sensors: dict[str, str]) -> list[str]:
+        answer = client.patch("/v1/collectors/ids", json={"sensors": list(sensors)})
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        return [sensor["port"] for sensor in answer.get_json()["sensors"]]
+
+    assert ports({"port": "ids-3"}, {"port": "ids-1"}) == ["ids-3", "ids-1"]
+    assert store.desired().probes == {}, "the list is new as a whole"
+    assert ports({"port": "ids-2"}) == ["ids-2"]
+    [entry, *_] = items(client, "/v1/audit?kind=collector")
+    assert entry["detail"] == {"sensors": ["red-ids-2"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "slug", "field"),
+    [
+        ({"tenant": "blue"}, 422, "invalid-value", "tenant"),
+        ({"delivery": "gre"}, 422, "invalid-value", "delivery"),
+        ({"vni": 8}, 422, "invalid-value", "vni"),
+        ({"key": 8}, 422, "invalid-value", "key"),
+        ({"session_id": 8}, 422, "invalid-value", "session_id"),
+        ({"name": None}, 422, "invalid-value", "name"),
+        ({"name": "ids"}, 409, "name-taken", "name"),
+        ({"balance": None}, 422, "invalid-value", "balance"),
+        ({"sensors": None}, 422, "invalid-value", "sensors"),
+        ({"sensors": []}, 422, "invalid-value", "sensors"),
+        ({"sensors": [FAR, FAR]}, 422, "invalid-value", "sensors.1.address"),
+        ({"sensors": [{"port": "ids-1"}]}, 422, "invalid-value", "sensors"),
+        ({"sensors": [{"address": "224.0.0.1"}]}, 422, "invalid-value", "sensors.0.address"),
+        ({"path_mtu": 1}, 422, "invalid-value", "path_mtu"),
+        ({"path_mtu": 1501}, 422, "invalid-value", "path_mtu"),
+        ({"tenant_tag": 4095}, 422, "invalid-value", "tenant_tag"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_and_changes_nothing(
+    client: FlaskClient, body: dict[str, object], status: int, slug: str, field: str
+) -> None:
+    create(client, IDS)
+    made = create(client, SOC)
+
+    assert problem(client.patch("/v1/collectors/soc", json=body), status, slug)["field"] == field
+    assert client.get("/v1/collectors/soc").get_json() == made
+
+
+def test_a_pool_takes_no_tap_port_of_another_tenant_later(client: FlaskClient) -> None:
+    made = create(client, IDS)
+    for sensors, status, slug in (
+        ([{"port": "ids-1"}, {"port": "blue-ids-1"}], 403, "cross-tenant"),
+        ([{"port": "ids-1"}, {"port": "web-1"}], 422, "not-a-tap-port"),
+        ([FAR], 422, "invalid-value"),
+    ):
+        answer = client.patch("/v1/collectors/ids", json={"sensors": sensors})
+        problem(answer, status, slug)
+    problem(client.patch("/v1/collectors/ids", json={"path_mtu": 1400}), 422, "invalid-value")
+    assert client.get("/v1/collectors/ids").get_json() == made
+
+
+def test_a_collector_in_use_is_not_deleted(client: FlaskClient) -> None:
+    create(client, SOC)
+    client.post("/v1/sessions", json=WEB)
+
+    document = problem(client.delete("/v1/collectors/soc"), 409, "in-use")
+    assert "is used by session 'web'" in document["detail"]
