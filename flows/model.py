@@ -307,12 +307,10 @@ class Collector:
         for sensor in self.sensors:
             if isinstance(sensor, IPAddress) is not self.is_tunnelled:
                 wants = "an address" if self.is_tunnelled else "a tap port"
-                raise InvalidValue(
-                    f"collector {name!r}: a sensor of delivery {self.delivery.value!r} is {wants}, "
-                    f"which {str(sensor)!r} is not"
-                )
-        for address in self.addresses:
-            check_address(f"collector {name!r}: sensor", address)
+                what = f"a sensor of delivery {self.delivery.value!r} is {wants}"
+                raise InvalidValue(f"collector {name!r}: {what}, which {str(sensor)!r} is not")
+            if isinstance(sensor, IPAddress):
+                check_address(f"collector {name!r}: sensor", sensor)
         keys = KEYS.get(self.delivery)
         if keys is None and self.key is not None:
             raise InvalidValue(f"collector {name!r}: delivery to a tap port has no key")

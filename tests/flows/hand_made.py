@@ -30,7 +30,7 @@ from flows.model import (
     TenantName,
 )
 from flows.trace import Interpreter
-from flows.world import Link, Numbers, Placement, World, tag_keys
+from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
 
 S1, S2, S3 = Dpid(1), Dpid(2), Dpid(3)
@@ -111,6 +111,7 @@ def world(*things: Plugged | Session | Link | Filter) -> World:
             {session.id: n for n, session in enumerate(sessions, 1)},
             {key: n for n, key in enumerate(tag_keys(networks, ports), 1)},
             {wanted.id: n for n, wanted in enumerate(filters, 1)},
+            meter={session.id: number for session, number in zip(sessions, METERS, strict=False)},
         ),
         filters,
     )  # fmt: skip
