@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from flows.compile import Standing, Survey, compile_bridge
 from flows.filter import Rule
 from flows.judge import first_match
-from flows.meaning import may_send, meaning
-from flows.model import ALL, Direction, Dpid, Port, Session
+from flows.meaning import Touched, may_send, meaning, wants
+from flows.model import ALL, Direction, Dpid, Mode, Port, Session, SessionId
 from flows.packet import Fields, read_fields
 from flows.pipeline import CUT, DELIVER, EGRESS, INGRESS
 from flows.source import is_watched
@@ -53,20 +54,33 @@ def explain(survey: Survey, sender: Port, frame: bytes) -> Explanation:
     reached = [d for d in world.dpids if survey.is_joined(d, place.dpid)]
     flows = {dpid: compile_bridge(dpid, survey) for dpid in reached}
     trace = Interpreter(flows, world.links).send(place, frame)
-    received = meaning(frame, sender, world).receivers
-    receivers = tuple(world.port_by_id[port_id] for port_id in sorted(received))
-    answers = tuple(
-        _answer(survey, standing, sender, receivers, fields, trace)
-        for standing in survey.standings.values()
-    )
+    means = meaning(frame, sender, world)
+    receivers = tuple(world.port_by_id[port_id] for port_id in sorted(means.receivers))
+    question = _Question(survey, sender, receivers, fields, means.taken)
+    answers = tuple(_answer(question, standing, trace) for standing in survey.standings.values())
     return Explanation(answers, receivers, tuple(map(str, trace.steps)))
 
 
-def _answer(
-    survey: Survey, standing: Standing, sender: Port, receivers: tuple[Port, ...],
-    fields: Fields, trace: Trace,
-) -> Answer:  # fmt: skip
-    session = standing.session
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One packet in a world, and which exclusive sessions take it where."""
+
+    survey: Survey
+    sender: Port
+    receivers: tuple[Port, ...]
+    fields: Fields
+    taken: Mapping[Touched, SessionId]
+
+    @property
+    def touched(self) -> Iterator[tuple[Port, Direction]]:
+        """The ports that the packet concerns."""
+        yield self.sender, Direction.EGRESS
+        for port in self.receivers:
+            yield port, Direction.INGRESS
+
+
+def _answer(question: _Question, standing: Standing, trace: Trace) -> Answer:
+    session, survey, fields = standing.session, question.survey, question.fields
     number = survey.world.numbers.session[session.id]
     made = _copy(trace, number)
     if made is not None and _is_skipped(trace, number):
@@ -80,7 +94,7 @@ def _answer(
         what = "sent" if direction is Direction.EGRESS else "received"
         sentence = f"copied, as a watched port {what} it: {by}"
         return Answer(session, True, sentence, bridge, direction, rule)
-    sentence, rule = _why_not(survey, standing, sender, receivers, fields)
+    sentence, rule = _why_not(question, standing)
     return Answer(session, False, sentence, rule=rule)
 
 
@@ -103,10 +117,8 @@ def _is_skipped(trace: Trace, number: int) -> bool:
     return any(flow.owner == number and not flow.actions for flow in steps)
 
 
-def _why_not(
-    survey: Survey, standing: Standing, sender: Port, receivers: tuple[Port, ...], fields: Fields
-) -> tuple[str, Rule | None]:
-    session = standing.session
+def _why_not(question: _Question, standing: Standing) -> tuple[str, Rule | None]:
+    session, sender, receivers = standing.session, question.sender, question.receivers
     if not session.enabled:
         return "not copied: the session is switched off", None
     if standing.refused is not None:
@@ -116,13 +128,29 @@ def _why_not(
     sends = session.direction.is_egress and is_watched(session, sender)
     hears = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)
     if not sends and not hears:
-        return f"not copied: {_unwatched(session, sender, receivers, fields)}", None
+        return f"not copied: {_unwatched(session, sender, receivers, question.fields)}", None
+    if others := _takers(question, session):
+        return f"not copied: {others}", None
     direction = Direction.EGRESS if sends else Direction.INGRESS
-    rule = _rule(survey, session, direction, fields)
+    rule = _rule(question.survey, session, direction, question.fields)
     what = "what it sends" if sends else "what it receives"
     if rule is None:
         return f"not copied: no rule of its filter for {what} matches", None
     return f"not copied: rule {rule.number} of its filter for {what} rejects it", rule
+
+
+def _takers(question: _Question, session: Session) -> str:
+    """Who takes the packet from an exclusive session wherever it accepts it; empty: nobody."""
+    world = question.survey.world
+    names = {other.id: other.name for other in world.sessions}
+    found: dict[str, str] = {}
+    for port, direction in question.touched:
+        if wants(session, port, direction, question.fields, world):
+            taker = question.taken.get((port.id, direction))
+            if session.mode is Mode.EXCLUSIVE and taker not in (None, session.id):
+                does = "sends" if direction is Direction.EGRESS else "receives"
+                found.setdefault(names[taker], f"what {port.name} {does}")
+    return " and ".join(f"exclusive session {name!r} takes {what}" for name, what in found.items())
 
 
 def _unwatched(session: Session, sender: Port, receivers: tuple[Port, ...], fields: Fields) -> str:

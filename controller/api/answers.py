@@ -146,7 +146,7 @@ class SessionOut(BaseModel):
     collector: str
     collector_id: str
     sensors: list[str] = Field(description="Of its collector, in words.")
-    mode: Literal["copy"] = "copy"
+    mode: Literal["copy", "exclusive"]
     number: int
     packet_length: int | None
     oversize: Literal["truncate", "skip"]

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from controller.api.requests import Body, DirectionWord, Name, Number, Ref, not_yet, refuse
+from controller.api.requests import (
+    Body,
+    DirectionWord,
+    ModeWord,
+    Name,
+    Number,
+    Ref,
+    not_yet,
+    refuse,
+)
 from flows.beacon import COUNTS, LENGTHS
 from flows.errors import InvalidValue
 from flows.model import PACKET_LENGTHS, RATES, check_name
@@ -51,6 +60,7 @@ Rules = Annotated[
 EXPIRES = "UTC, in the future; then the session goes `stopped`."
 MAX_PACKETS = "Copies after which the session goes `stopped`."
 MAX_BYTES = "Bytes of copies after which the session goes `stopped`."
+MODE = "`exclusive`: a packet of a port goes to the first that accepts it, lowest `number` first."
 LENGTH = "Cut each copy to so many bytes of the frame; null cuts nothing."
 OVERSIZE = "Copies too long for the path to a remote sensor: cut them, or skip and count them."
 RATE = "Most copies on each bridge, as `kbps` or `pps`; what exceeds it is shed. Null: no cap."
@@ -118,7 +128,7 @@ class SessionIn(Body):
     number: Number = 100
     enabled: bool = True
     filter: Ref = "all"
-    mode: Literal["copy"] = "copy"
+    mode: ModeWord = Field("copy", description=MODE)
     packet_length: Length | None = Field(None, description=LENGTH)
     oversize: OversizeWord = Field("truncate", description=OVERSIZE)
     max_rate: RateIn | None = Field(None, description=RATE)
@@ -145,6 +155,7 @@ class SessionPatch(Body):
     number: Number | None = None
     enabled: bool | None = None
     filter: Ref | None = None
+    mode: ModeWord | None = Field(None, description=MODE)
     packet_length: Length | None = Field(None, description=LENGTH)
     oversize: OversizeWord | None = Field(None, description=OVERSIZE)
     max_rate: RateIn | None = Field(None, description=RATE)
@@ -234,9 +245,6 @@ def refuse_nulls(data: dict[str, Any], keys: Set[str]) -> None:
 def _check_session_options(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
-    mode = data.get("mode", "copy")
-    if mode != "copy":
-        raise not_yet("mode", f"mode {mode!r}", "use 'copy'")
     if "tap_point" in data:
         raise not_yet(
             "tap_point",

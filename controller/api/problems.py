@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from controller.filter_words import BadRule
 from controller.packet_words import BadPacket
-from controller.store import InUse, NameTaken, NotFound, StoreError
+from controller.store import InUse, NameTaken, NotFound, NumberTaken, StoreError
 from flows.errors import (
     CloudtapError,
     CrossTenantCollector,
@@ -33,6 +33,7 @@ TYPE = "urn:cloudtap:problem:"
 TITLES: Mapping[str, str] = {
     "not-found": "There is no such thing.",
     "name-taken": "The tenant already has one of this name.",
+    "number-taken": "The tenant already has an exclusive session with this number.",
     "in-use": "Something else needs it.",
     "built-in": "It is part of cloudtap, and can neither change nor go.",
     "cross-tenant": "It belongs to another tenant.",
@@ -102,6 +103,7 @@ class ApiProblem(Exception):
 _BY_ERROR: Sequence[tuple[type[CloudtapError], HTTPStatus, str, str | None]] = (
     (NotFound, HTTPStatus.NOT_FOUND, "not-found", None),
     (NameTaken, HTTPStatus.CONFLICT, "name-taken", "name"),
+    (NumberTaken, HTTPStatus.CONFLICT, "number-taken", "number"),
     (InUse, HTTPStatus.CONFLICT, "in-use", None),
     (CrossTenantSource, HTTPStatus.FORBIDDEN, "cross-tenant", "source.ports"),
     (CrossTenantNetwork, HTTPStatus.FORBIDDEN, "cross-tenant", "source.networks"),

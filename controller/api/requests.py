@@ -36,6 +36,7 @@ Name = Annotated[
 ]
 Ref = Annotated[str, Field(description="An id, or a name of the tenant.")]
 DirectionWord = Literal["ingress", "egress", "both"]
+ModeWord = Literal["copy", "exclusive"]
 Number = Annotated[int, Field(ge=SESSION_NUMBERS.start, lt=SESSION_NUMBERS.stop)]
 
 
@@ -123,6 +124,7 @@ class SessionList(NetworkList):
     collector: str | None = None
     filter: str | None = None
     direction: DirectionWord | None = None
+    mode: ModeWord | None = None
     enabled: bool | None = None
     port: str | None = None
 

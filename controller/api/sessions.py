@@ -74,6 +74,7 @@ class Shower:
             collector=collector.name if collector else session.collector,
             collector_id=session.collector,
             sensors=self._sensors(collector),
+            mode=session.mode.value,
             number=session.number,
             packet_length=session.packet_length,
             oversize=session.oversize.value,
@@ -233,4 +234,5 @@ def _is_wanted(session: Session, query: SessionList) -> bool:
         and query.name in (None, session.name)
         and query.enabled in (None, session.enabled)
         and query.direction in (None, session.direction.value)
+        and query.mode in (None, session.mode.value)
     )

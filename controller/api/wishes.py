@@ -18,6 +18,7 @@ from flows.model import (
     ALL,
     Collector,
     Direction,
+    Mode,
     NetworkId,
     Oversize,
     PortId,
@@ -58,6 +59,7 @@ def new_session(body: SessionIn, parts: Context) -> tuple[Session, Limits]:
         packet_length=body.packet_length,
         oversize=Oversize(body.oversize),
         max_rate=_rate(body.max_rate),
+        mode=Mode(body.mode),
     )
     limits = Limits(body.expires_at, body.max_packets, body.max_bytes)
     _refuse_past(limits, parts.now())
@@ -108,6 +110,8 @@ class Change:
             values["oversize"] = Oversize(body.oversize)
         if "max_rate" in self._given:
             values["max_rate"] = _rate(body.max_rate)
+        if body.mode is not None:
+            values["mode"] = Mode(body.mode)
         if body.source is not None:
             values["source"] = _source(body.source, tenant, self._inventory)
         if body.collector is not None:

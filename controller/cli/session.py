@@ -184,6 +184,7 @@ def _print(item: Values, output: str) -> None:
             ("direction", item["direction"]),
             ("filter", item["filter"]),
             ("collector", item["collector"]),
+            ("mode", item["mode"]),
             ("number", item["number"]),
             ("enabled", item["enabled"]),
             *((word, item[key]) for key, word in LIMITS.items() if item[key] is not None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
@@ -18,6 +18,8 @@ LIMITS = {
 """Options that may be null, and how they are shown."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Option = Callable[[Any], Any]
+"""What adds one option to a command."""
 
 
 def number_or_none(
@@ -40,37 +42,7 @@ def text_or_none(
 
 def wish_options(*, is_new: bool) -> Callable[[Command], Command]:
     """The options of a session; a new one needs a collector."""
-    limit: Any = {"callback": number_or_none, "metavar": "NUMBER|none"}
-    options = [
-        click.option("--source", "-s", multiple=True, help="Port to watch; may repeat."),
-        click.option("--source-network", multiple=True, help="Network to watch; may repeat."),
-        click.option("--source-tenant", is_flag=True, help="Watch all ports of the tenant."),
-        click.option(
-            "--source-label",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Watch ports with this label; with several, those that have all.",
-        ),
-        click.option("--collector", "-c", required=is_new, help="Where the copies go."),
-        click.option("--filter", "-f", help="Which packets; else `all`." if is_new else "Which."),
-        click.option(
-            "--direction",
-            type=click.Choice(["ingress", "egress", "both"]),
-            default="both" if is_new else None,
-            show_default=is_new,
-            help="What the workload receives, what it sends, or both.",
-        ),
-        click.option("--number", type=int, help="1 to 32766; the API chooses 100."),
-        click.option("--packet-length", **limit, help="Cut each copy to so many bytes."),
-        click.option(
-            "--expires-at",
-            callback=text_or_none,
-            metavar="TIME|none",
-            help="Stop then, like 2030-01-31T12:00:00Z (UTC).",
-        ),
-        click.option("--max-packets", **limit, help="Stop after so many copies."),
-        click.option("--max-bytes", **limit, help="Stop after so many bytes of copies."),
-    ]
+    options = (*_source_options(), *_copy_options(is_new), *_limit_options())
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -78,6 +50,55 @@ def wish_options(*, is_new: bool) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def _source_options() -> Iterator[Option]:
+    yield click.option("--source", "-s", multiple=True, help="Port to watch; may repeat.")
+    yield click.option("--source-network", multiple=True, help="Network to watch; may repeat.")
+    yield click.option("--source-tenant", is_flag=True, help="Watch all ports of the tenant.")
+    yield click.option(
+        "--source-label",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Watch ports with this label; with several, those that have all.",
+    )
+
+
+def _copy_options(is_new: bool) -> Iterator[Option]:
+    yield click.option("--collector", "-c", required=is_new, help="Where the copies go.")
+    yield click.option("--filter", "-f", help="Which packets; else `all`." if is_new else "Which.")
+    yield click.option(
+        "--direction",
+        type=click.Choice(["ingress", "egress", "both"]),
+        default="both" if is_new else None,
+        show_default=is_new,
+        help="What the workload receives, what it sends, or both.",
+    )
+    yield click.option(
+        "--mode",
+        type=click.Choice(["copy", "exclusive"]),
+        default="copy" if is_new else None,
+        show_default=is_new,
+        help="exclusive: a packet goes to the first such session of its port that accepts it.",
+    )
+    yield click.option(
+        "--number",
+        type=int,
+        help="1 to 32766 (else 100); of exclusive sessions the lowest is asked first.",
+    )
+
+
+def _limit_options() -> Iterator[Option]:
+    limit: Any = {"callback": number_or_none, "metavar": "NUMBER|none"}
+    yield click.option("--packet-length", **limit, help="Cut each copy to so many bytes.")
+    yield click.option(
+        "--expires-at",
+        callback=text_or_none,
+        metavar="TIME|none",
+        help="Stop then, like 2030-01-31T12:00:00Z (UTC).",
+    )
+    yield click.option("--max-packets", **limit, help="Stop after so many copies.")
+    yield click.option("--max-bytes", **limit, help="Stop after so many bytes of copies.")
 
 
 def read_wish(

@@ -6,6 +6,7 @@ from controller.store.errors import (
     NameTaken,
     NewerSchema,
     NotFound,
+    NumberTaken,
     Repeated,
     StoreError,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "NameTaken",
     "NewerSchema",
     "NotFound",
+    "NumberTaken",
     "OnceKey",
     "Repeated",
     "SessionRecord",

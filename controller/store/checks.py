@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from controller.store import tables
-from controller.store.errors import NameTaken, NotFound
-from flows.model import ALL, Session
+from controller.store.errors import NameTaken, NotFound, NumberTaken
+from flows.model import ALL, Mode, Session
 
 _TABLES = {
     "collector": tables.collectors,
@@ -30,11 +30,11 @@ def refuse_taken_name(connection: Connection, kind: str, tenant: str, name: str)
         raise NameTaken(kind, tenant, name)
 
 
-def refuse_missing_parts(connection: Connection, session: Session) -> None:
-    """Refuse a session whose collector or filter is gone.
+def refuse_unfit(connection: Connection, session: Session) -> None:
+    """Refuse a session whose collector or filter is gone, or whose exclusive number is taken.
 
     Raises:
-        NotFound: for that reason.
+        NotFound, NumberTaken: for that reason.
     """
     parts: list[tuple[str, str]] = [("collector", session.collector)]
     parts += [("filter", session.filter)] if session.filter != ALL else []
@@ -42,3 +42,15 @@ def refuse_missing_parts(connection: Connection, session: Session) -> None:
         query = select(_TABLES[kind].c.id).filter_by(id=key)
         if connection.execute(query).first() is None:
             raise NotFound(kind, key)
+    if session.mode is Mode.EXCLUSIVE:
+        _refuse_taken_number(connection, session)
+
+
+def _refuse_taken_number(connection: Connection, session: Session) -> None:
+    columns = tables.sessions.c
+    query = select(columns.name).filter_by(tenant=session.tenant, number=session.number)
+    # in the words of the index, or all rows are read
+    others = query.where(tables.IS_EXCLUSIVE).where(columns.id != session.id)
+    other = connection.execute(others).scalar()
+    if other is not None:
+        raise NumberTaken(session.tenant, session.number, other)

@@ -7,6 +7,7 @@ CloudtapError
 +-- Refused
     +-- NotFound        no such collector, filter or session
     +-- NameTaken       the tenant has one of this name
+    +-- NumberTaken     the tenant has an exclusive session with this number
     +-- InUse           something else needs it
     +-- Repeated        the key of a request was used before
 """
@@ -46,6 +47,17 @@ class NameTaken(Refused):
             f"tenant {tenant!r} already has a {kind} {name!r}: choose another name, or delete it"
         )
         self.kind, self.tenant, self.name = kind, tenant, name
+
+
+class NumberTaken(Refused):
+    """Two exclusive sessions of a tenant may not have one number: which would be asked first?"""
+
+    def __init__(self, tenant: str, number: int, other: str) -> None:
+        super().__init__(
+            f"exclusive session {other!r} of tenant {tenant!r} has number {number} already: choose "
+            f"another; of exclusive sessions that watch a port, the lowest number is asked first"
+        )
+        self.tenant, self.number, self.other = tenant, number, other
 
 
 class InUse(Refused):

@@ -15,6 +15,7 @@ from flows.model import (
     CollectorId,
     Direction,
     FilterId,
+    Mode,
     NetworkId,
     Oversize,
     PortId,
@@ -64,6 +65,7 @@ def session_columns(record: SessionRecord) -> dict[str, object]:
         "oversize": session.oversize.value,
         "rate_unit": None if session.max_rate is None else session.max_rate.unit.value,
         "rate": None if session.max_rate is None else session.max_rate.value,
+        "mode": session.mode.value,
         "expires_at": None if limits.expires_at is None else limits.expires_at.isoformat(),
         "max_packets": limits.max_packets,
         "max_bytes": limits.max_bytes,
@@ -111,6 +113,7 @@ def _record(row: Row[tuple[object, ...]], items: Sequence[_Item]) -> SessionReco
         packet_length=row.packet_length,
         oversize=Oversize(row.oversize),
         max_rate=None if row.rate is None else Rate(RateUnit(row.rate_unit), row.rate),
+        mode=Mode(row.mode),
     )
     limits = Limits(
         None if row.expires_at is None else datetime.fromisoformat(row.expires_at),

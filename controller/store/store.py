@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, insert, update
 
 from controller.store import journal, tables
-from controller.store.checks import refuse_missing_parts, refuse_taken_name
+from controller.store.checks import refuse_taken_name, refuse_unfit
 from controller.store.collectors import CollectorBook
 from controller.store.database import Database
 from controller.store.deeds import DeedBook
@@ -168,7 +168,7 @@ class Store:
         """Keep a new session, and give it its number.
 
         Raises:
-            NameTaken: the tenant has one of this name.
+            NameTaken, NumberTaken: the tenant has one of this name, or exclusive number.
             NotFound: its collector or filter is not there (any more).
             Repeated: the key of the request was used before.
         """
@@ -198,7 +198,7 @@ class Store:
         Raises:
             NotFound: there is none of this id, or it is being deleted, or its collector or filter
                 is gone.
-            NameTaken: the tenant has another one of the new name.
+            NameTaken, NumberTaken: the tenant has another one of the new name, or number.
             Whatever ``change`` raises; then nothing was changed.
         """
         with self._database.writing() as connection:
@@ -211,7 +211,7 @@ class Store:
                 return old
             if new.session.name != old.session.name:
                 refuse_taken_name(connection, "session", new.session.tenant, new.session.name)
-            refuse_missing_parts(connection, new.session)
+            refuse_unfit(connection, new.session)
             columns = session_columns(new)
             connection.execute(update(tables.sessions).filter_by(id=session).values(columns))
             write_sources(connection, new.session)
@@ -359,7 +359,7 @@ def _order_of(record: SessionRecord) -> tuple[str, str, str]:
 def _insert_session(connection: Connection, record: SessionRecord) -> None:
     session = record.session
     refuse_taken_name(connection, "session", session.tenant, session.name)
-    refuse_missing_parts(connection, session)
+    refuse_unfit(connection, session)
     fixed = {"id": session.id, "created_at": record.created_at.isoformat(), "deleting": False}
     connection.execute(insert(tables.sessions).values(session_columns(record) | fixed))
     write_sources(connection, session)

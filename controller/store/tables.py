@@ -81,6 +81,7 @@ sessions = Table(
     Column("from_packets", Integer, nullable=False, server_default="0"),
     Column("from_bytes", Integer, nullable=False, server_default="0"),
     Column("stopped", String),  # the reason, when a limit was reached
+    Column("mode", String, nullable=False, server_default="copy"),
 )
 IS_LIVE = text("NOT deleting")
 # a session that is being deleted no longer holds its name: its bridge may be away for days
@@ -90,6 +91,16 @@ Index(
     sessions.c.name,
     unique=True,
     sqlite_where=IS_LIVE,
+)
+
+IS_EXCLUSIVE = text("mode = 'exclusive' AND NOT deleting")
+# which of two sessions is asked first is never a matter of luck
+Index(
+    "exclusive_numbers",
+    sessions.c.tenant,
+    sessions.c.number,
+    unique=True,
+    sqlite_where=IS_EXCLUSIVE,
 )
 
 session_sources = Table(

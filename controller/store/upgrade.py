@@ -13,6 +13,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _note_holdings(connection)
     if version < 3:
         _add_filters_and_limits(connection)
+    if version < 4:
+        _add_modes(connection)
     if version < 5:
         _add_tunnels_pools_and_caps(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
@@ -44,6 +46,16 @@ def _add_filters_and_limits(connection: Connection) -> None:
         "CREATE INDEX ix_sessions_filter ON sessions (filter)",
         "ALTER TABLE session_sources RENAME COLUMN port TO item",
         "ALTER TABLE session_sources ADD COLUMN value VARCHAR",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _add_modes(connection: Connection) -> None:
+    """Every session there was is a copy session."""
+    for statement in (
+        "ALTER TABLE sessions ADD COLUMN mode VARCHAR NOT NULL DEFAULT 'copy'",
+        "CREATE UNIQUE INDEX exclusive_numbers ON sessions (tenant, number) "
+        "WHERE mode = 'exclusive' AND NOT deleting",
     ):
         connection.exec_driver_sql(statement)
 

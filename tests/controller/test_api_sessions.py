@@ -103,7 +103,7 @@ def test_a_session_exists_and_is_pending_while_its_bridge_is_away(
     [
         ({"filter": "web"}, 404, "not-found", "filter"),
         ({"filter": ["all"]}, 422, "invalid-value", "filter"),
-        ({"mode": "exclusive"}, 422, "not-supported-yet", "mode"),
+        ({"mode": "first"}, 422, "invalid-value", "mode"),
         ({"packet_length": 63}, 422, "invalid-value", "packet_length"),
         ({"packet_length": 65536}, 422, "invalid-value", "packet_length"),
         ({"max_rate": {"kbps": 1, "pps": 1}}, 422, "invalid-value", "max_rate"),
@@ -285,7 +285,7 @@ def test_a_session_is_changed_in_what_the_body_names(client: FlaskClient) -> Non
         ({"name": "other"}, 409, "name-taken", "name"),
         ({"filter": "web"}, 404, "not-found", "filter"),
         ({"filter": None}, 422, "invalid-value", "filter"),
-        ({"mode": "exclusive"}, 422, "not-supported-yet", "mode"),
+        ({"mode": "first"}, 422, "invalid-value", "mode"),
         ({"tap_point": "post_policy"}, 422, "not-supported-yet", "tap_point"),
         ({"packet_length": 1}, 422, "invalid-value", "packet_length"),
         ({"max_rate": {"kbps": 0}}, 422, "invalid-value", "max_rate.kbps"),

@@ -47,7 +47,9 @@ def url(tmp_path: Path) -> Iterator[str]:
     store.close()
 
 
-@pytest.mark.parametrize("page", ["filters.md", "limits.md", "explain.md", "sensors.md"])
+@pytest.mark.parametrize(
+    "page", ["filters.md", "limits.md", "exclusive.md", "explain.md", "sensors.md"]
+)
 def test_a_page_works_word_for_word(
     page: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from flows.compile import Survey
 from flows.explain import explain
 from flows.meaning import meaning
-from flows.model import ALL, PortKind
+from flows.model import ALL, Mode, PortKind
+from tests.flows.hand_made import INGRESS, S1, at, packet, tap, vm, watch, world
 from tests.random_worlds import random_packets, random_world
 
 
@@ -34,3 +35,22 @@ def test_explain_agrees_with_the_contract(seed: int) -> None:
             if answer.is_copied and answer.session.filter != ALL:
                 assert answer.rule is not None
                 assert answer.rule.verdict.value == "accept"
+            if " takes what " in answer.sentence:
+                taker = answer.sentence.split("'")[1]
+                assert taker in means.taken.values() and taker != answer.session.id
+                assert answer.session.mode is Mode.EXCLUSIVE
+
+
+def test_who_takes_a_packet_from_an_exclusive_session_is_named() -> None:
+    here = world(
+        vm("web", at(S1, 1), 0x020000000001), vm("db", at(S1, 2), 0x020000000002),
+        tap("ids", at(S1, 9)),
+        watch("first", "web", to="ids", exclusive=1), watch("copy", "web", to="ids"),
+        watch("heard", "db", to="ids", direction=INGRESS, exclusive=2),
+        watch("late", "web", "db", to="ids", exclusive=3),
+    )  # fmt: skip
+    sent = explain(Survey(here), here.ports[0], packet(0x020000000002, 0x020000000001))
+    assert {a.session.name: a.sentence for a in sent.answers if not a.is_copied} == {
+        "late": "not copied: exclusive session 'first' takes what web sends and exclusive session "
+        "'heard' takes what db receives"
+    }
