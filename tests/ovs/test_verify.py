@@ -141,6 +141,28 @@ def test_copies_are_cut_where_the_session_cuts_them(
     assert controller.session("head")["status"]["copies"]["packets"] == 0
 
 
+def test_each_sensor_of_a_pool_is_verified_and_those_elsewhere_are_no_fault(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    body = {"tenant": "red", "name": "pool", "sensors": [{"port": "ids"}, {"port": "soc"}]}
+    assert controller.api.post("/v1/collectors", json=body).status_code == 201
+    controller.create_session("red", "spread", ["web"], "pool", max_rate={"pps": 1})
+    controller.wait_for_session("spread")
+    status, found = verify("spread", scene.at["red-ids"])
+
+    assert (status, found["faults"]) == (0, [])
+    seen = {way["sensor"]: (way["arrived"], way["here"]) for way in found["ways"]}
+    assert seen == {"ids": (100, True), "soc": (0, False)}
+    sent = {tuple(one["sensors"]): one["sent"] for one in found["witnesses"]}
+    assert sent == {("ids",): 100, ("soc",): 100}
+    assert controller.session("spread")["status"]["copies"]["packets"] == 0
+
+    only = f"cloudtap session verify spread --sensor soc --listen {scene.at['red-soc'].far}"
+    shown = wait_for(partial(run, only), lambda seen: seen is not None)
+    assert shown is not None
+    assert "100 frames of 256 bytes sent, 100 arrived" in shown
+
+
 def test_a_far_tap_port_gets_each_network_with_its_tag_over_the_link(
     far: tuple[Scene, ControllerProcess],
 ) -> None:
