@@ -18,7 +18,7 @@ from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import Copies, State
 from controller.turns import TURNS
-from controller.verified import Done, Verified
+from controller.verified import Done, Verified, copying, sessions_of
 from flows.compile import Program
 from flows.diff import (
     Installed,
@@ -34,7 +34,7 @@ from flows.diff import (
     scan_of,
 )
 from flows.errors import CloudtapError
-from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
+from flows.flow import Flow
 from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
 from flows.pipeline import DELIVER
@@ -124,6 +124,11 @@ class BridgeWriter:
     def dpid(self) -> Dpid:
         """The datapath id of the bridge."""
         return self.switch.dpid
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether it was found to be ours and fit."""
+        return self._is_greeted and self.is_ours
 
     @property
     def is_unsettled(self) -> bool:
@@ -277,7 +282,7 @@ class BridgeWriter:
         """Send what has changed to a bridge that has all that it should have had before."""
         self._had = None
         todo = self._with_meters(program, todo)
-        rejected = self._apply(todo, _copying(todo.add)) if todo else ()
+        rejected = self._apply(todo, copying(todo.add)) if todo else ()
         if rejected:
             self._compare(snapshot, program)
             return
@@ -301,7 +306,7 @@ class BridgeWriter:
         had = had_after(flows, seen, todo, refused)
         self._had = None if wanted is None else had
         self.verified = replace(self.verified, foreign=foreign)
-        self._verify(snapshot, program.served, _sessions(had), rejected, len(had))
+        self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
 
     def _verify(
         self, snapshot: Snapshot, served: frozenset[int], holding: frozenset[int],
@@ -385,14 +390,3 @@ class BridgeWriter:
                 f"`ovs-ofctl -O OpenFlow13 dump-flows {self.switch.name}`"
             )
         return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)
-
-
-def _copying(flows: Iterable[Flow]) -> frozenset[int]:
-    """The numbers of the sessions that have a copying flow among these."""
-    return frozenset(f.owner for f in flows if f.table == DELIVER.number) - {PRODUCTION}
-
-
-def _sessions(had: Iterable[Mark]) -> frozenset[int]:
-    """The numbers of the sessions that have a copying flow among these."""
-    numbers = {object_of(cookie) for table, _, cookie in had if table == DELIVER.number}
-    return frozenset(numbers - {PRODUCTION, LEARNED_OBJECT})

@@ -10,7 +10,19 @@ from typing import Protocol
 from controller.inventory import Inventory
 from controller.store import Desired, Limits
 from flows.compile import Survey
-from flows.model import CollectorId, FilterId, NetworkId, PortId, Rate, SessionId, TagMode
+from flows.model import (
+    CollectorId,
+    Delivery,
+    Dpid,
+    FilterId,
+    NetworkId,
+    Ofport,
+    PortId,
+    Rate,
+    Sensor,
+    SessionId,
+    TagMode,
+)
 from flows.tags import transport_keys
 from flows.world import UNDERLAY_MTU, Link, Numbers, Placement, World, tag_keys
 
@@ -72,6 +84,14 @@ class PlacesView(Protocol):
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How copies get to sensors: the tunnel ports of bridges, and the sensors that are down."""
+
+    tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = field(default_factory=dict)
+    down: frozenset[Sensor] = frozenset()
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One version of the world; a higher ``version`` knows everything that a lower one knew.
 
@@ -104,9 +124,11 @@ class DesiredWorld:
         places: Callable[[], PlacesView],
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
+        reach: Callable[[], Reach] = Reach,
     ) -> None:
         self._wishes, self._inventory, self._places = wishes, inventory, places
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
+        self._reach = reach
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._version = 1
@@ -159,11 +181,12 @@ class DesiredWorld:
 
     def _build(self, version: int) -> Snapshot:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
+        reach = self._reach()
         before = self._snapshot if self._declared is inventory else None
         changed = self._wishes.changed_between(self._moment, wishes.moment)
         numbers = self._numbers(inventory, wishes, places, before, changed)
         if before is not None and before.survey.has_same_numbers(numbers):
-            old = before.survey.world
+            old = before.survey.world.with_reach(reach.tunnels, reach.down)
             if old.placements is not places.placements or old.links != places.links:
                 old = old.with_places(places.placements, places.links, numbers)
             parts = (wishes.collectors, wishes.session_by_id, wishes.filters, numbers)
@@ -181,6 +204,8 @@ class DesiredWorld:
                     filters=wishes.filters,
                     underlay_mtu=self._underlay_mtu,
                     bridge_rate=self._bridge_rate,
+                    tunnels=reach.tunnels,
+                    down=reach.down,
                 )
             )
         self._declared, self._moment = inventory, wishes.moment

@@ -13,7 +13,7 @@ import structlog
 from controller.api import make_app
 from controller.bridge import Depth
 from controller.config import Config, load, split_listen
-from controller.desired import DesiredWorld
+from controller.desired import DesiredWorld, Reach
 from controller.inventory import InventoryFile
 from controller.limits import CHECK_S, LimitChecker
 from controller.logs import configure_logs
@@ -31,6 +31,7 @@ from controller.southbound.switch import Switch
 from controller.southbound.wire_message import LOCAL_PORT
 from controller.store import Store
 from controller.switches import Switches
+from controller.tunnels import TunnelKeeper
 from flows.errors import CloudtapError
 from flows.model import Dpid
 
@@ -64,7 +65,9 @@ class Services:
         self.inventory = InventoryFile(config.inventory.file)
         self.places = Places()
         self.places.remember(self.store.bridges())
-        world = DesiredWorld(self.store, lambda: self.inventory.inventory, self.places.snapshot)
+        world = DesiredWorld(
+            self.store, lambda: self.inventory.inventory, self.places.snapshot, reach=self._reach
+        )
         self.world = world
         self.reconciler = Reconciler(
             world, self.store, self.store.holdings, self.places, self._greet, self._settle,
@@ -73,6 +76,10 @@ class Services:
         self.movements = Movements(self.places, self.reconciler.changed, self.store)
         self.switches = Switches(self.reconciler, send, self.movements.port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
+        self.tunnels = TunnelKeeper(
+            self.ovsdb, self.places.snapshot, self.reconciler.tunnel_wishes, self.reconciler.changed
+        )
+        self.reconciler.tunnels = self.tunnels
         self._refused: dict[str, tuple[float, str]] = {}
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
@@ -98,6 +105,7 @@ class Services:
         self._api = serve_wsgi(app, *split_listen(self._config.api.listen))
         self._reload()
         self.ovsdb.start()
+        self.tunnels.start()
         self._ticker.start()
         self._limiter.start()
         PULSE.start()
@@ -115,6 +123,7 @@ class Services:
             self._api.stop()
         self.movements.stop()
         self.reconciler.stop()
+        self.tunnels.stop()
         self.ovsdb.stop()
         self.store.close()
         log.info("controller stopped")
@@ -139,6 +148,11 @@ class Services:
 
     def _interfaces_changed(self, dpids: frozenset[Dpid]) -> None:
         self.movements.interfaces_changed(self.ovsdb.snapshot())
+        self.tunnels.wake()
+
+    def _reach(self) -> Reach:
+        self.tunnels.refresh()
+        return Reach(self.tunnels.tunnels)
 
     def _reload(self) -> None:
         change = self.inventory.reload_if_changed()

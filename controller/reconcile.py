@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -20,8 +21,18 @@ from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
 from controller.programs import Programs
 from controller.southbound.switch import Switch
+from controller.southbound.tunnel_port import TunnelWish
 from controller.standing import WriterView, describe_bridge, describe_session, home
-from controller.status import BridgeStatus, Check, Copies, SessionStatus, Verification, Vitals
+from controller.status import (
+    BridgeStatus,
+    Check,
+    Copies,
+    SessionStatus,
+    State,
+    Verification,
+    Vitals,
+)
+from controller.tunnel_needs import NoTunnels, Tunnelling, missing_tunnels, tunnel_wishes
 from controller.verify import Verifier
 from flows.compile import Program
 from flows.errors import CloudtapError, Refused
@@ -29,6 +40,8 @@ from flows.explain import Explanation, explain
 from flows.feed import Feed, feed_of
 from flows.model import CollectorId, Dpid, NetworkId, PortId, PortKind, SessionId
 
+TUNNELS_S = 2.0
+"""An answer waits so long for tunnel ports that are being made, in seconds."""
 LIMITS_FRESH_S = 0.2
 """Counters of copies are read at most this often while sessions have limits, in seconds."""
 
@@ -84,6 +97,8 @@ class Reconciler:
         self._released = 0
         self._attempted = threading.Condition()
         self._counters: dict[Dpid, Counters] = {}
+        self.tunnels: Tunnelling = NoTunnels()
+        """Has tunnel ports made; not there while nobody gives another."""
         self._counts = CountReader()
         self._verifier = Verifier(self._world.snapshot, self._writing, self._counts)
         self._programs = Programs()
@@ -120,6 +135,7 @@ class Reconciler:
     def changed(self) -> int:
         """Something in the world changed; returns the version that knows of it."""
         version = self._world.touch()
+        self.tunnels.wake()
         for writer in self._writing():
             writer.wake()
         return version
@@ -173,6 +189,8 @@ class Reconciler:
         version = self.changed()
         if not self.ready.is_set():
             return False
+        if self.tunnels.prepare(min(timeout_s, TUNNELS_S)):
+            version = self.changed()
         with self._attempted:
             self._attempted.wait_for(
                 lambda: all(w.has_tried(version) for w in self._ours()), timeout_s
@@ -217,6 +235,12 @@ class Reconciler:
             self._world.release_numbers(version)
             self._released = version
 
+    def tunnel_wishes(self) -> Mapping[Dpid, TunnelWish]:
+        """What tunnel ports each bridge of ours needs now."""
+        if not self.ready.is_set():
+            return {}
+        return tunnel_wishes(self._world.snapshot(), self._writing())
+
     def writes_to(self, dpid: Dpid) -> bool:
         """Whether this bridge is connected, and ours."""
         with self._attempted:
@@ -233,7 +257,14 @@ class Reconciler:
         holding = {dpid: self._names.bridge_name(dpid) for dpid in holders}
         views = self._views_of(session, number, snapshot)
         copies = self.copies_of(number) if number is not None else Copies()
-        return describe_session(session, snapshot, views, None, holding, copies)
+        status = describe_session(session, snapshot, views, None, holding, copies)
+        if status.state not in (State.PENDING, State.DEGRADED):
+            return status
+        why = [
+            self.tunnels.why_missing(dpid, kind, self._names.bridge_name(dpid))
+            for dpid, kind in missing_tunnels(snapshot, session)
+        ]
+        return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""

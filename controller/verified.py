@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.southbound.switch import Rejected
 from flows.compile import Survey
-from flows.diff import Installed
-from flows.flow import Flow
+from flows.diff import Installed, Mark
+from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.meter import Meter
-from flows.pipeline import BRIDGE_CAP, BRIDGE_METER
+from flows.pipeline import BRIDGE_CAP, BRIDGE_METER, DELIVER
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ class Verified:
             return what.owner == session or what.table == BRIDGE_CAP.number
         if isinstance(what, Meter) and self.survey is not None:
             numbers = self.survey.world.numbers
-            of_session = {numbers.session[s] for s, n in numbers.meter.items() if n == what.number}
-            return what.number == BRIDGE_METER or session in of_session
+            held = {numbers.session.get(s) for s, n in numbers.meter.items() if n == what.number}
+            return what.number == BRIDGE_METER or session in held
         return False
+
+
+def copying(flows: Iterable[Flow]) -> frozenset[int]:
+    """The numbers of the sessions that have a copying flow among these."""
+    return frozenset(f.owner for f in flows if f.table == DELIVER.number) - {PRODUCTION}
+
+
+def sessions_of(had: Iterable[Mark]) -> frozenset[int]:
+    """The numbers of the sessions that have a copying flow among these."""
+    numbers = {object_of(cookie) for table, _, cookie in had if table == DELIVER.number}
+    return frozenset(numbers - {PRODUCTION, LEARNED_OBJECT})

@@ -161,6 +161,17 @@ class World:
         world.__dict__.update(fields)
         return world
 
+    def with_reach(
+        self, tunnels: Mapping[tuple[Dpid, Delivery], Ofport], down: frozenset[Sensor]
+    ) -> World:
+        """The same world, whose remote sensors are reached otherwise, and other sensors are down.
+
+        What is known of the rest is not worked out again.
+        """
+        world = object.__new__(World)
+        world.__dict__.update(self.__dict__, tunnels=tunnels, down=down)
+        return world
+
     @cached_property
     def network_by_id(self) -> Mapping[NetworkId, Network]:
         """Every network by its id."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from operator import is_
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,9 @@ from ovs.poller import POLLIN, Poller
 from ovs.stream import Stream
 
 from controller.southbound.ovsdb_rows import OvsdbSnapshot, merge, read_rows
-from flows.model import Dpid
+from controller.southbound.ovsdb_tunnels import TunnelRows
+from controller.southbound.tunnel_port import TunnelWish
+from flows.model import Delivery, Dpid
 
 _STRING: Mapping[str, object] = {"type": "string"}
 _STRINGS: Mapping[str, object] = {
@@ -58,14 +61,22 @@ SCHEMA: Mapping[str, object] = {
                 "ports": _rows_of("Port"),
             }
         },
-        "Port": {"columns": {"name": _STRING, "interfaces": _rows_of("Interface")}},
+        "Port": {
+            "columns": {
+                "name": _STRING,
+                "interfaces": _rows_of("Interface"),
+                "external_ids": _STRINGS,
+            }
+        },
         "Interface": {
             "columns": {
                 "name": _STRING,
                 "ofport": _optional("integer"),
                 "external_ids": _STRINGS,
                 "type": _STRING,
+                "options": _STRINGS,
                 "error": _optional("string"),
+                "link_state": _optional("string"),
             }
         },
     },
@@ -114,8 +125,10 @@ class OvsdbWatcher:
     ) -> None:
         self._databases = [_Database(remote) for remote in remotes]
         self._on_change = on_change
+        self._merged: tuple[list[OvsdbSnapshot], OvsdbSnapshot] = [], OvsdbSnapshot()
         self._wish_lock = threading.Lock()
         self._wishes: set[Dpid] = set()
+        self._tunnels: Mapping[Dpid, TunnelWish] = {}
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -135,8 +148,15 @@ class OvsdbWatcher:
         self._waker.close()
 
     def snapshot(self) -> OvsdbSnapshot:
-        """What all databases said last, the unreachable ones included."""
-        return merge(database.snapshot for database in self._databases)
+        """What all databases said last, the unreachable ones included; the same value again
+        while none of them has said anything else.
+        """
+        parts = [database.snapshot for database in self._databases]
+        before, merged = self._merged
+        if len(before) != len(parts) or not all(map(is_, before, parts)):
+            merged = merge(parts)
+            self._merged = parts, merged
+        return merged
 
     def statuses(self) -> Mapping[str, RemoteStatus]:
         """The standing of each database, by its remote."""
@@ -152,6 +172,19 @@ class OvsdbWatcher:
             self._wishes.add(dpid)
         self._wake()
 
+    def want_tunnels(self, wishes: Mapping[Dpid, TunnelWish]) -> None:
+        """See to it, from now on, that these bridges have the tunnel ports that they need.
+
+        Bridges that are not named are left as they are. What was made shows in the snapshot.
+        """
+        if wishes != self._tunnels:
+            self._tunnels = dict(wishes)
+            self._wake()
+
+    def tunnel_problems(self) -> Mapping[tuple[Dpid, Delivery], str]:
+        """Why tunnel ports could not be made, a sentence each."""
+        return {key: why for each in self._databases for key, why in each.tunnels.problems.items()}
+
     def _wake(self) -> None:
         with suppress(BlockingIOError):  # then it is awake already
             self._waker.send(b"x")
@@ -164,7 +197,7 @@ class OvsdbWatcher:
                 wishes, self._wishes = self._wishes, set()
             changed: frozenset[Dpid] = frozenset()
             for database in self._databases:
-                changed |= database.run(wishes)
+                changed |= database.run(wishes, self._tunnels)
                 database.wait(poller)
             if changed:
                 self._tell(changed)
@@ -198,8 +231,10 @@ class _Database:
         self.remote = remote
         self.snapshot = OvsdbSnapshot()
         self.status = RemoteStatus(RemoteState.UNREACHABLE, f"{remote} was not reached yet")
+        self.tunnels = TunnelRows(remote)
         self._transactions: dict[Dpid, Any] = {}
         self._dpid_by_row: dict[UUID, Dpid] = {}
+        self._link_by_row: dict[UUID, bool] = {}
         self._seqno = 0
         self._connect()
 
@@ -222,17 +257,18 @@ class _Database:
 
         return note
 
-    def run(self, wishes: set[Dpid]) -> frozenset[Dpid]:
+    def run(self, wishes: set[Dpid], tunnels: Mapping[Dpid, TunnelWish]) -> frozenset[Dpid]:
         """Do what can be done without waiting; the bridges of which something changed."""
         try:
             self._idl.run()
-            return self._look(wishes)
+            return self._look(wishes, tunnels)
         except Exception as problem:
             log.exception("ovsdb replica failed", remote=self.remote)
             reason = f"{self.remote} sent what cannot be read ({problem}); connecting again"
             self.status = RemoteStatus(RemoteState.UNREACHABLE, reason)
             self._idl.close()
             self._transactions.clear()
+            self.tunnels.forget()
             self._connect()
             return frozenset()
 
@@ -241,12 +277,13 @@ class _Database:
         self._idl.wait(poller)
         for transaction in self._transactions.values():
             transaction.wait(poller)
+        self.tunnels.wait(poller)
 
     def close(self) -> None:
         """End the connection."""
         self._idl.close()
 
-    def _look(self, wishes: set[Dpid]) -> frozenset[Dpid]:
+    def _look(self, wishes: set[Dpid], tunnels: Mapping[Dpid, TunnelWish]) -> frozenset[Dpid]:
         if not self._idl._session.is_connected():
             return frozenset()
         if self._idl.state != idl.Idl.IDL_S_MONITORING:
@@ -254,12 +291,13 @@ class _Database:
             return frozenset()
         before = self.snapshot
         if self._seqno != self._idl.change_seqno:
-            self.snapshot = read_rows(self._idl.tables, self._dpid_by_row)
+            self.snapshot = read_rows(self._idl.tables, self._dpid_by_row, self._link_by_row)
             self._seqno = self._idl.change_seqno
         is_new = self.status.state is not RemoteState.SYNCED
         self.status = RemoteStatus(RemoteState.SYNCED)
         self._secure(wishes)
-        changed = self.snapshot.changed_since(before)
+        told = self.tunnels.look(self._idl, self.snapshot, self._dpid_by_row, tunnels)
+        changed = told | self.snapshot.changed_since(before)
         return changed | {row.dpid for row in self.snapshot.bridges} if is_new else changed
 
     def _secure(self, wishes: set[Dpid]) -> None:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from netaddr import EUI, AddrFormatError
 
-from flows.model import OFPORT_MAX, Dpid, Ofport
+from controller.southbound.tunnel_port import marked, tunnel_options, tunnel_type
+from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,7 +25,12 @@ class BridgeRow:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceRow:
-    """One interface of a bridge; ``ofport`` is None until Open vSwitch has given it a number."""
+    """One interface of a bridge; ``ofport`` is None until Open vSwitch has given it a number.
+
+    ``tunnel`` is the delivery of a tunnel port of ours, ``is_altered`` whether somebody gave that
+    other settings. ``is_up`` is None while the state of its link was never told. ``error`` says why
+    Open vSwitch could not make the interface.
+    """
 
     dpid: Dpid
     bridge: str
@@ -32,6 +38,10 @@ class InterfaceRow:
     iface_id: str | None = None
     attached_mac: EUI | None = None
     ofport: Ofport | None = None
+    tunnel: Delivery | None = None
+    is_altered: bool = False
+    is_up: bool | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +71,16 @@ def merge(snapshots: Iterable[OvsdbSnapshot]) -> OvsdbSnapshot:
     )
 
 
-def read_rows(tables: Any, dpid_by_row: dict[UUID, Dpid]) -> OvsdbSnapshot:
+def read_rows(
+    tables: Any, dpid_by_row: dict[UUID, Dpid], link_by_row: dict[UUID, bool]
+) -> OvsdbSnapshot:
     """The snapshot of one database from the tables of its IDL replica.
 
-    ``dpid_by_row`` is kept from call to call: ovsdb-server forgets datapath ids when it restarts
-    (the column is ephemeral), and ovs-vswitchd tells them again only after a while.
+    ``dpid_by_row`` and ``link_by_row`` are kept from call to call: ovsdb-server forgets datapath
+    ids and states of links when it restarts (the columns are ephemeral), and ovs-vswitchd tells
+    them again only after a while.
     """
+    _note_links(tables["Interface"].rows, link_by_row)
     bridge_rows = tables["Bridge"].rows
     for row in bridge_rows.values():
         if row.datapath_id:
@@ -79,15 +93,17 @@ def read_rows(tables: Any, dpid_by_row: dict[UUID, Dpid]) -> OvsdbSnapshot:
         row = bridge_rows[uuid]
         fail_mode = row.fail_mode[0] if row.fail_mode else ""
         bridges.append(BridgeRow(dpid, row.name, fail_mode, row.datapath_type))
-        interfaces += [_interface(bridges[-1], i) for port in row.ports for i in port.interfaces]
+        found = (interface for port in row.ports for interface in port.interfaces)
+        interfaces += [_interface(bridges[-1], i, link_by_row.get(i.uuid)) for i in found]
     settings = [row.other_config for row in tables["Open_vSwitch"].rows.values()]
     tso = any(config.get("userspace-tso-enable") == "true" for config in settings)
     interfaces.sort(key=lambda row: (row.dpid, row.name))
     return OvsdbSnapshot(tuple(sorted(bridges)), tuple(interfaces), tso)
 
 
-def _interface(bridge: BridgeRow, row: Any) -> InterfaceRow:
+def _interface(bridge: BridgeRow, row: Any, is_up: bool | None) -> InterfaceRow:
     number = row.ofport[0] if row.ofport else 0
+    tunnel = marked(row.external_ids)
     return InterfaceRow(
         bridge.dpid,
         bridge.name,
@@ -95,7 +111,24 @@ def _interface(bridge: BridgeRow, row: Any) -> InterfaceRow:
         row.external_ids.get("iface-id") or None,
         _mac(row.external_ids.get("attached-mac", "")),
         Ofport(number) if 1 <= number <= OFPORT_MAX else None,
+        tunnel,
+        tunnel is not None and not _is_as_made(bridge.dpid, tunnel, row),
+        is_up,
+        row.error[0] if row.error else "",
     )
+
+
+def _is_as_made(dpid: Dpid, kind: Delivery, row: Any) -> bool:
+    """Whether a tunnel port has the type and the options that we gave it."""
+    return bool(row.type == tunnel_type(kind) and row.options == tunnel_options(dpid, kind))
+
+
+def _note_links(rows: Any, link_by_row: dict[UUID, bool]) -> None:
+    for row in rows.values():
+        if row.link_state:
+            link_by_row[row.uuid] = row.link_state[0] == "up"
+    for gone in link_by_row.keys() - rows.keys():
+        del link_by_row[gone]
 
 
 def _mac(text: str) -> EUI | None:

@@ -12,6 +12,7 @@ from netaddr import IPAddress
 from controller.cli.listen import Listener
 from controller.sensors import configure
 from controller.southbound.management import open_management
+from controller.southbound.tunnel_port import KINDS
 from flows.arrivals import Way
 from flows.beacon import Beacon
 from flows.compile import Program, Survey, copy_ways
@@ -24,13 +25,13 @@ from tests.ovs.conversation import Conversation
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab
 from tests.ovs.suricata import Suricata
-from tests.ovs.underlay import DELIVERIES, Underlay
+from tests.ovs.underlay import Underlay
 from tests.ovs.waiting import wait_for
 
 HERE = Dpid(0x51)
 KEY = 77
 SENSOR = "192.0.2.9"
-SEEN = [delivery for delivery in DELIVERIES if delivery is not Delivery.ERSPAN3]
+SEEN = [delivery for delivery in KINDS if delivery is not Delivery.ERSPAN3]
 NAMES = ("body", "body", "uri", "uri")
 
 
@@ -120,7 +121,7 @@ def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
     assert ports == {(41000, 80), (80, 41000)}
 
 
-@pytest.mark.parametrize("delivery", DELIVERIES)
+@pytest.mark.parametrize("delivery", KINDS)
 def test_a_listener_finds_every_beacon_inside_a_tunnel(host: Host, delivery: Delivery) -> None:
     survey = Survey(host.deliver(delivery))
     [standing] = survey.served

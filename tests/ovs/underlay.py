@@ -5,6 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from controller.southbound.tunnel_port import (
+    KINDS,
+    tunnel_name,
+    tunnel_options,
+    tunnel_type,
+)
 from flows.model import Delivery, Dpid
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, vsctl
@@ -16,14 +22,6 @@ SENSORS = ("192.0.2.9", "192.0.2.10", "fd00:9::9")
 """Addresses of remote sensors; they all are at the far end of the cable."""
 SENSOR_MAC = bytes.fromhex("020000009999")
 FIRST_OFPORT = 31
-DELIVERIES = [delivery for delivery in Delivery if delivery is not Delivery.PORT]
-TYPES = {Delivery.ERSPAN2: "erspan", Delivery.ERSPAN3: "erspan"}
-OPTIONS = {
-    Delivery.ERSPAN2: ["options:erspan_ver=1", "options:erspan_idx=0"],
-    Delivery.ERSPAN3: [
-        *("options:erspan_ver=2", "options:erspan_dir=0", "options:erspan_hwid=0"),
-    ],
-}
 
 
 class Underlay:
@@ -56,14 +54,12 @@ class Underlay:
     def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, Delivery], int]:
         """Give a bridge one tunnel port of each kind, as the product does."""
         found: dict[tuple[Dpid, Delivery], int] = {}
-        for number, delivery in enumerate(DELIVERIES):
-            name, ofport = f"{bridge}-t{number}", FIRST_OFPORT + number
-            kind = TYPES.get(delivery, delivery.value)
+        for number, delivery in enumerate(KINDS):
+            name, ofport = tunnel_name(dpid, delivery), FIRST_OFPORT + number
+            kind, options = tunnel_type(delivery), tunnel_options(dpid, delivery)
             vsctl(
                 *("add-port", bridge, name, "--", "set", "Interface", name, f"type={kind}"),
-                *("options:remote_ip=flow", "options:out_key=flow"),
-                f"options:in_key={(1 << 40) + (dpid << 8) + number}",
-                *OPTIONS.get(delivery, []),
+                *(f"options:{key}={value}" for key, value in options.items()),
                 f"ofport_request={ofport}",
             )
             assert vsctl("get", "Interface", name, "ofport").strip() == str(ofport)

@@ -42,6 +42,7 @@ RECONCILER = tuple(
     for part in (
         *("reconcile", "bridge", "desired", "standing"),
         *("counters", "counting", "status", "limits", "verify", "verified", "programs"),
+        "tunnel_needs",
     )
 )
 VALUES = (
@@ -50,6 +51,7 @@ VALUES = (
     "controller.inventory",
     "controller.southbound.errors",
     "controller.southbound.switch",
+    "controller.southbound.tunnel_port",
     "controller.store.Desired",
     "controller.store.Counted",
     "controller.store.Limits",
