@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -17,12 +15,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from flows.errors import CloudtapError
+from controller.rate_words import read_rate
+from flows.errors import CloudtapError, InvalidValue
+from flows.model import PATH_MTUS, Rate, RateUnit
+from flows.world import UNDERLAY_MTU
 
 DEFAULT_FILE = Path("/etc/cloudtap/cloudtap.toml")
 """Read when neither ``--config`` nor ``CLOUDTAP_CONFIG`` names another file; it may be missing."""
@@ -87,6 +89,23 @@ def _names_or_all(value: object) -> object:
     return value if value == "all" else _split_commas(value)
 
 
+def _read_rate(value: object) -> Rate | None:
+    """Let a rate be written in words, or as a table with its unit."""
+    try:
+        match value:
+            case None | Rate():
+                return value
+            case str():
+                return read_rate(value)
+            case {"kbps": int(number), **rest} if not rest:
+                return Rate(RateUnit.KBPS, number)
+            case {"pps": int(number), **rest} if not rest:
+                return Rate(RateUnit.PPS, number)
+    except InvalidValue as error:
+        raise _refuse(str(error)) from error
+    raise _refuse(f"{value!r} is no rate: write it like '200 mbps' or '5000 pps'")
+
+
 def _state_directory() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/cloudtap")
@@ -99,11 +118,13 @@ Remote = Annotated[str, AfterValidator(_check_remote)]
 ReadableFile = Annotated[Path, AfterValidator(_check_file)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """One table of the file."""
+
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Tls(_Section):
+class _Tls(Section):
     certificate: ReadableFile | None = Field(None, description="Certificate of the controller.")
     private_key: ReadableFile | None = Field(None, description="Its private key.")
     ca: ReadableFile | None = Field(
@@ -167,7 +188,7 @@ class OvsdbConfig(_Tls):
         return self.remotes if Path(LOCAL_OVSDB.removeprefix("unix:")).exists() else ()
 
 
-class InventoryConfig(_Section):
+class InventoryConfig(Section):
     """What exists: tenants, networks, ports."""
 
     file: Path = Field(
@@ -175,7 +196,7 @@ class InventoryConfig(_Section):
     )
 
 
-class StateConfig(_Section):
+class StateConfig(Section):
     """What must survive a restart."""
 
     directory: Path = Field(
@@ -185,8 +206,8 @@ class StateConfig(_Section):
     )
 
 
-class BridgesConfig(_Section):
-    """Which of the bridges that connect are programmed."""
+class BridgesConfig(Section):
+    """Which of the bridges that connect are programmed, and what copies may cost them."""
 
     own: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_names_or_all)] = Field(
         "all", description="`all`, or a list of bridge names."
@@ -198,13 +219,26 @@ class BridgesConfig(_Section):
         description="How often the flows of every bridge are read again, and repaired if somebody "
         "else has removed or added some; each tenth time their actions are compared, too.",
     )
+    underlay_mtu: int = Field(
+        UNDERLAY_MTU,
+        ge=PATH_MTUS.start,
+        lt=PATH_MTUS.stop,
+        description="Bytes of the longest IP packet that the network of the hosts carries "
+        "everywhere. Copies in tunnels are cut to fit; the `path_mtu` of a collector can only "
+        "lower it.",
+    )
+    bridge_rate: Annotated[Rate | None, PlainValidator(_read_rate)] = Field(
+        None,
+        description="Most that all copies of one bridge may take together, like `200 mbps` or "
+        "`50000 pps`; what exceeds it is shed, never production. Without it nothing is shed.",
+    )
 
     def may_own(self, bridge: str) -> bool:
         """Whether the bridge of this name is ours to program."""
         return self.own == "all" or bridge in self.own
 
 
-class ApiConfig(_Section):
+class ApiConfig(Section):
     """The HTTP API."""
 
     listen: Listen = Field("127.0.0.1:9470", description="Address and port of the API.")
@@ -238,7 +272,7 @@ class ApiConfig(_Section):
         return token
 
 
-class LogConfig(_Section):
+class LogConfig(Section):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -247,7 +281,7 @@ class LogConfig(_Section):
     format: Literal["console", "json"] = Field("console", description="For people or programs.")
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that can be configured, with defaults that suit one machine."""
 
     openflow: OpenflowConfig = Field(default_factory=OpenflowConfig)
@@ -294,29 +328,10 @@ def is_loopback(value: str) -> bool:
         return host == "localhost"
 
 
-def render() -> str:
-    """The reference page of the configuration, in Markdown, made from the model itself."""
-    lines = [
-        "# Configuration",
-        "",
-        f"One TOML file, by default `{DEFAULT_FILE}` (it may be missing); `CLOUDTAP_CONFIG` or",
-        "`--config` names another one, which then must exist. Every key can also be given in the",
-        "environment as `CLOUDTAP_<SECTION>__<KEY>`, for example `CLOUDTAP_API__LISTEN`; the",
-        "environment wins. A list is written there with commas. Unknown keys are refused.",
-    ]
-    for section in Config.model_fields:
-        model = _section_model(section)
-        lines += ["", f"## [{section}]", "", f"{model.__doc__}", "", "| key | type | default | |"]
-        lines.append("|---|---|---|---|")
-        for key, what in model.model_fields.items():
-            shown = "" if what.default_factory else _show(what.default)
-            lines.append(f"| `{key}` | {_type(what.annotation)} | {shown} | {what.description} |")
-    return "\n".join(lines) + "\n"
-
-
-def _section_model(section: str) -> type[_Section]:
+def section_model(section: str) -> type[Section]:
+    """The model of a section, by its name."""
     model = Config.model_fields[section].annotation
-    assert isinstance(model, type) and issubclass(model, _Section)
+    assert isinstance(model, type) and issubclass(model, Section)
     return model
 
 
@@ -361,38 +376,8 @@ def _sentence(error: ErrorDetails, file: Path, environ: Mapping[str, str]) -> st
         fields: Mapping[str, object] = Config.model_fields
         if not key:
             return f"{file}: there is no section [{section}]; sections: {', '.join(fields)}"
-        fields = _section_model(section).model_fields
+        fields = section_model(section).model_fields
         return f"{place}: there is no such key; keys: {', '.join(fields)}"
     if error["type"] == "refused":
         return f"{place}: {error['msg']}"
     return f"{place}: {error['input']!r} does not do: {error['msg'][:1].lower()}{error['msg'][1:]}"
-
-
-def _show(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return f"`{str(value).lower()}`"
-        case tuple():
-            return ", ".join(f"`{part}`" for part in value)
-        case _:
-            return f"`{value}`"
-
-
-def _type(annotation: Any) -> str:
-    names: Mapping[Any, str] = {str: "text", Path: "file", bool: "true or false", float: "number"}
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _type(arguments[0])
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in arguments)
-    if origin is tuple:
-        return f"list of {_type(arguments[0])}"
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(part) for part in arguments if part is not type(None))
-    return names[annotation]
-
-
-if __name__ == "__main__":
-    print(render(), end="")

@@ -66,8 +66,9 @@ class Services:
         self.places = Places()
         self.places.remember(self.store.bridges())
         world = DesiredWorld(
-            self.store, lambda: self.inventory.inventory, self.places.snapshot, reach=self._reach
-        )
+            self.store, lambda: self.inventory.inventory, self.places.snapshot,
+            config.bridges.underlay_mtu, config.bridges.bridge_rate, reach=self._reach,
+        )  # fmt: skip
         self.world = world
         self.reconciler = Reconciler(
             world, self.store, self.store.holdings, self.places, self._greet, self._settle,
@@ -101,6 +102,7 @@ class Services:
             lambda: self.inventory.inventory,
             self.reconciler,
             self._config.api.read_token(),
+            underlay_mtu=self._config.bridges.underlay_mtu,
         )
         self._api = serve_wsgi(app, *split_listen(self._config.api.listen))
         self._reload()

@@ -13,9 +13,10 @@ from controller.config import (
     ConfigError,
     is_loopback,
     load,
-    render,
     split_listen,
 )
+from controller.config_reference import render
+from flows.model import Rate, RateUnit
 
 TOKEN = "0123456789abcdef"
 
@@ -64,6 +65,29 @@ def test_lists_are_written_with_commas_in_the_environment() -> None:
     assert config.ovsdb.remotes_now() == ("tcp:192.0.2.1:6640", "unix:/x")
     assert config.openflow.echo_seconds == 2.5
     assert load(None, {"CLOUDTAP_BRIDGES__OWN": "all"}).bridges.may_own("s3")
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        ("'200 mbps'", Rate(RateUnit.KBPS, 200_000)),
+        ("'5000 pps'", Rate(RateUnit.PPS, 5000)),
+        ("{kbps = 7}", Rate(RateUnit.KBPS, 7)),
+        ("{pps = 7}", Rate(RateUnit.PPS, 7)),
+    ],
+)
+def test_what_copies_may_cost_is_written_in_words_or_as_a_table(
+    file: Path, written: str, rate: Rate
+) -> None:
+    file.write_text(f"[bridges]\nunderlay_mtu = 9000\nbridge_rate = {written}\n")
+    config = load(file, {})
+
+    assert (config.bridges.underlay_mtu, config.bridges.bridge_rate) == (9000, rate)
+    environ = {"CLOUDTAP_BRIDGES__BRIDGE_RATE": "1 gbps", "CLOUDTAP_BRIDGES__UNDERLAY_MTU": "1400"}
+    config = load(file, environ)
+    assert config.bridges.bridge_rate == Rate(RateUnit.KBPS, 1_000_000)
+    assert config.bridges.underlay_mtu == 1400
+    assert (load(None, {}).bridges.underlay_mtu, load(None, {}).bridges.bridge_rate) == (1500, None)
 
 
 def test_variables_of_the_command_line_are_not_configuration() -> None:
@@ -116,6 +140,11 @@ def test_a_state_directory_suits_who_runs_it(monkeypatch: pytest.MonkeyPatch) ->
         ("[log]\nlevel = 'loud'", "[log] level: 'loud' does not do: input should be 'debug'"),
         ("[bridges]\nown = 7", "[bridges] own"),
         ("[log\n", "not valid TOML"),
+        ("[bridges]\nunderlay_mtu = 575", "[bridges] underlay_mtu: 575 does not do"),
+        ("[bridges]\nbridge_rate = '0 mbps'", "a rate of 0 kbps is outside 1..4294967295"),
+        ("[bridges]\nbridge_rate = 7", "7 is no rate: write it like '200 mbps' or '5000 pps'"),
+        ("[bridges]\nbridge_rate = {kbps = 1, pps = 2}", "is no rate: write it like"),
+        ("[bridges]\nbridge_rate = 'fast'", "[bridges] bridge_rate: rate 'fast' is not understood"),
     ],
 )
 def test_a_mistake_is_told_with_file_section_and_key(file: Path, text: str, sentence: str) -> None:

@@ -79,6 +79,7 @@ MAY_KNOW = {
     "controller.cli": (
         "controller.cli",
         "controller.config",
+        "controller.rate_words",
         "controller.runtime.command",
         "controller.runtime.errors",
     ),
