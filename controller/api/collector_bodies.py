@@ -98,6 +98,8 @@ class CollectorPatch(Body):
     sensors: list[SensorIn] | None = Field(
         None, max_length=SENSORS_MAX, description=f"The whole new list. {SENSORS}"
     )
+    add_sensors: list[SensorIn] | None = Field(None, description="Behind those that there are.")
+    remove_sensors: list[SensorIn] | None = Field(None, description="One sensor must stay.")
     tenant_tag: Tag | None = Field(None, description=TAG)
     balance: BalanceWord | None = Field(None, description=BALANCE)
     path_mtu: int | None = Field(None, description=f"{MTU} Null: what the hosts have.")
@@ -106,10 +108,13 @@ class CollectorPatch(Body):
     @classmethod
     def _no_nulls(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            refuse_nulls(data, {"name", "sensors", "balance"})
+            lists = {"sensors", "add_sensors", "remove_sensors"}
+            refuse_nulls(data, {"name", "balance", *lists})
             for key in ("tenant", "delivery", *_KEY_WORDS):
                 if key in data:
                     raise refuse(f"{key} of a collector cannot change: create a new one", key)
+            if "sensors" in data and len(lists & data.keys()) > 1:
+                raise refuse("give the whole list of sensors, or what to add and remove", "sensors")
             _check_tag(data)
             _check_count(data)
         return data

@@ -27,7 +27,7 @@ from controller.api.context import (
 from controller.api.once import create_once
 from controller.api.problems import not_found, unprocessable
 from controller.api.requests import CollectorList, NoQuery, OneQuery, Path
-from controller.api.sensors import read_sensors, sensor_words
+from controller.api.sensors import SensorChange, read_sensors, sensor_words
 from controller.inventory import Inventory
 from controller.store import CollectorRecord, OnceKey
 from flows.model import Balance, Collector, CollectorId, Delivery, PortId, Sensor, TagMode
@@ -100,23 +100,23 @@ def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Respo
     parts = context()
     old = find_collector(path.ref, query.tenant)
     inventory = parts.inventory()
-    if found := misfit(old.delivery, body.sensors or [], body.path_mtu):
+    new_sensors = [*(body.sensors or ()), *(body.add_sensors or ())]
+    if found := misfit(old.delivery, new_sensors, body.path_mtu):
         raise unprocessable("invalid-value", *found)
     _refuse_raised_mtu(body.path_mtu, parts)
-    sensors = read_sensors(body.sensors or [], old.tenant, inventory)
-    values: dict[str, Any] = {k: getattr(body, k) for k in body.model_fields_set}
+    sensors_of = SensorChange(body, old, inventory)
+    given = body.model_fields_set & {"name", "tenant_tag", "balance", "path_mtu"}
+    values: dict[str, Any] = {key: getattr(body, key) for key in given}
     if "tenant_tag" in values:
         values["tenant_tag"] = _tag(body.tenant_tag)
     if "balance" in values:
         values["balance"] = Balance(values["balance"])
-    if "sensors" in values:
-        values["sensors"] = tuple(sensors)
 
     def change(record: CollectorRecord) -> CollectorRecord:
-        collector = dataclasses.replace(record.collector, **values)
+        sensors = sensors_of(record)
+        collector = dataclasses.replace(record.collector, sensors=tuple(sensors), **values)
         check_collector(collector, {port.id: port for port in inventory.ports})
-        probes = _only_probed(sensors) if "sensors" in values else record.probes
-        return dataclasses.replace(record, collector=collector, probes=probes)
+        return dataclasses.replace(record, collector=collector, probes=_only_probed(sensors))
 
     parts.store.change_collector(old.id, change, who())
     parts.reconcile.bring(BRING_S)

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 
 from netaddr import IPAddress
 
-from controller.api.collector_bodies import SensorIn, read_address, read_probe
+from controller.api.collector_bodies import (
+    CollectorPatch,
+    SensorIn,
+    read_address,
+    read_probe,
+)
 from controller.api.context import find_own
 from controller.api.problems import unprocessable
 from controller.inventory import Inventory
+from controller.store import CollectorRecord
 from flows.model import Collector, PortId, Sensor, TenantName
 from flows.tunnel import KEY_WORDS
 
@@ -36,6 +42,55 @@ def read_sensors(
             raise unprocessable("invalid-value", f"sensor {what!r} is named twice", where)
         found[sensor] = None if one.probe is None else read_probe(one.probe)
     return found
+
+
+class SensorChange:
+    """What a PATCH makes of the sensors of a collector; what it names was looked up before.
+
+    Raises:
+        ApiProblem: a tap port is not there, or a sensor is named twice.
+    """
+
+    def __init__(self, body: CollectorPatch, old: Collector, inventory: Inventory) -> None:
+        self._collector = old
+        self._all = None
+        if body.sensors is not None:
+            self._all = read_sensors(body.sensors, old.tenant, inventory)
+        self._added = read_sensors(body.add_sensors or [], old.tenant, inventory)
+        self._removed = body.remove_sensors or []
+        self._names = {p.id: p.name for p in inventory.ports if p.tenant == old.tenant}
+
+    def __call__(self, record: CollectorRecord) -> dict[Sensor, str | None]:
+        """The new sensors in their order, each with its probe.
+
+        Raises:
+            ApiProblem: what should go is not there, or what should come is.
+        """
+        if self._all is not None:
+            return self._all
+        found = {sensor: record.probes.get(sensor) for sensor in record.collector.sensors}
+        for index, one in enumerate(self._removed):
+            del found[self._there(one, found, f"remove_sensors.{index}")]
+        for index, (sensor, probe) in enumerate(self._added.items()):
+            if sensor in found:
+                name = self._collector.name
+                words = f"collector {name!r} has sensor {self._named(sensor)!r} already"
+                raise unprocessable("invalid-value", words, f"add_sensors.{index}")
+            found[sensor] = probe
+        return found
+
+    def _there(self, one: SensorIn, found: Mapping[Sensor, str | None], where: str) -> Sensor:
+        """The sensor that a body means; a tap port may be in no inventory any more."""
+        wanted = one.port if one.address is None else str(read_address(one.address))
+        for sensor in found:
+            is_address = isinstance(sensor, IPAddress)
+            if is_address == (one.port is None) and wanted in (str(sensor), self._named(sensor)):
+                return sensor
+        sentence = f"collector {self._collector.name!r} has no sensor {wanted!r}"
+        raise unprocessable("invalid-value", sentence, where)
+
+    def _named(self, sensor: Sensor) -> str:
+        return str(sensor) if isinstance(sensor, IPAddress) else self._names.get(sensor, sensor)
 
 
 def sensor_words(collector: Collector, sensor: Sensor, names: Mapping[PortId, str]) -> str:

@@ -1,10 +1,14 @@
-"""cloudtap collector: create, list, show, delete."""
+"""cloudtap collector: create, list, show, set, delete."""
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
 import click
 
-from controller.cli.client import Api, Values
+from controller.cli.client import Api, Failure, Values
 from controller.cli.output import (
     Column,
     cell,
@@ -26,7 +30,11 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-TAG = "802.1Q tag of copies; auto: the network's, once the tap port serves several."
+TAG = "802.1Q tag of copies; auto: the network's, once a sensor serves several."
+DELIVERIES = ("port", "vxlan", "gre", "erspan2", "erspan3", "geneve")
+KEYS = ("vni", "key", "session_id")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def tag_or_none(
@@ -42,6 +50,68 @@ def tag_or_none(
     return [int(value)]
 
 
+def mtu_or_none(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> list[int | None] | None:
+    """A number of bytes, or none: in a list, so that none is not nothing."""
+    if value is not None and value != "none" and not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a number nor none")
+    return None if value is None else [None if value == "none" else int(value)]
+
+
+def sensor_options(command: Command) -> Command:
+    """The options that name sensors, the same for create and set."""
+    options = [
+        click.option(
+            "--sensor",
+            "-s",
+            "sensors",
+            multiple=True,
+            metavar="PORT|ADDRESS",
+            help="A tap port, or the address of a remote sensor; may repeat.",
+        ),
+        click.option("--port", "-p", "ports", multiple=True, help="A tap port; may repeat."),
+        click.option("--address", "addresses", multiple=True, help="An address; may repeat."),
+        click.option(
+            "--probe",
+            "probes",
+            multiple=True,
+            metavar="SENSOR=URL",
+            help="How to see that a sensor is well, like ids-1=tcp://192.0.2.1:22; may repeat.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def shape_options(command: Command) -> Command:
+    """The options of both create and set that say how copies are delivered."""
+    options = [
+        click.option(
+            "--tag",
+            callback=tag_or_none,
+            metavar="auto|none|NUMBER",
+            help=f"{TAG} A new one has auto.",
+        ),
+        click.option(
+            "--balance",
+            type=click.Choice(["connection", "hosts"]),
+            help="What picks one of several sensors; hosts keeps fragments together. A new one "
+            "has connection.",
+        ),
+        click.option(
+            "--path-mtu",
+            callback=mtu_or_none,
+            metavar="BYTES|none",
+            help="Longest IP packet on the path to remote sensors, if the hosts can send longer.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group()
 def collector() -> None:
     """Where copies go."""
@@ -49,25 +119,25 @@ def collector() -> None:
 
 @collector.command()
 @click.argument("name")
-@click.option("--port", "-p", required=True, help="The tap port that receives the copies.")
-@click.option(
-    "--tag", callback=tag_or_none, metavar="auto|none|NUMBER", help=f"{TAG} The API chooses auto."
-)
+@sensor_options
+@click.option("--delivery", type=click.Choice(DELIVERIES), default="port", show_default=True)
+@click.option("--vni", type=int, help="Of vxlan and geneve; chosen if left out.")
+@click.option("--key", type=int, help="Of gre; chosen if left out.")
+@click.option("--session-id", type=int, help="Of erspan2 and erspan3; chosen if left out.")
+@shape_options
 @tenant_option
 @output_option
 @pass_api
-def create(
-    api: Api,
-    name: str,
-    port: str,
-    tag: list[int | str | None] | None,
-    tenant: str | None,
-    output: str,
-) -> None:
-    """Create a collector."""
-    body: Values = {"name": name, "delivery": "port", "sensors": [{"port": port}]}
-    if tag is not None:
-        body["tenant_tag"] = tag[0]
+def create(api: Api, /, name: str, tenant: str | None, output: str, **given: Any) -> None:
+    """Create a collector: where copies go.
+
+    With several sensors each packet goes to one of them, both directions of a connection to the
+    same one.
+    """
+    sensors = _read_sensors(**_taken(given, "sensors", "ports", "addresses", "probes"))
+    if not sensors:
+        raise click.UsageError("say where copies go: --sensor, --port or --address")
+    body: Values = {"name": name, "sensors": sensors} | _read_shape(given)
     _print(api.post("collectors", body | ({"tenant": tenant} if tenant else {})), output)
 
 
@@ -94,22 +164,32 @@ def show(api: Api, name: str, tenant: str | None, output: str) -> None:
 @collector.command("set")
 @click.argument("name")
 @click.option("--name", "new_name", help="Give it another name.")
-@click.option("--tag", callback=tag_or_none, metavar="auto|none|NUMBER", help=TAG)
+@sensor_options
+@click.option("--add-sensor", multiple=True, metavar="PORT|ADDRESS", help="One more; may repeat.")
+@click.option(
+    "--remove-sensor", multiple=True, metavar="PORT|ADDRESS", help="One fewer; may repeat."
+)
+@shape_options
 @tenant_option
 @output_option
 @pass_api
 def set_(
-    api: Api,
-    name: str,
-    new_name: str | None,
-    tag: list[int | str | None] | None,
-    tenant: str | None,
-    output: str,
+    api: Api, /, name: str, new_name: str | None, tenant: str | None, output: str, **given: Any
 ) -> None:
-    """Change the name or the tag of a collector."""
+    """Change a collector; its sessions go on meanwhile.
+
+    --sensor, --port and --address give the whole new list.
+    """
     body: Values = {"name": new_name} if new_name else {}
-    if tag is not None:
-        body["tenant_tag"] = tag[0]
+    named = _taken(given, "sensors", "ports", "addresses")
+    probes, added = given.pop("probes"), given.pop("add_sensor")
+    if any(named.values()):
+        body["sensors"] = _read_sensors(**named, probes=probes)
+    elif added or probes:
+        body["add_sensors"] = _read_sensors(added, (), (), probes)
+    if removed := given.pop("remove_sensor"):
+        body["remove_sensors"] = _read_sensors(removed, (), (), ())
+    body |= _read_shape(given)
     _print(api.patch("collectors", name, body, tenant=tenant), output)
 
 
@@ -153,7 +233,48 @@ def delete(api: Api, name: str, tenant: str | None, output: str) -> None:
         print_data({"deleted": True, "collector": name}, output)
 
 
+def _read_sensors(
+    sensors: Iterable[str], ports: Iterable[str], addresses: Iterable[str], probes: Iterable[str]
+) -> list[Values]:
+    """Sensors as bodies name them; what looks like an address is one."""
+    named = [{"address" if _is_address(each) else "port": each} for each in sensors]
+    named += [{"port": each} for each in ports] + [{"address": each} for each in addresses]
+    by_name = {next(iter(each.values())): each for each in named}
+    for text in probes:
+        sensor, equals, url = text.partition("=")
+        if not equals or sensor not in by_name:
+            raise Failure(
+                f"probe {text!r} is not SENSOR=URL with one of the sensors that are named"
+            )
+        by_name[sensor]["probe"] = url
+    return named
+
+
+def _read_shape(given: Values) -> Values:
+    """The fields of a body that the other options name."""
+    body: Values = {}
+    for key, value in given.items():
+        if value is not None:
+            is_in_list = key in ("tag", "path_mtu")
+            body["tenant_tag" if key == "tag" else key] = value[0] if is_in_list else value
+    return body
+
+
+def _taken(given: Values, *keys: str) -> Values:
+    return {key: given.pop(key) for key in keys}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _print(item: Values, output: str) -> None:
+    keys = [(key.replace("_", " "), item[key]) for key in KEYS if item[key] is not None]
+    is_pool = len(item["sensors"]) > 1
     print_one(
         item,
         output,
@@ -162,11 +283,19 @@ def _print(item: Values, output: str) -> None:
             ("id", item["id"]),
             ("tenant", item["tenant"]),
             ("delivery", item["delivery"]),
-            ("sensors", _sensors(item)),
+            *keys,
+            ("sensors", [_with_probe(sensor) for sensor in item["sensors"]]),
+            *((("balance", item["balance"]),) if is_pool else ()),
+            *((("path mtu", item["path_mtu"]),) if item["path_mtu"] is not None else ()),
             ("tag", item["tenant_tag"]),
         ],
     )
 
 
+def _with_probe(sensor: Values) -> str:
+    where = sensor["port"] or sensor["address"]
+    return f"{where}, probe {sensor['probe']}" if sensor["probe"] else where
+
+
 def _sensors(item: Values) -> list[str]:
-    return [sensor["port"] for sensor in item["sensors"]]
+    return [sensor["words"] for sensor in item["sensors"]]

@@ -21,7 +21,7 @@ from controller.cli.output import (
     print_one,
     tenant_option,
 )
-from controller.cli.wish import LIMITS, read_wish, show_source, wish_options
+from controller.cli.wish import read_wish, show_limits, show_source, wish_options
 
 WAIT_S = 10.0
 """How long `session create` waits until the session is active."""
@@ -170,7 +170,8 @@ def _wait(look: Callable[[], Values], seen: Values, deadline: float) -> Values:
 
 def _print(item: Values, output: str) -> None:
     status = item["status"]
-    copies = status["copies"]
+    copies, sensors = status["copies"], item["sensors"]
+    is_remote = any(" " in sensor for sensor in sensors)  # a name holds no space
     print_one(
         item,
         output,
@@ -184,10 +185,11 @@ def _print(item: Values, output: str) -> None:
             ("direction", item["direction"]),
             ("filter", item["filter"]),
             ("collector", item["collector"]),
+            *((("sensors", sensors),) if len(sensors) > 1 or is_remote else ()),
             ("mode", item["mode"]),
             ("number", item["number"]),
             ("enabled", item["enabled"]),
-            *((word, item[key]) for key, word in LIMITS.items() if item[key] is not None),
+            *show_limits(item),
             ("copies", f"{copies['packets']} packets, {copies['bytes']} bytes"),
             *((f"skipped, {why}", count) for why, count in status["skipped"].items()),
             ("bridges", [f"{each['bridge']}: {each['state']}" for each in status["bridges"]]),

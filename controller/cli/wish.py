@@ -8,9 +8,13 @@ from typing import Any, TypeVar
 import click
 
 from controller.cli.client import Failure, Values
+from controller.rate_words import read_rate, show_rate
+from flows.errors import InvalidValue
+from flows.model import Rate, RateUnit
 
 LIMITS = {
     "packet_length": "cut to bytes",
+    "max_rate": "at most",
     "expires_at": "expires at",
     "max_packets": "most packets",
     "max_bytes": "most bytes",
@@ -38,6 +42,19 @@ def text_or_none(
 ) -> list[str | None] | None:
     """A text, or none: in a list; the controller judges the text."""
     return None if value is None else [None if value == "none" else value]
+
+
+def rate_or_none(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> list[Values | None] | None:
+    """A rate in words, or none: in a list, so that none is not nothing."""
+    if value is None or value == "none":
+        return None if value is None else [None]
+    try:
+        rate = read_rate(value)
+    except InvalidValue as error:
+        raise click.BadParameter(str(error)) from error
+    return [{rate.unit.value: rate.value}]
 
 
 def wish_options(*, is_new: bool) -> Callable[[Command], Command]:
@@ -92,6 +109,17 @@ def _limit_options() -> Iterator[Option]:
     limit: Any = {"callback": number_or_none, "metavar": "NUMBER|none"}
     yield click.option("--packet-length", **limit, help="Cut each copy to so many bytes.")
     yield click.option(
+        "--oversize",
+        type=click.Choice(["truncate", "skip"]),
+        help="Cut copies that do not fit the path to a remote sensor, or skip them.",
+    )
+    yield click.option(
+        "--max-rate",
+        callback=rate_or_none,
+        metavar="RATE|none",
+        help="Most copies on each bridge, like '200 mbps' or '5000 pps'; the rest is shed.",
+    )
+    yield click.option(
         "--expires-at",
         callback=text_or_none,
         metavar="TIME|none",
@@ -125,6 +153,23 @@ def read_wish(
         if value is not None:
             body[key] = value[0] if key in LIMITS else value
     return body
+
+
+def show_limits(item: Values) -> list[tuple[str, object]]:
+    """What of a session's copies is cut, shed or left out, and when it stops, in words."""
+    rows: list[tuple[str, object]] = []
+    for key, word in LIMITS.items():
+        value = item[key]
+        if key == "max_rate" and value is not None:
+            [(unit, number)] = value.items()
+            value = f"{show_rate(Rate(RateUnit(unit), number))} on each bridge"
+        if value is not None:
+            rows.append((word, value))
+    longest = item["status"]["largest_frame"]
+    if longest is not None:
+        then = "skipped" if item["oversize"] == "skip" else f"cut to {longest}"
+        rows.append(("longest frame", f"{longest} bytes; longer copies are {then}"))
+    return rows
 
 
 def show_source(source: Values) -> list[str]:

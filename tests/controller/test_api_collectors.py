@@ -232,6 +232,58 @@ def test_sensors_join_and_leave_a_pool(client: FlaskClient, store: Store) -> Non
     assert entry["detail"] == {"sensors": ["red-ids-2"]}
 
 
+def test_a_sensor_is_added_and_removed_without_naming_the_others(
+    client: FlaskClient, store: Store
+) -> None:
+    probe = "tcp://192.0.2.1:22"
+    made = create(client, IDS, sensors=[{"port": "ids-1", "probe": probe}, {"port": "ids-2"}])
+    body = {"add_sensors": [{"port": "ids-3"}], "remove_sensors": [{"port": "red-ids-2"}]}
+    changed = client.patch("/v1/collectors/ids", json=body).get_json()
+
+    assert [(s["port"], s["probe"]) for s in changed["sensors"]] == [
+        ("ids-1", probe),
+        ("ids-3", None),
+    ]
+    without = type(INVENTORY)(INVENTORY.tenants, INVENTORY.networks, INVENTORY.ports[:2])
+    fewer = make_app(store, lambda: without, fill(store, without)).test_client()
+    body = {"remove_sensors": [{"port": "red-ids-3"}]}
+    assert fewer.patch("/v1/collectors/ids", json=body).status_code == 200, "it left the inventory"
+    assert client.get("/v1/collectors/ids").get_json() == made | {"sensors": made["sensors"][:1]}
+    create(client, SOC)
+    body = {"add_sensors": [{"address": "2001:db8::9"}], "remove_sensors": [FAR]}
+    changed = client.patch("/v1/collectors/soc", json=body).get_json()
+    assert [s["address"] for s in changed["sensors"]] == ["2001:db8::9"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "sentence"),
+    [
+        ({"remove_sensors": [FAR]}, None, "collector 'soc' has 0 sensors"),
+        ({"remove_sensors": [FAR, FAR]}, "remove_sensors.1", "has no sensor '192.0.2.9'"),
+        ({"remove_sensors": [{"port": "192.0.2.9"}]}, "remove_sensors.0", "has no sensor"),
+        ({"add_sensors": [FAR]}, "add_sensors.0", "'soc' has sensor '192.0.2.9' already"),
+        ({"add_sensors": [{"port": "ids-1"}]}, "sensors", "goes to addresses, not to tap ports"),
+        ({"add_sensors": [{"address": "::1"}]}, "add_sensors.0.address", "loopback"),
+        ({"add_sensors": [FAR], "sensors": [FAR]}, "sensors", "the whole list"),
+        ({"add_sensors": None}, "add_sensors", "cannot be null"),
+        (
+            {"add_sensors": [{"address": f"192.0.2.{n}"} for n in range(10, 74)]},
+            None,
+            "has 65 sensors",
+        ),
+    ],
+)
+def test_sensors_that_cannot_come_or_go_are_refused(
+    client: FlaskClient, body: dict[str, object], field: str | None, sentence: str
+) -> None:
+    made = create(client, SOC)
+
+    document = problem(client.patch("/v1/collectors/soc", json=body), 422, "invalid-value")
+    assert document.get("field") == field
+    assert sentence in document["detail"]
+    assert client.get("/v1/collectors/soc").get_json() == made
+
+
 @pytest.mark.parametrize(
     ("body", "status", "slug", "field"),
     [
