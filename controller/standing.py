@@ -132,19 +132,26 @@ def _describe_served(
     ]
     shares: list[BridgeShare] = []
     by_dpid = {view.dpid: view for view in views}
-    for view in views:
-        if number in view.verified.served:
-            state = _share(number, standing, view, reasons)
-            shares.append(BridgeShare(view.name, state))
+    serving = [view for view in views if number in view.verified.served]
+    for view in serving:
+        state = _share(number, standing, view, reasons)
+        shares.append(BridgeShare(view.name, state))
     for dpid in sorted(home(standing, snapshot)):
         view_here = by_dpid.get(dpid)
+        if view_here in serving:
+            continue
         if view_here is None or not view_here.is_connected:
             name = view_here.name if view_here is not None else f"{dpid:016x}"
             reasons.append(f"bridge {name} is not connected")
-        elif number not in view_here.verified.served:
+        else:
             shares.append(BridgeShare(view_here.name, State.PENDING))
             reasons += view_here.reasons or (f"bridge {view_here.name} has not confirmed it yet",)
-    works = any(share.state is State.ACTIVE for share in shares)
+    # what an away bridge was verified to do, it does: its flows stay when we are gone
+    goes_on = any(
+        share.state is State.DEGRADED and not view.is_connected
+        for view, share in zip(serving, shares, strict=False)
+    )
+    works = goes_on or any(share.state is State.ACTIVE for share in shares)
     state = State.PENDING
     if works:
         state = State.DEGRADED if reasons else State.ACTIVE
@@ -158,7 +165,10 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
         reasons += [f"bridge {view.name} refused it: {reason}" for reason in refusals]
         return State.ERROR
     if not view.is_connected:
-        reasons.append(f"bridge {view.name} is not connected")
+        if not knows(view.settled, standing):
+            reasons.append(f"bridge {view.name} is not connected, and has not got the last change")
+            return State.PENDING
+        reasons.append(f"bridge {view.name} is not connected: it copies on as it was verified last")
         return State.DEGRADED
     if not knows(view.verified.survey, standing):
         reasons.append(f"bridge {view.name} has not confirmed the last change yet")

@@ -74,6 +74,29 @@ def test_a_bridge_that_is_away_is_named_where_it_matters(rig: Rig) -> None:
     assert [record.session.id for record in rig.store.sessions()] == ["near"]
 
 
+def test_the_only_bridge_of_a_session_copies_on_while_it_is_away(rig: Rig) -> None:
+    rig.add_session("s", "a", tap="t1")
+    assert standing(rig, "s")[0] is State.ACTIVE
+    rig.cut(1)
+    said = "bridge s1 is not connected: it copies on as it was verified last"
+    assert standing(rig, "s") == (State.DEGRADED, (said,), {"s1": State.DEGRADED})
+
+
+def test_a_bridge_that_left_before_a_change_is_not_said_to_follow_it(rig: Rig) -> None:
+    rig.add_session("s", "a", tap="t1")
+    assert standing(rig, "s")[0] is State.ACTIVE
+    rig.cut(1)
+    rig.store.change_session(
+        SessionId("s"),
+        lambda old: replace(old, session=replace(old.session, packet_length=64)),
+        "t",
+    )
+    said = "bridge s1 is not connected, and has not got the last change"
+    assert standing(rig, "s") == (State.PENDING, (said,), {"s1": State.PENDING})
+    rig.connect(1)
+    wait_for(lambda: standing(rig, "s")[0], lambda state: state is State.ACTIVE)
+
+
 def test_copies_are_counted_on_although_a_switch_begins_at_0_again(rig: Rig) -> None:
     rig.add_session("s", "a", tap="t1")
     standing(rig, "s")
