@@ -20,7 +20,7 @@ class Cloudtap(runtime.App):
         super().__init__(*arguments, **keywords)
         self.services: Services | None = None
         try:
-            self.services = start_services(runtime.configure, runtime.send)
+            self.services = start_services(runtime.configure, runtime)
         except CloudtapError as problem:
             runtime.fail(problem)
             return

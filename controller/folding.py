@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import structlog
 
+EACH_S = 0.002
+"""How long the next piece of work is put off for each who asked for this one, in seconds."""
 PAUSE_S = 0.05
-"""Between two pieces of work, in seconds: what comes meanwhile is answered by the second."""
+"""How long at most, unless the work itself takes longer."""
 
 log = structlog.get_logger(__name__)
 
@@ -17,8 +19,9 @@ log = structlog.get_logger(__name__)
 class Folding:
     """Does ``work`` in a thread of its own after it was asked for: once for all who asked before.
 
-    The first who asks does not wait; after that there is a pause between two pieces of work, at
-    least as long as the first of them took. So work that gets slower is done more seldom.
+    Who asks alone does not wait: a number that passes from one tenant's port to another's must be
+    noticed at once. The more ask at the same time, the longer the next work is put off; at least as
+    long as this one took, so that work that gets slower is done more seldom.
     """
 
     def __init__(self, work: Callable[[], None], name: str, pause_s: float = PAUSE_S) -> None:
@@ -63,7 +66,7 @@ class Folding:
         while True:
             with self._told:
                 self._told.wait_for(lambda: self._asked > self._done or self._is_stopped)
-                asked = self._asked
+                asked, many = self._asked, self._asked - self._done
             if self._is_stopped:
                 return
             began = time.monotonic()
@@ -75,4 +78,4 @@ class Folding:
             with self._told:
                 self._done = asked
                 self._told.notify_all()
-            self._stopping.wait(max(self._pause_s, took))
+            self._stopping.wait(max(took, min(self._pause_s, many * EACH_S)))

@@ -30,7 +30,7 @@ from controller.southbound.revalidate import wait_revalidated
 from controller.southbound.switch import Switch
 from controller.southbound.wire_message import LOCAL_PORT
 from controller.store import Store
-from controller.switches import Switches
+from controller.switches import Carrier, Switches
 from controller.tunnels import TunnelKeeper
 from flows.errors import CloudtapError
 from flows.model import Dpid
@@ -53,13 +53,13 @@ log = structlog.get_logger(__name__)
 class Services:
     """Everything that runs beside the OpenFlow server; ``start`` and ``stop`` it once.
 
-    ``send`` queues bytes for a datapath of the OpenFlow library.
+    ``carrier`` is what the connections to switches can do.
 
     Raises:
         StoreError, AlreadyRunning: the state directory cannot be used.
     """
 
-    def __init__(self, config: Config, send: Callable[[Any, bytes], bool]) -> None:
+    def __init__(self, config: Config, carrier: Carrier) -> None:
         self._config = config
         self.store = Store(config.state.directory)
         self.inventory = InventoryFile(config.inventory.file)
@@ -72,10 +72,10 @@ class Services:
         self.world = world
         self.reconciler = Reconciler(
             world, self.store, self.store.holdings, self.places, self._greet, self._settle,
-            self._problems,
+            self._problems, self._queues,
         )  # fmt: skip
         self.movements = Movements(self.places, self.reconciler.changed, self.store)
-        self.switches = Switches(self.reconciler, send, self.movements.port_changed)
+        self.switches = Switches(self.reconciler, carrier, self.movements.port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self.tunnels = TunnelKeeper(
             self.ovsdb, self.places.snapshot, self.reconciler.tunnel_wishes, self.reconciler.changed
@@ -231,6 +231,13 @@ class Services:
                 log.debug("no bridge to ask", bridges=len(switches))
         return not self._stopping.wait(REMOTE_SETTLE_S)
 
+    def _queues(self) -> dict[str, int]:
+        """How much waits outside of the reconciler, by what it is."""
+        return {
+            "reports of ports": self.movements.waiting,
+            "messages to switches": self.switches.queued,
+        }
+
     def _problems(self) -> list[str]:
         snapshot = self.ovsdb.snapshot()
         long_ago = time.monotonic() - REFUSED_SHOWN_S
@@ -257,7 +264,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], bool]) -> Services:
+def start_services(configure: Callable[..., None], carrier: Carrier) -> Services:
     """Read the configuration, tell the OpenFlow server its settings, and start the services.
 
     Raises:
@@ -279,7 +286,7 @@ def start_services(configure: Callable[..., None], send: Callable[[Any, bytes], 
     if config.ovsdb.is_tls:
         o = config.ovsdb
         use_certificates(str(o.private_key), str(o.certificate), str(o.ca))
-    services = Services(config, send)
+    services = Services(config, carrier)
     try:
         services.start()
     except CloudtapError:

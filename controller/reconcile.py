@@ -85,10 +85,11 @@ class Reconciler:
         greet: Callable[[Switch], None],
         settle: Callable[[Collection[Switch], float], bool],
         problems: Callable[[], Sequence[str]],
+        queues: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._world, self._deletions, self._holdings = world, deletions, holdings
         self._names = names
-        self._greet, self._settle, self._problems = greet, settle, problems
+        self._greet, self._settle, self._problems, self._queues = greet, settle, problems, queues
         self.ready = threading.Event()
         """Set when enough is known of the world to write to switches."""
         self._writers: dict[Dpid, BridgeWriter] = {}
@@ -298,6 +299,7 @@ class Reconciler:
         queues = {
             "answers of switches": sum(writer.switch.waiting for writer in writers),
             "bridges to be written": sum(writer.is_due for writer in writers),
+            **self._queues(),
         }
         return Vitals(self.ready.is_set(), self._handler_errors, queues)
 

@@ -29,28 +29,53 @@ class Writers(Protocol):
         ...
 
 
+class Carrier(Protocol):
+    """What connections are asked for, by their datapaths of the library."""
+
+    def send(self, datapath: Any, data: bytes) -> bool:
+        """Queue whole messages; False when the connection is over."""
+        ...
+
+    def hang_up(self, datapath: Any, why: str) -> None:
+        """End a connection at once, because of what its switch does; says why in a sentence."""
+        ...
+
+    def queued(self, datapath: Any) -> int:
+        """How many sends wait until the switch takes what was sent before."""
+        ...
+
+
 class Switches:
     """Makes an OpenFlowSwitch of each connection, and passes on what comes from it.
 
-    ``send`` queues bytes for a datapath of the library; ``port_changed_at`` is told of each port.
+    ``port_changed_at`` is told of each port.
     """
 
     def __init__(
         self,
         writers: Writers,
-        send: Callable[[Any, bytes], bool],
+        carrier: Carrier,
         port_changed_at: Callable[[Dpid, PortChange], None],
     ) -> None:
-        self._writers, self._send, self._port_changed_at = writers, send, port_changed_at
+        self._writers, self._carrier = writers, carrier
+        self._port_changed_at = port_changed_at
         self._lock = threading.Lock()
         self._by_datapath: dict[int, OpenFlowSwitch] = {}
+        self._datapaths: dict[int, Any] = {}
 
     def connected(self, datapath: Any) -> None:
         """A switch has shaken hands."""
         dpid = Dpid(datapath.id)
-        switch = OpenFlowSwitch(dpid, f"{dpid:016x}", lambda data: self._send(datapath, data))
+        carrier = self._carrier
+        switch = OpenFlowSwitch(
+            dpid,
+            f"{dpid:016x}",
+            lambda data: carrier.send(datapath, data),
+            hang_up=lambda why: carrier.hang_up(datapath, why),
+        )
         with self._lock:
             self._by_datapath[id(datapath)] = switch
+            self._datapaths[id(datapath)] = datapath
         with TURNS.taken():  # a thousand may come, or go, at once
             self._writers.connect(switch)
 
@@ -58,10 +83,18 @@ class Switches:
         """A connection has ended; perhaps a newer one of the same switch is there already."""
         with self._lock:
             switch = self._by_datapath.pop(id(datapath), None)
+            self._datapaths.pop(id(datapath), None)
         if switch is not None:
             switch.on_disconnect()
             with TURNS.taken():
                 self._writers.disconnect(switch)
+
+    @property
+    def queued(self) -> int:
+        """How many sends wait, of all connections together."""
+        with self._lock:
+            datapaths = list(self._datapaths.values())
+        return sum(map(self._carrier.queued, datapaths))
 
     def answered(self, datapath: Any, message: bytes) -> None:
         """The answer to a request of ours, as it came."""

@@ -16,6 +16,7 @@ from controller.runtime.handlers import (
     listen_handler_errors,
     set_ev_cls,
 )
+from controller.runtime.isolation import hang_up, listen_isolated, queued, watch_echoes
 from controller.runtime.library import BACKEND, HUB, ofp_event, ofproto_v1_3
 from controller.runtime.listener import Listener
 from controller.runtime.raw import listen_raw, own_xid, send
@@ -39,12 +40,14 @@ __all__ = [
     "fail",
     "guarded",
     "handler_errors",
+    "hang_up",
     "listen_handler_errors",
     "listen_raw",
     "listen_refused",
     "ofp_event",
     "ofproto_v1_3",
     "own_xid",
+    "queued",
     "send",
     "set_ev_cls",
 ]
@@ -112,14 +115,19 @@ def fail(error: Exception) -> None:
 
 
 def listen_refused(callback: RefusedCallback) -> None:
-    """Have callback(address, sentence) called for each switch that has no OpenFlow 1.3."""
+    """Have callback(address, sentence) called for each switch that is refused or cut off.
+
+    Refused is a switch that has no OpenFlow 1.3; cut off one that takes nothing or sends too much.
+    """
     _refused_callbacks.append(callback)
+    listen_isolated(callback)
 
 
 @functools.cache
 def _mend_library() -> None:
     """Replace what is at fault or in our way in the library; once."""
     raw.install(guarded)
+    watch_echoes(library.controller.Datapath)
     library.controller.StreamServer = _listener
     library.ofp_handler.OFPHandler._hello_failed = _refuse
     if HUB == "native":

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from controller.runtime.errors import BadTlsSettings, OpenFlowAddressInUse
+from controller.runtime.isolation import Patient
 from controller.runtime.tls import TlsConnection
 
 HANDSHAKE_SECONDS = 5.0
@@ -63,7 +64,7 @@ class Listener:
 
     def _welcome(self, connection: socket.socket, address: Address) -> None:
         if self._context is None:
-            self._handle(connection, address)
+            self._handle(Patient(connection, address), address)
             return
         try:
             connection.settimeout(HANDSHAKE_SECONDS)
@@ -73,7 +74,7 @@ class Listener:
             log.warning("TLS handshake failed", switch=_text(address), reason=str(error))
             connection.close()
             return
-        self._handle(secured, address)
+        self._handle(Patient(secured, address), address)
 
 
 def _listen(host: str, port: int) -> socket.socket:

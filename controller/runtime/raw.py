@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.runtime import library
+from controller.runtime.isolation import FloodGuard
 
 OWN_XID = 0xC7
 """Top byte of the transaction ids of our own requests."""
@@ -76,12 +77,14 @@ def parts(data: bytes) -> list[bytes]:
 
 def install(guard: Callable[[RawCallback], RawCallback]) -> None:
     """Put the hook into the library; guard keeps a failing callback from ending the connection."""
-    decode = library.ofproto_parser.msg
+    decode, floods = library.ofproto_parser.msg, FloodGuard()
 
     def divert(
         datapath: Any, version: int, kind: int, length: int, xid: int, message: bytearray
     ) -> Any:
         if xid >> 24 != OWN_XID or kind in UNASKED:
+            if not floods.is_welcome(datapath):
+                return None
             return decode(datapath, version, kind, length, xid, message)
         whole = bytes(message)
         for callback in _callbacks:

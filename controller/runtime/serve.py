@@ -9,6 +9,8 @@ from controller.runtime.errors import ApiAddressInUse
 
 THREADS = 8
 STOP_SECONDS = 2
+REQUESTS_MAX = 256
+"""Requests that wait for a thread; more are turned away."""
 
 
 class WsgiServer:
@@ -28,7 +30,10 @@ class WsgiServer:
 
 def serve_wsgi(app: Any, host: str, port: int) -> WsgiServer:
     """Serve app on host and port from threads of its own. Raises ApiAddressInUse."""
-    server = _Server((host, port), app, numthreads=THREADS, server_name="cloudtap")
+    server = _Server(
+        (host, port), app, numthreads=THREADS, server_name="cloudtap",
+        accepted_queue_size=REQUESTS_MAX,
+    )  # fmt: skip
     server.shutdown_timeout = STOP_SECONDS
     # under green threads cheroot looks at a kept connection each half second only: keep none
     server.keep_alive_conn_limit = 0

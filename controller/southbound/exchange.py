@@ -20,13 +20,18 @@ OWN_XID = 0xC7
 XID_BITS = 24
 XID_MASK = (1 << XID_BITS) - 1
 TIMEOUT_S = 10.0
+WAITING_BYTES = 1 << 26
+"""Answers that wait to be looked at; those of 250,000 flows are about as long."""
+ANSWER_BYTES = 1 << 28
+"""The answer to one request; that of 1,000,000 flows is about as long."""
 
 
 class Exchange:
     """What all requests have in common; whoever makes one holds ``_lock`` until it is answered.
 
     ``send`` takes whole messages and returns False once the connection is over. A request ends
-    with SwitchTimeout when nothing has come for ``timeout_s`` seconds.
+    with SwitchTimeout when nothing has come for ``timeout_s`` seconds. ``hang_up`` ends the
+    connection, and is told why in a sentence: the switch answers more than anybody can hold.
     """
 
     def __init__(
@@ -35,11 +40,13 @@ class Exchange:
         name: str,
         send: Callable[[bytes], bool],
         timeout_s: float = TIMEOUT_S,
+        hang_up: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._dpid, self.name = dpid, name
-        self._send_bytes, self._timeout_s = send, timeout_s
+        self._send_bytes, self._timeout_s, self._hang_up = send, timeout_s, hang_up
         self._lock = threading.Lock()
         self._inbox: Queue[bytes | None] = Queue()
+        self._came = self._taken = self._answer_began = 0  # bytes
         self._window = (0, 0)
         self._next_xid = 1
         self._is_gone = False
@@ -58,13 +65,28 @@ class Exchange:
     def on_message(self, message: bytes) -> None:
         """Take an answer from the connection's thread; never blocks, drops what is too late."""
         first, count = self._window
-        if (HEADER.unpack_from(message)[3] - first) & XID_MASK < count:
+        if self._is_gone or (HEADER.unpack_from(message)[3] - first) & XID_MASK >= count:
+            return
+        self._came += len(message)
+        if self._came - self._answer_began > ANSWER_BYTES:
+            self._isolate(f"answered with more than {ANSWER_BYTES >> 20} MB")
+        elif self._came - self._taken > WAITING_BYTES:
+            self._isolate(f"answered {WAITING_BYTES >> 20} MB faster than they could be read")
+        else:
             self._inbox.put(message)
 
     def on_disconnect(self) -> None:
         """The connection is over: whoever waits learns it at once, and nobody waits again."""
         self._is_gone = True
         self._inbox.put(None)
+
+    def _isolate(self, what: str) -> None:
+        """End the connection, so that this switch alone suffers from what it does."""
+        self.on_disconnect()
+        self._hang_up(
+            f"bridge {self.name!r} {what} when it was asked to {self._doing}; "
+            "see what its host's ovs-vswitchd logs"
+        )
 
     def _multipart(self, what: str, request: Callable[[int], bytes]) -> Iterator[bytes]:
         self._begin(what, 1)
@@ -95,7 +117,9 @@ class Exchange:
         self._window = (self._next_xid, count)
         self._next_xid = (self._next_xid + count) & XID_MASK
         while not self._inbox.empty():
-            self._inbox.get_nowait()
+            late = self._inbox.get_nowait()
+            self._taken += len(late or b"")
+        self._answer_began = self._came
         if self._is_gone:
             raise SwitchGone(self.name, what)
 
@@ -119,6 +143,7 @@ class Exchange:
                 message = self._inbox.get(timeout=self._timeout_s)
             except Empty:
                 raise SwitchTimeout(self.name, self._doing, self._timeout_s) from None
+            self._taken += len(message or b"")
             if message is None:
                 raise SwitchGone(self.name, self._doing)
             if self._offset_of(message) < self._window[1]:

@@ -93,8 +93,9 @@ class OpenFlowSwitch(Exchange):
         name: str,
         send: Callable[[bytes], bool],
         timeout_s: float = TIMEOUT_S,
+        hang_up: Callable[[str], None] = lambda why: None,
     ) -> None:
-        super().__init__(dpid, name, send, timeout_s)
+        super().__init__(dpid, name, send, timeout_s, hang_up)
         self._templates = FlowTemplates()
         self._next_bundle = 1
         self._meters_max: int | None = None  # not asked yet

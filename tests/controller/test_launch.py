@@ -17,10 +17,23 @@ OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
 BRIDGE = SwitchPort(LOCAL_PORT, "s1", True)
 
 
+class Nobody:
+    """No connections at all."""
+
+    def send(self, datapath: Any, data: bytes) -> bool:
+        return False
+
+    def hang_up(self, datapath: Any, why: str) -> None:
+        raise AssertionError("there is nobody")
+
+    def queued(self, datapath: Any) -> int:
+        return 0
+
+
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     config = Config(ovsdb=OvsdbConfig(remotes=()), state=StateConfig(directory=tmp_path))
-    made = Services(config, lambda datapath, data: False)
+    made = Services(config, Nobody())
     yield made
     made.movements.stop()
     made.store.close()

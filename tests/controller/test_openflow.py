@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from controller.southbound import exchange
 from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchTimeout, SwitchUnfit
 from controller.southbound.exchange import OWN_XID
 from controller.southbound.openflow import ATTEMPTS, OpenFlowSwitch
@@ -35,7 +36,8 @@ class Peer:
     def __init__(self, answer: Answer, timeout_s: float = 5.0) -> None:
         self.answer = answer
         self.kinds: list[int] = []
-        self.switch = OpenFlowSwitch(Dpid(1), "s1", self.send, timeout_s)
+        self.hung_up: list[str] = []
+        self.switch = OpenFlowSwitch(Dpid(1), "s1", self.send, timeout_s, self.hung_up.append)
 
     def send(self, data: bytes) -> bool:
         for kind, xid, message in messages(data):
@@ -96,6 +98,42 @@ def test_strange_messages_while_nothing_was_asked_are_dropped() -> None:
         peer.switch.on_message(encode_message(21, xid))
     assert peer.switch._inbox.empty()
     peer.switch.barrier()
+
+
+def more(kind: int, xid: int, message: bytes) -> list[bytes]:
+    """A hundred parts of an answer of which none is the last."""
+    return [encode_message(19, xid, struct.pack("!HH4x", 13, 1))] * 100
+
+
+def test_an_answer_without_an_end_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "ANSWER_BYTES", 1000)
+    peer = Peer(more)
+    with pytest.raises(SwitchGone):
+        peer.switch.ports()
+    assert peer.hung_up == [
+        "bridge 's1' answered with more than 0 MB when it was asked to list its ports; "
+        "see what its host's ovs-vswitchd logs"
+    ]
+    with pytest.raises(SwitchGone):
+        peer.switch.barrier()
+
+
+def test_answers_that_pile_up_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "WAITING_BYTES", 1000)
+    peer = Peer(more)
+    with pytest.raises(SwitchGone):
+        peer.switch.ports()
+    (why,) = peer.hung_up
+    assert "faster than they could be read" in why
+    assert peer.switch.waiting * 16 <= 1000 + 16, "what came afterwards was not kept"
+
+
+def test_long_answers_that_are_read_pile_up_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "WAITING_BYTES", 1000)
+    peer = Peer(willing)
+    for _ in range(200):
+        peer.switch.barrier()
+    assert not peer.hung_up
 
 
 def test_a_connection_that_ends_wakes_whoever_waits() -> None:

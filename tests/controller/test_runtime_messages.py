@@ -93,7 +93,7 @@ def test_answers_to_our_requests_bypass_the_decoder(diverted: list[Any], kind: i
 def test_everything_else_takes_the_way_of_the_library(
     diverted: list[Any], kind: int, xid: int
 ) -> None:
-    raw.library.ofproto_parser.msg(None, 4, kind, 8, xid, bytearray(8))
+    raw.library.ofproto_parser.msg(SimpleNamespace(), 4, kind, 8, xid, bytearray(8))
     assert diverted == [("decoded", xid)]
 
 

@@ -118,6 +118,16 @@ class Fleet:
 
         self._run(end)
 
+    def tell(self, dpid: int, *messages: bytes) -> None:
+        """Have a switch send something of its own accord."""
+
+        def write() -> None:
+            transport = self.connections[dpid].transport
+            if transport is not None:
+                transport.write(b"".join(messages))
+
+        self._run(write)
+
     def follow_faults(self) -> None:
         """Say that the faults of some switches were changed."""
 

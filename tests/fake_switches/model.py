@@ -59,6 +59,12 @@ class FakeSwitch:
         self.tables.meters.by_number.clear()
         self.bundles.forget()
 
+    def port_status(self, number: int, reason: int = 2) -> bytes:
+        """The message that a port has come (0), gone (1) or changed (2)."""
+        name, mac = self.ports[number], bytes([2, 0, 0, 0, 0, number & 255])
+        port = PORT.pack(number, mac, name.encode()[:15], 0, 0, *[0] * 6)
+        return message(12, 0, Struct("!B7x").pack(reason) + port)
+
     def answer(self, data: bytes) -> Iterator[bytes]:
         """What the switch sends back for one message."""
         if not self.faults.answers:

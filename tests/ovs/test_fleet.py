@@ -102,9 +102,41 @@ def test_a_switch_that_answers_no_echo_is_disconnected_and_may_come_back(
     switches[1].faults.answers_echo = False
 
     wait_for(lambda: controller.log().count("bridge disconnected"), bool, 30)
+    assert "it answered none of 4 echo requests" in controller.log()
     switches[1].faults.answers_echo = True
     wait_until_active(controller, 3)
     assert controller.log().count("bridge disconnected  ") >= 1
+
+
+def test_a_switch_that_floods_is_cut_off_and_the_others_go_on(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, 5)
+    wait_until_active(controller, 5)
+
+    fleet.tell(2, *[switches[1].port_status(1)] * 30_000)
+
+    controller.wait_for_problem("messages in 5 s that nobody asked for")
+    controller.change_session("s3", direction="egress")
+    controller.wait_for_session("s3", seconds=30)
+    wait_until_active(controller, 5)
+    assert controller.log().count("switch cut off") == 1
+
+
+def test_a_switch_that_takes_nothing_is_cut_off_with_a_reason(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    switches = begin(controller, fleet, 5, openflow__echo_seconds="0.5")
+    wait_until_active(controller, 5)
+
+    switches[2].faults.reads = False
+    fleet.follow_faults()
+
+    controller.wait_for_problem("was cut off")
+    controller.change_session("s3", direction="egress")
+    controller.wait_for_session("s3", seconds=30)
+    switches[2].faults.reads = True
+    wait_until_active(controller, 5)
 
 
 def test_a_refused_flow_is_named_and_the_other_sessions_get_theirs(
