@@ -136,6 +136,7 @@ def test_a_switch_that_takes_nothing_is_cut_off_with_a_reason(
     controller.change_session("s3", direction="egress")
     controller.wait_for_session("s3", seconds=30)
     switches[2].faults.reads = True
+    fleet.follow_faults()
     wait_until_active(controller, 5)
 
 
