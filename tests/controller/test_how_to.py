@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from netaddr import IPAddress
 from werkzeug.serving import make_server
 
 from controller.api import make_app
 from controller.cli import main
 from controller.inventory import parse
+from flows.model import KEYS, Delivery
+from flows.tunnel import KEY_WORDS, overhead
+from flows.world import UNDERLAY_MTU
 from tests.controller.fakes import fill, open_store
 from tests.lab.tutorial import read_steps
 
@@ -29,6 +33,8 @@ ports:
      ips: [10.0.0.2], labels: {tier: web}}
   - {id: red-db-1, name: db-1, tenant: red, network: lan, mac: 02:00:00:00:00:03, ips: [10.0.0.3]}
   - {id: red-ids, name: ids, tenant: red, kind: tap}
+  - {id: red-ids-2, name: ids-2, tenant: red, kind: tap}
+  - {id: red-ids-3, name: ids-3, tenant: red, kind: tap}
 """)
 _FILE = re.compile(r"^```yaml (?P<name>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -48,7 +54,11 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["filters.md", "limits.md", "exclusive.md", "explain.md", "sensors.md"]
+    "page",
+    [
+        *("filters.md", "limits.md", "exclusive.md", "explain.md", "sensors.md"),
+        *("tunnels.md", "sensor-pools.md", "rate-caps.md"),
+    ],
 )
 def test_a_page_works_word_for_word(
     page: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,3 +78,25 @@ def test_a_page_works_word_for_word(
         assert re.fullmatch(step.pattern, " ".join(result.output.split()), re.DOTALL), (
             f"{step.command} must show {step.shown}; it showed:\n{result.output}"
         )
+
+
+def test_the_table_of_tunnels_tells_what_they_add() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `--([a-z-]+)`, 1 to (\d+) \| (\d+) \| (\d+) \| (\d+) \|",
+        (PAGES / "tunnels.md").read_text(),
+        re.MULTILINE,
+    )
+
+    four, six = IPAddress("192.0.2.9"), IPAddress("2001:db8::9")
+    assert [tuple(map(str, row)) for row in rows] == [
+        (
+            kind.value,
+            KEY_WORDS[kind].replace("_", "-"),
+            str(KEYS[kind].stop - 1),
+            str(overhead(kind, four)),
+            str(UNDERLAY_MTU - overhead(kind, four)),
+            str(UNDERLAY_MTU - overhead(kind, six)),
+        )
+        for kind in (Delivery(name) for name, *_ in rows)
+    ]
+    assert {name for name, *_ in rows} == {kind.value for kind in KEYS}
