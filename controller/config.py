@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from netaddr import IPNetwork
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,11 +20,11 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
-from controller.rate_words import read_rate
-from flows.errors import CloudtapError, InvalidValue
-from flows.model import PATH_MTUS, Rate, RateUnit
+from controller.config_words import read_networks, read_rate_setting, refuse
+from flows.errors import CloudtapError
+from flows.model import PATH_MTUS, Rate
 from flows.world import UNDERLAY_MTU
 
 DEFAULT_FILE = Path("/etc/cloudtap/cloudtap.toml")
@@ -43,25 +44,20 @@ class ConfigError(CloudtapError):
         self.problems = tuple(problems)
 
 
-def _refuse(sentence: str) -> PydanticCustomError:
-    # the sentence travels as a value: braces in it are not a template
-    return PydanticCustomError("refused", "{sentence}", {"sentence": sentence})
-
-
 def _check_listen(value: str) -> str:
     host, colon, port = value.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not colon or not bare or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise _refuse(f"{value!r} is not an address to listen on: write it like 127.0.0.1:9470")
+        raise refuse(f"{value!r} is not an address to listen on: write it like 127.0.0.1:9470")
     if ":" in bare and host != f"[{bare}]":
-        raise _refuse(f"{value!r} has an IPv6 address without brackets: write it like [::1]:9470")
+        raise refuse(f"{value!r} has an IPv6 address without brackets: write it like [::1]:9470")
     return value
 
 
 def _check_remote(value: str) -> str:
     scheme, colon, rest = value.partition(":")
     if not colon or scheme not in ("unix", "tcp", "ssl") or not rest:
-        raise _refuse(
+        raise refuse(
             f"{value!r} is not an OVSDB server: write unix:/path, tcp:192.0.2.1:6640 "
             "or ssl:192.0.2.1:6640"
         )
@@ -75,7 +71,7 @@ def _check_file(value: Path) -> Path:
         with value.open("rb"):
             return value
     except OSError as error:
-        raise _refuse(f"file {str(value)!r} cannot be read: {error.strerror}") from error
+        raise refuse(f"file {str(value)!r} cannot be read: {error.strerror}") from error
 
 
 def _split_commas(value: object) -> object:
@@ -87,23 +83,6 @@ def _split_commas(value: object) -> object:
 
 def _names_or_all(value: object) -> object:
     return value if value == "all" else _split_commas(value)
-
-
-def _read_rate(value: object) -> Rate | None:
-    """Let a rate be written in words, or as a table with its unit."""
-    try:
-        match value:
-            case None | Rate():
-                return value
-            case str():
-                return read_rate(value)
-            case {"kbps": int(number), **rest} if not rest:
-                return Rate(RateUnit.KBPS, number)
-            case {"pps": int(number), **rest} if not rest:
-                return Rate(RateUnit.PPS, number)
-    except InvalidValue as error:
-        raise _refuse(str(error)) from error
-    raise _refuse(f"{value!r} is no rate: write it like '200 mbps' or '5000 pps'")
 
 
 def _state_directory() -> Path:
@@ -134,7 +113,7 @@ class _Tls(Section):
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
         if len({value is None for value in (self.certificate, self.private_key, self.ca)}) > 1:
-            raise _refuse("certificate, private_key and ca belong together: give all three or none")
+            raise refuse("certificate, private_key and ca belong together: give all three or none")
         return self
 
     @property
@@ -157,7 +136,7 @@ class OpenflowConfig(_Tls):
     @model_validator(mode="after")
     def _no_plain_text_off_the_machine(self) -> Self:
         if not self.is_tls and not self.insecure and not is_loopback(self.listen):
-            raise _refuse(
+            raise refuse(
                 f"listen = {self.listen!r} lets other machines program switches unencrypted: "
                 "give certificate, private_key and ca, or say insecure = true"
             )
@@ -178,7 +157,7 @@ class OvsdbConfig(_Tls):
     @model_validator(mode="after")
     def _certificates_for_ssl(self) -> Self:
         if not self.is_tls and any(remote.startswith("ssl:") for remote in self.remotes):
-            raise _refuse("an ssl: remote needs certificate, private_key and ca")
+            raise refuse("an ssl: remote needs certificate, private_key and ca")
         return self
 
     def remotes_now(self) -> tuple[str, ...]:
@@ -227,10 +206,16 @@ class BridgesConfig(Section):
         "everywhere. Copies in tunnels are cut to fit; the `path_mtu` of a collector can only "
         "lower it.",
     )
-    bridge_rate: Annotated[Rate | None, PlainValidator(_read_rate)] = Field(
+    bridge_rate: Annotated[Rate | None, PlainValidator(read_rate_setting)] = Field(
         None,
         description="Most that all copies of one bridge may take together, like `200 mbps` or "
         "`50000 pps`; what exceeds it is shed, never production. Without it nothing is shed.",
+    )
+
+    sensor_networks: Annotated[tuple[IPNetwork, ...], PlainValidator(read_networks)] = Field(
+        (),
+        description="Networks, like `192.0.2.0/24`, in which remote sensors and probed addresses "
+        "may be; without it they may be anywhere that the hosts reach.",
     )
 
     def may_own(self, bridge: str) -> bool:
@@ -249,7 +234,7 @@ class ApiConfig(Section):
     @model_validator(mode="after")
     def _no_open_api_off_the_machine(self) -> Self:
         if self.token_file is None and not is_loopback(self.listen):
-            raise _refuse(
+            raise refuse(
                 f"listen = {self.listen!r} opens the API to other machines: give a token_file"
             )
         return self

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from netaddr import IPNetwork
+
 from controller.config import DEFAULT_FILE, Config, section_model
 from flows.model import Rate
 
@@ -47,7 +49,7 @@ def _show(value: object) -> str:
 def _type(annotation: Any) -> str:
     names: Mapping[Any, str] = {
         str: "text", Path: "file", bool: "true or false", float: "number", int: "number",
-        Rate: "rate",
+        Rate: "rate", IPNetwork: "network",
     }  # fmt: skip
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:

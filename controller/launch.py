@@ -103,6 +103,7 @@ class Services:
             self.reconciler,
             self._config.api.read_token(),
             underlay_mtu=self._config.bridges.underlay_mtu,
+            sensor_networks=self._config.bridges.sensor_networks,
         )
         self._api = serve_wsgi(app, *split_listen(self._config.api.listen))
         self._reload()

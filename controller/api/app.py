@@ -12,6 +12,7 @@ import structlog
 from flask import Flask, Response, jsonify, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from netaddr import IPNetwork
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WsgiResponse
@@ -60,13 +61,17 @@ def make_app(
     token: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     underlay_mtu: int = UNDERLAY_MTU,
+    sensor_networks: tuple[IPNetwork, ...] = (),
 ) -> Flask:
     """The API as a WSGI application; with a ``token`` /v1 and /metrics need it.
 
-    ``underlay_mtu`` is what paths to remote sensors carry at most, in bytes.
+    ``underlay_mtu`` is what paths to remote sensors carry at most, in bytes, and
+    ``sensor_networks`` is where these may be; everywhere, if none is given.
     """
     app = _empty_app()
-    app.extensions[EXTENSION] = Context(store, inventory, reconcile, now, underlay_mtu)
+    app.extensions[EXTENSION] = Context(
+        store, inventory, reconcile, now, underlay_mtu, sensor_networks
+    )
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     document = openapi(app)  # made once, here: making it is not safe in several threads
     document["security"] = [{"token": []}] if token else []

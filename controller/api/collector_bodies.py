@@ -135,6 +135,17 @@ def read_address(text: str) -> IPAddress:
 
 def read_probe(text: str) -> str:
     """A probe in the one way in which it is kept."""
+    address, port = _parts_of_probe(text)
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"tcp://{host}:{port}"
+
+
+def probed_address(text: str) -> IPAddress:
+    """The address that a probe connects to."""
+    return _parts_of_probe(text)[0]
+
+
+def _parts_of_probe(text: str) -> tuple[IPAddress, int]:
     found = _PROBE.fullmatch(text)
     try:
         if found is None or not 1 <= int(found["port"]) <= 65535:
@@ -146,8 +157,7 @@ def read_probe(text: str) -> str:
             "probe",
         ) from error
     _check_address("a probe of", address, "probe")
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"tcp://{host}:{int(found['port'])}"
+    return address, int(found["port"])
 
 
 def misfit(

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 from flask import Response, current_app, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from netaddr import IPNetwork
 from pydantic import BaseModel
 
 from controller.api import problems
@@ -44,6 +45,7 @@ class Context:
     reconcile: Reconciling
     now: Callable[[], datetime]
     underlay_mtu: int = UNDERLAY_MTU
+    sensor_networks: tuple[IPNetwork, ...] = ()
 
 
 class _Owned(Protocol):

@@ -9,10 +9,11 @@ from netaddr import IPAddress
 from controller.api.collector_bodies import (
     CollectorPatch,
     SensorIn,
+    probed_address,
     read_address,
     read_probe,
 )
-from controller.api.context import find_own
+from controller.api.context import context, find_own
 from controller.api.problems import unprocessable
 from controller.inventory import Inventory
 from controller.store import CollectorRecord
@@ -32,8 +33,11 @@ def read_sensors(
     for index, one in enumerate(given):
         where = f"sensors.{index}"
         sensor: Sensor
+        if one.probe is not None:
+            _check_place(probed_address(one.probe), f"{where}.probe")
         if one.address is not None:
             sensor, where = read_address(one.address), f"{where}.address"
+            _check_place(sensor, where)
         else:
             ref, where = one.port or "", f"{where}.port"
             sensor = PortId(find_own("port", inventory.ports, ref, tenant, where).id)
@@ -42,6 +46,18 @@ def read_sensors(
             raise unprocessable("invalid-value", f"sensor {what!r} is named twice", where)
         found[sensor] = None if one.probe is None else read_probe(one.probe)
     return found
+
+
+def _check_place(address: IPAddress, where: str) -> None:
+    """Refuse an address to which the operator lets nothing be sent on behalf of tenants."""
+    allowed = context().sensor_networks
+    if allowed and not any(address in network for network in allowed):
+        places = ", ".join(map(str, allowed))
+        sentence = (
+            f"address {address} is outside {places}: only the operator of the hosts can allow more "
+            "([bridges] sensor_networks)"
+        )
+        raise unprocessable("invalid-value", sentence, where)
 
 
 class SensorChange:

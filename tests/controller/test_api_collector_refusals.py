@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from netaddr import IPNetwork
 
 from controller.api import make_app
 from controller.store import Store
@@ -176,3 +177,26 @@ def test_the_operator_may_let_paths_carry_more(store: Store, fake: FakeReconcile
     assert create(client, SOC, path_mtu=9000)["path_mtu"] == 9000
     answer = client.patch("/v1/collectors/soc", json={"path_mtu": 9001})
     assert problem(answer, 422, "invalid-value")["field"] == "path_mtu"
+
+
+def test_the_operator_may_say_where_remote_sensors_are(store: Store, fake: FakeReconciler) -> None:
+    networks = (IPNetwork("192.0.2.0/28"), IPNetwork("2001:db8::/32"))
+    client = make_app(store, lambda: INVENTORY, fake, sensor_networks=networks).test_client()
+    outside = "is outside 192.0.2.0/28, 2001:db8::/32: only the operator of the hosts can allow"
+
+    assert create(client, SOC)["sensors"][0]["address"] == "192.0.2.9"
+    for body, field in (
+        (remote("gre", "192.0.2.9", "192.0.2.16"), "sensors.1.address"),
+        (
+            remote("gre") | {"sensors": [FAR | {"probe": "tcp://198.51.100.1:22"}]},
+            "sensors.0.probe",
+        ),
+    ):
+        document = problem(client.post("/v1/collectors", json=body), 422, "invalid-value")
+        assert document["field"] == field
+        assert outside in document["detail"]
+    change = {"add_sensors": [{"address": "2001:db9::1"}]}
+    assert (
+        outside
+        in problem(client.patch("/v1/collectors/soc", json=change), 422, "invalid-value")["detail"]
+    )

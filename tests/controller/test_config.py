@@ -90,6 +90,15 @@ def test_what_copies_may_cost_is_written_in_words_or_as_a_table(
     assert (load(None, {}).bridges.underlay_mtu, load(None, {}).bridges.bridge_rate) == (1500, None)
 
 
+@pytest.mark.parametrize(
+    "written", ["['192.0.2.0/24', 'fd00:9::/64']", "'192.0.2.0/24,fd00:9::/64'"]
+)
+def test_where_remote_sensors_may_be_is_a_list_of_networks(file: Path, written: str) -> None:
+    file.write_text(f"[bridges]\nsensor_networks = {written}\n")
+    assert list(map(str, load(file, {}).bridges.sensor_networks)) == ["192.0.2.0/24", "fd00:9::/64"]
+    assert load(None, {}).bridges.sensor_networks == ()
+
+
 def test_variables_of_the_command_line_are_not_configuration() -> None:
     environ = {"CLOUDTAP_API": "http://x", "CLOUDTAP_TOKEN": "t", "CLOUDTAP_TENANT": "red"}
 
@@ -144,6 +153,8 @@ def test_a_state_directory_suits_who_runs_it(monkeypatch: pytest.MonkeyPatch) ->
         ("[bridges]\nbridge_rate = '0 mbps'", "a rate of 0 kbps is outside 1..4294967295"),
         ("[bridges]\nbridge_rate = 7", "7 is no rate: write it like '200 mbps' or '5000 pps'"),
         ("[bridges]\nbridge_rate = {kbps = 1, pps = 2}", "is no rate: write it like"),
+        ("[bridges]\nsensor_networks = 7", "7 is no list of networks"),
+        ("[bridges]\nsensor_networks = ['192.0.2.1/24']", "has host bits set"),
         ("[bridges]\nbridge_rate = 'fast'", "[bridges] bridge_rate: rate 'fast' is not understood"),
     ],
 )
