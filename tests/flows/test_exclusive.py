@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from flows.capacity import COHORTS_PER_NETWORK
+from flows.capacity import COHORTS_PER_NETWORK, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.compile import Survey, compile_bridge
 from flows.errors import TooManyOverlaps
 from flows.filter import Filter, Rule, RuleMatch, Verdict
 from flows.flow import Load
 from flows.model import Dpid, FilterId, SessionId, TenantName
 from flows.pipeline import COHORTS, WON
+from flows.trace import Interpreter
 from flows.world import World
 from tests import frames
 from tests.flows.hand_made import (
@@ -25,6 +28,7 @@ from tests.flows.hand_made import (
     Plugged,
     at,
     cable,
+    compile_all,
     heard,
     packet,
     tap,
@@ -273,6 +277,28 @@ def test_tenants_with_equal_addresses_and_numbers_do_not_compete() -> None:
     )  # fmt: skip
     assert heard(both, "web", packet(ALL, WEB)) == {"db": 1, "a": 1}
     assert heard(both, "blue-web", packet(DB, WEB)) == {"blue-db": 1, "blue-ids": 1}
+
+
+# --- what a packet costs ---------------------------------------------------------------------
+
+
+def test_no_bridge_needs_more_resubmits_for_a_full_network_than_open_vswitch_allows() -> None:
+    """The dearest packet: all reject it where it is sent, each accepts it at a port of its own."""
+    names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // FILTERED_WEIGHT)]
+    full = world(
+        vm("web", at(S1, 1), WEB), vm("db", at(S2, 1), DB), tap("a", at(S2, 9)), *LINE[:1], HEARD,
+        *(vm(f"{x}-vm", at(S2, 100 + n), 0x02_0000_001000 + n) for n, x in enumerate(names)),
+        *(
+            watch(x, "web", f"{x}-vm", to="a", wanted=HEARD, exclusive=n + 1)
+            for n, x in enumerate(names)
+        ),
+    )  # fmt: skip
+    assert len(Survey(full).served) == len(names)
+    trace = Interpreter(compile_all(full), full.links).send(at(S1, 1), packet(ALL, WEB))
+    assert sum(emission.session is not None for emission in trace.emissions) == len(names)
+    steps = Counter(step.dpid for step in trace.steps)
+    assert 3 * len(names) < steps[S1] < 4096
+    assert 9 * len(names) < steps[S2] < 4096
 
 
 # --- more ways to compete than bits ----------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from controller.southbound.management import open_management
-from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK
+from flows.capacity import EXCLUSIVE_WEIGHT, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.compile import Survey, compile_bridge
 from flows.diff import plan
 from flows.errors import TooManySessions
@@ -21,6 +21,9 @@ from tests.flows.hand_made import S1, at, packet, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofproto_trace
 
 WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
+ACCEPT = (Rule(1, Verdict.ACCEPT),)
+HEARS = Filter(FilterId("hears"), "hears", TenantName("red"), ingress=ACCEPT)
+MAX_RESUBMITS = 4096
 MANY = [f"s{n}" for n in range(SESSIONS_PER_NETWORK)]
 
 
@@ -63,11 +66,9 @@ def test_a_full_network_has_its_production_and_all_its_copies(lab: Lab, dst: int
 
 def test_a_network_full_of_filters_has_its_production_and_all_its_copies(lab: Lab) -> None:
     """The dearest way: the egress rules reject, so the ingress rules are asked as well."""
-    accept = (Rule(1, Verdict.ACCEPT),)
-    hears = Filter(FilterId("hears"), "hears", TenantName("red"), ingress=accept)
     names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // FILTERED_WEIGHT)]
     full = world(
-        *PORTS, hears, *(watch(name, "web", "db", to="ids", wanted=hears) for name in names)
+        *PORTS, HEARS, *(watch(name, "web", "db", to="ids", wanted=HEARS) for name in names)
     )
     assert len(Survey(full).served) == len(names)
     install(lab, full)
@@ -76,6 +77,51 @@ def test_a_network_full_of_filters_has_its_production_and_all_its_copies(lab: La
         sent = lab.exchange([(lab.endpoints[0], frame)])
         got = {end.ofport: seen for end, seen in sent.items()}
         assert (got[2], got[4]) == ([frame], [frame] * len(names))
+
+
+def rivals(wanted: Filter | None, weight: int, *more: object) -> World:
+    """As many exclusive sessions as fit; each watches web, and a port of its own that it wins."""
+    names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // weight)]
+    return world(
+        *PORTS, *more,
+        *(vm(f"{x}-vm", at(S1, 1000 + n), 0x020000100000 + n) for n, x in enumerate(names)),
+        *(
+            watch(x, f"{x}-vm", "web", to="ids", wanted=wanted, exclusive=n + 1)
+            for n, x in enumerate(names)
+        ),
+    )  # fmt: skip
+
+
+def test_a_network_full_of_exclusive_sessions_has_its_production_and_all_its_copies(
+    lab: Lab,
+) -> None:
+    """The dearest way: all reject what web sends, and each accepts it for a port of its own."""
+    full = rivals(HEARS, FILTERED_WEIGHT, HEARS)
+    count = len(full.sessions)
+    assert len(Survey(full).served) == count == 333
+    name = install(lab, full)
+    frame = packet(frames.BROADCAST, WEB, b"full of rivals")
+    sent = lab.exchange([(lab.endpoints[0], frame)])
+    got = {end.ofport: seen for end, seen in sent.items()}
+    assert (got[2], got[4]) == ([frame], [frame] * count)
+    resubmits = ofproto_trace(name, 1, frame).count("resubmit(,")
+    assert 9 * count < resubmits < MAX_RESUBMITS
+
+
+def test_a_network_full_of_exclusive_sessions_without_filters_has_all_its_copies(
+    lab: Lab,
+) -> None:
+    full = rivals(None, EXCLUSIVE_WEIGHT)
+    count = len(full.sessions)
+    assert len(Survey(full).served) == count == 500
+    name = install(lab, full)
+    for sender, port in ((WEB, 1), (APP, 3)):
+        frame = packet(frames.BROADCAST, sender, b"full of rivals")
+        sent = lab.exchange([(lab.endpoints[port - 1], frame)])
+        got = {end.ofport: seen for end, seen in sent.items()}
+        assert (got[2], got[4]) == ([frame], [frame] * count)
+        resubmits = ofproto_trace(name, port, frame).count("resubmit(,")
+        assert 4 * count < resubmits < MAX_RESUBMITS
 
 
 def test_one_session_too_many_is_refused_and_the_others_are_served() -> None:
