@@ -1,0 +1,68 @@
+"""Exclusive sessions over the API on a real bridge: who has the packets, through all changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.lab import Lab
+from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.traffic import Traffic
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Scene:
+    return build(lab)
+
+
+@pytest.fixture
+def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, INVENTORY) as process:
+        process.start("s1")
+        make_collectors(process)
+        yield process
+
+
+def test_who_takes_the_packets_changes_with_the_answer_of_the_api(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    nothing = {"tenant": "red", "name": "nothing", "egress": [], "ingress": []}
+    assert controller.api.post("/v1/filters", json=nothing).status_code == 201
+    taps = {name: scene.at[f"red-{name}"] for name in ("ids", "soc")}
+    with Traffic([scene.at["red-web"], scene.at["red-db"], *taps.values()]) as traffic:
+        stream, _ = scene.red_streams(traffic)
+
+        def takers() -> set[str]:
+            """Who gets the next packets; each of them once."""
+            first = traffic.now(stream) + 1
+            last = first + 50
+            traffic.wait_until_past(stream, scene.at["red-db"], last)
+            found = set()
+            for name, tap in taps.items():
+                seen = traffic.arrived(stream, tap)
+                copies = {seen[number] for number in range(first, last)}
+                assert copies in ({0}, {1}), (name, traffic.faults(stream, tap, first, last))
+                found |= {name} if copies == {1} else set()
+            return found
+
+        for name, tap, number in (("late", "soc", 20), ("early", "ids", 10)):
+            made = controller.create_session(
+                "red", name, ["web", "db"], tap, mode="exclusive", number=number
+            )
+            assert made["status"]["state"] == "active", made
+            assert takers() == {tap}
+        for changes, expected in (
+            ({"enabled": False}, {"soc"}),
+            ({"enabled": True}, {"ids"}),
+            ({"filter": "nothing"}, {"soc"}),
+            ({"filter": "all", "number": 30}, {"soc"}),
+            ({"mode": "copy"}, {"ids", "soc"}),
+            ({"mode": "exclusive", "number": 5}, {"ids"}),
+        ):
+            controller.change_session("early", **changes)
+            assert takers() == expected, changes
+        assert controller.delete_session("early") == 204
+        assert takers() == {"soc"}
