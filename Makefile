@@ -4,6 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 WORLDS ?= 100
 SEED ?= 1
+JOBS ?= $(shell nproc)
 BENCH ?= *
 
 .PHONY: help setup setup-tests demo lab test check worlds bench docs clean
@@ -38,8 +39,8 @@ check: setup  ## format, lint, types and the rules of the house
 	$(BIN)/pytest -q tests/rules || status=1; \
 	exit $$status
 
-worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7)
-	@tools/isolate $(BIN)/python -m tests.ovs.worlds --worlds $(WORLDS) --seed $(SEED)
+worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2)
+	@$(BIN)/python -m tests.ovs.many_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS)
 
 bench: setup  ## benchmarks, each a ratio against a named peer (BENCH=install: one of them)
 	@status=0; found=0; \
