@@ -24,7 +24,7 @@ from flows.model import (
     TagMode,
 )
 from flows.tags import transport_keys
-from flows.world import UNDERLAY_MTU, Link, Numbers, Placement, World, tag_keys
+from flows.world import UNDERLAY_MTU, Down, Link, Numbers, Placement, World, tag_keys
 
 
 class Wishes(Protocol):
@@ -83,12 +83,16 @@ class PlacesView(Protocol):
         ...
 
 
+Probes = Mapping[tuple[CollectorId, Sensor], str]
+"""What says whether a sensor receives: an address to connect to, by collector and sensor."""
+
+
 @dataclass(frozen=True)
 class Reach:
     """How copies get to sensors: the tunnel ports of bridges, and the sensors that are down."""
 
     tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = field(default_factory=dict)
-    down: frozenset[Sensor] = frozenset()
+    down: frozenset[Down] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class DesiredWorld:
         places: Callable[[], PlacesView],
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
-        reach: Callable[[], Reach] = Reach,
+        reach: Callable[[Probes], Reach] = lambda probes: Reach(),
     ) -> None:
         self._wishes, self._inventory, self._places = wishes, inventory, places
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
@@ -181,7 +185,7 @@ class DesiredWorld:
 
     def _build(self, version: int) -> Snapshot:
         inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
-        reach = self._reach()
+        reach = self._reach(wishes.probes)
         before = self._snapshot if self._declared is inventory else None
         changed = self._wishes.changed_between(self._moment, wishes.moment)
         numbers = self._numbers(inventory, wishes, places, before, changed)

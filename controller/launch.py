@@ -13,7 +13,8 @@ import structlog
 from controller.api import make_app
 from controller.bridge import Depth
 from controller.config import Config, load, split_listen
-from controller.desired import DesiredWorld, Reach
+from controller.desired import DesiredWorld, Probes, Reach
+from controller.health import SensorHealth
 from controller.inventory import InventoryFile
 from controller.limits import CHECK_S, LimitChecker
 from controller.logs import configure_logs
@@ -28,7 +29,7 @@ from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, use_certificates
 from controller.southbound.revalidate import wait_revalidated
 from controller.southbound.switch import Switch
-from controller.southbound.wire_message import LOCAL_PORT
+from controller.southbound.wire_message import LOCAL_PORT, PortChange
 from controller.store import Store
 from controller.switches import Carrier, Switches
 from controller.tunnels import TunnelKeeper
@@ -75,12 +76,15 @@ class Services:
             self._problems, self._queues,
         )  # fmt: skip
         self.movements = Movements(self.places, self.reconciler.changed, self.store)
-        self.switches = Switches(self.reconciler, carrier, self.movements.port_changed)
+        self.switches = Switches(self.reconciler, carrier, self._port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self.tunnels = TunnelKeeper(
             self.ovsdb, self.places.snapshot, self.reconciler.tunnel_wishes, self.reconciler.changed
         )
         self.reconciler.tunnels = self.tunnels
+        self.health = SensorHealth(
+            lambda: self.inventory.inventory, self.places.snapshot, self.reconciler.changed
+        )
         self._refused: dict[str, tuple[float, str]] = {}
         self._rechecked_at, self._rechecks = time.monotonic(), 0
         self._stopping = threading.Event()
@@ -127,6 +131,7 @@ class Services:
         self.movements.stop()
         self.reconciler.stop()
         self.tunnels.stop()
+        self.health.stop()
         self.ovsdb.stop()
         self.store.close()
         log.info("controller stopped")
@@ -147,15 +152,21 @@ class Services:
         if missing:
             raise SwitchUnfit(switch.name, missing)
         self.ovsdb.secure(switch.dpid)
-        self.movements.greeted(switch)
+        self.movements.greeted(switch, self.health.ports_reported)
 
     def _interfaces_changed(self, dpids: frozenset[Dpid]) -> None:
-        self.movements.interfaces_changed(self.ovsdb.snapshot())
+        snapshot = self.ovsdb.snapshot()
+        self.movements.interfaces_changed(snapshot)
+        self.health.interfaces_changed(snapshot)
         self.tunnels.wake()
 
-    def _reach(self) -> Reach:
+    def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
+        self.movements.port_changed(dpid, change)
+        self.health.port_changed(dpid, change)
+
+    def _reach(self, probes: Probes) -> Reach:
         self.tunnels.refresh()
-        return Reach(self.tunnels.tunnels)
+        return Reach(self.tunnels.tunnels, self.health.down(probes))
 
     def _reload(self) -> None:
         change = self.inventory.reload_if_changed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
@@ -13,7 +13,7 @@ from controller.folding import Folding
 from controller.places import Places, PlacesSnapshot
 from controller.southbound.ovsdb_rows import OvsdbSnapshot
 from controller.southbound.switch import Switch
-from controller.southbound.wire_message import PortChange
+from controller.southbound.wire_message import PortChange, SwitchPort
 from controller.store import BridgeRecord
 from flows.errors import CloudtapError
 from flows.model import Dpid
@@ -22,6 +22,10 @@ TOGETHER = 8
 """Bridges that are remembered in one change of the database, before others may run."""
 
 log = structlog.get_logger(__name__)
+
+
+def _nobody(dpid: Dpid, ports: Sequence[SwitchPort]) -> None:
+    """Nobody else wants to know."""
 
 
 class Memory(Protocol):
@@ -53,14 +57,20 @@ class Movements:
         """Reports that no version of the world knows of yet."""
         return self._folding.waiting
 
-    def greeted(self, switch: Switch) -> None:
+    def greeted(
+        self, switch: Switch, tell: Callable[[Dpid, Sequence[SwitchPort]], None] = _nobody
+    ) -> None:
         """A bridge has connected: its ports are known, and in the world, when this returns.
+
+        Who else wants to know of them is told, too.
 
         When a thousand bridges come back as they were, not one of them hears of the others.
         """
         while True:  # again if a port changed meanwhile: the list may be older
             seen = self._port_changes[switch.dpid]
-            self._places.report_ports(switch.dpid, switch.ports())
+            ports = switch.ports()
+            self._places.report_ports(switch.dpid, ports)
+            tell(switch.dpid, ports)
             if self._port_changes[switch.dpid] == seen:
                 break
         if self._places.version != self._passed_on or not self._folding.is_idle:

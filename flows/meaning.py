@@ -126,7 +126,8 @@ def sensors_of(session: Session, sender: Port, world: World) -> frozenset[Sensor
         for tap in collector.tap_ports
         if tap in world.placements and _is_joined(fabric, _place(sender, world), _at(tap, world))
     }
-    return frozenset(there - world.down or there)
+    well = {sensor for sensor in there if not world.is_down(collector, sensor)}
+    return frozenset(well or there)
 
 
 def may_send(port: Port, fields: Fields) -> bool:

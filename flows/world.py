@@ -54,6 +54,9 @@ class Link:
             raise InvalidValue(f"a link joins bridge {self.a.dpid:016x} to itself")
 
 
+Down = Sensor | tuple[CollectorId, Sensor]
+"""A sensor that does not receive: for every collector, or as one collector's probe says."""
+
 METERS = range(40_000, 65_000)
 """Meters of sessions on a bridge; low numbers are left to others that use the same switch."""
 UNDERLAY_MTU = 1500
@@ -109,7 +112,7 @@ class World:
     numbers: Numbers = field(default_factory=Numbers)
     filters: tuple[Filter, ...] = ()
     tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = field(default_factory=dict)
-    down: frozenset[Sensor] = frozenset()
+    down: frozenset[Down] = frozenset()
     underlay_mtu: int = UNDERLAY_MTU
     bridge_rate: Rate | None = None
 
@@ -162,7 +165,7 @@ class World:
         return world
 
     def with_reach(
-        self, tunnels: Mapping[tuple[Dpid, Delivery], Ofport], down: frozenset[Sensor]
+        self, tunnels: Mapping[tuple[Dpid, Delivery], Ofport], down: frozenset[Down]
     ) -> World:
         """The same world, whose remote sensors are reached otherwise, and other sensors are down.
 
@@ -171,6 +174,10 @@ class World:
         world = object.__new__(World)
         world.__dict__.update(self.__dict__, tunnels=tunnels, down=down)
         return world
+
+    def is_down(self, collector: Collector, sensor: Sensor) -> bool:
+        """Whether a sensor of a collector is known not to receive."""
+        return sensor in self.down or (collector.id, sensor) in self.down
 
     @cached_property
     def network_by_id(self) -> Mapping[NetworkId, Network]:

@@ -106,7 +106,7 @@ def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
 def pool(site: Site, collector: Collector) -> Iterator[Flow]:
     """The sensor of each bucket of a collector with several sensors, as they are well now."""
     there = [sensor for sensor in collector.sensors if site.way_to(sensor, collector) is not None]
-    well = [sensor for sensor in there if sensor not in site.world.down]
+    well = [sensor for sensor in there if not site.world.is_down(collector, sensor)]
     number = site.world.numbers.collector[collector.id]
     for bucket, position in enumerate(assign(collector.sensors, well or there)):
         terms = (POOL.eq(number), BUCKET.eq(bucket))

@@ -96,7 +96,7 @@ class Estate:
             else:
                 placed.append(tap)
         for sensor in collector.sensors:
-            if sensor in self.world.down:
+            if self.world.is_down(collector, sensor):
                 tap = None if isinstance(sensor, IPAddress) else self.world.port_by_id.get(sensor)
                 name = str(sensor) if tap is None else tap.name
                 missing.append(f"sensor {name!r} is down")

@@ -202,7 +202,11 @@ class Survey:
         turned = previous.world.down ^ self.world.down
         if not turned:
             return set()
-        return {c.id for c in self.world.collectors if turned.intersection(c.sensors)}
+        return {
+            c.id
+            for c in self.world.collectors
+            if any(sensor in turned or (c.id, sensor) in turned for sensor in c.sensors)
+        }
 
     def _take(self, gone: Mapping[SessionId, Session], new: Mapping[SessionId, Session]) -> None:
         """Let sessions go, then look at others, in the order of their numbers."""
