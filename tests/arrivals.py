@@ -27,18 +27,21 @@ Frames = Counter[tuple[Where, bytes]]
 
 
 class Arrivals:
-    """One world's places; sensors among which a pool may choose count as one place."""
+    """One world's places; sensors among which a pool may choose count as one place.
 
-    def __init__(self, world: World) -> None:
+    So do those that count as one in a world ``beside`` it, with the same estate and collectors.
+    """
+
+    def __init__(self, world: World, beside: World | None = None) -> None:
         self.world = world
         self._one_of: dict[Where, Where] = {}
-        for session in world.sessions:
-            if session.collector in world.collector_by_id:
-                for sender in world.workloads:
-                    if sender.id in world.placements:
-                        self._join(
-                            [self._at(session, s) for s in sensors_of(session, sender, world)]
-                        )
+        for each in (world, beside or world):
+            for session in each.sessions:
+                if session.collector in each.collector_by_id:
+                    for sender in each.workloads:
+                        if sender.id in each.placements:
+                            sensors = sensors_of(session, sender, each)
+                            self._join([self._at(session, sensor) for sensor in sensors])
 
     def expected(self, sent: Sent, learned: Learned) -> tuple[Frames, int, Learned]:
         """The frames that must come out, how many are copies, and what bridges learn."""
@@ -53,6 +56,12 @@ class Arrivals:
                 copy = copied_frame(sent.frame, session, sent.sender, world)
                 out[self.place(self._at(session, sensor)), copy] += 1
         return out, len(means.copies), means.learned
+
+    def delivered(self, frames: Frames) -> Frames:
+        """Those of the frames that are at workloads: production."""
+        world = self.world
+        at = {world.placements[p.id] for p in world.workloads if p.id in world.placements}
+        return Counter({(place, f): n for (place, f), n in frames.items() if place in at})
 
     def place(self, where: Where) -> Where:
         """The place that a place counts as."""

@@ -8,14 +8,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from netaddr import IPAddress
+
 from flows.field import RegField, Term
-from flows.flow import Action, Clone, Flow, Load, Match, Output, PushVlan, Resubmit, SetVlan
+from flows.flow import (
+    Action,
+    CheckLarger,
+    Clone,
+    Flow,
+    Load,
+    Match,
+    Multipath,
+    Output,
+    PushVlan,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
+    SetVlan,
+)
 from flows.pipeline import (
     ADMIT,
     ADMIT_ADDRESS,
     ALONE,
+    BRIDGE_CAP,
+    CAP,
     CLAIM,
     COHORTS,
+    CUT,
     DELIVER,
     EGRESS,
     FILTER,
@@ -27,7 +46,12 @@ from flows.pipeline import (
     NETWORK,
     ONCE,
     OUTPUT,
+    POOL_TABLE,
     PROBE,
+    SEND,
+    SENSOR,
+    SESSION,
+    SIZE,
     START,
     TAKEN,
     VERDICT,
@@ -93,6 +117,24 @@ def _twice(flow: Flow, flows: Flows) -> Flow:
     return replace(flow, actions=(*flow.actions, *flow.actions))
 
 
+def _twice_whole(flow: Flow, flows: Flows) -> Flow:
+    """Every copy is made twice, though the flow forgets its session after a cut."""
+    made = tuple(action for action in flow.actions if not isinstance(action, Load))
+    return replace(flow, actions=(*made, *flow.actions))
+
+
+def _skips(flow: Flow) -> bool:
+    return flow.table == CUT.number and flow.priority == CUT["session"] and not flow.actions
+
+
+def _whole(flow: Flow, flows: Flows) -> Flow:
+    """What should be left out is copied as a shorter packet would be."""
+    send = _is(SEND, "session")
+    of_session = [term for term in flow.match.terms if term.field == SESSION.field]
+    same = (f for f in flows if send(f) and set(of_session) <= set(f.match.terms))
+    return replace(flow, actions=next((f.actions for f in same), ()))
+
+
 def _other_network(flow: Flow, flows: Flows) -> Flow:
     """What the flow says of one network it says of another, one that is not there if need be."""
     networks = {a.value for f in flows for a in f.actions if isinstance(a, Load) and _sets(a)}
@@ -126,14 +168,69 @@ def _through(table: Table, priority: str) -> Callable[[Flow, Flows], Flow]:
     return change
 
 
-def _wrong_tag(flow: Flow, flows: Flows) -> Flow:
-    return replace(flow, actions=tuple(map(_with_wrong_tag, flow.actions)))
+def _each(change: Callable[[Action], Action]) -> Callable[[Flow, Flows], Flow]:
+    """The flow with each of its actions changed, those inside clones too."""
+
+    def changed(action: Action) -> Action:
+        if isinstance(action, Clone):
+            return Clone(tuple(map(changed, action.actions)))
+        return change(action)
+
+    return lambda flow, flows: replace(flow, actions=tuple(map(changed, flow.actions)))
 
 
-def _with_wrong_tag(action: Action) -> Action:
-    if isinstance(action, Clone):
-        return Clone(tuple(map(_with_wrong_tag, action.actions)))
+def _without(kind: type[Action]) -> Callable[[Flow, Flows], Flow]:
+    """The flow without its actions of one kind."""
+    return lambda flow, flows: replace(
+        flow, actions=tuple(action for action in flow.actions if not isinstance(action, kind))
+    )
+
+
+def _wrong_tag(action: Action) -> Action:
     return SetVlan(action.vid % 4094 + 1) if isinstance(action, SetVlan) else action
+
+
+def _wrong_key(action: Action) -> Action:
+    return SetTunnelKey(action.key ^ 1) if isinstance(action, SetTunnelKey) else action
+
+
+def _wrong_remote(action: Action) -> Action:
+    if not isinstance(action, SetTunnelRemote):
+        return action
+    return SetTunnelRemote(IPAddress(int(action.address) ^ 3, action.address.version))
+
+
+def _wrong_length(action: Action) -> Action:
+    is_cut = isinstance(action, Output) and action.max_len
+    return Output(action.ofport, action.max_len + 1) if is_cut else action
+
+
+def _wrong_limit(action: Action) -> Action:
+    is_check = isinstance(action, CheckLarger)
+    return CheckLarger(0xFFFF, action.target) if is_check else action
+
+
+def _wrong_sensor(action: Action) -> Action:
+    """A sensor that no pool has, since there are 64 at most."""
+    is_sensor = isinstance(action, Load) and action.target == SENSOR
+    return Load(SENSOR, action.value | 0x80) if is_sensor else action
+
+
+def _does(*kinds: type[Action]) -> Callable[[Flow], bool]:
+    """A flow of which an action, or one inside a clone, is of these kinds."""
+
+    def has(actions: Sequence[Action]) -> bool:
+        return any(
+            isinstance(action, kinds) or (isinstance(action, Clone) and has(action.actions))
+            for action in actions
+        )
+
+    return lambda flow: has(flow.actions)
+
+
+def _that(table: Table, *kinds: type[Action]) -> Callable[[Flow], bool]:
+    does = _does(*kinds)
+    return lambda flow: flow.table == table.number and does(flow)
 
 
 def _crosses_link(flow: Flow) -> bool:
@@ -186,8 +283,26 @@ DAMAGES: dict[str, Damage] = {
     "copy-lost": Damage(_is(DELIVER, "session")),
     "copy-twice": Damage(_and_outputs(DELIVER, "session"), _twice),
     "copy-to-a-stranger": Damage(_and_outputs(DELIVER, "session"), _other_port),
-    "copy-under-a-wrong-tag": Damage(_crosses_link, _wrong_tag),
+    "copy-under-a-wrong-tag": Damage(_crosses_link, _each(_wrong_tag)),
     "copies-not-carried": Damage(_is(START, "transport")),
+    "cap-lost": Damage(_is(CAP, "session")),
+    "cap-of-the-bridge-lost": Damage(_is(BRIDGE_CAP, "everything")),
+    "size-lost": Damage(_is(SIZE, "session")),
+    "size-not-checked": Damage(_that(SIZE, CheckLarger), _each(_wrong_limit)),
+    "size-of-the-copy-before": Damage(_is(SIZE, "session"), _without(CheckLarger)),
+    "too-long-goes-whole": Damage(_is(SEND, "larger")),
+    "pool-not-asked": Damage(_that(SIZE, Multipath), _without(Resubmit)),
+    "bucket-lost": Damage(_is(POOL_TABLE, "bucket")),
+    "bucket-of-nobody": Damage(_is(POOL_TABLE, "bucket"), _each(_wrong_sensor)),
+    "sending-lost": Damage(_is(SEND, "session", "network")),
+    "sent-twice": Damage(_is(SEND, "session", "network"), _twice_whole),
+    "sent-under-a-wrong-key": Damage(_that(SEND, SetTunnelKey), _each(_wrong_key)),
+    "sent-to-a-wrong-address": Damage(_that(SEND, SetTunnelRemote), _each(_wrong_remote)),
+    "cut-lost": Damage(_that(CUT, Output)),
+    "cut-at-a-wrong-length": Damage(_that(CUT, Output), _each(_wrong_length)),
+    "cut-under-a-wrong-key": Damage(_that(CUT, SetTunnelKey), _each(_wrong_key)),
+    "cut-to-a-wrong-address": Damage(_that(CUT, SetTunnelRemote), _each(_wrong_remote)),
+    "skipped-all-the-same": Damage(_skips, _whole),
     "sender-not-watched": Damage(_is(EGRESS, "port")),
     "receiver-not-watched": Damage(_is(INGRESS, "port")),
     "flood-not-watched": Damage(_is(INGRESS, "network")),

@@ -42,6 +42,7 @@ from flows.model import (
     TenantName,
 )
 from flows.tags import transport_keys
+from flows.tunnel import path_limit
 from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
 from tests.random_filters import IPS, IPS6, MACS, random_filter
@@ -57,6 +58,8 @@ FIRST_TUNNEL = 31
 ADDRESSES = ("192.0.2.9", "192.0.2.10", "fd00:9::9")
 PLENTY = 1_000_000
 """A rate that sheds none of the few copies here, so that only the way through a meter counts."""
+FRAMES = range(60, 1515)
+"""Bytes of the frames that workloads send."""
 GROUPS = (frames.BROADCAST, 0x01005E000001, 0x333300000001, 0x0180C200000E)
 
 
@@ -105,10 +108,11 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
                 placements[tap.id] = free.pop()
         collectors += random_collectors(rng, tenant, [tap.id for tap in taps])
     ports = [dataclasses.replace(p, labels=_labels(rng, p)) for p in ports]
+    most_filters = rng.choice((0, 2, 2, 2))
     filters = tuple(
         random_filter(rng, f"{tenant}-f{n}", tenant)
         for tenant in tenants
-        for n in range(3 if is_crowded else rng.choice((0, 1, 2)))
+        for n in range(3 if is_crowded else rng.randint(0, most_filters))
     )
     sessions = tuple(
         _session(rng, n, ports, networks, collectors, filters)
@@ -162,7 +166,25 @@ def random_packets(rng: Random, world: World, count: int) -> list[Sent]:
     senders = [p for p in world.ports if p.id in world.placements]
     # a switch looks behind one tag: behind a link tag it does not see what a tagged frame holds
     may_tag = not (world.links and any(s.filter != ALL for s in world.sessions))
-    return [_packet(rng, rng.choice(senders), n, may_tag) for n in range(count)] if senders else []
+    edges = edge_lengths(world)
+    return [
+        _packet(rng, rng.choice(senders), n, may_tag, edges) for n in range(count if senders else 0)
+    ]
+
+
+def edge_lengths(world: World) -> list[int]:
+    """Bytes of frames that just fit what a session or a path to a sensor limits copies to, or
+    just not, as far as workloads can send them.
+    """
+    limits = {s.packet_length for s in world.sessions} - {None}
+    for collector in world.collectors:
+        limits |= {
+            path_limit(collector, address, world.underlay_mtu, is_tagged)
+            for address in collector.addresses
+            for is_tagged in (True, False)
+        }
+    near = {limit + more for limit in limits for more in (-1, 0, 1)}
+    return sorted(length for length in near if length in FRAMES)
 
 
 def _workload(rng: Random, network: Network, n: int) -> Port:
@@ -274,22 +296,26 @@ def _numbers(
     )
 
 
-def _packet(rng: Random, sender: Port, n: int, may_tag: bool) -> Sent:
+def _packet(rng: Random, sender: Port, n: int, may_tag: bool, edges: list[int]) -> Sent:
     own = int(sender.mac) if sender.mac is not None else rng.choice((*MACS, STRANGER))
     own_ip = str(sender.ips[0]) if sender.ips else rng.choice(IPS)
     src = own if rng.random() < 0.9 else rng.choice((*MACS, STRANGER))
     dst = rng.choice((*MACS, *MACS, *MACS, STRANGER, *GROUPS))
     ip = own_ip if rng.random() < 0.9 else rng.choice((*IPS, "0.0.0.0"))
-    payload = b"%06d" % n + rng.randbytes(rng.choice((18, 40, 300, 1300, 1430)))
-    kind, eth_type, body = rng.choice(_BODIES)(rng, src, ip, payload)
     tags: tuple[tuple[int, int], ...] = ()
     if may_tag and rng.random() < 0.2:
         tci = rng.choice((0, 5, 77, 0x2005, 4095))
         tags = rng.choice(
             (((0x8100, tci),), ((0x88A8, tci), (0x8100, 9)), ((0x8100, tci), (0x8100, 9)))
         )
-        kind += "+vlan" * len(tags)
-    return Sent(sender, kind, frames.pad(frames.ethernet(dst, src, eth_type, body, tags)))
+    make, size = rng.choice(_BODIES), rng.choice((24, 46, 306, 1306, 1436))
+    if rng.random() < 0.3:
+        wanted = rng.choice((*edges, FRAMES[-1]))
+        size = max(24, wanted - HEADERS.get(make, 100) - 4 * len(tags))
+    payload = b"%06d" % n + rng.randbytes(size - 6)
+    kind, eth_type, body = make(rng, src, ip, payload)
+    frame = frames.ethernet(dst, src, eth_type, body, tags)
+    return Sent(sender, kind + "+vlan" * len(tags), frames.pad(frame))
 
 
 Body = tuple[str, int, bytes]
@@ -352,6 +378,10 @@ def _truncated(rng: Random, src: int, ip: str, payload: bytes) -> Body:
 
 
 _BODIES = (_udp, _udp, _tcp, _fragment, _dhcp, _arp, _arp, _udp6, _neighbour, _odd, _truncated)
+
+
+HEADERS = {_udp: 42, _dhcp: 42, _tcp: 54, _udp6: 62, _odd: 14}
+"""Bytes before the payload, of packets that hold all of it."""
 
 
 def _link_local(mac: int) -> str:

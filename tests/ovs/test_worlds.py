@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 
 import pytest
 
+from flows.cookie import OWNER, OWNER_MASK, OWNER_SHIFT
 from flows.meaning import Learned
 from flows.trace import Interpreter
+from flows.world import World
 from tests.arrivals import Arrivals
 from tests.damage import DAMAGES
 from tests.flows.hand_made import compile_all
-from tests.ovs.lab import Lab
+from tests.ovs.lab import Lab, ofctl, purge_cache
 from tests.ovs.worlds import PACKETS, Stage, Tally, play, spoil
 from tests.random_worlds import random_packets, random_world
 
 WORLDS, SEED = 25, 4200
+Follow = Callable[[Stage, World, Callable[[], object]], None]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,35 @@ def test_a_damaged_world_is_not_exact(stage: Stage, kind: str) -> None:
     play(stage, telling_seed(kind), tally, spoil(kind))
     assert tally.missing + tally.extra > 0, kind
     assert len(tally.failures) > 0
-    assert "by Open vSwitch" in tally.failures[0]
+    assert "by Open vSwitch" in tally.failures[0], tally.failures[0]
+
+
+def follow_not(stage: Stage, world: World, meanwhile: Callable[[], object]) -> None:
+    """Do not follow a change."""
+    meanwhile()
+
+
+def follow_roughly(stage: Stage, world: World, meanwhile: Callable[[], object]) -> None:
+    """Follow a change by taking everything away first."""
+    for name in stage.names.values():
+        ofctl("del-flows", name, f"cookie={OWNER << OWNER_SHIFT:#x}/{OWNER_MASK:#x}")
+    purge_cache()
+    meanwhile()
+    stage.lab.flush()
+    stage.install(world)
+
+
+@pytest.mark.parametrize("follow", [follow_not, follow_roughly])
+def test_a_change_that_is_not_followed_well_is_noticed(
+    stage: Stage, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "change", partial(follow, stage))
+    tally = Tally()
+    for number in range(20):
+        play(stage, SEED + number, tally)
+        if not tally.is_clean:
+            break
+    assert tally.missing + tally.extra > 0
 
 
 def telling_seed(kind: str) -> int:

@@ -12,13 +12,15 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from random import Random
 
 from controller.southbound.management import ManagedSwitch, open_management
+from controller.southbound.revalidate import wait_revalidated
 from flows.compile import Program, Survey, compile_bridge
-from flows.diff import Plan, plan
+from flows.diff import Plan, plan, plan_from_delta
 from flows.flow import Flow
 from flows.meaning import Learned
 from flows.meter import plan_meters
@@ -30,10 +32,13 @@ from tests.damage import DAMAGES
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
 from tests.ovs.underlay import Underlay
+from tests.random_changes import changed_world
 from tests.random_worlds import BRIDGES, LINK_PORTS, SLOTS, Sent, random_packets, random_world
 
 PACKETS = 24
 """Packets of each world."""
+STREAM, AFTERWARDS = 12, 12
+"""Packets that are on their way while it changes, and those that follow."""
 
 Damage = Callable[[Dpid, Sequence[Flow]], Sequence[Flow]]
 
@@ -48,6 +53,11 @@ class Tally:
     missing: int = 0
     extra: int = 0
     failures: list[str] = field(default_factory=list)
+
+    def note(self, missing: Frames, extra: Frames) -> None:
+        """Count frames that did not come, or should not have."""
+        self.missing += missing.total()
+        self.extra += extra.total()
 
     @property
     def is_clean(self) -> bool:
@@ -75,6 +85,8 @@ class Stage:
         self.lab, slots = lab, list(slots)
         self.names = {dpid: f"w{dpid:x}" for dpid in BRIDGES}
         self.ends: dict[Placement, Endpoint] = {}
+        self.programs: dict[Dpid, Program] = {}
+        self.survey: Survey | None = None
         for dpid, name in self.names.items():
             lab.add_bridge(name, dpid)
             added = lab.add_ports(name, slots)
@@ -98,24 +110,56 @@ class Stage:
         # cached paths of the last world would teach this one: statistics are pushed by translating
         # a packet again, and what is translated is learned
         purge_cache()
-        survey = Survey(world)
+        self.survey = Survey(world)
+        self.programs = {dpid: Program(dpid) for dpid in self.names}
         for dpid, name in self.names.items():
-            program = Program(dpid)
-            flows: Sequence[Flow] = program.update(survey).put if dpid in world.dpids else ()
+            program, flows = self.programs[dpid], tuple[Flow, ...]()
+            if dpid in world.dpids:
+                flows = program.update(self.survey).put
             if damage is not None:
-                flows = damage(dpid, flows)
+                flows = tuple(damage(dpid, flows))
             with open_management(name) as switch:
-                rejected = switch.apply(_plan(switch, flows, program))
-                left = _plan(switch, flows, program)
-            if rejected or left:
-                raise PlanFailed(f"bridge {name}: refused {rejected}, and still to do:\n{left}")
+                _apply(switch, plan(flows, switch.our_flows()), flows, program)
         purge_cache()
+
+    def change(self, world: World, meanwhile: Callable[[], object]) -> None:
+        """Follow a world with the same estate, by the difference alone.
+
+        ``meanwhile`` is called before and after each bridge changes. Cached paths are not purged,
+        but waited for, as the product does.
+
+        Raises:
+            PlanFailed: see install.
+        """
+        self.survey = Survey(world, self.survey)
+        for dpid in world.dpids:
+            meanwhile()
+            program = self.programs[dpid]
+            delta = program.update(self.survey)
+            with open_management(self.names[dpid]) as switch:
+                todo = plan_from_delta(delta, len(program.flows))
+                _apply(switch, todo, program.flows.values(), program)
+                meanwhile()
+                if dpid == world.dpids[-1] and not wait_revalidated(nudge=switch.nudge):
+                    raise PlanFailed("the data path was not waited for")
 
     def exchange(self, arrivals: Arrivals, sent: Iterable[Sent]) -> Frames:
         """Send packets and collect every frame that came out anywhere, with its place."""
         places = arrivals.world.placements
         frames = [(self.ends[places[s.sender.id]], s.frame) for s in sent]
-        got = self.lab.exchange(frames)
+        return self._seen(arrivals, self.lab.exchange(frames))
+
+    def send(self, world: World, sent: Iterable[Sent]) -> None:
+        """Send packets and wait for nothing."""
+        for each in sent:
+            self.ends[world.placements[each.sender.id]].send(each.frame)
+
+    def collect(self, arrivals: Arrivals) -> Frames:
+        """All that has come out since it was asked before."""
+        self.lab.flush()
+        return self._seen(arrivals, {end: end.receive_all() for end in self.ends.values()})
+
+    def _seen(self, arrivals: Arrivals, got: Mapping[Endpoint, list[bytes]]) -> Frames:
         seen: list[tuple[Where, bytes]] = []
         for place, end in self.ends.items():
             seen += [(place, frame) for frame in got[end]]
@@ -124,21 +168,39 @@ class Stage:
         return Counter((arrivals.place(place), frame) for place, frame in seen)
 
 
-def _plan(switch: ManagedSwitch, flows: Sequence[Flow], program: Program) -> Plan:
+def _apply(switch: ManagedSwitch, todo: Plan, flows: Iterable[Flow], program: Program) -> None:
     meters = plan_meters(program.meters, switch.our_meters())
-    return replace(plan(flows, switch.our_flows()), meters=meters)
+    rejected = switch.apply(replace(todo, meters=meters))
+    meters = plan_meters(program.meters, switch.our_meters())
+    left = replace(plan(flows, switch.our_flows()), meters=meters)
+    if rejected or left:
+        raise PlanFailed(f"{switch.name} refused {rejected}, and still to do:\n{left}")
 
 
 def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) -> None:
-    """Build one world, send its packets, and compare what came out with what the contract says."""
+    """Build one world, send its packets, and compare what came out with what the contract says.
+
+    Then the world changes while packets are on their way, and more follow; a damaged one does not.
+    """
     rng = Random(seed)
     world = random_world(rng)
     packets = random_packets(rng, world, PACKETS)
     stage.install(world, damage)
-    arrivals = Arrivals(world)
     tally.worlds += 1
-    learned: Learned = {}
-    for batch in batches(arrivals, packets):
+    learned = play_packets(stage, seed, world, packets, {}, tally)
+    if damage is None:
+        other = changed_world(rng, world)
+        stream = random_packets(rng, other, STREAM)
+        play_change(stage, seed, (world, other), stream, learned, tally)
+        play_packets(stage, seed, other, random_packets(rng, other, AFTERWARDS), learned, tally)
+
+
+def play_packets(
+    stage: Stage, seed: int, world: World, packets: Sequence[Sent], learned: Learned, tally: Tally
+) -> Learned:
+    """Send packets and compare what came out; returns what the bridges have learned then."""
+    arrivals = Arrivals(world)
+    for batch in batches(arrivals, packets, learned):
         want: Frames = Counter()
         taught = learned
         for sent in batch:
@@ -151,19 +213,50 @@ def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) ->
         learned = taught
         tally.packets += len(batch)
         if seen != want:
-            tally.missing += (want - seen).total()
-            tally.extra += (seen - want).total()
-            tally.failures.append(explain(stage, seed, world, batch, want, seen))
-            stage.lab.flush()  # a trace with a packet lets some of its copies out
-            stage.exchange(arrivals, ())
+            tally.note(want - seen, seen - want)
+            tally.failures.append(explain(stage, seed, world, batch, want - seen, seen - want))
+            stage.collect(arrivals)  # a trace with a packet lets some of its copies out
+    return learned
 
 
-def batches(arrivals: Arrivals, packets: Iterable[Sent]) -> Iterator[list[Sent]]:
+def play_change(
+    stage: Stage, seed: int, worlds: tuple[World, World], stream: Sequence[Sent],
+    learned: Learned, tally: Tally,
+) -> None:  # fmt: skip
+    """Change a world while packets that teach nothing are on their way.
+
+    Production does not notice. On one bridge each packet is copied by the one world or by the
+    other, never by half of both; of several bridges some are there before the others.
+    """
+    old, new = Arrivals(*worlds), Arrivals(*reversed(worlds))
+    may_tag = not worlds[0].links  # one of the worlds may have a filter (see random_packets)
+    stream = [sent for sent in stream if may_tag or "+vlan" not in sent.kind]
+    silent = [sent for sent in stream if old.expected(sent, learned)[2] == learned]
+    least, most = Counter[tuple[Where, bytes]](), Counter[tuple[Where, bytes]]()
+    for sent in silent:
+        one, other = (arrivals.expected(sent, learned)[0] for arrivals in (old, new))
+        production = old.delivered(one)
+        is_one_bridge = len(worlds[0].dpids) == 1
+        least += one & other if is_one_bridge else production
+        most += one | other if is_one_bridge else one + other - production
+    waiting = iter(silent)
+    stage.collect(old)
+    stage.change(worlds[1], lambda: stage.send(worlds[0], islice(waiting, 2)))
+    stage.send(worlds[0], waiting)
+    seen = stage.collect(old)
+    tally.packets += len(silent)
+    if least - seen or seen - most:
+        tally.note(least - seen, seen - most)
+        text = explain(stage, seed, worlds[1], silent, least - seen, seen - most)
+        tally.failures.append(f"while this world changed:\n{worlds[0]}\n{text}")
+        stage.collect(old)
+
+
+def batches(arrivals: Arrivals, packets: Iterable[Sent], learned: Learned) -> Iterator[list[Sent]]:
     """Packets that may be on their way together; one that teaches bridges something goes alone.
 
     Packets of different ports overtake each other, so nobody could say who knew what when.
     """
-    learned: Learned = {}
     batch: list[Sent] = []
     for sent in packets:
         taught = arrivals.expected(sent, learned)[2]
@@ -177,14 +270,14 @@ def batches(arrivals: Arrivals, packets: Iterable[Sent]) -> Iterator[list[Sent]]
 
 
 def explain(
-    stage: Stage, seed: int, world: World, batch: Sequence[Sent], want: Frames, seen: Frames
+    stage: Stage, seed: int, world: World, batch: Sequence[Sent], missing: Frames, extra: Frames
 ) -> str:
     """The world, the packets that went wrong, and their way by us and by Open vSwitch."""
     survey = Survey(world)
     flows = {dpid: compile_bridge(dpid, survey) for dpid in world.dpids}
-    wrong = {frame for _, frame in (want - seen) + (seen - want)}
+    wrong = {frame for _, frame in missing + extra}
     lines = [f"world of seed {seed}: replay with `make worlds WORLDS=1 SEED={seed}`", str(world)]
-    for change, frames in (("missing", want - seen), ("extra", seen - want)):
+    for change, frames in (("missing", missing), ("extra", extra)):
         lines += [
             f"{change}: {n} at {place}: {frame.hex()}" for (place, frame), n in frames.items()
         ]
