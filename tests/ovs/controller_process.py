@@ -127,6 +127,12 @@ class ControllerProcess:
         answer = self.api.post("/v1/collectors", json=body)
         assert answer.status_code == 201, answer.text
 
+    def change_collector(self, name: str, **fields: object) -> Document:
+        """PATCH; returns what the API answers."""
+        answer = self.api.patch(f"/v1/collectors/{name}", json=fields)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
     def create_session(
         self, tenant: str, name: str, ports: list[str], collector: str, **fields: object
     ) -> Document:
