@@ -94,15 +94,20 @@ SHAPES_MAX = 4096
 SHAPED_ACTIONS = 32
 """A longer list of actions is hardly ever like another one."""
 
-_NO_COLUMNS: tuple[tuple[Field, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
 _by_order = attrgetter("field.order")
 _new = tuple.__new__
 
 
 class Match(NamedTuple):
-    """The conditions of a flow, one term for each field, in canonical order."""
+    """The conditions of a flow, one for each field, in canonical order.
 
-    terms: tuple[Term, ...] = ()
+    In columns, because flows of one shape share two of them, and the third holds nothing but
+    numbers: that is half of the objects that a compilation makes.
+    """
+
+    fields: tuple[Field, ...] = ()
+    values: tuple[int, ...] = ()
+    masks: tuple[int, ...] = ()
 
     @staticmethod
     def of(*terms: Term) -> Match:
@@ -111,19 +116,16 @@ class Match(NamedTuple):
         Raises:
             InvalidFlow: two terms ask the same bits of a field.
         """
-        if len(terms) < 2:
-            return _new(Match, (terms,))
-        if len({term[0] for term in terms}) == len(terms):
-            return _new(Match, (tuple(sorted(terms, key=_by_order)),))
-        merged: dict[Field, Term] = {}
-        for term in terms:
-            other = merged.get(term.field)
-            if other is not None:
-                if other.mask & term.mask:
-                    raise InvalidFlow(f"two conditions on the same bits of {term.field.name}")
-                term = Term(term.field, other.value | term.value, other.mask | term.mask)
-            merged[term.field] = term
-        return Match(tuple(sorted(merged.values(), key=_by_order)))
+        if not terms:
+            return Match()
+        fields, values, masks = zip(*terms)  # noqa: B905
+        known = _columns(fields, masks)
+        return _arrange(terms) if known is None else _new(Match, (known[0], values, known[1]))
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The conditions one by one."""
+        return tuple([_new(Term, condition) for condition in zip(*self, strict=True)])
 
     def __str__(self) -> str:
         return ",".join(map(str, self.terms))
@@ -162,8 +164,8 @@ class Flow:
     def __post_init__(self) -> None:
         if not 0 <= self.owner <= OBJECT_MAX:
             raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
-        terms, actions = self.match[0], self.actions
-        fields, values, masks = zip(*terms) if terms else _NO_COLUMNS  # noqa: B905
+        actions = self.actions
+        fields, values, masks = self.match
         forms = tuple([action.form for action in actions])
         shape_of = _shape if len(forms) <= SHAPED_ACTIONS else _write_shape
         shape = shape_of(self.table, self.priority, fields, masks, forms)
@@ -178,11 +180,33 @@ class Flow:
         return FlowKey(self.table, self.priority, self.match)
 
     def __str__(self) -> str:
-        match = f",{self.match}" if self.match.terms else ""
+        match = f",{self.match}" if self.match.fields else ""
         return (
             f"cookie={self.cookie:#x},table={self.table},priority={self.priority}{match},"
             f"actions={show_actions(self.actions)}"
         )
+
+
+@lru_cache(maxsize=SHAPES_MAX)
+def _columns(
+    fields: tuple[Field, ...], masks: tuple[int, ...]
+) -> tuple[tuple[Field, ...], tuple[int, ...]] | None:
+    """The same columns for every match that has them; None if they are in another order."""
+    orders = [field.order for field in fields]
+    return (fields, masks) if orders == sorted(set(orders)) else None
+
+
+def _arrange(terms: Iterable[Term]) -> Match:
+    """Sort terms, and make one of those that ask parts of one register."""
+    merged: dict[Field, Term] = {}
+    for term in terms:
+        other = merged.get(term.field)
+        if other is not None:
+            if other.mask & term.mask:
+                raise InvalidFlow(f"two conditions on the same bits of {term.field.name}")
+            term = Term(term.field, other.value | term.value, other.mask | term.mask)
+        merged[term.field] = term
+    return Match.of(*sorted(merged.values(), key=_by_order))
 
 
 def _write_shape(

@@ -350,4 +350,4 @@ def _matching_another(flow: Flow) -> Flow:
         Term(term.field, term.value ^ 1, term.mask) if term.field == NETWORK.field else term
         for term in flow.match.terms
     )
-    return replace(flow, match=Match(flipped))
+    return replace(flow, match=Match.of(*flipped))

@@ -14,7 +14,6 @@ from controller.southbound.errors import WireError
 from controller.southbound.wire import encode_flow_add, encode_instructions
 from controller.southbound.wire_match import MATCH_HEAD, encode_term
 from controller.southbound.wire_message import encode_bundle_add
-from flows.field import Term
 from flows.flow import SHAPED_ACTIONS, Flow, Match
 
 TEMPLATES_MAX = 4096
@@ -43,8 +42,8 @@ class FlowTemplates:
             template = self._templates.get(flow.shape) or self._make(flow)
             start, middle, inner, rest = template.parts
             match = template.match
-            for term, shift in zip(flow.match.terms, template.shifts, strict=True):
-                match |= term[1] << shift
+            for value, shift in zip(flow.match.values, template.shifts, strict=True):
+                match |= value << shift
             does = template.does
             if does is None:
                 does = encode_instructions(flow)
@@ -70,7 +69,7 @@ class _Template:
     __slots__ = ("does", "match", "match_bytes", "parts", "shifts")
 
     def __init__(self, flow: Flow) -> None:
-        blank = Match(tuple(Term(term.field, 0, term.mask) for term in flow.match.terms))
+        blank = flow.match._replace(values=(0,) * len(flow.match.values))
         like = Flow(flow.table, flow.priority, blank, flow.actions, 0, flow.why)
         whole = encode_bundle_add(0, encode_flow_add(like, 0))
         start, _, middle, _, inner, _, _, rest = HEAD.unpack_from(whole)
