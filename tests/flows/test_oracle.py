@@ -15,7 +15,7 @@ from tests.damage import DAMAGES, Damage, Flows
 from tests.flows.hand_made import compile_all
 from tests.random_worlds import random_packets, random_world
 
-WORLDS = 400
+WORLDS = 1000
 """Worlds in which a damage may go unnoticed (the flow served nobody) before the oracle is blind."""
 
 
@@ -44,7 +44,7 @@ def test_one_damaged_flow_is_noticed(kind: str) -> None:
     tried = 0
     for seed in range(WORLDS):
         rng = Random(f"{kind} {seed}")
-        world = random_world(rng)
+        world = random_world(rng, bridges=2 + seed % 2)
         flows = damage_one(rng, DAMAGES[kind], world)
         if flows is not None:
             tried += 1
