@@ -1,117 +1,169 @@
 """What a copy costs in the data path: CPU of ovs-vswitchd for each frame that it delivers.
 
-A sends to B at a fixed rate; a tap port gets copies. Peer: a native Mirror of Open vSwitch on the
-same bridge with the same production flows. Reported too: without a tap, and three copies.
+A sends to B at a fixed rate; tap ports, or a remote sensor, get copies. Peer: a native Mirror of
+Open vSwitch on the same bridge with the same production flows. Every case is run in every round.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from netaddr import EUI
+from netaddr import EUI, IPAddress, IPNetwork
 
-from bench.measure import arguments, interleave, process_cpu, report, vswitchd_pid
+from bench.measure import Result, arguments, process_cpu, report, vswitchd_pid
 from controller.southbound.management import ManagedSwitch, open_management
-from flows.compile import Survey, compile_bridge
+from flows.compile import Program, Survey
 from flows.diff import plan
+from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
+from flows.meter import plan_meters
 from flows.model import (
+    ALL,
     Collector,
     CollectorId,
+    Delivery,
     Direction,
     Dpid,
+    FilterId,
     Network,
     NetworkId,
     Ofport,
     Port,
     PortId,
     PortKind,
+    Rate,
+    RateUnit,
     Session,
     SessionId,
     Source,
     TenantName,
 )
-from flows.world import Numbers, Placement, World
+from flows.world import METERS, Numbers, Placement, World
 from tests import frames
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, purge_cache, vsctl
+from tests.ovs.underlay import SENSORS, Underlay
 
 RED = TenantName("red")
 MAC_A, MAC_B = 0x02000000000A, 0x02000000000B
 BURST = 20
+PORT = 2000
+WEB = Filter(
+    FilterId("web"), "web", RED,
+    egress=(
+        Rule(10, Verdict.REJECT, RuleMatch(protocol=6, destination_port=(PortRange(22, 22),))),
+        Rule(20, Verdict.REJECT, RuleMatch(destination=IPNetwork("10.9.0.0/16"))),
+        Rule(30, Verdict.ACCEPT, RuleMatch(protocol=17, destination_port=(PortRange(PORT, PORT),))),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is copied how: by so many sessions, by a filter, into a tunnel, under a cap."""
+
+    name: str
+    copies: int = 1
+    wanted: FilterId = ALL
+    delivery: Delivery = Delivery.PORT
+    max_rate: Rate | None = None
+
+
+ONE = Case("one copy")
+CASES = (
+    Case("no tap", copies=0),
+    ONE,
+    Case("filtered copy", wanted=WEB.id),
+    Case("capped copy", max_rate=Rate(RateUnit.PPS, 1_000_000)),
+    Case("VXLAN copy", delivery=Delivery.VXLAN),
+    Case("three copies", copies=3),
+)
+NATIVE = Case("native", copies=1)
 
 
 def main() -> None:
     """Compare, and print one line of JSON."""
     asked = arguments(__doc__ or "", rate=20_000, milliseconds=2000)
+    costs: dict[Case, list[float]] = {case: [] for case in (*CASES, NATIVE)}
     with Lab() as lab:
         lab.add_bridge("s1", dpid=1)
         ends = lab.add_ports("s1", [1, 2, 3, 4, 5])
+        underlay = Underlay(lab, mtu=1600)
+        tunnels = underlay.add_tunnels("s1", Dpid(1))
+        ends.append(underlay.end)
         with open_management("s1") as switch:
 
-            def cost(copies: int) -> float:
-                bring(switch, copies)
-                return cpu_of_a_frame(ends, copies, asked.rate, asked.milliseconds / 1000)
+            def cost(case: Case) -> float:
+                bring(switch, world(case if case is not NATIVE else CASES[0], tunnels))
+                copying = native_copy("s1-eth1", "s1-eth3") if case is NATIVE else nullcontext()
+                with copying:
+                    return cpu_of_a_frame(ends, case.copies, asked.rate, asked.milliseconds / 1000)
 
-            def native() -> float:
-                bring(switch, 0)
-                with native_copy("s1-eth1", "s1-eth3"):
-                    return cpu_of_a_frame(ends, 1, asked.rate, asked.milliseconds / 1000)
-
-            cost(1)  # everything is warm
-            result = interleave(lambda: cost(1), native, asked.runs)
-            others = {copies: [cost(copies) for _ in range(asked.runs)] for copies in (0, 3)}
+            cost(ONE)  # everything is warm
+            for number in range(asked.runs):
+                for case in list(costs) if number % 2 == 0 else reversed(costs):
+                    costs[case].append(cost(case))
+                latest = ", ".join(f"{c.name} {found[-1] * 1e6:.1f}" for c, found in costs.items())
+                print(f"  round {number + 1}, us a frame: {latest}", flush=True)
+    results = {case: Result(tuple(costs[case]), tuple(costs[NATIVE])) for case in costs}
     report(
-        "datapath", "native Mirror of Open vSwitch", result, "CPU s/frame",
-        us_per_frame={
-            "no tap": round(statistics.median(others[0]) * 1e6, 3),
-            "native": round(statistics.median(result.peers) * 1e6, 3),
-            "one copy": round(statistics.median(result.ours) * 1e6, 3),
-            "three copies": round(statistics.median(others[3]) * 1e6, 3),
-        },
+        "datapath", "native Mirror of Open vSwitch", results[ONE], "CPU s/frame",
+        us_per_frame={c.name: round(statistics.median(f) * 1e6, 3) for c, f in costs.items()},
+        ratios={case.name: round(results[case].ratio, 2) for case in CASES},
+        spreads={c.name: [round(edge(results[c].ratios), 2) for edge in (min, max)] for c in CASES},
         rate=asked.rate,
     )  # fmt: skip
 
 
-def bring(switch: ManagedSwitch, copies: int) -> None:
-    """Make the bridge one where A is watched by that many sessions."""
-    flows = compile_bridge(Dpid(1), Survey(world(copies)))
-    todo = plan(flows, switch.our_flows())
-    assert switch.apply(todo) == ()
+def bring(switch: ManagedSwitch, of: World) -> None:
+    """Give the bridge the flows and meters of a world."""
+    program = Program(Dpid(1))
+    todo = plan(program.update(Survey(of)).put, switch.our_flows())
+    meters = plan_meters(program.meters, switch.our_meters())
+    assert switch.apply(replace(todo, meters=meters)) == ()
 
 
-def world(copies: int) -> World:
-    """A and B in one network, and tap ports at 3, 4 and 5."""
+def world(case: Case, tunnels: Mapping[tuple[Dpid, Delivery], int]) -> World:
+    """A and B in one network, and tap ports at 3, 4 and 5; sessions watch what A sends."""
     network = Network(NetworkId("lan"), "lan", RED)
     macs = {"a": MAC_A, "b": MAC_B}
     ports = [Port(PortId(n), n, RED, network.id, mac=EUI(m, version=48)) for n, m in macs.items()]
     taps = [Port(PortId(f"t{n}"), f"t{n}", RED, None, PortKind.TAP) for n in range(3)]
-    collectors = tuple(Collector(CollectorId(f"c{t.id}"), f"c{t.id}", RED, (t.id,)) for t in taps)
+    far = Collector(
+        CollectorId("far"), "far", RED, (IPAddress(SENSORS[0]),), delivery=Delivery.VXLAN, key=7001
+    )
+    collectors = [Collector(CollectorId(f"c{t.id}"), f"c{t.id}", RED, (t.id,)) for t in taps]
     sessions = tuple(
         Session(
-            SessionId(f"s{n}"), f"s{n}", RED, Source((PortId("a"),)), collectors[n].id,
-            Direction.EGRESS,
+            SessionId(f"s{n}"), f"s{n}", RED, Source((PortId("a"),)),
+            (collectors[n] if case.delivery is Delivery.PORT else far).id,
+            Direction.EGRESS, filter=case.wanted, max_rate=case.max_rate,
         )
-        for n in range(copies)
+        for n in range(case.copies)
     )  # fmt: skip
     every = (*ports, *taps)
     return World(
-        (network,), every, collectors, sessions,
+        (network,), every, (*collectors, far), sessions,
         {port.id: Placement(Dpid(1), Ofport(n)) for n, port in enumerate(every, 1)}, (),
         Numbers(
             {network.id: 1}, {port.id: n for n, port in enumerate(every, 1)},
             {session.id: n for n, session in enumerate(sessions, 1)},
+            filter={WEB.id: 1},
+            meter={session.id: METERS.start + n for n, session in enumerate(sessions)},
         ),
+        (WEB,),
+        tunnels={key: Ofport(ofport) for key, ofport in tunnels.items()}, underlay_mtu=1600,
     )  # fmt: skip
 
 
 def cpu_of_a_frame(ends: list[Endpoint], copies: int, rate: int, duration: float) -> float:
     """CPU seconds of ovs-vswitchd for each frame that came out of any port."""
     purge_cache()  # a Mirror that comes or goes leaves cached paths as they were
-    payload = frames.udp(1000, 2000, bytes(200))
+    payload = frames.udp(1000, PORT, bytes(200))
     packet = frames.ipv4("10.0.0.1", "10.0.0.2", 17, payload)
     frame = frames.ethernet(MAC_B, MAC_A, 0x0800, packet, ())
     pid = vswitchd_pid()
