@@ -6,16 +6,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flows.capacity import COHORTS_PER_NETWORK, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.compile import Survey, compile_bridge
 from flows.errors import TooManyOverlaps
 from flows.filter import Filter, Rule, RuleMatch, Verdict
 from flows.flow import Load
-from flows.model import Dpid, FilterId, SessionId, TenantName
-from flows.pipeline import COHORTS, WON
+from flows.meaning import meaning
+from flows.model import Dpid, FilterId, Oversize, PortKind, SessionId, TenantName
+from flows.pipeline import COHORTS, DELIVER, WON
 from flows.trace import Interpreter
 from flows.world import World
 from tests import frames
@@ -36,6 +41,7 @@ from tests.flows.hand_made import (
     watch,
     world,
 )
+from tests.random_worlds import random_packets, random_world
 
 WEB, DB, APP, LB = 0x02_0000_000001, 0x02_0000_000002, 0x02_0000_000003, 0x02_0000_000004
 NOBODY = 0x02_0000_0000EE
@@ -349,3 +355,33 @@ def test_every_bit_can_be_used_and_the_next_cohort_is_refused() -> None:
         "watch the same ports, or watch in mode 'copy'"
     )
     assert len(survey.served) == COHORTS_PER_NETWORK + 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**63), st.sampled_from((0, 1, 2)))
+def test_who_is_refused_for_want_of_bits_takes_nothing_from_others(seed: int, bits: int) -> None:
+    rng = Random(seed)
+    here = random_world(rng)
+    survey = Survey(here, cohorts_per_network=bits)
+    served = tuple(s for s in here.sessions if not is_tangled(survey, s.id))
+    assert {SessionId(name) for name in refused(here)} <= {
+        SessionId(name) for name in refused(here, cohorts_per_network=bits)
+    }
+    for network in here.network_by_id:
+        contests = filter(None, (survey.contest(network, dpid) for dpid in here.dpids))
+        assert all(contest.bits <= bits for contest in contests)
+    flows = {dpid: compile_bridge(dpid, survey) for dpid in here.dpids}
+    bridges, learned = Interpreter(flows, here.links), None
+    skips = {s.id for s in served if s.oversize is Oversize.SKIP}
+    for sent in random_packets(rng, here, 8):
+        if sent.sender.kind is PortKind.VM:
+            means = meaning(sent.frame, sent.sender, replace(here, sessions=served), learned)
+            learned = means.learned
+            trace = bridges.send(here.placements[sent.sender.id], sent.frame)
+            made = {s.flow.owner for s in trace.steps if s.flow.table == DELIVER.number}
+            copied = {s for s in survey.standings if here.numbers.session[s] in made}
+            assert means.copies <= copied <= means.copies | skips, trace
+
+
+def is_tangled(survey: Survey, session: SessionId) -> bool:
+    return isinstance(survey.standings[session].refused, TooManyOverlaps)
