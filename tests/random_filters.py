@@ -20,6 +20,17 @@ def random_filter(rng: Random, name: str, tenant: TenantName) -> Filter:
     return Filter(FilterId(name), name, tenant, ingress=_rules(rng), egress=_rules(rng))
 
 
+def broad_filter(rng: Random, name: str, tenant: TenantName) -> Filter:
+    """A filter that rejects a few packets, and accepts or rejects all others of a direction."""
+
+    def rules() -> tuple[Rule, ...]:
+        last = () if rng.random() < 0.3 else (Rule(60_000, Verdict.ACCEPT),)
+        few = (r for r in _rules(rng)[:2] if r.number < 60_000)
+        return *(r for r in few if r.verdict is Verdict.REJECT), *last
+
+    return Filter(FilterId(name), name, tenant, ingress=rules(), egress=rules())
+
+
 def _rules(rng: Random) -> tuple[Rule, ...]:
     numbers = sorted(rng.sample(range(1, 60001), rng.choice((0, 1, 2, 3, 6))))
     return tuple(Rule(n, rng.choice(list(Verdict)), _rule_match(rng)) for n in numbers)

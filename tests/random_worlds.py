@@ -45,7 +45,7 @@ from flows.tags import transport_keys
 from flows.tunnel import path_limit
 from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
-from tests.random_filters import IPS, IPS6, MACS, random_filter
+from tests.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
 SLOTS = range(1, 7)
@@ -110,7 +110,7 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
     ports = [dataclasses.replace(p, labels=_labels(rng, p)) for p in ports]
     most_filters = rng.choice((0, 2, 2, 2))
     filters = tuple(
-        random_filter(rng, f"{tenant}-f{n}", tenant)
+        (broad_filter if is_crowded else random_filter)(rng, f"{tenant}-f{n}", tenant)
         for tenant in tenants
         for n in range(3 if is_crowded else rng.randint(0, most_filters))
     )
@@ -222,9 +222,15 @@ def _session(
 
 
 def _rivals(rng: Random, sessions: tuple[Session, ...], share: float) -> tuple[Session, ...]:
-    """A share of the sessions is exclusive; their numbers may be equal."""
+    """A share of the sessions is exclusive; their numbers may be equal, and some want all."""
+    everything = {"source": Source(kind=SourceKind.TENANT), "direction": Direction.BOTH}
     return tuple(
-        dataclasses.replace(s, mode=Mode.EXCLUSIVE, number=rng.choice((1, 2, 3, 100, 32766)))
+        dataclasses.replace(
+            s,
+            mode=Mode.EXCLUSIVE,
+            number=rng.choice((1, 2, 3, 100, 32766)),
+            **(everything if rng.random() < 0.3 else {}),
+        )
         if rng.random() < share
         else s
         for s in sessions
