@@ -29,7 +29,7 @@ from flows.model import (
     RateUnit,
     TenantName,
 )
-from flows.pipeline import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
+from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
 from flows.world import METERS, Numbers, World
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
