@@ -5,20 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from enum import IntEnum
 from typing import Protocol
 
 import structlog
 
-from controller.counters import Counters
 from controller.desired import Snapshot
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.programs import Programs
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
-from controller.status import Copies, State
+from controller.status import Copies, Losses, State
+from controller.tally import Tally, own_meters
 from controller.turns import TURNS
-from controller.verified import Done, Verified, copying, sessions_of
+from controller.verified import Depth, Done, Verified, copying, sessions_of
 from flows.compile import Program
 from flows.diff import (
     Installed,
@@ -37,21 +36,12 @@ from flows.errors import CloudtapError
 from flows.flow import Flow
 from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
-from flows.pipeline import DELIVER
+from flows.pipeline import BRIDGE_METER, DELIVER
 
 RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 
 log = structlog.get_logger(__name__)
-
-
-class Depth(IntEnum):
-    """How closely the flows of a bridge are read again."""
-
-    COOKIES = 1
-    """Which flows are there; a cookie stands for the actions that were sent with it."""
-    ACTIONS = 2
-    """The actions of each flow too: somebody may have changed them under their cookie."""
 
 
 class Holdings(Protocol):
@@ -79,7 +69,7 @@ class BridgeWriter:
 
     ``greet`` is called first: it looks at the bridge, and refuses one that is not fit. ``ready``
     is waited for before the first change; ``tell`` is called after every attempt.
-    ``counters`` outlive the connection. What the bridge has is read from it once, then kept in
+    ``tally`` outlives the connection. What the bridge has is read from it once, then kept in
     mind; ``recheck`` reads it again. ``holdings`` is told before a session's flows are sent, and
     when the data path has let go of them.
     """
@@ -91,7 +81,7 @@ class BridgeWriter:
         greet: Callable[[Switch], None],
         ready: threading.Event,
         tell: Callable[[], None],
-        counters: Counters,
+        tally: Tally,
         holdings: Holdings,
         programs: Programs,
     ) -> None:
@@ -108,7 +98,7 @@ class BridgeWriter:
         self._meters: Mapping[int, Meter | None] | None = None
         self._program: Program | None = None
         self._is_followed = False
-        self.counters = counters
+        self.tally, self.counters = tally, tally.wanted
         self.verified = Verified()
         self.plans = 0
         self.errors = 0
@@ -129,6 +119,11 @@ class BridgeWriter:
     def is_greeted(self) -> bool:
         """Whether it was found to be ours and fit."""
         return self._is_greeted and self.is_ours
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether it has a meter of all copies together."""
+        return BRIDGE_METER in (self._meters or ())
 
     @property
     def is_unsettled(self) -> bool:
@@ -171,6 +166,8 @@ class BridgeWriter:
             SouthboundError: the switch does not answer.
         """
         self.counters.update(self.switch.flow_copies(DELIVER.number))
+        if self._meters != {}:
+            self.tally.update(self.switch.metered(), self.verified.session_by_meter)
 
     def count_one(self, session: int) -> None:
         """Read how many copies this bridge has made of one session.
@@ -180,6 +177,10 @@ class BridgeWriter:
         """
         if session in self.verified.served:
             self.count_flows(DELIVER.number, session)
+            caps = self.verified.session_by_meter
+            own = own_meters(session, caps, self._meters)
+            if own or self.tally.losses(session) != Losses():
+                self.tally.update_one(session, self.switch.metered(own), caps)
 
     def count_flows(
         self, table: int, session: int, beacons: Copies | None = None
@@ -270,6 +271,7 @@ class BridgeWriter:
         was_followed, self._is_followed = self._is_followed, False
         # one that fails half-way is compiled anew: nobody has it then
         program, self._program = self._program or self._programs.take(self.dpid), None
+        program.has_meters = self.switch.has_meters
         with TURNS.taken():
             delta = program.update(snapshot.survey, TURNS.pause)
         self._program = program

@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from controller.api import make_app
-from controller.bridge import Depth
 from controller.config import Config, load, split_listen
 from controller.desired import DesiredWorld, Probes, Reach
 from controller.health import SensorHealth
@@ -33,6 +32,7 @@ from controller.southbound.wire_message import LOCAL_PORT, PortChange
 from controller.store import Store
 from controller.switches import Carrier, Switches
 from controller.tunnels import TunnelKeeper
+from controller.verified import Depth
 from flows.errors import CloudtapError
 from flows.model import Dpid
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from controller.desired import Snapshot
-from controller.status import Copies
+from controller.status import Copies, Measure
 from controller.store import Counted, Limits
 from flows.model import Dpid, SessionId
 
@@ -20,7 +20,9 @@ KEEP_EVERY = timedelta(seconds=10)
 """How often the copies of sessions with limits are written down, for the next controller."""
 
 Parts = tuple[Counted, Counted]
-Counts = Mapping[tuple[SessionId, Dpid], Parts]
+Key = tuple[SessionId, Dpid, str]
+"""A session, a bridge, and what was counted (see Measure)."""
+Counts = Mapping[Key, Parts]
 
 log = structlog.get_logger(__name__)
 
@@ -52,11 +54,13 @@ class Counting(Protocol):
         """All copies of a session, as far as they were counted."""
         ...
 
-    def parts_of(self, session: int) -> Mapping[Dpid, tuple[Copies, Copies]]:
-        """The same by bridge: before the switch began at 0 again, and its last report."""
+    def parts_of(self, session: int) -> Mapping[tuple[Dpid, Measure], tuple[Copies, Copies]]:
+        """The same by bridge and measure: what was before the switch began at 0, and its report."""
         ...
 
-    def restore_copies(self, dpid: Dpid, session: int, before: Copies, last: Copies) -> None:
+    def restore_copies(
+        self, dpid: Dpid, measure: Measure, session: int, before: Copies, last: Copies
+    ) -> None:
         """What an earlier controller has counted."""
         ...
 
@@ -80,16 +84,16 @@ class LimitChecker:
         now: Callable[[], datetime],
     ) -> None:
         self._snapshot, self._book, self._counting, self._now = snapshot, book, counting, now
-        self._kept: dict[tuple[SessionId, Dpid], Parts] = {}
+        self._kept: dict[Key, Parts] = {}
         self._kept_at = now()
 
     def restore(self, numbers: Mapping[SessionId, int]) -> None:
         """Go on where the last controller has ended; ``numbers`` are those of the sessions."""
         self._kept = dict(self._book.counts())
-        for (session, dpid), (before, last) in self._kept.items():
+        for (session, dpid, measure), (before, last) in self._kept.items():
             if session in numbers:
                 self._counting.restore_copies(
-                    dpid, numbers[session], _copies(before), _copies(last)
+                    dpid, Measure(measure), numbers[session], _copies(before), _copies(last)
                 )
 
     def check(self) -> None:
@@ -120,10 +124,10 @@ class LimitChecker:
         self._keep(counted, snapshot.numbers.session)
 
     def _keep(self, sessions: Iterable[SessionId], numbers: Mapping[SessionId, int]) -> None:
-        now: dict[tuple[SessionId, Dpid], Parts] = {}
+        now: dict[Key, Parts] = {}
         for session in sessions:
-            for dpid, (before, last) in self._counting.parts_of(numbers[session]).items():
-                now[session, dpid] = _counted(before), _counted(last)
+            for (dpid, measure), both in self._counting.parts_of(numbers[session]).items():
+                now[session, dpid, measure.value] = _counted(both[0]), _counted(both[1])
         self._book.keep_counts({k: v for k, v in now.items() if self._kept.get(k) != v})
         self._kept, self._kept_at = now, self._now()
 

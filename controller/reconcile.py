@@ -10,15 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from controller.bridge import BridgeWriter, Depth, Holdings
-from controller.counters import Counters
+from controller.bridge import BridgeWriter, Holdings
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
+from controller.losses import with_losses, with_shed
 from controller.programs import Programs
 from controller.southbound.switch import Switch
 from controller.southbound.tunnel_port import TunnelWish
@@ -27,12 +26,14 @@ from controller.status import (
     BridgeStatus,
     Check,
     Copies,
+    Measure,
     SessionStatus,
-    State,
     Verification,
     Vitals,
 )
-from controller.tunnel_needs import NoTunnels, Tunnelling, missing_tunnels, tunnel_wishes
+from controller.tally import Tallies
+from controller.tunnel_needs import NoTunnels, Tunnelling, tunnel_wishes, with_tunnels
+from controller.verified import Depth
 from controller.verify import Verifier
 from flows.compile import Program
 from flows.errors import CloudtapError, Refused
@@ -97,7 +98,7 @@ class Reconciler:
         self._handler_errors = 0
         self._released = 0
         self._attempted = threading.Condition()
-        self._counters: dict[Dpid, Counters] = {}
+        self._tallies = Tallies()
         self.tunnels: Tunnelling = NoTunnels()
         """Has tunnel ports made; not there while nobody gives another."""
         self._counts = CountReader()
@@ -108,9 +109,9 @@ class Reconciler:
 
     def connect(self, switch: Switch) -> None:
         """A bridge has connected: write to it from now on."""
-        counters = self._counters.setdefault(switch.dpid, Counters())
+        tally = self._tallies.of(switch.dpid)
         writer = BridgeWriter(
-            switch, self._world.snapshot, self._greet, self.ready, self._tell, counters,
+            switch, self._world.snapshot, self._greet, self.ready, self._tell, tally,
             self._holdings, self._programs,
         )  # fmt: skip
         with self._attempted:
@@ -170,17 +171,17 @@ class Reconciler:
 
     def copies_of(self, session: int) -> Copies:
         """All copies of a session, as far as they were counted."""
-        parts = [c.of(session) for c in list(self._counters.values()) if c.knows(session)]
-        return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
+        return self._tallies.made(session)
 
-    def parts_of(self, session: int) -> Mapping[Dpid, tuple[Copies, Copies]]:
-        """The same by bridge: before the switch began at 0 again, and its last report."""
-        parts = {d: counters.parts_of(session) for d, counters in list(self._counters.items())}
-        return {dpid: both for dpid, both in parts.items() if both != (Copies(), Copies())}
+    def parts_of(self, session: int) -> Mapping[tuple[Dpid, Measure], tuple[Copies, Copies]]:
+        """The same by bridge and measure: what was before the switch began at 0, and its report."""
+        return self._tallies.parts_of(session)
 
-    def restore_copies(self, dpid: Dpid, session: int, before: Copies, last: Copies) -> None:
+    def restore_copies(
+        self, dpid: Dpid, measure: Measure, session: int, before: Copies, last: Copies
+    ) -> None:
         """Go on with what an earlier controller has counted."""
-        self._counters.setdefault(dpid, Counters()).restore(session, before, last)
+        self._tallies.of(dpid).restore(session, measure, before, last)
 
     # --- what the API asks ----------------------------------------------------------------------
 
@@ -259,20 +260,20 @@ class Reconciler:
         views = self._views_of(session, number, snapshot)
         copies = self.copies_of(number) if number is not None else Copies()
         status = describe_session(session, snapshot, views, None, holding, copies)
-        if status.state not in (State.PENDING, State.DEGRADED):
-            return status
-        why = [
-            self.tunnels.why_missing(dpid, kind, self._names.bridge_name(dpid))
-            for dpid, kind in missing_tunnels(snapshot, session)
-        ]
-        return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
+        if number is not None:
+            status = with_losses(status, self._tallies, number)
+        return with_tunnels(status, snapshot, session, self.tunnels, self._names.bridge_name)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
+        for writer in self._writing():
+            if writer.is_capped:
+                self._counts.read(writer)
         views = {view.dpid: view for view in self._views()}
         names = {dpid: view.name for dpid, view in views.items()} | self._names.bridge_names()
         snapshot = self._safe_snapshot()
         found = [describe_bridge(d, n, views.get(d), snapshot) for d, n in names.items()]
+        found = [with_shed(status, self._tallies.of(status.dpid)) for status in found]
         return sorted(found, key=lambda status: (status.name, status.dpid))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.bridge import BridgeWriter
-from controller.counters import Counters
 from controller.desired import Snapshot
 from controller.status import BridgeShare, BridgeStatus, Copies, SessionStatus, State
+from controller.tally import Tally
 from controller.verified import Verified
 from flows.compile import Standing, Survey
 from flows.errors import NoLinkTagLeft
@@ -28,7 +28,7 @@ class WriterView:
     reasons: tuple[str, ...]
     plans: int
     errors: int
-    counters: Counters
+    tally: Tally
     is_connected: bool
 
     @staticmethod
@@ -37,7 +37,7 @@ class WriterView:
         state, reasons = writer.state()
         return WriterView(
             writer.dpid, writer.switch.name, writer.verified, writer.settled.survey, state,
-            reasons, writer.plans, writer.errors, writer.counters, is_connected,
+            reasons, writer.plans, writer.errors, writer.tally, is_connected,
         )  # fmt: skip
 
 

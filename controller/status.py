@@ -37,6 +37,34 @@ class Copies:
     bytes: int = 0
 
 
+class Measure(Enum):
+    """What is counted of a session on a bridge; the value is how it is stored."""
+
+    WANTED = "wanted"
+    """Copies that the session wants, whether they are made or not."""
+    TRUNCATED = "truncated"
+    """Copies that were cut because their path carries no longer ones."""
+    SKIPPED = "skipped"
+    """Copies that were left out because their path carries no longer ones."""
+    SHED = "shed"
+    """Copies that were left out because they exceeded the rate of the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What became of wanted copies that were not made, or not whole: packets."""
+
+    truncated: int = 0
+    skipped: int = 0
+    shed: int = 0
+
+    @property
+    def by_reason(self) -> Mapping[str, int]:
+        """Wanted copies not made, by reason; reasons without any are left out."""
+        reasons = {"mtu": self.skipped, "rate": self.shed}
+        return {reason: count for reason, count in reasons.items() if count}
+
+
 @dataclass(frozen=True, slots=True)
 class BridgeShare:
     """What one bridge does for one session."""
@@ -49,6 +77,8 @@ class BridgeShare:
 class SessionStatus:
     """The standing of one session; ``skipped`` counts wanted copies not made, by reason.
 
+    ``copies`` were made; ``truncated`` of them were cut to fit their path.
+
     ``largest_frame`` is the length of the longest frame whose copy fits the path to its sensors, in
     bytes; None: every frame that production can carry does.
     """
@@ -59,11 +89,14 @@ class SessionStatus:
     skipped: Mapping[str, int] = field(default_factory=dict)
     bridges: tuple[BridgeShare, ...] = ()
     largest_frame: int | None = None
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeStatus:
-    """The standing of one bridge; ``plans`` counts plans applied since it connected."""
+    """The standing of one bridge; ``plans`` counts plans applied since it connected, ``shed``
+    copies left out because they exceeded the cap of the bridge.
+    """
 
     dpid: Dpid
     name: str
@@ -74,6 +107,7 @@ class BridgeStatus:
     flows: int = 0
     plans: int = 0
     errors: int = 0
+    shed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from controller.bridge import BridgeWriter
 from controller.desired import Snapshot
 from controller.southbound.tunnel_port import KINDS, TunnelWish
+from controller.status import SessionStatus, State
 from flows.model import Delivery, Dpid, SessionId
 from flows.source import watched_by
 
@@ -70,6 +72,21 @@ def wanted_kinds(snapshot: Snapshot) -> set[Delivery]:
         return set()
     used = {session.collector for session in world.sessions if session.enabled}
     return {kind for collector, kind in kind_by_collector.items() if collector in used}
+
+
+def with_tunnels(
+    status: SessionStatus,
+    snapshot: Snapshot,
+    session: SessionId,
+    tunnels: Tunnelling,
+    name: Callable[[Dpid], str],
+) -> SessionStatus:
+    """The standing of a session, and why bridges of its sources have no port for its tunnel."""
+    if status.state not in (State.PENDING, State.DEGRADED):
+        return status
+    missing = missing_tunnels(snapshot, session)
+    why = [tunnels.why_missing(dpid, kind, name(dpid)) for dpid, kind in missing]
+    return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
 
 
 def missing_tunnels(snapshot: Snapshot, session: SessionId) -> Iterator[tuple[Dpid, Delivery]]:

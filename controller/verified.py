@@ -1,9 +1,11 @@
-"""What was verified on one bridge, and how far its data path follows: values of its writer."""
+"""What was verified on one bridge, how closely, and how far its data path follows: values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
 
 from controller.southbound.switch import Rejected
 from flows.compile import Survey
@@ -11,6 +13,15 @@ from flows.diff import Installed, Mark
 from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.meter import Meter
 from flows.pipeline import BRIDGE_CAP, BRIDGE_METER, DELIVER
+
+
+class Depth(IntEnum):
+    """How closely the flows of a bridge are read again."""
+
+    COOKIES = 1
+    """Which flows are there; a cookie stands for the actions that were sent with it."""
+    ACTIONS = 2
+    """The actions of each flow too: somebody may have changed them under their cookie."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,14 @@ class Verified:
     flows: int = 0
     failure: str | None = None
 
+    @cached_property
+    def session_by_meter(self) -> Mapping[int, int]:
+        """Which session each meter of a cap belongs to, by number."""
+        if self.survey is None:
+            return {}
+        numbers = self.survey.world.numbers
+        return {n: numbers.session[s] for s, n in numbers.meter.items() if s in numbers.session}
+
     def refusals_of(self, session: int) -> tuple[str, ...]:
         """Why the switch refused what one session needs, alone or with all, a sentence each."""
         found = (r.reason for r in self.rejected if self._is_about(r.flow, session))
@@ -44,9 +63,7 @@ class Verified:
         if isinstance(what, Flow):
             return what.owner == session or what.table == BRIDGE_CAP.number
         if isinstance(what, Meter) and self.survey is not None:
-            numbers = self.survey.world.numbers
-            held = {numbers.session.get(s) for s, n in numbers.meter.items() if n == what.number}
-            return what.number == BRIDGE_METER or session in held
+            return what.number == BRIDGE_METER or self.session_by_meter.get(what.number) == session
         return False
 
 

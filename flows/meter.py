@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flows.flow import Flow, Metered
-from flows.model import Rate, RateUnit
+from flows.model import RATES, Oversize, Rate, RateUnit
 from flows.pipeline import BRIDGE_METER
-from flows.world import METERS
+from flows.world import LONG_METERS, METERS
 
 BURST_MS = 100
 """A meter lets so much pass at once, in milliseconds of its rate."""
@@ -64,7 +64,25 @@ NO_METERS = MeterPlan()
 
 def is_our_meter(number: int) -> bool:
     """Whether a meter with this number may be one of ours; all others are left alone."""
-    return number in METERS or number == BRIDGE_METER
+    return number in METERS or number == BRIDGE_METER or number in LONG_METERS
+
+
+def long_meter(session: int, oversize: Oversize) -> Meter:
+    """The meter that counts copies of a session, by its number, that are too long for their path.
+
+    It has another number for those that are left out than for those that are cut, so that what was
+    counted keeps its meaning when the session changes its mind.
+    """
+    number = LONG_METERS.start + 2 * session + (oversize is Oversize.SKIP)
+    return Meter(number, Rate(RateUnit.PPS, RATES.stop - 1))
+
+
+def counts_long(number: int) -> tuple[int, Oversize] | None:
+    """Whose long copies a meter counts: the number of the session; None for all other meters."""
+    if number not in LONG_METERS:
+        return None
+    session, is_skipped = divmod(number - LONG_METERS.start, 2)
+    return session, Oversize.SKIP if is_skipped else Oversize.TRUNCATE
 
 
 def metered_by(flow: Flow) -> int | None:

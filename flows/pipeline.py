@@ -387,7 +387,7 @@ def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> Non
                 _check_actions(table, flow, inner)
             case Learn(table=number) if number != LEARNED.number or table is not LEARN:
                 raise InvalidFlow(f"table {table.name!r} may not learn: {flow}")
-            case Metered() if table not in (CAP, BRIDGE_CAP):
+            case Metered() if table not in (CAP, BRIDGE_CAP, CUT):
                 raise InvalidFlow(f"table {table.name!r} may not drop by a meter: {flow}")
             case SetTunnelKey() | SetTunnelRemote() if table not in (SEND, CUT):
                 raise InvalidFlow(f"table {table.name!r} sends into no tunnel: {flow}")

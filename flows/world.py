@@ -59,6 +59,10 @@ Down = Sensor | tuple[CollectorId, Sensor]
 
 METERS = range(40_000, 65_000)
 """Meters of sessions on a bridge; low numbers are left to others that use the same switch."""
+LONG_METERS = range(1 << 21, 1 << 22)
+"""Meters that drop nothing and count the copies that are too long for their path: two for each
+session number, since flows cannot tell. Open vSwitch 3.1 counts for a flow all packets of a cached
+path, long ones and short ones."""
 UNDERLAY_MTU = 1500
 """Bytes of the longest IP packet that hosts send, if nobody says otherwise."""
 

@@ -18,6 +18,7 @@ from flows.flow import (
     Flow,
     Load,
     Match,
+    Metered,
     Multipath,
     Output,
     PushVlan,
@@ -124,7 +125,8 @@ def _twice_whole(flow: Flow, flows: Flows) -> Flow:
 
 
 def _skips(flow: Flow) -> bool:
-    return flow.table == CUT.number and flow.priority == CUT["session"] and not flow.actions
+    is_left_out = all(isinstance(action, Metered) for action in flow.actions)
+    return flow.table == CUT.number and flow.priority == CUT["session"] and is_left_out
 
 
 def _whole(flow: Flow, flows: Flows) -> Flow:

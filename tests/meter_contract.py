@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.bridge import BridgeWriter, Depth
-from controller.counters import Counters
+from controller.bridge import BridgeWriter
 from controller.desired import Snapshot
 from controller.programs import Programs
 from controller.southbound.management import ManagedSwitch, Stream, open_management
+from controller.southbound.switch import Metering
 from controller.southbound.wire import encode_message
 from controller.southbound.wire_message import ONF, encode_bundle_add
 from controller.southbound.wire_meter import (
@@ -28,6 +28,8 @@ from controller.southbound.wire_meter import (
     encode_meter_counters_request,
     encode_meter_delete,
 )
+from controller.tally import Tally
+from controller.verified import Depth
 from flows.compile import Survey
 from flows.diff import Plan
 from flows.flow import Flow, Match, Metered, Resubmit
@@ -78,12 +80,15 @@ def test_meters_come_before_their_flows_change_in_place_and_go_after_them(
 
 def test_what_a_meter_dropped_is_told_by_its_number(switch: ManagedSwitch) -> None:
     switch.apply(Plan((), (), 0, MeterPlan(add=(METER, OTHER_METER))))
-    assert {n: c.packets for n, c in switch.shed().items()} == {METER.number: 0, BRIDGE_METER: 0}
+    nothing = Metering()
+    assert switch.metered() == {METER.number: nothing, BRIDGE_METER: nothing}
+    unknown = METERS[9]
+    assert switch.metered([METER.number, unknown]) == {METER.number: nothing}
 
 
 def test_a_meter_of_somebody_else_is_left_alone(switch: ManagedSwitch, stream: Stream) -> None:
     assert answers(stream, encode_meter(MeterChange.ADD, FOREIGN_METER, XID)) == []
-    assert switch.our_meters() == {} == switch.shed()
+    assert switch.our_meters() == {} == switch.metered()
     switch.apply(Plan((), (), 0, plan_meters({}, switch.our_meters())))
     again = answers(stream, encode_meter(MeterChange.ADD, FOREIGN_METER, XID))
     assert again == [(XID, 12, 1)], "it is still there"
@@ -172,7 +177,7 @@ class Writing:
             lambda _: None,
             ready,
             lambda: None,
-            Counters(),
+            Tally(),
             self,
             Programs(),
         )

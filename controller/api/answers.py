@@ -125,8 +125,11 @@ class StatusOut(BaseModel):
 
     state: str = Field(description="pending, active, degraded, inactive, stopped or error")
     reasons: list[str]
-    copies: CopiesOut
-    skipped: dict[str, int]
+    copies: CopiesOut = Field(description="Copies that were made, in the bytes of their packets.")
+    truncated: int = Field(description="Copies cut to fit the path to their sensor.")
+    skipped: dict[str, int] = Field(
+        description="Wanted copies that were not made: too long (`mtu`), or too many (`rate`)."
+    )
     largest_frame: int | None = Field(
         description="Bytes of the longest frame whose copy fits the path to its sensors."
     )
@@ -282,6 +285,7 @@ class BridgeOut(BaseModel):
     flows: int
     plans: int
     errors: int
+    shed: int = Field(description="Copies left out, because they exceeded the cap of the bridge.")
 
 
 class FlowsOut(BaseModel):

@@ -99,14 +99,18 @@ def _of_bridges(bridges: Iterable[BridgeStatus]) -> Iterator[Metric]:
     errors = CounterMetricFamily(
         "cloudtap_bridge_errors", "Attempts that failed since it connected.", labels=labels
     )
+    shed = CounterMetricFamily(
+        "cloudtap_bridge_copies_shed", "Copies that exceeded the cap of the bridge.", labels=labels
+    )
     for bridge in bridges:
         of = [bridge.name, f"{bridge.dpid:016x}"]
         flows.add_metric(of, bridge.flows)
         connected.add_metric(of, float(bridge.connected))
         errors.add_metric(of, bridge.errors)
+        shed.add_metric(of, bridge.shed)
         for state in State:
             states.add_metric([*of, state.value], float(bridge.state is state))
-    yield from (flows, connected, states, errors)
+    yield from (flows, connected, states, errors, shed)
 
 
 def _of_sessions(parts: Context) -> Iterator[Metric]:
@@ -118,7 +122,10 @@ def _of_sessions(parts: Context) -> Iterator[Metric]:
         "cloudtap_session_copied_bytes", "Bytes of the copied packets.", labels=labels
     )
     skipped = CounterMetricFamily(
-        "cloudtap_session_skipped", "Wanted copies that were not made.", labels=[*labels, "reason"]
+        "cloudtap_copies_skipped", "Wanted copies that were not made.", labels=[*labels, "reason"]
+    )
+    truncated = CounterMetricFamily(
+        "cloudtap_copies_truncated", "Copies cut to fit the path to their sensor.", labels=labels
     )
     states = dict.fromkeys(State, 0)
     for number, record in enumerate(parts.store.sessions()):
@@ -127,11 +134,12 @@ def _of_sessions(parts: Context) -> Iterator[Metric]:
         states[status.state] += 1
         packets.add_metric(of, status.copies.packets)
         sizes.add_metric(of, status.copies.bytes)
+        truncated.add_metric(of, status.truncated)
         for reason, count in status.skipped.items():
             skipped.add_metric([*of, reason], count)
         if number % PAUSE_AFTER == 0:
             time.sleep(0)
-    yield from (packets, sizes, skipped)
+    yield from (packets, sizes, truncated, skipped)
     sessions = GaugeMetricFamily("cloudtap_sessions", "Sessions in each state.", labels=["state"])
     for state, count in states.items():
         sessions.add_metric([state.value], count)

@@ -118,6 +118,7 @@ class Shower:
             state=status.state.value,
             reasons=list(status.reasons),
             copies=CopiesOut(packets=status.copies.packets, bytes=status.copies.bytes),
+            truncated=status.truncated,
             skipped=dict(status.skipped),
             largest_frame=status.largest_frame,
             bridges=[BridgeShareOut(bridge=b.bridge, state=b.state.value) for b in status.bridges],

@@ -138,4 +138,5 @@ def _shown(bridge: BridgeStatus) -> BridgeOut:
         flows=bridge.flows,
         plans=bridge.plans,
         errors=bridge.errors,
+        shed=bridge.shed,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
 from controller.southbound.exchange import TIMEOUT_S, Exchange
 from controller.southbound.probe import PROBES
-from controller.southbound.switch import Rejected
+from controller.southbound.switch import Metering, Rejected
 from controller.southbound.wire import (
     ALL_TABLES,
     Aggregate,
@@ -32,6 +32,7 @@ from controller.southbound.wire_message import (
     encode_ports_request,
 )
 from controller.southbound.wire_meter import (
+    ALL_METERS,
     MeterChange,
     decode_meter_counters,
     decode_meter_features,
@@ -187,23 +188,42 @@ class OpenFlowSwitch(Exchange):
             self._begin("do what it was told", 1)
             self._until_barrier(0, b"")
 
+    @property
+    def has_meters(self) -> bool:
+        """Whether it can have meters, as far as ``probe`` has seen."""
+        return self._meters_max != 0
+
     def our_meters(self) -> Mapping[int, Meter | None]:
         """Every meter with a number of ours; None for one that does other than ours do."""
-        if self._meters_max == 0:
+        if not self.has_meters:
             return {}
         with self._lock:
             parts = self._multipart("list its meters", encode_meters_request)
             found = (entry for part in parts for entry in decode_meters(part))
             return {number: meter for number, meter in found if is_our_meter(number)}
 
-    def shed(self) -> Mapping[int, Copies]:
-        """What each meter of ours has dropped since it is there, by its number."""
-        if self._meters_max == 0:
-            return {}
+    def metered(self, numbers: Iterable[int] | None = None) -> Mapping[int, Metering]:
+        """What each meter of ours has counted since it is there; or those of ``numbers``.
+
+        One that is not there (any more) is left out.
+        """
+        found: dict[int, Metering] = {}
         with self._lock:
-            parts = self._multipart("list what its meters shed", encode_meter_counters_request)
-            found = (entry for part in parts for entry in decode_meter_counters(part))
-            return {number: dropped for number, dropped in found if is_our_meter(number)}
+            for asked in (ALL_METERS,) if numbers is None else numbers:
+                found |= self._metered(asked) if self.has_meters else {}
+        return {number: counted for number, counted in found.items() if is_our_meter(number)}
+
+    def _metered(self, asked: int) -> dict[int, Metering]:
+        def request(xid: int) -> bytes:
+            return encode_meter_counters_request(xid, asked)
+
+        try:
+            parts = list(self._multipart("list what its meters counted", request))
+        except SwitchRefused:
+            if asked == ALL_METERS:
+                raise
+            return {}
+        return dict(entry for part in parts for entry in decode_meter_counters(part))
 
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
         """Make the plan come true in one atomic bundle; what the switch refuses is left out.

@@ -27,6 +27,17 @@ class Rejected:
         return "a meter" if isinstance(self.flow, Meter) else "a flow"
 
 
+NOTHING = Copies()
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """What one meter has counted: all that came, and what of it was dropped."""
+
+    seen: Copies = NOTHING
+    dropped: Copies = NOTHING
+
+
 class Switch(Protocol):
     """One connected bridge. Every method blocks until the switch has answered.
 
@@ -58,11 +69,15 @@ class Switch(Protocol):
     def count_foreign(self) -> int:
         """How many flows are there, in any table, that are not ours."""
 
+    @property
+    def has_meters(self) -> bool:
+        """Whether it can have meters, as far as ``probe`` has seen."""
+
     def our_meters(self) -> Mapping[int, Meter | None]:
         """Every meter with a number of ours; None for one that does other than ours do."""
 
-    def shed(self) -> Mapping[int, Copies]:
-        """What each meter of ours has dropped since it is there, by its number."""
+    def metered(self, numbers: Iterable[int] | None = None) -> Mapping[int, Metering]:
+        """What each meter of ours has counted since it is there; or those of ``numbers``."""
 
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
         """Make the plan come true: all flows at once, but for what the switch refuses.

@@ -10,6 +10,7 @@ from enum import IntEnum
 from struct import Struct, error
 
 from controller.southbound.errors import WireError
+from controller.southbound.switch import Metering
 from controller.southbound.wire import (
     HEADER,
     MULTIPART_HEAD,
@@ -93,8 +94,8 @@ def decode_meters(message: bytes) -> Iterator[tuple[int, Meter | None]]:
         raise WireError(f"a list of meters is cut off at byte {at}: {problem}") from problem
 
 
-def decode_meter_counters(message: bytes) -> Iterator[tuple[int, Copies]]:
-    """What the bands of each meter of one reply have dropped, by number.
+def decode_meter_counters(message: bytes) -> Iterator[tuple[int, Metering]]:
+    """What each meter of one reply has counted, by number; drops of all bands together.
 
     Raises:
         WireError: the message is cut off or its lengths do not add up.
@@ -102,13 +103,13 @@ def decode_meter_counters(message: bytes) -> Iterator[tuple[int, Copies]]:
     at, end = HEADER.size + MULTIPART_HEAD.size, len(message)
     try:
         while at < end:
-            number, length, *_ = COUNTERS.unpack_from(message, at)
+            number, length, _, came, came_bytes, *_ = COUNTERS.unpack_from(message, at)
             if length < COUNTERS.size or at + length > end:
                 raise WireError(f"counters of meters with impossible lengths at byte {at}")
             packets = size = 0
             for band in BAND_COUNTERS.iter_unpack(message[at + COUNTERS.size : at + length]):
                 packets, size = packets + band[0], size + band[1]
-            yield number, Copies(packets, size)
+            yield number, Metering(Copies(came, came_bytes), Copies(packets, size))
             at += length
     except error as problem:
         raise WireError(f"counters of meters are cut off at byte {at}: {problem}") from problem

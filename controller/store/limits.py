@@ -16,8 +16,10 @@ from flows.model import Dpid, SessionId
 WHO = "cloudtap"
 """Who stops a session at its limit, in the journal."""
 
-Counts = Mapping[tuple[SessionId, Dpid], tuple[Counted, Counted]]
-"""By session and bridge: copies counted before the switch began at 0 again, and its last report."""
+Key = tuple[SessionId, Dpid, str]
+"""A session, a bridge, and what was counted, in a word."""
+Counts = Mapping[Key, tuple[Counted, Counted]]
+"""What was counted before the switch began at 0 again, and its last report."""
 
 
 class LimitBook:
@@ -54,7 +56,7 @@ class LimitBook:
         """What was counted when it was kept last."""
         with self._database.reading() as connection:
             return {
-                (SessionId(row.session), Dpid(int(row.bridge, 16))): (
+                (SessionId(row.session), Dpid(int(row.bridge, 16)), row.measure): (
                     Counted(row.before_packets, row.before_bytes),
                     Counted(row.last_packets, row.last_bytes),
                 )
@@ -72,18 +74,19 @@ class LimitBook:
 
 def _write(
     connection: Connection,
-    counts: Iterable[tuple[tuple[SessionId, Dpid], tuple[Counted, Counted]]],
+    counts: Iterable[tuple[Key, tuple[Counted, Counted]]],
 ) -> None:
     rows = [
         {
             "session": session,
             "bridge": f"{dpid:016x}",
+            "measure": measure,
             "before_packets": before.packets,
             "before_bytes": before.bytes,
             "last_packets": last.packets,
             "last_bytes": last.bytes,
         }
-        for (session, dpid), (before, last) in counts
+        for (session, dpid, measure), (before, last) in counts
     ]
     if rows:
         connection.execute(insert(tables.counts).prefix_with("OR REPLACE"), rows)

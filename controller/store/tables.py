@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -117,6 +117,7 @@ counts = Table(
     metadata,
     Column("session", ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
     Column("bridge", String, primary_key=True),  # 16 hex digits
+    Column("measure", String, primary_key=True),  # copies wanted, truncated, skipped or shed
     Column("before_packets", Integer, nullable=False),
     Column("before_bytes", Integer, nullable=False),
     Column("last_packets", Integer, nullable=False),

@@ -17,6 +17,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _add_modes(connection)
     if version < 5:
         _add_tunnels_pools_and_caps(connection)
+    if version < 6:
+        _add_measures(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
@@ -31,8 +33,11 @@ def _note_holdings(connection: Connection) -> None:
 def _add_filters_and_limits(connection: Connection) -> None:
     """Collectors stay without tags, sessions without filters: copies stay what they were."""
     tables.filters.create(connection)
-    tables.counts.create(connection)
     for statement in (
+        "CREATE TABLE counts (session VARCHAR NOT NULL REFERENCES sessions (id) "
+        "ON DELETE CASCADE, bridge VARCHAR NOT NULL, before_packets INTEGER NOT NULL, "
+        "before_bytes INTEGER NOT NULL, last_packets INTEGER NOT NULL, "
+        "last_bytes INTEGER NOT NULL, PRIMARY KEY (session, bridge))",
         "ALTER TABLE collectors ADD COLUMN tenant_tag VARCHAR",
         "ALTER TABLE sessions ADD COLUMN source_kind VARCHAR NOT NULL DEFAULT 'port'",
         "ALTER TABLE sessions ADD COLUMN filter VARCHAR REFERENCES filters (id)",
@@ -73,5 +78,17 @@ def _add_tunnels_pools_and_caps(connection: Connection) -> None:
         "ALTER TABLE sessions ADD COLUMN oversize VARCHAR NOT NULL DEFAULT 'truncate'",
         "ALTER TABLE sessions ADD COLUMN rate_unit VARCHAR",
         "ALTER TABLE sessions ADD COLUMN rate INTEGER",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _add_measures(connection: Connection) -> None:
+    """What was counted until now were copies that sessions wanted; they were made, too."""
+    connection.exec_driver_sql("ALTER TABLE counts RENAME TO old_counts")
+    tables.counts.create(connection)
+    for statement in (
+        "INSERT INTO counts SELECT session, bridge, 'wanted', before_packets, before_bytes, "
+        "last_packets, last_bytes FROM old_counts",
+        "DROP TABLE old_counts",
     ):
         connection.exec_driver_sql(statement)

@@ -33,7 +33,7 @@ from flows.flow import (
     SetTunnelRemote,
     SetVlan,
 )
-from flows.meter import Meter
+from flows.meter import Meter, long_meter
 from flows.model import Balance, Collector, NetworkId, Ofport, Oversize, Port, Sensor
 from flows.pipeline import (
     BRIDGE_CAP,
@@ -88,12 +88,23 @@ def meter_of(site: Site, standing: Standing) -> Meter | None:
     return None if rate is None or number is None else Meter(number, rate)
 
 
+def long_meter_of(site: Site, standing: Standing) -> Meter | None:
+    """The meter that counts what is too long for the path to a session's sensors.
+
+    None where nothing is, where the owner wants no more than fits, and on a bridge without meters.
+    """
+    session = standing.session
+    limit = site.survey.limit_of(session) if standing.collector is not None else None
+    if not site.has_meters or limit is None or limit >= (session.packet_length or limit + 1):
+        return None
+    return long_meter(_number(site, standing), session.oversize)
+
+
 def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
     """The copy of one session that this bridge serves.
 
-    The counters of its flows in the deliver table count the copies that it wants, and those in the
-    cut table the ones that are too long. A session that watches networks with tags of their own
-    has one flow for each network.
+    The counters of its flows in the deliver table count the copies that it wants. A session that
+    watches networks with tags of their own has one flow for each network.
     """
     why = f"copy of session {standing.session.name}"
     if site.survey.is_staged(standing):
@@ -160,7 +171,14 @@ def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
         if length is not None and not is_skipped:
             yield from _sent(site, standing, CUT, at, length, f"{where}, cut to {length} bytes")
     if is_skipped:
-        yield _flow(CUT, "session", own, (), number, f"{why} that does not fit its path: skipped")
+        yield _flow(
+            CUT,
+            "session",
+            own,
+            _counted(site, standing),
+            number,
+            f"{why} that does not fit its path: skipped",
+        )
 
 
 def _sent(
@@ -174,12 +192,19 @@ def _sent(
         actions = tuple(_copy(site, standing, sensor, tag, length))
         if not actions:
             continue
+        if length:
+            actions = (*_counted(site, standing), *actions)
         terms = [SESSION.eq(number)]
         if position is not None:
             terms.append(SENSOR.eq(position))
         if not same:
             terms.append(NETWORK.eq(site.world.numbers.network[network]))
         yield _flow(table, "session" if same else "network", terms, actions, number, why)
+
+
+def _counted(site: Site, standing: Standing) -> tuple[Action, ...]:
+    meter = long_meter_of(site, standing)
+    return () if meter is None else (Metered(meter.number),)
 
 
 def _copy(

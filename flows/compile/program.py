@@ -17,6 +17,7 @@ from flows.compile.deliver import (
     bridge_meter,
     deliver,
     delivery_frame,
+    long_meter_of,
     meter_of,
     pool,
     tags_of,
@@ -62,7 +63,7 @@ class _Part:
     filters: tuple[FilterId, ...] = ()
     carried: tuple[Carried, ...] = ()
     pools: tuple[CollectorId, ...] = ()
-    meter: Meter | None = None
+    meters: tuple[Meter, ...] = ()
 
 
 class _Users(Generic[K]):
@@ -95,11 +96,13 @@ class _Users(Generic[K]):
 class Program:
     """The compiled flows of one bridge, and which session put them there.
 
-    ``update`` brings it to another survey. Not for use by two threads at once.
+    ``update`` brings it to another survey. Not for use by two threads at once. On a bridge that
+    has meters (``has_meters``) what is too long for its path is counted by them.
     """
 
     def __init__(self, dpid: Dpid) -> None:
         self.dpid = dpid
+        self._has_meters = False
         self.flows: dict[FlowKey, Flow] = {}
         self.meters: dict[int, Meter] = {}
         """The meters that flows name, by their numbers."""
@@ -108,6 +111,16 @@ class Program:
         self._before: dict[FlowKey, Flow | None] | None = None
         """What was there under each key that was set; not noted while all is made anew."""
         self._forget()
+
+    @property
+    def has_meters(self) -> bool:
+        """Whether the bridge has meters; with another answer all is compiled anew."""
+        return self._has_meters
+
+    @has_meters.setter
+    def has_meters(self, has_meters: bool) -> None:
+        if has_meters != self._has_meters:
+            self._has_meters, self._survey = has_meters, None
 
     def serves(self, session: SessionId) -> bool:
         """Whether this bridge makes copies for a session."""
@@ -127,7 +140,7 @@ class Program:
         Raises:
             InvalidFlow: the compiler broke the contract of a table: a defect of ours.
         """
-        site, self._pause = Site(self.dpid, survey), pause
+        site, self._pause = Site(self.dpid, survey, has_meters=self._has_meters), pause
         changed = survey.changed_since(self._survey, self.dpid)
         delta = self._anew(site) if changed is None else self._follow(site, changed)
         self._survey = survey
@@ -219,8 +232,9 @@ class Program:
 
     def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
         self._served.discard(part.number)
-        if part.meter is not None and self.meters[part.meter.number] is part.meter:
-            del self.meters[part.meter.number]  # else it is another session's by now
+        for meter in part.meters:
+            if self.meters[meter.number] is meter:
+                del self.meters[meter.number]  # else it is another session's by now
         for flow in part.flows:
             self._set(flow.key, None)
         for place in _own_stations(part):
@@ -230,8 +244,7 @@ class Program:
 
     def _join(self, part: _Part, touched: dict[Station, None]) -> None:
         self._parts[part.standing.session.id] = part
-        if part.meter is not None:
-            self.meters[part.meter.number] = part.meter
+        self.meters |= {meter.number: meter for meter in part.meters}
         self._add(part.flows)
         if part.stations:
             self._served.add(part.number)
@@ -336,5 +349,5 @@ def _part(site: Site, standing: Standing) -> _Part:
     pools = (collector.id,) if len(collector.sensors) > 1 else ()
     return _Part(
         number, standing, flows, selected.stations, selected.senders, filters, carried, pools,
-        meter_of(site, standing),
+        tuple(filter(None, (meter_of(site, standing), long_meter_of(site, standing)))),
     )  # fmt: skip

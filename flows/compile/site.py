@@ -15,8 +15,9 @@ from flows.tags import transport_key
 class Site:
     """One bridge in a survey: its own ports, and what lies beyond each of its links."""
 
-    def __init__(self, dpid: Dpid, survey: Survey) -> None:
+    def __init__(self, dpid: Dpid, survey: Survey, *, has_meters: bool = False) -> None:
         self.dpid = dpid
+        self.has_meters = has_meters
         self.survey = survey
         self.world = survey.world
         self.first_hops = survey.fabric.first_hops(dpid)

@@ -82,6 +82,7 @@ def test_a_session_is_answered_as_verified_on_the_switches(client: FlaskClient) 
             "state": "active",
             "reasons": [],
             "copies": {"packets": 3, "bytes": 180},
+            "truncated": 0,
             "skipped": {},
             "largest_frame": None,
             "bridges": [{"bridge": "s1", "state": "active"}],

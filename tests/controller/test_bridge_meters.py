@@ -98,5 +98,5 @@ def test_a_bridge_without_meters_serves_the_sessions_without_a_cap(rig: Rig, kno
     (reason,) = writing.refusals()["c0"]
     assert reason.startswith("the switch has no meters, so copies cannot be capped on it")
     assert rig.model.tables.meters.changes == 0
-    assert rig.switch.shed() == {}
+    assert rig.switch.metered() == {}
     assert writing.recheck() == 1, "it is tried again"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.counters import Counters
 from controller.desired import DesiredWorld
 from controller.limits import KEEP_EVERY, LimitChecker, reached
-from controller.status import Copies
+from controller.status import Copies, Measure
 from controller.store import Counted, Limits, Store
+from controller.tally import Tallies
 from flows.flow import make_cookie
 from flows.model import (
     Collector,
@@ -40,7 +40,7 @@ class Bridges:
     """Two bridges that report what they are told to, when they are asked."""
 
     def __init__(self, world: DesiredWorld) -> None:
-        self.counters = {S1: Counters(), S2: Counters()}
+        self.tallies = Tallies()
         self.reports: dict[Dpid, dict[int, Copies]] = {S1: {}, S2: {}}
         self.world, self.asked = world, 0
 
@@ -48,17 +48,18 @@ class Bridges:
         self.asked += 1
         for dpid, report in self.reports.items():
             by_flow = {make_cookie(number, 1): copies for number, copies in report.items()}
-            self.counters[dpid].update(by_flow)
+            self.tallies.of(dpid).wanted.update(by_flow)
 
     def copies_of(self, session: int) -> Copies:
-        parts = [counters.of(session) for counters in self.counters.values()]
-        return Copies(sum(p.packets for p in parts), sum(p.bytes for p in parts))
+        return self.tallies.made(session)
 
-    def parts_of(self, session: int) -> Mapping[Dpid, tuple[Copies, Copies]]:
-        return {dpid: counters.parts_of(session) for dpid, counters in self.counters.items()}
+    def parts_of(self, session: int) -> Mapping[tuple[Dpid, Measure], tuple[Copies, Copies]]:
+        return self.tallies.parts_of(session)
 
-    def restore_copies(self, dpid: Dpid, session: int, before: Copies, last: Copies) -> None:
-        self.counters[dpid].restore(session, before, last)
+    def restore_copies(
+        self, dpid: Dpid, measure: Measure, session: int, before: Copies, last: Copies
+    ) -> None:
+        self.tallies.of(dpid).restore(session, measure, before, last)
 
     def changed(self) -> int:
         return self.world.touch()

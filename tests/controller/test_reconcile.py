@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.bridge import Depth
 from controller.status import State
 from controller.store import SessionRecord, StoreError
+from controller.verified import Depth
 from flows.model import Dpid, PortId, SessionId, Source
 from tests.controller.rig import TIMEOUT_S, Rig
 from tests.fake_switches.refusal import Refusal

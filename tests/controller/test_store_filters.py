@@ -195,12 +195,12 @@ def test_limits_and_the_reason_of_a_stop_survive_a_restart(store: Store, tmp_pat
     assert store.desired().stopped == {}, "it has other limits now"
     store.limits.stop(WEB.id, "enough", limits)
     store.limits.stop(WEB.id, "again", limits)
-    store.limits.keep_counts({(WEB.id, Dpid(1 << 63)): (Counted(1, 2), Counted(3, 4))})
+    store.limits.keep_counts({(WEB.id, Dpid(1 << 63), "shed"): (Counted(1, 2), Counted(3, 4))})
     again = reopened(store, tmp_path)
 
     [record] = again.sessions()
     assert (record.limits, record.stopped, record.session.enabled) == (limits, "enough", True)
-    assert again.limits.counts() == {(WEB.id, 1 << 63): (Counted(1, 2), Counted(3, 4))}
+    assert again.limits.counts() == {(WEB.id, 1 << 63, "shed"): (Counted(1, 2), Counted(3, 4))}
     desired = again.desired()
     assert desired.stopped == {WEB.id: "enough"} and desired.limits == {}
     assert [session.enabled for session in desired.sessions] == [False]
@@ -208,7 +208,7 @@ def test_limits_and_the_reason_of_a_stop_survive_a_restart(store: Store, tmp_pat
     again.delete_session(WEB.id, "tester")
     again.finish_deletions([WEB.id])
     assert again.limits.counts() == {}
-    again.limits.keep_counts({(WEB.id, Dpid(1)): (Counted(), Counted())})
+    again.limits.keep_counts({(WEB.id, Dpid(1), "wanted"): (Counted(), Counted())})
     assert again.limits.counts() == {}, "what is gone is not counted any more"
     again.close()
 

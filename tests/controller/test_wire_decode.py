@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controller.southbound import wire, wire_meter
 from controller.southbound.errors import WireError
+from controller.southbound.switch import Metering
 from controller.southbound.wire_error import CODE_NAMES, REASONS, decode_error
 from controller.southbound.wire_match import decode_match, encode_match
 from controller.southbound.wire_message import ONF, encode_bundle_add
@@ -165,7 +166,9 @@ def test_a_meter_with_another_burst_or_rate_is_nobodys() -> None:
 def test_what_the_bands_of_a_meter_dropped_is_added_up() -> None:
     head = struct.pack("!IH6xIQQII", 40_001, 40 + 32, 1, 900, 9_000, 5, 0)
     entry = head + struct.pack("!QQQQ", 7, 700, 3, 300)
-    assert dict(wire_meter.decode_meter_counters(meters_reply(entry))) == {40_001: Copies(10, 1000)}
+    assert dict(wire_meter.decode_meter_counters(meters_reply(entry))) == {
+        40_001: Metering(Copies(900, 9_000), Copies(10, 1000))
+    }
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from netaddr import IPAddress
 
 from controller.southbound.management import open_management
+from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
 from flows.compile import Program, Survey
 from flows.diff import plan
 from flows.filter import Filter, Rule, Verdict
@@ -29,7 +30,6 @@ from flows.model import (
     RateUnit,
     TenantName,
 )
-from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
 from flows.world import METERS, Numbers, World
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world

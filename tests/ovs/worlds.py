@@ -112,6 +112,8 @@ class Stage:
         purge_cache()
         self.survey = Survey(world)
         self.programs = {dpid: Program(dpid) for dpid in self.names}
+        for program in self.programs.values():
+            program.has_meters = True
         for dpid, name in self.names.items():
             program, flows = self.programs[dpid], tuple[Flow, ...]()
             if dpid in world.dpids:

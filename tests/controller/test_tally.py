@@ -1,0 +1,141 @@
+"""Copies made are those wanted less those lost, over restarts of switches and controllers."""
+
+from __future__ import annotations
+
+from controller.losses import with_losses, with_shed
+from controller.southbound.switch import Metering
+from controller.status import BridgeStatus, Copies, Losses, Measure, SessionStatus, State
+from controller.tally import LATELY_S, Tallies, Tally, own_meters
+from flows.flow import make_cookie
+from flows.meter import counts_long, is_our_meter, long_meter
+from flows.model import Dpid, Oversize
+from flows.pipeline import BRIDGE_METER
+from flows.world import METERS
+
+ONE, OTHER = 7, 8
+CAP = METERS[3]
+CAPS = {CAP: ONE}
+CUT, SKIPPED = (long_meter(ONE, oversize).number for oversize in Oversize)
+COOKIE = make_cookie(ONE, 1)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def metering(seen: int = 0, dropped: int = 0) -> Metering:
+    return Metering(Copies(seen, seen * 100), Copies(dropped, dropped * 100))
+
+
+def wanted(tally: Tally, count: int) -> None:
+    tally.wanted.update({COOKIE: Copies(count, count * 100)})
+
+
+def test_what_was_skipped_or_shed_was_not_made_and_what_was_cut_was() -> None:
+    tally = Tally()
+    wanted(tally, 100)
+    tally.update({CUT: metering(5), SKIPPED: metering(7), CAP: metering(90, 20)}, CAPS)
+    assert tally.made(ONE) == Copies(73, 7300)
+    assert tally.losses(ONE) == Losses(truncated=5, skipped=7, shed=20)
+    assert tally.losses(ONE).by_reason == {"mtu": 7, "rate": 20}
+    assert tally.losses(OTHER) == Losses()
+    assert Losses().by_reason == {}
+
+
+def test_a_meter_that_counts_from_nothing_again_goes_on_where_it_was() -> None:
+    tally = Tally()
+    tally.update({CAP: metering(0, 20), CUT: metering(5)}, CAPS)
+    tally.update({CAP: metering(0, 3)}, CAPS)
+    tally.update_one(ONE, {CUT: metering(1)}, CAPS)
+    assert tally.losses(ONE) == Losses(truncated=6, shed=23)
+
+
+def test_what_was_written_down_is_restored_in_each_measure() -> None:
+    tally, later = Tally(), Tally()
+    wanted(tally, 50)
+    tally.update({SKIPPED: metering(5), CAP: metering(0, 10)}, CAPS)
+    parts = tally.parts_of(ONE)
+    assert set(parts) == {Measure.WANTED, Measure.SKIPPED, Measure.SHED}
+    for measure, (before, last) in parts.items():
+        later.restore(ONE, measure, before, last)
+    assert (later.made(ONE), later.losses(ONE)) == (tally.made(ONE), tally.losses(ONE))
+    wanted(later, 60)
+    later.update({SKIPPED: metering(6), CAP: metering(0, 1)}, CAPS)
+    assert later.losses(ONE) == Losses(skipped=6, shed=11)
+    assert later.made(ONE) == Copies(43, 4300)
+
+
+def test_copies_that_were_made_never_become_fewer() -> None:
+    tally = Tally()
+    wanted(tally, 100)
+    assert tally.made(ONE) == Copies(100, 10_000)
+    tally.update({CAP: metering(0, 30)}, CAPS)
+    assert tally.made(ONE) == Copies(100, 10_000), "the flows have not told all yet"
+    wanted(tally, 140)
+    assert tally.made(ONE) == Copies(110, 11_000)
+
+
+def test_all_bridges_together() -> None:
+    tallies = Tallies()
+    for dpid in (Dpid(1), Dpid(2)):
+        wanted(tallies.of(dpid), 10)
+        tallies.of(dpid).update({CAP: metering(0, 1)}, CAPS)
+    assert tallies.made(ONE) == Copies(18, 1800)
+    assert tallies.losses(ONE) == Losses(shed=2)
+    assert len(tallies.parts_of(ONE)) == 4
+    assert (tallies.made(OTHER), tallies.parts_of(OTHER)) == (Copies(), {})
+
+
+def test_a_loss_degrades_a_session_for_a_while_and_says_why() -> None:
+    clock, tallies = Clock(), Tallies()
+    tallies._by_dpid[Dpid(1)] = tally = Tally(clock)
+    active = SessionStatus(State.ACTIVE, largest_frame=1464)
+    assert with_losses(active, tallies, ONE) == active
+    tally.update({CUT: metering(5), SKIPPED: metering(7), CAP: metering(0, 20)}, CAPS)
+
+    status = with_losses(active, tallies, ONE)
+
+    assert status.state is State.DEGRADED
+    assert (status.truncated, status.skipped) == (5, {"mtu": 7, "rate": 20})
+    assert status.reasons == (
+        "mtu: 5 copies were cut, because the path to its sensors carries frames of at most 1464 "
+        "bytes",
+        "mtu: 7 copies were left out, because the path to its sensors carries frames of at most "
+        "1464 bytes",
+        "rate: 20 copies were left out, because they exceeded its max_rate",
+    )
+    clock.now += LATELY_S + 1
+    tally.update({CUT: metering(5), SKIPPED: metering(8), CAP: metering(0, 20)}, CAPS)
+    (reason,) = with_losses(active, tallies, ONE).reasons
+    assert reason.startswith("mtu: 8 copies were left out")
+    stopped = SessionStatus(State.STOPPED, ("enough",))
+    assert with_losses(stopped, tallies, ONE).reasons == ("enough",)
+    clock.now += LATELY_S + 1
+    assert with_losses(active, tallies, ONE).state is State.ACTIVE
+
+
+def test_what_the_cap_of_a_bridge_costs_is_the_bridges_matter() -> None:
+    tally, active = Tally(), BridgeStatus(Dpid(1), "s1", State.ACTIVE)
+    assert with_shed(active, tally) == active
+    tally.update({BRIDGE_METER: metering(50, 9)}, CAPS)
+    status = with_shed(active, tally)
+    assert (status.state, status.shed) == (State.DEGRADED, 9)
+    assert status.reasons == (
+        "its sessions want more copies than `bridge_rate` of [bridges] allows: 9 were left out",
+    )
+    assert tally.losses(ONE) == Losses()
+
+
+def test_each_session_has_counting_meters_of_its_own() -> None:
+    numbers = [long_meter(n, o).number for n in (0, 1, (1 << 20) - 1) for o in Oversize]
+    assert len(set(numbers)) == len(numbers)
+    assert all(map(is_our_meter, numbers))
+    assert counts_long(CUT) == (ONE, Oversize.TRUNCATE)
+    assert counts_long(SKIPPED) == (ONE, Oversize.SKIP)
+    assert counts_long(CAP) is None
+    assert own_meters(ONE, CAPS, None) == [CAP, CUT, SKIPPED]
+    assert own_meters(ONE, CAPS, {CUT}) == [CUT]
+    assert own_meters(OTHER, CAPS, {CUT, CAP}) == []
