@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -214,3 +215,26 @@ def test_a_limit_that_is_raised_while_it_is_judged_does_not_stop(
 )
 def test_below_its_limits_a_session_runs(limits: Limits, copies: Copies) -> None:
     assert reached(limits, copies, START) is None
+
+
+def test_what_a_database_of_schema_5_has_counted_are_copies_that_were_wanted(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path)
+    store.add_collector(IDS, "tester")
+    store.add_session(WEB, "tester")
+    store.close()
+    with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
+        connection.executescript("""
+            DROP TABLE counts;
+            CREATE TABLE counts (session VARCHAR NOT NULL REFERENCES sessions (id)
+                ON DELETE CASCADE, bridge VARCHAR NOT NULL, before_packets INTEGER NOT NULL,
+                before_bytes INTEGER NOT NULL, last_packets INTEGER NOT NULL,
+                last_bytes INTEGER NOT NULL, PRIMARY KEY (session, bridge));
+            INSERT INTO counts VALUES ('s-1', '0000000000000001', 1, 2, 3, 4);
+            UPDATE schema SET version = 5;
+        """)
+    connection.close()
+    later = open_store(tmp_path)
+    assert later.limits.counts() == {(WEB.id, S1, "wanted"): (Counted(1, 2), Counted(3, 4))}
+    later.close()
