@@ -229,6 +229,8 @@ class Multipath(_Said):
 class CheckLarger(_Said):
     """Set a bit of a register to whether the packet is longer than ``length`` bytes.
 
+    Open vSwitch 3.1 does not count padding behind an IP packet.
+
     What follows in the same action list is done in either case, each with its own bit.
     """
 

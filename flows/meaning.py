@@ -44,7 +44,7 @@ from flows.model import (
     Session,
     SessionId,
 )
-from flows.packet import Fields, is_group, read_fields
+from flows.packet import Fields, is_group, length_without_padding, read_fields
 from flows.source import is_watched
 from flows.tags import tag_of_copy, wears_tags
 from flows.tenancy import check_session
@@ -99,7 +99,8 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
                 else:
                     taken.setdefault((port.id, direction), session.id)
     copies |= set(taken.values())
-    copies -= {session.id for session in able if _is_skipped(session, len(frame), world)}
+    length = length_without_padding(frame)
+    copies -= {session.id for session in able if _is_skipped(session, length, world)}
     return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known, taken)
 
 
@@ -262,7 +263,10 @@ def _path_limit(session: Session, world: World) -> int | None:
 
 
 def _is_skipped(session: Session, length: int, world: World) -> bool:
-    """Whether a packet of ``length`` bytes is left out, as its copy would not fit its path."""
+    """Whether a packet of ``length`` bytes is left out, as its copy would not fit its path.
+
+    Padding behind the packet does not count: of a copy that fits without it, it is cut off.
+    """
     limit = _path_limit(session, world)
     wanted = length if session.packet_length is None else min(length, session.packet_length)
     return session.oversize is Oversize.SKIP and limit is not None and wanted > limit

@@ -78,14 +78,11 @@ def read_fields(frame: bytes) -> Fields:
     if len(frame) < ETH_HEADER:
         raise InvalidValue(f"{len(frame)} bytes are no Ethernet frame")
     fields: Fields = {ETH_DST: _int(frame, 0, 6), ETH_SRC: _int(frame, 6, 6)}
-    eth_type, at = _int(frame, 12, 2), ETH_HEADER
     fields[VLAN_VID] = 0
-    if eth_type in (ETH_VLAN, ETH_QINQ) and len(frame) >= ETH_HEADER + VLAN_HEADER:
+    if _is_tagged(frame):
         tci = _int(frame, 14, 2)
         fields[VLAN_VID], fields[VLAN_PCP] = VLAN_PRESENT | tci & 0xFFF, tci >> 13
-        eth_type, at = _int(frame, 16, 2), ETH_HEADER + VLAN_HEADER
-    if eth_type < ETH_TYPE_MIN and frame[at : at + 6] == SNAP:
-        eth_type, at = _int(frame, at + 6, 2), at + 8
+    eth_type, at = _ethernet(frame)
     fields[ETH_TYPE] = eth_type if eth_type >= ETH_TYPE_MIN else ETH_TYPE_NONE
     body = frame[at:]
     if eth_type == ETH_IPV4:
@@ -97,6 +94,20 @@ def read_fields(frame: bytes) -> Fields:
     return fields
 
 
+def length_without_padding(frame: bytes) -> int:
+    """Bytes of ``frame`` up to the end of its IP packet: what Open vSwitch holds for its length.
+
+    Of a frame that is not IP, or that it cannot read, every byte counts.
+    """
+    eth_type, at = _ethernet(frame)
+    body = frame[at:]
+    if eth_type == ETH_IPV4 and _is_ipv4(body):
+        return at + _int(body, 2, 2)
+    if eth_type == ETH_IPV6 and _is_ipv6(body):
+        return at + IPV6_HEADER + _int(body, 4, 2)
+    return len(frame)
+
+
 def is_group(mac: int) -> bool:
     """Whether a MAC address is broadcast or multicast."""
     return bool(mac & GROUP_BIT)
@@ -104,6 +115,30 @@ def is_group(mac: int) -> bool:
 
 def _int(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "big")
+
+
+def _is_tagged(frame: bytes) -> bool:
+    return _int(frame, 12, 2) in (ETH_VLAN, ETH_QINQ) and len(frame) >= ETH_HEADER + VLAN_HEADER
+
+
+def _ethernet(frame: bytes) -> tuple[int, int]:
+    """The EtherType of what a frame holds, and where that begins."""
+    at = ETH_HEADER + VLAN_HEADER if _is_tagged(frame) else ETH_HEADER
+    eth_type = _int(frame, at - 2, 2)
+    if eth_type < ETH_TYPE_MIN and frame[at : at + 6] == SNAP:
+        return _int(frame, at + 6, 2), at + 8
+    return eth_type, at
+
+
+def _is_ipv4(body: bytes) -> bool:
+    """Whether the lengths that an IPv4 header tells can be true."""
+    if len(body) < IPV4_HEADER:
+        return False
+    return IPV4_HEADER <= (body[0] & 0xF) * 4 <= _int(body, 2, 2) <= len(body)
+
+
+def _is_ipv6(body: bytes) -> bool:
+    return len(body) >= IPV6_HEADER and _int(body, 4, 2) <= len(body) - IPV6_HEADER
 
 
 def _arp(body: bytes) -> Fields:
@@ -122,11 +157,9 @@ def _arp(body: bytes) -> Fields:
 
 def _ipv4(body: bytes) -> Fields:
     fields: Fields = dict.fromkeys((IP_PROTO, IP_SRC, IP_DST), 0)
-    if len(body) < IPV4_HEADER:
+    if not _is_ipv4(body):
         return fields
     header, total = (body[0] & 0xF) * 4, _int(body, 2, 2)
-    if not IPV4_HEADER <= header <= total <= len(body):
-        return fields
     fields = {IP_PROTO: body[9], IP_SRC: _int(body, 12, 4), IP_DST: _int(body, 16, 4)}
     is_later_fragment = bool(_int(body, 6, 2) & 0x1FFF)
     return fields | _transport(
@@ -136,7 +169,7 @@ def _ipv4(body: bytes) -> Fields:
 
 def _ipv6(body: bytes) -> Fields:
     fields: Fields = dict.fromkeys((IP_PROTO, IPV6_SRC, IPV6_DST), 0)
-    if len(body) < IPV6_HEADER or _int(body, 4, 2) > len(body) - IPV6_HEADER:
+    if not _is_ipv6(body):
         return fields
     fields = {IPV6_SRC: _int(body, 8, 16), IPV6_DST: _int(body, 24, 16), IP_PROTO: 0}
     proto, rest = body[6], body[IPV6_HEADER : IPV6_HEADER + _int(body, 4, 2)]

@@ -56,7 +56,7 @@ from flows.flow import (
 )
 from flows.judge import PORT_FIELDS
 from flows.model import Dpid, Ofport
-from flows.packet import VLAN_HEADER, Fields, read_fields
+from flows.packet import VLAN_HEADER, Fields, length_without_padding, read_fields
 from flows.pipeline import CUT, DELIVER, NOWHERE, SEND, SESSION, START, TABLE_BY_NUMBER
 from flows.world import Link, Placement
 
@@ -148,6 +148,8 @@ class _Packet:
     """Bytes of tags that were pushed in this clone; cutting does not count them."""
     key: int | None = None
     remote: IPAddress | None = None
+    padding: int = 0
+    """Bytes behind the IP packet, as it arrived; a check of the length does not count them."""
 
     def get(self, wanted: Field) -> int:
         if wanted.is_register:
@@ -177,7 +179,7 @@ class _Packet:
     def duplicate(self) -> _Packet:
         registers = list(self.registers)
         copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.lessons)
-        copy.key, copy.remote = self.key, self.remote
+        copy.key, copy.remote, copy.padding = self.key, self.remote, self.padding
         return copy
 
 
@@ -221,6 +223,7 @@ class _BridgeState:
 
     def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
         packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
+        packet.padding = len(frame) - length_without_padding(frame)
         out: list[Emission] = []
         self._resubmit(packet, START.number, out, steps)
         for table, learned in packet.lessons:
@@ -309,7 +312,7 @@ def _change(packet: _Packet, action: Action) -> None:
         case SetTunnelRemote(address=address):
             packet.remote = address
         case CheckLarger(length=length, target=target):
-            packet.load(target, len(packet.frame) > length)
+            packet.load(target, len(packet.frame) - packet.padding > length)
         case Multipath(hash=hash_of, buckets=buckets, target=target):
             packet.load(target, flow_hash(packet.fields, hash_of) % buckets)
         case Metered():

@@ -321,7 +321,10 @@ def _packet(rng: Random, sender: Port, n: int, may_tag: bool, edges: list[int]) 
     payload = b"%06d" % n + rng.randbytes(size - 6)
     kind, eth_type, body = make(rng, src, ip, payload)
     frame = frames.ethernet(dst, src, eth_type, body, tags)
-    return Sent(sender, kind + "+vlan" * len(tags), frames.pad(frame))
+    padded = rng.choice((*edges, FRAMES[-1])) if rng.random() < 0.1 and not tags else FRAMES[0]
+    if len(frame) < padded != FRAMES[0]:
+        kind += "+padding"
+    return Sent(sender, kind + "+vlan" * len(tags), frames.pad(frame, padded))
 
 
 Body = tuple[str, int, bytes]

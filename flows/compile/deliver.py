@@ -167,7 +167,8 @@ def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"
         at = position if len(collector.sensors) > 1 else None
-        yield from _sent(site, standing, SEND, at, 0, where)
+        # padding behind an IP packet is not counted by the check, but would be copied
+        yield from _sent(site, standing, SEND, at, length or 0, where)
         if length is not None and not is_skipped:
             yield from _sent(site, standing, CUT, at, length, f"{where}, cut to {length} bytes")
     if is_skipped:

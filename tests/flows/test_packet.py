@@ -29,7 +29,7 @@ from scapy.packet import Packet, Raw
 
 from flows.errors import InvalidValue
 from flows.field import FIELD_BY_NAME
-from flows.packet import is_group, read_fields
+from flows.packet import is_group, length_without_padding, read_fields
 from tests.random_frames import random_frame
 
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
@@ -147,3 +147,30 @@ def check_fit(frame: bytes) -> None:
 )
 def test_a_group_address_is_known_by_its_bit(mac: int, group: bool) -> None:
     assert is_group(mac) is group
+
+
+@pytest.mark.parametrize("tags", [(), (Dot1Q(vlan=5),), (Dot1AD(vlan=5),)])
+@pytest.mark.parametrize("inside", [IP() / UDP() / b"data", IPv6() / UDP() / b"some data"])
+def test_padding_behind_an_ip_packet_does_not_count(inside: Packet, tags: tuple[Packet]) -> None:
+    packet = Ether()
+    for tag in tags:
+        packet /= tag
+    frame = bytes(packet / inside)
+    assert length_without_padding(frame) == len(frame)
+    assert length_without_padding(frame + bytes(100)) == len(frame)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Ether() / ARP(),
+        Ether(type=0x88CC) / b"odd",
+        Ether() / Dot1Q() / Dot1Q() / IP() / UDP(),
+        Ether() / IP(len=10) / UDP(),
+        Ether() / IP(len=2000) / UDP(),
+        Ether() / IPv6(plen=2000) / UDP(),
+    ],
+)
+def test_every_byte_counts_of_what_is_not_read(packet: Packet) -> None:
+    frame = bytes(packet) + bytes(100)
+    assert length_without_padding(frame) == len(frame)

@@ -53,7 +53,8 @@ EXPECTED = [
     "both ends on different bridges, one copy by a tap port",
     "flooded to several watched ports, one copy by a tunnel",
     "flooded over several bridges, one copy", "workload tag over a link",
-    "two workload tags", "the longest frame", "something learned",
+    "two workload tags", "copy of a packet with padding, cut", "the longest frame",
+    "something learned",
 ]  # fmt: skip
 
 
@@ -148,6 +149,8 @@ def of_bytes(session: Session, sent: Sent, world: World) -> Iterator[str]:
         yield "copy cut to its path" if is_path else "copy cut to its packet length"
         if is_path and tag is not None:
             yield "tagged copy cut to its path"
+        if "+padding" in sent.kind:
+            yield "copy of a packet with padding, cut"
         if is_path and session.packet_length is not None:
             yield "copy cut by both limits"
         if kept == len(sent.frame) - 1:

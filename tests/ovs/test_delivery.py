@@ -146,6 +146,28 @@ def test_a_copy_that_does_not_fit_its_path_is_left_out_where_the_session_says_so
     assert [c.frame for c in site.underlay.arrived()] == [fits]
 
 
+@pytest.mark.parametrize("oversize", Oversize)
+def test_padding_behind_a_packet_does_not_get_past_the_guard(
+    site: Site, oversize: Oversize
+) -> None:
+    """Open vSwitch does not count it when it checks a length, but would carry it."""
+    session = replace(watch("s", "web", to="soc"), oversize=oversize)
+    site.install(extended(world(*PAIR, session), soc(), tunnels=site.tunnels))
+    padded = frames.pad(udp(WEB, DB, 1, 2), FULL)
+
+    assert site.send(S1, 1, padded) == {(S1, 2): [padded]}
+    (carried,) = site.underlay.arrived()
+    assert (carried.frame, carried.packet_bytes) == (padded[:1464], 1500)
+
+
+def test_padding_behind_a_packet_is_cut_with_it(site: Site) -> None:
+    session = replace(watch("s", "web", to="ids"), packet_length=100)
+    site.install(extended(world(*PAIR, tap("ids", at(S1, 3)), session)))
+    padded = frames.pad(udp(WEB, DB, 1, 2), FULL)
+
+    assert site.send(S1, 1, padded) == {(S1, 2): [padded], (S1, 3): [padded[:100]]}
+
+
 def test_full_size_copies_on_the_uplink_of_production_lose_none_of_it(site: Site) -> None:
     """Without the guard, one copy that is too long takes the rest of its burst with it."""
     name = site.names[S1]
