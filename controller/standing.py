@@ -168,7 +168,8 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
         if not knows(view.settled, standing):
             reasons.append(f"bridge {view.name} is not connected, and has not got the last change")
             return State.PENDING
-        reasons.append(f"bridge {view.name} is not connected: it copies on as it was verified last")
+        words = "unless it has stopped, it copies on as it was verified last"
+        reasons.append(f"bridge {view.name} is not connected: {words}")
         return State.DEGRADED
     if not knows(view.verified.survey, standing):
         reasons.append(f"bridge {view.name} has not confirmed the last change yet")

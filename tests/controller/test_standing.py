@@ -78,7 +78,7 @@ def test_the_only_bridge_of_a_session_copies_on_while_it_is_away(rig: Rig) -> No
     rig.add_session("s", "a", tap="t1")
     assert standing(rig, "s")[0] is State.ACTIVE
     rig.cut(1)
-    said = "bridge s1 is not connected: it copies on as it was verified last"
+    said = "bridge s1 is not connected: unless it has stopped, it copies on as it was verified last"
     assert standing(rig, "s") == (State.DEGRADED, (said,), {"s1": State.DEGRADED})
 
 

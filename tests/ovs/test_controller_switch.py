@@ -43,7 +43,9 @@ def test_a_restarted_vswitchd_forwards_nothing_before_its_flows_and_then_all_cop
         open_vswitch.kill("ovs-vswitchd")
         killed, last = time.monotonic(), traffic.now(red[0])
         wait_for(lambda: controller.bridge("s1")["connected"], lambda there: not there)
-        assert controller.session("one")["status"]["state"] == "pending"
+        status = controller.session("one")["status"]
+        assert status["state"] == "degraded"
+        assert "unless it has stopped, it copies on" in status["reasons"][0]
         started = time.monotonic()
         open_vswitch.start_vswitchd()
         for stream, tap in ((red[0], "red-ids"), (red[1], "red-ids"), (blue[1], "blue-ids")):
