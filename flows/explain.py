@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flows.compile import Standing, Survey, compile_bridge
 from flows.filter import Rule
+from flows.flow import Metered
 from flows.judge import first_match
 from flows.meaning import Touched, may_send, meaning, wants
 from flows.model import ALL, Direction, Dpid, Mode, Port, Session, SessionId
@@ -114,7 +115,10 @@ def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
 def _is_skipped(trace: Trace, number: int) -> bool:
     """Whether the copy of a session would have been too long for its path."""
     steps = [step.flow for step in trace.steps if step.flow.table == CUT.number]
-    return any(flow.owner == number and not flow.actions for flow in steps)
+    return any(
+        flow.owner == number and all(isinstance(action, Metered) for action in flow.actions)
+        for flow in steps
+    )
 
 
 def _why_not(question: _Question, standing: Standing) -> tuple[str, Rule | None]:

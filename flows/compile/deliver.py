@@ -193,7 +193,7 @@ def _sent(
         actions = tuple(_copy(site, standing, sensor, tag, length))
         if not actions:
             continue
-        if length:
+        if table is CUT:
             actions = (*_counted(site, standing), *actions)
         terms = [SESSION.eq(number)]
         if position is not None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from netaddr import IPAddress
 
 from flows.compile import Survey
 from flows.explain import explain
 from flows.meaning import meaning
-from flows.model import ALL, Mode, PortKind
+from flows.model import (
+    ALL,
+    Collector,
+    CollectorId,
+    Delivery,
+    Dpid,
+    Mode,
+    Ofport,
+    Oversize,
+    PortKind,
+    TenantName,
+)
 from tests.flows.hand_made import INGRESS, S1, at, packet, tap, vm, watch, world
 from tests.random_worlds import random_packets, random_world
 
@@ -54,3 +67,23 @@ def test_who_takes_a_packet_from_an_exclusive_session_is_named() -> None:
         "late": "not copied: exclusive session 'first' takes what web sends and exclusive session "
         "'heard' takes what db receives"
     }
+
+
+def test_a_copy_that_is_too_long_for_its_path_is_not_called_a_copy() -> None:
+    here = world(
+        vm("web", at(S1, 1), 0x020000000001), vm("db", at(S1, 2), 0x020000000002),
+        watch("far", "web", to="soc"),
+    )  # fmt: skip
+    soc = Collector(
+        CollectorId("soc"), "soc", TenantName("red"), (IPAddress("192.0.2.9"),),
+        delivery=Delivery.VXLAN, key=1,
+    )  # fmt: skip
+    skipping = dataclasses.replace(here.sessions[0], oversize=Oversize.SKIP)
+    tunnels = {(Dpid(S1), Delivery.VXLAN): Ofport(31)}
+    here = dataclasses.replace(here, collectors=(soc,), sessions=(skipping,), tunnels=tunnels)
+    said = [
+        explain(Survey(here), here.ports[0], packet(0x020000000002, 0x020000000001, bytes(size)))
+        for size in (1400, 1500)
+    ]
+    assert [trace.answers[0].is_copied for trace in said] == [True, False]
+    assert "longer than the 1464 bytes that fit" in said[1].answers[0].sentence
