@@ -210,6 +210,8 @@ class Survey:
 
     def _take(self, gone: Mapping[SessionId, Session], new: Mapping[SessionId, Session]) -> None:
         """Let sessions go, then look at others, in the order of their numbers."""
+        # one that goes may have kept others from meeting: it took everything before them
+        touched = {network for key in gone for network in self.standings[key].networks}
         for key in gone:
             standing = self.standings.pop(key)
             if standing.is_served:
@@ -230,7 +232,7 @@ class Survey:
             if isinstance(standing.refused, TooManySessions):
                 self._without_room.add(session.id)
             self._give(standing)
-        self._untangle({n for key in new for n in self.standings[key].networks})
+        self._untangle(touched | {n for key in new for n in self.standings[key].networks})
 
     def _root(self, port: Port) -> Dpid:
         return self.fabric.component(self.place(port))
