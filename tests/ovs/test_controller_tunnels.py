@@ -49,7 +49,12 @@ def make_remote(controller: ControllerProcess, kind: Delivery, **more: object) -
 
 def our_ports(bridge: str = "s1") -> set[str]:
     names = vsctl("list-ports", bridge).split()
-    return {name for name in names if MARK in vsctl("get", "Interface", name, "external_ids")}
+    # one that goes meanwhile is not there
+    return {
+        name
+        for name in names
+        if MARK in vsctl("--if-exists", "get", "Interface", name, "external_ids")
+    }
 
 
 def identity(name: str) -> tuple[str, str]:
