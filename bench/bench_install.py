@@ -18,7 +18,7 @@ from controller.southbound.management import ManagedSwitch, open_management
 from controller.southbound.wire import encode_flow_add
 from controller.southbound.wire_template import FlowTemplates
 from flows.compile import Survey, compile_bridge
-from flows.diff import flows_by_mark, plan_from_scan
+from flows.diff import plan_from_scan, wanted_of
 from flows.flow import Flow
 from flows.model import Dpid
 from flows.world import World
@@ -62,10 +62,9 @@ def install(switch: ManagedSwitch, world: World, expected: int) -> dict[str, flo
     times = [time.perf_counter()]
     flows = compile_bridge(Dpid(1), Survey(world))
     times.append(time.perf_counter())
-    wanted = flows_by_mark(flows)
-    assert wanted is not None, "two flows share a cookie"
+    wanted = wanted_of(flows)
     times.append(time.perf_counter())
-    todo = plan_from_scan(wanted, switch.scan(wanted.keys()))
+    todo = plan_from_scan(wanted, switch.scan(wanted.marks))
     times.append(time.perf_counter())
     assert switch.apply(todo) == () and len(todo.add) == expected
     times.append(time.perf_counter())

@@ -13,7 +13,7 @@ from bench.measure import arguments, interleave, report, seconds
 from bench.worlds import FLOWS_OF_A_PORT, world_of
 from controller.southbound.management import open_management
 from flows.compile import Survey, compile_bridge
-from flows.diff import flows_by_mark, plan, plan_from_scan
+from flows.diff import plan, plan_from_scan, wanted_of
 from flows.model import Dpid
 from tests.ovs.lab import Lab
 
@@ -31,11 +31,10 @@ def main() -> None:
             assert switch.apply(plan(flows, [])) == ()
 
             def restart() -> None:
-                wanted = flows_by_mark(compile_bridge(Dpid(1), Survey(world)))
-                assert wanted is not None, "two flows share a cookie"
+                wanted = wanted_of(compile_bridge(Dpid(1), Survey(world)))
 
                 def recheck() -> None:
-                    todo = plan_from_scan(wanted, switch.scan(wanted.keys()))
+                    todo = plan_from_scan(wanted, switch.scan(wanted.marks))
                     assert not todo and todo.kept == len(flows)
 
                 rechecks.append(seconds(recheck))

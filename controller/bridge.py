@@ -24,13 +24,13 @@ from flows.diff import (
     Mark,
     Plan,
     Scan,
-    flows_by_mark,
+    Wanted,
     had_after,
     mark_of,
-    plan,
     plan_from_delta,
     plan_from_scan,
     scan_of,
+    wanted_of,
 )
 from flows.errors import CloudtapError
 from flows.flow import Flow
@@ -295,10 +295,10 @@ class BridgeWriter:
         is_recheck = self._depth is not None and self.verified.version == snapshot.version
         with TURNS.taken():
             flows = tuple(program.flows.values())
-            wanted = flows_by_mark(flows)
+            wanted = wanted_of(flows)
         seen, foreign = self._look(flows, wanted)
         with TURNS.taken():
-            todo = plan(flows, seen.others) if wanted is None else plan_from_scan(wanted, seen)
+            todo = plan_from_scan(wanted, seen)
         todo = self._with_meters(program, todo)
         if todo and is_recheck:
             DRIFTS.labels(self.switch.name).inc()
@@ -306,7 +306,7 @@ class BridgeWriter:
         rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
         had = had_after(flows, seen, todo, refused)
-        self._had = None if wanted is None else had
+        self._had = None if wanted.alike else had
         self.verified = replace(self.verified, foreign=foreign)
         self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
 
@@ -323,17 +323,14 @@ class BridgeWriter:
         )  # fmt: skip
         self._is_followed = not rejected
 
-    def _look(self, flows: tuple[Flow, ...], wanted: dict[Mark, Flow] | None) -> tuple[Scan, int]:
+    def _look(self, flows: tuple[Flow, ...], wanted: Wanted) -> tuple[Scan, int]:
         """What the bridge has of ours, without what was altered, and the number of others."""
         with self._lock:
             depth, self._depth = self._depth, None
-        if depth is None and self._had is not None and wanted is not None:
+        if depth is None and self._had is not None and not wanted.alike:
             return scan_of(wanted, self._had), self.verified.foreign
         self._meters = self.switch.our_meters()
-        if wanted is None:
-            seen = Scan(frozenset(), tuple(self.switch.our_flows()))
-        else:
-            seen = self.switch.scan(wanted.keys())
+        seen = self.switch.scan(wanted.marks)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
             altered = self.switch.altered(flows)
             marks, keys = {mark_of(flow) for flow in altered}, {flow.key for flow in altered}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 
 from netaddr import IPAddress
 
@@ -49,7 +48,7 @@ class Load(_Said):
 
     @property
     def form(self) -> str:
-        return _load_form(self.target.reg, self.target.low, self.target.high)
+        return self.target.setting
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -300,8 +299,3 @@ Action = (
 def show_actions(actions: tuple[Action, ...]) -> str:
     """An action list as ovs-ofctl writes it; the empty list is ``drop``."""
     return ",".join(map(str, actions)) or "drop"
-
-
-@lru_cache(maxsize=1 << 10)
-def _load_form(reg: int, low: int, high: int) -> str:
-    return f"load:%#x->NXM_NX_REG{reg}[{low}..{high}]"

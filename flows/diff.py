@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from flows.flow import LEARNED_OBJECT, Cookie, Flow, FlowKey, Match, is_ours, object_of
+from flows.flow import (
+    LEARNED_OBJECT,
+    Cookie,
+    Flow,
+    FlowKey,
+    Match,
+    is_ours,
+    object_of,
+)
+from flows.flow import Mark as Mark
 from flows.meter import NO_METERS, MeterPlan
 
 
@@ -30,8 +40,24 @@ class Installed:
         return FlowKey(self.table, self.priority, match)
 
 
-Mark = tuple[int, int, int]
-"""Table, priority and cookie: what tells flows apart without a look at their matches."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The flows that a bridge should have, by their marks.
+
+    ``alike`` are flows whose mark is another's too, because a digest has 32 bits: with 40,000 flows
+    of one table and priority that happens on every fifth bridge. They are compared whole.
+    """
+
+    by_mark: Mapping[Mark, Flow]
+    alike: tuple[Flow, ...] = ()
+
+    @property
+    def marks(self) -> Set[Mark]:
+        """What tells that a flow is there."""
+        return self.by_mark.keys()
+
+    def __len__(self) -> int:
+        return len(self.by_mark) + len(self.alike)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +120,26 @@ def plan(desired: Iterable[Flow], actual: Iterable[Installed]) -> Plan:
 
 def mark_of(flow: Flow | Installed) -> Mark:
     """What tells a flow apart without a look at its match."""
-    return flow.table, flow.priority, flow.cookie
+    return flow.mark if isinstance(flow, Flow) else (flow.table, flow.priority, flow.cookie)
 
 
-def flows_by_mark(desired: Iterable[Flow]) -> dict[Mark, Flow] | None:
-    """The desired flows by their marks; None when two of them share one.
-
-    A digest has 32 bits, so that happens, about once in a million bridges of 100,000 flows. Then
-    marks tell too little, and ``plan`` must compare whole flows.
-    """
+def wanted_of(desired: Iterable[Flow]) -> Wanted:
+    """The desired flows by their marks, and those that share one."""
     flows = list(desired)
-    found = {mark_of(flow): flow for flow in flows}
-    return found if len(found) == len(flows) else None
+    by_mark = {flow.mark: flow for flow in flows}
+    if len(by_mark) == len(flows):
+        return Wanted(by_mark)
+    count = Counter(flow.mark for flow in flows)
+    alike = tuple(flow for flow in flows if count[flow.mark] > 1)
+    return Wanted({mark: f for mark, f in by_mark.items() if count[mark] == 1}, alike)
 
 
-def plan_from_scan(wanted: Mapping[Mark, Flow], seen: Scan) -> Plan:
-    """``plan``, from flows by their marks and a scan for these marks: no match is compared
-    where the mark says that table, priority, match and actions are right.
+def plan_from_scan(wanted: Wanted, seen: Scan) -> Plan:
+    """``plan``, from a scan for the marks of wanted flows: no match is compared where the mark
+    says that table, priority, match and actions are right.
     """
-    missing = [flow for mark, flow in wanted.items() if mark not in seen.known]
+    missing = [flow for mark, flow in wanted.by_mark.items() if mark not in seen.known]
+    missing += wanted.alike
     places = {(other.table, other.priority) for other in seen.others}
     new = [flow for flow in missing if (flow.table, flow.priority) not in places]
     part = plan((f for f in missing if (f.table, f.priority) in places), seen.others)
@@ -126,10 +153,10 @@ def plan_from_delta(delta: Delta, total: int) -> Plan:
     return Plan(delta.put, gone, total - len(delta.put))
 
 
-def scan_of(wanted: Mapping[Mark, Flow], had: Mapping[Mark, Flow | Installed]) -> Scan:
+def scan_of(wanted: Wanted, had: Mapping[Mark, Flow | Installed]) -> Scan:
     """The scan for ``wanted`` of a switch of which it is known that it has ``had``."""
-    others = tuple(_installed(flow) for mark, flow in had.items() if mark not in wanted)
-    return Scan(had.keys() & wanted.keys(), others)
+    others = tuple(_installed(flow) for mark, flow in had.items() if mark not in wanted.by_mark)
+    return Scan(had.keys() & wanted.by_mark.keys(), others)
 
 
 def had_after(

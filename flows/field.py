@@ -141,6 +141,8 @@ class RegField:
     """How many bits it has."""
     mask: int = field(init=False, compare=False, repr=False)
     """Its bits inside the register."""
+    setting: str = field(init=False, compare=False, repr=False)
+    """How ovs-ofctl writes that it is set, with a place for the value (see ``%``)."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.reg <= 15 and 0 <= self.low <= self.high <= 31):
@@ -148,6 +150,7 @@ class RegField:
         bits = self.high - self.low + 1
         object.__setattr__(self, "bits", bits)
         object.__setattr__(self, "mask", ((1 << bits) - 1) << self.low)
+        object.__setattr__(self, "setting", f"load:%#x->{self}")
 
     @property
     def field(self) -> Field:

@@ -1,17 +1,14 @@
-"""Match and Flow as values with one canonical text, the syntax of ovs-ofctl.
+"""A flow as a value with one canonical text, the syntax of ovs-ofctl.
 
-Actions (flows/action.py) and cookies (flows/cookie.py) are imported from here too.
+What flows ask for (flows/pattern.py), actions (flows/action.py) and cookies (flows/cookie.py) are
+imported from here too.
 flows/text.py reads the text back; controller/southbound/wire.py turns values into bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
-from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flows.action import (
     Action,
@@ -49,10 +46,11 @@ from flows.cookie import (
     object_of,
 )
 from flows.errors import InvalidFlow
-from flows.field import Field, Term
+from flows.pattern import Match, Pattern, open_pattern
 
 __all__ = [
     "LEARNED_OBJECT",
+    "NOTHING",
     "OBJECT_MASK",
     "OBJECT_MAX",
     "OBJECT_SHIFT",
@@ -70,11 +68,13 @@ __all__ = [
     "HashOf",
     "Learn",
     "Load",
+    "Mark",
     "Match",
     "Metered",
     "MoveToVlan",
     "Multipath",
     "Output",
+    "Pattern",
     "PopVlan",
     "PushVlan",
     "Resubmit",
@@ -82,53 +82,59 @@ __all__ = [
     "SetTunnelRemote",
     "SetVlan",
     "SetVlanPriority",
+    "Slot",
+    "Steps",
     "is_ours",
     "make_cookie",
+    "make_flow",
     "object_of",
     "show_actions",
 ]  # fmt: skip
 
-TABLE_MAX, PRIORITY_MAX = 254, 0xFFFF
-SHAPES_MAX = 4096
-"""Shapes of flows that are kept; the compiler makes some hundred."""
-SHAPED_ACTIONS = 32
-"""A longer list of actions is hardly ever like another one."""
+Mark = tuple[int, int, Cookie]
+"""Table, priority and cookie: what tells flows apart without a look at their matches."""
+Slot = tuple[Pattern, tuple[int, ...]]
+"""What makes two compiled flows the same for a switch; cheaper than a FlowKey."""
 
-_by_order = attrgetter("field.order")
+_OURS = make_cookie(0, 0)
 _new = tuple.__new__
 
 
-class Match(NamedTuple):
-    """The conditions of a flow, one for each field, in canonical order.
+class Steps(NamedTuple):
+    """What a flow does, in order.
 
-    In columns, because flows of one shape share two of them, and the third holds nothing but
-    numbers: that is half of the objects that a compilation makes.
+    ``form`` is what it has in common with lists of actions that differ in ``numbers`` alone,
+    ``text`` says all of it.
     """
 
-    fields: tuple[Field, ...] = ()
-    values: tuple[int, ...] = ()
-    masks: tuple[int, ...] = ()
+    actions: tuple[Action, ...]
+    form: str
+    numbers: tuple[int, ...]
+    text: str
 
     @staticmethod
-    def of(*terms: Term) -> Match:
-        """Sort and merge ``terms``; parts of one register become one term.
+    def of(*actions: Action) -> Steps:
+        """The steps with these actions.
 
         Raises:
-            InvalidFlow: two terms ask the same bits of a field.
+            InvalidFlow: a meter comes after something else.
         """
-        if not terms:
-            return Match()
-        fields, values, masks = zip(*terms)  # noqa: B905
-        known = _columns(fields, masks)
-        return _arrange(terms) if known is None else _new(Match, (known[0], values, known[1]))
+        form = ",".join([action.form for action in actions]) or "drop"
+        if f",{Metered.form}" in form:
+            raise InvalidFlow("a meter comes before everything else that a flow does")
+        numbers = tuple([number for action in actions for number in action.numbers])
+        return _new(Steps, (actions, form, numbers, form % numbers if numbers else form))
 
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """The conditions one by one."""
-        return tuple([_new(Term, condition) for condition in zip(*self, strict=True)])
+    def then(self, more: Steps) -> Steps:
+        """These steps, which do something, and ``more``, which do not begin with a meter."""
+        actions, form, numbers, text = self
+        more_actions, more_form, more_numbers, more_text = more
+        form, text = f"{form},{more_form}", f"{text},{more_text}"
+        return _new(Steps, (actions + more_actions, form, numbers + more_numbers, text))
 
-    def __str__(self) -> str:
-        return ",".join(map(str, self.terms))
+
+NOTHING = Steps((), "drop", (), "drop")
+"""A flow that does nothing drops its packets."""
 
 
 class FlowKey(NamedTuple):
@@ -142,42 +148,94 @@ class FlowKey(NamedTuple):
     match: Match | Cookie
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """One flow that a bridge should have; ``why`` is one clause for people.
-
-    ``owner`` is the object in its cookie: a session number, or PRODUCTION.
-    """
-
-    table: int
-    priority: int
-    match: Match
-    actions: tuple[Action, ...]
+class _Flow(NamedTuple):
+    pattern: Pattern
+    values: tuple[int, ...]
+    steps: Steps
     owner: int
     why: str
-    shape: str = field(init=False, compare=False, repr=False)
-    """What flows share that differ in numbers alone: table, priority, fields with their masks,
-    and the forms of their actions."""
-    cookie: Cookie = field(init=False, compare=False, repr=False)
-    """Owner, object and a digest of everything that the flow does."""
+    mark: Mark
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.owner <= OBJECT_MAX:
-            raise InvalidFlow(f"owner {self.owner} does not fit the 20 bits of a cookie")
-        actions = self.actions
-        fields, values, masks = self.match
-        forms = tuple([action.form for action in actions])
-        shape_of = _shape if len(forms) <= SHAPED_ACTIONS else _write_shape
-        shape = shape_of(self.table, self.priority, fields, masks, forms)
-        text = shape % (*values, *[number for action in actions for number in action.numbers])
-        digest = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
-        object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "cookie", make_cookie(self.owner, digest))
+
+class Flow(_Flow):
+    """One flow that a bridge should have; ``why`` is one clause for people.
+
+    ``owner`` is the object in its cookie: a session number, or PRODUCTION. The cookie holds the
+    owner and a digest of everything that the flow does. A tuple, because a compilation makes some
+    hundred thousand of them.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, table: int, priority: int, match: Match, actions: tuple[Action, ...], owner: int,
+        why: str,
+    ) -> Flow:  # fmt: skip
+        """Any flow; see ``make_flow`` for those of which there are many."""
+        fields, values, masks = match
+        pattern = open_pattern(table, priority, fields, masks)
+        return make_flow(pattern, values, Steps.of(*actions), owner, why)
+
+    @property
+    def table(self) -> int:
+        """The number of its table."""
+        return self.pattern.table
+
+    @property
+    def priority(self) -> int:
+        """Which of the flows of a table that match is taken: the highest."""
+        return self.pattern.priority
+
+    @property
+    def match(self) -> Match:
+        """Its conditions."""
+        return self.pattern.match(self.values)
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What it does."""
+        return self.steps.actions
+
+    @property
+    def cookie(self) -> Cookie:
+        """Owner, object and a digest of everything that the flow does."""
+        return self.mark[2]
+
+    @property
+    def shape(self) -> tuple[Pattern, str]:
+        """What flows share that differ in numbers alone."""
+        return self.pattern, self.steps.form
+
+    @property
+    def slot(self) -> Slot:
+        """What makes it another flow than those that one compiler made."""
+        return self[:2]
 
     @property
     def key(self) -> FlowKey:
         """What a switch identifies this flow by."""
         return FlowKey(self.table, self.priority, self.match)
+
+    def replace(self, **changes: Any) -> Flow:
+        """The same flow, but with other arguments of the constructor."""
+        names = ("table", "priority", "match", "actions", "owner", "why")
+        return Flow(**{name: getattr(self, name) for name in names} | changes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Flow):
+            return NotImplemented
+        return self.mark == other.mark and (
+            (self.match, self.actions, self.why) == (other.match, other.actions, other.why)
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.mark)
+
+    def __repr__(self) -> str:
+        return f"Flow({str(self)!r}, {self.why!r})"
 
     def __str__(self) -> str:
         match = f",{self.match}" if self.match.fields else ""
@@ -187,38 +245,20 @@ class Flow:
         )
 
 
-@lru_cache(maxsize=SHAPES_MAX)
-def _columns(
-    fields: tuple[Field, ...], masks: tuple[int, ...]
-) -> tuple[tuple[Field, ...], tuple[int, ...]] | None:
-    """The same columns for every match that has them; None if they are in another order."""
-    orders = [field.order for field in fields]
-    return (fields, masks) if orders == sorted(set(orders)) else None
+def make_flow(
+    pattern: Pattern, values: tuple[int, ...], steps: Steps, owner: int, why: str
+) -> Flow:
+    """The flow of a pattern with these values.
 
+    Whether the values fit their fields is not asked here: they are numbers and addresses of a
+    world, which were checked when they came in.
 
-def _arrange(terms: Iterable[Term]) -> Match:
-    """Sort terms, and make one of those that ask parts of one register."""
-    merged: dict[Field, Term] = {}
-    for term in terms:
-        other = merged.get(term.field)
-        if other is not None:
-            if other.mask & term.mask:
-                raise InvalidFlow(f"two conditions on the same bits of {term.field.name}")
-            term = Term(term.field, other.value | term.value, other.mask | term.mask)
-        merged[term.field] = term
-    return Match.of(*sorted(merged.values(), key=_by_order))
-
-
-def _write_shape(
-    table: int, priority: int, fields: Iterable[Field], masks: Iterable[int], forms: Sequence[str]
-) -> str:
-    """A text that no flow of another shape has, with places for the numbers (see ``%``)."""
-    if not (0 <= table <= TABLE_MAX and 0 <= priority <= PRIORITY_MAX):
-        raise InvalidFlow(f"no table {table} with priority {priority} in OpenFlow")
-    if Metered.form in forms[1:]:
-        raise InvalidFlow("a meter comes before everything else that a flow does")
-    asks = ",".join([f"{f.order}=%x/{mask:x}" for f, mask in zip(fields, masks, strict=True)])
-    return f"{table},{priority},{asks},{','.join(forms) or 'drop'}"
-
-
-_shape = lru_cache(maxsize=SHAPES_MAX)(_write_shape)
+    Raises:
+        InvalidFlow: the owner does not fit a cookie.
+    """
+    if not 0 <= owner <= OBJECT_MAX:
+        raise InvalidFlow(f"owner {owner} does not fit the 20 bits of a cookie")
+    text = pattern.form % values + steps.text
+    digest = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
+    mark = pattern.table, pattern.priority, _OURS | owner << OBJECT_SHIFT | digest
+    return _new(Flow, (pattern, values, steps, owner, why, mark))

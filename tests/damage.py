@@ -6,7 +6,7 @@ An oracle that never says no proves nothing: tests damage flows on purpose and e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from netaddr import IPAddress
 
@@ -105,23 +105,23 @@ def _other_port(flow: Flow, flows: Flows) -> Flow:
         {port for f in flows for port in _outputs(f.actions)} - {*_outputs(flow.actions)}
     )
     stranger = Output(known[0] if known else 6)
-    return replace(
-        flow, actions=tuple(stranger if isinstance(a, Output) else a for a in flow.actions)
+    return flow.replace(
+        actions=tuple(stranger if isinstance(a, Output) else a for a in flow.actions)
     )
 
 
 def _one_port_less(flow: Flow, flows: Flows) -> Flow:
-    return replace(flow, actions=flow.actions[1:])
+    return flow.replace(actions=flow.actions[1:])
 
 
 def _twice(flow: Flow, flows: Flows) -> Flow:
-    return replace(flow, actions=(*flow.actions, *flow.actions))
+    return flow.replace(actions=(*flow.actions, *flow.actions))
 
 
 def _twice_whole(flow: Flow, flows: Flows) -> Flow:
     """Every copy is made twice, though the flow forgets its session after a cut."""
     made = tuple(action for action in flow.actions if not isinstance(action, Load))
-    return replace(flow, actions=(*made, *flow.actions))
+    return flow.replace(actions=(*made, *flow.actions))
 
 
 def _skips(flow: Flow) -> bool:
@@ -134,7 +134,7 @@ def _whole(flow: Flow, flows: Flows) -> Flow:
     send = _is(SEND, "session")
     of_session = [term for term in flow.match.terms if term.field == SESSION.field]
     same = (f for f in flows if send(f) and set(of_session) <= set(f.match.terms))
-    return replace(flow, actions=next((f.actions for f in same), ()))
+    return flow.replace(actions=next((f.actions for f in same), ()))
 
 
 def _other_network(flow: Flow, flows: Flows) -> Flow:
@@ -146,7 +146,7 @@ def _other_network(flow: Flow, flows: Flows) -> Flow:
         else a
         for a in flow.actions
     )
-    return replace(flow, actions=actions)
+    return flow.replace(actions=actions)
 
 
 def _sets(load: Load) -> bool:
@@ -157,7 +157,7 @@ def _like_a_workload(flow: Flow, flows: Flows) -> Flow:
     """A tap port is let in as if it were the first workload of its bridge."""
     is_workload = _is(START, "workload")
     actions = next((f.actions for f in flows if is_workload(f)), ())
-    return replace(flow, actions=actions)
+    return flow.replace(actions=actions)
 
 
 def _through(table: Table, priority: str) -> Callable[[Flow, Flows], Flow]:
@@ -165,7 +165,7 @@ def _through(table: Table, priority: str) -> Callable[[Flow, Flows], Flow]:
     is_open = _is(table, priority)
 
     def change(flow: Flow, flows: Flows) -> Flow:
-        return replace(flow, actions=next((f.actions for f in flows if is_open(f)), ()))
+        return flow.replace(actions=next((f.actions for f in flows if is_open(f)), ()))
 
     return change
 
@@ -178,13 +178,13 @@ def _each(change: Callable[[Action], Action]) -> Callable[[Flow, Flows], Flow]:
             return Clone(tuple(map(changed, action.actions)))
         return change(action)
 
-    return lambda flow, flows: replace(flow, actions=tuple(map(changed, flow.actions)))
+    return lambda flow, flows: flow.replace(actions=tuple(map(changed, flow.actions)))
 
 
 def _without(kind: type[Action]) -> Callable[[Flow, Flows], Flow]:
     """The flow without its actions of one kind."""
-    return lambda flow, flows: replace(
-        flow, actions=tuple(action for action in flow.actions if not isinstance(action, kind))
+    return lambda flow, flows: flow.replace(
+        actions=tuple(action for action in flow.actions if not isinstance(action, kind))
     )
 
 
@@ -260,7 +260,7 @@ def _not_noting(*targets: RegField) -> Callable[[Flow, Flows], Flow]:
 
     def change(flow: Flow, flows: Flows) -> Flow:
         kept = [a for a in flow.actions if not (isinstance(a, Load) and a.target.reg in registers)]
-        return replace(flow, actions=tuple(kept))
+        return flow.replace(actions=tuple(kept))
 
     return change
 
@@ -272,7 +272,7 @@ def _backwards(flow: Flow, flows: Flows) -> Flow:
     pairs = [steps[n - 1 : n + 1] for n in asked]
     for n, pair in zip(asked, reversed(pairs), strict=True):
         steps[n - 1 : n + 1] = pair
-    return replace(flow, actions=tuple(steps))
+    return flow.replace(actions=tuple(steps))
 
 
 def _asks_two(table: Table) -> Callable[[Flow], bool]:
@@ -352,4 +352,4 @@ def _matching_another(flow: Flow) -> Flow:
         Term(term.field, term.value ^ 1, term.mask) if term.field == NETWORK.field else term
         for term in flow.match.terms
     )
-    return replace(flow, match=Match.of(*flipped))
+    return flow.replace(match=Match.of(*flipped))

@@ -83,6 +83,25 @@ def encode_actions(actions: tuple[Action, ...]) -> bytes:
         raise WireError(f"no bytes are known for the action {unknown}") from None
 
 
+def number_places(actions: tuple[Action, ...]) -> list[tuple[int, int]] | None:
+    """Where the numbers of actions are in their bytes: bits from the end, and the highest allowed.
+
+    None when they have other numbers than values for registers and ports to send to.
+    """
+    found: list[tuple[int, int]] = []
+    end = 0
+    for action in reversed(actions):
+        match action:
+            case Load(target=target):
+                found.append((end, (1 << target.bits) - 1))
+            case Output(max_len=0):
+                found.append((end + 64, 0xFFFFFFFF))
+            case _ if action.numbers:
+                return None
+        end += len(encode_actions((action,))) * 8
+    return found[::-1]
+
+
 def _output(action: Output) -> bytes:
     if action.max_len:
         numbers = action.ofport, action.max_len

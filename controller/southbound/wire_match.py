@@ -39,8 +39,14 @@ def encode_match(match: Match) -> bytes:
 
 
 def encode_term(term: Term) -> bytes:
-    """One OXM term: header, value, and the mask when not every bit counts."""
+    """One OXM term: header, value, and the mask when not every bit counts.
+
+    Raises:
+        WireError: the value does not fit the field.
+    """
     field, size = term.field, term.field.size
+    if term.value & ~term.mask:
+        raise WireError(f"{field.name} has no room for {term.value:#x}")
     body = term.value.to_bytes(size, "big")
     if not term.is_exact:
         body += term.mask.to_bytes(size, "big")

@@ -12,12 +12,15 @@ from struct import Struct, error
 
 from controller.southbound.errors import WireError
 from controller.southbound.wire import encode_flow_add, encode_instructions
+from controller.southbound.wire_action import number_places
 from controller.southbound.wire_match import MATCH_HEAD, encode_term
 from controller.southbound.wire_message import encode_bundle_add
-from flows.flow import SHAPED_ACTIONS, Flow, Match
+from flows.flow import Flow, Pattern, make_flow
 
 TEMPLATES_MAX = 4096
 """More shapes than this are not kept; the compiler makes about a hundred."""
+SHAPED_ACTIONS = 32
+"""A longer list of actions is hardly ever like another one."""
 
 HEAD = Struct("!4sI8sI8sIQ32s")
 """Both headers, the bundle's and the flow mod's own, cut before and after the numbers that differ:
@@ -28,33 +31,32 @@ class FlowTemplates:
     """Makes the messages that add flows to a bundle; for one thread at a time."""
 
     def __init__(self) -> None:
-        self._templates: dict[str, _Template] = {}
+        self._templates: dict[tuple[Pattern, str], _Template] = {}
 
     def encode(self, flow: Flow, xid: int, bundle: int) -> bytes:
         """The message that puts the addition of ``flow`` into a bundle.
 
         Raises:
-            WireError: the flow does not fit into one message.
+            WireError: the flow does not fit into one message, or a number not into its field.
         """
-        if len(flow.actions) > SHAPED_ACTIONS:
-            return _plainly(flow, xid, bundle)
+        pattern, values, steps, _, _, mark = flow
         try:
-            template = self._templates.get(flow.shape) or self._make(flow)
+            template = self._templates.get((pattern, steps.form)) or self._make(flow)
+            body = template.body
+            for number, (shift, most) in zip(values + steps.numbers, template.places):  # noqa: B905
+                if number > most:
+                    return _plainly(flow, xid, bundle)
+                body |= number << shift
             start, middle, inner, rest = template.parts
-            match = template.match
-            for value, shift in zip(flow.match.values, template.shifts, strict=True):
-                match |= value << shift
-            does = template.does
-            if does is None:
-                does = encode_instructions(flow)
-            head = HEAD.pack(start, xid, middle, bundle, inner, xid, flow.cookie, rest)
-            return head + match.to_bytes(template.match_bytes, "big") + does
+            head: bytes = HEAD.pack(start, xid, middle, bundle, inner, xid, mark[2], rest)
+            whole = head + body.to_bytes(template.body_bytes, "big")
+            return whole if template.is_whole else whole + encode_instructions(flow)
         except (error, OverflowError, WireError):
             return _plainly(flow, xid, bundle)  # says what is wrong
 
     def _make(self, flow: Flow) -> _Template:
         template = _Template(flow)
-        if len(self._templates) < TEMPLATES_MAX:
+        if len(self._templates) < TEMPLATES_MAX and len(flow.actions) <= SHAPED_ACTIONS:
             self._templates[flow.shape] = template
         return template
 
@@ -62,33 +64,44 @@ class FlowTemplates:
 class _Template:
     """The message of one shape with zeros where the numbers go.
 
-    ``match`` is the match as one number; the value of each term is shifted to its place in it.
-    ``does`` are the instructions, None when they have numbers.
+    ``body`` is what follows the head as one number; each number of a flow is shifted to its place
+    in it, which has room up to a limit. It is not ``is_whole`` where the instructions have numbers
+    of which no place is known: then it ends before them.
     """
 
-    __slots__ = ("does", "match", "match_bytes", "parts", "shifts")
+    __slots__ = ("body", "body_bytes", "is_whole", "parts", "places")
 
     def __init__(self, flow: Flow) -> None:
-        blank = flow.match._replace(values=(0,) * len(flow.match.values))
-        like = Flow(flow.table, flow.priority, blank, flow.actions, 0, flow.why)
+        zeros = (0,) * len(flow.values)
+        like = make_flow(flow.pattern, zeros, flow.steps, 0, flow.why)
         whole = encode_bundle_add(0, encode_flow_add(like, 0))
         start, _, middle, _, inner, _, _, rest = HEAD.unpack_from(whole)
         self.parts = start, middle, inner, rest
-        does = encode_instructions(flow)
-        self.does = None if any(action.numbers for action in flow.actions) else does
-        match = whole[HEAD.size : len(whole) - len(does)]
-        self.match, self.match_bytes = int.from_bytes(match, "big"), len(match)
-        self.shifts = tuple(_shifts(blank, len(match)))
+        before_steps = len(whole) - len(encode_instructions(flow))
+        numbers = number_places(flow.actions)
+        self.is_whole = numbers is not None
+        end = len(whole) if self.is_whole else before_steps
+        shifts = _value_places(flow.pattern, end - HEAD.size)
+        self.places = (*shifts, *(numbers or ()))
+        body = int.from_bytes(whole[HEAD.size : end], "big")
+        for shift, most in numbers or ():
+            body &= ~(most << shift)
+        self.body, self.body_bytes = body, end - HEAD.size
 
 
 def _plainly(flow: Flow, xid: int, bundle: int) -> bytes:
     return encode_bundle_add(bundle, encode_flow_add(flow, xid))
 
 
-def _shifts(match: Match, length: int) -> Iterator[int]:
-    """How far the value of each term is from the end, in bits."""
+def _value_places(pattern: Pattern, length: int) -> Iterator[tuple[int, int]]:
+    """Where the open values of a match are: bits from the end, and the highest that fits.
+
+    The match begins what has ``length`` bytes.
+    """
     at = MATCH_HEAD.size
-    for term in match.terms:
+    terms = pattern.match((0,) * pattern.is_open.count(True)).terms
+    for term, is_open in zip(terms, pattern.is_open, strict=True):
         at += len(encode_term(term))
-        mask_bytes = 0 if term.is_exact else term.field.size
-        yield (length - at + mask_bytes) * 8
+        if is_open:
+            mask_bytes = 0 if term.is_exact else term.field.size
+            yield (length - at + mask_bytes) * 8, term.mask

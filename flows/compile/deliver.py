@@ -32,6 +32,8 @@ from flows.flow import (
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
+    Steps,
+    make_flow,
 )
 from flows.meter import Meter, long_meter
 from flows.model import Balance, Collector, NetworkId, Ofport, Oversize, Port, Sensor
@@ -94,8 +96,10 @@ def long_meter_of(site: Site, standing: Standing) -> Meter | None:
     None where nothing is, where the owner wants no more than fits, and on a bridge without meters.
     """
     session = standing.session
-    limit = site.survey.limit_of(session) if standing.collector is not None else None
-    if not site.has_meters or limit is None or limit >= (session.packet_length or limit + 1):
+    if not site.has_meters or standing.collector is None:
+        return None
+    limit = site.survey.limit_of(session)
+    if limit is None or limit >= (session.packet_length or limit + 1):
         return None
     return long_meter(_number(site, standing), session.oversize)
 
@@ -195,12 +199,10 @@ def _sent(
             continue
         if table is CUT:
             actions = (*_counted(site, standing), *actions)
-        terms = [SESSION.eq(number)]
-        if position is not None:
-            terms.append(SENSOR.eq(position))
-        if not same:
-            terms.append(NETWORK.eq(site.world.numbers.network[network]))
-        yield _flow(table, "session" if same else "network", terms, actions, number, why)
+        networks = () if same else (NETWORK.eq(site.world.numbers.network[network]),)
+        sensors = () if position is None else (SENSOR.eq(position),)
+        asked = table.pattern("session" if same else "network", *networks, SESSION, *sensors)
+        yield make_flow(asked, (number,), Steps.of(*actions), number, why)
 
 
 def _counted(site: Site, standing: Standing) -> tuple[Action, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from flows.compile.site import Site
 from flows.field import (
@@ -27,24 +27,26 @@ from flows.field import (
     VLAN_PCP,
     VLAN_PRESENT,
     VLAN_VID,
-    Term,
 )
 from flows.flow import (
     LEARNED_OBJECT,
+    NOTHING,
     PRODUCTION,
     Action,
     Clone,
     Flow,
     Learn,
     Load,
-    Match,
     MoveToVlan,
     Output,
+    Pattern,
     PopVlan,
     PushVlan,
     Resubmit,
     SetVlanPriority,
+    Steps,
     make_cookie,
+    make_flow,
 )
 from flows.model import NetworkId, Ofport, Port
 from flows.packet import GROUP_BIT
@@ -64,7 +66,6 @@ from flows.pipeline import (
     NETWORK,
     OUT,
     OUTPUT,
-    PIPELINE,
     SENDER,
     START,
     TAG,
@@ -73,20 +74,52 @@ from flows.pipeline import (
     Table,
 )
 
-RESUBMIT = {table.number: Resubmit(table.number) for table in PIPELINE}
+
+def _go(*tables: Table) -> Steps:
+    return Steps.of(*[Resubmit(table.number) for table in tables])
+
+
 IPV4, IPV6, ARP = ETH_TYPE.eq(ETH_IPV4), ETH_TYPE.eq(ETH_IPV6), ETH_TYPE.eq(ETH_ARP)
 ADVERTISEMENT = (IPV6, IP_PROTO.eq(PROTO_ICMPV6), ICMPV6_TYPE.eq(136))
 """An IPv6 neighbour advertisement (RFC 4861)."""
 DHCP_REQUEST = (
-    *(IPV4, IP_SRC.eq(0), IP_PROTO.eq(PROTO_UDP)),
+    *(IPV4, IP_PROTO.eq(PROTO_UDP), IP_SRC.eq(0)),
     *(UDP_SRC.eq(68), UDP_DST.eq(67)),
 )
-UNSPECIFIED = (IPV6, IPV6_SRC.eq(0), IP_PROTO.eq(PROTO_ICMPV6))
+UNSPECIFIED = (IPV6, IP_PROTO.eq(PROTO_ICMPV6), IPV6_SRC.eq(0))
 """What a host sends before it has an IPv6 address (RFC 4862)."""
+GROUP_SENDER, GROUP = (field.masked(GROUP_BIT, GROUP_BIT) for field in (ETH_SRC, ETH_DST))
 LEARN_IDLE_S = 300
 """Seconds after which an address that nobody uses is forgotten."""
 LEARN_LIMIT = 1024
 """Addresses that one unprotected port may occupy on one bridge."""
+
+# what flows ask for, of which there is one for each port, address or network
+TAP_PORT = START.pattern("tap_port", IN_PORT)
+WORKLOAD = START.pattern("workload", IN_PORT)
+BY_TAG = START.pattern("link", IN_PORT, VLAN_VID)
+BY_TAG_FLOODED = START.pattern("flooded", IN_PORT, VLAN_VID, VLAN_PCP.eq(FloodMark.FLOOD))
+OWN_MAC = ADMIT.pattern("protected", IN_PORT, ETH_SRC)
+OWN_IPV4 = ADMIT_ADDRESS.pattern("address", IN_PORT, IPV4, IP_SRC)
+OWN_ARP = ADMIT_ADDRESS.pattern("address", IN_PORT, ARP, ARP_SPA, ARP_SHA)
+ASKS_DHCP = ADMIT_ADDRESS.pattern("address", IN_PORT, *DHCP_REQUEST)
+OWN_IPV6 = ADMIT_ADDRESS.pattern("address", IN_PORT, IPV6, IPV6_SRC)
+NO_IPV6_YET = ADMIT_ADDRESS.pattern("address", IN_PORT, *UNSPECIFIED)
+OWN_TARGET = ADMIT_NEIGHBOUR.pattern("address", IN_PORT, *ADVERTISEMENT, ND_TARGET)
+LEARNING = LEARN.pattern("sender", SENDER)
+ADDRESS = LOOKUP.pattern("address", NETWORK, ETH_DST)
+HAIRPIN = OUTPUT.pattern("hairpin", IN_PORT, OUT)
+WAY = OUTPUT.pattern("way", OUT, NETWORK)
+EVERYBODY = FLOOD.pattern("network", NETWORK, CAST)
+
+# what flows do that is the same for all of these
+SERVE = _go(EGRESS, INGRESS)
+ADMITTED, LEARNED_FROM = _go(ADMIT).then(SERVE), _go(LEARN, LOOKUP).then(SERVE)
+TO_LOOKUP, TO_ADDRESS, TO_NEIGHBOUR = _go(LOOKUP), _go(ADMIT_ADDRESS), _go(ADMIT_NEIGHBOUR)
+TO_OUTPUT, TO_LEARNED = _go(OUTPUT), _go(LEARNED, OUTPUT)
+FLOODED = Steps.of(Load(CAST, Cast.FLOOD)).then(_go(FLOOD))
+FLOODED_LATE = Steps.of(Load(CAST, Cast.LATE_FLOOD)).then(_go(FLOOD))
+UNICAST = Load(CAST, Cast.UNICAST)
 
 
 def compile_production(site: Site) -> Iterator[Flow]:
@@ -103,12 +136,10 @@ def compile_production(site: Site) -> Iterator[Flow]:
 
 def start(site: Site) -> Iterator[Flow]:
     """Who sent the packet: a workload of this bridge, a tap port, or another bridge."""
-    yield _flow(START, "nothing", (), (), "whatever is not declared is dropped")
+    yield _flow(START.pattern("nothing"), (), NOTHING, "whatever is not declared is dropped")
     for tap in site.tap_ports:
-        place = site.ofport(tap)
-        yield _flow(
-            START, "tap_port", (IN_PORT.eq(place),), (), f"tap port {tap.id} is receive-only"
-        )
+        why = f"tap port {tap.id} is receive-only"
+        yield _flow(TAP_PORT, (site.ofport(tap),), NOTHING, why)
     for port in site.workloads:
         yield _start_workload(site, port)
     for network in site.members:
@@ -121,41 +152,43 @@ def start(site: Site) -> Iterator[Flow]:
 
 def admit(site: Site) -> Iterator[Flow]:
     """A protected port may use its own MAC address only."""
-    yield _flow(ADMIT, "nothing", (), (), "a protected port used another MAC address")
+    yield _flow(ADMIT.pattern("nothing"), (), NOTHING, "a protected port used another MAC address")
     for port in site.workloads:
         if port.is_protected:
-            then = ADMIT_ADDRESS if port.ips else LOOKUP
-            terms = (_here(site, port), ETH_SRC.eq(_mac(port)))
-            yield _flow(ADMIT, "protected", terms, _go(then), f"{port.id} uses its own MAC address")
+            then = TO_ADDRESS if port.ips else TO_LOOKUP
+            why = f"{port.id} uses its own MAC address"
+            yield _flow(OWN_MAC, (site.ofport(port), _mac(port)), then, why)
 
 
 def admit_address(site: Site) -> Iterator[Flow]:
     """A protected port with declared addresses may use these, DHCP and IPv6 autoconfiguration."""
-    yield _flow(ADMIT_ADDRESS, "other", (), _go(LOOKUP), "no address to check")
+    yield _flow(ADMIT_ADDRESS.pattern("other"), (), TO_LOOKUP, "no address to check")
     for kind, what in ((IPV4, "IPv4"), (IPV6, "IPv6"), (ARP, "ARP")):
-        yield _flow(ADMIT_ADDRESS, "spoofed", (kind,), (), f"{what} sender is not its own")
+        spoofed = ADMIT_ADDRESS.pattern("spoofed", kind)
+        yield _flow(spoofed, (), NOTHING, f"{what} sender is not its own")
     for port in site.workloads:
         if port.is_protected and port.ips:
-            yield from _admit_ipv4(site, port)
-            yield from _admit_ipv6(site, port)
+            place, mac = site.ofport(port), _mac(port)
+            yield from _admit_ipv4(port, place, mac)
+            yield from _admit_ipv6(port, place)
 
 
 def admit_neighbour(site: Site) -> Iterator[Flow]:
     """A protected port may advertise its own IPv6 addresses only."""
-    yield _flow(ADMIT_NEIGHBOUR, "other", (), _go(LOOKUP), "not an advertisement")
-    yield _flow(ADMIT_NEIGHBOUR, "spoofed", ADVERTISEMENT, (), "advertises another's address")
+    yield _flow(ADMIT_NEIGHBOUR.pattern("other"), (), TO_LOOKUP, "not an advertisement")
+    spoofed = ADMIT_NEIGHBOUR.pattern("spoofed", *ADVERTISEMENT)
+    yield _flow(spoofed, (), NOTHING, "advertises another's address")
     for port in site.workloads:
         if port.is_protected and port.ips:
-            here, why = _here(site, port), f"{port.id} advertises its own address"
+            place, why = site.ofport(port), f"{port.id} advertises its own address"
             for address in ipv6_addresses(port):
-                terms = (here, *ADVERTISEMENT, ND_TARGET.eq(address))
-                yield _flow(ADMIT_NEIGHBOUR, "address", terms, _go(LOOKUP), why)
+                yield _flow(OWN_TARGET, (place, address), TO_LOOKUP, why)
 
 
 def learn(site: Site) -> Iterator[Flow]:
     """Remember the addresses behind unprotected ports; they have nothing else to be found by."""
-    group = (ETH_SRC.masked(GROUP_BIT, GROUP_BIT),)
-    yield _flow(LEARN, "group", group, (), "a group address is nobody's sender address")
+    group = LEARN.pattern("group", GROUP_SENDER)
+    yield _flow(group, (), NOTHING, "a group address is nobody's sender address")
     remote = [port for _, port in site.remote_senders()]
     for port in (*site.workloads, *remote):
         if not port.is_protected:
@@ -164,67 +197,57 @@ def learn(site: Site) -> Iterator[Flow]:
                 LEARNED.number, LEARNED["learned"], LEARN_IDLE_S, LEARN_LIMIT,
                 make_cookie(LEARNED_OBJECT, number), NETWORK, OUT,
             )  # fmt: skip
-            terms = (SENDER.eq(number),)
-            yield _flow(LEARN, "sender", terms, (action,), f"{port.id} may use any address")
+            steps = Steps.of(action)
+            yield _flow(LEARNING, (number,), steps, f"{port.id} may use any address")
 
 
 def lookup(site: Site) -> Iterator[Flow]:
     """The way to a declared address; else to a learned one; else everybody in the network."""
-    group = (ETH_DST.masked(GROUP_BIT, GROUP_BIT),)
-    flooded = (Load(CAST, Cast.FLOOD), *_go(FLOOD))
-    yield _flow(LOOKUP, "group", group, flooded, "broadcast and multicast go to everybody")
-    yield _flow(LOOKUP, "unknown", (), _go(LEARNED, OUTPUT), "the address may have been learned")
+    group = LOOKUP.pattern("group", GROUP)
+    yield _flow(group, (), FLOODED, "broadcast and multicast go to everybody")
+    yield _flow(LOOKUP.pattern("unknown"), (), TO_LEARNED, "the address may have been learned")
     for network, ports in site.members.items():
+        number = _number(site, network)
         for port in ports:
             if port.mac is not None:
-                terms = (_network(site, network), ETH_DST.eq(_mac(port)))
-                actions = (Load(OUT, site.ofport(port)), *_go(OUTPUT))
-                yield _flow(LOOKUP, "address", terms, actions, f"{port.id} has this address")
+                steps = Steps.of(Load(OUT, site.ofport(port))).then(TO_OUTPUT)
+                yield _flow(ADDRESS, (number, _mac(port)), steps, f"{port.id} has this address")
 
 
 def output(site: Site) -> Iterator[Flow]:
     """Deliver a unicast packet, but only where its network really is."""
-    flooded = (Load(CAST, Cast.FLOOD), *_go(FLOOD))
-    yield _flow(OUTPUT, "unknown", (), flooded, "nobody knows the address")
+    yield _flow(OUTPUT.pattern("unknown"), (), FLOODED, "nobody knows the address")
     if site.link_ports:
-        late = (Load(CAST, Cast.LATE_FLOOD), *_go(FLOOD))
-        yield _flow(OUTPUT, "late", (BY_LINK.eq(1),), late, "the bridge before knew, we do not")
+        late = OUTPUT.pattern("late", BY_LINK.eq(1))
+        yield _flow(late, (), FLOODED_LATE, "the bridge before knew, we do not")
     for port in site.workloads:
         place = site.ofport(port)
-        hairpin = (IN_PORT.eq(place), OUT.eq(place))
-        yield _flow(OUTPUT, "hairpin", hairpin, (), f"{port.id} does not hear itself")
-        terms = (_network(site, port.network), OUT.eq(place))
-        actions = (Load(CAST, Cast.UNICAST), Output(place))
-        yield _flow(OUTPUT, "way", terms, actions, f"{port.id} is here")
+        yield _flow(HAIRPIN, (place, place), NOTHING, f"{port.id} does not hear itself")
+        steps = Steps.of(UNICAST, Output(place))
+        yield _flow(WAY, (place, _number(site, port.network)), steps, f"{port.id} is here")
     for network in site.members:
         for link in site.links_with(network):
-            terms = (_network(site, network), OUT.eq(link))
+            steps = Steps.of(_over(link, FloodMark.LOOKUP))
             why = "its network goes on beyond this link"
-            yield _flow(OUTPUT, "way", terms, (_over(link, FloodMark.LOOKUP),), why)
+            yield _flow(WAY, (link, _number(site, network)), steps, why)
 
 
 def flood(site: Site) -> Iterator[Flow]:
     """Everybody in the network; OVS itself leaves out the port that the packet came from."""
-    yield _flow(FLOOD, "nothing", (), (), "the network has no port here")
+    yield _flow(FLOOD.pattern("nothing"), (), NOTHING, "the network has no port here")
     casts = ((Cast.FLOOD, FloodMark.FLOOD), (Cast.LATE_FLOOD, FloodMark.LOOKUP))
     for network, ports in site.members.items():
         here = sorted(site.ofport(port) for port in ports if site.is_here(port))
         for cast, mark in casts if site.link_ports else casts[:1]:
             links = [_over(link, mark) for link in site.links_with(network)]
-            terms = (_network(site, network), CAST.eq(cast))
-            actions: list[Action] = [*map(Output, here), *links]
+            steps = Steps.of(*map(Output, here), *links)
             name = site.world.network_by_id[network].name
-            yield _flow(FLOOD, "network", terms, actions, f"every port of network {name}")
+            values = (_number(site, network), cast.value)
+            yield _flow(EVERYBODY, values, steps, f"every port of network {name}")
 
 
-def _flow(
-    table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action], why: str
-) -> Flow:
-    return Flow(table.number, table[priority], Match.of(*terms), tuple(actions), PRODUCTION, why)
-
-
-def _go(*tables: Table) -> tuple[Action, ...]:
-    return tuple([RESUBMIT[table.number] for table in tables])
+def _flow(pattern: Pattern, values: tuple[int, ...], steps: Steps, why: str) -> Flow:
+    return make_flow(pattern, values, steps, PRODUCTION, why)
 
 
 def _over(link: Ofport, mark: FloodMark) -> Clone:
@@ -235,14 +258,13 @@ def _over(link: Ofport, mark: FloodMark) -> Clone:
 
 def _start_workload(site: Site, port: Port) -> Flow:
     tag = site.tag_of_sender(port) if site.link_ports else None
-    first = (ADMIT,) if port.is_protected else (LEARN, LOOKUP)
-    actions: tuple[Action, ...] = (
-        Load(NETWORK, site.world.numbers.network[_network_id(port)]),
+    loads = (
+        Load(NETWORK, _number(site, port.network)),
         Load(SENDER, site.number(port.id)),
         *((Load(TAG, tag),) if tag is not None else ()),
-        *_go(*first, EGRESS, INGRESS),
     )
-    return _flow(START, "workload", (_here(site, port),), actions, f"{port.id} sends")
+    steps = Steps.of(*loads).then(ADMITTED if port.is_protected else LEARNED_FROM)
+    return _flow(WORKLOAD, (site.ofport(port),), steps, f"{port.id} sends")
 
 
 def _start_link(site: Site, network: NetworkId, link: Ofport) -> Iterator[Flow]:
@@ -256,50 +278,44 @@ def _start_link(site: Site, network: NetworkId, link: Ofport) -> Iterator[Flow]:
 def _start_unprotected(site: Site, port: Port, link: Ofport) -> Iterator[Flow]:
     tag = site.tag_of_sender(port)
     if tag is not None:
+        assert port.network is not None, "a workload is in a network"
         sender = (Load(SENDER, site.number(port.id)),)
         why = f"{port.id} of another bridge"
-        yield from _arrive(site, _network_id(port), link, tag, sender, (LEARN,), why)
+        yield from _arrive(site, port.network, link, tag, sender, (LEARN,), why)
 
 
 def _arrive(
     site: Site, network: NetworkId, link: Ofport, tag: int,
     sender: tuple[Action, ...], first: tuple[Table, ...], why: str,
 ) -> Iterator[Flow]:  # fmt: skip
-    terms = (IN_PORT.eq(link), VLAN_VID.eq(VLAN_PRESENT | tag))
-    arrived = (
+    values = (link, VLAN_PRESENT | tag)
+    arrived = Steps.of(
         PopVlan(),
-        Load(NETWORK, site.world.numbers.network[network]),
+        Load(NETWORK, _number(site, network)),
         *sender,
         Load(TAG, tag),
         Load(BY_LINK, 1),
     )
-    yield _flow(START, "link", terms, (*arrived, *_go(*first, LOOKUP, INGRESS)), why)
-    flooded = (*terms, VLAN_PCP.eq(FloodMark.FLOOD))
-    actions = (*arrived, Load(CAST, Cast.FLOOD), *_go(*first, FLOOD, INGRESS))
-    yield _flow(START, "flooded", flooded, actions, f"{why}, flooded there")
+    yield _flow(BY_TAG, values, arrived.then(_go(*first, LOOKUP, INGRESS)), why)
+    flooded = Steps.of(Load(CAST, Cast.FLOOD)).then(_go(*first, FLOOD, INGRESS))
+    yield _flow(BY_TAG_FLOODED, values, arrived.then(flooded), f"{why}, flooded there")
 
 
-def _admit_ipv4(site: Site, port: Port) -> Iterator[Flow]:
-    here, mac, then = _here(site, port), ARP_SHA.eq(_mac(port)), _go(LOOKUP)
+def _admit_ipv4(port: Port, place: Ofport, mac: int) -> Iterator[Flow]:
     own = f"{port.id} uses its own address"
     for address in (int(ip) for ip in port.ips if ip.version == 4):
-        yield _flow(ADMIT_ADDRESS, "address", (here, IPV4, IP_SRC.eq(address)), then, own)
-        arp = (here, ARP, ARP_SPA.eq(address), mac)
-        yield _flow(ADMIT_ADDRESS, "address", arp, then, own)
-    probe = (here, ARP, ARP_SPA.eq(0), mac)
-    yield _flow(ADMIT_ADDRESS, "address", probe, then, f"{port.id} probes (RFC 5227)")
-    dhcp = (here, *DHCP_REQUEST)
-    yield _flow(ADMIT_ADDRESS, "address", dhcp, then, f"{port.id} asks for an address")
+        yield _flow(OWN_IPV4, (place, address), TO_LOOKUP, own)
+        yield _flow(OWN_ARP, (place, address, mac), TO_LOOKUP, own)
+    yield _flow(OWN_ARP, (place, 0, mac), TO_LOOKUP, f"{port.id} probes (RFC 5227)")
+    yield _flow(ASKS_DHCP, (place,), TO_LOOKUP, f"{port.id} asks for an address")
 
 
-def _admit_ipv6(site: Site, port: Port) -> Iterator[Flow]:
-    here, then = _here(site, port), _go(ADMIT_NEIGHBOUR)
+def _admit_ipv6(port: Port, place: Ofport) -> Iterator[Flow]:
     own = f"{port.id} uses its own address"
     for address in ipv6_addresses(port):
-        terms = (here, IPV6, IPV6_SRC.eq(address))
-        yield _flow(ADMIT_ADDRESS, "address", terms, then, own)
+        yield _flow(OWN_IPV6, (place, address), TO_NEIGHBOUR, own)
     why = f"{port.id} looks for an address (RFC 4862)"
-    yield _flow(ADMIT_ADDRESS, "address", (here, *UNSPECIFIED), then, why)
+    yield _flow(NO_IPV6_YET, (place,), TO_NEIGHBOUR, why)
 
 
 def ipv6_addresses(port: Port) -> list[int]:
@@ -313,18 +329,9 @@ def _link_local(mac: int) -> int:
     return 0xFE80 << 112 | (mac >> 24 ^ 0x020000) << 40 | 0xFFFE << 24 | mac & 0xFFFFFF
 
 
-def _here(site: Site, port: Port) -> Term:
-    return IN_PORT.eq(site.ofport(port))
-
-
-def _network(site: Site, network: NetworkId | None) -> Term:
+def _number(site: Site, network: NetworkId | None) -> int:
     assert network is not None, "a workload is in a network"
-    return NETWORK.eq(site.world.numbers.network[network])
-
-
-def _network_id(port: Port) -> NetworkId:
-    assert port.network is not None, "a workload is in a network"
-    return port.network
+    return site.world.numbers.network[network]
 
 
 def _mac(port: Port) -> int:

@@ -8,7 +8,7 @@ A bridge that is compiled from nothing goes the same way, so there is one compil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,12 +37,12 @@ from flows.compile.select import (
 from flows.compile.site import Site
 from flows.compile.standing import Standing
 from flows.compile.survey import Survey
+from flows.contract import check_flows
 from flows.diff import Delta
 from flows.filter import Filter
-from flows.flow import Flow, FlowKey
+from flows.flow import Flow, Slot
 from flows.meter import Meter
 from flows.model import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, SessionId
-from flows.pipeline import check_flows
 
 K = TypeVar("K")
 PAUSE_AFTER = 32
@@ -103,12 +103,12 @@ class Program:
     def __init__(self, dpid: Dpid) -> None:
         self.dpid = dpid
         self._has_meters = False
-        self.flows: dict[FlowKey, Flow] = {}
+        self.flows: dict[Slot, Flow] = {}
         self.meters: dict[int, Meter] = {}
         """The meters that flows name, by their numbers."""
         self._survey: Survey | None = None
         self._pause: Callable[[], None] = lambda: None
-        self._before: dict[FlowKey, Flow | None] | None = None
+        self._before: dict[Slot, Flow | None] | None = None
         """What was there under each key that was set; not noted while all is made anew."""
         self._forget()
 
@@ -154,7 +154,10 @@ class Program:
         self.meters = {meter.number: meter for meter in bridge_meter(site)}
         self._add(compile_production(site))
         self._replace(site, site.survey.sessions_at(self.dpid))
-        return self._difference({**dict.fromkeys(self.flows), **old})
+        if old:
+            return self._difference({**dict.fromkeys(self.flows), **old})
+        check_flows(self.flows.values())
+        return Delta(tuple(self.flows.values()))
 
     def _follow(self, site: Site, changed: Iterable[SessionId]) -> Delta:
         """Compile what changed sessions touch."""
@@ -162,7 +165,7 @@ class Program:
         self._replace(site, changed)
         return self._difference(self._before)
 
-    def _difference(self, before: Mapping[FlowKey, Flow | None]) -> Delta:
+    def _difference(self, before: Mapping[Slot, Flow | None]) -> Delta:
         """What became of each key that ``before`` knows; new flows obey their table's contract."""
         put: list[Flow] = []
         gone: list[Flow] = []
@@ -210,7 +213,7 @@ class Program:
         for place in touched:
             standings, chain = self._stations.get(place, {}), self._chains.get(place, ())
             flow = station(site, place, standings, chain)
-            self._set(flow.key, flow if standings or chain else None)
+            self._set(flow.slot, flow if standings or chain else None)
             if not standings:
                 self._stations.pop(place, None)
         self._settle_shared(site)
@@ -236,7 +239,7 @@ class Program:
             if self.meters[meter.number] is meter:
                 del self.meters[meter.number]  # else it is another session's by now
         for flow in part.flows:
-            self._set(flow.key, None)
+            self._set(flow.slot, None)
         for place in _own_stations(part):
             del self._stations[place][part.number]
             touched[place] = None
@@ -301,16 +304,24 @@ class Program:
                 self._add(self._pools[wanted])
 
     def _add(self, flows: Iterable[Flow]) -> None:
+        if self._before is None:
+            self.flows.update((flow.slot, flow) for flow in self._slowly(flows))
+        else:
+            for flow in self._slowly(flows):
+                self._set(flow.slot, flow)
+
+    def _slowly(self, flows: Iterable[Flow]) -> Iterator[Flow]:
+        """The same flows, with a pause now and then."""
         for number, flow in enumerate(flows):
             if number % PAUSE_AFTER == 0:
                 self._pause()
-            self._set(flow.key, flow)
+            yield flow
 
     def _take_away(self, flows: Iterable[Flow]) -> None:
         for flow in flows:
-            self._set(flow.key, None)
+            self._set(flow.slot, None)
 
-    def _set(self, key: FlowKey, flow: Flow | None) -> None:
+    def _set(self, key: Slot, flow: Flow | None) -> None:
         if self._before is not None:
             self._before.setdefault(key, self.flows.get(key))
         if flow is None:

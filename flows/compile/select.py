@@ -11,13 +11,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from flows.compile.site import Site
 from flows.compile.standing import Standing
 from flows.field import ETH_SRC, IN_PORT, Term
-from flows.flow import PRODUCTION, Action, Flow, Load, Match, Resubmit
-from flows.model import ALL, Direction, Dpid, NetworkId, Ofport, Port, Session
+from flows.flow import (
+    NOTHING,
+    PRODUCTION,
+    Action,
+    Flow,
+    Load,
+    Match,
+    Pattern,
+    Resubmit,
+    Steps,
+    make_flow,
+)
+from flows.model import Direction, Dpid, NetworkId, Ofport, Port, Session
 from flows.pipeline import (
     ACCEPT,
     ALONE,
@@ -45,6 +57,21 @@ from flows.pipeline import (
     Rules,
     Table,
 )
+
+TO_ONCE, TO_ACCEPT, TO_DELIVER, TO_FILTER, TO_CLAIM = (
+    Resubmit(table.number) for table in (ONCE, ACCEPT, DELIVER, FILTER, CLAIM)
+)
+OF_EGRESS, OF_INGRESS = Load(RULES, Rules.EGRESS), Load(RULES, Rules.INGRESS)
+ACCEPTED, COPIED = Steps.of(TO_ACCEPT), Steps.of(TO_DELIVER)
+
+# what flows ask for, of which there is one for each port, network or session
+SENT = EGRESS.pattern("port", IN_PORT)
+HEARD = INGRESS.pattern("port", OUT, CAST.eq(Cast.UNICAST))
+FLOODED = INGRESS.pattern("network", NETWORK, CAST)
+SENDS = IDENTIFY.pattern("address", NETWORK, ETH_SRC)
+SENT_BEFORE = ONCE.pattern("sent", SENDER, SESSION)
+SENT_ALONE = ONCE.pattern("sender", SENDER, CAST.eq(Cast.FLOOD), SESSION)
+SESSIONS = ACCEPT.pattern("session", SESSION)
 
 Station = tuple[int, Ofport] | tuple[int, NetworkId, Cast]
 """Where sessions are asked, by table: what a port sends, or hears, or what a network hears."""
@@ -97,18 +124,18 @@ def station(
     count = len(ordered) + len(chain)
     match place:
         case (EGRESS.number, int(ofport)):
-            steps = (Load(RULES, Rules.EGRESS), *_ask_each(ordered, None), *competing)
+            steps = Steps.of(OF_EGRESS, *_ask_each(ordered, None), *competing)
             why = f"{count} session(s) watch what this port sends"
-            return flow(EGRESS, "port", (IN_PORT.eq(ofport),), steps, why)
+            return make_flow(SENT, (ofport,), steps, PRODUCTION, why)
         case (_, int(ofport)):
-            terms = (CAST.eq(Cast.UNICAST), OUT.eq(ofport))
+            steps = Steps.of(*_heard(Cast.UNICAST, ordered, competing))
             why = f"{count} session(s) watch what this port receives"
-            return flow(INGRESS, "port", terms, _heard(Cast.UNICAST, ordered, competing), why)
+            return make_flow(HEARD, (ofport,), steps, PRODUCTION, why)
         case (_, network, cast):
-            number = site.world.numbers.network[network]
-            terms = (CAST.eq(cast), NETWORK.eq(number))
+            values = site.world.numbers.network[network], cast.value
+            steps = Steps.of(*_heard(cast, ordered, competing))
             why = f"{count} session(s) watch a port that hears a flooded packet"
-            return flow(INGRESS, "network", terms, _heard(cast, ordered, competing), why)
+            return make_flow(FLOODED, values, steps, PRODUCTION, why)
         case _:
             raise AssertionError(f"no station {place}")
 
@@ -117,22 +144,22 @@ def identify(site: Site, port: Port) -> Iterator[Flow]:
     """What a sender on another bridge is known by, if neither its link tag nor its port says it."""
     if site.is_here(port) or not port.is_protected or port.mac is None:
         return
-    terms = (NETWORK.eq(site.world.numbers.network[_network(port)]), ETH_SRC.eq(int(port.mac)))
-    load = (Load(SENDER, site.number(port.id)),)
-    yield flow(IDENTIFY, "address", terms, load, f"{port.id} alone may use this address")
+    values = site.world.numbers.network[_network(port)], int(port.mac)
+    load = Steps.of(Load(SENDER, site.number(port.id)))
+    yield make_flow(SENDS, values, load, PRODUCTION, f"{port.id} alone may use this address")
 
 
 def ask(site: Site, session: Session) -> tuple[Action, ...]:
     """Have the filter of a session say what it thinks of the packet."""
     number = site.world.numbers.filter[session.filter]
-    return (Load(FILTER_ID, number), Load(VERDICT, 0), Resubmit(FILTER.number))
+    return (Load(FILTER_ID, number), Load(VERDICT, 0), TO_FILTER)
 
 
 def compete(site: Site, chain: Iterable[Standing]) -> Iterator[Action]:
     """Let exclusive sessions claim the packet, one after the other."""
     for standing in chain:
         yield Load(SESSION, site.world.numbers.session[standing.session.id])
-        yield Resubmit(CLAIM.number)
+        yield TO_CLAIM
 
 
 class Turns(NamedTuple):
@@ -208,53 +235,58 @@ class _Selection:
         if here and self.session.direction.is_egress and not self.is_exclusive:
             for port in ports:
                 if self.site.way(port) is not None:
-                    terms = (SESSION.eq(self.number), self._sender(port))
-                    why = f"copied when {port.id} sent it"
-                    self._add(ONCE, "sent", terms, self._unless_sent(), why)
+                    values, why = (
+                        (self._sender(port), self.number),
+                        f"copied when {port.id} sent it",
+                    )
+                    self._make(SENT_BEFORE, values, self._unless_sent, why)
 
     def _accept(self) -> None:
-        steps: tuple[Action, ...] = (Resubmit(DELIVER.number),)
-        why = f"session {self.session.name} has no filter"
+        steps, why = COPIED, f"session {self.session.name} has no filter"
         if self.is_exclusive:
             why = f"session {self.session.name} has taken it"
         elif not self.is_plain:
-            steps = (*ask(self.site, self.session), Resubmit(DECIDE.number))
+            steps = Steps.of(*ask(self.site, self.session), Resubmit(DECIDE.number))
             name = self.site.world.filter_by_id[self.session.filter].name
             why = f"session {self.session.name} has filter {name}"
-        self._add(ACCEPT, "session", (SESSION.eq(self.number),), steps, why)
+        self._make(SESSIONS, (self.number,), steps, why)
 
     def _floods(self, network: NetworkId, ports: tuple[Port, ...]) -> bool:
         """Whether the copy of some flooded packets is made here; of which, says ONCE."""
         turn = turns(self.site, ports)
         alone = turn.alone
-        session, flooded = SESSION.eq(self.number), CAST.eq(Cast.FLOOD)
         if turn.first == self.site.dpid:
             if alone is not None:
-                terms = (session, self._sender(alone), flooded)
-                self._add(ONCE, "sender", terms, (), "its one watched port here sent it")
+                values = self._sender(alone), self.number
+                self._make(SENT_ALONE, values, NOTHING, "its one watched port here sent it")
             return True
         if alone is None or turn.second != self.site.dpid:
             return False
-        in_network = NETWORK.eq(self.site.world.numbers.network[network])
-        here = (session, self._sender(alone), flooded, in_network)
-        why = f"{alone.id} sent it, so nobody lower copies it"
-        self._add(ONCE, "sender", here, self._unless_sent(), why)
-        elsewhere = (session, flooded, in_network)
-        self._add(ONCE, "elsewhere", elsewhere, (), "another bridge copies it")
+        terms = (
+            NETWORK.eq(self.site.world.numbers.network[network]),
+            *(CAST.eq(Cast.FLOOD), SESSION.eq(self.number)),
+        )
+        here, why = SENDER.eq(self._sender(alone)), f"{alone.id} sent it, so nobody lower copies it"
+        self._add(ONCE, "sender", (*terms, here), self._unless_sent.actions, why)
+        self._add(ONCE, "elsewhere", terms, (), "another bridge copies it")
         return True
 
-    def _unless_sent(self) -> tuple[Action, ...]:
+    @cached_property
+    def _unless_sent(self) -> Steps:
         """Go on with a packet of a watched sender only if its bridge has not copied it."""
         if self.is_exclusive or not self.session.direction.is_egress:
-            return (Resubmit(ACCEPT.number),)
+            return ACCEPTED
         if self.is_plain:
-            return ()
-        back = (Load(RULES, Rules.INGRESS), Resubmit(UNSENT.number))
-        return (Load(RULES, Rules.EGRESS), *ask(self.site, self.session), *back)
+            return NOTHING
+        back = (OF_INGRESS, Resubmit(UNSENT.number))
+        return Steps.of(OF_EGRESS, *ask(self.site, self.session), *back)
 
-    def _sender(self, port: Port) -> Term:
+    def _sender(self, port: Port) -> int:
         self._senders[port.id] = port
-        return SENDER.eq(self.site.number(port.id))
+        return self.site.number(port.id)
+
+    def _make(self, pattern: Pattern, values: tuple[int, ...], steps: Steps, why: str) -> None:
+        self._flows.append(make_flow(pattern, values, steps, PRODUCTION, why))
 
     def _add(
         self, table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action],
@@ -272,17 +304,16 @@ def _heard(
         if cast is Cast.FLOOD:
             yield Resubmit(ALONE.number)
         yield Load(TAKEN, 0)
-    yield Load(RULES, Rules.INGRESS)
-    yield from _ask_each(ordered, ONCE)
+    yield OF_INGRESS
+    yield from _ask_each(ordered, TO_ONCE)
     yield from competing
 
 
-def _ask_each(ordered: Iterable[tuple[int, Standing]], table: Table | None) -> Iterator[Action]:
-    """Serve one session after the other; without a table, straight to its filter or copy."""
+def _ask_each(ordered: Iterable[tuple[int, Standing]], go: Resubmit | None) -> Iterator[Action]:
+    """Serve one session after the other; if not told where, straight to its filter or copy."""
     for number, standing in ordered:
-        is_plain = standing.session.filter == ALL
         yield Load(SESSION, number)
-        yield Resubmit((table or (DELIVER if is_plain else ACCEPT)).number)
+        yield go or (TO_DELIVER if standing.is_plain else TO_ACCEPT)
 
 
 def _by_network(ports: Iterable[Port]) -> Mapping[NetworkId, tuple[Port, ...]]:

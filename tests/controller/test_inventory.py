@@ -204,15 +204,15 @@ def test_an_alias_bomb_is_refused_without_being_expanded() -> None:
 
 
 def test_a_file_that_is_nested_too_deep_or_too_large_is_refused() -> None:
-    assert "nested deeper than 10 levels" in problems_of(b"[" * 100_000)[0]
+    assert "nested deeper than 10 levels" in problems_of(b"[" * 20)[0]
+    assert "nest" in problems_of(b"[" * 100_000)[0]  # newer libyaml says it in its words
     assert "larger than 16 MiB" in problems_of(b"#" * (MAX_BYTES + 1))[0]
 
 
 def test_text_that_is_not_utf_8_is_refused_with_its_line() -> None:
     assert problems_of(b"tenants: [red]\n# \xff\n") == ["inventory.yaml:2: this is not UTF-8 text"]
-    assert problems_of(b"tenants: [red]\n# \x07\n")[0].startswith(
-        "inventory.yaml:2: not valid YAML"
-    )
+    told = problems_of(b"tenants: [red]\n# \x07\n")[0]
+    assert told.startswith("inventory.yaml:2: not valid YAML")
 
 
 YAML_LIKE = st.text(alphabet="{}[]:,-&*!|>'\"#%@`\n\t ab1~<?\x00\ud7ff", max_size=60)

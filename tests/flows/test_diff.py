@@ -112,7 +112,7 @@ def test_a_foreign_flow_in_our_place_is_overwritten_not_removed() -> None:
 
 
 def test_a_plan_can_be_read() -> None:
-    other = replace(FLOW, priority=200)
+    other = FLOW.replace(priority=200)
     text = str(plan([FLOW], [installed(other)]))
     assert f"+ {FLOW}  # one of ours" in text
     assert "- table=0,priority=200,in_port=1" in text

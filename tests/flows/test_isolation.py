@@ -142,14 +142,14 @@ def test_an_own_network_number_in_every_start_flow() -> None:
 
 def _crossed_copy(flow: Flow) -> Flow:
     is_copy = flow.table == DELIVER.number and flow.actions == (Output(2),)
-    return replace(flow, actions=(Output(4),)) if is_copy else flow
+    return flow.replace(actions=(Output(4),)) if is_copy else flow
 
 
 def _crossed_flood(flow: Flow) -> Flow:
     is_flood = flow.table == FLOOD.number and flow.actions
-    return replace(flow, actions=(*flow.actions, Output(3))) if is_flood else flow
+    return flow.replace(actions=(*flow.actions, Output(3))) if is_flood else flow
 
 
 def _crossed_start(flow: Flow) -> Flow:
     red, blue = Load(NETWORK, 1), Load(NETWORK, 2)
-    return replace(flow, actions=tuple(blue if a == red else a for a in flow.actions))
+    return flow.replace(actions=tuple(blue if a == red else a for a in flow.actions))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from flows.contract import check_flow, check_flows
 from flows.errors import InvalidFlow
 from flows.field import ETH_SRC, IN_PORT, TCP_DST, RegField
 from flows.flow import Clone, Flow, Learn, Load, Match, MoveToVlan, Output, Resubmit, make_cookie
@@ -29,8 +28,6 @@ from flows.pipeline import (
     TAG,
     Cast,
     Table,
-    check_flow,
-    check_flows,
     check_pipeline,
 )
 
@@ -88,7 +85,7 @@ def learn(into: Table) -> Learn:
 def test_a_flow_that_keeps_its_contract_passes() -> None:
     check_flow(GOOD)
     check_flow(
-        replace(GOOD, table=LEARN.number, match=Match(), priority=100, actions=(learn(LEARNED),))
+        GOOD.replace(table=LEARN.number, match=Match(), priority=100, actions=(learn(LEARNED),))
     )
 
 
@@ -112,32 +109,32 @@ def test_a_flow_that_keeps_its_contract_passes() -> None:
 )
 def test_a_flow_that_breaks_its_contract_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(InvalidFlow, match=words):
-        check_flow(replace(GOOD, **changes))
+        check_flow(GOOD.replace(**changes))
 
 
 def test_only_the_learn_table_learns_and_only_into_learned() -> None:
-    flow = replace(GOOD, table=LEARN.number, priority=LEARN["sender"], match=Match())
-    check_flow(replace(flow, actions=(learn(LEARNED),)))
+    flow = GOOD.replace(table=LEARN.number, priority=LEARN["sender"], match=Match())
+    check_flow(flow.replace(actions=(learn(LEARNED),)))
     with pytest.raises(InvalidFlow, match="may not learn"):
-        check_flow(replace(flow, actions=(learn(LOOKUP),)))
+        check_flow(flow.replace(actions=(learn(LOOKUP),)))
 
 
 def test_part_of_a_register_is_matched_by_who_may_match_just_that_part() -> None:
-    flow = replace(GOOD, table=FLOOD.number, priority=FLOOD["network"], actions=(Output(1),))
-    check_flow(replace(flow, match=Match.of(NETWORK.eq(1), CAST.eq(Cast.FLOOD))))
+    flow = GOOD.replace(table=FLOOD.number, priority=FLOOD["network"], actions=(Output(1),))
+    check_flow(flow.replace(match=Match.of(NETWORK.eq(1), CAST.eq(Cast.FLOOD))))
     with pytest.raises(InvalidFlow, match="may not match reg4"):
-        check_flow(replace(flow, match=Match.of(CAST.field.eq(Cast.FLOOD))))
+        check_flow(flow.replace(match=Match.of(CAST.field.eq(Cast.FLOOD))))
     with pytest.raises(InvalidFlow, match="may not match reg2"):
-        check_flow(replace(flow, match=Match.of(SENDER.eq(1))))
+        check_flow(flow.replace(match=Match.of(SENDER.eq(1))))
 
 
 def test_only_rules_have_the_priorities_of_rules() -> None:
-    rule = replace(GOOD, table=FILTER.number, match=Match.of(ETH_SRC.eq(1)), actions=())
-    check_flow(replace(rule, priority=RULE_PRIORITIES.start))
+    rule = GOOD.replace(table=FILTER.number, match=Match.of(ETH_SRC.eq(1)), actions=())
+    check_flow(rule.replace(priority=RULE_PRIORITIES.start))
     with pytest.raises(InvalidFlow, match="no priority"):
-        check_flow(replace(rule, priority=RULE_PRIORITIES.stop))
+        check_flow(rule.replace(priority=RULE_PRIORITIES.stop))
     with pytest.raises(InvalidFlow, match="no priority"):
-        check_flow(replace(rule, table=ADMIT.number, priority=RULE_PRIORITIES.start))
+        check_flow(rule.replace(table=ADMIT.number, priority=RULE_PRIORITIES.start))
 
 
 @pytest.mark.parametrize(
@@ -150,9 +147,9 @@ def test_only_rules_have_the_priorities_of_rules() -> None:
         (lambda: IN_PORT.masked(1, 0), "does not fit"),
         (lambda: IN_PORT.masked(3, 1), "bits outside its mask"),
         (lambda: MoveToVlan(SESSION), "a VLAN id has 12 bits"),
-        (lambda: replace(GOOD, owner=1 << 20), "20 bits of a cookie"),
-        (lambda: replace(GOOD, table=255), "no table 255"),
-        (lambda: replace(GOOD, priority=65536), "priority 65536"),
+        (lambda: GOOD.replace(owner=1 << 20), "20 bits of a cookie"),
+        (lambda: GOOD.replace(table=255), "no table 255"),
+        (lambda: GOOD.replace(priority=65536), "priority 65536"),
     ],
 )
 def test_a_number_that_does_not_fit_is_refused(make, words: str) -> None:
@@ -167,8 +164,8 @@ def test_parts_of_a_register_merge_into_one_term() -> None:
 
 
 def test_of_many_flows_each_shape_is_checked() -> None:
-    good = [replace(GOOD, match=Match.of(IN_PORT.eq(n))) for n in range(1, 4)]
-    bad = replace(GOOD, actions=(Load(OUT, 1),))
+    good = [GOOD.replace(match=Match.of(IN_PORT.eq(n))) for n in range(1, 4)]
+    bad = GOOD.replace(actions=(Load(OUT, 1),))
     assert len({flow.shape for flow in good}) == 1 < len({flow.cookie for flow in good})
     check_flows(good)
     with pytest.raises(InvalidFlow, match="may not set 'out'"):

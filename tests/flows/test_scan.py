@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from random import Random
 
 from hypothesis import given, settings
@@ -10,16 +11,17 @@ from hypothesis import strategies as st
 from flows.compile import Survey, compile_bridge
 from flows.diff import (
     Installed,
+    Plan,
     Scan,
-    flows_by_mark,
     had_after,
     mark_of,
     plan,
     plan_from_scan,
     scan_of,
+    wanted_of,
 )
 from flows.field import IN_PORT
-from flows.flow import LEARNED_OBJECT, Flow, Match, Output, make_cookie
+from flows.flow import LEARNED_OBJECT, Cookie, Flow, Mark, Match, Output, make_cookie
 from tests.random_worlds import random_world
 
 SEEDS = st.integers(0, 2**63)
@@ -51,7 +53,10 @@ def drifted(rng: Random, flows: list[Flow]) -> list[Installed]:
 
 
 def seen_by(flows: list[Flow], there: list[Installed]) -> Scan:
-    wanted = {mark_of(flow) for flow in flows}
+    return seen_by_marks({mark_of(flow) for flow in flows}, there)
+
+
+def seen_by_marks(wanted: Set[Mark], there: list[Installed]) -> Scan:
     known = frozenset(mark_of(flow) for flow in there) & wanted
     return Scan(known, tuple(flow for flow in there if mark_of(flow) not in known))
 
@@ -62,8 +67,7 @@ def test_a_scan_leads_to_the_plan_of_whole_flows(seed: int) -> None:
     rng = Random(seed)
     flows = some_flows(rng)
     there = drifted(rng, flows)
-    wanted = flows_by_mark(flows)
-    assert wanted is not None
+    wanted = wanted_of(flows)
 
     found = plan_from_scan(wanted, seen_by(flows, there))
 
@@ -79,8 +83,7 @@ def test_what_a_switch_has_after_a_plan_needs_no_second_plan(seed: int) -> None:
     rng = Random(seed)
     flows = some_flows(rng)
     seen = seen_by(flows, drifted(rng, flows))
-    wanted = flows_by_mark(flows)
-    assert wanted is not None
+    wanted = wanted_of(flows)
     todo = plan_from_scan(wanted, seen)
     refused = [change for change in (*todo.add, *todo.remove) if rng.random() < 0.2]
 
@@ -97,8 +100,7 @@ def test_the_next_world_costs_only_the_difference(seed: int) -> None:
     rng = Random(seed)
     before, after = some_flows(rng), some_flows(rng)
     had = had_after(before, Scan(frozenset()), plan(before, []), [])
-    wanted = flows_by_mark(after)
-    assert wanted is not None
+    wanted = wanted_of(after)
 
     found = plan_from_scan(wanted, scan_of(wanted, had))
 
@@ -108,16 +110,31 @@ def test_the_next_world_costs_only_the_difference(seed: int) -> None:
     assert found.kept == whole.kept
 
 
-def test_two_flows_that_share_a_cookie_are_not_told_apart_by_it() -> None:
-    """A collision of digests is simulated: it takes 77,000 tries to find a real one."""
-    one = Flow(3, 9, Match.of(IN_PORT.eq(1)), (Output(2),), 5, "test")
-    other = Flow(3, 9, Match.of(IN_PORT.eq(2)), (Output(3),), 5, "test")
-    assert flows_by_mark([one, other]) is not None
-    for flow in (one, other):
-        object.__setattr__(flow, "cookie", make_cookie(5, 99))
+def alike() -> tuple[Flow, Flow]:
+    """Two flows whose digests are the same, found by trying: it takes some 77,000 of them."""
+    seen: dict[Cookie, Flow] = {}
+    for number in range(1 << 20):
+        flow = Flow(3, 9, Match.of(IN_PORT.eq(number)), (Output(2),), 5, "test")
+        other = seen.setdefault(flow.cookie, flow)
+        if other is not flow:
+            return other, flow
+    raise AssertionError("no two digests are the same")
 
-    assert flows_by_mark([one, other]) is None
-    assert len(plan([one, other], [installed(one)]).add) == 1
+
+def test_two_flows_that_share_a_cookie_are_compared_whole() -> None:
+    one, other = alike()
+    plain = Flow(3, 9, Match.of(IN_PORT.eq(1 << 21)), (Output(2),), 5, "test")
+    wanted = wanted_of([one, plain, other])
+    assert (len(wanted), wanted.alike, set(wanted.marks)) == (3, (one, other), {plain.mark})
+
+    def todo(*there: Flow) -> Plan:
+        seen = seen_by_marks(wanted.marks, [installed(flow) for flow in there])
+        return plan_from_scan(wanted, seen)
+
+    assert not todo(one, other, plain) and todo(one, other, plain).kept == 3
+    assert todo(one, plain).add == (other,)
+    assert todo(other).add == (plain, one)
+    assert set(todo().add) == {one, other, plain}
 
 
 def test_unreadable_flows_are_removed_all_at_once() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -106,7 +105,7 @@ def test_refused_flows_are_named_and_all_others_are_applied(switch: ManagedSwitc
     no_tag = Flow(3, 1, match, (Load(REGISTER, 1), PopVlan()), 5, "pops what is not there")
     no_port = flow(2, 0xFFFFFF05, owner=6)
     too_long = flow(3, *[1] * 5000, owner=7)
-    internal = replace(flow(4, 1, owner=8), table=254)
+    internal = flow(4, 1, owner=8).replace(table=254)
     good = [flow(number, 1) for number in range(10, 20)]
     rejected = switch.apply(add(*good, no_tag, no_port, too_long, internal))
     assert {r.flow: r.reason for r in rejected if r.flow != too_long} == {
