@@ -17,7 +17,7 @@ import structlog
 from controller.bridge import BridgeWriter, Holdings
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
-from controller.losses import with_losses, with_shed
+from controller.losses import with_counts, with_shed
 from controller.programs import Programs
 from controller.southbound.switch import Switch
 from controller.southbound.tunnel_port import TunnelWish
@@ -253,15 +253,15 @@ class Reconciler:
         try:
             snapshot = self._world.snapshot()
         except CloudtapError as problem:
-            return describe_session(session, None, [], str(problem), {}, Copies())
+            return describe_session(session, None, [], str(problem), {})
         number = snapshot.numbers.session.get(session)
         holders = self._holdings.holders(number) if number is not None else frozenset[Dpid]()
         holding = {dpid: self._names.bridge_name(dpid) for dpid in holders}
         views = self._views_of(session, number, snapshot)
-        copies = self.copies_of(number) if number is not None else Copies()
-        status = describe_session(session, snapshot, views, None, holding, copies)
+        status = describe_session(session, snapshot, views, None, holding)
         if number is not None:
-            status = with_losses(status, self._tallies, number)
+            name_of = self._names.bridge_name
+            status = with_counts(status, self._tallies, number, name_of, holders)
         return with_tunnels(status, snapshot, session, self.tunnels, self._names.bridge_name)
 
     def bridges(self) -> Sequence[BridgeStatus]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from controller.bridge import BridgeWriter
 from controller.desired import Snapshot
-from controller.status import BridgeShare, BridgeStatus, Copies, SessionStatus, State
+from controller.status import BridgeShare, BridgeStatus, SessionStatus, State
 from controller.tally import Tally
 from controller.verified import Verified
 from flows.compile import Standing, Survey
@@ -47,7 +47,6 @@ def describe_session(
     views: Sequence[WriterView],
     problem: str | None,
     holders: Mapping[Dpid, str],
-    copies: Copies,
 ) -> SessionStatus:
     """The standing of one session, from the world and from what each bridge has verified.
 
@@ -55,7 +54,7 @@ def describe_session(
     """
     if snapshot is None:
         return SessionStatus(State.PENDING, (problem or "the world is not known yet",))
-    status = _describe(session, snapshot, views, holders, copies)
+    status = _describe(session, snapshot, views, holders)
     standing = snapshot.survey.standings.get(session)
     if standing is None or standing.collector is None:
         return status
@@ -90,42 +89,38 @@ def _describe(
     snapshot: Snapshot,
     views: Sequence[WriterView],
     holders: Mapping[Dpid, str],
-    copies: Copies,
 ) -> SessionStatus:
     number = snapshot.numbers.session.get(session)
     if session in snapshot.deleting:
-        return _describe_leaving(views, copies, holders)
+        return _describe_leaving(views, holders)
     standing = snapshot.survey.standings.get(session)
     if standing is None or number is None:
         return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
     if session in snapshot.stopped:
         reasons = (snapshot.stopped[session], *_not_gone(views, holders))
-        return SessionStatus(State.STOPPED, reasons, copies)
+        return SessionStatus(State.STOPPED, reasons)
     if not standing.session.enabled:
-        return SessionStatus(State.INACTIVE, ("switched off by its owner",), copies)
+        return SessionStatus(State.INACTIVE, ("switched off by its owner",))
     if standing.refused is not None:
-        return SessionStatus(State.ERROR, (str(standing.refused),), copies)
-    return _describe_served(number, standing, snapshot, views, copies)
+        return SessionStatus(State.ERROR, (str(standing.refused),))
+    return _describe_served(number, standing, snapshot, views)
 
 
-def _describe_leaving(
-    views: Sequence[WriterView], copies: Copies, holders: Mapping[Dpid, str]
-) -> SessionStatus:
+def _describe_leaving(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> SessionStatus:
     """A session that is being deleted, and the bridges that may still have its flows."""
     away = _away(views, holders)
     reason = (
         f"being deleted: bridge {', '.join(away)} is not reachable" if away else "being deleted"
     )
-    shares = tuple(BridgeShare(name, State.PENDING) for _, name in sorted(holders.items()))
-    return SessionStatus(State.INACTIVE, (reason,), copies, {}, shares)
+    shares = tuple(BridgeShare(d, name, State.PENDING) for d, name in sorted(holders.items()))
+    return SessionStatus(State.INACTIVE, (reason,), bridges=shares)
 
 
 def _describe_served(
-    number: int, standing: Standing, snapshot: Snapshot, views: Sequence[WriterView],
-    copies: Copies,
-) -> SessionStatus:  # fmt: skip
+    number: int, standing: Standing, snapshot: Snapshot, views: Sequence[WriterView]
+) -> SessionStatus:
     if not standing.is_served:
-        return SessionStatus(State.PENDING, standing.missing, copies)
+        return SessionStatus(State.PENDING, standing.missing)
     reasons = [*standing.missing]
     reasons += [
         str(NoLinkTagLeft(key, len(LINK_TAGS))) for key in snapshot.survey.uncarried(standing)
@@ -135,7 +130,7 @@ def _describe_served(
     serving = [view for view in views if number in view.verified.served]
     for view in serving:
         state = _share(number, standing, view, reasons)
-        shares.append(BridgeShare(view.name, state))
+        shares.append(BridgeShare(view.dpid, view.name, state))
     for dpid in sorted(home(standing, snapshot)):
         view_here = by_dpid.get(dpid)
         if view_here in serving:
@@ -144,7 +139,7 @@ def _describe_served(
             name = view_here.name if view_here is not None else f"{dpid:016x}"
             reasons.append(f"bridge {name} is not connected")
         else:
-            shares.append(BridgeShare(view_here.name, State.PENDING))
+            shares.append(BridgeShare(dpid, view_here.name, State.PENDING))
             reasons += view_here.reasons or (f"bridge {view_here.name} has not confirmed it yet",)
     # what an away bridge was verified to do, it does: its flows stay when we are gone
     goes_on = any(
@@ -155,7 +150,7 @@ def _describe_served(
     state = State.PENDING
     if works:
         state = State.DEGRADED if reasons else State.ACTIVE
-    return SessionStatus(state, tuple(dict.fromkeys(reasons)), copies, {}, tuple(shares))
+    return SessionStatus(state, tuple(dict.fromkeys(reasons)), bridges=tuple(shares))
 
 
 def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]) -> State:

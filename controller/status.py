@@ -36,6 +36,9 @@ class Copies:
     packets: int = 0
     bytes: int = 0
 
+    def __add__(self, other: Copies) -> Copies:
+        return Copies(self.packets + other.packets, self.bytes + other.bytes)
+
 
 class Measure(Enum):
     """What is counted of a session on a bridge; the value is how it is stored."""
@@ -58,6 +61,11 @@ class Losses:
     skipped: int = 0
     shed: int = 0
 
+    def __add__(self, other: Losses) -> Losses:
+        return Losses(
+            self.truncated + other.truncated, self.skipped + other.skipped, self.shed + other.shed
+        )
+
     @property
     def by_reason(self) -> Mapping[str, int]:
         """Wanted copies not made, by reason; reasons without any are left out."""
@@ -67,17 +75,26 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class BridgeShare:
-    """What one bridge does for one session."""
+    """What one bridge does for one session, and what it has counted of it.
 
+    ``copies``, ``truncated`` and ``skipped`` are its part of those of the session. ``inactive``: it
+    has made copies, and makes none now.
+    """
+
+    dpid: Dpid
     bridge: str
     state: State
+    copies: Copies = Copies()
+    truncated: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStatus:
     """The standing of one session; ``skipped`` counts wanted copies not made, by reason.
 
-    ``copies`` were made; ``truncated`` of them were cut to fit their path.
+    ``copies`` were made; ``truncated`` of them were cut to fit their path. All of these are sums of
+    what ``bridges`` have counted, those included that make no copies any more.
 
     ``largest_frame`` is the length of the longest frame whose copy fits the path to its sensors, in
     bytes; None: every frame that production can carry does.

@@ -146,21 +146,17 @@ class Tallies:
 
     def made(self, session: int) -> Copies:
         """All copies of a session that were made, as far as they were counted."""
-        parts = [tally.made(session) for tally in self._knowing(session)]
-        return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
+        parts = (tally.made(session) for tally in self._knowing(session).values())
+        return sum(parts, Copies())
 
-    def losses(self, session: int) -> Losses:
-        """What became of wanted copies that were not made, or not whole, on all bridges."""
-        parts = [tally.losses(session) for tally in self._knowing(session)]
-        return Losses(
-            sum(part.truncated for part in parts),
-            sum(part.skipped for part in parts),
-            sum(part.shed for part in parts),
-        )
+    def by_bridge(self, session: int) -> Mapping[Dpid, tuple[Copies, Losses]]:
+        """The copies of a session that each bridge has made, and what became of the others."""
+        parts = {d: (t.made(session), t.losses(session)) for d, t in self._knowing(session).items()}
+        return {dpid: part for dpid, part in parts.items() if part != (Copies(), Losses())}
 
     def lately(self, session: int) -> frozenset[Measure]:
         """What was lost lately, on any bridge."""
-        found = (tally.lately(session) for tally in self._knowing(session))
+        found = (tally.lately(session) for tally in self._knowing(session).values())
         return frozenset[Measure]().union(*found)
 
     def parts_of(self, session: int) -> Mapping[tuple[Dpid, Measure], tuple[Copies, Copies]]:
@@ -171,8 +167,9 @@ class Tallies:
             for measure, both in tally.parts_of(session).items()
         }
 
-    def _knowing(self, session: int) -> list[Tally]:
-        return [tally for tally in list(self._by_dpid.values()) if tally.knows(session)]
+    def _knowing(self, session: int) -> Mapping[Dpid, Tally]:
+        known = list(self._by_dpid.items())
+        return {dpid: tally for dpid, tally in known if tally.knows(session)}
 
 
 def own_meters(

@@ -114,10 +114,14 @@ class CopiesOut(BaseModel):
 
 
 class BridgeShareOut(BaseModel):
-    """What one bridge does for a session."""
+    """What one bridge does for a session, and its part of what is counted of it."""
 
     bridge: str
-    state: str
+    bridge_id: str
+    state: str = Field(description="`inactive`: it has made copies, and makes none now.")
+    copies: CopiesOut
+    truncated: int
+    skipped: dict[str, int]
 
 
 class StatusOut(BaseModel):

@@ -13,13 +13,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from controller.api.context import Context, context
 from controller.measures import PULSE, REGISTRY
-from controller.status import BridgeStatus, State
+from controller.status import BridgeShare, BridgeStatus, State
 from flows.errors import CloudtapError
+from flows.model import Dpid
 
 SILENCE_S = 5.0
 """A process whose threads have not run for so long is not well."""
 PAUSE_AFTER = 50
 """Sessions that are asked for their standing before other threads may run."""
+NOWHERE = (BridgeShare(Dpid(0), "", State.PENDING),)
+"""A session that no bridge has to do with is there all the same, at no bridge, with nothing."""
 
 health = Blueprint("health", __name__)
 
@@ -114,7 +117,7 @@ def _of_bridges(bridges: Iterable[BridgeStatus]) -> Iterator[Metric]:
 
 
 def _of_sessions(parts: Context) -> Iterator[Metric]:
-    labels = ["session", "name", "tenant"]
+    labels = ["session", "name", "tenant", "bridge", "dpid"]
     packets = CounterMetricFamily(
         "cloudtap_session_copied_packets", "Copies that the switches counted.", labels=labels
     )
@@ -130,13 +133,15 @@ def _of_sessions(parts: Context) -> Iterator[Metric]:
     states = dict.fromkeys(State, 0)
     for number, record in enumerate(parts.store.sessions()):
         session, status = record.session, parts.reconcile.session_status(record.session.id)
-        of = [session.id, session.name, session.tenant]
         states[status.state] += 1
-        packets.add_metric(of, status.copies.packets)
-        sizes.add_metric(of, status.copies.bytes)
-        truncated.add_metric(of, status.truncated)
-        for reason, count in status.skipped.items():
-            skipped.add_metric([*of, reason], count)
+        for share in status.bridges or NOWHERE:
+            at = [share.bridge, f"{share.dpid:016x}" if share.bridge else ""]
+            of = [session.id, session.name, session.tenant, *at]
+            packets.add_metric(of, share.copies.packets)
+            sizes.add_metric(of, share.copies.bytes)
+            truncated.add_metric(of, share.truncated)
+            for reason, count in share.skipped.items():
+                skipped.add_metric([*of, reason], count)
         if number % PAUSE_AFTER == 0:
             time.sleep(0)
     yield from (packets, sizes, truncated, skipped)

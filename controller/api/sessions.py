@@ -39,7 +39,7 @@ from controller.api.requests import (
 )
 from controller.api.sensors import sensor_words
 from controller.api.wishes import Change, new_session, show_time
-from controller.status import SessionStatus, State
+from controller.status import BridgeShare, Copies, SessionStatus, State
 from controller.store import OnceKey, SessionRecord
 from flows.model import ALL, Collector, FilterId, Session, SessionId, Source
 
@@ -117,16 +117,16 @@ class Shower:
         return StatusOut(
             state=status.state.value,
             reasons=list(status.reasons),
-            copies=CopiesOut(packets=status.copies.packets, bytes=status.copies.bytes),
+            copies=_copies(status.copies),
             truncated=status.truncated,
             skipped=dict(status.skipped),
             largest_frame=status.largest_frame,
-            bridges=[BridgeShareOut(bridge=b.bridge, state=b.state.value) for b in status.bridges],
+            bridges=[_share(share) for share in status.bridges],
         )
 
     def _why_still_here(self, status: SessionStatus) -> tuple[str, ...]:
-        mine = {share.bridge for share in status.bridges}
-        away = [b.name for b in self._bridges if not b.connected and (not mine or b.name in mine)]
+        mine = {share.dpid for share in status.bridges if share.state is not State.INACTIVE}
+        away = [b.name for b in self._bridges if not b.connected and (not mine or b.dpid in mine)]
         if not away:
             return ("being deleted: its bridges have not confirmed yet that its flows are gone",)
         return tuple(f"being deleted: bridge {name!r} is not reachable" for name in away)
@@ -227,6 +227,21 @@ def _show(session: str) -> SessionOut:
     if record is None:
         raise not_found("session", session)
     return Shower(parts).show(record)
+
+
+def _share(share: BridgeShare) -> BridgeShareOut:
+    return BridgeShareOut(
+        bridge=share.bridge,
+        bridge_id=f"{share.dpid:016x}",
+        state=share.state.value,
+        copies=_copies(share.copies),
+        truncated=share.truncated,
+        skipped=dict(share.skipped),
+    )
+
+
+def _copies(copies: Copies) -> CopiesOut:
+    return CopiesOut(packets=copies.packets, bytes=copies.bytes)
 
 
 def _is_wanted(session: Session, query: SessionList) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from controller.cli.output import (
     print_data,
     print_list,
     print_one,
+    print_table,
     tenant_option,
 )
 from controller.cli.wish import read_wish, show_limits, show_source, wish_options
@@ -191,7 +193,27 @@ def _print(item: Values, output: str) -> None:
             ("enabled", item["enabled"]),
             *show_limits(item),
             ("copies", f"{copies['packets']} packets, {copies['bytes']} bytes"),
+            *((("truncated", status["truncated"]),) if status["truncated"] else ()),
             *((f"skipped, {why}", count) for why, count in status["skipped"].items()),
-            ("bridges", [f"{each['bridge']}: {each['state']}" for each in status["bridges"]]),
+            *(() if status["bridges"] else (("bridges", None),)),
         ],
     )
+    if output == "table" and status["bridges"]:
+        console().print()
+        print_table(status["bridges"], _bridge_columns(status))
+
+
+def _bridge_columns(status: Values) -> tuple[Column, ...]:
+    """What is shown of each bridge: losses of a kind only where the session has any."""
+    return (
+        ("bridge", lambda b: b["bridge"]),
+        ("state", lambda b: b["state"]),
+        ("packets", lambda b: b["copies"]["packets"]),
+        ("bytes", lambda b: b["copies"]["bytes"]),
+        *((("truncated", lambda b: b["truncated"]),) if status["truncated"] else ()),
+        *((why, partial(_skipped, why)) for why in status["skipped"]),
+    )
+
+
+def _skipped(reason: str, share: Values) -> object:
+    return share["skipped"].get(reason, 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,8 @@ ports:
   - {id: blue-ids-1, name: ids-1, tenant: blue, kind: tap}
 """)
 
+S1 = Dpid(0xFE00000000000001)
+
 ONE_TENANT = parse(b"""\
 tenants: [red]
 networks: [{name: lan, tenant: red}]
@@ -62,6 +65,9 @@ class FakeReconciler(Reconciling):
         self.world: DesiredWorld | None = None
         self.verified: set[SessionId] = set()
         self.copies = Copies(3, 180)
+        """What bridge s1 has counted of each session."""
+        self.others: tuple[BridgeShare, ...] = ()
+        """Other bridges that have to do with each session."""
         self.tags: dict[str, int] = {}
         self.sentences: list[str] = []
         self.brought = 0
@@ -81,22 +87,17 @@ class FakeReconciler(Reconciling):
         if session not in self.verified:
             live = {s.id: s for s in self.store.desired().sessions}
             if session in live and not live[session].enabled:
-                return SessionStatus(State.INACTIVE, ("switched off by its owner",), self.copies)
-            return SessionStatus(State.PENDING, ("not verified yet",), self.copies)
+                return self._status(State.INACTIVE, "switched off by its owner")
+            return self._status(State.PENDING, "not verified yet")
         largest = None
         if self.world is not None:
             survey = self.world.snapshot().survey
             largest = survey.limit_of(survey.standings[session].session)
-        shares = (BridgeShare("s1", State.ACTIVE),)
-        return SessionStatus(
-            State.ACTIVE, copies=self.copies, bridges=shares, largest_frame=largest
-        )
+        return replace(self._status(State.ACTIVE), largest_frame=largest)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         state = State.ACTIVE if self.is_reachable else State.PENDING
-        return [
-            BridgeStatus(Dpid(0xFE00000000000001), "s1", state, (), self.is_reachable, 5, 40, 2)
-        ]
+        return [BridgeStatus(S1, "s1", state, (), self.is_reachable, 5, 40, 2)]
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
         return [f"table=0 priority=1 actions=drop  # of {dpid:x}"]
@@ -115,7 +116,7 @@ class FakeReconciler(Reconciling):
     def verify(self, session: SessionId, wish: Check) -> Verification:
         if session not in self.verified:
             raise Refused("the session is not served")
-        dpid, sensor = Dpid(0xFE00000000000001), PortId("red-ids-1")
+        dpid, sensor = S1, PortId("red-ids-1")
         length, count = min(wish.length, 200), wish.count
         way = WayChecked(dpid, "s1", sensor, 0, None, 0, 7, length, count, count + 3)
         witness = PortWitness("s1", (sensor,), count, count + 3)
@@ -132,6 +133,13 @@ class FakeReconciler(Reconciling):
     def problems(self) -> Sequence[str]:
         return self.sentences
 
+    def _status(self, state: State, *reasons: str) -> SessionStatus:
+        shares = (BridgeShare(S1, "s1", state, self.copies), *self.others)
+        skipped = sum((Counter(share.skipped) for share in shares), Counter[str]())
+        copies = sum((share.copies for share in shares), Copies())
+        truncated = sum(share.truncated for share in shares)
+        return SessionStatus(state, reasons, copies, skipped, shares, truncated=truncated)
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -144,10 +152,7 @@ class Placed:
 def fill(store: Store, inventory: Inventory) -> FakeReconciler:
     """A fake where every port is placed on bridge s1, in the order of the inventory."""
     fake = FakeReconciler(store)
-    placements = {
-        port.id: Placement(Dpid(0xFE00000000000001), Ofport(n))
-        for n, port in enumerate(inventory.ports, 1)
-    }
+    placements = {port.id: Placement(S1, Ofport(n)) for n, port in enumerate(inventory.ports, 1)}
     fake.world = DesiredWorld(store, lambda: inventory, lambda: Placed(placements))
     fake.places = {PortId(port.id): ("s1", n) for n, port in enumerate(inventory.ports, 1)}
     return fake

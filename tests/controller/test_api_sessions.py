@@ -85,7 +85,16 @@ def test_a_session_is_answered_as_verified_on_the_switches(client: FlaskClient) 
             "truncated": 0,
             "skipped": {},
             "largest_frame": None,
-            "bridges": [{"bridge": "s1", "state": "active"}],
+            "bridges": [
+                {
+                    "bridge": "s1",
+                    "bridge_id": "fe00000000000001",
+                    "state": "active",
+                    "copies": {"packets": 3, "bytes": 180},
+                    "truncated": 0,
+                    "skipped": {},
+                }
+            ],
         },
     }
 

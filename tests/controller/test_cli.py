@@ -17,7 +17,9 @@ from werkzeug.serving import make_server
 from controller.api import make_app
 from controller.cli import main
 from controller.cli import session as session_commands
+from controller.status import BridgeShare, Copies, State
 from controller.store import Store
+from flows.model import Dpid
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
 
 Run = Callable[..., Result]
@@ -90,7 +92,8 @@ def test_a_session_is_created_listed_shown_and_deleted(run: Run, store: Store) -
     line = next(row for row in good(run("session", "list")).splitlines() if "web-to-ids" in row)
     assert line.split() == ["web-to-ids", "red", "active", "web-1", "both", "ids", "3"]
     shown = good(run("session", "show", "web-to-ids"))
-    assert "3 packets, 180 bytes" in shown and "web-1, web-2" in shown and "s1: active" in shown
+    assert "3 packets, 180 bytes" in shown and "web-1, web-2" in shown
+    assert shown.splitlines()[-1].split() == ["s1", "active", "3", "180"]
     assert "inactive" in good(run("session", "disable", "web-to-ids"))
     assert "web-to-ids" in good(run("session", "list", "--state", "inactive"))
     assert "active" in good(run("session", "enable", "web-to-ids", "--tenant", "red"))
@@ -100,6 +103,32 @@ def test_a_session_is_created_listed_shown_and_deleted(run: Run, store: Store) -
     assert "ids-1" in good(run("collector", "show", "ids"))
     assert good(run("collector", "delete", "ids")) == "collector 'ids' is deleted\n"
     assert store.sessions() == store.collectors() == ()
+
+
+def test_what_each_bridge_has_counted_is_a_table_that_fits_a_terminal(
+    run: Run, fake: FakeReconciler
+) -> None:
+    fake.copies = Copies(12_345_678, 9_876_543_210)
+    fake.others = (
+        BridgeShare(Dpid(2), "br-int-of-host-2", State.INACTIVE, Copies(7, 700), 4, {"mtu": 5}),
+        BridgeShare(Dpid(3), "s3", State.PENDING, skipped={"rate": 123_456}),
+    )
+    fill_red(run)
+
+    shown = good(run("session", "show", "web-to-ids")).splitlines()
+
+    at = next(n for n, row in enumerate(shown) if row.startswith("copies"))
+    assert [row.split() for row in shown[at:] if row.strip("─ ")] == [
+        ["copies", "12345685", "packets,", "9876543910", "bytes"],
+        ["truncated", "4"],
+        ["skipped,", "mtu", "5"],
+        ["skipped,", "rate", "123456"],
+        ["bridge", "state", "packets", "bytes", "truncated", "mtu", "rate"],
+        ["s1", "active", "12345678", "9876543210", "0", "0", "0"],
+        ["br-int-of-host-2", "inactive", "7", "700", "4", "5", "0"],
+        ["s3", "pending", "0", "0", "0", "0", "123456"],
+    ]
+    assert max(map(len, shown)) <= 80
 
 
 def test_the_options_of_session_create_reach_the_session(run: Run, store: Store) -> None:

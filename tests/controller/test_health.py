@@ -13,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller import measures
 from controller.api import make_app
 from controller.measures import Pulse
+from controller.status import BridgeShare, Copies, SessionStatus, State
 from controller.store import Store
+from flows.model import Dpid
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
 from tests.ovs.waiting import wait_for
 
@@ -112,7 +114,7 @@ def test_metrics_show_bridges_sessions_and_what_waits(
     assert seen["cloudtap_bridge_connected", *s1] == 1
     assert seen["cloudtap_bridge_state", *s1, "state=active"] == 1
     assert seen["cloudtap_bridge_state", *s1, "state=degraded"] == 0
-    of = ("name=tap", f"session={session}", "tenant=red")
+    of = (*s1, "name=tap", f"session={session}", "tenant=red")
     assert seen["cloudtap_session_copied_packets_total", *of] == 3
     assert seen["cloudtap_session_copied_bytes_total", *of] == 180
     assert seen["cloudtap_sessions", "state=active"] == 1
@@ -121,6 +123,42 @@ def test_metrics_show_bridges_sessions_and_what_waits(
     assert seen["process_resident_memory_bytes",] > 0
     fake.is_reachable = False
     assert values(client)["cloudtap_bridge_connected", *s1] == 0
+
+
+def test_metrics_show_what_each_bridge_has_counted_of_a_session(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    fake.others = (
+        BridgeShare(Dpid(2), "s1", State.INACTIVE, Copies(7, 700), 4, {"mtu": 5}),
+        BridgeShare(Dpid(3), "s3", State.ACTIVE, skipped={"mtu": 1, "rate": 2}),
+    )
+    session = add_session(client)
+
+    seen = values(client)
+
+    of = ("name=tap", f"session={session}", "tenant=red")
+    second = ("bridge=s1", "dpid=0000000000000002", *of)  # hosts may call their bridges the same
+    third = ("bridge=s3", "dpid=0000000000000003", "name=tap")
+    assert seen["cloudtap_session_copied_bytes_total", *second] == 700
+    assert seen["cloudtap_copies_truncated_total", *second] == 4
+    skipped = {k[1:]: v for k, v in seen.items() if k[0] == "cloudtap_copies_skipped_total"}
+    assert skipped == {
+        (*second[:3], "reason=mtu", *of[1:]): 5,
+        (*third, "reason=mtu", *of[1:]): 1,
+        (*third, "reason=rate", *of[1:]): 2,
+    }
+    copied = [v for k, v in seen.items() if k[0] == "cloudtap_session_copied_packets_total"]
+    assert sorted(copied) == [0, 3, 7]
+
+
+def test_a_session_that_no_bridge_has_to_do_with_has_a_value_too(
+    client: FlaskClient, fake: FakeReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "session_status", lambda session: SessionStatus(State.PENDING))
+    session = add_session(client)
+
+    of = ("bridge=", "dpid=", "name=tap", f"session={session}", "tenant=red")
+    assert values(client)["cloudtap_session_copied_packets_total", *of] == 0
 
 
 def test_what_was_counted_is_shown(client: FlaskClient) -> None:

@@ -16,10 +16,11 @@ from werkzeug.serving import make_server
 from controller.api import make_app
 from controller.cli import main
 from controller.inventory import parse
-from flows.model import KEYS, Delivery
+from controller.status import BridgeShare, Copies, State
+from flows.model import KEYS, Delivery, Dpid
 from flows.tunnel import KEY_WORDS, overhead
 from flows.world import UNDERLAY_MTU
-from tests.controller.fakes import fill, open_store
+from tests.controller.fakes import FakeReconciler, fill, open_store
 from tests.lab.tutorial import read_steps
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to"
@@ -40,17 +41,21 @@ _FILE = re.compile(r"^```yaml (?P<name>\S+)\n(?P<text>.*?)^```$", re.MULTILINE |
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
+def fake(tmp_path: Path) -> Iterator[FakeReconciler]:
     store = open_store(tmp_path)
-    fake = fill(store, INVENTORY)
-    server = make_server("127.0.0.1", 0, make_app(store, lambda: INVENTORY, fake), True)
+    yield fill(store, INVENTORY)
+    store.close()
+
+
+@pytest.fixture
+def url(fake: FakeReconciler) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, make_app(fake.store, lambda: INVENTORY, fake), True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join(10)
     server.server_close()
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -63,8 +68,25 @@ def url(tmp_path: Path) -> Iterator[str]:
 def test_a_page_works_word_for_word(
     page: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (PAGES / page).read_text()
     monkeypatch.chdir(tmp_path)
+    check_page(page, url)
+
+
+def test_the_page_about_monitoring_shows_what_each_bridge_has_counted(
+    fake: FakeReconciler, url: str
+) -> None:
+    fake.others = (
+        BridgeShare(
+            Dpid(2), "s2", State.ACTIVE, Copies(4200, 3_166_800), truncated=12, skipped={"rate": 37}
+        ),
+        BridgeShare(Dpid(3), "s3", State.INACTIVE, Copies(57, 4080)),
+    )
+    check_page("monitor.md", url)
+
+
+def check_page(page: str, url: str) -> None:
+    """Type what a page says, and see what it shows."""
+    text = (PAGES / page).read_text()
     for file in _FILE.finditer(text):
         Path(file["name"]).write_text(file["text"])
     steps = read_steps(text)

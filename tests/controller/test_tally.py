@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from controller.losses import with_losses, with_shed
+from controller.losses import with_counts, with_shed
 from controller.southbound.switch import Metering
-from controller.status import BridgeStatus, Copies, Losses, Measure, SessionStatus, State
+from controller.status import (
+    BridgeShare,
+    BridgeStatus,
+    Copies,
+    Losses,
+    Measure,
+    SessionStatus,
+    State,
+)
 from controller.tally import LATELY_S, Tallies, Tally, own_meters
 from flows.flow import make_cookie
 from flows.meter import counts_long, is_our_meter, long_meter
@@ -28,6 +36,10 @@ class Clock:
 
 def metering(seen: int = 0, dropped: int = 0) -> Metering:
     return Metering(Copies(seen, seen * 100), Copies(dropped, dropped * 100))
+
+
+def name(dpid: Dpid) -> str:
+    return f"s{dpid}"
 
 
 def wanted(tally: Tally, count: int) -> None:
@@ -84,19 +96,23 @@ def test_all_bridges_together() -> None:
         wanted(tallies.of(dpid), 10)
         tallies.of(dpid).update({CAP: metering(0, 1)}, CAPS)
     assert tallies.made(ONE) == Copies(18, 1800)
-    assert tallies.losses(ONE) == Losses(shed=2)
+    assert tallies.by_bridge(ONE) == {d: (Copies(9, 900), Losses(shed=1)) for d in (1, 2)}
     assert len(tallies.parts_of(ONE)) == 4
-    assert (tallies.made(OTHER), tallies.parts_of(OTHER)) == (Copies(), {})
+    assert (tallies.made(OTHER), tallies.parts_of(OTHER), tallies.by_bridge(OTHER)) == (
+        Copies(),
+        {},
+        {},
+    )
 
 
 def test_a_loss_degrades_a_session_for_a_while_and_says_why() -> None:
     clock, tallies = Clock(), Tallies()
     tallies._by_dpid[Dpid(1)] = tally = Tally(clock)
     active = SessionStatus(State.ACTIVE, largest_frame=1464)
-    assert with_losses(active, tallies, ONE) == active
+    assert with_counts(active, tallies, ONE, name, ()) == active
     tally.update({CUT: metering(5), SKIPPED: metering(7), CAP: metering(0, 20)}, CAPS)
 
-    status = with_losses(active, tallies, ONE)
+    status = with_counts(active, tallies, ONE, name, ())
 
     assert status.state is State.DEGRADED
     assert (status.truncated, status.skipped) == (5, {"mtu": 7, "rate": 20})
@@ -109,12 +125,34 @@ def test_a_loss_degrades_a_session_for_a_while_and_says_why() -> None:
     )
     clock.now += LATELY_S + 1
     tally.update({CUT: metering(5), SKIPPED: metering(8), CAP: metering(0, 20)}, CAPS)
-    (reason,) = with_losses(active, tallies, ONE).reasons
+    (reason,) = with_counts(active, tallies, ONE, name, ()).reasons
     assert reason.startswith("mtu: 8 copies were left out")
     stopped = SessionStatus(State.STOPPED, ("enough",))
-    assert with_losses(stopped, tallies, ONE).reasons == ("enough",)
+    assert with_counts(stopped, tallies, ONE, name, ()).reasons == ("enough",)
     clock.now += LATELY_S + 1
-    assert with_losses(active, tallies, ONE).state is State.ACTIVE
+    assert with_counts(active, tallies, ONE, name, ()).state is State.ACTIVE
+
+
+def test_bridges_that_have_counted_stay_in_a_status_and_all_of_it_is_the_sum_of_theirs() -> None:
+    tallies = Tallies()
+    for dpid, count in ((1, 10), (2, 20), (3, 40)):
+        wanted(tallies.of(Dpid(dpid)), count)
+    tallies.of(Dpid(1)).update({CUT: metering(5)}, CAPS)
+    tallies.of(Dpid(2)).update({SKIPPED: metering(7), CAP: metering(0, 1)}, CAPS)
+    shares = (BridgeShare(Dpid(4), "s4", State.PENDING), BridgeShare(Dpid(1), "s1", State.ACTIVE))
+    seen = SessionStatus(State.ACTIVE, bridges=shares)
+
+    status = with_counts(seen, tallies, ONE, name, {Dpid(3), Dpid(4)})
+
+    assert status.bridges == (
+        BridgeShare(Dpid(4), "s4", State.PENDING),
+        BridgeShare(Dpid(1), "s1", State.ACTIVE, Copies(10, 1000), 5),
+        BridgeShare(Dpid(2), "s2", State.INACTIVE, Copies(12, 1200), 0, {"mtu": 7, "rate": 1}),
+        BridgeShare(Dpid(3), "s3", State.PENDING, Copies(40, 4000)),
+    )
+    assert (status.copies, status.truncated) == (Copies(62, 6200), 5)
+    assert status.skipped == {"mtu": 7, "rate": 1}
+    assert tallies.made(ONE) == status.copies
 
 
 def test_what_the_cap_of_a_bridge_costs_is_the_bridges_matter() -> None:

@@ -191,4 +191,4 @@ def test_a_machine_that_moves_to_another_bridge_is_watched_there(
     check_steady(traffic, red, scene)
     check_apart(traffic, red, blue, scene)
     shares = controller.session("one")["status"]["bridges"]
-    assert {"bridge": "s2", "state": "active"} in shares
+    assert {b["bridge"]: b["state"] for b in shares} == {"s1": "inactive", "s2": "active"}
