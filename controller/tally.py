@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -93,8 +94,9 @@ class Tally:
         return {measure: both for measure, both in parts.items() if any(map(_is_some, both))}
 
     def restore(self, number: int, measure: Measure, before: Copies, last: Copies) -> None:
-        """Go on with what an earlier controller has counted."""
+        """Go on with what an earlier controller has counted; its losses are not of now."""
         self._counters[measure].restore(number, before, last)
+        self._lost[number, measure] = (before + last).packets, -math.inf
 
     def _note(self, numbers: Iterable[int]) -> None:
         """Remember when losses grew."""

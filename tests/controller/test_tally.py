@@ -74,8 +74,11 @@ def test_what_was_written_down_is_restored_in_each_measure() -> None:
     for measure, (before, last) in parts.items():
         later.restore(ONE, measure, before, last)
     assert (later.made(ONE), later.losses(ONE)) == (tally.made(ONE), tally.losses(ONE))
+    later.update({SKIPPED: metering(5), CAP: metering(0, 10)}, CAPS)
+    assert later.lately(ONE) == set(), "all of it was lost before"
     wanted(later, 60)
     later.update({SKIPPED: metering(6), CAP: metering(0, 1)}, CAPS)
+    assert later.lately(ONE) == {Measure.SKIPPED, Measure.SHED}
     assert later.losses(ONE) == Losses(skipped=6, shed=11)
     assert later.made(ONE) == Copies(43, 4300)
 
