@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from controller.beaten import with_takers
 from controller.bridge import BridgeWriter
 from controller.desired import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State
@@ -12,7 +13,7 @@ from controller.tally import Tally
 from controller.verified import Verified
 from flows.compile import Standing, Survey
 from flows.errors import NoLinkTagLeft
-from flows.model import Dpid, SessionId
+from flows.model import Dpid, PortId, SessionId
 from flows.pipeline import LINK_TAGS
 
 
@@ -58,7 +59,8 @@ def describe_session(
     standing = snapshot.survey.standings.get(session)
     if standing is None or standing.collector is None:
         return status
-    return replace(status, largest_frame=snapshot.survey.limit_of(standing.session))
+    status = replace(status, largest_frame=snapshot.survey.limit_of(standing.session))
+    return with_takers(status, standing, _settled(standing, snapshot, views))
 
 
 def describe_bridge(
@@ -82,6 +84,15 @@ def describe_bridge(
 def home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
     return {snapshot.survey.place(port) for port in standing.watched}
+
+
+def _settled(
+    standing: Standing, snapshot: Snapshot, views: Sequence[WriterView]
+) -> Mapping[PortId, Survey]:
+    """What the data path of each watched port's bridge follows, where it knows the session."""
+    by_dpid = {v.dpid: v.settled for v in views if knows(v.settled, standing)}
+    found = {port.id: by_dpid.get(snapshot.survey.place(port)) for port in standing.watched}
+    return {port: survey for port, survey in found.items() if survey is not None}
 
 
 def _describe(

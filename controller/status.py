@@ -20,7 +20,7 @@ class State(Enum):
     ACTIVE = "active"
     """Every flow is there: the switch has confirmed it."""
     DEGRADED = "degraded"
-    """Some of it works; the reasons say what does not."""
+    """Some of it works, or it does and gets no packets; the reasons say what does not, and why."""
     INACTIVE = "inactive"
     """Switched off by its owner, or being deleted."""
     STOPPED = "stopped"
