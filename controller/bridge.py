@@ -294,7 +294,7 @@ class BridgeWriter:
         """Bring a bridge to what it should have, whatever it has."""
         is_recheck = self._depth is not None and self.verified.version == snapshot.version
         with TURNS.taken():
-            flows = tuple(program.flows.values())
+            flows = tuple(program.flows)
             wanted = wanted_of(flows)
         seen, foreign = self._look(flows, wanted)
         with TURNS.taken():

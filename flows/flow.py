@@ -82,7 +82,6 @@ __all__ = [
     "SetTunnelRemote",
     "SetVlan",
     "SetVlanPriority",
-    "Slot",
     "Steps",
     "is_ours",
     "make_cookie",
@@ -93,8 +92,6 @@ __all__ = [
 
 Mark = tuple[int, int, Cookie]
 """Table, priority and cookie: what tells flows apart without a look at their matches."""
-Slot = tuple[Pattern, tuple[int, ...]]
-"""What makes two compiled flows the same for a switch; cheaper than a FlowKey."""
 
 _OURS = make_cookie(0, 0)
 _new = tuple.__new__
@@ -205,11 +202,6 @@ class Flow(_Flow):
     def shape(self) -> tuple[Pattern, str]:
         """What flows share that differ in numbers alone."""
         return self.pattern, self.steps.form
-
-    @property
-    def slot(self) -> Slot:
-        """What makes it another flow than those that one compiler made."""
-        return self[:2]
 
     @property
     def key(self) -> FlowKey:

@@ -8,7 +8,7 @@ A bridge that is compiled from nothing goes the same way, so there is one compil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +25,7 @@ from flows.compile.deliver import (
 )
 from flows.compile.exclusive import NO_SHARE, Share, contest_frame, share
 from flows.compile.filter import filter_frame, filter_rules
+from flows.compile.flow_set import PAUSE_AFTER, FlowSet
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
@@ -37,16 +38,13 @@ from flows.compile.select import (
 from flows.compile.site import Site
 from flows.compile.standing import Standing
 from flows.compile.survey import Survey
-from flows.contract import check_flows
 from flows.diff import Delta
 from flows.filter import Filter
-from flows.flow import Flow, Slot
+from flows.flow import Flow
 from flows.meter import Meter
 from flows.model import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, SessionId
 
 K = TypeVar("K")
-PAUSE_AFTER = 32
-"""Flows, or sessions, that are worked on between two calls of ``pause``."""
 Carried = tuple[PortId, int | None]
 """Copies for a tap port with a tag of their own, or without."""
 
@@ -103,13 +101,11 @@ class Program:
     def __init__(self, dpid: Dpid) -> None:
         self.dpid = dpid
         self._has_meters = False
-        self.flows: dict[Slot, Flow] = {}
+        self.flows = FlowSet()
         self.meters: dict[int, Meter] = {}
         """The meters that flows name, by their numbers."""
         self._survey: Survey | None = None
         self._pause: Callable[[], None] = lambda: None
-        self._before: dict[Slot, Flow | None] | None = None
-        """What was there under each key that was set; not noted while all is made anew."""
         self._forget()
 
     @property
@@ -148,37 +144,22 @@ class Program:
 
     def _anew(self, site: Site) -> Delta:
         """Compile everything; nothing of the sort that was there before is taken for granted."""
-        old, self.flows, self._before = self.flows, {}, None
+        old, self.flows = self.flows, FlowSet()
+        self.flows.pause = self._pause
         self._forget()
-        self._add((*selection_frame(), *contest_frame(), *delivery_frame(site), filter_frame()))
+        frame = (*selection_frame(), *contest_frame(), *delivery_frame(site), filter_frame())
+        self.flows.put(frame)
         self.meters = {meter.number: meter for meter in bridge_meter(site)}
-        self._add(compile_production(site))
+        self.flows.put(compile_production(site))
         self._replace(site, site.survey.sessions_at(self.dpid))
-        if old:
-            return self._difference({**dict.fromkeys(self.flows), **old})
-        check_flows(self.flows.values())
-        return Delta(tuple(self.flows.values()))
+        return self.flows.changes_from(old)
 
     def _follow(self, site: Site, changed: Iterable[SessionId]) -> Delta:
         """Compile what changed sessions touch."""
-        self._before = {}
+        self.flows.pause = self._pause
+        self.flows.note()
         self._replace(site, changed)
-        return self._difference(self._before)
-
-    def _difference(self, before: Mapping[Slot, Flow | None]) -> Delta:
-        """What became of each key that ``before`` knows; new flows obey their table's contract."""
-        put: list[Flow] = []
-        gone: list[Flow] = []
-        for number, (key, old) in enumerate(before.items()):
-            if number % PAUSE_AFTER == 0:
-                self._pause()
-            new = self.flows.get(key)
-            if new is None:
-                gone += [old] if old is not None else []
-            elif old is None or old.cookie != new.cookie:
-                put.append(new)
-        check_flows(put)
-        return Delta(tuple(put), tuple(gone))
+        return self.flows.changes()
 
     def _forget(self) -> None:
         self._parts: dict[SessionId, _Part] = {}
@@ -213,7 +194,8 @@ class Program:
         for place in touched:
             standings, chain = self._stations.get(place, {}), self._chains.get(place, ())
             flow = station(site, place, standings, chain)
-            self._set(flow.slot, flow if standings or chain else None)
+            change = self.flows.put if standings or chain else self.flows.take_away
+            change((flow,))
             if not standings:
                 self._stations.pop(place, None)
         self._settle_shared(site)
@@ -225,8 +207,8 @@ class Program:
             self._senders.change((port.id for port in those.senders), by)
             self._used.change(those.filters, by)
             touched |= dict.fromkeys(those.chains)
-        self._take_away(old.flows)
-        self._add(new.flows)
+        self.flows.take_away(old.flows)
+        self.flows.put(new.flows)
         for place in old.chains:
             del self._chains[place]
         self._chains |= new.chains
@@ -238,8 +220,7 @@ class Program:
         for meter in part.meters:
             if self.meters[meter.number] is meter:
                 del self.meters[meter.number]  # else it is another session's by now
-        for flow in part.flows:
-            self._set(flow.slot, None)
+        self.flows.take_away(part.flows)
         for place in _own_stations(part):
             del self._stations[place][part.number]
             touched[place] = None
@@ -248,7 +229,7 @@ class Program:
     def _join(self, part: _Part, touched: dict[Station, None]) -> None:
         self._parts[part.standing.session.id] = part
         self.meters |= {meter.number: meter for meter in part.meters}
-        self._add(part.flows)
+        self.flows.put(part.flows)
         if part.stations:
             self._served.add(part.number)
         for place in _own_stations(part):
@@ -267,14 +248,14 @@ class Program:
         ports = site.world.port_by_id
         gone_senders, new_senders = self._senders.turned()
         for port in gone_senders:
-            self._take_away(identify(site, ports[port]))
+            self.flows.take_away(identify(site, ports[port]))
         for port in new_senders:
-            self._add(identify(site, ports[port]))
+            self.flows.put(identify(site, ports[port]))
         gone_ways, new_ways = self._carried.turned()
         for tap, tag in gone_ways:
-            self._take_away(transport(site, ports[tap], tag))
+            self.flows.take_away(transport(site, ports[tap], tag))
         for tap, tag in new_ways:
-            self._add(transport(site, ports[tap], tag))
+            self.flows.put(transport(site, ports[tap], tag))
         self._settle_filters(site)
         self._settle_pools(site)
 
@@ -282,13 +263,13 @@ class Program:
         numbers, known = site.world.numbers.filter, site.world.filter_by_id
         gone, new = self._used.turned()
         for old in gone:
-            self._take_away(self._filters.pop(old)[1])
+            self.flows.take_away(self._filters.pop(old)[1])
         changed = [f for f, (held, _) in self._filters.items() if held is not known[f]]
         for wanted in (*new, *changed):
             if wanted in self._filters:
-                self._take_away(self._filters[wanted][1])
+                self.flows.take_away(self._filters[wanted][1])
             rules = tuple(filter_rules(numbers[wanted], known[wanted]))
-            self._add(rules)
+            self.flows.put(rules)
             self._filters[wanted] = (known[wanted], rules)
 
     def _settle_pools(self, site: Site) -> None:
@@ -298,36 +279,10 @@ class Program:
         if self._survey is None or self._survey.world.down != site.world.down:
             touched = [*self._pooled.count, *gone]
         for wanted in touched:
-            self._take_away(self._pools.pop(wanted, ()))
+            self.flows.take_away(self._pools.pop(wanted, ()))
             if self._pooled.count[wanted]:
                 self._pools[wanted] = tuple(pool(site, site.world.collector_by_id[wanted]))
-                self._add(self._pools[wanted])
-
-    def _add(self, flows: Iterable[Flow]) -> None:
-        if self._before is None:
-            self.flows.update((flow.slot, flow) for flow in self._slowly(flows))
-        else:
-            for flow in self._slowly(flows):
-                self._set(flow.slot, flow)
-
-    def _slowly(self, flows: Iterable[Flow]) -> Iterator[Flow]:
-        """The same flows, with a pause now and then."""
-        for number, flow in enumerate(flows):
-            if number % PAUSE_AFTER == 0:
-                self._pause()
-            yield flow
-
-    def _take_away(self, flows: Iterable[Flow]) -> None:
-        for flow in flows:
-            self._set(flow.slot, None)
-
-    def _set(self, key: Slot, flow: Flow | None) -> None:
-        if self._before is not None:
-            self._before.setdefault(key, self.flows.get(key))
-        if flow is None:
-            self.flows.pop(key, None)
-        else:
-            self.flows[key] = flow
+                self.flows.put(self._pools[wanted])
 
 
 def _contested(standing: Standing) -> dict[NetworkId, None]:

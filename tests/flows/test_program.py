@@ -90,7 +90,7 @@ def other_collectors(rng: Random, world: World) -> tuple[Collector, ...]:
 
 
 def by_key(program: Program) -> dict[FlowKey, tuple[int, str]]:
-    found = {flow.key: (flow.cookie, flow.why) for flow in program.flows.values()}
+    found = {flow.key: (flow.cookie, flow.why) for flow in program.flows}
     assert len(found) == len(program.flows), "two patterns made the same match"
     return found
 
@@ -117,7 +117,7 @@ def test_following_changes_gives_what_compiling_anew_gives(seed: int) -> None:
 
                 assert by_key(program) == by_key(anew)
                 assert {k: f.cookie for k, f in installed[dpid].items()} == {
-                    f.key: f.cookie for f in anew.flows.values()
+                    f.key: f.cookie for f in anew.flows
                 }
                 assert program.meters == anew.meters
                 assert program.served == {
@@ -141,7 +141,7 @@ def test_another_estate_costs_the_difference_of_the_flows(seed: int) -> None:
     wanted = {flow.key: flow.cookie for flow in compile_bridge(dpid, Survey(other))}
     assert {f.key for f in delta.gone} == there.keys() - wanted.keys()
     assert {f.key: f.cookie for f in delta.put}.items() == wanted.items() - there.items()
-    assert {flow.key: flow.cookie for flow in program.flows.values()} == wanted
+    assert {flow.key: flow.cookie for flow in program.flows} == wanted
 
 
 @settings(max_examples=60, deadline=None)

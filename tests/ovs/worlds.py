@@ -140,7 +140,7 @@ class Stage:
             delta = program.update(self.survey)
             with open_management(self.names[dpid]) as switch:
                 todo = plan_from_delta(delta, len(program.flows))
-                _apply(switch, todo, program.flows.values(), program)
+                _apply(switch, todo, program.flows, program)
                 meanwhile()
                 if dpid == world.dpids[-1] and not wait_revalidated(nudge=switch.nudge):
                     raise PlanFailed("the data path was not waited for")
