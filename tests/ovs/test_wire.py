@@ -9,7 +9,10 @@ from collections.abc import Iterator
 import pytest
 from netaddr import IPAddress
 
+from controller.southbound.errors import WireError
 from controller.southbound.management import ManagedSwitch, open_management
+from controller.southbound.wire import encode_instructions
+from controller.southbound.wire_action_read import decode_instructions
 from flows import field
 from flows.diff import Plan, plan
 from flows.field import Field, RegField, Term
@@ -24,6 +27,7 @@ from flows.flow import (
     Learn,
     Load,
     Match,
+    Metered,
     MoveToVlan,
     Multipath,
     Output,
@@ -37,7 +41,10 @@ from flows.flow import (
     make_cookie,
     show_actions,
 )
+from flows.meter import Meter, MeterPlan
+from flows.model import Rate, RateUnit
 from tests.ovs.lab import Lab, ofctl
+from tests.random_actions import SIMPLE, ActionChance
 
 LOW, TAG = RegField("low", 3, 4, 19), RegField("tag", 5, 0, 11)
 LEARN = Learn(22, 100, 300, 50, make_cookie(LEARNED_OBJECT, 7), RegField("n", 1, 0, 19), LOW)
@@ -206,3 +213,83 @@ def test_the_text_of_a_match_means_the_same_to_ovs_ofctl(switch: ManagedSwitch) 
     command = ["ovs-ofctl", "-O", "OpenFlow13", "add-flows", "s1", "-"]
     subprocess.run(command, input=text, text=True, check=True)
     assert raw(switch) == ours
+
+
+METER = Meter(40_001, Rate(RateUnit.PPS, 1_000))
+
+
+def reported(switch: ManagedSwitch) -> dict[int, bytes]:
+    """The instructions of each flow of ours as Open vSwitch reports them, by priority."""
+    return {priority: does for (_, priority, *_), does in raw(switch).items()}
+
+
+def kinds_of(actions: tuple[Action, ...]) -> set[type]:
+    """The kinds of action in a list, and in its clones."""
+    inner = [kinds_of(action.actions) for action in actions if isinstance(action, Clone)]
+    return set[type]().union(map(type, actions), *inner)
+
+
+def test_random_actions_come_back_byte_for_byte_and_as_they_were(switch: ManagedSwitch) -> None:
+    chance = ActionChance(22)
+    flows = []
+    for priority in range(1, 1001):
+        meter = (Metered(METER.number),) if priority % 7 == 0 else ()
+        actions = meter + chance.actions(chance.random.randint(0, 12))
+        flows.append(flow_of(Match.of(TAGGED), *actions, priority=priority))
+    used = set[type]().union(*(kinds_of(flow.actions) for flow in flows))
+    assert used == {*SIMPLE, Clone, Metered}, "every action is tried"
+    assert switch.apply(Plan(tuple(flows), (), 0, MeterPlan(add=(METER,)))) == ()
+    found = reported(switch)
+    for flow in flows:
+        assert found[flow.priority].hex() == encode_instructions(flow).hex(), flow
+        assert decode_instructions(found[flow.priority]) == flow.actions
+    assert switch.altered(flows) == ()
+
+
+def test_one_other_number_in_an_action_is_seen_and_read(switch: ManagedSwitch) -> None:
+    chance = ActionChance(23)
+    flows = [
+        flow_of(Match.of(TAGGED), *chance.actions(6), Load(LOW, 0xABC), priority=n)
+        for n in range(1, 41)
+    ]
+    assert switch.apply(Plan(tuple(flows), (), 0)) == ()
+    for flow in flows[::2]:
+        ofctl("mod-flows", "--strict", "s1", changed(flow))
+    assert switch.altered(flows) == tuple(flows[::2])
+    found = reported(switch)
+    for flow in flows[::2]:
+        expected = (*flow.actions[:-1], Load(LOW, 0xABD))
+        assert decode_instructions(found[flow.priority]) == expected
+
+
+def changed(flow: Flow) -> str:
+    """The text of a flow that loads another number, with the cookie of the right one."""
+    return str(flow).replace("load:0xabc->NXM_NX_REG3", "load:0xabd->NXM_NX_REG3")
+
+
+STRANGE = (
+    "NORMAL,controller:64", "group:7", "mod_dl_dst:02:00:00:00:00:01", "dec_ttl", "note:00.01",
+    "set_field:5->metadata", "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", "ct(table=7)",
+    "learn(table=9,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[])", "bundle(eth_src,0,hrw,ofport,members:1,2)",
+    "resubmit(1,9)", "conjunction(3,1/2)", "write_metadata:5", "goto_table:9", "clear_actions",
+    "write_actions(output:1)", "sample(probability=9,collector_set_id=1)", "output:NXM_NX_REG3[]",
+    "multipath(eth_src,0,modulo_n,2,0,NXM_NX_REG3[0..3])", "push_vlan:0x88a8", "exit",
+    "check_pkt_larger(100)->NXM_NX_XXREG0[0]", "encap(ethernet)", "load:1->NXM_OF_VLAN_TCI[0..3]",
+)  # fmt: skip
+
+
+def test_actions_that_we_never_send_are_never_taken_for_ours(switch: ManagedSwitch) -> None:
+    ofctl("add-group", "s1", "group_id=7,type=all,bucket=output:1")
+    for priority, actions in enumerate(STRANGE, 1):
+        ofctl("add-flow", "s1", f"{marked(priority)},ip,actions={actions}")
+    found = reported(switch)
+    assert len(found) == len(STRANGE)
+    for priority, actions in enumerate(STRANGE, 1):
+        with pytest.raises(WireError):
+            print(actions, decode_instructions(found[priority]))
+
+
+def marked(priority: int) -> str:
+    """The beginning of a flow with our mark."""
+    flow = flow_of(Match(), priority=priority)
+    return str(flow).partition(",actions=")[0]
