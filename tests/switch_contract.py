@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.southbound.management import ManagedSwitch, Stream, open_management
 from controller.southbound.wire import (
@@ -33,7 +34,7 @@ from controller.southbound.wire_message import (
 )
 from flows import field
 from flows.diff import Plan, mark_of, plan
-from flows.flow import Clone, Flow, Load, Match, Output, PopVlan, Resubmit
+from flows.flow import Clone, Flow, Load, Match, Output, PopVlan, Resubmit, show_actions
 from flows.pipeline import DELIVER, SESSION
 
 XID = 77
@@ -149,7 +150,12 @@ def test_a_flow_altered_under_its_cookie_is_found(switch: ManagedSwitch, stream:
     struct.pack_into("!QQ", message, HEADER.size, 0, 0)
     assert answers(stream, bytes(message)) == []
 
-    assert switch.altered([flow_of(n) for n in range(5)]) == (flow_of(2),)
+    with capture_logs() as logged:
+        assert switch.altered([flow_of(n) for n in range(5)]) == (flow_of(2),)
+
+    (said,) = logged
+    assert (said["event"], said["did"]) == ("flow was altered", "output:2")
+    assert said["wanted"] == show_actions(flow_of(2).actions)
 
 
 def test_copies_are_counted_for_each_session(switch: ManagedSwitch) -> None:

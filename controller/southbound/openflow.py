@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
+from controller.southbound.alterations import tell_alterations
 from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
 from controller.southbound.exchange import TIMEOUT_S, Exchange
 from controller.southbound.probe import PROBES
@@ -125,6 +126,7 @@ class OpenFlowSwitch(Exchange):
         """Those of ``flows`` that are there under their own cookie, but do something else.
 
         The cookie's digest belongs to one flow of a table; should two share one, both are named.
+        The log says what they did.
         """
         there: dict[tuple[int, int], set[bytes]] = {}
         with self._lock:
@@ -133,11 +135,12 @@ class OpenFlowSwitch(Exchange):
         found = []
         for at, flow in enumerate(flows):
             seen = there.get((flow.table, flow.cookie))
-            if seen is not None and seen != {encode_instructions(flow)}:
-                found.append(flow)
+            if seen is not None and seen != {wanted := encode_instructions(flow)}:
+                found.append((flow, seen - {wanted}))
             if at % PAUSE_AFTER == 0:
                 time.sleep(0)
-        return tuple(found)
+        tell_alterations(self.name, found)
+        return tuple(flow for flow, _ in found)
 
     def count_foreign(self) -> int:
         """How many flows are there, in any table, that are not ours."""

@@ -1,0 +1,223 @@
+"""What a flow does is read back as it was sent; bytes that are not ours never get further."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from controller.southbound import alterations, wire
+from controller.southbound.alterations import tell_alterations
+from controller.southbound.errors import WireError
+from controller.southbound.wire_action import encode_actions
+from controller.southbound.wire_action_read import (
+    DEPTH_MAX,
+    SHOWN_MAX,
+    decode_actions,
+    decode_instructions,
+    show_instructions,
+)
+from controller.southbound.wire_match import decode_match
+from flows.compile import Survey, compile_bridge
+from flows.field import RegField
+from flows.flow import Action, Clone, Flow, Load, Match, Metered, Output, object_of, show_actions
+from flows.text import parse_actions
+from tests.controller.test_wire_decode import entry, matches, reply
+from tests.random_actions import LISTS, SIMPLE
+from tests.random_worlds import random_world
+
+MAX_LEN = bytes.fromhex("00040018000000000000001000000005ffff000000000000")
+GROUP = bytes.fromhex("00040010000000000016000800000007")
+GOTO = bytes.fromhex("0001000805000000")
+
+
+def instructions_of(*actions: Action) -> bytes:
+    return wire.encode_instructions(Flow(3, 44, Match(), actions, 9, "test"))
+
+
+def read_back(flow: Flow) -> Flow:
+    """A flow as a switch would report it, made a flow again."""
+    message = wire.encode_flow_add(flow, 5)
+    start = wire.FLOW_MOD_SIZE
+    length = int.from_bytes(message[start + 2 : start + 4], "big")
+    does = message[start + (length + 7 & ~7) :]
+    assert does == wire.encode_instructions(flow)
+    (found,) = wire.decode_flow_stats(reply(entry(message[start + 4 : start + length], 5, does)))
+    match, actions = decode_match(found.terms), decode_instructions(found.instructions)
+    assert match is not None
+    return Flow(flow.table, flow.priority, match, actions, object_of(flow.cookie), flow.why)
+
+
+def test_every_kind_of_action_is_tried() -> None:
+    assert {*SIMPLE, Clone, Metered} == set(get_args(Action))
+
+
+@given(matches(), LISTS)
+def test_a_flow_that_was_encoded_is_decoded_to_itself(
+    match: Match, actions: tuple[Action, ...]
+) -> None:
+    flow = Flow(3, 44, match, actions, 9, "test")
+    found = read_back(flow)
+    assert (found, found.cookie) == (flow, flow.cookie)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**63))
+def test_every_compiled_flow_of_random_worlds_is_decoded_to_itself(seed: int) -> None:
+    survey = Survey(random_world(Random(seed)))
+    for dpid in survey.world.dpids:
+        for flow in compile_bridge(dpid, survey):
+            found = read_back(flow)
+            assert (found, found.cookie) == (flow, flow.cookie)
+
+
+@given(LISTS.filter(bool))
+def test_what_is_shown_is_the_canonical_text(actions: tuple[Action, ...]) -> None:
+    does = instructions_of(*actions)
+    assert show_instructions(does) in (show_actions(actions), f"{show_actions(actions)[:400]}...")
+    assert decode_instructions(instructions_of(*parse_actions(show_actions(actions)))) == actions
+
+
+@settings(max_examples=300)
+@given(LISTS.filter(bool), st.data())
+def test_one_changed_byte_is_never_taken_for_the_same(
+    actions: tuple[Action, ...], data: st.DataObject
+) -> None:
+    does = bytearray(instructions_of(*actions))
+    does[data.draw(st.integers(0, len(does) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        found = decode_instructions(bytes(does))
+    except WireError:
+        return
+    assert found != actions
+    assert instructions_of(*found) == does
+
+
+@given(LISTS.filter(bool), st.data())
+def test_what_is_cut_off_or_goes_on_is_refused(
+    actions: tuple[Action, ...], data: st.DataObject
+) -> None:
+    does = instructions_of(*actions)
+    end = data.draw(st.integers(1, len(does) - 1))
+    is_whole_meter = isinstance(actions[0], Metered) and end == wire.METER.size
+    if not is_whole_meter:
+        with pytest.raises(WireError):
+            decode_instructions(does[:end])
+    with pytest.raises(WireError):
+        decode_instructions(does + data.draw(st.binary(min_size=1, max_size=40)))
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_never_more_than_a_wire_error(noise: bytes) -> None:
+    for data in (noise, wire.APPLY_ACTIONS.pack(4, 8 + len(noise)) + noise):
+        assert show_instructions(data)
+        try:
+            found = decode_instructions(data)
+        except WireError:
+            continue
+        assert instructions_of(*found) == data
+
+
+HEADS = st.sampled_from((0, 17, 18, 22, 25)).map(lambda kind: kind.to_bytes(2, "big"))
+SUBTYPES = st.sampled_from((6, 7, 10, 14, 39, 42, 45, 49, 16, 1))
+
+
+@st.composite
+def likely_actions(draw: st.DrawFn) -> bytes:
+    """Bytes with the head of an action and any body, of any length that is a multiple of 8."""
+    body = draw(st.binary(min_size=4, max_size=100))
+    body += bytes(-(4 + len(body)) % 8)
+    if draw(st.booleans()):
+        return draw(HEADS) + (4 + len(body)).to_bytes(2, "big") + body
+    subtype = (0x2320).to_bytes(4, "big") + draw(SUBTYPES).to_bytes(2, "big")
+    rest = draw(likely_actions()) if draw(st.booleans()) else body
+    whole = subtype + bytes(6) + rest
+    return b"\xff\xff" + (4 + len(whole)).to_bytes(2, "big") + whole
+
+
+@settings(max_examples=300)
+@given(st.lists(likely_actions(), max_size=4))
+def test_likely_noise_is_never_more_than_a_wire_error(actions: list[bytes]) -> None:
+    data = b"".join(actions)
+    try:
+        found = decode_actions(data)
+    except WireError:
+        return
+    assert encode_actions(found) == data
+
+
+@settings(max_examples=300)
+@given(matches(), LISTS, st.data())
+def test_a_changed_report_of_a_flow_is_never_more_than_a_wire_error(
+    match: Match, actions: tuple[Action, ...], data: st.DataObject
+) -> None:
+    message = wire.encode_flow_add(Flow(3, 44, match, actions, 9, "test"), 5)
+    start = wire.FLOW_MOD_SIZE
+    length = int.from_bytes(message[start + 2 : start + 4], "big")
+    does = message[start + (length + 7 & ~7) :]
+    whole = bytearray(reply(entry(message[start + 4 : start + length], 5, does)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        whole[data.draw(st.integers(16, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        for found in wire.decode_flow_stats(bytes(whole)):
+            found.installed()
+            decode_instructions(found.instructions)
+    except WireError:
+        return
+
+
+def nested(depth: int) -> bytes:
+    """A clone in a clone in a clone."""
+    data = b""
+    for _ in range(depth):
+        data = b"\xff\xff" + (16 + len(data)).to_bytes(2, "big") + b"\0\0\x23\x20\0\x2a" + data
+        data = data[:10] + bytes(6) + data[10:]
+    return data
+
+
+def test_clones_without_end_are_refused() -> None:
+    assert len(decode_actions(nested(DEPTH_MAX))) == 1
+    for depth in (DEPTH_MAX + 1, 4000):
+        with pytest.raises(WireError, match="nested deeper"):
+            decode_actions(nested(depth))
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        (GROUP, "there is no action 22 among ours (0004"),
+        (MAX_LEN, "actions have numbers or padding that ours have not (0004"),
+        (GOTO, "an instruction is not one of ours (0001"),
+        (instructions_of(Output(1)) + GOTO, "an instruction is not one of ours"),
+        (bytes.fromhex("000400100000000000000008000000"), "an instruction is not one of ours"),
+        (bytes.fromhex("00040010000000000012000400000000"), "an impossible length at byte 0"),
+        (b"", "drop"),
+        (instructions_of(Output(7), Clone((Output(8, 64),))), "output:7,clone(output(port=8,max"),
+    ],
+)
+def test_what_a_flow_does_is_shown_to_people(does: bytes, words: str) -> None:
+    assert words in show_instructions(does)
+
+
+def test_a_long_list_is_shown_in_part() -> None:
+    shown = show_instructions(instructions_of(*[Output(n) for n in range(500)]))
+    assert len(shown) == SHOWN_MAX + 3 and shown.endswith("...")
+
+
+def test_the_log_says_what_altered_flows_did_and_how_many_more_there_are() -> None:
+    register = RegField("low", 3, 4, 19)
+    flow = Flow(3, 44, Match(), (Load(register, 5), Output(7)), 9, "sends to 7")
+    with capture_logs() as logged:
+        tell_alterations("s1", [(flow, {instructions_of(Output(8)), b""})])
+        tell_alterations("s1", [(flow, {b""})] * (alterations.SHOWN_MAX + 2))
+        tell_alterations("s1", [])
+    first, *_, last = logged
+    assert (first["event"], first["bridge"]) == ("flow was altered", "s1")
+    assert first["did"] == "drop or output:8"
+    assert first["wanted"] == show_actions(flow.actions)
+    assert first["flow"] == f"cookie={flow.cookie:#x},table=3,priority=44"
+    assert (last["event"], last["flows"], len(logged)) == ("more flows were altered", 2, 12)
