@@ -76,6 +76,7 @@ class Services:
             self._problems, self._queues,
         )  # fmt: skip
         self.movements = Movements(self.places, self.reconciler.changed, self.store)
+        self.reconciler.memory = self.movements
         self.switches = Switches(self.reconciler, carrier, self._port_changed)
         self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
         self.tunnels = TunnelKeeper(

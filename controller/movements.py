@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,10 @@ class Memory(Protocol):
         """Replace what is known of some bridges."""
         ...
 
+    def forget_bridge(self, dpid: Dpid, name: str, who: str) -> None:
+        """Forget one bridge, and what it may be making copies of."""
+        ...
+
 
 class Movements:
     """Takes reports about ports, from any thread, and lets writers and store know of them.
@@ -48,6 +53,7 @@ class Movements:
         self._port_changes: Counter[Dpid] = Counter()
         self._passed_on = 0
         self._remembered: dict[Dpid, BridgeRecord] = {}
+        self._remembering = threading.Lock()
         self.problem = ""
         """Why the places could not be remembered; empty when they are."""
         self._folding = Folding(self._pass_on, "movements")
@@ -87,6 +93,18 @@ class Movements:
         self._places.report_interfaces(snapshot)
         self._ask()
 
+    def forget(self, dpid: Dpid, who: str) -> None:
+        """Forget a bridge that will not come back, here and in the store.
+
+        Raises:
+            CloudtapError: the store cannot be written; then nothing was forgotten.
+        """
+        with self._remembering:  # or an older report of it could be remembered after that
+            self._memory.forget_bridge(dpid, self._places.bridge_name(dpid), who)
+            self._places.forget(dpid)
+            self._remembered.pop(dpid, None)
+        self._ask()
+
     def retry(self) -> None:
         """Try again to remember what could not be."""
         if self.problem:
@@ -115,7 +133,9 @@ class Movements:
     def _remember(self, places: PlacesSnapshot) -> None:
         new = [r for r in places.records if self._remembered.get(r.dpid) is not r]
         for first in range(0, len(new), TOGETHER):
-            some = new[first : first + TOGETHER]
-            self._memory.remember_bridges(some)
-            self._remembered |= {record.dpid: record for record in some}
+            with self._remembering:
+                known = self._places.bridge_names()
+                some = [r for r in new[first : first + TOGETHER] if r.dpid in known]
+                self._memory.remember_bridges(some)
+                self._remembered |= {record.dpid: record for record in some}
             time.sleep(0)

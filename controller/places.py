@@ -43,6 +43,8 @@ class Places:
         self._lock, self._resolving = threading.Lock(), threading.Lock()
         self._inventory = Inventory()
         self._bridges: dict[Dpid, Bridge] = {}
+        self._forgotten: set[Dpid] = set()
+        self._said = OvsdbSnapshot()
         self._reports: dict[Dpid, Report] = {}
         self._moment = 0
         self._version = 1
@@ -66,7 +68,7 @@ class Places:
         """A bridge has connected and told all its ports."""
         with self._lock:
             is_known = dpid in self._bridges
-            bridge = self._bridges.setdefault(dpid, Bridge())
+            bridge = self._reporting(dpid)
             name, before = bridge.name(dpid), bridge.ports
             found: dict[int, Seen] = {}
             for port in ports:
@@ -86,7 +88,7 @@ class Places:
         if not 1 <= number <= OFPORT_MAX:
             return
         with self._lock:
-            bridge = self._bridges.setdefault(dpid, Bridge())
+            bridge = self._reporting(dpid)
             seen = bridge.ports.get(number)
             if change.reason is PortReason.DELETED:
                 bridge.ports.pop(number, None)
@@ -101,26 +103,17 @@ class Places:
         A bridge that they say nothing about (any more) goes by the names of its ports.
         """
         with self._lock:
-            names = {row.dpid: row.name for row in snapshot.bridges}
-            for dpid, name in names.items():
-                bridge = self._bridges.setdefault(dpid, Bridge())
-                if bridge.database_name != name:
-                    bridge.database_name = name
-                    self._outdate(dpid)
-            rows: dict[Dpid, dict[str, InterfaceRow]] = {dpid: {} for dpid in names}
-            for row in snapshot.interfaces:
-                seen = InterfaceRow(row.name, row.iface_id, row.ofport or 0)
-                rows.setdefault(row.dpid, {})[row.name] = seen
-            for dpid, bridge in self._bridges.items():
-                before = bridge.rows
-                bridge.take_rows(rows.get(dpid), self._seen)
-                if before != bridge.rows:
-                    self._outdate(dpid)
+            self._said = snapshot
+            self._take(snapshot)
 
     def forget(self, dpid: Dpid) -> None:
-        """A bridge is ours no longer."""
+        """A bridge is ours no longer; what its database says counts again when it connects.
+
+        The database of a host that is gone stays known as it was last.
+        """
         with self._lock:
             self._bridges.pop(dpid, None)
+            self._forgotten.add(dpid)
             self._outdate(dpid)
 
     def bridge_names(self) -> dict[Dpid, str]:
@@ -152,6 +145,31 @@ class Places:
     def version(self) -> int:
         """How many changes were reported until now."""
         return self._version
+
+    def _reporting(self, dpid: Dpid) -> Bridge:
+        """What is known of a bridge that is about to report itself."""
+        if dpid in self._forgotten:
+            self._forgotten.discard(dpid)
+            self._take(self._said)
+        return self._bridges.setdefault(dpid, Bridge())
+
+    def _take(self, snapshot: OvsdbSnapshot) -> None:
+        """Take what the databases say of bridges that are not forgotten."""
+        names = {row.dpid: row.name for row in snapshot.bridges if row.dpid not in self._forgotten}
+        for dpid, name in names.items():
+            bridge = self._bridges.setdefault(dpid, Bridge())
+            if bridge.database_name != name:
+                bridge.database_name = name
+                self._outdate(dpid)
+        rows: dict[Dpid, dict[str, InterfaceRow]] = {dpid: {} for dpid in names}
+        for row in snapshot.interfaces:
+            seen = InterfaceRow(row.name, row.iface_id, row.ofport or 0)
+            rows.setdefault(row.dpid, {})[row.name] = seen
+        for dpid, bridge in self._bridges.items():
+            before = bridge.rows
+            bridge.take_rows(rows.get(dpid), self._seen)
+            if before != bridge.rows:
+                self._outdate(dpid)
 
     def _all_reports(self, dpids: Iterable[Dpid]) -> Iterator[Report]:
         """What each bridge says; who reports meanwhile waits for one bridge, not for all."""

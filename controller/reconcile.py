@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 
+from controller.around import BridgeMemory, BridgeNames, Deletions
 from controller.bridge import BridgeWriter, Holdings
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
@@ -49,26 +49,6 @@ LIMITS_FRESH_S = 0.2
 log = structlog.get_logger(__name__)
 
 
-class Deletions(Protocol):
-    """What the reconciler tells the store."""
-
-    def finish_deletions(self, sessions: Iterable[SessionId]) -> None:
-        """No bridge has a flow of these sessions any more."""
-        ...
-
-
-class BridgeNames(Protocol):
-    """What the reconciler asks the places."""
-
-    def bridge_names(self) -> dict[Dpid, str]:
-        """Every bridge that is, or was, known, with its name."""
-        ...
-
-    def bridge_name(self, dpid: Dpid) -> str:
-        """The name of one bridge; its datapath id where nobody knows one."""
-        ...
-
-
 class Reconciler:
     """Keeps every bridge what the world asks for; see Reconciling for what the API may ask.
 
@@ -101,6 +81,8 @@ class Reconciler:
         self._tallies = Tallies()
         self.tunnels: Tunnelling = NoTunnels()
         """Has tunnel ports made; not there while nobody gives another."""
+        self.memory: BridgeMemory | None = None
+        """Remembers bridges; without it none can be forgotten."""
         self._counts = CountReader()
         self._verifier = Verifier(self._world.snapshot, self._writing, self._counts)
         self._programs = Programs()
@@ -237,6 +219,21 @@ class Reconciler:
             self._world.release_numbers(version)
             self._released = version
 
+    def forget(self, dpid: Dpid, who: str) -> None:
+        """Forget a bridge that will not come back; see Reconciling."""
+        name = self._names.bridge_name(dpid)
+        with self._attempted:  # it does not connect meanwhile
+            if dpid in self._writers:
+                raise Refused(
+                    f"bridge {name!r} is connected: take this controller off it first, for example "
+                    f"with `ovs-vsctl del-controller {name}` on its host, or switch it off"
+                )
+            if self.memory is not None:
+                self.memory.forget(dpid, who)
+            self._last.pop(dpid, None)
+            self._programs.forget(dpid)
+        log.info("bridge forgotten", bridge=name, dpid=f"{dpid:016x}", who=who)
+
     def tunnel_wishes(self) -> Mapping[Dpid, TunnelWish]:
         """What tunnel ports each bridge of ours needs now."""
         if not self.ready.is_set():
@@ -270,7 +267,8 @@ class Reconciler:
             if writer.is_capped:
                 self._counts.read(writer)
         views = {view.dpid: view for view in self._views()}
-        names = {dpid: view.name for dpid, view in views.items()} | self._names.bridge_names()
+        names = {dpid: self._names.bridge_name(dpid) for dpid in self._holdings.bridges()}
+        names |= {dpid: view.name for dpid, view in views.items()} | self._names.bridge_names()
         snapshot = self._safe_snapshot()
         found = [describe_bridge(d, n, views.get(d), snapshot) for d, n in names.items()]
         found = [with_shed(status, self._tallies.of(status.dpid)) for status in found]

@@ -213,6 +213,18 @@ class Reconciling(Protocol):
         """Every bridge that is, or was, connected, or that a port is placed on; by name."""
         ...
 
+    def forget(self, dpid: Dpid, who: str) -> None:
+        """Forget a bridge that will not come back: its ports, and which sessions it may be copying.
+
+        What it has counted of sessions stays. Numbers that only it may have used become free: when
+        it runs on, other bridges may take its packets for those of another network.
+
+        Raises:
+            Refused: it is connected.
+            CloudtapError: it cannot be written down; then nothing was forgotten.
+        """
+        ...
+
     def flows(self, dpid: Dpid) -> Sequence[str]:
         """The meters and flows that one bridge should have, as text; flows with a reason each."""
         ...

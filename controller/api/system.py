@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 
 from flask import Response
@@ -15,7 +16,7 @@ from controller.api.answers import (
     SystemOut,
     TotalsOut,
 )
-from controller.api.context import Context, answer, context, part, resource
+from controller.api.context import BRING_S, Context, answer, context, part, resource, who
 from controller.api.problems import bad_request, conflict, not_found
 from controller.api.requests import AuditList, BridgeList, NoQuery, Path
 from controller.api.sessions import Shower
@@ -39,6 +40,19 @@ def list_bridges(query: BridgeList) -> Response:
 def show_bridge(path: Path, query: NoQuery) -> Response:
     """Show a bridge"""
     return answer(_shown(_find(path.ref, context())))
+
+
+@bridges.delete("/<ref>", responses={204: None})
+def forget_bridge(path: Path, query: NoQuery) -> Response:
+    """Forget a bridge that is not connected and will not come back
+
+    Sessions and numbers wait for it no longer. Forget none that still forwards packets: numbers
+    that it uses may be given to other networks, and its packets would be taken for theirs.
+    """
+    parts = context()
+    parts.reconcile.forget(_find(path.ref, parts).dpid, who())
+    parts.reconcile.bring(BRING_S)
+    return Response(status=HTTPStatus.NO_CONTENT)
 
 
 @bridges.get("/<ref>/flows", responses={200: FlowsOut})

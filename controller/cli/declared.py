@@ -133,6 +133,25 @@ def flows(api: Api, name: str, output: str) -> None:
         console().print(cell(f"bridge {answer['bridge']!r} should have no flows of ours"))
 
 
+@bridge.command()
+@click.argument("name")
+@output_option
+@pass_api
+def forget(api: Api, name: str, output: str) -> None:
+    """Forget a bridge that is not connected and will not come back, by name or id.
+
+    Deleted sessions and old numbers wait for a bridge that is away, for it goes on copying. Once it
+    is forgotten they wait no longer. Forget none that still forwards packets: numbers that it uses
+    may be given to other networks, and other bridges would take its packets for theirs. Should it
+    come back, it is brought to what it should have like a new one.
+    """
+    api.delete("bridges", name)
+    if output == "table":
+        console().print(cell(f"bridge {name!r} is forgotten"))
+    else:
+        print_data({"forgotten": True, "bridge": name}, output)
+
+
 def _place(port: Values) -> str | None:
     place = port["placement"]
     return None if place is None else f"{place['bridge']}:{place['ofport']}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from controller.store import tables
 from controller.store.database import Database
@@ -51,6 +52,16 @@ class HoldingBook:
         """Note that a bridge makes copies of these sessions alone."""
         with self._changing:
             self._change(dpid, frozenset(sessions))
+
+    @contextmanager
+    def forgetting(self, dpid: Dpid) -> Iterator[Connection]:
+        """A change of the database that also forgets what a bridge may be making copies of."""
+        with self._changing:
+            with self._database.writing() as connection:
+                connection.execute(delete(tables.holdings).filter_by(bridge=f"{dpid:016x}"))
+                yield connection
+            self._numbers.pop(dpid, None)
+            self._stored.pop(dpid, None)
 
     def _change(self, dpid: Dpid, sessions: frozenset[int]) -> None:
         self._numbers[dpid] = sessions

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -49,19 +50,22 @@ class PlaceBook:
                     _write(connection, bridge)
             self._bridges |= {bridge.dpid: bridge for bridge in new}
 
-    def forget(self, dpid: Dpid) -> None:
-        """Forget one bridge."""
+    @contextmanager
+    def forgetting(self, dpid: Dpid) -> Iterator[None]:
+        """Forget one bridge when the block has deleted it with ``delete_bridge``."""
         with self._changing:
-            if dpid not in self._bridges:
-                return
-            with self._database.writing() as connection:
-                connection.execute(delete(tables.bridges).filter_by(dpid=f"{dpid:016x}"))
-            del self._bridges[dpid]
+            yield
+            self._bridges.pop(dpid, None)
+
+
+def delete_bridge(connection: Connection, dpid: Dpid) -> None:
+    """Delete a bridge, and with it its interfaces."""
+    connection.execute(delete(tables.bridges).filter_by(dpid=f"{dpid:016x}"))
 
 
 def _write(connection: Connection, bridge: BridgeRecord) -> None:
     dpid = f"{bridge.dpid:016x}"
-    connection.execute(delete(tables.bridges).filter_by(dpid=dpid))
+    delete_bridge(connection, bridge.dpid)
     connection.execute(insert(tables.bridges).values(dpid=dpid, name=bridge.name))
     rows = {  # for a moment, two ports may have one name
         row.interface: {

@@ -19,7 +19,7 @@ from controller.store.filters import FilterBook
 from controller.store.holdings import HoldingBook
 from controller.store.limits import LimitBook
 from controller.store.numbers import NumberBook
-from controller.store.places import PlaceBook
+from controller.store.places import PlaceBook, delete_bridge
 from controller.store.rows import (
     read_sessions,
     session_columns,
@@ -328,9 +328,15 @@ class Store:
         """Replace what is known of these bridges; writes nothing of what is known already."""
         self._places.remember(bridges)
 
-    def forget_bridge(self, dpid: Dpid) -> None:
-        """Forget one bridge and its interfaces."""
-        self._places.forget(dpid)
+    def forget_bridge(self, dpid: Dpid, name: str, who: str) -> None:
+        """Forget one bridge: its interfaces, and which sessions it may be making copies of.
+
+        What was counted of sessions on it stays.
+        """
+        with self._places.forgetting(dpid), self.holdings.forgetting(dpid) as connection:
+            delete_bridge(connection, dpid)
+            thing = ("bridge", f"{dpid:016x}", name, "")
+            journal.write_entry(connection, self._now(), who, "forgotten", thing, {})
 
     # --- audit and requests that count once -------------------------------------------------
 

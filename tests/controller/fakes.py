@@ -71,6 +71,7 @@ class FakeReconciler(Reconciling):
         self.tags: dict[str, int] = {}
         self.sentences: list[str] = []
         self.brought = 0
+        self.forgotten: list[tuple[Dpid, str]] = []
 
     def bring(self, timeout_s: float) -> bool:
         assert timeout_s > 0
@@ -97,7 +98,14 @@ class FakeReconciler(Reconciling):
 
     def bridges(self) -> Sequence[BridgeStatus]:
         state = State.ACTIVE if self.is_reachable else State.PENDING
+        if self.forgotten:
+            return []
         return [BridgeStatus(S1, "s1", state, (), self.is_reachable, 5, 40, 2)]
+
+    def forget(self, dpid: Dpid, who: str) -> None:
+        if self.is_reachable:
+            raise Refused("bridge 's1' is connected: switch it off")
+        self.forgotten.append((dpid, who))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
         return [f"table=0 priority=1 actions=drop  # of {dpid:x}"]

@@ -150,6 +150,7 @@ class Rig:
             lambda switches, timeout_s: self.settle(switches), list,
         )  # fmt: skip
         self.movements = Movements(self.places, self.reconciler.changed, self.store)
+        self.reconciler.memory = self.movements
         self.reconciler.ready.set()
 
     def _greet(self, switch: Switch) -> None:

@@ -266,6 +266,18 @@ def test_bridges_are_found_by_name_or_datapath_id(client: FlaskClient) -> None:
     problem(client.get("/v1/bridges/s9/flows"), 404, "not-found")
 
 
+def test_a_bridge_that_is_away_is_forgotten(client: FlaskClient, fake: FakeReconciler) -> None:
+    document = problem(client.delete("/v1/bridges/s1"), 409, "refused")
+    assert document["detail"] == "bridge 's1' is connected: switch it off"
+    assert [bridge["name"] for bridge in items(client, "/v1/bridges")] == ["s1"]
+    problem(client.delete("/v1/bridges/s9"), 404, "not-found")
+    fake.is_reachable = False
+    assert client.delete("/v1/bridges/FE00000000000001").status_code == 204
+    assert fake.forgotten == [(0xFE00000000000001, "api from 127.0.0.1")]
+    assert fake.brought == 1, "the answer comes when the others know"
+    problem(client.delete("/v1/bridges/s1"), 404, "not-found")
+
+
 def test_the_status_shows_the_whole_system(client: FlaskClient, fake: FakeReconciler) -> None:
     fake.sentences = ["inventory.yaml:3: no"]
     del fake.places["red-web-1"]

@@ -338,6 +338,22 @@ def test_an_inventory_is_checked_with_every_line(run: Run, tmp_path: Path) -> No
     failed(run("inventory", "check", str(tmp_path / "none")), 2)
 
 
+def test_a_bridge_is_forgotten_by_name_unless_it_is_connected(
+    run: Run, fake: FakeReconciler
+) -> None:
+    said = failed(run("bridge", "forget", "s1"))
+    assert said == "cloudtap: bridge 's1' is connected: switch it off\n"
+    fake.is_reachable = False
+    assert "there is no bridge 's9'" in failed(run("bridge", "forget", "s9"))
+    assert good(run("bridge", "forget", "s1")) == "bridge 's1' is forgotten\n"
+    assert fake.forgotten == [(0xFE00000000000001, "api from 127.0.0.1")]
+    fake.forgotten.clear()
+    shown = good(run("bridge", "forget", "fe00000000000001", "-o", "json"))
+    assert json.loads(shown) == {"forgotten": True, "bridge": "fe00000000000001"}
+    asked = run("bridge", "forget", "--help").output
+    assert "Forget none that still forwards packets" in " ".join(asked.split())
+
+
 def test_the_controller_is_started_with_its_configuration(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

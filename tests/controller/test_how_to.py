@@ -89,6 +89,18 @@ def check_page(page: str, url: str) -> None:
     text = (PAGES / page).read_text()
     for file in _FILE.finditer(text):
         Path(file["name"]).write_text(file["text"])
+    follow(text, url)
+
+
+def test_the_page_on_bridges_that_are_away_works_word_for_word(
+    url: str, fake: FakeReconciler
+) -> None:
+    fake.is_reachable = False
+    follow((PAGES / "bridges.md").read_text(), url)
+
+
+def follow(text: str, url: str) -> None:
+    """Type what a page tells to type, and compare what it shows."""
     steps = read_steps(text)
     assert steps, "the page shows nothing"
     for step in steps:

@@ -220,8 +220,8 @@ def test_places_are_remembered_as_they_were_seen_last(store: Store, tmp_path: Pa
     store.remember_bridges([BridgeRecord(Dpid(1), "s1", (InterfaceRow("eth1", None, 9),))])
     twins = (InterfaceRow("eth1", None, 1), InterfaceRow("eth1", None, 2))
     store.remember_bridges([BridgeRecord(Dpid(2), "s3", twins), high])
-    store.forget_bridge(Dpid(2))
-    store.forget_bridge(Dpid(3))
+    store.forget_bridge(Dpid(2), "s3", "tester")
+    store.forget_bridge(Dpid(3), "never there", "tester")
     store.close()
     again = Store(tmp_path / "state")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.ovs.controller_process import NOBODY, TARGET, ControllerProcess
+from tests.ovs.controller_process import NOBODY, ROOT, TARGET, ControllerProcess
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
 
@@ -159,3 +161,54 @@ def test_numbers_come_back_only_when_no_bridge_can_use_their_old_meaning(
     controller.inventory.write_text(INVENTORY + LINKS)
     back = wait_for(lambda: numbers(controller), lambda seen: ("port", "blue-web") in seen)
     assert back["port", "blue-web"] == before["port", "blue-web"], "the lowest free one"
+
+
+def forget(controller: ControllerProcess, bridge: str) -> str:
+    """`cloudtap bridge forget`; what it says."""
+    command = [sys.executable, "-c", "from controller.cli import main; main()"]
+    command += ["bridge", "forget", bridge]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return run.stdout + run.stderr
+
+
+def test_a_bridge_that_is_forgotten_blocks_nothing_and_comes_back_like_a_new_one(
+    controller: ControllerProcess,
+) -> None:
+    controller.create_session("red", "both", ["web", "db"], "ids")
+    controller.create_session("blue", "far", ["shop"], "tap")
+    blue = {key for key in numbers(controller) if "blue" in key[1]}
+    assert "bridge 's2' is connected: take this controller off it first" in forget(controller, "s2")
+    take_away(controller, "s2")
+    assert controller.delete_session("far") == 202
+    controller.inventory.write_text(GREEN + LINKS)
+    wait_for(lambda: numbers(controller), lambda seen: ("port", "green-web") in seen)
+    assert blue <= numbers(controller).keys(), "s2 may still use them"
+
+    assert forget(controller, "s2") == "bridge 's2' is forgotten\n"
+    assert not controller.session("far") and not controller.bridge("s2")
+    assert controller.place("red-db") is None
+    wait_for(lambda: numbers(controller), lambda seen: not blue & seen.keys())
+    entry = controller.api.get("/v1/audit?what=forgotten").json()["items"][0]
+    assert (entry["kind"], entry["id"], entry["name"]) == ("bridge", f"{0x52:016x}", "s2")
+    assert "there is no bridge 's2'" in forget(controller, "s2")
+    assert copying_flows("s2") == 2, "nobody has told it anything"
+
+    bring_back(controller, "s2")
+    wait_for(lambda: controller.place("red-db"), lambda place: place == ("s2", 2))
+    controller.wait_for_session("both")
+    assert copying_flows("s2") == 1
+    assert controller.bridge("s2")["reasons"] == [], "no flow is there that is not wanted"
+
+
+def test_a_bridge_without_a_controller_has_no_flow_of_ours_and_can_be_forgotten(
+    controller: ControllerProcess,
+) -> None:
+    assert ofctl("dump-flows", "s2").count("cookie=0xc7a") > 20
+    vsctl("del-controller", "s2")
+    wait_for(lambda: controller.bridge("s2")["connected"], lambda there: not there)
+    assert "cookie=0xc7a" not in ofctl("dump-flows", "s2")
+    assert "is forgotten" in forget(controller, "s2")
+    controller.end(signal.SIGTERM)
+    vsctl("del-br", "s2")
+    controller.start("s1")
+    assert not controller.bridge("s2")

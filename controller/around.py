@@ -1,0 +1,40 @@
+"""What the reconciler asks of the parts around it: protocols of the store and of the places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from flows.model import Dpid, SessionId
+
+
+class Deletions(Protocol):
+    """What the reconciler tells the store."""
+
+    def finish_deletions(self, sessions: Iterable[SessionId]) -> None:
+        """No bridge has a flow of these sessions any more."""
+        ...
+
+
+class BridgeNames(Protocol):
+    """What the reconciler asks the places."""
+
+    def bridge_names(self) -> dict[Dpid, str]:
+        """Every bridge that is, or was, known, with its name."""
+        ...
+
+    def bridge_name(self, dpid: Dpid) -> str:
+        """The name of one bridge; its datapath id where nobody knows one."""
+        ...
+
+
+class BridgeMemory(Protocol):
+    """Who remembers bridges over a restart."""
+
+    def forget(self, dpid: Dpid, who: str) -> None:
+        """Forget where the ports of a bridge were, and what it may be making copies of.
+
+        Raises:
+            CloudtapError: it cannot be written down; then nothing was forgotten.
+        """
+        ...
