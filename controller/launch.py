@@ -222,6 +222,8 @@ class Services:
 
     def _look_after(self) -> None:
         self.movements.retry()
+        if self.store.problem:
+            self.store.try_again()
         now = time.monotonic()
         if now - self._rechecked_at >= self._config.bridges.recheck_seconds:
             self._rechecked_at, self._rechecks = now, self._rechecks + 1
@@ -258,7 +260,7 @@ class Services:
         found = [*self.inventory.problems, *refused]
         found += [s.reason for s in self.ovsdb.statuses().values() if s.reason]
         found += self.places.snapshot().problems
-        found += [self.movements.problem] if self.movements.problem else []
+        found += [each for each in (self.store.problem, self.movements.problem) if each]
         found += [
             f"bridge {row.name!r} is not secure: it forgets its flows when we are away; run "
             f"`ovs-vsctl set-fail-mode {row.name} secure`"

@@ -7,13 +7,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from controller.runtime.waiting import apart
@@ -23,6 +23,8 @@ from controller.store.upgrade import upgrade
 
 BUSY_S = 1.0
 """How long a change waits for another program that holds the file."""
+ROOM_BYTES = 128 * 1024
+"""Free space on the disk that changes need; a usual one writes less than half of it."""
 
 
 class Database:
@@ -34,6 +36,8 @@ class Database:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "state.db"
+        self.problem = ""
+        """Why the last change could not be stored; empty when it was."""
         self._writing = threading.Lock()
         self._is_closed = False
         self._lock = _lock_directory(directory)
@@ -41,6 +45,7 @@ class Database:
             self.engine = self._open()
             with self._guarded():
                 self._prepare()
+            self.try_again()  # what is stored holds good, whatever comes of it
         except BaseException:
             self._lock.close()
             raise
@@ -68,11 +73,26 @@ class Database:
             engine = self.engine.execution_options(cloudtap_begin="BEGIN IMMEDIATE")
             with engine.begin() as connection:
                 yield connection
+            self.problem = ""
 
     def prove_writable(self) -> None:
-        """Change what is there to what it is; raises StoreError when that fails."""
+        """Change what is there to what it is; raises StoreError when that fails.
+
+        So small a change may fit where others do not, so there must be some more room.
+        """
         with self.writing() as connection:
             connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:  # somebody took the folder away
+            raise self._unusable(error) from error
+        if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
+            raise self._unusable(OSError("the disk is full"))
+
+    def try_again(self) -> None:
+        """See whether changes can be stored now; ``problem`` says why not."""
+        with suppress(StoreError):
+            self.prove_writable()
 
     def _open(self) -> Engine:
         settings = {"timeout": BUSY_S, "factory": _File, "check_same_thread": False}
@@ -107,11 +127,20 @@ class Database:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
+        except IntegrityError as error:  # about what is stored, not about where
+            raise StoreError(self._sentence(error.orig or error)) from error
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else None
-            raise StoreError(self._sentence(cause or error)) from error
+            raise self._unusable(cause or error) from error
         except sqlite3.Error as error:  # from the commands that set up a connection
-            raise StoreError(self._sentence(error)) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: BaseException) -> StoreError:
+        """The database cannot be used now, and who asks is told so until it can."""
+        self.problem = self._sentence(error)
+        if "readonly" in str(error):  # a connection that was opened so stays so
+            self.engine.dispose()
+        return StoreError(self.problem)
 
     def _sentence(self, error: BaseException) -> str:
         said = str(error)

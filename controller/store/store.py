@@ -318,6 +318,15 @@ class Store:
         """Raises StoreError when no change could be stored now."""
         self._database.prove_writable()
 
+    def try_again(self) -> None:
+        """See whether changes can be stored now; ``problem`` says why not."""
+        self._database.try_again()
+
+    @property
+    def problem(self) -> str:
+        """Why the last change could not be stored; empty when it was."""
+        return self._database.problem
+
     # --- placements -------------------------------------------------------------------------
 
     def bridges(self) -> tuple[BridgeRecord, ...]:
