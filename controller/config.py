@@ -148,7 +148,7 @@ class OvsdbConfig(_Tls):
 
     remotes: Annotated[tuple[Remote, ...], BeforeValidator(_split_commas)] = Field(
         (LOCAL_OVSDB,),
-        description="Servers: `unix:`, `tcp:` or `ssl:`. The default is used only if it exists.",
+        description="Servers: `unix:`, `tcp:` or `ssl:`. The default is used once it exists.",
     )
     connect_timeout: float = Field(
         5.0, gt=0, le=300, description="Seconds until a server counts as not answering."

@@ -25,7 +25,7 @@ from controller.reconcile import Reconciler
 from controller.runtime.serve import serve_wsgi
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.openflow import OpenFlowSwitch
-from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, use_certificates
+from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, RemoteStatus, use_certificates
 from controller.southbound.revalidate import wait_revalidated
 from controller.southbound.switch import Switch
 from controller.southbound.wire_message import LOCAL_PORT, PortChange
@@ -78,7 +78,8 @@ class Services:
         self.movements = Movements(self.places, self.reconciler.changed, self.store)
         self.reconciler.memory = self.movements
         self.switches = Switches(self.reconciler, carrier, self._port_changed)
-        self.ovsdb = OvsdbWatcher(config.ovsdb.remotes_now(), self._interfaces_changed)
+        self.ovsdb = OvsdbWatcher(config.ovsdb.remotes, self._interfaces_changed)
+        self._expected: set[str] = set()
         self.tunnels = TunnelKeeper(
             self.ovsdb, self.places.snapshot, self.reconciler.tunnel_wishes, self.reconciler.changed
         )
@@ -214,8 +215,7 @@ class Services:
 
         Before the inventory was read, an empty world would remove every flow.
         """
-        statuses = self.ovsdb.statuses().values()
-        is_synced = all(status.state is RemoteState.SYNCED for status in statuses)
+        is_synced = all(status.state is RemoteState.SYNCED for status in self._databases())
         waited = ticks * 0.05 >= self._config.ovsdb.connect_timeout
         if self.inventory.is_known and (is_synced or waited):
             self.reconciler.ready.set()
@@ -246,6 +246,11 @@ class Services:
                 log.debug("no bridge to ask", bridges=len(switches))
         return not self._stopping.wait(REMOTE_SETTLE_S)
 
+    def _databases(self) -> list[RemoteStatus]:
+        """The standing of the databases that should be there: the default one if it ever was."""
+        self._expected.update(self._config.ovsdb.remotes_now())
+        return [s for remote, s in self.ovsdb.statuses().items() if remote in self._expected]
+
     def _queues(self) -> dict[str, int]:
         """How much waits outside of the reconciler, by what it is."""
         return {
@@ -258,7 +263,7 @@ class Services:
         long_ago = time.monotonic() - REFUSED_SHOWN_S
         refused = [sentence for when, sentence in self._refused.values() if when > long_ago]
         found = [*self.inventory.problems, *refused]
-        found += [s.reason for s in self.ovsdb.statuses().values() if s.reason]
+        found += [status.reason for status in self._databases() if status.reason]
         found += self.places.snapshot().problems
         found += [each for each in (self.store.problem, self.movements.problem) if each]
         found += [

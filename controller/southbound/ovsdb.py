@@ -166,7 +166,7 @@ class OvsdbWatcher:
         """See to it, soon, that this bridge forwards nothing by itself when we are away.
 
         It sets ``fail_mode=secure``; the next snapshot shows it. Nothing happens to a bridge that
-        is secure already or that no database knows.
+        is secure already; one that no database within reach knows is secured when one does.
         """
         with self._wish_lock:
             self._wishes.add(dpid)
@@ -199,6 +199,8 @@ class OvsdbWatcher:
             for database in self._databases:
                 changed |= database.run(wishes, self._tunnels)
                 database.wait(poller)
+            with self._wish_lock:
+                self._wishes |= wishes.difference(*(each.known for each in self._databases))
             if changed:
                 self._tell(changed)
             poller.block()
@@ -248,6 +250,12 @@ class _Database:
         # the IDL only logs why a connection failed
         for name in ("connect_failed", "disconnected"):
             setattr(session.reconnect, name, self._noting(getattr(session.reconnect, name)))
+
+    @property
+    def known(self) -> frozenset[Dpid]:
+        """The bridges of the database, while it is within reach."""
+        is_there = self.status.state is RemoteState.SYNCED
+        return frozenset(row.dpid for row in self.snapshot.bridges if is_there)
 
     def _noting(self, original: Callable[[int, int], None]) -> Callable[[int, int], None]:
         def note(now: int, error: int) -> None:
