@@ -106,14 +106,16 @@ class LimitChecker:
         if counted:
             self._counting.count_copies(numbers[session] for session in counted)
         stopped: list[SessionId] = []
-        for session, limits in snapshot.limits.items():
-            reason = reached(limits, self._counting.copies_of(numbers[session]), self._now())
-            if reason is not None:
-                self._book.stop(session, reason, limits)
-                stopped.append(session)
-                log.info("session stopped", session=session, reason=reason)
-        if stopped:
-            self._counting.changed()
+        try:
+            for session, limits in snapshot.limits.items():
+                reason = reached(limits, self._counting.copies_of(numbers[session]), self._now())
+                if reason is not None:
+                    self._book.stop(session, reason, limits)
+                    stopped.append(session)
+                    log.info("session stopped", session=session, reason=reason)
+        finally:
+            if stopped:  # although the next one could not be written down
+                self._counting.changed()
         if stopped or self._now() - self._kept_at >= KEEP_EVERY:
             self._keep(counted, numbers)
 

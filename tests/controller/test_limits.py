@@ -13,7 +13,7 @@ import pytest
 from controller.desired import DesiredWorld
 from controller.limits import KEEP_EVERY, LimitChecker, reached
 from controller.status import Copies, Measure
-from controller.store import Counted, Limits, Store
+from controller.store import Counted, Limits, Store, StoreError
 from controller.tally import Tallies
 from flows.flow import make_cookie
 from flows.model import (
@@ -114,6 +114,32 @@ def test_a_session_stops_when_its_time_is_over(store: Store, clock: Clock) -> No
     clock.time += timedelta(seconds=0.001)
     assert controller.check() == "it expired at 2030-01-01T00:00:02Z"
     assert controller.bridges.asked == 0, "a time needs no counters"
+
+
+def test_a_stop_that_cannot_be_written_down_holds_no_other_up(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = dataclasses.replace(WEB, id=SessionId("s-2"), name="more")
+    for session in (WEB, more):
+        store.add_session(session, "tester", limits=Limits(START + timedelta(seconds=2)))
+    controller = Controller(store, clock)
+    clock.time += timedelta(seconds=2)
+    stop = store.limits.stop
+    stopped: list[SessionId] = []
+
+    def stop_one(session: SessionId, reason: str, limits: Limits) -> None:
+        if stopped:
+            raise StoreError("the disk is full")
+        stop(session, reason, limits)
+        stopped.append(session)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.limits, "stop", stop_one)
+        with pytest.raises(StoreError):
+            controller.checker.check()
+    assert list(controller.world.snapshot().stopped) == stopped, "its flows go at once"
+    controller.checker.check()
+    assert set(controller.world.snapshot().stopped) == {WEB.id, more.id}
 
 
 @pytest.mark.parametrize(
