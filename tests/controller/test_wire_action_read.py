@@ -6,7 +6,7 @@ from random import Random
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -30,6 +30,8 @@ from tests.controller.test_wire_decode import entry, matches, reply
 from tests.random_actions import LISTS, SIMPLE
 from tests.random_worlds import random_world
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(PATIENT, max_examples=300)
 MAX_LEN = bytes.fromhex("00040018000000000000001000000005ffff000000000000")
 GROUP = bytes.fromhex("00040010000000000016000800000007")
 GOTO = bytes.fromhex("0001000805000000")
@@ -56,6 +58,7 @@ def test_every_kind_of_action_is_tried() -> None:
     assert {*SIMPLE, Clone, Metered} == set(get_args(Action))
 
 
+@PATIENT
 @given(matches(), LISTS)
 def test_a_flow_that_was_encoded_is_decoded_to_itself(
     match: Match, actions: tuple[Action, ...]
@@ -65,7 +68,7 @@ def test_a_flow_that_was_encoded_is_decoded_to_itself(
     assert (found, found.cookie) == (flow, flow.cookie)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(PATIENT, max_examples=60)
 @given(st.integers(0, 2**63))
 def test_every_compiled_flow_of_random_worlds_is_decoded_to_itself(seed: int) -> None:
     survey = Survey(random_world(Random(seed)))
@@ -75,6 +78,7 @@ def test_every_compiled_flow_of_random_worlds_is_decoded_to_itself(seed: int) ->
             assert (found, found.cookie) == (flow, flow.cookie)
 
 
+@PATIENT
 @given(LISTS.filter(bool))
 def test_what_is_shown_is_the_canonical_text(actions: tuple[Action, ...]) -> None:
     does = instructions_of(*actions)
@@ -82,7 +86,7 @@ def test_what_is_shown_is_the_canonical_text(actions: tuple[Action, ...]) -> Non
     assert decode_instructions(instructions_of(*parse_actions(show_actions(actions)))) == actions
 
 
-@settings(max_examples=300)
+@MANY
 @given(LISTS.filter(bool), st.data())
 def test_one_changed_byte_is_never_taken_for_the_same(
     actions: tuple[Action, ...], data: st.DataObject
@@ -97,6 +101,7 @@ def test_one_changed_byte_is_never_taken_for_the_same(
     assert instructions_of(*found) == does
 
 
+@PATIENT
 @given(LISTS.filter(bool), st.data())
 def test_what_is_cut_off_or_goes_on_is_refused(
     actions: tuple[Action, ...], data: st.DataObject
@@ -111,6 +116,7 @@ def test_what_is_cut_off_or_goes_on_is_refused(
         decode_instructions(does + data.draw(st.binary(min_size=1, max_size=40)))
 
 
+@PATIENT
 @given(st.binary(max_size=200))
 def test_noise_is_never_more_than_a_wire_error(noise: bytes) -> None:
     for data in (noise, wire.APPLY_ACTIONS.pack(4, 8 + len(noise)) + noise):
@@ -139,7 +145,7 @@ def likely_actions(draw: st.DrawFn) -> bytes:
     return b"\xff\xff" + (4 + len(whole)).to_bytes(2, "big") + whole
 
 
-@settings(max_examples=300)
+@MANY
 @given(st.lists(likely_actions(), max_size=4))
 def test_likely_noise_is_never_more_than_a_wire_error(actions: list[bytes]) -> None:
     data = b"".join(actions)
@@ -150,7 +156,7 @@ def test_likely_noise_is_never_more_than_a_wire_error(actions: list[bytes]) -> N
     assert encode_actions(found) == data
 
 
-@settings(max_examples=300)
+@MANY
 @given(matches(), LISTS, st.data())
 def test_a_changed_report_of_a_flow_is_never_more_than_a_wire_error(
     match: Match, actions: tuple[Action, ...], data: st.DataObject
