@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-YOUNG, MIDDLE, OLD = 20_000, 5, 1
+YOUNG, MIDDLE, OLD = 20_000, 1, 5
 """New objects before they are searched, and after how many searches older ones are, too."""
 SET_ASIDE = 150_000
 """More objects than this that outlive a full search are not searched again."""

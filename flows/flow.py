@@ -7,8 +7,9 @@ flows/text.py reads the text back; controller/southbound/wire.py turns values in
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Any, NamedTuple
+
+from xxhash import xxh3_64_intdigest
 
 from flows.action import (
     Action,
@@ -32,6 +33,7 @@ from flows.action import (
     show_actions,
 )
 from flows.cookie import (
+    DIGEST_MASK,
     LEARNED_OBJECT,
     OBJECT_MASK,
     OBJECT_MAX,
@@ -251,6 +253,6 @@ def make_flow(
     if not 0 <= owner <= OBJECT_MAX:
         raise InvalidFlow(f"owner {owner} does not fit the 20 bits of a cookie")
     text = pattern.form % values + steps.text
-    digest = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
+    digest = xxh3_64_intdigest(text.encode()) & DIGEST_MASK
     mark = pattern.table, pattern.priority, _OURS | owner << OBJECT_SHIFT | digest
     return _new(Flow, (pattern, values, steps, owner, why, mark))

@@ -191,13 +191,16 @@ class Program:
                 contested |= _contested(standing)
         for network in contested:
             self._share(network, share(site, network), touched)
-        for place in touched:
-            standings, chain = self._stations.get(place, {}), self._chains.get(place, ())
-            flow = station(site, place, standings, chain)
-            change = self.flows.put if standings or chain else self.flows.take_away
-            change((flow,))
-            if not standings:
-                self._stations.pop(place, None)
+        left = [place for place in touched if not self._stations.get(place)]
+        empty = {place for place in left if place not in self._chains}
+        self.flows.take_away([station(site, place, {}, ()) for place in empty])
+        self.flows.put(
+            station(site, place, self._stations.get(place, {}), self._chains.get(place, ()))
+            for place in touched
+            if place not in empty
+        )
+        for place in left:
+            self._stations.pop(place, None)
         self._settle_shared(site)
 
     def _share(self, network: NetworkId, new: Share, touched: dict[Station, None]) -> None:
@@ -228,7 +231,8 @@ class Program:
 
     def _join(self, part: _Part, touched: dict[Station, None]) -> None:
         self._parts[part.standing.session.id] = part
-        self.meters |= {meter.number: meter for meter in part.meters}
+        for meter in part.meters:
+            self.meters[meter.number] = meter
         self.flows.put(part.flows)
         if part.stations:
             self._served.add(part.number)
@@ -238,7 +242,7 @@ class Program:
         self._count(part, 1)
 
     def _count(self, part: _Part, by: int) -> None:
-        self._senders.change((port.id for port in part.senders), by)
+        self._senders.change([port.id for port in part.senders], by)
         self._carried.change(part.carried, by)
         self._used.change(part.filters, by)
         self._pooled.change(part.pools, by)

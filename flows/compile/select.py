@@ -119,8 +119,8 @@ def station(
 
     The exclusive ones, ``chain``, come last.
     """
-    ordered = [(number, standings[number]) for number in sorted(standings)]
-    competing = tuple(compete(site, chain))
+    ordered = sorted(standings.items()) if len(standings) > 1 else list(standings.items())
+    competing = tuple(compete(site, chain)) if chain else ()
     count = len(ordered) + len(chain)
     match place:
         case (EGRESS.number, int(ofport)):
@@ -296,9 +296,8 @@ class _Selection:
 
 
 def _heard(
-    cast: Cast, ordered: Iterable[tuple[int, Standing]], competing: Iterable[Action]
+    cast: Cast, ordered: Iterable[tuple[int, Standing]], competing: tuple[Action, ...]
 ) -> Iterator[Action]:
-    competing = tuple(competing)
     if competing:
         yield Resubmit(PROBE.number)
         if cast is Cast.FLOOD:
