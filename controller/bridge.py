@@ -12,6 +12,7 @@ import structlog
 from controller.desired import Snapshot
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.programs import Programs
+from controller.southbound.acceptance import refusals
 from controller.southbound.errors import NotOurs, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
 from controller.status import Copies, Losses, State
@@ -33,7 +34,7 @@ from flows.diff import (
     wanted_of,
 )
 from flows.errors import CloudtapError
-from flows.flow import Flow
+from flows.flow import PRODUCTION, Flow
 from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
 from flows.pipeline import BRIDGE_METER, DELIVER
@@ -306,6 +307,10 @@ class BridgeWriter:
         rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
         had = had_after(flows, seen, todo, refused)
+        lost = {f.key for f in refused if isinstance(f, Flow) and f.owner != PRODUCTION}
+        for other in seen.others:  # what a refused session did before was taken away
+            if other.key in lost:
+                had.pop(mark_of(other), None)
         self._had = None if wanted.alike else had
         self.verified = replace(self.verified, foreign=foreign)
         self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
@@ -382,7 +387,7 @@ class BridgeWriter:
             return State.PENDING, ("nothing is written to it before the inventory is known",)
         if seen.version == 0:
             return State.PENDING, ("its flows are not verified yet",)
-        reasons = [f"it refused {r.what} ({r.flow}): {r.reason}" for r in seen.rejected]
+        reasons = refusals(seen.rejected)
         if seen.foreign:
             reasons.append(
                 f"{seen.foreign} flows are not ours: they may break isolation; see "

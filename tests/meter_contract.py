@@ -123,7 +123,7 @@ def test_flows_of_a_refused_meter_are_not_sent_and_all_others_are(
 def test_a_flow_that_names_no_meter_is_refused_when_its_bundle_is_committed(
     switch: ManagedSwitch,
 ) -> None:
-    good, bad = flow_of(1), metered(METER.number)
+    good, bad = flow_of(1), metered(METER.number, 41)
     (rejected,) = switch.apply(Plan((good, bad), (), 0))
     assert rejected.flow == bad
     assert "OFPMMFC_INVALID_METER" in rejected.reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
+from controller.southbound.acceptance import Acceptance, Change, Clearing
 from controller.southbound.alterations import tell_alterations
 from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
 from controller.southbound.exchange import TIMEOUT_S, Exchange
@@ -17,6 +18,7 @@ from controller.southbound.wire import (
     decode_aggregate,
     decode_flow_stats,
     encode_aggregate_request,
+    encode_clearing,
     encode_delete,
     encode_flow_stats_request,
     encode_instructions,
@@ -69,8 +71,6 @@ BATCH_BYTES = 1 << 16
 """Messages are sent together until they are about this long."""
 PAUSE_AFTER = 256
 """Flows that are looked at before other green threads may run."""
-ATTEMPTS = 64
-"""A switch that refuses flows one by one at commit time is not asked for ever."""
 
 NO_BUNDLES = frozenset({"OFPBRC_BAD_EXPERIMENTER", "OFPBRC_BAD_EXP_TYPE", "OFPBRC_BAD_TYPE"})
 NO_METERS_HERE = (
@@ -78,8 +78,6 @@ NO_METERS_HERE = (
 )
 OPENING = -1
 """Where the message that opens a bundle is, counted like the changes in it."""
-
-Change = Flow | Installed
 
 
 class OpenFlowSwitch(Exchange):
@@ -231,26 +229,28 @@ class OpenFlowSwitch(Exchange):
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
         """Make the plan come true in one atomic bundle; what the switch refuses is left out.
 
-        Meters cannot be in a bundle: what flows need is there before, what they needed goes after.
-        A flow whose meter was refused is not sent.
+        One that refuses much gets production first, then the sessions that it takes, in several
+        bundles (see Acceptance). Meters cannot be in a bundle: what flows need is there before,
+        what they needed goes after. A flow whose meter was refused is not sent.
 
         Raises:
             SwitchUnfit: the switch knows no bundles.
-            SwitchRefused: it refuses flows one after the other, without an end.
+            SwitchRefused: it refuses the plan as a whole.
         """
         with self._lock:
             rejected = self._set_meters(plan.meters) if plan.meters else []
             without = {r.flow.number: r.reason for r in rejected if isinstance(r.flow, Meter)}
-            wanted: list[Change] = [*plan.add, *plan.remove]
+            add: Sequence[Flow] = plan.add
             if without:
                 for flow in plan.add:
                     if (number := metered_by(flow)) in without:
                         rejected.append(Rejected(flow, without[number]))
                 left_out = {id(r.flow) for r in rejected}
-                wanted = [change for change in wanted if id(change) not in left_out]
-            rejected += self._change_flows(wanted)
+                add = [flow for flow in add if id(flow) not in left_out]
+            offered = Acceptance(lambda changes: self._bundle(changes, BundleStep.COMMIT))
+            offered.offer(add, plan.remove)
             self._remove_meters(plan.meters.remove)
-        return tuple(rejected)
+        return (*rejected, *offered.rejected)
 
     def probe(self) -> tuple[str, ...]:
         """What the switch lacks of the features that we need; all are tried, nothing is kept."""
@@ -271,17 +271,6 @@ class OpenFlowSwitch(Exchange):
         there = Installed(flow.table, flow.priority, flow.match, flow.cookie)
         with self._lock:
             self._bundle([flow, there], BundleStep.COMMIT)
-
-    def _change_flows(self, wanted: list[Change]) -> list[Rejected]:
-        """Bundles until the switch refuses nothing more; what it refused."""
-        rejected: list[Rejected] = []
-        for _ in range(ATTEMPTS):
-            refused = self._bundle(wanted, BundleStep.COMMIT)
-            rejected += [Rejected(wanted[at], why) for at, why in sorted(refused.items())]
-            wanted = [change for at, change in enumerate(wanted) if at not in refused]
-            if not refused:
-                return rejected
-        raise SwitchRefused(self.name, f"take {len(wanted)} flows", rejected[-1].reason)
 
     def _ask_for_meters(self) -> int:
         """How many meters the switch may have; 0 when it does not know what a meter is."""
@@ -340,6 +329,8 @@ class OpenFlowSwitch(Exchange):
     def _encode(self, change: Change, xid: int, bundle: int) -> bytes:
         if isinstance(change, Flow):
             return self._templates.encode(change, xid, bundle)
+        if isinstance(change, Clearing):
+            return encode_bundle_add(bundle, encode_clearing(change.flow, xid))
         return encode_bundle_add(bundle, encode_delete(change, xid))
 
     def _refusals(self, errors: list[SwitchError], count: int) -> dict[int, str]:

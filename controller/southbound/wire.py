@@ -14,7 +14,7 @@ from controller.southbound.errors import WireError
 from controller.southbound.wire_action import encode_actions
 from controller.southbound.wire_match import NO_MATCH, decode_match, encode_match
 from flows.diff import Installed, Mark
-from flows.flow import Cookie, Flow, Metered
+from flows.flow import OWNER, OWNER_MASK, OWNER_SHIFT, Cookie, Flow, Metered
 
 VERSION = 4
 HEADER = Struct("!BBHI")
@@ -123,6 +123,13 @@ def encode_delete(installed: Installed, xid: int) -> bytes:
         return _flow_mod(xid, DELETE, installed.table, 0, cookie, NO_MATCH)
     match = encode_match(installed.match)
     return _flow_mod(xid, DELETE_STRICT, installed.table, installed.priority, cookie, match)
+
+
+def encode_clearing(flow: Flow, xid: int) -> bytes:
+    """The message that deletes whatever flow of ours is in the place of ``flow``."""
+    ours = (OWNER << OWNER_SHIFT, OWNER_MASK)
+    match = encode_match(flow.match)
+    return _flow_mod(xid, DELETE_STRICT, flow.table, flow.priority, ours, match)
 
 
 def encode_flow_stats_request(

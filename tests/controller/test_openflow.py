@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from controller.southbound import exchange
+from controller.southbound.acceptance import TOGETHER, tries_for
 from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchTimeout, SwitchUnfit
 from controller.southbound.exchange import OWN_XID
-from controller.southbound.openflow import ATTEMPTS, OpenFlowSwitch
+from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.wire import HEADER, encode_message
 from controller.southbound.wire_message import BARRIER_REQUEST, EXPERIMENTER
 from flows.diff import Plan
@@ -178,6 +179,8 @@ def test_an_error_that_belongs_to_no_flow_ends_the_plan() -> None:
 
 
 def test_refusals_without_an_end_are_not_followed_for_ever() -> None:
+    """A switch that refuses the first flow of whatever it is offered."""
+
     def answer(kind: int, xid: int, message: bytes) -> list[bytes]:
         is_first = kind == EXPERIMENTER and not _is_control(message) and not peer.refused
         if is_first:
@@ -190,8 +193,13 @@ def test_refusals_without_an_end_are_not_followed_for_ever() -> None:
         refused = False
 
     peer = Refusing(answer)
-    with pytest.raises(SwitchRefused, match="flow table of the switch is full"):
-        peer.switch.apply(flows(2 * ATTEMPTS))
+    plan = flows(128)
+    rejected = peer.switch.apply(plan)
+    assert [r.flow for r in rejected] == list(plan.add)
+    assert {r.reason for r in rejected} == {
+        "the flow table of the switch is full (OFPFMFC_TABLE_FULL)"
+    }
+    assert peer.kinds.count(BARRIER_REQUEST) < 2 * (TOGETHER + 3 * tries_for(128))
 
 
 def test_transaction_ids_wrap_around() -> None:

@@ -15,6 +15,7 @@ from controller.status import State
 from controller.store import SessionRecord, StoreError
 from controller.verified import Depth
 from flows.model import Dpid, PortId, SessionId, Source
+from flows.pipeline import DELIVER
 from tests.controller.rig import TIMEOUT_S, Rig
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.waiting import wait_for
@@ -167,6 +168,29 @@ def test_a_refused_flow_is_an_error_of_its_session_alone(rig: Rig) -> None:
     rig.reconciler.changed()
     wait_for(lambda: rig.reconciler.bring(BRING_S), bool)
     assert state_of(rig, "bad")[0] is State.ACTIVE
+
+
+def test_a_table_that_is_full_serves_the_sessions_that_it_holds(rig: Rig) -> None:
+    bring_all(rig)
+    rig.models[1].tables.limits = {DELIVER.number: 70 + 1}  # with the flow for no session
+    names = [f"s{n}" for n in range(170)]
+    for name in names:
+        rig.add_session(name, "a" if name < "s5" else "d")
+    rig.reconciler.bring(BRING_S)
+    assert len(rig.copying(1)) == 70
+    states = {name: state_of(rig, name) for name in names}
+    served = [name for name, (state, _) in states.items() if state is State.ACTIVE]
+    assert len(served) == 70
+    refused = [reasons for _, reasons in states.values() if "OFPFMFC_TABLE_FULL" in reasons]
+    assert len(refused) == 100
+    for name in served[:10]:
+        assert delete(rig, name)
+    assert len(rig.copying(1)) == 70, "others have taken their room"
+    assert "more were refused" in rig.reconciler.bridges()[0].reasons[-1]
+    rig.models[1].tables.limits.clear()
+    rig.reconciler.changed()
+    wait_for(lambda: rig.reconciler.bring(BRING_S), bool)
+    assert not rig.missing(1)
 
 
 def test_a_bridge_left_to_others_is_greeted_once_and_waited_for_never(rig: Rig) -> None:

@@ -60,9 +60,10 @@ class FlowMod:
 
 @dataclass
 class Tables:
-    """All flows of a switch, at most ``limit``, and its meters."""
+    """All flows of a switch, at most ``limit``, and its meters; ``limits`` are those of tables."""
 
     limit: int = 1_000_000
+    limits: dict[int, int] = field(default_factory=dict)
     flows: dict[Place, Entry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,11 +96,17 @@ class Tables:
     def _add(self, entry: Entry) -> None:
         place = entry.table, entry.priority, entry.packed
         old = self.flows.get(place)
-        if old is None and len(self.flows) >= self.limit:
+        if old is None and self._is_full(entry.table):
             raise Refused(Refusal.TABLE_FULL)
         if old is not None and not entry.flags & KEEPS_NO_COUNTS:
             entry = replace(entry, packets=old.packets, octets=old.octets)
         self.flows[place] = entry
+
+    def _is_full(self, table: int) -> bool:
+        limit = self.limits.get(table)
+        if limit is not None and sum(place[0] == table for place in self.flows) >= limit:
+            return True
+        return len(self.flows) >= self.limit
 
     def _meant(self, mod: FlowMod) -> list[Place]:
         """The flows that a change or removal is about."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -130,6 +131,29 @@ def test_a_full_table_refuses_a_flow_and_nothing_else_is_lost(switch: ManagedSwi
     left = [f for f in [*flows, *others] if f not in refused]
     assert len(refused) == 2
     assert not plan(left, switch.our_flows())
+
+
+def test_a_table_far_too_small_takes_what_it_holds_and_all_else_is_done(
+    switch: ManagedSwitch,
+) -> None:
+    """600 sessions where 200 have room, and production changes in the same plan."""
+    gone = [flow(number, 1) for number in range(2000, 2300)]
+    assert switch.apply(add(*gone)) == ()
+    limit = ["--id=@t", "create", "Flow_Table", "flow_limit=200", "overflow_policy=refuse"]
+    vsctl("--", *limit, "--", "set", "Bridge", "s1", "flow_tables:6=@t")
+    production = [flow(number, 1) for number in range(1, 300)]
+    sessions = [flow(n, 1, owner=n, table=t) for n in range(1, 601) for t in (5, 6)]
+    desired = [*production, *sessions]
+
+    begun = time.monotonic()
+    rejected = switch.apply(plan(desired, switch.our_flows()))
+    print(f"applied but for {len(rejected)} flows in {time.monotonic() - begun:.2f} s")
+
+    left_out = {r.flow for r in rejected}
+    assert len(left_out) == 2 * 400
+    assert not plan([f for f in desired if f not in left_out], switch.our_flows())
+    vsctl("clear", "Bridge", "s1", "flow_tables")
+    assert switch.apply(plan(desired, switch.our_flows())) == ()
 
 
 def test_nothing_is_applied_before_all_of_it_can_be(lab: Lab, switch: ManagedSwitch) -> None:

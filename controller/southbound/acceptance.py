@@ -1,0 +1,190 @@
+"""What of a plan a switch takes: found out with few questions, and all the rest is applied.
+
+Open vSwitch names one flow when it refuses a bundle at its end, and does nothing of the bundle. So
+whoever leaves out that flow alone asks as often as there are flows too many, for instance in a
+table that is full. Here what is left out doubles with each refusal, and is offered again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from controller.southbound.switch import Rejected
+from flows.diff import Installed
+from flows.flow import PRODUCTION, Flow
+
+TOGETHER = 3
+"""So often the whole plan is tried as one bundle, before production goes first."""
+SHOWN = 10
+"""So many of the flows that a bridge refused are named to people; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """Takes away whatever flow of ours is where ``flow`` was to be."""
+
+    flow: Flow
+
+
+Change = Flow | Installed | Clearing
+Unit = tuple[Change, ...]
+"""What is taken or left out as a whole: one flow of production, or all of a session."""
+
+
+class _Refusal(NamedTuple):
+    """Why a unit was refused, and the table of the change that was."""
+
+    why: str
+    table: int
+
+
+def tries_for(units: int) -> int:
+    """How often a switch is asked at most for so many units, in each of two rounds."""
+    return 4 + 2 * units.bit_length()
+
+
+def refusals(rejected: Sequence[Rejected]) -> list[str]:
+    """What a bridge refused, a sentence each."""
+    found = [f"it refused {r.what} ({r.flow}): {r.reason}" for r in rejected[:SHOWN]]
+    if more := len(rejected) - len(found):
+        found.append(f"{more} more were refused, or left out with their sessions")
+    return found
+
+
+@dataclass
+class Acceptance:
+    """One plan, offered to one switch.
+
+    ``commit`` does a list of changes in their order as one atomic bundle; it returns which were
+    refused, and why: then none of them was done.
+    """
+
+    commit: Callable[[Sequence[Change]], dict[int, str]]
+    rejected: list[Rejected] = field(default_factory=list)
+    _why: str = ""
+
+    def offer(self, add: Iterable[Flow], remove: Iterable[Installed]) -> None:
+        """Have the switch do as much of a plan as it takes.
+
+        Removals come first, because they make room; then production, then session by session. Of
+        a session it takes all or nothing: a refused one loses what it should have exchanged, so
+        that no copy goes where it went before.
+        """
+        first, sessions = _units(add, remove)
+        units = [*first, *sessions]
+        for _ in range(TOGETHER):
+            refused = self._ask(units)
+            if not refused:
+                return
+            units = self._without(units, refused)
+        self._search([_cleared(unit) if _is_of_session(unit) else unit for unit in units])
+        self._go_through([unit for unit in units if _is_of_session(unit)])
+
+    def _search(self, units: list[Unit]) -> None:
+        """Apply what is taken of ``units`` as one bundle, as if the others had never been."""
+        later: list[Unit] = []
+        width = 1
+        for _ in range(tries_for(len(units))):
+            refused = self._ask(units)
+            if not refused:
+                break
+            if len(refused) > 1:
+                units = self._without(units, refused)
+                continue
+            before, after, suspects = self._part(units, refused, width)
+            units, later = [*before, *after], [*later, *suspects]
+            width *= 2
+        else:
+            units, later = [], [*units, *later]
+        self._go_through(later)
+
+    def _go_through(self, units: list[Unit]) -> None:
+        """Apply what is taken of ``units``, in several bundles."""
+        waiting, later = [units], list[Unit]()
+        width, is_any_taken = 1, False
+        for _ in range(tries_for(len(units))):
+            if not any(waiting):
+                if not (later and is_any_taken):
+                    break
+                waiting, later, width, is_any_taken = [later], [], 1, False
+            batch = waiting.pop(0)
+            refused = self._ask(batch)
+            if not refused:
+                is_any_taken = True
+                continue
+            if len(refused) > 1:
+                parts = [self._without(batch, refused)]
+            else:
+                before, after, suspects = self._part(batch, refused, width)
+                parts, later = [before, after], [*later, *suspects]
+                width *= 2
+            waiting = [part for part in (*parts, *waiting) if part]
+        for unit in (*(unit for batch in waiting for unit in batch), *later):
+            self._reject(unit, self._why)
+
+    def _part(
+        self, units: list[Unit], refused: dict[int, _Refusal], width: int
+    ) -> tuple[list[Unit], list[Unit], list[Unit]]:
+        """Leave out the refused one: what the switch took before it, what it may take after it,
+        and so many that it will hardly take, as they change the same table.
+        """
+        ((at, refusal),) = refused.items()
+        self._reject(units[at], refusal.why)
+        after, suspects = list[Unit](), list[Unit]()
+        for unit in units[at + 1 :]:
+            is_like = any(_table(change) == refusal.table for change in unit)
+            (suspects if is_like and len(suspects) < width - 1 else after).append(unit)
+        return units[:at], after, suspects
+
+    def _ask(self, units: Sequence[Unit]) -> dict[int, _Refusal]:
+        """Offer one bundle; which units were refused, and why."""
+        unit_of = [at for at, unit in enumerate(units) for _ in unit]
+        changes = [change for unit in units for change in unit]
+        refused: dict[int, _Refusal] = {}
+        for place, why in sorted(self.commit(changes).items()):
+            refused.setdefault(unit_of[place], _Refusal(why, _table(changes[place])))
+        return refused
+
+    def _without(self, units: Sequence[Unit], refused: dict[int, _Refusal]) -> list[Unit]:
+        """The units that were not refused; a session that was is cleared away."""
+        left = []
+        for at, unit in enumerate(units):
+            if at not in refused:
+                left.append(unit)
+                continue
+            self._reject(unit, refused[at].why)
+            if _is_of_session(unit):
+                left.append(_cleared(unit))
+        return left
+
+    def _reject(self, unit: Unit, why: str) -> None:
+        self._why = why
+        self.rejected += [Rejected(c, why) for c in unit if not isinstance(c, Clearing)]
+
+
+def _units(
+    add: Iterable[Flow], remove: Iterable[Installed]
+) -> tuple[list[Unit], list[tuple[Flow, ...]]]:
+    """Removals and production, change by change; and the new flows of each session."""
+    first: list[Unit] = [(flow,) for flow in remove]
+    sessions: dict[int, list[Flow]] = {}
+    for flow in add:
+        if flow.owner == PRODUCTION:
+            first.append((flow,))
+        else:
+            sessions.setdefault(flow.owner, []).append(flow)
+    return first, [tuple(flows) for flows in sessions.values()]
+
+
+def _is_of_session(unit: Unit) -> bool:
+    return isinstance(unit[0], Flow) and unit[0].owner != PRODUCTION
+
+
+def _cleared(unit: Unit) -> Unit:
+    return tuple(Clearing(change) for change in unit if isinstance(change, Flow))
+
+
+def _table(change: Change) -> int:
+    return change.flow.table if isinstance(change, Clearing) else change.table
