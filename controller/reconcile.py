@@ -17,6 +17,7 @@ from controller.around import BridgeMemory, BridgeNames, Deletions
 from controller.bridge import BridgeWriter, Holdings
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
+from controller.flow_list import list_flows
 from controller.losses import with_counts, with_shed
 from controller.programs import Programs
 from controller.southbound.switch import Switch
@@ -33,6 +34,7 @@ from controller.status import (
 )
 from controller.tally import Tallies
 from controller.tunnel_needs import NoTunnels, Tunnelling, tunnel_wishes, with_tunnels
+from controller.turns import TURNS
 from controller.verified import Depth
 from controller.verify import Verifier
 from flows.compile import Program
@@ -276,11 +278,9 @@ class Reconciler:
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
         """The meters and flows that one bridge should have, with the reason of each flow."""
-        program = Program(dpid)
-        flows = program.update(self._world.snapshot().survey).put
-        ordered = sorted(flows, key=lambda f: (f.table, -f.priority, str(f.match)))
-        meters = [str(meter) for _, meter in sorted(program.meters.items())]
-        return [*meters, *(f"{flow}  # {flow.why}" for flow in ordered)]
+        survey = self._world.snapshot().survey
+        with TURNS.taken():
+            return list_flows(Program(dpid), survey, TURNS.pause)
 
     def place_of(self, port: str) -> tuple[str, int] | None:
         """Where a port is now: bridge name and OpenFlow port number."""

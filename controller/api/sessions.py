@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from flask import Response
@@ -56,10 +58,10 @@ class Shower:
         self._networks = {network.id: network for network in inventory.networks}
         self._filters = {r.filter.id: r.filter for r in parts.store.filters.all()}
         self._collectors = {r.collector.id: r.collector for r in parts.store.collectors()}
-        self._bridges = parts.reconcile.bridges()
 
     def show(self, record: SessionRecord) -> SessionOut:
-        """One session as an answer."""
+        """One session as an answer; before it, whoever waits has their turn."""
+        time.sleep(0)
         session = record.session
         collector = self._collectors.get(session.collector)
         limits, rate = record.limits, session.max_rate
@@ -70,7 +72,7 @@ class Shower:
             source=self._source(session.source),
             direction=session.direction.value,
             filter=self._filter_name(session.filter),
-            filter_id=ALL_ID if session.filter == ALL else session.filter,
+            filter_id=_filter_id(session.filter),
             collector=collector.name if collector else session.collector,
             collector_id=session.collector,
             sensors=self._sensors(collector),
@@ -85,6 +87,22 @@ class Shower:
             enabled=session.enabled,
             created_at=record.created_at.isoformat(),
             status=self._status(record),
+        )
+
+    def is_wanted(self, session: Session, query: SessionList) -> bool:
+        """Whether a list asks for a session, whatever its state is."""
+        collector, source = self._collectors.get(session.collector), session.source
+        filters = (self._filter_name(session.filter), _filter_id(session.filter))
+        ports = (*source.ports, *(self._ports[p].name for p in source.ports if p in self._ports))
+        return (
+            query.tenant in (None, session.tenant)
+            and query.name in (None, session.name)
+            and query.enabled in (None, session.enabled)
+            and query.direction in (None, session.direction.value)
+            and query.mode in (None, session.mode.value)
+            and query.collector in (None, session.collector, collector and collector.name)
+            and query.filter in (None, *filters)
+            and (query.port is None or query.port in ports)
         )
 
     def _source(self, source: Source) -> SourceOut:
@@ -126,7 +144,8 @@ class Shower:
 
     def _why_still_here(self, status: SessionStatus) -> tuple[str, ...]:
         mine = {share.dpid for share in status.bridges if share.state is not State.INACTIVE}
-        away = [b.name for b in self._bridges if not b.connected and (not mine or b.dpid in mine)]
+        bridges = self._parts.reconcile.bridges()
+        away = [b.name for b in bridges if not b.connected and (not mine or b.dpid in mine)]
         if not away:
             return ("being deleted: its bridges have not confirmed yet that its flows are gone",)
         return tuple(f"being deleted: bridge {name!r} is not reachable" for name in away)
@@ -137,15 +156,11 @@ def list_sessions(query: SessionList) -> Response:
     """List sessions"""
     parts = context()
     shower = Shower(parts)
-    records = [r for r in parts.store.sessions() if _is_wanted(r.session, query)]
-    shown = [shower.show(record) for record in records]
-    shown = [s for s in shown if query.state in (None, s.status.state)]
-    shown = [s for s in shown if query.collector in (None, s.collector, s.collector_id)]
-    if query.filter is not None:
-        shown = [s for s in shown if query.filter in (s.filter, s.filter_id)]
-    if query.port is not None:
-        shown = [s for s in shown if query.port in (*s.source.ports, *s.source.port_ids)]
-    items, following = part(shown, query, lambda s: s.id)
+    records = [r for r in parts.store.sessions() if shower.is_wanted(r.session, query)]
+    if query.state is None:
+        chosen, following = part(records, query, _id)
+        return answer(SessionPage(items=[shower.show(r) for r in chosen], next=following))
+    items, following = _in_state(query.state, shower, records, query)
     return answer(SessionPage(items=items, next=following))
 
 
@@ -244,11 +259,27 @@ def _copies(copies: Copies) -> CopiesOut:
     return CopiesOut(packets=copies.packets, bytes=copies.bytes)
 
 
-def _is_wanted(session: Session, query: SessionList) -> bool:
-    return (
-        query.tenant in (None, session.tenant)
-        and query.name in (None, session.name)
-        and query.enabled in (None, session.enabled)
-        and query.direction in (None, session.direction.value)
-        and query.mode in (None, session.mode.value)
-    )
+def _filter_id(wanted: FilterId) -> str:
+    return ALL_ID if wanted == ALL else wanted
+
+
+def _in_state(
+    state: str, shower: Shower, records: Sequence[SessionRecord], query: SessionList
+) -> tuple[list[SessionOut], str | None]:
+    """The part of a list that is in a state, and the marker of the next part.
+
+    The state of no more sessions is looked at than it needs to fill the part, and one more.
+    """
+    rest, _ = part(records, query.model_copy(update={"limit": len(records)}), _id)
+    found: list[SessionOut] = []
+    for record in rest:
+        shown = shower.show(record)
+        if shown.status.state == state:
+            found.append(shown)
+        if len(found) > query.limit:
+            return found[: query.limit], found[query.limit - 1].id
+    return found, None
+
+
+def _id(record: SessionRecord) -> str:
+    return record.session.id
