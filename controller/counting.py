@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -19,8 +21,13 @@ PATIENCE_S = 0.25
 """A status waits so long for counters; then it shows what was counted before."""
 SINGLES_MAX = 8
 """Counters of single sessions that are read within FRESH_S; then all are read at once."""
-AGAIN_S = 30.0
-"""A bridge that did not tell its counters is left in peace for so long."""
+AGAIN_S, AGAIN_MAX_S = 0.5, 4.0
+"""A bridge that did not tell its counters is asked again after so long; after each further failure
+in a row it is left in peace for twice as long, but no longer than the second of these. Limits wait
+for counters, so one failure must not cost them more than a second."""
+
+FAILURES_MAX = 8
+"""Failures in a row that are told apart."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +39,10 @@ class CountReader:
     many in a row makes the switch tell all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._not_before: dict[Dpid, float] = {}
+        self._failures: Counter[Dpid] = Counter()
         self._busy: dict[Dpid, threading.Lock] = {}
         self._read_at: dict[Dpid, float] = {}
         self._singles: dict[Dpid, tuple[float, int]] = {}
@@ -51,8 +61,9 @@ class CountReader:
         busy = self._busy.setdefault(writer.dpid, threading.Lock())
         if not busy.acquire(timeout=PATIENCE_S):
             return
-        now = time.monotonic()
-        if now - self._read_at.get(writer.dpid, -fresh_s) < fresh_s:
+        now = self._now()
+        is_fresh = now - self._read_at.get(writer.dpid, -math.inf) < fresh_s
+        if is_fresh or now < self._not_before.get(writer.dpid, -math.inf):
             busy.release()
             return
         if session is not None and not self._is_single(writer.dpid, now):
@@ -73,11 +84,14 @@ class CountReader:
         try:
             if session is not None:
                 writer.count_one(session)
-                return
-            self._read_at[writer.dpid] = time.monotonic()
-            writer.count()
+            else:
+                self._read_at[writer.dpid] = self._now()
+                writer.count()
+            del self._failures[writer.dpid]
         except CloudtapError as problem:
-            self._read_at[writer.dpid] = time.monotonic() + AGAIN_S
+            pause = min(AGAIN_S * 2 ** self._failures[writer.dpid], AGAIN_MAX_S)
+            self._not_before[writer.dpid] = self._now() + pause
+            self._failures[writer.dpid] = min(self._failures[writer.dpid] + 1, FAILURES_MAX)
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
         except Exception as problem:  # the edge of a thread: a defect must be seen
             log.error("counting failed", bridge=writer.switch.name, exc_info=problem)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-from controller.counting import PATIENCE_S, SINGLES_MAX, CountReader
-from controller.southbound.errors import SwitchTimeout
+from controller.counting import AGAIN_MAX_S, AGAIN_S, PATIENCE_S, SINGLES_MAX, CountReader
+from controller.southbound.errors import SwitchRefused, SwitchTimeout
 from controller.verified import Verified
 
 
@@ -71,11 +72,51 @@ def test_many_sessions_in_a_row_are_read_at_once_and_then_not_again() -> None:
     assert writer.asked[SINGLES_MAX:] == [None]
 
 
-def test_a_bridge_that_does_not_tell_is_left_in_peace() -> None:
-    writer = answering()
-    writer.problem = SwitchTimeout("s1", "list its counters", 10)
-    reader = CountReader()
-    reader.read(writer)
-    reader.read(writer)
+class Clock:
+    """Time that passes when a test says so."""
 
-    assert writer.asked == [None]
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_a_bridge_that_did_not_tell_is_asked_again_within_a_second() -> None:
+    """A limit is reached meanwhile, and the session must stop within a second."""
+    writer, clock = answering(), Clock()
+    writer.problem = SwitchRefused("s1", "list its counters", "it is busy")
+    reader = CountReader(clock)
+    reader.read(writer, fresh_s=0.2)
+    reader.read(writer, fresh_s=0.2)
+    assert writer.asked == [None], "it is left in peace for a moment"
+    writer.problem = None
+    clock.time += AGAIN_S
+    reader.read(writer, fresh_s=0.2)
+    assert (writer.asked, AGAIN_S < 0.8) == ([None, None], True)
+
+
+def test_a_bridge_that_never_tells_is_asked_ever_more_seldom_but_for_ever() -> None:
+    writer, clock = answering(), Clock()
+    writer.problem = SwitchTimeout("s1", "list its counters", 10)
+    reader = CountReader(clock)
+    asked_at = []
+    for _ in range(300):
+        before = len(writer.asked)
+        reader.read(writer, fresh_s=0.1)
+        if len(writer.asked) > before:
+            asked_at.append(clock.time)
+        clock.time += 0.125
+    pauses = [later - earlier for earlier, later in pairwise(asked_at)]
+    assert pauses[:4] == [AGAIN_S, 2 * AGAIN_S, 4 * AGAIN_S, AGAIN_MAX_S]
+    assert set(pauses[3:]) == {AGAIN_MAX_S}
+    writer.problem = None
+    clock.time += AGAIN_MAX_S
+    reader.read(writer)
+    writer.problem = SwitchTimeout("s1", "list its counters", 10)
+    clock.time += 2
+    reader.read(writer)
+    asked = len(writer.asked)
+    clock.time += AGAIN_S
+    reader.read(writer, fresh_s=0.1)
+    assert len(writer.asked) == asked + 1, "an answer has made good for what was before"
