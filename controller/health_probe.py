@@ -14,13 +14,16 @@ from urllib.parse import urlsplit
 
 import structlog
 
-INTERVAL_S = 0.3
+INTERVAL_S = 0.2
 """So long after an answer a target is asked again."""
-TIMEOUT_S = 0.3
-"""An answer that takes longer is none."""
+TIMEOUT_S = 0.2
+"""An answer that takes longer is none. One that fails sooner is asked again at this time too, so
+that a service which is restarted is not taken for dead."""
 FAILURES = 3
 """A target that fails so often in a row is down; one that answers once is up again."""
-WORKERS_MAX = 16
+LONGEST_S = INTERVAL_S + FAILURES * TIMEOUT_S
+"""After so long a target is down that has swallowed everything since its last answer."""
+WORKERS_MAX = 64
 """Targets that are asked at one time; more wait for their turn."""
 
 K = TypeVar("K", bound=Hashable)
@@ -43,7 +46,7 @@ class HealthProbe(Generic[K]):
     ``watch`` says what to ask, at any time and from any thread; it never waits. ``changed`` is
     called, from a thread of ours, when ``down`` has become another. A target is asked once however
     many keys have it, and counts as up until it has failed FAILURES times in a row, which takes
-    between half a second and two while there are few targets.
+    LONGEST_S at most unless more than WORKERS_MAX targets are silent.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class HealthProbe(Generic[K]):
         changed: Callable[[], object],
         ask: Callable[[str], bool] = connects,
         interval_s: float = INTERVAL_S,
+        retry_s: float = TIMEOUT_S,
     ) -> None:
-        self._changed, self._ask, self._interval_s = changed, ask, interval_s
+        self._changed, self._ask = changed, ask
+        self._interval_s, self._retry_s = interval_s, retry_s
         self._lock = threading.Condition()
         self._targets: Mapping[K, str] = {}
         self._failures: Counter[str] = Counter()
@@ -90,12 +95,13 @@ class HealthProbe(Generic[K]):
 
     def _work(self) -> None:
         while (target := self._next()) is not None:
+            began = time.monotonic()
             try:
                 is_well = self._ask(target)
             except Exception as problem:  # the edge of the loop: others must be asked
                 log.error("probe failed", target=target, exc_info=problem)
                 is_well = False
-            if self._note(target, is_well):
+            if self._note(target, is_well, began):
                 self._tell()
 
     def _next(self) -> str | None:
@@ -110,18 +116,21 @@ class HealthProbe(Generic[K]):
                     return heapq.heappop(self._due)[1]
                 self._lock.wait(self._due[0][0] - now if self._due else None)
 
-    def _note(self, target: str, is_well: bool) -> bool:
-        """Take an answer; whether other keys are down than before."""
+    def _note(self, target: str, is_well: bool, began: float) -> bool:
+        """Take an answer to a question of then; whether other keys are down than before."""
         with self._lock:
             if target not in self._targets.values():
                 self._asked.discard(target)
                 return False
-            heapq.heappush(self._due, (time.monotonic() + self._interval_s, target))
-            self._lock.notify()
+            due = time.monotonic() + self._interval_s
             if is_well:
                 del self._failures[target]
             else:
                 self._failures[target] = min(self._failures[target] + 1, FAILURES)
+                if self._failures[target] < FAILURES:
+                    due = began + self._retry_s
+            heapq.heappush(self._due, (due, target))
+            self._lock.notify()
             before, self.down = self.down, self._are_down()
             return before != self.down
 

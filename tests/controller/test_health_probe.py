@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from controller.health_probe import FAILURES, WORKERS_MAX, HealthProbe, connects
+from controller.health_probe import (
+    FAILURES,
+    INTERVAL_S,
+    LONGEST_S,
+    TIMEOUT_S,
+    WORKERS_MAX,
+    HealthProbe,
+    connects,
+)
 from tests.ovs.waiting import wait_for
 
 A, B = "tcp://192.0.2.1:1", "tcp://192.0.2.2:2"
@@ -43,7 +52,7 @@ class Probing:
 
     def __init__(self) -> None:
         self.targets, self.changes = Targets(), list[frozenset[str]]()
-        self.probe: HealthProbe[str] = HealthProbe(self.changed, self.targets.ask, 0.01)
+        self.probe: HealthProbe[str] = HealthProbe(self.changed, self.targets.ask, 0.01, 0.01)
 
     def changed(self) -> None:
         self.changes.append(self.probe.down)
@@ -80,11 +89,33 @@ def test_fewer_failures_in_a_row_are_no_failure() -> None:
         return answer is not False
 
     changes: list[None] = []
-    probe: HealthProbe[str] = HealthProbe(lambda: changes.append(None), ask, 0.001)
+    probe: HealthProbe[str] = HealthProbe(lambda: changes.append(None), ask, 0.001, 0.001)
     probe.watch({"a": A})
     assert done.wait(10)
     probe.stop()
     assert (changes, probe.down) == ([], frozenset())
+
+
+def test_a_target_that_swallows_everything_is_down_within_a_second() -> None:
+    """With a moment for the plan that moves its share."""
+    assert LONGEST_S == INTERVAL_S + FAILURES * TIMEOUT_S
+    assert LONGEST_S <= 0.9
+
+
+def test_a_target_that_refuses_at_once_has_as_long_to_recover_as_a_silent_one() -> None:
+    asked: list[float] = []
+    done = threading.Event()
+
+    def ask(target: str) -> bool:
+        asked.append(time.monotonic())
+        return False
+
+    probe: HealthProbe[str] = HealthProbe(done.set, ask, 10, 0.05)
+    probe.watch({"a": A})
+    assert done.wait(10)
+    probe.stop()
+    assert len(asked) == FAILURES
+    assert asked[-1] - asked[0] >= 0.05 * (FAILURES - 1)
 
 
 def test_keys_that_share_a_target_share_its_fate(probing: Probing) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,8 @@ IDS = ["ids-1", "ids-2", "ids-3", "ids-4"]
 PORTS = dict(enumerate(["red-web", "red-db", *IDS], 1))
 FLOWS = 64
 SOON_S = 1.0
+GENEROUS_S = 4.0
+"""For what takes less than a second on a machine that does nothing else."""
 
 
 class Pool:
@@ -137,7 +139,7 @@ def test_the_share_of_a_tap_port_without_link_moves_within_a_second_and_comes_ba
 def test_the_share_of_a_sensor_whose_probe_fails_moves_and_comes_back(
     lab: Lab, controller: ControllerProcess
 ) -> None:
-    subprocess.run(["ip", "address", "add", "192.0.2.77/32", "dev", "lo"], check=True)
+    run("address", "add", "192.0.2.77/32", "dev", "lo")
     with listener() as (listening, target):
         pool = Pool(lab, controller, target)
         before = pool.shares()
@@ -150,3 +152,55 @@ def test_the_share_of_a_sensor_whose_probe_fails_moves_and_comes_back(
 
     with listener(int(target.rpartition(":")[2])):
         wait_for(lambda: pool.shares(), before.__eq__)
+    run("address", "del", "192.0.2.77/32", "dev", "lo")
+
+
+def test_the_share_of_a_sensor_that_swallows_everything_moves_and_comes_back(
+    lab: Lab, controller: ControllerProcess
+) -> None:
+    """Nobody refuses a connection: what is sent to the sensor vanishes."""
+    with hole() as fall_silent, listener() as (_, target):
+        pool = Pool(lab, controller, target)
+        before = pool.shares()
+
+        fall_silent(True)
+        begun = time.monotonic()
+        wait_for(lambda: pool.shares(), lambda seen: "ids-1" not in seen.values())
+        took = time.monotonic() - begun
+        print(f"moved after {took:.2f} s")
+        check_moves(before, pool.shares(), "ids-1")
+        assert took < GENEROUS_S
+
+        fall_silent(False)
+        begun = time.monotonic()
+        wait_for(lambda: pool.shares(), before.__eq__)
+        took = time.monotonic() - begun
+        print(f"came back after {took:.2f} s")
+        assert took < GENEROUS_S
+    assert controller.log().count("health of sensors changed") == 2, "it did not flap"
+
+
+@contextmanager
+def hole() -> Iterator[Callable[[bool], None]]:
+    """The listener's address, which may lead into a device that swallows everything."""
+    run("link", "add", "hole", "type", "veth", "peer", "name", "far-side")
+    for end in ("hole", "far-side"):
+        run("link", "set", end, "up")
+    run("address", "add", "192.0.2.78/32", "dev", "hole")
+    run("address", "add", "192.0.2.77/32", "dev", "lo")
+
+    def fall_silent(is_silent: bool) -> None:
+        run("address", "del" if is_silent else "add", "192.0.2.77/32", "dev", "lo")
+        run("route", "add" if is_silent else "del", "192.0.2.77/32", "dev", "hole")
+        if is_silent:
+            neighbour = ("192.0.2.77", "lladdr", "02:00:00:00:00:77", "dev", "hole")
+            run("neighbour", "replace", *neighbour, "nud", "permanent")
+
+    yield fall_silent
+    run("address", "del", "192.0.2.77/32", "dev", "lo")
+    run("link", "del", "hole")
+
+
+def run(*arguments: str) -> None:
+    """Call ip."""
+    subprocess.run(["ip", *arguments], check=True)
