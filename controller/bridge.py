@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
 from controller.desired import Snapshot
+from controller.drifts import Drifts, contested, is_drift
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
+from controller.neighbours import Holdings
 from controller.programs import Programs
-from controller.southbound.acceptance import refusals
 from controller.southbound.errors import NotOurs, SwitchUnfit
-from controller.southbound.switch import Rejected, Switch
+from controller.southbound.switch import Rejected, Switch, refusals
 from controller.status import Copies, Losses, State
 from controller.tally import Tally, own_meters
 from controller.turns import TURNS
@@ -43,26 +43,6 @@ RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 
 log = structlog.get_logger(__name__)
-
-
-class Holdings(Protocol):
-    """Who remembers which bridge may be making copies of which session."""
-
-    def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
-        """These sessions may be on a bridge from now on, beside those that are."""
-        ...
-
-    def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
-        """A bridge makes copies of these sessions alone."""
-        ...
-
-    def holders(self, session: int) -> frozenset[Dpid]:
-        """The bridges that may be making copies of a session."""
-        ...
-
-    def bridges(self) -> frozenset[Dpid]:
-        """The bridges that may be making copies of any session."""
-        ...
 
 
 class BridgeWriter:
@@ -101,6 +81,7 @@ class BridgeWriter:
         self._is_followed = False
         self.tally, self.counters = tally, tally.wanted
         self.verified = Verified()
+        self.drifts = Drifts()
         self.plans = 0
         self.errors = 0
         self.is_ours = True
@@ -301,7 +282,8 @@ class BridgeWriter:
         with TURNS.taken():
             todo = plan_from_scan(wanted, seen)
         todo = self._with_meters(program, todo)
-        if todo and is_recheck:
+        if is_recheck and is_drift(todo, self.verified.rejected):
+            self.drifts.note()
             DRIFTS.labels(self.switch.name).inc()
             log.warning("flows had drifted", bridge=self.switch.name)
         rejected = self._apply(todo, program.served) if todo else ()
@@ -393,4 +375,6 @@ class BridgeWriter:
                 f"{seen.foreign} flows are not ours: they may break isolation; see "
                 f"`ovs-ofctl -O OpenFlow13 dump-flows {self.switch.name}`"
             )
+        if self.drifts.go_on:
+            reasons.append(contested(self.switch.name))
         return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
-from controller.around import BridgeMemory, BridgeNames, Deletions
-from controller.bridge import BridgeWriter, Holdings
+from controller.bridge import BridgeWriter
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
+from controller.drifts import contested
 from controller.flow_list import list_flows
 from controller.losses import with_counts, with_shed
+from controller.neighbours import BridgeMemory, BridgeNames, Deletions, Holdings
 from controller.programs import Programs
 from controller.southbound.switch import Switch
 from controller.southbound.tunnel_port import TunnelWish
@@ -339,6 +340,7 @@ class Reconciler:
             found += [str(refusal) for refusal in untagged]
         except CloudtapError as problem:
             found.append(str(problem))
+        found += [contested(w.switch.name) for w in self._writing() if w.drifts.go_on]
         if self._handler_errors:
             found.append(f"{self._handler_errors} events could not be handled: see the log")
         return found

@@ -17,8 +17,6 @@ from flows.flow import PRODUCTION, Flow
 
 TOGETHER = 3
 """So often the whole plan is tried as one bundle, before production goes first."""
-SHOWN = 10
-"""So many of the flows that a bridge refused are named to people; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +41,6 @@ class _Refusal(NamedTuple):
 def tries_for(units: int) -> int:
     """How often a switch is asked at most for so many units, in each of two rounds."""
     return 4 + 2 * units.bit_length()
-
-
-def refusals(rejected: Sequence[Rejected]) -> list[str]:
-    """What a bridge refused, a sentence each."""
-    found = [f"it refused {r.what} ({r.flow}): {r.reason}" for r in rejected[:SHOWN]]
-    if more := len(rejected) - len(found):
-        found.append(f"{more} more were refused, or left out with their sessions")
-    return found
 
 
 @dataclass

@@ -13,6 +13,9 @@ from flows.flow import Action, Flow
 from flows.meter import Meter
 from flows.model import Dpid
 
+SHOWN = 10
+"""So many of the flows that a bridge refused are named to people; the others are counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -25,6 +28,14 @@ class Rejected:
     def what(self) -> str:
         """What kind of thing it is."""
         return "a meter" if isinstance(self.flow, Meter) else "a flow"
+
+
+def refusals(rejected: Sequence[Rejected]) -> list[str]:
+    """What a bridge refused, a sentence each."""
+    found = [f"it refused {r.what} ({r.flow}): {r.reason}" for r in rejected[:SHOWN]]
+    if more := len(rejected) - len(found):
+        found.append(f"{more} more were refused, or left out with their sessions")
+    return found
 
 
 NOTHING = Copies()

@@ -12,9 +12,9 @@ from controller.southbound.acceptance import (
     Acceptance,
     Change,
     Clearing,
-    refusals,
     tries_for,
 )
+from controller.southbound.switch import refusals
 from flows.diff import Installed, Plan, plan
 from flows.field import IN_PORT
 from flows.flow import PRODUCTION, Flow, FlowKey, Match, Output

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.drifts import QUIET, SEVERAL, WITHIN_S, Drifts
 from controller.status import State
 from controller.store import SessionRecord, StoreError
 from controller.verified import Depth
@@ -168,6 +169,62 @@ def test_a_refused_flow_is_an_error_of_its_session_alone(rig: Rig) -> None:
     rig.reconciler.changed()
     wait_for(lambda: rig.reconciler.bring(BRING_S), bool)
     assert state_of(rig, "bad")[0] is State.ACTIVE
+
+
+def recheck(rig: Rig, dpid: int) -> None:
+    """Read again what all bridges have; return when this one was listed."""
+    before = rig.models[dpid].scans
+    rig.reconciler.recheck(Depth.COOKIES)
+    wait_for(lambda: rig.models[dpid].scans, lambda scans: scans > before)
+    wait_for(lambda: rig.missing(dpid), lambda missing: not missing)
+
+
+def test_who_changes_flows_again_and_again_is_a_problem_until_it_stops(rig: Rig) -> None:
+    bring_all(rig)
+    rig.add_session("s", "a")
+    assert rig.reconciler.bring(BRING_S)
+    said = (
+        "flows of bridge 's1' are changed by somebody else again and again: is a second "
+        "controller connected to it? See `ovs-vsctl get-controller s1`"
+    )
+
+    clock = [100.0]
+    rig.reconciler._writers[Dpid(1)].drifts = Drifts(lambda: clock[0])
+
+    def take_one_and_recheck() -> None:
+        flows = rig.models[1].tables.flows
+        del flows[next(place for place, flow in flows.items() if flow.table == DELIVER.number)]
+        recheck(rig, 1)
+        clock[0] += 60
+
+    def are_told() -> bool:
+        bridge = rig.reconciler.bridges()[0]
+        assert (bridge.state is State.DEGRADED) == (said in bridge.reasons)
+        return (said in bridge.reasons, said in rig.reconciler.problems()) == (True, True)
+
+    for rechecks in range(1, 6):
+        take_one_and_recheck()
+        assert are_told() == (rechecks >= SEVERAL)
+    recheck(rig, 1)
+    assert are_told(), "the other one may look more seldom"
+    clock[0] += QUIET * (SEVERAL - 1) * 60
+    assert not are_told()
+    for _ in range(SEVERAL + 2):
+        clock[0] += WITHIN_S / 2
+        take_one_and_recheck()
+        assert not are_told(), "now and then is a person"
+
+
+def test_flows_that_a_switch_refuses_each_time_are_nobody_elses_work(rig: Rig) -> None:
+    bring_all(rig)
+    rig.models[1].tables.limits = {DELIVER.number: 1}
+    rig.add_session("s", "a")
+    rig.reconciler.bring(BRING_S)
+    for _ in range(SEVERAL + 1):
+        before = rig.models[1].scans
+        rig.reconciler.recheck(Depth.COOKIES)
+        wait_for(lambda: rig.models[1].scans, lambda scans, before=before: scans > before)
+    assert not any("somebody else" in problem for problem in rig.reconciler.problems())
 
 
 def test_a_table_that_is_full_serves_the_sessions_that_it_holds(rig: Rig) -> None:

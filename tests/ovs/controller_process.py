@@ -33,16 +33,24 @@ class ControllerProcess:
     """`ryu-manager controller.app`, or the same on os-ken; started as often as one likes.
 
     ``settings`` are written like ``bridges__own="s1"``. The log of all starts is in ``log()``.
+    A second one needs addresses of its own: where its API and its OpenFlow server listen.
     """
 
-    def __init__(self, folder: Path, inventory: str | None, runtime: str = "ryu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        inventory: str | None,
+        runtime: str = "ryu",
+        addresses: tuple[str, str] = (API, OPENFLOW),
+    ) -> None:
+        self._addresses = addresses
         self.folder, self.inventory = folder, folder / "inventory.yaml"
         if inventory is not None:
             self.inventory.write_text(inventory)
         self._log = folder / "controller.log"
         self._command = command(runtime)
         self.process: subprocess.Popen[bytes] | None = None
-        self.api = httpx.Client(base_url=f"http://{API}", timeout=30)
+        self.api = httpx.Client(base_url=f"http://{addresses[0]}", timeout=30)
 
     def __enter__(self) -> ControllerProcess:
         return self
@@ -65,8 +73,8 @@ class ControllerProcess:
         given = {
             "inventory__file": str(self.inventory),
             "state__directory": str(self.folder / "state"),
-            "api__listen": API,
-            "openflow__listen": OPENFLOW,
+            "api__listen": self._addresses[0],
+            "openflow__listen": self._addresses[1],
             **settings,
         }
         environment = {f"CLOUDTAP_{key.upper()}": value for key, value in given.items()}

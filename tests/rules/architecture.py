@@ -42,7 +42,7 @@ RECONCILER = tuple(
     for part in (
         *("reconcile", "bridge", "desired", "standing"),
         *("counters", "counting", "status", "limits", "verify", "verified", "programs"),
-        *("tunnel_needs", "tally", "losses", "beaten", "around"),
+        *("tunnel_needs", "tally", "losses", "beaten", "drifts", "flow_list", "neighbours"),
     )
 )
 VALUES = (

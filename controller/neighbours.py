@@ -1,4 +1,4 @@
-"""What the reconciler asks of the parts around it: protocols of the store and of the places."""
+"""What the reconciler and its writers ask of the store and of the places."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from flows.model import Dpid, SessionId
+
+
+class Holdings(Protocol):
+    """Who remembers which bridge may be making copies of which session."""
+
+    def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
+        """These sessions may be on a bridge from now on, beside those that are."""
+        ...
+
+    def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
+        """A bridge makes copies of these sessions alone."""
+        ...
+
+    def holders(self, session: int) -> frozenset[Dpid]:
+        """The bridges that may be making copies of a session."""
+        ...
+
+    def bridges(self) -> frozenset[Dpid]:
+        """The bridges that may be making copies of any session."""
+        ...
 
 
 class Deletions(Protocol):
