@@ -11,7 +11,11 @@ import structlog
 
 
 def configure_logs(level: str, style: Literal["console", "json"]) -> None:
-    """Send structured events to standard error from ``level`` on; colours only on a terminal."""
+    """Send structured events to standard error from ``level`` on; colours only on a terminal.
+
+    What libraries log takes the same form for programs; what ryu and os-ken say before the
+    settings are read ("loading app ...") does not.
+    """
     has_colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -24,15 +28,27 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
             )
         ]
     )
+    stamps: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *last,
-        ],
+        processors=[*stamps, *last],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    if style == "json":
+        _format_others(stamps, last)
+
+
+def _format_others(stamps: list[Any], last: list[Any]) -> None:
+    """Have the library's log lines look like ours."""
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=stamps, processors=[strip, *last]
+    )
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter)
