@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.scene import DB, INVENTORY, WEB, Scene, build, make_collectors
 from tests.ovs.traffic import NUMBERED, Stream, Traffic
+
+CAP = {"pps": 1_000_000}
 
 
 @pytest.fixture
@@ -75,6 +78,44 @@ def test_rules_changed_in_place_hold_for_every_later_packet(
             )
 
     assert seen == [(True, False), (True, True), (False, True), (False, False), (True, False)]
+
+
+def test_packets_that_the_old_rules_and_the_new_ones_accept_are_copied_once(
+    scene: Scene, controller: ControllerProcess
+) -> None:
+    """The rules are others each time, and all of them accept the streams."""
+    numbered, one, other = f"{NUMBERED:#x}", f"{WEB:012x}", f"{DB:012x}"
+    macs = [":".join(re.findall("..", mac)) for mac in (one, other)]
+    from_each = [{"number": n, "action": "accept", "match": {"source_mac": m}}
+                 for n, m in enumerate(macs, 1)]  # fmt: skip
+    arp = {"number": 1, "action": "reject", "match": {"eth_type": "0x0806"}}
+    versions = [
+        rules("accept"),
+        from_each,
+        [arp, *({**rule, "number": rule["number"] + 5} for rule in from_each)],
+        [arp, {"number": 2, "action": "accept", "match": {}}],
+        [{"number": 7, "action": "accept", "match": {"eth_type": numbered}}, {**arp, "number": 8}],
+    ]
+    body = {"tenant": "red", "name": "some", "egress": versions[0], "ingress": versions[0]}
+    assert controller.api.post("/v1/filters", json=body).status_code == 201
+    ends = [scene.at[name] for name in ("red-web", "red-db", "red-ids", "red-soc")]
+    with Traffic(ends) as traffic:
+        streams = scene.red_streams(traffic)
+        for name, tap, extra in (("one", "ids", {}), ("capped", "soc", {"max_rate": CAP})):
+            made = controller.create_session("red", name, ["web"], tap, filter="some", **extra)
+            assert made["status"]["state"] == "active", made["status"]
+        first = [traffic.now(stream) + 1 for stream in streams]
+        for version in [*versions[1:], *versions, *versions[::-1]]:
+            lists = {"egress": version, "ingress": version}
+            answer = controller.api.patch("/v1/filters/some", json=lists)
+            assert answer.status_code == 200, answer.text
+            traffic.wait_until_past(streams[0], scene.at["red-ids"], traffic.now(streams[0]) + 5)
+        traffic.stop()
+        for stream, begun in zip(streams, first, strict=True):
+            for name in ("red-ids", "red-soc"):
+                traffic.wait_for(stream, scene.at[name], stream.last)
+                assert not traffic.faults(stream, scene.at[name], begun, stream.last)
+    print(f"{sum(stream.last for stream in streams)} packets, two copies of each")
 
 
 def test_a_source_of_the_tenant_watches_all_its_ports_once(
