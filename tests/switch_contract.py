@@ -142,6 +142,22 @@ def test_one_refused_flow_does_not_keep_the_others_out(switch: ManagedSwitch) ->
     assert {flow.key for flow in switch.our_flows()} == {flow.key for flow in good}
 
 
+def test_a_session_that_is_refused_loses_what_it_should_have_exchanged(
+    switch: ManagedSwitch,
+) -> None:
+    old, kept = flow_of(1, owner=42), flow_of(2, owner=42)
+    others = [flow_of(n) for n in range(3, 9)]
+    apply(switch, old, kept, *others)
+    new = Flow(old.table, old.priority, old.match, (Output(2),), 42, "copies go elsewhere now")
+    bad = Flow(3, 7, Match.of(field.IN_PORT.eq(9)), (BAD_PORT,), 42, "sends to nowhere")
+
+    rejected = switch.apply(plan((new, bad, kept, *others), switch.our_flows()))
+
+    assert {r.flow for r in rejected} == {new, bad}
+    assert len({r.reason for r in rejected}) == 1
+    assert {flow.key for flow in switch.our_flows()} == {flow.key for flow in (kept, *others)}
+
+
 def test_a_flow_altered_under_its_cookie_is_found(switch: ManagedSwitch, stream: Stream) -> None:
     apply(switch, *(flow_of(n) for n in range(5)))
     other = Flow(3, 100, flow_of(2).match, (Output(2),), 9, "somebody's idea")

@@ -133,6 +133,15 @@ def test_a_full_table_refuses_a_flow_and_nothing_else_is_lost(switch: ManagedSwi
     assert not plan(left, switch.our_flows())
 
 
+def test_what_a_plan_removes_makes_room_for_what_it_adds(switch: ManagedSwitch) -> None:
+    limit = ["--id=@t", "create", "Flow_Table", "flow_limit=3", "overflow_policy=refuse"]
+    vsctl("--", *limit, "--", "set", "Bridge", "s1", "flow_tables:5=@t")
+    assert switch.apply(add(*(flow(number, 1, table=5) for number in (1, 2, 3)))) == ()
+    others = [flow(number, 1, table=5) for number in (4, 5, 6)]
+    assert switch.apply(plan(others, switch.our_flows())) == ()
+    assert not plan(others, switch.our_flows())
+
+
 def test_a_table_far_too_small_takes_what_it_holds_and_all_else_is_done(
     switch: ManagedSwitch,
 ) -> None:
