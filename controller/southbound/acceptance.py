@@ -55,20 +55,33 @@ class Acceptance:
     rejected: list[Rejected] = field(default_factory=list)
     _why: str = ""
 
-    def offer(self, add: Iterable[Flow], remove: Iterable[Installed]) -> None:
+    def offer(self, add: Sequence[Flow], remove: Sequence[Installed]) -> None:
         """Have the switch do as much of a plan as it takes.
 
         Removals come first, because they make room; then production, then session by session. Of
         a session it takes all or nothing: a refused one loses what it should have exchanged, so
         that no copy goes where it went before.
         """
-        first, sessions = _units(add, remove)
-        units = [*first, *sessions]
-        for _ in range(TOGETHER):
+        production = [flow for flow in add if flow.owner == PRODUCTION]
+        copying = [flow for flow in add if flow.owner != PRODUCTION]
+        changes: list[Change] = [*remove, *production, *copying]
+        said = self.commit(changes)
+        if not said:  # nearly always, and a plan may have 100,000 flows
+            return
+        units = _units(changes)
+        why = {id(changes[place]): reason for place, reason in said.items()}
+        refused = {
+            at: _Refusal(why[id(change)], _table(change))
+            for at, unit in enumerate(units)
+            for change in unit
+            if id(change) in why
+        }
+        for _ in range(TOGETHER - 1):
+            units = self._without(units, refused)
             refused = self._ask(units)
             if not refused:
                 return
-            units = self._without(units, refused)
+        units = self._without(units, refused)
         self._search([_cleared(unit) if _is_of_session(unit) else unit for unit in units])
         self._go_through([unit for unit in units if _is_of_session(unit)])
 
@@ -154,18 +167,16 @@ class Acceptance:
         self.rejected += [Rejected(c, why) for c in unit if not isinstance(c, Clearing)]
 
 
-def _units(
-    add: Iterable[Flow], remove: Iterable[Installed]
-) -> tuple[list[Unit], list[tuple[Flow, ...]]]:
+def _units(changes: Iterable[Change]) -> list[Unit]:
     """Removals and production, change by change; and the new flows of each session."""
-    first: list[Unit] = [(flow,) for flow in remove]
-    sessions: dict[int, list[Flow]] = {}
-    for flow in add:
-        if flow.owner == PRODUCTION:
-            first.append((flow,))
+    first: list[Unit] = []
+    sessions: dict[int, list[Change]] = {}
+    for change in changes:
+        if isinstance(change, Flow) and change.owner != PRODUCTION:
+            sessions.setdefault(change.owner, []).append(change)
         else:
-            sessions.setdefault(flow.owner, []).append(flow)
-    return first, [tuple(flows) for flows in sessions.values()]
+            first.append((change,))
+    return [*first, *map(tuple, sessions.values())]
 
 
 def _is_of_session(unit: Unit) -> bool:
