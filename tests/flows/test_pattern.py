@@ -1,4 +1,4 @@
-"""Patterns: flows of one kind are the flows that the plain way makes, and each kind is there once."""
+"""Patterns: their flows are those that the plain way makes, and each kind is there once."""
 
 from __future__ import annotations
 
