@@ -313,7 +313,8 @@ class Reconciler:
             raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
         if port not in survey.world.placements:
             raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
-        return explain(survey, sender, frame)
+        with TURNS.taken():
+            return explain(survey, sender, frame, TURNS.pause)
 
     def verify(self, session: SessionId, wish: Check) -> Verification:
         """Send beacons by each way of a session's copies; see Reconciling."""

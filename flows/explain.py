@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from flows.compile import Standing, Survey, compile_bridge
+from flows.compile import Program, Standing, Survey
 from flows.filter import Rule
-from flows.flow import Metered
+from flows.flow import Flow, Metered
 from flows.judge import first_match
 from flows.meaning import Touched, may_send, meaning, wants
 from flows.model import ALL, Direction, Dpid, Mode, Port, Session, SessionId
@@ -15,6 +15,9 @@ from flows.packet import Fields, read_fields
 from flows.pipeline import CUT, DELIVER, EGRESS, INGRESS
 from flows.source import is_watched
 from flows.trace import Interpreter, Trace
+
+TOGETHER = 256
+"""So many flows are looked at before others may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,13 @@ class Explanation:
     steps: tuple[str, ...]
 
 
-def explain(survey: Survey, sender: Port, frame: bytes) -> Explanation:
+def explain(
+    survey: Survey, sender: Port, frame: bytes, pause: Callable[[], None] = lambda: None
+) -> Explanation:
     """Follow ``frame`` from ``sender``, a placed workload, through the compiled flows.
 
-    Nothing is learned before: an address that no port declares is taken for unknown.
+    Nothing is learned before: an address that no port declares is taken for unknown. ``pause`` is
+    called again and again, for who must not be kept waiting by large bridges.
 
     Raises:
         InvalidValue: ``frame`` is shorter than an Ethernet header.
@@ -53,13 +59,21 @@ def explain(survey: Survey, sender: Port, frame: bytes) -> Explanation:
     fields = read_fields(frame)
     place = world.placements[sender.id]
     reached = [d for d in world.dpids if survey.is_joined(d, place.dpid)]
-    flows = {dpid: compile_bridge(dpid, survey) for dpid in reached}
+    flows = {dpid: _flows(dpid, survey, pause) for dpid in reached}
     trace = Interpreter(flows, world.links).send(place, frame)
     means = meaning(frame, sender, world)
     receivers = tuple(world.port_by_id[port_id] for port_id in sorted(means.receivers))
     question = _Question(survey, sender, receivers, fields, means.taken)
     answers = tuple(_answer(question, standing, trace) for standing in survey.standings.values())
     return Explanation(answers, receivers, tuple(map(str, trace.steps)))
+
+
+def _flows(dpid: Dpid, survey: Survey, pause: Callable[[], None]) -> Iterator[Flow]:
+    """The flows of one bridge, when they are needed."""
+    for at, flow in enumerate(Program(dpid).update(survey, pause).put):
+        if at % TOGETHER == 0:
+            pause()
+        yield flow
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from controller import reconcile
 from controller.flow_list import TOGETHER, list_flows
 from controller.turns import Turns
 from flows.compile import Program, compile_bridge
-from flows.model import Dpid
+from flows.model import Dpid, PortId
 from tests.controller.rig import Rig
 
 SESSIONS = 150
@@ -58,3 +58,15 @@ def test_who_lists_the_flows_of_a_bridge_lets_others_run(
     listed = rig.reconciler.flows(Dpid(1))
     assert len(listed) > 3 * SESSIONS
     assert turns.pauses > len(listed) / TOGETHER, "writing alone pauses so often"
+
+
+def test_who_asks_why_a_packet_is_copied_lets_others_run(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = CountedTurns()
+    monkeypatch.setattr(reconcile, "TURNS", turns)
+    told = rig.reconciler.explain(
+        PortId("a"), bytes.fromhex("ffffffffffff0200000000010800") + bytes(50)
+    )
+    assert len(told.answers) == SESSIONS and all(answer.is_copied for answer in told.answers)
+    assert turns.pauses > SESSIONS
