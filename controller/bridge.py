@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 
 import structlog
 
 from controller.desired import Snapshot
 from controller.drifts import Drifts, contested, is_drift
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
+from controller.memory import making_what_stays
 from controller.neighbours import Holdings
 from controller.programs import Programs
 from controller.southbound.errors import NotOurs, SwitchUnfit
@@ -21,6 +24,7 @@ from controller.turns import TURNS
 from controller.verified import Depth, Done, Verified, copying, sessions_of
 from flows.compile import Program
 from flows.diff import (
+    Delta,
     Installed,
     Mark,
     Plan,
@@ -254,13 +258,19 @@ class BridgeWriter:
         # one that fails half-way is compiled anew: nobody has it then
         program, self._program = self._program or self._programs.take(self.dpid), None
         program.has_meters = self.switch.has_meters
-        with TURNS.taken():
-            delta = program.update(snapshot.survey, TURNS.pause)
-        self._program = program
         if was_followed and self._depth is None:
+            delta = self._compile(snapshot, program)
             self._follow(snapshot, program, plan_from_delta(delta, len(program.flows)))
         else:
             self._compare(snapshot, program)
+
+    def _compile(self, snapshot: Snapshot, program: Program) -> Delta:
+        """Bring a program to what the world asks for."""
+        staying = nullcontext() if program.flows else making_what_stays()
+        with TURNS.taken(), staying:
+            delta = program.update(snapshot.survey, TURNS.pause)
+        self._program = program
+        return delta
 
     def _follow(self, snapshot: Snapshot, program: Program, todo: Plan) -> None:
         """Send what has changed to a bridge that has all that it should have had before."""
@@ -275,12 +285,17 @@ class BridgeWriter:
     def _compare(self, snapshot: Snapshot, program: Program) -> None:
         """Bring a bridge to what it should have, whatever it has."""
         is_recheck = self._depth is not None and self.verified.version == snapshot.version
+
+        @cache
+        def wanted() -> Wanted:
+            self._compile(snapshot, program)
+            with TURNS.taken():
+                return wanted_of(program.flows)
+
+        seen, foreign = self._look(wanted, program)
+        desired = wanted()
         with TURNS.taken():
-            flows = tuple(program.flows)
-            wanted = wanted_of(flows)
-        seen, foreign = self._look(flows, wanted)
-        with TURNS.taken():
-            todo = plan_from_scan(wanted, seen)
+            todo = plan_from_scan(desired, seen)
         todo = self._with_meters(program, todo)
         if is_recheck and is_drift(todo, self.verified.rejected):
             self.drifts.note()
@@ -288,12 +303,12 @@ class BridgeWriter:
             log.warning("flows had drifted", bridge=self.switch.name)
         rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
-        had = had_after(flows, seen, todo, refused)
+        had = had_after(program.flows, seen, todo, refused)
         lost = {f.key for f in refused if isinstance(f, Flow) and f.owner != PRODUCTION}
         for other in seen.others:  # what a refused session did before was taken away
             if other.key in lost:
                 had.pop(mark_of(other), None)
-        self._had = None if wanted.alike else had
+        self._had = None if desired.alike else had
         self.verified = replace(self.verified, foreign=foreign)
         self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
 
@@ -310,16 +325,16 @@ class BridgeWriter:
         )  # fmt: skip
         self._is_followed = not rejected
 
-    def _look(self, flows: tuple[Flow, ...], wanted: Wanted) -> tuple[Scan, int]:
+    def _look(self, wanted: Callable[[], Wanted], program: Program) -> tuple[Scan, int]:
         """What the bridge has of ours, without what was altered, and the number of others."""
         with self._lock:
             depth, self._depth = self._depth, None
-        if depth is None and self._had is not None and not wanted.alike:
-            return scan_of(wanted, self._had), self.verified.foreign
+        if depth is None and self._had is not None:
+            return scan_of(wanted(), self._had), self.verified.foreign
         self._meters = self.switch.our_meters()
-        seen = self.switch.scan(wanted.marks)
+        seen = self.switch.scan(lambda: wanted().marks)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
-            altered = self.switch.altered(flows)
+            altered = self.switch.altered(program.flows)
             marks, keys = {mark_of(flow) for flow in altered}, {flow.key for flow in altered}
             others = tuple(flow for flow in seen.others if flow.key not in keys)
             seen = Scan(seen.known - marks, others)

@@ -29,9 +29,10 @@ class Turns:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Compute inside; not to be taken twice by one thread, nor while holding a lock of others.
+        """Compute inside; not to be taken twice by one thread.
 
-        Whoever waits for a switch, a lock or a database does so outside.
+        Whoever waits for a switch, a lock or a database does so outside: so no lock that somebody
+        holds who waits for a turn is ever waited for inside one.
         """
         with self._turn:
             self._began = time.monotonic()

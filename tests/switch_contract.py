@@ -14,13 +14,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from controller.southbound import openflow
 from controller.southbound.management import ManagedSwitch, Stream, open_management
-from controller.southbound.wire import (
-    FLOW_MOD_BODY,
-    HEADER,
-    encode_flow_add,
-    encode_message,
-)
+from controller.southbound.wire import FLOW_MOD_BODY, HEADER, encode_flow_add, encode_message
 from controller.southbound.wire_error import decode_error
 from controller.southbound.wire_message import (
     ATOMIC_AND_ORDERED,
@@ -34,7 +30,8 @@ from controller.southbound.wire_message import (
 )
 from flows import field
 from flows.diff import Plan, mark_of, plan
-from flows.flow import Clone, Flow, Load, Match, Output, PopVlan, Resubmit, show_actions
+from flows.errors import InvalidFlow
+from flows.flow import Clone, Flow, Load, Mark, Match, Output, PopVlan, Resubmit, show_actions
 from flows.pipeline import DELIVER, SESSION
 
 XID = 77
@@ -81,14 +78,40 @@ def test_what_was_applied_is_there_and_a_second_plan_is_empty(switch: ManagedSwi
     assert switch.altered(flows) == ()
 
 
-def test_a_scan_knows_wanted_flows_and_shows_the_others(switch: ManagedSwitch) -> None:
+@pytest.mark.parametrize("listed_meanwhile", [range(0), range(1000)])
+def test_a_scan_knows_wanted_flows_and_shows_the_others(
+    switch: ManagedSwitch, monkeypatch: pytest.MonkeyPatch, listed_meanwhile: range
+) -> None:
+    monkeypatch.setattr(openflow, "LISTED_MEANWHILE", listed_meanwhile)
     flows = [flow_of(n) for n in range(500)]
     apply(switch, *flows)
+    calls = []
 
-    seen = switch.scan({mark_of(flow) for flow in flows[:400]})
+    def wanted() -> set[Mark]:
+        calls.append(switch.waiting)
+        return {mark_of(flow) for flow in flows[:400]}
+
+    seen = switch.scan(wanted)
 
     assert seen.known == {mark_of(flow) for flow in flows[:400]}
     assert {flow.key for flow in seen.others} == {flow.key for flow in flows[400:]}
+    assert len(calls) == 1
+
+
+def test_a_scan_whose_wishes_cannot_be_told_harms_no_later_one(
+    switch: ManagedSwitch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openflow, "LISTED_MEANWHILE", range(1000))
+    apply(switch, *(flow_of(n) for n in range(500)))
+
+    def broken() -> set[Mark]:
+        raise InvalidFlow("cannot be compiled")
+
+    with pytest.raises(InvalidFlow):
+        switch.scan(broken)
+
+    assert switch.scan(lambda: {flow_of(3).mark}).known == {flow_of(3).mark}
+    assert len(switch.our_flows()) == 500
 
 
 def test_a_scan_that_meets_one_mark_twice_shows_all_flows(
@@ -100,7 +123,7 @@ def test_a_scan_that_meets_one_mark_twice_shows_all_flows(
     struct.pack_into("!Q", message, HEADER.size, flow_of(1).cookie)
     assert answers(stream, bytes(message)) == []
 
-    seen = switch.scan({mark_of(flow_of(1))})
+    seen = switch.scan(lambda: {mark_of(flow_of(1))})
 
     assert (seen.known, len(seen.others)) == (frozenset(), 2)
 

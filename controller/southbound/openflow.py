@@ -69,6 +69,8 @@ from flows.model import Dpid
 OUR_COOKIE = OWNER << OWNER_SHIFT
 BATCH_BYTES = 1 << 16
 """Messages are sent together until they are about this long."""
+LISTED_MEANWHILE = range(20_000, 150_000)
+"""So many flows a switch lists while something else is done; the list of more could not wait."""
 PAUSE_AFTER = 256
 """Flows that are looked at before other green threads may run."""
 
@@ -106,16 +108,21 @@ class OpenFlowSwitch(Exchange):
             entries = self._flow_stats("list its flows")
             return [entry.installed() for entry in entries]
 
-    def scan(self, wanted: Set[Mark]) -> Scan:
+    def scan(self, wanted: Callable[[], Set[Mark]]) -> Scan:
         """Every flow with our mark in its cookie, the wanted ones by their marks alone.
 
         No match of a wanted flow is decoded. When a mark is there twice, all are decoded.
+        ``wanted`` may take its time: a switch that has many flows lists them meanwhile.
         """
         found: set[Mark] = set()
         others: list[FlowEntry] = []
         with self._lock:
+            is_long = self._aggregate(OUR_COOKIE, OWNER_MASK).flows in LISTED_MEANWHILE
+        marks = None if is_long else wanted()
+        with self._lock:
             for part in self._flow_stats_parts("list its flows", ALL_TABLES):
-                others += scan_flow_stats(part, wanted, found)
+                marks = wanted() if marks is None else marks
+                others += scan_flow_stats(part, marks, found)
         if any((flow.table, flow.priority, flow.cookie) in found for flow in others):
             return Scan(frozenset(), tuple(self.our_flows()))
         return Scan(found, tuple(flow.installed() for flow in others))

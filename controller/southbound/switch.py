@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,8 +71,11 @@ class Switch(Protocol):
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""
 
-    def scan(self, wanted: Set[Mark]) -> Scan:
-        """The same, but the flows with a wanted mark by that mark alone, which is cheap."""
+    def scan(self, wanted: Callable[[], Set[Mark]]) -> Scan:
+        """The same, but the flows with a wanted mark by that mark alone, which is cheap.
+
+        ``wanted`` is called once, perhaps while the switch is answering.
+        """
 
     def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
         """Those of ``flows`` that are there under their own cookie, but do something else."""
