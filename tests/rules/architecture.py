@@ -47,6 +47,7 @@ RECONCILER = tuple(
 )
 VALUES = (
     "controller.measures",
+    "controller.memory",
     "controller.turns",
     "controller.inventory",
     "controller.southbound.errors",
