@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 from controller.config_words import read_networks, read_rate_setting, refuse
 from flows.errors import CloudtapError
 from flows.model import PATH_MTUS, Rate
-from flows.world import UNDERLAY_MTU
+from flows.world import LINK_MTU, UNDERLAY_MTU
 
 DEFAULT_FILE = Path("/etc/cloudtap/cloudtap.toml")
 """Read when neither ``--config`` nor ``CLOUDTAP_CONFIG`` names another file; it may be missing."""
@@ -205,6 +205,14 @@ class BridgesConfig(Section):
         description="Bytes of the longest IP packet that the network of the hosts carries "
         "everywhere. Copies in tunnels are cut to fit; the `path_mtu` of a collector can only "
         "lower it.",
+    )
+    link_mtu: int = Field(
+        LINK_MTU,
+        ge=PATH_MTUS.start,
+        lt=PATH_MTUS.stop,
+        description="Bytes that every link between bridges carries behind the Ethernet header: "
+        "those of the workloads' longest packets, and 4 for each 802.1Q tag, ours included. Copies "
+        "that cross a link are cut to fit.",
     )
     bridge_rate: Annotated[Rate | None, PlainValidator(read_rate_setting)] = Field(
         None,

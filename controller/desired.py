@@ -24,7 +24,16 @@ from flows.model import (
     TagMode,
 )
 from flows.tags import transport_keys
-from flows.world import UNDERLAY_MTU, Down, Link, Numbers, Placement, World, tag_keys
+from flows.world import (
+    LINK_MTU,
+    UNDERLAY_MTU,
+    Down,
+    Link,
+    Numbers,
+    Placement,
+    World,
+    tag_keys,
+)
 
 
 class Wishes(Protocol):
@@ -118,7 +127,8 @@ class Snapshot:
 class DesiredWorld:
     """Makes a snapshot of the world whenever somebody asks after something has changed.
 
-    ``underlay_mtu`` and ``bridge_rate`` are what the operator allows copies (see World).
+    ``underlay_mtu``, ``bridge_rate`` and ``link_mtu`` are what the operator allows copies (see
+    World).
     """
 
     def __init__(
@@ -129,9 +139,11 @@ class DesiredWorld:
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
         reach: Callable[[Probes], Reach] = lambda probes: Reach(),
+        link_mtu: int = LINK_MTU,
     ) -> None:
         self._wishes, self._inventory, self._places = wishes, inventory, places
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
+        self._link_mtu = link_mtu
         self._reach = reach
         self._lock = threading.Lock()
         self._building = threading.Lock()
@@ -208,6 +220,7 @@ class DesiredWorld:
                     filters=wishes.filters,
                     underlay_mtu=self._underlay_mtu,
                     bridge_rate=self._bridge_rate,
+                    link_mtu=self._link_mtu,
                     tunnels=reach.tunnels,
                     down=reach.down,
                 )

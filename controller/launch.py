@@ -69,6 +69,7 @@ class Services:
         world = DesiredWorld(
             self.store, lambda: self.inventory.inventory, self.places.snapshot,
             config.bridges.underlay_mtu, config.bridges.bridge_rate, reach=self._reach,
+            link_mtu=config.bridges.link_mtu,
         )  # fmt: skip
         self.world = world
         self.reconciler = Reconciler(

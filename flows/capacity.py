@@ -19,13 +19,18 @@ nobody is asked after it about what a port sends."""
 STAGED_WEIGHT = 3
 """And so many times more when copies are capped, cut or spread: at most eight resubmits (what
 follows a check of the size is translated for both answers)."""
+FAR_WEIGHT = 1
+"""Or so many times more when nothing but a link limits them: at most three resubmits."""
 COHORTS_PER_NETWORK = 128
 """Cohorts of one network that two exclusive sessions or more contest: a bit in a register each."""
 
 
-def weight(session: Session, is_staged: bool) -> int:
-    """How many plain sessions cost as much; ``is_staged``: more than one flow makes its copies."""
+def weight(session: Session, is_staged: bool, is_far: bool = False) -> int:
+    """How many plain sessions cost as much.
+
+    ``is_staged``: copies pass all stages; ``is_far``: some cross a link.
+    """
     asking = EXCLUSIVE_WEIGHT if session.mode is Mode.EXCLUSIVE else 1
     if session.filter != ALL:
         asking = FILTERED_WEIGHT
-    return asking + STAGED_WEIGHT * is_staged
+    return asking + (STAGED_WEIGHT if is_staged else FAR_WEIGHT * is_far)

@@ -99,7 +99,7 @@ def _answer(question: _Question, standing: Standing, trace: Trace) -> Answer:
     number = survey.world.numbers.session[session.id]
     made = _copy(trace, number)
     if made is not None and _is_skipped(trace, number):
-        limit = survey.limit_of(session)
+        limit = survey.limit_at(made[0], session)
         why = f"it is longer than the {limit} bytes that fit the path to its sensor"
         return Answer(session, False, f"not copied: {why}")
     if made is not None:

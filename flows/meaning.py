@@ -48,7 +48,7 @@ from flows.packet import Fields, is_group, length_without_padding, read_fields
 from flows.source import is_watched
 from flows.tags import tag_of_copy, wears_tags
 from flows.tenancy import check_session
-from flows.tunnel import cut_length, path_limit
+from flows.tunnel import cut_length, link_limit, path_limit
 from flows.world import World
 
 Learned = Mapping[tuple[Dpid, NetworkId, int], PortId]
@@ -63,13 +63,15 @@ Touched = tuple[PortId, Direction]
 class Meaning:
     """Who receives a packet, which sessions get a copy (one each), and what bridges learned.
 
-    ``taken`` says which exclusive session takes the packet from the others, port by port.
+    ``taken`` says which exclusive session takes the packet from the others, port by port, and
+    ``makers`` which bridge makes the copy of a session that wants one.
     """
 
     receivers: frozenset[PortId]
     copies: frozenset[SessionId]
     learned: Learned
     taken: Mapping[Touched, SessionId]
+    makers: Mapping[SessionId, Dpid]
 
 
 def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = None) -> Meaning:
@@ -89,27 +91,33 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
     able = [session for session in world.sessions if _may_copy(session, sender, world)]
     able.sort(key=lambda session: (session.number, world.numbers.session[session.id]))
     touched = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
-    copies: set[SessionId] = set()
+    wanted: dict[SessionId, list[Touched]] = {}
     taken: dict[Touched, SessionId] = {}
     for port, direction in touched:
         for session in able:
             if wants(session, port, direction, fields, world):
                 if session.mode is Mode.COPY:
-                    copies.add(session.id)
+                    wanted.setdefault(session.id, []).append((port.id, direction))
                 else:
                     taken.setdefault((port.id, direction), session.id)
-    copies |= set(taken.values())
-    length = length_without_padding(frame)
-    copies -= {session.id for session in able if _is_skipped(session, length, world)}
-    return Meaning(frozenset(p.id for p in receivers), frozenset(copies), known, taken)
+    for at, winner in taken.items():
+        wanted.setdefault(winner, []).append(at)
+    makers = {session: _maker(ends, world) for session, ends in wanted.items()}
+    length, known_sessions = length_without_padding(frame), world.session_by_id
+    copies = frozenset(
+        session
+        for session, maker in makers.items()
+        if not _is_skipped(known_sessions[session], length, maker, world)
+    )
+    return Meaning(frozenset(p.id for p in receivers), copies, known, taken, makers)
 
 
-def copied_frame(frame: bytes, session: Session, sender: Port, world: World) -> bytes:
+def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, world: World) -> bytes:
     """The bytes of one session's copy: the frame as it was sent, cut and tagged as declared.
 
-    What a tunnel puts around them is not part of it.
+    ``maker`` is the bridge that makes it. What a tunnel puts around them is not part of it.
     """
-    copy = frame[: cut_length(session, _path_limit(session, world))]
+    copy = frame[: cut_length(session, _limit(session, maker, world))]
     tag = tag_of_copy(session, _network(sender), world)
     if tag is None:
         return copy
@@ -252,9 +260,19 @@ def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:
     return (_place(port, world), collector.delivery) in world.tunnels
 
 
-def _path_limit(session: Session, world: World) -> int | None:
-    """Bytes of the longest frame whose copy fits the path to each remote sensor."""
+def _maker(ends: list[Touched], world: World) -> Dpid:
+    """The bridge that makes a copy: the sender's, or the lowest that delivers the packet."""
+    sent = [port for port, direction in ends if direction is Direction.EGRESS]
+    return min(_at(port, world) for port in sent or [port for port, _ in ends])
+
+
+def _limit(session: Session, maker: Dpid, world: World) -> int | None:
+    """Bytes of the longest frame that a bridge can copy whole, whichever sensor gets the copy."""
     collector, is_tagged = world.collector_by_id[session.collector], wears_tags(session, world)
+    fabric = Fabric(world.links)
+    places = {_at(tap, world) for tap in collector.tap_ports if tap in world.placements}
+    if any(there != maker and _is_joined(fabric, maker, there) for there in places):
+        return link_limit(world.link_mtu)
     limits = [
         path_limit(collector, address, world.underlay_mtu, is_tagged)
         for address in collector.addresses
@@ -262,12 +280,12 @@ def _path_limit(session: Session, world: World) -> int | None:
     return min(limits, default=None)
 
 
-def _is_skipped(session: Session, length: int, world: World) -> bool:
+def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:
     """Whether a packet of ``length`` bytes is left out, as its copy would not fit its path.
 
     Padding behind the packet does not count: of a copy that fits without it, it is cut off.
     """
-    limit = _path_limit(session, world)
+    limit = _limit(session, maker, world)
     wanted = length if session.packet_length is None else min(length, session.packet_length)
     return session.oversize is Oversize.SKIP and limit is not None and wanted > limit
 

@@ -254,7 +254,7 @@ DECIDE = _table(
 )  # fmt: skip
 DELIVER = _table(
     "deliver", 90, "Make the copy of one session, at once or by the stages that follow.",
-    matches="session network", then="cap bridge_cap size", owns="session",
+    matches="session network", then="cap bridge_cap size send", owns="session larger",
     network=200, session=100, nothing=0,
 )  # fmt: skip
 CAP = _table(

@@ -1,4 +1,4 @@
-"""Tunnels that carry copies to remote sensors: what they add to a frame, and which keys they have.
+"""Ways of copies: what tunnels and links add to a frame, and which keys tunnels have.
 
 Header sizes: RFC 7348 (VXLAN), RFC 2784 and 2890 (GRE with a key), RFC 8926 (Geneve without
 options), draft-foschiano-erspan-03 (ERSPAN II and III, whose GRE header has a sequence number);
@@ -14,6 +14,7 @@ from netaddr import IPAddress
 from flows.errors import NoKeyLeft
 from flows.model import KEYS, TAGGED_BYTES, Collector, Delivery, Session
 
+ETHERNET_HEADER = 14
 IP_HEADER = {4: 20, 6: 40}
 HEADERS = {
     Delivery.VXLAN: 16,
@@ -77,6 +78,11 @@ def path_limit(collector: Collector, address: IPAddress, underlay_mtu: int, is_t
     """
     mtu = min(collector.path_mtu or underlay_mtu, underlay_mtu)
     return mtu - overhead(collector.delivery, address) - TAGGED_BYTES * is_tagged
+
+
+def link_limit(link_mtu: int) -> int:
+    """Bytes of the longest original frame whose copy fits a link; it wears one tag there."""
+    return ETHERNET_HEADER + link_mtu - TAGGED_BYTES
 
 
 def cut_length(session: Session, limit: int | None) -> int | None:

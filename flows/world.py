@@ -65,6 +65,9 @@ session number, since flows cannot tell. Open vSwitch 3.1 counts for a flow all 
 path, long ones and short ones."""
 UNDERLAY_MTU = 1500
 """Bytes of the longest IP packet that hosts send, if nobody says otherwise."""
+LINK_MTU = 1508
+"""Bytes that links carry behind the Ethernet header, if nobody says otherwise: 1500 of a workload,
+a tag of its own, and ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,9 @@ class World:
     """One snapshot of everything that decides which flows each bridge should have.
 
     ``tunnels`` are the ports of bridges that send to remote sensors; ``down`` are sensors that
-    are known not to receive; ``underlay_mtu`` is what the hosts' own network carries, in bytes;
-    ``bridge_rate`` caps all copies of each bridge together.
+    are known not to receive; ``underlay_mtu`` is what the hosts' own network carries, in bytes, and
+    ``link_mtu`` what links between bridges carry; ``bridge_rate`` caps all copies of each bridge
+    together.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -119,6 +123,7 @@ class World:
     down: frozenset[Down] = frozenset()
     underlay_mtu: int = UNDERLAY_MTU
     bridge_rate: Rate | None = None
+    link_mtu: int = LINK_MTU
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))

@@ -53,7 +53,9 @@ class Arrivals:
         for session in world.sessions:
             if session.id in means.copies:
                 sensor = min(sensors_of(session, sent.sender, world), key=str)
-                copy = copied_frame(sent.frame, session, sent.sender, world)
+                copy = copied_frame(
+                    sent.frame, session, sent.sender, means.makers[session.id], world
+                )
                 out[self.place(self._at(session, sensor)), copy] += 1
         return out, len(means.copies), means.learned
 

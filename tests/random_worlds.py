@@ -42,8 +42,8 @@ from flows.model import (
     TenantName,
 )
 from flows.tags import transport_keys
-from flows.tunnel import path_limit
-from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
+from flows.tunnel import link_limit, path_limit
+from flows.world import LINK_MTU, METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
 from tests.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 
@@ -126,6 +126,7 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
         tunnels=_tunnels(rng, dpids),
         down=frozenset(s for c in collectors for s in c.sensors if rng.random() < 0.1),
         bridge_rate=rng.choice((None, None, None, Rate(RateUnit.PPS, PLENTY))),
+        link_mtu=rng.choice((LINK_MTU, LINK_MTU, 600, 1000)),
     )  # fmt: skip
 
 
@@ -176,7 +177,7 @@ def edge_lengths(world: World) -> list[int]:
     """Bytes of frames that just fit what a session or a path to a sensor limits copies to, or
     just not, as far as workloads can send them.
     """
-    limits = {s.packet_length for s in world.sessions} - {None}
+    limits = {s.packet_length for s in world.sessions} - {None} | {link_limit(world.link_mtu)}
     for collector in world.collectors:
         limits |= {
             path_limit(collector, address, world.underlay_mtu, is_tagged)

@@ -1,7 +1,8 @@
 """The copy itself: to a tap port, over the links to the bridge that has it, or into a tunnel.
 
 A session that nothing limits has one flow in the deliver table. Copies that are capped, cut, spread
-over sensors or sent through tunnels pass the stages that follow it.
+over sensors or sent through tunnels pass the stages that follow it, those that only a link limits
+the last two of them.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def long_meter_of(site: Site, standing: Standing) -> Meter | None:
     session = standing.session
     if not site.has_meters or standing.collector is None:
         return None
-    limit = site.survey.limit_of(session)
+    limit = site.limit_of(session)
     if limit is None or limit >= (session.packet_length or limit + 1):
         return None
     return long_meter(_number(site, standing), session.oversize)
@@ -113,6 +114,8 @@ def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
     why = f"copy of session {standing.session.name}"
     if site.survey.is_staged(standing):
         yield from _staged(site, standing, why)
+    elif site.limit_of(standing.session) is not None:
+        yield from _sized(site, standing, DELIVER, why)
     else:
         sensor = _collector(standing).sensors[0]
         yield from _sent(site, standing, DELIVER, None, 0, f"{why} for {sensor}")
@@ -146,7 +149,7 @@ def tags_of(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
 
 def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
     session, number = standing.session, _number(site, standing)
-    own, collector = (SESSION.eq(number),), _collector(standing)
+    own = (SESSION.eq(number),)
     meter, is_capped = meter_of(site, standing), site.world.bridge_rate is not None
     after = (Resubmit((BRIDGE_CAP if is_capped else SIZE).number),)
     first: tuple[Action, ...] = (Resubmit(CAP.number),) if meter else after
@@ -159,14 +162,21 @@ def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
     if meter:
         capped = f"{why}, at most {session.max_rate}"
         yield _flow(CAP, "session", own, (Metered(meter.number), *after), number, capped)
-    length = cut_length(session, site.survey.limit_of(session))
+    yield from _sized(site, standing, SIZE, why)
+
+
+def _sized(site: Site, standing: Standing, table: Table, why: str) -> Iterator[Flow]:
+    """The flow of one table that asks whether a packet is too long, and what follows either way."""
+    session, number = standing.session, _number(site, standing)
+    own, collector = (SESSION.eq(number),), _collector(standing)
+    length = cut_length(session, site.limit_of(session))
     steps: list[Action] = [Load(LARGER, 0) if length is None else CheckLarger(length, LARGER)]
     if len(collector.sensors) > 1:
         bucket = Multipath(HASHES[collector.balance], BUCKETS, BUCKET)
         number_of_pool = site.world.numbers.collector[collector.id]
         steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
     chosen = f"{why}: does it fit, and which sensor gets it?"
-    yield _flow(SIZE, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
+    yield _flow(table, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
     is_skipped = session.oversize is Oversize.SKIP and length not in (None, session.packet_length)
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"

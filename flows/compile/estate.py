@@ -59,7 +59,18 @@ class Estate:
                 watched.append(port)
         if not watched and not missing:
             missing.append("no port that it should watch is on a bridge now")
-        return Standing(session, tuple(watched), taps, collector, tuple(missing))
+        is_far = self._is_far(watched, taps)
+        return Standing(session, tuple(watched), taps, collector, tuple(missing), is_far=is_far)
+
+    def _is_far(self, watched: Iterable[Port], taps: tuple[Port, ...]) -> bool:
+        """Whether copies that one of the bridges makes cross a link."""
+        places = self.world.placements
+        homes = {places[port.id].dpid for port in watched} if taps else set[Dpid]()
+        return any(
+            home != places[tap.id].dpid and self.is_deliverable(home, tap)
+            for home in homes
+            for tap in taps
+        )
 
     def _blocked(self, port: Port, collector: Collector, taps: tuple[Port, ...]) -> str:
         """Why copies of a port's packets reach no sensor; empty when they reach one."""

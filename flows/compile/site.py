@@ -8,7 +8,17 @@ from functools import cached_property
 from netaddr import IPAddress
 
 from flows.compile.survey import Survey
-from flows.model import Collector, Dpid, NetworkId, Ofport, Port, PortId, PortKind, Sensor
+from flows.model import (
+    Collector,
+    Dpid,
+    NetworkId,
+    Ofport,
+    Port,
+    PortId,
+    PortKind,
+    Sensor,
+    Session,
+)
 from flows.tags import transport_key
 
 
@@ -78,6 +88,10 @@ class Site:
             return self.world.tunnels.get((self.dpid, collector.delivery))
         tap = self.world.port_by_id.get(sensor)
         return None if tap is None else self.way(tap)
+
+    def limit_of(self, session: Session) -> int | None:
+        """Bytes of the longest frame that this bridge can copy whole for a session; None: any."""
+        return self.survey.limit_at(self.dpid, session)
 
     def tag_towards(self, port: Port) -> int | None:
         """The link tag that the packets of the port's network, or copies for a tap port, wear."""

@@ -13,8 +13,9 @@ class Standing:
     """How one session stands in the world, before any switch was asked.
 
     ``watched`` are its source ports from which copies reach a sensor; ``taps`` the placed tap
-    ports and ``collector`` the collector, if it is there; ``missing`` says in sentences what is
-    not there, ``refused`` why nothing may be copied at all.
+    ports and ``collector`` the collector, if it is there; ``is_far`` when copies may have to cross
+    a link to one of them; ``missing`` says in sentences what is not there, ``refused`` why nothing
+    may be copied at all.
     """
 
     session: Session
@@ -23,6 +24,7 @@ class Standing:
     collector: Collector | None = None
     missing: tuple[str, ...] = ()
     refused: Refused | None = None
+    is_far: bool = False
 
     @property
     def is_served(self) -> bool:

@@ -30,7 +30,7 @@ from flows.model import (
 from flows.pipeline import LINK_TAGS
 from flows.source import watched_by
 from flows.tags import receiving_places, transport_key
-from flows.tunnel import path_limit
+from flows.tunnel import link_limit, path_limit
 from flows.world import Numbers, World, tag_keys
 
 
@@ -85,6 +85,7 @@ class Survey:
             and one.links == other.links
             and one.tunnels == other.tunnels
             and (one.underlay_mtu, one.bridge_rate) == (other.underlay_mtu, other.bridge_rate)
+            and one.link_mtu == other.link_mtu
             and self.has_same_numbers(other.numbers)
         )
 
@@ -303,7 +304,7 @@ class Survey:
         return tuple(sorted(key for key in keys if key not in tags))
 
     def is_staged(self, standing: Standing) -> bool:
-        """Whether more than one flow makes the copies: they may be capped, cut, or spread."""
+        """Whether copies pass all stages: they may be capped, cut, spread, or tunnelled."""
         session, collector = standing.session, standing.collector
         is_capped = session.max_rate is not None or self.world.bridge_rate is not None
         return is_capped or session.packet_length is not None or (
@@ -313,8 +314,21 @@ class Survey:
     def limit_of(self, session: Session) -> int | None:
         """Bytes of the longest original frame whose copy fits every path to its sensors.
 
-        None for tap ports: what production can carry, a tap port can.
+        None when none crosses a link: what production can carry, a tap port can.
         """
+        standing = self.standings.get(session.id)
+        if standing is not None and standing.is_far:
+            return link_limit(self.world.link_mtu)
+        return self._path_limit(session)
+
+    def limit_at(self, here: Dpid, session: Session) -> int | None:
+        """The same for the copies that one bridge makes of a session."""
+        standing = self.standings[session.id]
+        if any(here != self.place(tap) for tap in standing.taps if self.is_deliverable(here, tap)):
+            return link_limit(self.world.link_mtu)
+        return self._path_limit(session)
+
+    def _path_limit(self, session: Session) -> int | None:
         collector = self.world.collector_by_id[session.collector]
         mtu, is_tagged = self.world.underlay_mtu, self.wears_tags(session)
         return min(
@@ -350,7 +364,7 @@ class Survey:
 
     def _weight(self, standing: Standing) -> int:
         """How many plain sessions cost as much as this one."""
-        return weight(standing.session, self.is_staged(standing))
+        return weight(standing.session, self.is_staged(standing), standing.is_far)
 
     def _occupy(self, standing: Standing, by: int) -> None:
         for network in standing.networks:

@@ -58,7 +58,8 @@ def copy_ways(dpid: Dpid, survey: Survey, standing: Standing) -> Iterator[CopyWa
     """Every way of a session's copies out of a bridge that serves it."""
     site, collector = Site(dpid, survey), standing.collector
     assert collector is not None, "a served session has a collector"
-    table = SEND if survey.is_staged(standing) else DELIVER
+    is_sized = survey.is_staged(standing) or site.limit_of(standing.session) is not None
+    table = SEND if is_sized else DELIVER
     flows = list(deliver(site, standing))
     for flow in flows:
         if flow.table == table.number:
@@ -76,7 +77,7 @@ def _way(
     sensor = collector.sensors[position]
     by = site.way_to(sensor, collector)
     assert by is not None, "a flow sends copies somewhere"
-    longest = cut_length(standing.session, site.survey.limit_of(standing.session))
+    longest = cut_length(standing.session, site.limit_of(standing.session))
     steps: tuple[Action, ...] = loads
     if flow.table == SEND.number:
         steps += (Load(LARGER, 0) if longest is None else CheckLarger(longest, LARGER),)

@@ -17,7 +17,7 @@ from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.switch import Switch
 from controller.southbound.wire_message import LOCAL_PORT
 from controller.store import Store
-from flows.compile import compile_bridge
+from flows.compile import Program
 from flows.flow import is_ours, object_of
 from flows.model import Collector, CollectorId, Dpid, PortId, Session, SessionId, Source, TenantName
 from flows.pipeline import DELIVER
@@ -131,10 +131,10 @@ class Rig:
 
     def missing(self, dpid: int) -> list[str]:
         """What a switch should have and has not, or has and should not have."""
-        wanted = {
-            (flow.table, flow.priority, flow.cookie)
-            for flow in compile_bridge(Dpid(dpid), self.world.snapshot().survey)
-        }
+        program = Program(Dpid(dpid))
+        program.has_meters = True
+        flows = program.update(self.world.snapshot().survey).put
+        wanted = {(flow.table, flow.priority, flow.cookie) for flow in flows}
         entries = self.models[dpid].tables.flows.values()
         found = {(e.table, e.priority, e.cookie) for e in entries if is_ours(e.cookie)}
         return [*map(str, sorted(wanted - found)), *map(str, sorted(found - wanted))]

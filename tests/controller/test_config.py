@@ -90,6 +90,12 @@ def test_what_copies_may_cost_is_written_in_words_or_as_a_table(
     assert (load(None, {}).bridges.underlay_mtu, load(None, {}).bridges.bridge_rate) == (1500, None)
 
 
+def test_links_are_taken_to_carry_a_full_packet_with_two_tags(file: Path) -> None:
+    assert load(None, {}).bridges.link_mtu == 1500 + 4 + 4
+    file.write_text("[bridges]\nlink_mtu = 9004\n")
+    assert load(file, {}).bridges.link_mtu == 9004
+
+
 @pytest.mark.parametrize(
     "written", ["['192.0.2.0/24', 'fd00:9::/64']", "'192.0.2.0/24,fd00:9::/64'"]
 )

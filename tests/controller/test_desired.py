@@ -238,10 +238,11 @@ def test_pools_have_numbers_and_single_sensors_need_none(store: Store) -> None:
 
 def test_what_the_operator_allows_is_in_the_world(store: Store) -> None:
     rate = Rate(RateUnit.KBPS, 5)
-    world = DesiredWorld(store, lambda: TWO_TENANTS, Places, 9000, rate)
+    world = DesiredWorld(store, lambda: TWO_TENANTS, Places, 9000, rate, link_mtu=8000)
 
     assert world.snapshot().survey.world.underlay_mtu == 9000
     assert world.snapshot().survey.world.bridge_rate == rate
+    assert world.snapshot().survey.world.link_mtu == 8000
     store.add_collector(IDS, "tester")
     world.touch()
     assert world.snapshot().survey.world.underlay_mtu == 9000

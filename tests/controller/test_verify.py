@@ -13,7 +13,7 @@ from controller.status import Check, Copies, Verification
 from flows.errors import Refused
 from flows.flow import object_of
 from flows.model import Collector, CollectorId, PortId, SessionId, TagMode
-from flows.pipeline import DELIVER
+from flows.pipeline import DELIVER, SEND
 from tests.controller.rig import RED, Rig
 from tests.controller.test_reconcile import BRING_S, bring_all
 from tests.ovs.waiting import wait_for
@@ -44,7 +44,8 @@ def counted(rig: Rig, dpid: int, name: str) -> tuple[int, int]:
     """Packets that the copying flows, and all other flows, of a switch have met."""
     number = rig.world.snapshot().numbers.session[SessionId(name)]
     entries = rig.models[dpid].tables.flows.values()
-    mine = [e for e in entries if e.table == DELIVER.number and object_of(e.cookie) == number]
+    copying = (DELIVER.number, SEND.number)
+    mine = [e for e in entries if e.table in copying and object_of(e.cookie) == number]
     return sum(e.packets for e in mine), sum(e.packets for e in entries if e not in mine)
 
 

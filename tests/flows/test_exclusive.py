@@ -13,7 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.capacity import COHORTS_PER_NETWORK, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
+from flows.capacity import (
+    COHORTS_PER_NETWORK,
+    FAR_WEIGHT,
+    FILTERED_WEIGHT,
+    SESSIONS_PER_NETWORK,
+)
 from flows.compile import Survey, compile_bridge
 from flows.errors import TooManyOverlaps
 from flows.filter import Filter, Rule, RuleMatch, Verdict
@@ -290,7 +295,7 @@ def test_tenants_with_equal_addresses_and_numbers_do_not_compete() -> None:
 
 def test_no_bridge_needs_more_resubmits_for_a_full_network_than_open_vswitch_allows() -> None:
     """The dearest packet: all reject it where it is sent, each accepts it at a port of its own."""
-    names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // FILTERED_WEIGHT)]
+    names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // (FILTERED_WEIGHT + FAR_WEIGHT))]
     full = world(
         vm("web", at(S1, 1), WEB), vm("db", at(S2, 1), DB), tap("a", at(S2, 9)), *LINE[:1], HEARD,
         *(vm(f"{x}-vm", at(S2, 100 + n), 0x02_0000_001000 + n) for n, x in enumerate(names)),

@@ -15,6 +15,7 @@ from flows.model import (
     Balance,
     Delivery,
     Direction,
+    Dpid,
     Mode,
     Oversize,
     PortId,
@@ -26,6 +27,7 @@ from flows.model import (
 from flows.packet import is_group, read_fields
 from flows.source import is_watched
 from flows.tags import tag_of_copy
+from flows.tunnel import link_limit
 from flows.world import World
 from tests.random_worlds import FRAMES, Sent, edge_lengths, random_packets, random_world
 
@@ -47,7 +49,9 @@ EXPECTED = [
     "tagged copy by a tap port", "tagged copy by a tunnel", "tagged copy cut to its path",
     "copy cut to its path", "copy cut to its packet length", "copy cut by both limits",
     "copy that just fits", "copy cut by one byte",
-    "no copy: it does not fit its path", "no copy: no tunnel port on the bridge",
+    "copy cut to its link", "copy that fits no link and crosses none",
+    "no copy: it does not fit its path", "no copy: it does not fit its link",
+    "no copy: no tunnel port on the bridge",
     "no copy: the filter rejects it", "no copy: a rival has taken it",
     "both ends watched, one copy", "both ends on different bridges, one copy by a tunnel",
     "both ends on different bridges, one copy by a tap port",
@@ -76,7 +80,8 @@ def happened() -> Counter[str]:
             found.update(of_packet(sent, world))
             for session in world.sessions:
                 if session.id in means.copies:
-                    found.update(of_copy(session, sent, receivers, world))
+                    maker = means.makers[session.id]
+                    found.update(of_copy(session, sent, receivers, maker, world))
                 else:
                     found.update(of_no_copy(session, sent, receivers, world))
     return found
@@ -98,7 +103,7 @@ def of_packet(sent: Sent, world: World) -> Iterator[str]:
 
 
 def of_copy(
-    session: Session, sent: Sent, receivers: tuple[PortId, ...], world: World
+    session: Session, sent: Sent, receivers: tuple[PortId, ...], maker: Dpid, world: World
 ) -> Iterator[str]:
     """What one copy is an example of."""
     collector = world.collector_by_id[session.collector]
@@ -116,7 +121,7 @@ def of_copy(
         yield "copy to an IPv6 address"
     if len(collector.sensors) > 1:
         yield from of_pool(session, sent, world)
-    yield from of_bytes(session, sent, world)
+    yield from of_bytes(session, sent, maker, world)
     yield from of_places(session, sent, receivers, world)
 
 
@@ -135,12 +140,12 @@ def of_pool(session: Session, sent: Sent, world: World) -> Iterator[str]:
         yield "copy by a pool with a sensor down"
 
 
-def of_bytes(session: Session, sent: Sent, world: World) -> Iterator[str]:
+def of_bytes(session: Session, sent: Sent, maker: Dpid, world: World) -> Iterator[str]:
     """What was done with the bytes of the frame."""
     collector = world.collector_by_id[session.collector]
     assert sent.sender.network is not None
     tag = tag_of_copy(session, sent.sender.network, world)
-    copy = copied_frame(sent.frame, session, sent.sender, world)
+    copy = copied_frame(sent.frame, session, sent.sender, maker, world)
     kept = len(copy) - 4 * (tag is not None)
     if tag is not None:
         yield f"tagged copy by a {'tunnel' if collector.is_tunnelled else 'tap port'}"
@@ -149,12 +154,16 @@ def of_bytes(session: Session, sent: Sent, world: World) -> Iterator[str]:
         yield "copy cut to its path" if is_path else "copy cut to its packet length"
         if is_path and tag is not None:
             yield "tagged copy cut to its path"
+        if is_path and not collector.is_tunnelled:
+            yield "copy cut to its link"
         if "+padding" in sent.kind:
             yield "copy of a packet with padding, cut"
         if is_path and session.packet_length is not None:
             yield "copy cut by both limits"
         if kept == len(sent.frame) - 1:
             yield "copy cut by one byte"
+    elif not collector.is_tunnelled and kept > link_limit(world.link_mtu):
+        yield "copy that fits no link and crosses none"
     elif kept + 1 in edge_lengths(world) and kept + 2 not in edge_lengths(world):
         yield "copy that just fits"
 
@@ -201,10 +210,12 @@ def of_no_copy(
         return
     fields = read_fields(sent.frame)
     if any(wants(session, port, direction, fields, world) for port, direction in seen):
-        if session.mode is Mode.EXCLUSIVE and not collector.is_tunnelled:
+        is_skipping = session.oversize is Oversize.SKIP
+        if session.mode is Mode.EXCLUSIVE and not is_skipping and not collector.is_tunnelled:
             yield "no copy: a rival has taken it"
-        elif session.oversize is Oversize.SKIP and collector.is_tunnelled:
-            yield "no copy: it does not fit its path"
+        elif is_skipping and session.mode is Mode.COPY:
+            way = "path" if collector.is_tunnelled else "link"
+            yield f"no copy: it does not fit its {way}"
     elif collector.is_tunnelled and all(
         (world.placements[port.id].dpid, collector.delivery) not in world.tunnels
         for port, _ in seen

@@ -73,7 +73,10 @@ BYSTANDER = Wish(Direction.BOTH, Watched.BOTH, Wanted.ALL)
 SHORTENED = tuple((way, Size.SHORTENED) for way in (*TUNNELS, SPREAD))
 GUARDED = tuple((way, size) for way in (*TUNNELS, SPREAD) for size in (Size.FITTED, Size.SKIPPED))
 COPY_SCENES: tuple[tuple[Group, ...], ...] = (
-    *(tuple(product(ways, (Size.WHOLE, Size.SHORTENED))) for ways in ((TAP, FAR), (FIXED, AUTO))),
+    *(
+        tuple(product(ways, (size,)))
+        for ways, size in product(((TAP, FAR), (FIXED, AUTO)), (Size.WHOLE, Size.SHORTENED))
+    ),
     tuple(product((POOL,), (Size.WHOLE, Size.SHORTENED))),
     *((SHORTENED[n : n + 2]) for n in range(0, len(SHORTENED), 2)),
     *((GUARDED[n : n + 2]) for n in range(0, len(GUARDED), 2)),

@@ -107,8 +107,9 @@ class Lab:
         return self.add_ports(bridge, [ofport], ids)[0]
 
     def add_ports(
-        self, bridge: str, ofports: Iterable[int], iface_ids: dict[int, str] | None = None
-    ) -> list[Endpoint]:
+        self, bridge: str, ofports: Iterable[int], iface_ids: dict[int, str] | None = None,
+        mtu: int = 1500,
+    ) -> list[Endpoint]:  # fmt: skip
         """Plug cables into ``ofports`` of ``bridge``, all at once (one port alone is not faster).
 
         The interface is named BRIDGE-ethNUMBER. ``iface_ids`` gives some of them an
@@ -116,7 +117,7 @@ class Lab:
         """
         numbers = list(ofports)
         names = [(f"{bridge}-eth{n}", f"{bridge}-far{n}") for n in numbers]
-        self._lay_cables(names, mtu=1500)
+        self._lay_cables(names, mtu)
         self._plug(
             [(bridge, n, near) for n, (near, _) in zip(numbers, names, strict=True)], iface_ids
         )
@@ -124,10 +125,12 @@ class Lab:
         self.endpoints += added
         return added
 
-    def link(self, bridge_a: str, ofport_a: int, bridge_b: str, ofport_b: int) -> None:
+    def link(
+        self, bridge_a: str, ofport_a: int, bridge_b: str, ofport_b: int, mtu: int = LINK_MTU
+    ) -> None:
         """Join two bridges by a cable (MTU 1600, so a tag of ours never cuts a frame)."""
         near, far = f"{bridge_a}-eth{ofport_a}", f"{bridge_b}-eth{ofport_b}"
-        self._lay_cables([(near, far)], mtu=LINK_MTU)
+        self._lay_cables([(near, far)], mtu)
         self._plug([(bridge_a, ofport_a, near), (bridge_b, ofport_b, far)])
         self.links.append((bridge_a, ofport_a, bridge_b, ofport_b))
 

@@ -41,11 +41,11 @@ def ways_of(survey: Survey) -> Iterator[tuple[Dpid, Standing, CopyWay]]:
                     yield dpid, standing, way
 
 
-def expected(world: World, standing: Standing, way: CopyWay, frame: bytes) -> Frames:
+def expected(world: World, standing: Standing, way: CopyWay, dpid: Dpid, frame: bytes) -> Frames:
     """What a session's copy of a frame of that network is, at the sensor of the way."""
     arrivals = Arrivals(replace(world, sessions=()))  # here each sensor of a pool is a place
     [sender, *_] = [port for port in standing.watched if way.network in (None, port.network)]
-    copy = copied_frame(frame, standing.session, sender, world)
+    copy = copied_frame(frame, standing.session, sender, dpid, world)
     is_sent = way.arriving(len(frame)) > 0
     return Counter({(arrivals._at(standing.session, way.sensor), copy): 1} if is_sent else {})
 
@@ -64,7 +64,7 @@ def sent_and_seen(stage: Stage, world: World) -> tuple[Frames, Frames, int]:
         with open_management(stage.names[dpid]) as switch:
             switch.send(frames, way.actions)
         for frame in frames:
-            want += expected(world, standing, way, frame)
+            want += expected(world, standing, way, dpid, frame)
     stage.lab.flush()
     seen = [(where, frame) for where, end in stage.ends.items() for frame in end.receive_all()]
     tunnelled = [(Remote(c.delivery, c.address, c.key), c.frame) for c in stage.underlay.arrived()]

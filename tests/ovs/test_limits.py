@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from controller.southbound.management import open_management
-from flows.capacity import EXCLUSIVE_WEIGHT, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
+from flows.capacity import EXCLUSIVE_WEIGHT, FAR_WEIGHT, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.compile import Survey, compile_bridge
 from flows.diff import plan
 from flows.errors import TooManySessions
@@ -17,7 +17,7 @@ from flows.filter import Filter, Rule, Verdict
 from flows.model import Dpid, FilterId, Session, TenantName
 from flows.world import World
 from tests import frames
-from tests.flows.hand_made import S1, at, packet, tap, vm, watch, world
+from tests.flows.hand_made import S1, S2, at, cable, packet, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofproto_trace
 
 WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
@@ -122,6 +122,25 @@ def test_a_network_full_of_exclusive_sessions_without_filters_has_all_its_copies
         assert (got[2], got[4]) == ([frame], [frame] * count)
         resubmits = ofproto_trace(name, port, frame).count("resubmit(,")
         assert 4 * count < resubmits < MAX_RESUBMITS
+
+
+def test_a_network_full_of_sessions_whose_copies_cross_a_link_has_its_production(lab: Lab) -> None:
+    """What follows a check of the length is translated for both answers, for each session."""
+    names = [f"s{n}" for n in range(SESSIONS_PER_NETWORK // (1 + FAR_WEIGHT))]
+    far = (tap("far", at(S2, 4)), cable(at(S1, 4), at(S2, 21)))
+    full = world(*PORTS[:3], *far, *(watch(name, "web", "db", to="far") for name in names))
+    assert len(Survey(full).served) == len(names)
+    name = install(lab, full)
+    frame = packet(frames.BROADCAST, WEB, b"full of far copies")
+    shown = ofproto_trace(name, 1, frame)
+    assert "over max" not in shown
+    assert 4 * len(names) < shown.count("resubmit(,") < MAX_RESUBMITS
+    for number, sender in ((1, WEB), (3, APP)):
+        frame = packet(frames.BROADCAST, sender, b"full of far copies")
+        for end in lab.endpoints:
+            end.receive_all()
+        sent = lab.exchange([(lab.endpoints[number - 1], frame)])
+        assert {end.ofport: seen for end, seen in sent.items()}[2] == [frame]
 
 
 def test_one_session_too_many_is_refused_and_the_others_are_served() -> None:

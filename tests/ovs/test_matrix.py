@@ -17,7 +17,7 @@ from tests.ovs.lab import Lab
 from tests.ovs.matrix import Wrong, build, explain, play, play_all
 from tests.ovs.worlds import Damage, Stage, spoil
 
-COPIES, RIVALS = copy_scene(COPY_SCENES[3]), rival_scene(RIVALRIES[1])
+COPIES, RIVALS = copy_scene(COPY_SCENES[5]), rival_scene(RIVALRIES[1])
 
 
 @pytest.fixture(scope="module")
