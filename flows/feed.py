@@ -1,6 +1,7 @@
 """What the sensors of a collector get to see: networks and their tags, and what is missing of them.
 
-A sensor that serves several collectors sees the copies of all of them.
+A sensor that serves several collectors sees the copies of all of them. Of other tenants that use
+the same remote address nothing is told but that they do.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Feed:
     length in bytes, ``one_way`` those that copy one direction only, ``capped`` those that shed
     copies, ``filtered`` those with a filter, by its name, and ``exclusive`` those that get what no
     other such session has taken before. ``longest`` is what fits the path in bytes, ``shared``
-    names other collectors of the same sensors.
+    names other collectors of the same sensors, and ``has_strangers`` says that other tenants send
+    copies there as well.
     """
 
     collector: Collector
@@ -60,6 +62,7 @@ class Feed:
     exclusive: tuple[str, ...] = ()
     longest: int | None = None
     shared: tuple[str, ...] = ()
+    has_strangers: bool = False
 
     @property
     def tags(self) -> tuple[Heard, ...]:
@@ -78,9 +81,11 @@ def feed_of(survey: Survey, key: CollectorId) -> Feed | None:
     if collector is None:
         return None
     places = set(receiving_places(collector))
-    sharing = [c for c in world.collectors if places & set(receiving_places(c))]
-    keys = {c.id for c in sharing}
-    sessions = [s for s in world.sessions if s.collector in keys and _is_wanted(survey, s)]
+    everybody = [c for c in world.collectors if places & set(receiving_places(c))]
+    sharing = [c for c in everybody if c.tenant == collector.tenant]
+    keys, all_keys = {c.id for c in sharing}, {c.id for c in everybody}
+    wanted = [s for s in world.sessions if s.collector in all_keys and _is_wanted(survey, s)]
+    sessions = [s for s in wanted if s.collector in keys]
     heard = tuple(_heard(survey, collector, sessions))
     networks = {h.network.id for h in heard if h.sessions} or {h.network.id for h in heard}
     workloads = [port for port in world.workloads if port.network in networks]
@@ -102,6 +107,7 @@ def feed_of(survey: Survey, key: CollectorId) -> Feed | None:
         exclusive=tuple(s.name for s in sessions if s.mode is Mode.EXCLUSIVE),
         longest=min((limit for limit in limits if limit is not None), default=None),
         shared=tuple(c.name for c in sharing if c.id != key),
+        has_strangers=len(wanted) > len(sessions),
     )
 
 

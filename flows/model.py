@@ -83,7 +83,7 @@ class TagMode(Enum):
     NONE = "none"
     """Never."""
     AUTO = "auto"
-    """The tag of the packet's network, as soon as the tap port serves more than one network."""
+    """The tag of the packet's network, as soon as its sensor gets copies of more than one."""
 
 
 class Delivery(Enum):

@@ -16,8 +16,9 @@ def tag_of_copy(session: Session, network: NetworkId, world: World) -> int | Non
     """The tag on the copies that a session makes of the packets of a network; None: no tag.
 
     With ``auto`` a copy wears its network's tag as soon as sessions watch ports of more than one
-    network for one sensor of its collector (the same tap port, or the same address and key),
-    whether these ports run now or not: so a tag does not come and go with a machine.
+    network for one sensor of its collector (the same tap port, or the same address, whatever the
+    tunnels and the tenants), whether these ports run now or not: so a tag does not come and go
+    with a machine.
     """
     collector = world.collector_by_id[session.collector]
     match collector.tenant_tag:
@@ -40,10 +41,12 @@ def wears_tags(session: Session, world: World) -> bool:
 
 
 def receiving_places(collector: Collector) -> tuple[str, ...]:
-    """What tells copies apart that a sensor receives: its tap port, or address, kind and key."""
-    kind, key = collector.delivery.value, collector.key
-    remote = [f"{kind} {address} {key}" for address in collector.addresses]
-    return (*collector.tap_ports, *remote)
+    """Names of what receives the copies: tap ports, and remote addresses.
+
+    A sensor at an address may get several kinds of tunnels with several keys, and ignores both:
+    Suricata takes connections with equal addresses for one unless a tag tells them apart.
+    """
+    return (*collector.tap_ports, *(f"at {address}" for address in collector.addresses))
 
 
 def transport_key(tap: PortId, tag: int | None) -> str:

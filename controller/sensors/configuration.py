@@ -67,6 +67,11 @@ def _notes(feed: Feed) -> Iterator[str]:
         )
     if feed.shared:
         yield f"the sensor also gets the copies of {', '.join(feed.shared)}"
+    if feed.has_strangers:
+        yield (
+            "other tenants deliver to the same address: the copies of theirs wear tags that are "
+            "not listed here, if their collectors have tenant_tag `auto`"
+        )
     if feed.unknown:
         more = "" if len(feed.unknown) <= 5 else f" and {len(feed.unknown) - 5} more"
         names = ", ".join(feed.unknown[:5]) + more

@@ -130,7 +130,7 @@ class Survey:
                 return None
 
     def _is_tagged(self, session: Session) -> bool:
-        """Whether copies wear the tag of their network: the tap port serves several."""
+        """Whether copies wear the tag of their network: one of the sensors serves several."""
         collector = self.world.collector_by_id[session.collector]
         return collector.tenant_tag is TagMode.AUTO and any(
             len(self._heard_at.get(place, ())) > 1 for place in receiving_places(collector)
@@ -256,7 +256,7 @@ class Survey:
         self._without_room.add(session.id)
 
     def _give(self, standing: Standing) -> None:
-        """Note which networks a tap port hears of by a session that is wanted and allowed."""
+        """Note which networks a sensor hears of by a session that is wanted and allowed."""
         session = standing.session
         collector = self.world.collector_by_id.get(session.collector)
         is_allowed = standing.refused is None or isinstance(standing.refused, TooManySessions)

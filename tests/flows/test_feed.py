@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from netaddr import IPAddress
 
 from flows.compile import Survey
@@ -23,6 +24,7 @@ from flows.model import (
     TagMode,
     TenantName,
 )
+from flows.tags import tag_of_copy
 from flows.world import World
 from tests.flows.hand_made import S1, at, tap, vm, watch, world
 
@@ -118,6 +120,48 @@ def test_a_tunnel_says_how_much_fits_its_path() -> None:
     found = feed(tagged(watch("s", "web", to="ids"), collectors=(remote,)))
     assert found.sensors == ("192.0.2.9",)
     assert found.longest == 1400 - 36
+
+
+def far(name: str, tenant: str, key: int, delivery: Delivery = Delivery.VXLAN) -> Collector:
+    """A collector of a tenant at one address that all of them use."""
+    there = (IPAddress("192.0.2.9"),)
+    return Collector(
+        CollectorId(name), name, TenantName(tenant), there, TagMode.AUTO, delivery, key
+    )
+
+
+@pytest.mark.parametrize("delivery", [Delivery.VXLAN, Delivery.GRE])
+def test_networks_that_reach_one_address_by_different_tunnels_are_told_apart(
+    delivery: Delivery,
+) -> None:
+    both = (far("soc", "red", 7), far("soc-2", "red", 8, delivery))
+    lan, dmz = watch("s", "web", to="soc"), watch("t", "other", to="soc-2")
+    of = tagged(lan, dmz, collectors=both)
+    found = feed(of, "soc")
+    assert [(h.network.name, h.tag) for h in found.heard] == [
+        ("lan", of.numbers.tag["network:red-lan"]), ("dmz", of.numbers.tag["network:red-dmz"]),
+    ]  # fmt: skip
+    assert (found.shared, found.has_strangers) == (("soc-2",), False)
+    alone = feed(tagged(lan, replace(dmz, enabled=False), collectors=both), "soc")
+    assert [(h.network.name, h.tag) for h in alone.heard if h.sessions] == [("lan", None)]
+
+
+def test_two_tenants_at_one_address_wear_tags_and_are_told_nothing_of_each_other() -> None:
+    both = (far("soc", "red", 7), far("noc", "blue", 8))
+    of = tagged(
+        watch("s", "web", to="soc"), watch("t", "blue", to="noc", tenant="blue"), collectors=both
+    )
+    for name, network in (("soc", "red-lan"), ("noc", "blue-lan")):
+        found = feed(of, name)
+        assert [h.tag for h in found.heard if h.sessions] == [of.numbers.tag[f"network:{network}"]]
+        assert {h.network.tenant for h in found.heard} == {network.split("-")[0]}
+        assert (found.shared, found.has_strangers) == ((), True)
+    assert IPAddress("10.9.9.9") not in feed(of, "soc").addresses
+    for session in of.sessions:
+        for network in of.networks:
+            assert Survey(of).tag_of_copy(session, network.id) == tag_of_copy(
+                session, network.id, of
+            )
 
 
 def test_a_collector_that_is_gone_has_no_feed() -> None:

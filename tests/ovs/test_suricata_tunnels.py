@@ -24,7 +24,7 @@ from tests.flows.hand_made import at, vm, watch, world
 from tests.ovs.conversation import Conversation
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab
-from tests.ovs.suricata import Suricata
+from tests.ovs.suricata import Event, Suricata
 from tests.ovs.underlay import Underlay
 from tests.ovs.waiting import wait_for
 
@@ -33,6 +33,15 @@ KEY = 77
 SENSOR = "192.0.2.9"
 SEEN = [delivery for delivery in KINDS if delivery is not Delivery.ERSPAN3]
 NAMES = ("body", "body", "uri", "uri")
+
+
+def to_sensor(
+    name: str, tenant: str, key: int, delivery: Delivery = Delivery.VXLAN,
+    tag: TagMode = TagMode.AUTO,
+) -> Collector:  # fmt: skip
+    """A collector of a tenant that delivers to the one sensor."""
+    there = (IPAddress(SENSOR),)
+    return Collector(CollectorId(name), name, TenantName(tenant), there, tag, delivery, key)
 
 
 @dataclass
@@ -46,10 +55,7 @@ class Host:
 
     def deliver(self, delivery: Delivery) -> World:
         """Let one session deliver the copies of both networks to the sensor in this way."""
-        red = TenantName("red")
-        collector = Collector(
-            CollectorId("ids"), "ids", red, (IPAddress(SENSOR),), TagMode.AUTO, delivery, KEY
-        )
+        collector = to_sensor("ids", "red", KEY, delivery)
         built = world(
             vm("web", at(HERE, 1), 0x020000000001, ips=("10.0.0.1",)),
             vm("db", at(HERE, 2), 0x020000000002, ips=("10.0.0.2",)),
@@ -57,7 +63,24 @@ class Host:
             vm("db-2", at(HERE, 4), 0x020000000002, network="red-dmz", ips=("10.0.0.2",)),
             watch("s", "web", "web-2", to="ids"),
         )
-        built = replace(built, collectors=(collector,), tunnels=self.tunnels, underlay_mtu=1600)
+        return self.install(replace(built, collectors=(collector,)))
+
+    def deliver_of_tenants(self, tag: TagMode) -> World:
+        """Let two tenants deliver to the sensor, each with a key of its own."""
+        built = world(
+            vm("web", at(HERE, 1), 0x020000000001, ips=("10.0.0.1",)),
+            vm("db", at(HERE, 2), 0x020000000002, ips=("10.0.0.2",)),
+            vm("web-2", at(HERE, 3), 0x020000000001, network="blue-lan", ips=("10.0.0.1",)),
+            vm("db-2", at(HERE, 4), 0x020000000002, network="blue-lan", ips=("10.0.0.2",)),
+            watch("s", "web", to="ids"),
+            watch("t", "web-2", to="noc", tenant="blue"),
+        )
+        both = to_sensor("ids", "red", 7001, tag=tag), to_sensor("noc", "blue", 7002, tag=tag)
+        return self.install(replace(built, collectors=both))
+
+    def install(self, built: World) -> World:
+        """Bring the bridge to a world, which is completed by the tunnels that there are."""
+        built = replace(built, tunnels=self.tunnels, underlay_mtu=1600)
         flows = Program(HERE).update(Survey(built)).put
         with open_management("s1") as switch:
             assert switch.apply(plan(flows, switch.our_flows())) == ()
@@ -106,6 +129,37 @@ def test_networks_with_equal_addresses_are_told_apart_inside_a_tunnel(
     assert {alert["tunnel"]["dest_ip"] for alert in alerts} == {SENSOR}
 
 
+def test_tenants_with_equal_addresses_are_told_apart_at_one_address(
+    host: Host, tmp_path: Path
+) -> None:
+    """Suricata does not look at the keys of their tunnels, so their copies wear tags."""
+    built = host.deliver_of_tenants(TagMode.AUTO)
+    tags = built.numbers.tag
+    with Suricata(tmp_path / "ids", text_for(built)) as ids:
+        host.interleaved()
+        alerts = ids.wait_for_alerts(lambda names: tuple(names) == NAMES)
+    seen = sorted((alert["alert"]["signature"], alert["vlan"]) for alert in alerts)
+    both = [tags["network:red-lan"], tags["network:blue-lan"]]
+    assert seen == sorted((name, [tag]) for name in ("body", "uri") for tag in both)
+
+
+def test_without_tags_one_of_two_tenants_at_one_address_is_not_seen(
+    host: Host, tmp_path: Path
+) -> None:
+    built = host.deliver_of_tenants(TagMode.NONE)
+    with Suricata(tmp_path / "ids", text_for(built)) as ids:
+        host.interleaved()
+        Conversation(*host.ends[:2], 42000).whole()
+        ids.wait_for_alerts(lambda _: len([a for _, a in ids.alerts() if 42000 in ends_of(a)]) == 2)
+        before = [name for name, alert in ids.alerts() if 40000 in ends_of(alert)]
+    assert len(before) < len(NAMES)
+
+
+def ends_of(alert: Event) -> tuple[int, int]:
+    """The ports of a connection that Suricata warns of."""
+    return alert["src_port"], alert["dest_port"]
+
+
 def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
     host: Host, tmp_path: Path
 ) -> None:
@@ -115,7 +169,6 @@ def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
     with Suricata(tmp_path / "ids", text) as ids:
         host.interleaved()
         host.deliver(Delivery.ERSPAN2)
-        host.interleaved(port=41000)
         ids.wait_for_alerts(lambda names: tuple(names) == NAMES)
         ports = {(a["src_port"], a["dest_port"]) for _, a in ids.alerts()}
     assert ports == {(41000, 80), (80, 41000)}
