@@ -322,6 +322,7 @@ class BridgeWriter:
                 self.settled = self._done
         self.verified = Verified(
             snapshot.version, served, snapshot.survey, rejected, self.verified.foreign, flows,
+            dpid=self.dpid,
         )  # fmt: skip
         self._is_followed = not rejected
 

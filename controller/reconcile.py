@@ -386,8 +386,8 @@ class Reconciler:
         wanted = set(self._holdings.holders(number)) if number is not None else set()
         wanted |= home(standing, snapshot) if standing is not None else set()
         with self._attempted:
-            wanted |= {d for d, w in self._writers.items() if number in w.verified.served}
-            wanted |= {d for d, v in self._last.items() if number in v.verified.served}
+            wanted |= {d for d, w in self._writers.items() if w.verified.concerns(number)}
+            wanted |= {d for d, v in self._last.items() if v.verified.concerns(number)}
             writers = [self._writers[dpid] for dpid in sorted(wanted) if dpid in self._writers]
         for writer in writers:
             if number is not None and writer.is_ours:

@@ -142,6 +142,9 @@ def _describe_served(
     for view in serving:
         state = _share(number, standing, view, reasons)
         shares.append(BridgeShare(view.dpid, view.name, state))
+    for view in views:  # those that carry its copies, or its packets, and make none
+        if view not in serving and _hinders(number, view, reasons):
+            shares.append(BridgeShare(view.dpid, view.name, State.DEGRADED))
     for dpid in sorted(home(standing, snapshot)):
         view_here = by_dpid.get(dpid)
         if view_here in serving:
@@ -152,9 +155,10 @@ def _describe_served(
         else:
             shares.append(BridgeShare(dpid, view_here.name, State.PENDING))
             reasons += view_here.reasons or (f"bridge {view_here.name} has not confirmed it yet",)
-    # what an away bridge was verified to do, it does: its flows stay when we are gone
+    # what an away bridge was verified to do, it does: its flows stay when we are gone; and one that
+    # refused something that it shares with others does the rest
     goes_on = any(
-        share.state is State.DEGRADED and not view.is_connected
+        share.state is State.DEGRADED and (not view.is_connected or view.verified.failure is None)
         for view, share in zip(serving, shares, strict=False)
     )
     works = goes_on or any(share.state is State.ACTIVE for share in shares)
@@ -170,6 +174,7 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
     if refusals:
         reasons += [f"bridge {view.name} refused it: {reason}" for reason in refusals]
         return State.ERROR
+    is_hindered = _hinders(number, view, reasons)
     if not view.is_connected:
         if not knows(view.settled, standing):
             reasons.append(f"bridge {view.name} is not connected, and has not got the last change")
@@ -186,7 +191,14 @@ def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]
     if not knows(view.settled, standing):
         reasons.append(f"the data path of bridge {view.name} does not follow the last change yet")
         return State.PENDING
-    return State.ACTIVE
+    return State.DEGRADED if is_hindered else State.ACTIVE
+
+
+def _hinders(number: int, view: WriterView, reasons: list[str]) -> bool:
+    """Whether a bridge refused what a session shares with others; adds why."""
+    found = view.verified.hindrances_of(number)
+    reasons += [f"bridge {view.name} refused a flow that it needs: {reason}" for reason in found]
+    return bool(found)
 
 
 def knows(survey: Survey | None, standing: Standing) -> bool:

@@ -8,10 +8,11 @@ from enum import IntEnum
 from functools import cached_property
 
 from controller.southbound.switch import Rejected
-from flows.compile import Survey
+from flows.compile import Needs, Survey
 from flows.diff import Installed, Mark
 from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.meter import Meter
+from flows.model import Dpid
 from flows.pipeline import BRIDGE_CAP, BRIDGE_METER, DELIVER
 
 
@@ -44,6 +45,7 @@ class Verified:
     foreign: int = 0
     flows: int = 0
     failure: str | None = None
+    dpid: Dpid | None = None
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:
@@ -53,13 +55,33 @@ class Verified:
         numbers = self.survey.world.numbers
         return {n: numbers.session[s] for s, n in numbers.meter.items() if s in numbers.session}
 
+    def concerns(self, session: int | None) -> bool:
+        """Whether the bridge makes copies of a session, or refused what it needs of it."""
+        return session in self.served or session in self._hindrances
+
     def refusals_of(self, session: int) -> tuple[str, ...]:
-        """Why the switch refused what one session needs, alone or with all, a sentence each."""
+        """Why the switch refused what makes the copies of a session here, a sentence each."""
         found = (r.reason for r in self.rejected if self._is_about(r.flow, session))
         return tuple(dict.fromkeys(found))
 
+    def hindrances_of(self, session: int) -> tuple[str, ...]:
+        """Why the switch refused what a session needs of others, or shares with them."""
+        return self._hindrances.get(session, ())
+
+    @cached_property
+    def _hindrances(self) -> Mapping[int, tuple[str, ...]]:
+        if self.survey is None or self.dpid is None or not self.rejected:
+            return {}
+        needs = Needs(self.dpid, self.survey, self.served)
+        found: dict[int, dict[str, None]] = {}
+        for each in self.rejected:
+            for session in needs.of(each.flow) if isinstance(each.flow, Flow) else ():
+                if not self._is_about(each.flow, session):
+                    found.setdefault(session, {})[each.reason] = None
+        return {session: tuple(reasons) for session, reasons in found.items()}
+
     def _is_about(self, what: Flow | Installed | Meter, session: int) -> bool:
-        """Whether copies of a session suffer when this is refused."""
+        """Whether a session makes no copies here, or not all, when this is refused."""
         if isinstance(what, Flow):
             return what.owner == session or what.table == BRIDGE_CAP.number
         if isinstance(what, Meter) and self.survey is not None:
