@@ -96,13 +96,13 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
     for port, direction in touched:
         for session in able:
             if wants(session, port, direction, fields, world):
-                if session.mode is Mode.COPY:
-                    wanted.setdefault(session.id, []).append((port.id, direction))
-                else:
+                wanted.setdefault(session.id, []).append((port.id, direction))
+                if session.mode is Mode.EXCLUSIVE:
                     taken.setdefault((port.id, direction), session.id)
-    for at, winner in taken.items():
-        wanted.setdefault(winner, []).append(at)
-    makers = {session: _maker(ends, world) for session, ends in wanted.items()}
+    copying = [
+        s for s in able if s.id in wanted and (s.mode is Mode.COPY or s.id in taken.values())
+    ]
+    makers = {s.id: _maker(s, wanted[s.id], taken, world) for s in copying}
     length, known_sessions = length_without_padding(frame), world.session_by_id
     copies = frozenset(
         session
@@ -260,10 +260,21 @@ def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:
     return (_place(port, world), collector.delivery) in world.tunnels
 
 
-def _maker(ends: list[Touched], world: World) -> Dpid:
-    """The bridge that makes a copy: the sender's, or the lowest that delivers the packet."""
-    sent = [port for port, direction in ends if direction is Direction.EGRESS]
-    return min(_at(port, world) for port in sent or [port for port, _ in ends])
+def _maker(
+    session: Session, ends: list[Touched], taken: Mapping[Touched, SessionId], world: World
+) -> Dpid:
+    """The bridge that makes a copy: the sender's, or the lowest that delivers what is wanted.
+
+    An exclusive session may have lost the packet there, but takes it elsewhere.
+    """
+    sent = [
+        port
+        for port, direction in ends
+        if direction is Direction.EGRESS
+        and (session.mode is Mode.COPY or taken[port, direction] == session.id)
+    ]
+    heard = [port for port, direction in ends if direction is Direction.INGRESS]
+    return min(_at(port, world) for port in sent or heard)
 
 
 def _limit(session: Session, maker: Dpid, world: World) -> int | None:

@@ -9,13 +9,35 @@ import pytest
 from flows.compile import Standing, Survey, copy_ways
 from flows.explain import explain
 from flows.feed import feed_of
-from flows.model import Collector, CollectorId, Oversize, PortId, SessionId, TenantName
+from flows.meaning import copied_frame, meaning
+from flows.model import (
+    Collector,
+    CollectorId,
+    Direction,
+    Oversize,
+    PortId,
+    SessionId,
+    TenantName,
+)
+from flows.trace import Interpreter
 from flows.tunnel import link_limit
 from flows.world import LINK_MTU, World
 from tests import frames
-from tests.flows.hand_made import S1, S2, S3, Plugged, at, cable, tap, vm, watch, world
+from tests.flows.hand_made import (
+    S1,
+    S2,
+    S3,
+    Plugged,
+    at,
+    cable,
+    compile_all,
+    tap,
+    vm,
+    watch,
+    world,
+)
 
-WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
+WEB, DB, APP, SENDER = 0x020000000001, 0x020000000002, 0x020000000003, 0x020000000004
 LINE = (cable(at(S1, 21), at(S2, 22)), cable(at(S2, 21), at(S3, 22)))
 PORTS: tuple[Plugged, ...] = (
     vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB), vm("app", at(S2, 1), APP),
@@ -97,3 +119,21 @@ def test_copies_over_links_count_for_more_and_a_tap_port_that_moves_changes_that
     before = Survey(near, sessions_per_network=5) if follows else None
     assert [s.session.name for s in served(moved, 5, before)] == ["s", "t"]
     assert len(served(moved, 6, before)) == 3
+
+
+def test_the_lowest_bridge_makes_a_flooded_copy_even_if_another_session_takes_it_there() -> None:
+    """Each bridge decides alone where the copy of an exclusive session is made."""
+    of = world(
+        *PORTS, *LINE, vm("sender", at(S1, 3), SENDER),
+        watch("first", "web", to="ids", direction=Direction.INGRESS, exclusive=1),
+        watch("second", "web", "app", to="far", direction=Direction.INGRESS, exclusive=2),
+    )  # fmt: skip
+    sender = of.port_by_id[PortId("sender")]
+    body = frames.ipv4("10.0.0.1", "10.0.0.2", 17, frames.udp(1, 2, bytes(3000)))
+    frame = frames.ethernet(frames.BROADCAST, SENDER, 0x0800, body)
+    means = meaning(frame, sender, of)
+    assert means.makers == {"first": S1, "second": S1}
+    trace = Interpreter(compile_all(of), of.links).send(of.placements[sender.id], frame)
+    [copy] = [e.frame for e in trace.emissions if e.place == of.placements[PortId("far")]]
+    second = of.session_by_id[SessionId("second")]
+    assert copy == copied_frame(frame, second, sender, S1, of) == frame[:LONGEST]
