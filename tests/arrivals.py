@@ -29,7 +29,7 @@ Frames = Counter[tuple[Where, bytes]]
 class Arrivals:
     """One world's places; sensors among which a pool may choose count as one place.
 
-    So do those that count as one in a world ``beside`` it, with the same estate and collectors.
+    So do those that count as one in a world ``beside`` it.
     """
 
     def __init__(self, world: World, beside: World | None = None) -> None:
@@ -41,7 +41,7 @@ class Arrivals:
                     for sender in each.workloads:
                         if sender.id in each.placements:
                             sensors = sensors_of(session, sender, each)
-                            self._join([self._at(session, sensor) for sensor in sensors])
+                            self._join([self._at(session, sensor, each) for sensor in sensors])
 
     def expected(self, sent: Sent, learned: Learned) -> tuple[Frames, int, Learned]:
         """The frames that must come out, how many are copies, and what bridges learn."""
@@ -49,20 +49,22 @@ class Arrivals:
             return Counter(), 0, learned
         world = self.world
         means = meaning(sent.frame, sent.sender, world, learned)
-        out: Frames = Counter((world.placements[port], sent.frame) for port in means.receivers)
+        ends = [self.place(world.placements[port]) for port in means.receivers]
+        out: Frames = Counter((end, sent.frame) for end in ends)
         for session in world.sessions:
             if session.id in means.copies:
                 sensor = min(sensors_of(session, sent.sender, world), key=str)
                 copy = copied_frame(
                     sent.frame, session, sent.sender, means.makers[session.id], world
                 )
-                out[self.place(self._at(session, sensor)), copy] += 1
+                out[self.place(self._at(session, sensor, world)), copy] += 1
         return out, len(means.copies), means.learned
 
     def delivered(self, frames: Frames) -> Frames:
         """Those of the frames that are at workloads: production."""
         world = self.world
-        at = {world.placements[p.id] for p in world.workloads if p.id in world.placements}
+        placed = [p for p in world.workloads if p.id in world.placements]
+        at = {self.place(world.placements[p.id]) for p in placed}
         return Counter({(place, f): n for (place, f), n in frames.items() if place in at})
 
     def place(self, where: Where) -> Where:
@@ -87,12 +89,12 @@ class Arrivals:
         tunnels = self.world.tunnels.items()
         return {Placement(dpid, ofport): delivery for (dpid, delivery), ofport in tunnels}
 
-    def _at(self, session: Session, sensor: Sensor) -> Where:
-        collector = self.world.collector_by_id[session.collector]
+    def _at(self, session: Session, sensor: Sensor, world: World) -> Where:
+        collector = world.collector_by_id[session.collector]
         if collector.is_tunnelled:
             assert collector.key is not None, "a tunnel has a key"
             return Remote(collector.delivery, str(sensor), collector.key)
-        return self.world.placements[PortId(str(sensor))]
+        return world.placements[PortId(str(sensor))]
 
     def _join(self, places: list[Where]) -> None:
         roots = {self.place(where) for where in places}

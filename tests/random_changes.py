@@ -1,19 +1,39 @@
-"""What a tenant or a sensor may change while a world lives: other wishes, the same estate."""
+"""What may change while a world lives: wishes, sensors, and where ports are."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from random import Random
 
-from flows.model import ALL, Direction, Mode, Oversize, Session, SessionId
-from flows.world import World
-from tests.random_filters import random_filter
+from netaddr import EUI, IPAddress
+
+from flows.model import (
+    ALL,
+    Direction,
+    Mode,
+    Ofport,
+    Oversize,
+    PortId,
+    PortKind,
+    Sensor,
+    Session,
+    SessionId,
+    TagMode,
+)
+from flows.tags import transport_keys
+from flows.world import Numbers, Placement, World
+from tests.random_filters import MACS, random_filter
+from tests.random_worlds import ADDRESSES, SLOTS, random_labels, random_workload
 
 
 def changed_world(rng: Random, world: World) -> World:
-    """The world after one to three changes of sessions, filters, or the health of sensors."""
+    """The world after one to three changes of what tenants wish, of sensors, or of ports."""
+    kinds = (_session, _session, _session, _filter, _health, _collector, _place, _place, _declare)
+    first = world
     for _ in range(rng.randint(1, 3)):
-        world = rng.choice((_session, _session, _session, _filter, _health))(rng, world)
+        other = rng.choice(kinds)(rng, world)
+        world = other if _is_fair(first, other) else world
     return world
 
 
@@ -72,3 +92,88 @@ def _health(rng: Random, world: World) -> World:
     sensors = sorted({str(s): s for c in world.collectors for s in c.sensors}.items())
     sensor = rng.choice(sensors)[1]
     return dataclasses.replace(world, down=world.down ^ {sensor})
+
+
+def _collector(rng: Random, world: World) -> World:
+    """A collector has other sensors, or another tag; the delivery and the key never change."""
+    if not world.collectors:
+        return world
+    old = rng.choice(world.collectors)
+    taps = [p.id for p in world.ports if p.kind is PortKind.TAP and p.tenant == old.tenant]
+    known: list[Sensor] = list(map(IPAddress, ADDRESSES)) if old.is_tunnelled else [*taps]
+    sensors = tuple(rng.sample(known, rng.randint(1, min(len(known), 3))))
+    tag = rng.choice((old.tenant_tag, TagMode.NONE, TagMode.AUTO, rng.randint(1, 4094)))
+    new = dataclasses.replace(
+        old, tenant_tag=tag, sensors=rng.choice((old.sensors, sensors, sensors))
+    )
+    collectors = tuple(new if each is old else each for each in world.collectors)
+    wanted = transport_keys(collectors, world.networks, world.numbers)
+    numbers = _with_tags(rng, world.numbers, wanted)
+    return dataclasses.replace(world, collectors=collectors, numbers=numbers)
+
+
+def _place(rng: Random, world: World) -> World:
+    """A port is plugged in, moves, or goes; perhaps to where another of its kind has been."""
+    port = rng.choice(world.ports)
+    placements = dict(world.placements)
+    placements.pop(port.id, None)
+    if port.id not in world.placements or rng.random() < 0.7:
+        free = _free(world)
+        if free:
+            placements[port.id] = rng.choice(free)
+    return dataclasses.replace(world, placements=placements)
+
+
+def _declare(rng: Random, world: World) -> World:
+    """The inventory has a workload more, at once plugged in, or one less."""
+    if world.workloads and rng.random() < 0.3:
+        gone = rng.choice(world.workloads)
+        ports = tuple(port for port in world.ports if port is not gone)
+        left = {key: place for key, place in world.placements.items() if key != gone.id}
+        return dataclasses.replace(world, ports=ports, placements=left)
+    network = rng.choice(world.networks)
+    taken = {p.mac for p in world.workloads if p.network == network.id}
+    unused = [n for n, mac in enumerate(MACS) if EUI(mac, version=48) not in taken]
+    free = _free(world)
+    if not unused or not free:
+        return world
+    port = random_workload(rng, network, rng.choice(unused))
+    port = dataclasses.replace(port, id=PortId(f"{port.id}-new"), name=f"{port.name}-new")
+    if port.id in world.port_by_id:
+        return world
+    numbers = dict(world.numbers.port)
+    numbers.setdefault(port.id, next(n for n in range(1, 99) if n not in numbers.values()))
+    keys = [] if port.is_protected else [f"port:{port.id}"]
+    return dataclasses.replace(
+        world,
+        ports=(*world.ports, dataclasses.replace(port, labels=random_labels(rng, port))),
+        placements={**world.placements, port.id: rng.choice(free)},
+        numbers=_with_tags(rng, dataclasses.replace(world.numbers, port=numbers), keys),
+    )
+
+
+def _free(world: World) -> list[Placement]:
+    """Places that no port has now."""
+    taken = set(world.placements.values())
+    places = [Placement(dpid, Ofport(slot)) for dpid in world.dpids for slot in SLOTS]
+    return [place for place in places if place not in taken]
+
+
+def _is_fair(first: World, then: World) -> bool:
+    """Whether no tap port is where a workload was, or the other way round.
+
+    Where both were, what comes out while it changes could be production or a copy.
+    """
+    before = first.port_by_placement
+    return all(
+        before.get(place, port).kind is port.kind for place, port in then.port_by_placement.items()
+    )
+
+
+def _with_tags(rng: Random, numbers: Numbers, keys: Iterable[str]) -> Numbers:
+    """The numbers with a link tag for each of these names."""
+    tags = dict(numbers.tag)
+    for key in keys:
+        if key not in tags:
+            tags[key] = rng.choice([n for n in range(1, 4095) if n not in tags.values()])
+    return dataclasses.replace(numbers, tag=tags)

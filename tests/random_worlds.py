@@ -92,7 +92,7 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
     placements: dict[PortId, Placement] = {}
     for network in networks:
         for n in range(rng.randint(3 if is_crowded else 1, 5)):
-            port = _workload(rng, network, n)
+            port = random_workload(rng, network, n)
             ports.append(port)
             if free and rng.random() < 0.9:
                 placements[port.id] = free.pop()
@@ -107,7 +107,7 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
             if free and rng.random() < 0.95:
                 placements[tap.id] = free.pop()
         collectors += random_collectors(rng, tenant, [tap.id for tap in taps])
-    ports = [dataclasses.replace(p, labels=_labels(rng, p)) for p in ports]
+    ports = [dataclasses.replace(p, labels=random_labels(rng, p)) for p in ports]
     most_filters = rng.choice((0, 2, 2, 2))
     filters = tuple(
         (broad_filter if is_crowded else random_filter)(rng, f"{tenant}-f{n}", tenant)
@@ -188,7 +188,8 @@ def edge_lengths(world: World) -> list[int]:
     return sorted(length for length in near if length in FRAMES)
 
 
-def _workload(rng: Random, network: Network, n: int) -> Port:
+def random_workload(rng: Random, network: Network, n: int) -> Port:
+    """The n-th workload of a network, protected or not, with addresses or without."""
     kind = rng.choice(("mac", "mac+ip", "mac+ip", "mac+ips", "open", "unknown"))
     ips = {
         "mac+ip": (IPAddress(IPS[n]),),
@@ -238,7 +239,8 @@ def _rivals(rng: Random, sessions: tuple[Session, ...], share: float) -> tuple[S
     )
 
 
-def _labels(rng: Random, port: Port) -> tuple[Label, ...]:
+def random_labels(rng: Random, port: Port) -> tuple[Label, ...]:
+    """What the inventory says a workload is."""
     if port.kind is PortKind.TAP:
         return ()
     return tuple((key, rng.choice("ab")) for key in ("tier", "zone") if rng.random() < 0.6)

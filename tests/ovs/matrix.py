@@ -20,7 +20,7 @@ from tests.matrix.plays import scenes
 from tests.matrix.scenes import SLOTS, Scene
 from tests.matrix.seen import Seen, digest_of, keep
 from tests.ovs.lab import Lab, vsctl
-from tests.ovs.worlds import Damage, Stage
+from tests.ovs.stage import Damage, Stage
 
 PAUSE = 2
 """Rounds of markers between bursts: what crosses a link has then left it."""

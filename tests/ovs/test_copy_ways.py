@@ -17,7 +17,7 @@ from flows.model import Dpid
 from flows.world import World
 from tests.arrivals import Arrivals, Frames, Remote
 from tests.ovs.lab import Lab
-from tests.ovs.worlds import Stage
+from tests.ovs.stage import Stage
 from tests.random_worlds import random_world
 
 WORLDS, SEED = 25, 7300
@@ -47,7 +47,9 @@ def expected(world: World, standing: Standing, way: CopyWay, dpid: Dpid, frame: 
     [sender, *_] = [port for port in standing.watched if way.network in (None, port.network)]
     copy = copied_frame(frame, standing.session, sender, dpid, world)
     is_sent = way.arriving(len(frame)) > 0
-    return Counter({(arrivals._at(standing.session, way.sensor), copy): 1} if is_sent else {})
+    return Counter(
+        {(arrivals._at(standing.session, way.sensor, world), copy): 1} if is_sent else {}
+    )
 
 
 def sent_and_seen(stage: Stage, world: World) -> tuple[Frames, Frames, int]:

@@ -14,7 +14,8 @@ from flows.flow import is_ours, object_of
 from flows.model import PortKind
 from flows.pipeline import DELIVER
 from tests.ovs.lab import Lab, ofproto_trace
-from tests.ovs.worlds import Stage, spoil
+from tests.ovs.stage import Stage
+from tests.ovs.worlds import spoil
 from tests.random_worlds import Sent, random_packets, random_world
 
 WORLDS, PACKETS, SEED = 16, 40, 8800

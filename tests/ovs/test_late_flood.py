@@ -6,7 +6,7 @@ from flows.trace import Interpreter
 from tests.arrivals import Arrivals
 from tests.late_flood import is_late, random_story
 from tests.ovs.lab import Lab
-from tests.ovs.worlds import Stage
+from tests.ovs.stage import Stage
 
 WORLDS = 30
 

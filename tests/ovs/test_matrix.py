@@ -15,7 +15,8 @@ from tests.matrix.plays import COPY_SCENES, RIVALRIES, copy_scene, rival_scene, 
 from tests.matrix.scenes import Scene
 from tests.ovs.lab import Lab
 from tests.ovs.matrix import Wrong, build, explain, play, play_all
-from tests.ovs.worlds import Damage, Stage, spoil
+from tests.ovs.stage import Damage, Stage
+from tests.ovs.worlds import spoil
 
 COPIES, RIVALS = copy_scene(COPY_SCENES[5]), rival_scene(RIVALRIES[1])
 

@@ -16,7 +16,8 @@ from tests.arrivals import Arrivals
 from tests.damage import DAMAGES
 from tests.flows.hand_made import compile_all
 from tests.ovs.lab import Lab, ofctl, purge_cache
-from tests.ovs.worlds import PACKETS, Stage, Tally, play, spoil
+from tests.ovs.stage import Stage
+from tests.ovs.worlds import PACKETS, Tally, play, spoil
 from tests.random_worlds import random_packets, random_world
 
 WORLDS, SEED = 25, 4200
@@ -36,6 +37,20 @@ def test_random_worlds_are_exact(stage: Stage) -> None:
     assert tally.is_clean, "\n".join(tally.failures[:3])
     assert tally.worlds == WORLDS
     assert tally.copies > 5 * WORLDS
+    assert tally.shed > 0
+
+
+def test_a_cap_whose_losses_nobody_counts_is_noticed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "metered", lambda meters: 0)
+    tally = Tally()
+    for number in range(WORLDS):
+        play(stage, SEED + number, tally)
+        if tally.shed:
+            break
+    assert not tally.is_clean
+    assert "under a cap 0 were counted" in tally.failures[0]
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

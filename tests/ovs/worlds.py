@@ -12,35 +12,30 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from random import Random
 
-from controller.southbound.management import ManagedSwitch, open_management
-from controller.southbound.revalidate import wait_revalidated
-from flows.compile import Program, Survey, compile_bridge
-from flows.diff import Plan, plan, plan_from_delta
-from flows.flow import Flow
-from flows.meaning import Learned
-from flows.meter import plan_meters
-from flows.model import Dpid, Ofport
+from flows.compile import Survey, compile_bridge
+from flows.meaning import Learned, meaning
+from flows.model import Oversize, Port, Rate, RateUnit
+from flows.pipeline import BRIDGE_METER
 from flows.trace import Interpreter
-from flows.world import Placement, World
-from tests.arrivals import Arrivals, Frames, Remote, Where
+from flows.world import World
+from tests.arrivals import Arrivals, Frames, Where
 from tests.damage import DAMAGES
-from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
-from tests.ovs.underlay import Underlay
+from tests.ovs.stage import Damage, Stage
 from tests.random_changes import changed_world
-from tests.random_worlds import BRIDGES, LINK_PORTS, SLOTS, Sent, random_packets, random_world
+from tests.random_worlds import Sent, random_packets, random_world
 
 PACKETS = 24
 """Packets of each world."""
 STREAM, AFTERWARDS = 12, 12
 """Packets that are on their way while it changes, and those that follow."""
-
-Damage = Callable[[Dpid, Sequence[Flow]], Sequence[Flow]]
+SHEDDING, BURST = 0.15, 30
+"""In how many of the worlds a cap sheds, and the equal packets that are sent at once then."""
 
 
 @dataclass
@@ -52,6 +47,7 @@ class Tally:
     copies: int = 0
     missing: int = 0
     extra: int = 0
+    shed: int = 0
     failures: list[str] = field(default_factory=list)
 
     def note(self, missing: Frames, extra: Frames) -> None:
@@ -62,121 +58,13 @@ class Tally:
     @property
     def is_clean(self) -> bool:
         """Whether everything was exact."""
-        return self.missing == self.extra == 0
+        return self.missing == self.extra == 0 and not self.failures
 
     def __str__(self) -> str:
         return (
             f"worlds={self.worlds} packets={self.packets} copies={self.copies} "
             f"missing={self.missing} extra={self.extra}"
         )
-
-
-class PlanFailed(AssertionError):
-    """A plan was not taken whole, or the plan after it was not empty."""
-
-
-class Stage:
-    """Three bridges in a ring of cables, six endpoints each; a world uses what it needs of them.
-
-    With many ``slots`` one endpoint of each bridge sends the markers for all.
-    """
-
-    def __init__(self, lab: Lab, slots: Iterable[int] = SLOTS) -> None:
-        self.lab, slots = lab, list(slots)
-        self.names = {dpid: f"w{dpid:x}" for dpid in BRIDGES}
-        self.ends: dict[Placement, Endpoint] = {}
-        self.programs: dict[Dpid, Program] = {}
-        self.survey: Survey | None = None
-        for dpid, name in self.names.items():
-            lab.add_bridge(name, dpid)
-            added = lab.add_ports(name, slots)
-            self.ends |= {Placement(dpid, Ofport(end.ofport)): end for end in added}
-            if len(slots) > len(SLOTS):
-                lab.criers.append(added[0])
-        names = list(self.names.values())
-        for here, there in zip(names, names[1:] + names[:1], strict=True):
-            lab.link(here, LINK_PORTS[1], there, LINK_PORTS[0])
-        self.underlay = Underlay(lab)
-        for dpid, name in self.names.items():
-            self.underlay.add_tunnels(name, dpid)
-        lab.arm()
-
-    def install(self, world: World, damage: Damage | None = None) -> None:
-        """Bring every bridge from the last world to this one by a plan; ``damage`` may spoil it.
-
-        Raises:
-            PlanFailed: a switch refused a flow, or a second plan would not be empty.
-        """
-        # cached paths of the last world would teach this one: statistics are pushed by translating
-        # a packet again, and what is translated is learned
-        purge_cache()
-        self.survey = Survey(world)
-        self.programs = {dpid: Program(dpid) for dpid in self.names}
-        for program in self.programs.values():
-            program.has_meters = True
-        for dpid, name in self.names.items():
-            program, flows = self.programs[dpid], tuple[Flow, ...]()
-            if dpid in world.dpids:
-                flows = program.update(self.survey).put
-            if damage is not None:
-                flows = tuple(damage(dpid, flows))
-            with open_management(name) as switch:
-                _apply(switch, plan(flows, switch.our_flows()), flows, program)
-        purge_cache()
-
-    def change(self, world: World, meanwhile: Callable[[], object]) -> None:
-        """Follow a world with the same estate, by the difference alone.
-
-        ``meanwhile`` is called before and after each bridge changes. Cached paths are not purged,
-        but waited for, as the product does.
-
-        Raises:
-            PlanFailed: see install.
-        """
-        self.survey = Survey(world, self.survey)
-        for dpid in world.dpids:
-            meanwhile()
-            program = self.programs[dpid]
-            delta = program.update(self.survey)
-            with open_management(self.names[dpid]) as switch:
-                todo = plan_from_delta(delta, len(program.flows))
-                _apply(switch, todo, program.flows, program)
-                meanwhile()
-                if dpid == world.dpids[-1] and not wait_revalidated(nudge=switch.nudge):
-                    raise PlanFailed("the data path was not waited for")
-
-    def exchange(self, arrivals: Arrivals, sent: Iterable[Sent]) -> Frames:
-        """Send packets and collect every frame that came out anywhere, with its place."""
-        places = arrivals.world.placements
-        frames = [(self.ends[places[s.sender.id]], s.frame) for s in sent]
-        return self._seen(arrivals, self.lab.exchange(frames))
-
-    def send(self, world: World, sent: Iterable[Sent]) -> None:
-        """Send packets and wait for nothing."""
-        for each in sent:
-            self.ends[world.placements[each.sender.id]].send(each.frame)
-
-    def collect(self, arrivals: Arrivals) -> Frames:
-        """All that has come out since it was asked before."""
-        self.lab.flush()
-        return self._seen(arrivals, {end: end.receive_all() for end in self.ends.values()})
-
-    def _seen(self, arrivals: Arrivals, got: Mapping[Endpoint, list[bytes]]) -> Frames:
-        seen: list[tuple[Where, bytes]] = []
-        for place, end in self.ends.items():
-            seen += [(place, frame) for frame in got[end]]
-        for carried in self.underlay.arrived():
-            seen.append((Remote(carried.delivery, carried.address, carried.key), carried.frame))
-        return Counter((arrivals.place(place), frame) for place, frame in seen)
-
-
-def _apply(switch: ManagedSwitch, todo: Plan, flows: Iterable[Flow], program: Program) -> None:
-    meters = plan_meters(program.meters, switch.our_meters())
-    rejected = switch.apply(replace(todo, meters=meters))
-    meters = plan_meters(program.meters, switch.our_meters())
-    left = replace(plan(flows, switch.our_flows()), meters=meters)
-    if rejected or left:
-        raise PlanFailed(f"{switch.name} refused {rejected}, and still to do:\n{left}")
 
 
 def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) -> None:
@@ -193,8 +81,14 @@ def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) ->
     if damage is None:
         other = changed_world(rng, world)
         stream = random_packets(rng, other, STREAM)
+        if (world.ports, world.placements) != (other.ports, other.placements):
+            stage.forget()
+            learned = {}
         play_change(stage, seed, (world, other), stream, learned, tally)
-        play_packets(stage, seed, other, random_packets(rng, other, AFTERWARDS), learned, tally)
+        packets = random_packets(rng, other, AFTERWARDS)
+        learned = play_packets(stage, seed, other, packets, learned, tally)
+        if rng.random() < SHEDDING:
+            play_shedding(stage, seed, rng, other, learned, tally)
 
 
 def play_packets(
@@ -227,17 +121,19 @@ def play_change(
 ) -> None:  # fmt: skip
     """Change a world while packets that teach nothing are on their way.
 
-    Production does not notice. On one bridge each packet is copied by the one world or by the
-    other, never by half of both; of several bridges some are there before the others.
+    Production of ports that stay where they are does not notice. On one bridge each packet is
+    copied by the one world or by the other, never by half of both; of several bridges some are
+    there before the others.
     """
     old, new = Arrivals(*worlds), Arrivals(*reversed(worlds))
     may_tag = not worlds[0].links  # one of the worlds may have a filter (see random_packets)
     stream = [sent for sent in stream if may_tag or "+vlan" not in sent.kind]
+    stream = [sent for sent in stream if stays(sent.sender, worlds)]
     silent = [sent for sent in stream if old.expected(sent, learned)[2] == learned]
     least, most = Counter[tuple[Where, bytes]](), Counter[tuple[Where, bytes]]()
     for sent in silent:
         one, other = (arrivals.expected(sent, learned)[0] for arrivals in (old, new))
-        production = old.delivered(one)
+        production = old.delivered(one) & new.delivered(other)
         is_one_bridge = len(worlds[0].dpids) == 1
         least += one & other if is_one_bridge else production
         most += one | other if is_one_bridge else one + other - production
@@ -252,6 +148,68 @@ def play_change(
         text = explain(stage, seed, worlds[1], silent, least - seen, seen - most)
         tally.failures.append(f"while this world changed:\n{worlds[0]}\n{text}")
         stage.collect(old)
+
+
+def stays(port: Port, worlds: tuple[World, World]) -> bool:
+    """Whether a port is the same, at the same place, in both worlds."""
+    return all(
+        world.port_by_id.get(port.id) == port
+        and world.placements.get(port.id) == worlds[0].placements.get(port.id) is not None
+        for world in worlds
+    )
+
+
+def play_shedding(
+    stage: Stage, seed: int, rng: Random, world: World, learned: Learned, tally: Tally
+) -> None:
+    """Cap one session, or whole bridges, far below what a burst of one packet wants.
+
+    All that is missing are copies under the cap, and meters have counted each of them.
+    """
+    arrivals = Arrivals(world)
+    for sent in random_packets(rng, world, PACKETS):
+        means = arrivals.expected(sent, learned)
+        copies = means[0] - arrivals.delivered(means[0])
+        if means[2] != learned or not copies:
+            continue
+        capped, meters = capped_world(rng, world, sent, learned)
+        stage.change(capped, lambda: None)
+        one = Arrivals(capped).expected(sent, learned)[0]
+        wanted, before = Counter({k: n * BURST for k, n in one.items()}), stage.metered(meters)
+        seen = stage.exchange(arrivals, [sent] * BURST)
+        shed = wanted - seen
+        tally.packets += BURST
+        tally.shed += shed.total()
+        wrong = arrivals.delivered(shed), seen - wanted
+        counted = stage.metered(meters) - before
+        if wrong[0] or wrong[1] or counted != shed.total() or not counted:
+            tally.note(*wrong)
+            tally.failures.append(
+                f"under a cap {counted} were counted:\n"
+                f"{explain(stage, seed, capped, [sent], shed, wrong[1])}"
+            )
+        return
+
+
+def capped_world(
+    rng: Random, world: World, sent: Sent, learned: Learned
+) -> tuple[World, Container[int]]:
+    """A world with a cap that a burst of a packet exceeds, and the meters that keep it.
+
+    No session leaves long packets out: what a cap sheds before that was never to be seen.
+    """
+    low = Rate(RateUnit.PPS, 1)
+    world = replace(
+        world, sessions=tuple(replace(s, oversize=Oversize.TRUNCATE) for s in world.sessions)
+    )
+    if rng.random() < 0.3:
+        return replace(world, bridge_rate=low), (BRIDGE_METER,)
+    copied = sorted(meaning(sent.frame, sent.sender, world, learned).copies)
+    victim = rng.choice(copied)
+    sessions = tuple(
+        replace(each, max_rate=low) if each.id == victim else each for each in world.sessions
+    )
+    return replace(world, sessions=sessions), (world.numbers.meter[victim],)
 
 
 def batches(arrivals: Arrivals, packets: Iterable[Sent], learned: Learned) -> Iterator[list[Sent]]:
