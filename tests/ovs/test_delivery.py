@@ -3,122 +3,33 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from netaddr import IPAddress
 
-from controller.southbound.management import open_management
 from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
-from flows.compile import Program, Survey
-from flows.diff import plan
+from flows.compile import Survey
 from flows.filter import Filter, Rule, Verdict
 from flows.model import (
     Balance,
-    Collector,
-    CollectorId,
     Delivery,
-    Dpid,
     FilterId,
-    Ofport,
     Oversize,
-    PortId,
     Rate,
     RateUnit,
-    TenantName,
 )
-from flows.world import METERS, Numbers, World
+from flows.world import METERS
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
-from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
-from tests.ovs.underlay import Underlay
-
-WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
-RED = TenantName("red")
-POOL = tuple(PortId(f"ids-{n}") for n in range(4))
-FULL = 1514
-"""Bytes of the longest frame of a network with an MTU of 1500."""
-
-
-def udp(src: int, dst: int, sport: int, dport: int, size: int = 60, fragment: int = 0) -> bytes:
-    """A datagram between the workloads with these addresses, padded to ``size`` bytes."""
-    ips = {WEB: "10.0.0.1", DB: "10.0.0.2", APP: "10.0.0.3"}
-    body = frames.udp(sport, dport, bytes(size - 42))
-    return frames.ethernet(
-        dst, src, 0x0800, frames.ipv4(ips[src], ips[dst], 17, body, fragment, ident=sport)
-    )
-
-
-def soc(*addresses: str, name: str = "soc", **options: object) -> Collector:
-    far = tuple(IPAddress(address) for address in addresses or ("192.0.2.9",))
-    values = {"delivery": Delivery.VXLAN, "key": 7001} | options
-    return Collector(CollectorId(name), name, RED, far, **values)  # type: ignore[arg-type]
-
-
-def pool(balance: Balance = Balance.CONNECTION) -> Collector:
-    return Collector(CollectorId("pool"), "pool", RED, POOL, balance=balance)
-
-
-def extended(of: World, *collectors: Collector, **changes: object) -> World:
-    """A hand-made world with more collectors, and with numbers for them and their meters."""
-    every = (*of.collectors, *collectors)
-    numbers = Numbers(
-        of.numbers.network, of.numbers.port, of.numbers.session, of.numbers.tag,
-        of.numbers.filter,
-        {collector.id: n for n, collector in enumerate(every, 1)},
-        {session.id: METERS.start + n for n, session in enumerate(of.sessions)},
-    )  # fmt: skip
-    return replace(of, collectors=every, numbers=numbers, **changes)  # type: ignore[arg-type]
-
-
-class Site:
-    """One or two linked bridges with four workload or tap ports each, and an underlay."""
-
-    def __init__(self, lab: Lab, bridges: int = 1) -> None:
-        self.lab, self.names = lab, {}
-        for number, dpid in enumerate((S1, S2)[:bridges]):
-            self.names[dpid] = lab.add_bridge(f"d{number}", dpid)
-            lab.add_ports(self.names[dpid], range(1, 8))
-        if bridges == 2:
-            lab.link("d0", 21, "d1", 22)
-        self.underlay = Underlay(lab)
-        self.tunnels = {
-            key: Ofport(ofport)
-            for dpid, name in self.names.items()
-            for key, ofport in self.underlay.add_tunnels(name, dpid).items()
-        }
-        lab.arm()
-
-    def install(self, of: World) -> None:
-        survey = Survey(of)
-        for dpid, name in self.names.items():
-            program = Program(dpid)
-            wanted = program.update(survey).put
-            ofctl("del-meters", name)
-            for meter in program.meters.values():
-                ofctl("add-meter", name, str(meter))
-            with open_management(name) as switch:
-                assert switch.apply(plan(wanted, switch.our_flows())) == ()
-        purge_cache()
-
-    def send(self, dpid: Dpid, ofport: int, *sent: bytes) -> dict[tuple[int, int], list[bytes]]:
-        """What comes out at each port of each bridge."""
-        name = self.names[dpid]
-        (end,) = [e for e in self.lab.endpoints if (e.bridge, e.ofport) == (name, ofport)]
-        dpid_of = {name: dpid for dpid, name in self.names.items()}
-        got = self.lab.exchange([(end, frame) for frame in sent])
-        return {(dpid_of[end.bridge], end.ofport): seen for end, seen in got.items() if seen}
+from tests.ovs.lab import Lab, ofctl, ofproto_trace
+from tests.ovs.site import DB, FULL, PAIR, POOL, RED, WEB, Site, extended, pool, soc, udp
 
 
 @pytest.fixture
 def site(lab: Lab) -> Iterator[Site]:
     yield Site(lab)
-
-
-PAIR = (vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB))
 
 
 def test_a_copy_that_does_not_fit_its_path_is_cut_and_production_is_whole(site: Site) -> None:
@@ -168,54 +79,6 @@ def test_padding_behind_a_packet_is_cut_with_it(site: Site) -> None:
     assert site.send(S1, 1, padded) == {(S1, 2): [padded], (S1, 3): [padded[:100]]}
 
 
-def test_full_size_copies_on_the_uplink_of_production_lose_none_of_it(site: Site) -> None:
-    """Without the guard, one copy that is too long takes the rest of its burst with it."""
-    name = site.names[S1]
-    of = extended(world(*PAIR, watch("s", "web", to="soc")), soc(), tunnels=site.tunnels)
-    site.install(of)
-    # production that leaves by the same uplink: what db receives goes on to a peer in a tunnel
-    peer = site.tunnels[S1, Delivery.GENEVE]
-    onward = f"set_field:100->tun_id,set_field:192.0.2.10->tun_dst,output:{peer}"
-    rest = "load:1->NXM_NX_REG4[0..2],resubmit(,40),resubmit(,41)"
-    ofctl(
-        "add-flow", name,
-        f"table=0,priority=65000,in_port=1,dl_type=0x0800,actions=output:2,clone({onward}),"
-        f"load:1->NXM_NX_REG1[],load:1->NXM_NX_REG2[],{rest}",
-    )  # fmt: skip
-    purge_cache()
-    inner = 1500 - 36  # what fits the underlay as production of its own
-    burst = [udp(WEB, DB, n, 2, inner) for n in range(1, 31)]
-    burst += [udp(WEB, DB, n, 9, 100) for n in range(31, 61)]
-
-    got = site.send(S1, 1, *burst)
-
-    arrived = site.underlay.arrived()
-    assert got[S1, 2] == burst
-    assert Counter(c.frame for c in arrived if c.key == 100) == Counter(burst)
-    assert Counter(c.frame for c in arrived if c.key == 7001) == Counter(burst)
-
-    tagged = extended(
-        world(*PAIR, watch("s", "web", to="soc")), soc(tenant_tag=7), tunnels=site.tunnels
-    )
-    site.install(tagged)
-    site.send(S1, 1, *burst)
-    arrived = site.underlay.arrived()
-    assert Counter(c.frame for c in arrived if c.key == 100) == Counter(burst)
-    copies = [c for c in arrived if c.key == 7001]
-    assert len(copies) == len(burst)
-    assert max(c.packet_bytes for c in copies) == 1500
-
-
-def test_the_test_of_the_guard_sees_what_happens_without_it(site: Site) -> None:
-    """Hosts that are said to carry 4 bytes more than they do: copies are lost, silently."""
-    of = world(*PAIR, watch("s", "web", to="soc"))
-    site.install(extended(of, soc(), tunnels=site.tunnels, underlay_mtu=1504))
-    burst = [udp(WEB, DB, n, 2, 1468) for n in range(1, 31)]
-
-    assert site.send(S1, 1, *burst) == {(S1, 2): burst}
-    assert len(site.underlay.arrived()) < len(burst)
-
-
 @pytest.mark.parametrize("unit", list(RateUnit))
 def test_a_cap_sheds_copies_and_never_production(site: Site, unit: RateUnit) -> None:
     capped = replace(watch("capped", "web", to="ids"), max_rate=Rate(unit, 20))
@@ -255,33 +118,6 @@ def shed(bridge: str, meter: int) -> int:
     found = re.search(r"bands:\s*0: packet_count:(\d+)", text)
     assert found is not None, text
     return int(found[1])
-
-
-def test_what_copies_cannot_undo_is_done_on_a_packet_apart(site: Site) -> None:
-    """What Open vSwitch makes of the action lists: nothing that drops or cuts is done in line."""
-    sessions = (
-        replace(watch("a", "web", to="ids"), max_rate=Rate(RateUnit.PPS, 20)),
-        replace(watch("b", "web", to="ids"), packet_length=64),
-        watch("c", "web", to="ids"),
-    )
-    site.install(extended(world(*PAIR, tap("ids", at(S1, 3)), *sessions)))
-    text = ofproto_trace(site.names[S1], 1, udp(WEB, DB, 1, 2, 500))
-    actions = text.rpartition("Datapath actions: ")[2].strip()
-    in_line = re.sub(
-        r"(clone|check_pkt_len)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", r"\1", actions
-    )
-    assert "meter" not in in_line, actions
-    assert "trunc" not in in_line, actions
-    assert in_line.startswith(f"{dp_port(2)},"), "production first"
-
-
-def dp_port(ofport: int) -> str:
-    """The data path's own number of a port."""
-    command = ["ovs-appctl", "dpif/show"]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(rf"d0-eth{ofport} {ofport}/(\d+):", shown)
-    assert found is not None, shown
-    return found[1]
 
 
 def conversations(count: int) -> list[tuple[bytes, bytes]]:
