@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 
 from flows.compile import Survey
-from flows.explain import explain
-from flows.flow import is_ours, object_of
-from flows.model import PortKind
-from flows.pipeline import DELIVER
+from flows.cookie import Cookie
+from flows.explain import Answer, explain
+from flows.flow import Flow
+from flows.model import ALL, Direction, Dpid, Mode, PortKind
+from flows.pipeline import DELIVER, EGRESS, FILTER, INGRESS
+from flows.world import World
 from tests.ovs.lab import Lab, ofproto_trace
 from tests.ovs.stage import Stage
 from tests.ovs.worlds import spoil
 from tests.random_worlds import Sent, random_packets, random_world
 
-WORLDS, PACKETS, SEED = 16, 40, 8800
-VISIT = re.compile(rf"^\s*{DELIVER.number}\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
+WORLDS, PACKETS, SEED = 60, 40, 8800
+VISIT = re.compile(r"^\s*\d+\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
 TOO_LONG = "not copied: it is longer than"
+NONE = "no rule"
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +34,94 @@ def stage() -> Iterator[Stage]:
         yield Stage(lab)
 
 
-def delivered(text: str) -> set[int]:
-    """The numbers of the sessions whose deliver flow a trace of Open vSwitch passes."""
-    cookies = [int(cookie, 16) for cookie in VISIT.findall(text)]
-    return {object_of(cookie) for cookie in cookies if is_ours(cookie)} - {0}
+@dataclass(frozen=True)
+class Made:
+    """A copy: who asked for it, where, at which end, and what the deciding flow is for."""
+
+    session: int
+    bridge: Dpid
+    direction: Direction
+    rule: str
 
 
-def compared(stage: Stage, seed: int, damage: str | None = None) -> Iterator[tuple[int, str]]:
-    """For each packet: how many sessions copy it, and what is wrong when we and it disagree."""
+def made_by(
+    text: str, dpid: Dpid, flows: Mapping[Cookie, Flow], plain: Container[int]
+) -> tuple[set[Made], set[str]]:
+    """The copies that a trace of Open vSwitch makes, and all rules that rejected the packet.
+
+    ``plain`` are the numbers of sessions that have no rules.
+    """
+    copies, rejected = set[Made](), set[str]()
+    direction, rule = Direction.EGRESS, NONE
+    for cookie in VISIT.findall(text):
+        flow = flows.get(Cookie(int(cookie, 16)))
+        if flow is None:
+            continue
+        if flow.table in (EGRESS.number, INGRESS.number):
+            direction = Direction.EGRESS if flow.table == EGRESS.number else Direction.INGRESS
+        elif flow.table == FILTER.number:
+            rule = flow.why if flow.match.fields else NONE
+            rejected |= {rule} if rule.endswith("reject") else set()
+        elif flow.table == DELIVER.number and flow.owner:
+            last = NONE if flow.owner in plain else rule
+            copies.add(Made(flow.owner, dpid, direction, last))
+    return copies, rejected
+
+
+def said_by(answer: Answer, world: World) -> Made:
+    """A copy that explain speaks of, in the same words."""
+    assert answer.bridge is not None, "somebody makes it"
+    assert answer.direction is not None, "it is sent or received"
+    number = world.numbers.session[answer.session.id]
+    rule = NONE
+    if answer.rule is not None:
+        rule = f"{answer.direction.value} {words_of(answer, world)}"
+    return Made(number, answer.bridge, answer.direction, rule)
+
+
+def words_of(answer: Answer, world: World) -> str:
+    """What the flow of the rule that decided says of itself."""
+    assert answer.rule is not None
+    name = world.filter_by_id[answer.session.filter].name
+    return f"rule {answer.rule.number} of filter {name}: {answer.rule.verdict.value}"
+
+
+def compared(
+    stage: Stage, seed: int, damage: str | None = None
+) -> Iterator[tuple[Counter[str], str]]:
+    """For each packet: what explain says, by kinds, and what is wrong when it and we disagree."""
     rng = Random(seed)
     world = random_world(rng, bridges=1)
     stage.install(world, spoil(damage) if damage else None)
     survey = Survey(world)
     (dpid,) = world.dpids or (None,)
+    flows = {} if dpid is None else {f.cookie: f for f in stage.programs[dpid].flows.values()}
+    plain = {world.numbers.session[s.id] for s in world.sessions if s.filter == ALL}
     for sent in random_packets(rng, world, PACKETS):
         if dpid is None or not is_repeatable(sent):
             continue
         answers = explain(survey, sent.sender, sent.frame).answers
-        number = world.numbers.session
-        said = {
-            number[a.session.id] for a in answers if a.is_copied or a.sentence.startswith(TOO_LONG)
-        }
         place = world.placements[sent.sender.id]
         text = ofproto_trace(stage.names[dpid], place.ofport, sent.frame)
-        wrong = f"{sent.kind} of {sent.sender.id}: we say {said}\n{text}"
-        yield len(said), "" if said == delivered(text) else wrong
+        made, rejected = made_by(text, dpid, flows, plain)
+        long = {world.numbers.session[a.session.id] for a in answers if TOO_LONG in a.sentence}
+        said = {said_by(answer, world) for answer in answers if answer.is_copied}
+        # an exclusive session is not asked at all when one before it takes everything
+        copying = [a for a in answers if a.session.mode is Mode.COPY and not a.is_copied]
+        against = {words_of(a, world) for a in copying if a.rule is not None}
+        is_right = (
+            said == {one for one in made if one.session not in long}
+            and long <= {one.session for one in made}
+            and all(any(words in seen for seen in rejected) for words in against)
+        )
+        kinds = Counter(
+            f"{one.direction.value}, {'rule' if one.rule != NONE else NONE}" for one in said
+        )
+        kinds["rejected"] = len(against)
+        wrong = (
+            f"{sent.kind} of {sent.sender.id}: we say {said}, {long}, {against}, not {made}\n{text}"
+        )
+        yield kinds, "" if is_right else wrong
 
 
 def is_repeatable(sent: Sent) -> bool:
@@ -64,10 +132,29 @@ def is_repeatable(sent: Sent) -> bool:
 def test_explain_agrees_with_the_trace_of_open_vswitch(stage: Stage) -> None:
     seen = [one for number in range(WORLDS) for one in compared(stage, SEED + number)]
     assert not [wrong for _, wrong in seen if wrong]
-    assert sum(copies for copies, _ in seen) > WORLDS
+    kinds = sum((kinds for kinds, _ in seen), Counter[str]())
+    ends = [f"{end}, {rule}" for end in ("egress", "ingress") for rule in ("rule", NONE)]
+    assert all(kinds[kind] >= 5 for kind in (*ends, "rejected")), kinds
 
 
 @pytest.mark.parametrize("damage", ["copy-lost", "sender-not-watched"])
 def test_a_switch_that_does_something_else_is_noticed(stage: Stage, damage: str) -> None:
     worlds = (compared(stage, SEED + number, damage) for number in range(WORLDS))
+    assert any(wrong for seen in worlds for _, wrong in seen)
+
+
+@pytest.mark.parametrize("change", ["direction", "rule", "bridge"])
+def test_an_answer_that_is_wrong_in_one_point_is_noticed(
+    stage: Stage, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is copied is right; where, at which end or by which rule is not."""
+    other: dict[str, object] = {
+        "direction": Direction.EGRESS, "rule": "rule 7", "bridge": Dpid(0xDD),
+    }  # fmt: skip
+    whole = said_by
+    monkeypatch.setattr(
+        f"{__name__}.said_by",
+        lambda answer, world: replace(whole(answer, world), **{change: other[change]}),
+    )
+    worlds = (compared(stage, SEED + number) for number in range(WORLDS))
     assert any(wrong for seen in worlds for _, wrong in seen)
