@@ -324,7 +324,9 @@ class Survey:
     def limit_at(self, here: Dpid, session: Session) -> int | None:
         """The same for the copies that one bridge makes of a session."""
         standing = self.standings[session.id]
-        if any(here != self.place(tap) for tap in standing.taps if self.is_deliverable(here, tap)):
+        if standing.is_far and any(
+            here != self.place(tap) and self.is_deliverable(here, tap) for tap in standing.taps
+        ):
             return link_limit(self.world.link_mtu)
         return self._path_limit(session)
 
