@@ -32,7 +32,7 @@ def compiled(of: World, dpid: Dpid) -> tuple[set[Flow], Needs]:
     program, survey = Program(dpid), Survey(of)
     program.has_meters = True
     program.update(survey)
-    return set(program.flows.values()), Needs(dpid, survey, program.served)
+    return set(program.flows), Needs(dpid, survey, program.served)
 
 
 @pytest.mark.parametrize("chunk", range(5))

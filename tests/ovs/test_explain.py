@@ -95,7 +95,7 @@ def compared(
     stage.install(world, spoil(damage) if damage else None)
     survey = Survey(world)
     (dpid,) = world.dpids or (None,)
-    flows = {} if dpid is None else {f.cookie: f for f in stage.programs[dpid].flows.values()}
+    flows = {} if dpid is None else {f.cookie: f for f in stage.programs[dpid].flows}
     plain = {world.numbers.session[s.id] for s in world.sessions if s.filter == ALL}
     for sent in random_packets(rng, world, PACKETS):
         if dpid is None or not is_repeatable(sent):

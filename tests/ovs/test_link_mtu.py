@@ -60,7 +60,7 @@ def install(of: World) -> dict[Dpid, Program]:
         for meter in programs[dpid].meters.values():
             ofctl("add-meter", name, str(meter))
         with open_management(name) as switch:
-            wanted = programs[dpid].flows.values()
+            wanted = programs[dpid].flows
             assert switch.apply(plan(wanted, switch.our_flows())) == ()
     purge_cache()
     return programs
