@@ -254,6 +254,9 @@ class BridgeWriter:
         self._tell()
 
     def _reconcile(self, snapshot: Snapshot) -> None:
+        seen = self.verified
+        if seen.version == snapshot.version and seen.failure is None and self._depth is None:
+            return  # woken twice for one change: what was refused is not offered again for that
         was_followed, self._is_followed = self._is_followed, False
         # one that fails half-way is compiled anew: nobody has it then
         program, self._program = self._program or self._programs.take(self.dpid), None

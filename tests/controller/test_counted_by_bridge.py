@@ -63,7 +63,8 @@ def counts(rig: Rig, dpid: int, wanted: int, shed: int) -> None:
     entries = [e for e in tables.flows.values() if e.table == DELIVER.number]
     entry = next(e for e in entries if object_of(e.cookie) == number)
     entry.packets, entry.octets = wanted, wanted * 100
-    (meter,) = tables.meters.by_number.values()
+    (cap,) = rig.world.snapshot().numbers.meter.values()
+    meter = tables.meters.by_number[cap]
     meter.dropped = shed, shed * 100
 
 
