@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from controller.status import Copies
 from flows.flow import object_of
@@ -14,7 +14,7 @@ FlowCopies = Mapping[int, Copies]
 
 
 class Counters:
-    """The copies of one bridge by session number; session numbers are not used again.
+    """The copies of one bridge by session number.
 
     A switch counts a flow from 0 again when it restarts, or when the flow goes and comes back.
     What it had counted before, as far as it was read, is kept.
@@ -66,6 +66,13 @@ class Counters:
         """Go on with what an earlier controller has counted."""
         with self._lock:
             self._before[number], self._restored[number] = before, last
+
+    def keep(self, numbers: Set[int]) -> None:
+        """Forget all other sessions: their numbers may be given to new ones."""
+        with self._lock:
+            for known in (self._before, self._now, self._restored):
+                for number in known.keys() - numbers:
+                    known.pop(number)
 
     def _take(self, number: int, now: FlowCopies) -> None:
         lost: list[Copies] = []

@@ -221,6 +221,7 @@ class Reconciler:
         if clean.issuperset(self._known()):
             self._world.release_numbers(version)
             self._released = version
+            self._tallies.keep(frozenset(self._world.snapshot().numbers.session.values()))
 
     def forget(self, dpid: Dpid, who: str) -> None:
         """Forget a bridge that will not come back; see Reconciling."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Set
 
 from controller.counters import Counters, FlowCopies
 from controller.southbound.switch import Metering
@@ -98,6 +98,14 @@ class Tally:
         self._counters[measure].restore(number, before, last)
         self._lost[number, measure] = (before + last).packets, -math.inf
 
+    def keep(self, numbers: Set[int]) -> None:
+        """Forget all other sessions: their numbers may be given to new ones."""
+        for counters in self._counters.values():
+            counters.keep(numbers)
+        self._made = {n: made for n, made in list(self._made.items()) if n in numbers}
+        wanted = numbers | {0}
+        self._lost = {key: lost for key, lost in list(self._lost.items()) if key[0] in wanted}
+
     def _note(self, numbers: Iterable[int]) -> None:
         """Remember when losses grew."""
         now = self._now()
@@ -168,6 +176,11 @@ class Tallies:
             for dpid, tally in list(self._by_dpid.items())
             for measure, both in tally.parts_of(session).items()
         }
+
+    def keep(self, sessions: Set[int]) -> None:
+        """Forget what was counted for all other sessions, on every bridge."""
+        for tally in list(self._by_dpid.values()):
+            tally.keep(sessions)
 
     def _knowing(self, session: int) -> Mapping[Dpid, Tally]:
         known = list(self._by_dpid.items())

@@ -180,3 +180,21 @@ def test_each_session_has_counting_meters_of_its_own() -> None:
     assert own_meters(ONE, CAPS, None) == [CAP, CUT, SKIPPED]
     assert own_meters(ONE, CAPS, {CUT}) == [CUT]
     assert own_meters(OTHER, CAPS, {CUT, CAP}) == []
+
+
+def test_a_session_whose_number_is_given_away_leaves_nothing_to_its_successor() -> None:
+    tallies = Tallies()
+    tally = tallies.of(Dpid(1))
+    for number in (ONE, OTHER):
+        tally.wanted.update_one(number, {make_cookie(number, 1): Copies(50, 5000)})
+    tally.update({CAP: metering(50, dropped=20)}, CAPS)
+    tally.restore(ONE, Measure.SKIPPED, Copies(3, 300), Copies(4, 400))
+    assert tally.made(ONE).packets < 50 and tally.losses(ONE) != Losses()
+
+    tallies.keep({OTHER})
+
+    assert (tally.made(ONE), tally.losses(ONE), tally.knows(ONE)) == (Copies(), Losses(), False)
+    assert tally.lately(ONE) == frozenset()
+    assert tally.made(OTHER) == Copies(50, 5000)
+    tally.wanted.update_one(ONE, {make_cookie(ONE, 1): Copies(2, 200)})
+    assert tally.made(ONE) == Copies(2, 200)
