@@ -169,6 +169,7 @@ def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
     with Suricata(tmp_path / "ids", text) as ids:
         host.interleaved()
         host.deliver(Delivery.ERSPAN2)
+        host.interleaved(port=41000)
         ids.wait_for_alerts(lambda names: tuple(names) == NAMES)
         ports = {(a["src_port"], a["dest_port"]) for _, a in ids.alerts()}
     assert ports == {(41000, 80), (80, 41000)}
