@@ -15,7 +15,7 @@ from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.waiting import wait_for
 
 PORTS = 3
-MANY = 200
+MANY = 1000
 SETTLED_S = 90.0
 
 
@@ -53,6 +53,19 @@ def wait_until_active(controller: ControllerProcess, count: int) -> None:
     wait_for(lambda: len(active(controller)), lambda seen: seen == count, SETTLED_S)
 
 
+def wait_until_read(fleet: Fleet, before: dict[int, int]) -> None:
+    """Every switch has been read once more than before: asking the API so often would be dear."""
+    wait_for(
+        lambda: sum(s.scans > before.get(dpid, 0) for dpid, s in fleet.switches.items()),
+        lambda seen: seen == len(fleet.switches),
+        SETTLED_S,
+    )
+
+
+def scans(fleet: Fleet) -> dict[int, int]:
+    return {dpid: switch.scans for dpid, switch in fleet.switches.items()}
+
+
 def copying(switch: FakeSwitch) -> set[int]:
     """The sessions that a switch has a copying flow of."""
     flows = switch.tables.flows.values()
@@ -63,14 +76,16 @@ def test_many_switches_that_reconnect_at_once_are_settled_without_a_change(
     controller: ControllerProcess, fleet: Fleet
 ) -> None:
     switches = begin(controller, fleet, MANY)
+    wait_until_read(fleet, {})
     wait_until_active(controller, MANY)
     assert all(len(copying(switch)) == 1 for switch in switches)
     changes = [dict(switch.tables.flows) for switch in switches]
-    plans = controller.log().count("plan applied")
+    plans, before = controller.log().count("plan applied"), scans(fleet)
 
     fleet.drop_all()
-    wait_for(lambda: controller.log().count("bridge disconnected"), lambda n: n >= MANY, SETTLED_S)
+    wait_until_read(fleet, before)
     wait_until_active(controller, MANY)
+    assert controller.log().count("bridge disconnected") >= MANY
 
     assert controller.log().count("plan applied") == plans
     assert [dict(switch.tables.flows) for switch in switches] == changes
