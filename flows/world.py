@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from flows.cookie import OBJECT_MAX
 from flows.errors import InvalidValue
 from flows.filter import Filter
 from flows.model import (
@@ -63,6 +64,12 @@ LONG_METERS = range(1 << 21, 1 << 22)
 """Meters that drop nothing and count the copies that are too long for their path: two for each
 session number, since flows cannot tell. Open vSwitch 3.1 counts for a flow all packets of a cached
 path, long ones and short ones."""
+NUMBER_RANGES = {
+    **dict.fromkeys(("network", "port", "filter", "collector"), range(1, 1 << 20)),
+    "session": range(1, OBJECT_MAX),
+    "tag": range(1, 4095),
+    "meter": METERS,
+}
 UNDERLAY_MTU = 1500
 """Bytes of the longest IP packet that hosts send, if nobody says otherwise."""
 LINK_MTU = 1508
@@ -79,6 +86,9 @@ class Numbers:
     values are VLAN ids 1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or
     ``tap:<id>``; ``meter`` numbers are in METERS, for sessions with a rate cap. A collector needs
     a number when it has several sensors.
+
+    Raises:
+        InvalidValue: a number is outside its range: it would not fit where flows hold it.
     """
 
     network: Mapping[NetworkId, int] = field(default_factory=dict)
@@ -88,6 +98,14 @@ class Numbers:
     filter: Mapping[FilterId, int] = field(default_factory=dict)
     collector: Mapping[CollectorId, int] = field(default_factory=dict)
     meter: Mapping[SessionId, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, allowed in NUMBER_RANGES.items():
+            given = getattr(self, what).values()
+            if given and not (min(given) >= allowed.start and max(given) < allowed.stop):
+                wrong = next(number for number in given if number not in allowed)
+                limits = f"{allowed.start}..{allowed.stop - 1}"
+                raise InvalidValue(f"{wrong} is no number of a {what}: they are {limits}")
 
 
 def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:

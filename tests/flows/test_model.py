@@ -31,7 +31,7 @@ from flows.model import (
     TenantName,
     check_name,
 )
-from flows.world import Link, Placement, World
+from flows.world import Link, Numbers, Placement, World
 
 MAC = EUI("02:00:00:00:00:01", version=48)
 RED = TenantName("red")
@@ -177,3 +177,25 @@ def test_a_port_is_protected_unless_it_says_no() -> None:
 )
 def test_directions_are_the_workloads_view(direction, egress: bool, ingress: bool) -> None:
     assert (direction.is_egress, direction.is_ingress) == (egress, ingress)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (
+            {"network": {"a": 1, "b": 1 << 20}},
+            "1048576 is no number of a network: they are 1",
+        ),
+        ({"port": {"a": 0}}, "0 is no number of a port"),
+        ({"session": {"a": 0xFFFFF}}, "1048575 is no number of a session"),
+        ({"tag": {"network:a": 4095}}, "4095 is no number of a tag: they are 1..4094"),
+        ({"filter": {"a": -1}}, "-1 is no number of a filter"),
+        ({"collector": {"a": 1 << 20}}, "no number of a collector"),
+        ({"meter": {"a": 39_999}}, "39999 is no number of a meter"),
+    ],
+)
+def test_a_number_that_does_not_fit_its_place_in_a_flow_is_refused(
+    numbers: dict[str, dict[str, int]], words: str
+) -> None:
+    with pytest.raises(InvalidValue, match=words):
+        Numbers(**numbers)
