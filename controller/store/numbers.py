@@ -14,22 +14,11 @@ from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
 from flows.model import CollectorId, FilterId, NetworkId, PortId, SessionId
-from flows.world import METERS, Numbers
-
-NUMBER_MAX = (1 << 20) - 1
-"""Highest number of most kinds (see flows.world.Numbers)."""
-
-TAG_MAX = 4094
-"""Highest usable VLAN id (IEEE 802.1Q: 4095 is reserved)."""
+from flows.world import NUMBER_RANGES, Numbers
 
 TOGETHER = 1000
 """Numbers that are written before other threads may run."""
 
-_ALL = range(1, NUMBER_MAX + 1)
-_RANGES = dict.fromkeys(("network", "port", "session", "filter", "collector"), _ALL) | {
-    "tag": range(1, TAG_MAX + 1),
-    "meter": METERS,
-}
 _SCARCE = ("tag", "meter")
 """Kinds of which the last keys may go without, for the compiler to refuse what needs them."""
 
@@ -44,11 +33,11 @@ class NumberBook:
 
     def __init__(self, database: Database, highest: dict[str, int] | None = None) -> None:
         self._database = database
-        self._ranges = dict(_RANGES)
+        self._ranges = dict(NUMBER_RANGES)
         for kind, last in (highest or {}).items():
-            self._ranges[kind] = range(_RANGES[kind].start, last + 1)
+            self._ranges[kind] = range(NUMBER_RANGES[kind].start, last + 1)
         self._changing = threading.Lock()
-        self._numbers: dict[str, dict[str, int]] = {kind: {} for kind in _RANGES}
+        self._numbers: dict[str, dict[str, int]] = {kind: {} for kind in NUMBER_RANGES}
         with database.reading() as connection:
             for kind, key, number in connection.execute(select(tables.numbers)):
                 self._numbers[kind][key] = number
