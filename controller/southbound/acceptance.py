@@ -3,17 +3,20 @@
 Open vSwitch names one flow when it refuses a bundle at its end, and does nothing of the bundle. So
 whoever leaves out that flow alone asks as often as there are flows too many, for instance in a
 table that is full. Here what is left out doubles with each refusal, and is offered again later.
+
+Whatever is refused, no flow that the plan removes or exchanges stays as it was: that would lead
+packets where they went before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from controller.southbound.switch import Rejected
 from flows.diff import Installed
-from flows.flow import PRODUCTION, Flow
+from flows.flow import PRODUCTION, Flow, FlowKey
 
 TOGETHER = 3
 """So often the whole plan is tried as one bundle, before production goes first."""
@@ -39,7 +42,7 @@ class _Refusal(NamedTuple):
 
 
 def tries_for(units: int) -> int:
-    """How often a switch is asked at most for so many units, in each of two rounds."""
+    """How often a switch is asked at most for so many units, of production and of sessions each."""
     return 4 + 2 * units.bit_length()
 
 
@@ -48,19 +51,21 @@ class Acceptance:
     """One plan, offered to one switch.
 
     ``commit`` does a list of changes in their order as one atomic bundle; it returns which were
-    refused, and why: then none of them was done.
+    refused, and why: then none of them was done. ``there`` tells which flows of ours the switch
+    has; it is asked only when the plan is not taken together.
     """
 
     commit: Callable[[Sequence[Change]], dict[int, str]]
+    there: Callable[[], Set[FlowKey]]
     rejected: list[Rejected] = field(default_factory=list)
     _why: str = ""
 
-    def offer(self, add: Sequence[Flow], remove: Sequence[Installed]) -> None:
+    def offer(self, add: Iterable[Flow], remove: Iterable[Installed]) -> None:
         """Have the switch do as much of a plan as it takes.
 
-        Removals come first, because they make room; then production, then session by session. Of
-        a session it takes all or nothing: a refused one loses what it should have exchanged, so
-        that no copy goes where it went before.
+        Removals come first, because they make room, with what takes the place of another flow,
+        which needs none; then new production, then session by session. Of a session the switch
+        takes all or nothing.
         """
         production = [flow for flow in add if flow.owner == PRODUCTION]
         copying = [flow for flow in add if flow.owner != PRODUCTION]
@@ -82,26 +87,36 @@ class Acceptance:
             if not refused:
                 return
         units = self._without(units, refused)
-        self._search([_cleared(unit) if _is_of_session(unit) else unit for unit in units])
+        self._go_through(self._exchange(units))
         self._go_through([unit for unit in units if _is_of_session(unit)])
 
-    def _search(self, units: list[Unit]) -> None:
-        """Apply what is taken of ``units`` as one bundle, as if the others had never been."""
-        later: list[Unit] = []
-        width = 1
-        for _ in range(tries_for(len(units))):
-            refused = self._ask(units)
+    def _exchange(self, units: Iterable[Unit]) -> list[Unit]:
+        """Do what needs no room in one bundle; the production that is new, and so is left to do.
+
+        It is done with the rest if the switch takes that. What a session has is cleared, and so is what production has and may not exchange.
+        """
+        there, new = self.there(), list[Unit]()
+        exchanged: list[Unit] = []
+        for unit in units:
+            change = unit[0]
+            if _is_of_session(unit):
+                exchanged.append(_cleared(unit))
+            elif isinstance(change, Flow) and change.key not in there:
+                new.append(unit)
+            else:
+                exchanged.append(unit)
+        if not self._ask([*exchanged, *new]):
+            return []
+        for _ in range(TOGETHER):
+            refused = self._ask(exchanged)
             if not refused:
-                break
-            if len(refused) > 1:
-                units = self._without(units, refused)
-                continue
-            before, after, suspects = self._part(units, refused, width)
-            units, later = [*before, *after], [*later, *suspects]
-            width *= 2
-        else:
-            units, later = [], [*units, *later]
-        self._go_through(later)
+                return new
+            exchanged = self._without(exchanged, refused)
+        again = [unit for unit in exchanged if isinstance(unit[0], Flow)]
+        if refused := self._ask([_cleared(unit) or unit for unit in exchanged]):
+            for at, refusal in refused.items():
+                self._reject(exchanged[at], refusal.why)
+        return [*again, *new]
 
     def _go_through(self, units: list[Unit]) -> None:
         """Apply what is taken of ``units``, in several bundles."""
@@ -151,14 +166,14 @@ class Acceptance:
         return refused
 
     def _without(self, units: Sequence[Unit], refused: dict[int, _Refusal]) -> list[Unit]:
-        """The units that were not refused; a session that was is cleared away."""
+        """The units that were not refused; what was where refused ones should be is cleared."""
         left = []
         for at, unit in enumerate(units):
             if at not in refused:
                 left.append(unit)
                 continue
             self._reject(unit, refused[at].why)
-            if _is_of_session(unit):
+            if isinstance(unit[0], Flow):
                 left.append(_cleared(unit))
         return left
 

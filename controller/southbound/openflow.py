@@ -254,7 +254,10 @@ class OpenFlowSwitch(Exchange):
                         rejected.append(Rejected(flow, without[number]))
                 left_out = {id(r.flow) for r in rejected}
                 add = [flow for flow in add if id(flow) not in left_out]
-            offered = Acceptance(lambda changes: self._bundle(changes, BundleStep.COMMIT))
+            offered = Acceptance(
+                lambda changes: self._bundle(changes, BundleStep.COMMIT),
+                lambda: {e.installed().key for e in self._flow_stats("list its flows")},
+            )
             offered.offer(add, plan.remove)
             self._remove_meters(plan.meters.remove)
         return (*rejected, *offered.rejected)

@@ -38,6 +38,7 @@ class Tables:
         self.room = room or {}
         self.there: dict[FlowKey, Flow] = {flow.key: flow for flow in there}
         self.hates: set[int] = set()
+        self.hates_at: set[FlowKey] = set()
         self.asked = 0
         self.seen: list[dict[FlowKey, Flow]] = []
 
@@ -53,7 +54,7 @@ class Tables:
                 number = sum(key.table == change.table for key in then)
                 if change.key not in then and number >= self.room.get(change.table, 1 << 30):
                     return {at: FULL}
-                if change.owner in self.hates:
+                if change.owner in self.hates or change.key in self.hates_at:
                     return {at: "never"}
                 then[change.key] = change
         self.there = then
@@ -63,7 +64,7 @@ class Tables:
     def bring(self, desired: list[Flow]) -> Acceptance:
         there = [Installed(f.table, f.priority, f.match, f.cookie) for f in self.there.values()]
         todo: Plan = plan(desired, there)
-        offered = Acceptance(self.commit)
+        offered = Acceptance(self.commit, self.there.keys)
         offered.offer(todo.add, todo.remove)
         return offered
 
@@ -112,7 +113,7 @@ def test_a_full_table_takes_what_it_holds_and_all_else_is_done() -> None:
     assert len(switch.there) == 2 + 2 * 135
     assert len(owners(offered)) == 1000 - 135
     assert {r.reason for r in offered.rejected} == {FULL}
-    assert switch.asked <= TOGETHER + 2 * tries_for(1054)
+    assert switch.asked <= 2 * TOGETHER + 2 + 2 * tries_for(1054)
 
 
 def test_production_comes_before_sessions_and_as_one() -> None:
@@ -142,7 +143,7 @@ def test_a_table_of_production_that_is_full_takes_what_it_holds() -> None:
     assert set(rest) <= set(switch.there.values())
     assert sum(f.table == 3 for f in switch.there.values()) == 200
     assert len(offered.rejected) == 300
-    assert switch.asked <= TOGETHER + 2 * tries_for(551)
+    assert switch.asked <= 2 * TOGETHER + 2 + 2 * tries_for(551)
 
 
 @given(
@@ -160,7 +161,53 @@ def test_what_was_not_rejected_is_there_and_of_a_session_all_or_nothing(
     left_out = {r.flow for r in offered.rejected}
     assert set(switch.there.values()) == set(desired) - left_out
     assert all(set(session(owner)) <= left_out for owner in owners(offered) - {PRODUCTION})
-    assert switch.asked <= TOGETHER + 3 * tries_for(200)
+    assert switch.asked <= 2 * TOGETHER + 2 + 2 * tries_for(200)
+
+
+def test_what_takes_the_place_of_another_flow_is_done_though_the_table_is_full() -> None:
+    """Ports change hands, and as many new ones come: no old owner's flow may stay."""
+    old = [flow(number, output=2) for number in range(0, 400, 2)]
+    switch = Tables({0: 200}, *old)
+    offered = switch.bring([flow(number, output=3) for number in range(400)])
+    assert set(switch.there.values()) == {flow(number, output=3) for number in range(0, 400, 2)}
+    assert len(offered.rejected) == 200
+    # from the first bundle that was taken on nobody was where he had been before
+    assert not any(set(old) & set(seen.values()) for seen in switch.seen)
+
+
+def test_production_that_may_not_be_exchanged_is_cleared() -> None:
+    old = [flow(number, output=2) for number in range(20)]
+    switch = Tables(None, *old)
+    switch.hates_at = {flow(number).key for number in range(10)}
+    offered = switch.bring([flow(number, output=3) for number in range(20)])
+    assert set(switch.there.values()) == {flow(number, output=3) for number in range(10, 20)}
+    assert {r.flow for r in offered.rejected} == {flow(n, output=3) for n in range(10)}
+    assert not any(set(old) & set(seen.values()) for seen in switch.seen)
+
+
+KEYS = st.sets(st.integers(0, 40))
+
+
+@given(
+    KEYS, KEYS, KEYS, KEYS, st.dictionaries(st.sampled_from([0, 3, 6]), st.integers(0, 40)),
+)  # fmt: skip
+def test_nothing_that_a_plan_removes_or_exchanges_stays_whatever_is_refused(
+    there: set[int], wanted: set[int], hated: set[int], sessions: set[int], room: dict[int, int]
+) -> None:
+    before = [flow(n, table=table, output=2) for n in there for table in (0, 3)]
+    before += [f for owner in sessions & there for f in session(owner + 1, output=2)]
+    desired = [flow(n, table=table, output=n % 2 + 2) for n in wanted for table in (0, 3)]
+    desired += [f for owner in sessions for f in session(owner + 1, output=3)]
+    switch = Tables(room, *before)
+    switch.hates_at = {flow(n, table=3).key for n in hated}
+
+    offered = switch.bring(desired)
+
+    right = {f.key: f for f in desired}
+    for seen in switch.seen:
+        assert all(right.get(key) == f for key, f in seen.items())
+    left_out = {r.flow for r in offered.rejected}
+    assert set(switch.there.values()) == set(desired) - left_out
 
 
 def test_many_refusals_are_counted_and_few_are_named() -> None:
