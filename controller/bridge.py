@@ -16,12 +16,12 @@ from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.memory import making_what_stays
 from controller.neighbours import Holdings
 from controller.programs import Programs
-from controller.southbound.errors import NotOurs, SwitchUnfit
+from controller.southbound.errors import NotOurs, SwitchGone, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch, refusals
 from controller.status import Copies, Losses, State
 from controller.tally import Tally, own_meters
 from controller.turns import TURNS
-from controller.verified import Depth, Done, Verified, copying, sessions_of
+from controller.verified import Depth, Done, Verified, copying, find_hindrances, sessions_of
 from flows.compile import Program
 from flows.diff import (
     Delta,
@@ -31,14 +31,13 @@ from flows.diff import (
     Scan,
     Wanted,
     had_after,
-    mark_of,
     plan_from_delta,
     plan_from_scan,
     scan_of,
     wanted_of,
 )
 from flows.errors import CloudtapError
-from flows.flow import PRODUCTION, Flow
+from flows.flow import Flow
 from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
 from flows.pipeline import BRIDGE_METER, DELIVER
@@ -137,7 +136,8 @@ class BridgeWriter:
 
     def stop(self) -> None:
         """Write no more; the flows stay as they are."""
-        self._is_stopped = True
+        with self._lock:  # what it notes of the bridge, it has noted
+            self._is_stopped = True
         self._wake.set()
 
     def fail(self, reason: str) -> None:
@@ -203,7 +203,7 @@ class BridgeWriter:
     def settle(self, done: Done) -> None:
         """The data path follows the tables as they were."""
         with self._lock:
-            if done.plan < self.settled.plan:
+            if done.plan < self.settled.plan or self._is_stopped:
                 return
             self.settled = done
             if done.plan == self._begun:
@@ -307,10 +307,6 @@ class BridgeWriter:
         rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
         had = had_after(program.flows, seen, todo, refused)
-        lost = {f.key for f in refused if isinstance(f, Flow) and f.owner != PRODUCTION}
-        for other in seen.others:  # what a refused session did before was taken away
-            if other.key in lost:
-                had.pop(mark_of(other), None)
         self._had = None if desired.alike else had
         self.verified = replace(self.verified, foreign=foreign)
         self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
@@ -319,13 +315,15 @@ class BridgeWriter:
         self, snapshot: Snapshot, served: frozenset[int], holding: frozenset[int],
         rejected: tuple[Rejected, ...], flows: int,
     ) -> None:  # fmt: skip
+        with TURNS.taken():
+            hindrances = find_hindrances(self.dpid, snapshot.survey, served, rejected, TURNS.pause)
         with self._lock:
             self._done = Done(self._begun, holding, snapshot.survey)
             if not self.is_unsettled:  # no plan was needed: nothing to let go of
                 self.settled = self._done
         self.verified = Verified(
             snapshot.version, served, snapshot.survey, rejected, self.verified.foreign, flows,
-            dpid=self.dpid,
+            hindrances=hindrances,
         )  # fmt: skip
         self._is_followed = not rejected
 
@@ -338,16 +336,15 @@ class BridgeWriter:
         self._meters = self.switch.our_meters()
         seen = self.switch.scan(lambda: wanted().marks)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
-            altered = self.switch.altered(program.flows)
-            marks, keys = {mark_of(flow) for flow in altered}, {flow.key for flow in altered}
-            others = tuple(flow for flow in seen.others if flow.key not in keys)
-            seen = Scan(seen.known - marks, others)
+            seen = seen.without(self.switch.altered(program.flows))
         return seen, self.switch.count_foreign()
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
         meters = self._meters or {}
         self._forget()  # not known until the switch has answered
         with self._lock:
+            if self._is_stopped:
+                raise SwitchGone(self.switch.name, "take a plan")
             self._begun += 1
             self._note(self._holdings.add, served)
         with APPLY_SECONDS.time():

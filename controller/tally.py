@@ -68,11 +68,11 @@ class Tally:
         """The copies of one session that were made, as far as they were counted."""
         wanted, before = self.wanted.of(number), self._made.get(number, Copies())
         lost = [self._counters[measure].of(number) for measure in (Measure.SKIPPED, Measure.SHED)]
-        self._made[number] = Copies(
+        made = self._made[number] = Copies(
             max(before.packets, wanted.packets - sum(each.packets for each in lost)),
             max(before.bytes, wanted.bytes - sum(each.bytes for each in lost)),
         )
-        return self._made[number]
+        return made
 
     def losses(self, number: int) -> Losses:
         """What became of wanted copies that were not made, or not whole."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 
@@ -14,6 +14,9 @@ from flows.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.meter import Meter
 from flows.model import Dpid
 from flows.pipeline import BRIDGE_CAP, BRIDGE_METER, DELIVER
+
+PAUSE_AFTER = 64
+"""Refusals that are looked at before other threads may run."""
 
 
 class Depth(IntEnum):
@@ -45,7 +48,8 @@ class Verified:
     foreign: int = 0
     flows: int = 0
     failure: str | None = None
-    dpid: Dpid | None = None
+    hindrances: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Why the switch refused what each session needs of others, or shares with them."""
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:
@@ -57,7 +61,7 @@ class Verified:
 
     def concerns(self, session: int | None) -> bool:
         """Whether the bridge makes copies of a session, or refused what it needs of it."""
-        return session in self.served or session in self._hindrances
+        return session in self.served or session in self.hindrances
 
     def refusals_of(self, session: int) -> tuple[str, ...]:
         """Why the switch refused what makes the copies of a session here, a sentence each."""
@@ -66,27 +70,36 @@ class Verified:
 
     def hindrances_of(self, session: int) -> tuple[str, ...]:
         """Why the switch refused what a session needs of others, or shares with them."""
-        return self._hindrances.get(session, ())
-
-    @cached_property
-    def _hindrances(self) -> Mapping[int, tuple[str, ...]]:
-        if self.survey is None or self.dpid is None or not self.rejected:
-            return {}
-        needs = Needs(self.dpid, self.survey, self.served)
-        found: dict[int, dict[str, None]] = {}
-        for each in self.rejected:
-            for session in needs.of(each.flow) if isinstance(each.flow, Flow) else ():
-                if not self._is_about(each.flow, session):
-                    found.setdefault(session, {})[each.reason] = None
-        return {session: tuple(reasons) for session, reasons in found.items()}
+        return self.hindrances.get(session, ())
 
     def _is_about(self, what: Flow | Installed | Meter, session: int) -> bool:
         """Whether a session makes no copies here, or not all, when this is refused."""
         if isinstance(what, Flow):
-            return what.owner == session or what.table == BRIDGE_CAP.number
+            return _makes_copies(what, session)
         if isinstance(what, Meter) and self.survey is not None:
             return what.number == BRIDGE_METER or self.session_by_meter.get(what.number) == session
         return False
+
+
+def find_hindrances(
+    dpid: Dpid, survey: Survey, served: frozenset[int], rejected: tuple[Rejected, ...],
+    pause: Callable[[], None],
+) -> Mapping[int, tuple[str, ...]]:  # fmt: skip
+    """The reasons of refusals by the sessions that need what was refused, but are not its owners.
+
+    ``pause`` is called again and again: a bridge may refuse all of its flows.
+    """
+    if not rejected:
+        return {}
+    needs = Needs(dpid, survey, served)
+    found: dict[int, dict[str, None]] = {}
+    for at, each in enumerate(rejected):
+        if at % PAUSE_AFTER == 0:
+            pause()
+        for session in needs.of(each.flow) if isinstance(each.flow, Flow) else ():
+            if isinstance(each.flow, Flow) and not _makes_copies(each.flow, session):
+                found.setdefault(session, {})[each.reason] = None
+    return {session: tuple(reasons) for session, reasons in found.items()}
 
 
 def copying(flows: Iterable[Flow]) -> frozenset[int]:
@@ -98,3 +111,8 @@ def sessions_of(had: Iterable[Mark]) -> frozenset[int]:
     """The numbers of the sessions that have a copying flow among these."""
     numbers = {object_of(cookie) for table, _, cookie in had if table == DELIVER.number}
     return frozenset(numbers - {PRODUCTION, LEARNED_OBJECT})
+
+
+def _makes_copies(flow: Flow, session: int) -> bool:
+    """Whether a session makes no copies, or not all, where this flow is missing."""
+    return flow.owner == session or flow.table == BRIDGE_CAP.number

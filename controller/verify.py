@@ -12,6 +12,7 @@ from controller.counting import CountReader
 from controller.desired import Snapshot
 from controller.standing import knows
 from controller.status import Check, Copies, PortWitness, Verification, WayChecked
+from controller.turns import TURNS
 from flows.beacon import Beacon
 from flows.compile import CopyWay, Standing, Survey, copy_ways
 from flows.errors import Refused
@@ -56,12 +57,13 @@ class Verifier:
             number = snapshot.numbers.session[session]
             writers = {w.dpid: w for w in self._writers()}
             ready, left_out = _serving(number, standing, writers.values())
-            ways = [
-                _Way(w, way, snapshot.survey, number, wish)
-                for w in ready
-                for way in copy_ways(w.dpid, snapshot.survey, standing)
-                if wish.sensor in (None, way.sensor)
-            ]
+            with TURNS.taken():
+                ways = [
+                    _Way(w, way, snapshot.survey, number, wish)
+                    for w in ready
+                    for way in copy_ways(w.dpid, snapshot.survey, standing)
+                    if wish.sensor in (None, way.sensor)
+                ]
             _check_amount(len(ways), wish, standing)
             _check_length(ways, wish, standing)
             exits = _Exits(ways, writers, snapshot.survey)

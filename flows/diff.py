@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flows.flow import (
     LEARNED_OBJECT,
+    PRODUCTION,
     Cookie,
     Flow,
     FlowKey,
@@ -69,6 +70,12 @@ class Scan:
 
     known: Set[Mark]
     others: tuple[Installed, ...] = ()
+
+    def without(self, flows: Iterable[Flow]) -> Scan:
+        """The same as if these flows were not there."""
+        marks, keys = zip(*((f.mark, f.key) for f in flows), strict=True) if flows else ((), ())
+        others = tuple(flow for flow in self.others if flow.key not in set(keys))
+        return Scan(self.known - set(marks), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +169,14 @@ def scan_of(wanted: Wanted, had: Mapping[Mark, Flow | Installed]) -> Scan:
 def had_after(
     desired: Iterable[Flow], seen: Scan, todo: Plan, refused: Iterable[Flow | Installed]
 ) -> dict[Mark, Flow | Installed]:
-    """What a switch has after a plan but for what it refused, without asking it."""
+    """What a switch has after a plan but for what it refused, without asking it.
+
+    A refused flow of a session leaves no older one where it should have been.
+    """
     left_out = list(refused)
+    cleared = {f.key for f in left_out if isinstance(f, Flow) and f.owner != PRODUCTION}
     gone = {flow.key for flow in todo.add} | {flow.key for flow in todo.remove}
-    gone -= {flow.key for flow in left_out}
+    gone -= {flow.key for flow in left_out} - cleared
     had: dict[Mark, Flow | Installed] = {mark_of(flow): flow for flow in desired}
     for refusal in left_out:
         had.pop(mark_of(refusal), None)

@@ -131,7 +131,10 @@ _known: WeakValueDictionary[tuple[int, int, Columns, tuple[int | None, ...]], Pa
 
 
 def _only(table: int, priority: int, columns: Columns, fixed: tuple[int | None, ...]) -> Pattern:
-    """The one pattern of its kind, as long as somebody has it."""
+    """The one pattern of its kind, as long as somebody has it.
+
+    Whoever makes flows in several threads sees to it that they take turns.
+    """
     key = table, priority, columns, fixed
     found = _known.get(key)
     if found is None:

@@ -93,7 +93,8 @@ class Acceptance:
     def _exchange(self, units: Iterable[Unit]) -> list[Unit]:
         """Do what needs no room in one bundle; the production that is new, and so is left to do.
 
-        It is done with the rest if the switch takes that. What a session has is cleared, and so is what production has and may not exchange.
+        It is done with the rest if the switch takes that. What a session has is cleared, and so is
+        what production has and may not exchange.
         """
         there, new = self.there(), list[Unit]()
         exchanged: list[Unit] = []

@@ -130,20 +130,26 @@ class OpenFlowSwitch(Exchange):
     def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
         """Those of ``flows`` that are there under their own cookie, but do something else.
 
-        The cookie's digest belongs to one flow of a table; should two share one, both are named.
-        The log says what they did.
+        Flows that share a table and a cookie are looked at together. The log says what they did.
         """
         there: dict[tuple[int, int], set[bytes]] = {}
         with self._lock:
             for entry in self._flow_stats("list its actions"):
                 there.setdefault((entry.table, entry.cookie), set()).add(entry.instructions)
-        found = []
+        own: list[tuple[Flow, set[bytes], bytes]] = []
+        strange = {mark: set(seen) for mark, seen in there.items()}
         for at, flow in enumerate(flows):
-            seen = there.get((flow.table, flow.cookie))
-            if seen is not None and seen != {wanted := encode_instructions(flow)}:
-                found.append((flow, seen - {wanted}))
+            mark = flow.table, flow.cookie
+            if mark in there:
+                own.append((flow, strange[mark], encode_instructions(flow)))
+                strange[mark].discard(own[-1][2])
             if at % PAUSE_AFTER == 0:
                 time.sleep(0)
+        found = [
+            (flow, others)
+            for flow, others, wanted in own
+            if others or wanted not in there[flow.table, flow.cookie]
+        ]
         tell_alterations(self.name, found)
         return tuple(flow for flow, _ in found)
 
