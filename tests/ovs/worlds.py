@@ -124,7 +124,8 @@ def play_change(
     Production of ports that stay where they are does not notice. On one bridge each packet is
     copied by the one world or by the other, never by half of both; of several bridges some are
     there before the others, so that what the one floods may be heard at places of the other world:
-    there a packet is on its way only if both worlds deliver it to the same places.
+    there a packet is on its way only if both worlds deliver it to the same places, and none if a
+    tap port moves, for the one bridge may send copies where the other has brought the port.
     """
     old, new = Arrivals(*worlds), Arrivals(*reversed(worlds))
     may_tag = not worlds[0].links  # one of the worlds may have a filter (see random_packets)
@@ -132,7 +133,10 @@ def play_change(
     stream = [sent for sent in stream if stays(sent.sender, worlds)]
     silent = [sent for sent in stream if old.expected(sent, learned)[2] == learned]
     is_one_bridge = len({dpid for world in worlds for dpid in world.dpids}) == 1
-    if not is_one_bridge:
+    taps = [[world.placements.get(tap.id) for tap in worlds[0].tap_ports] for world in worlds]
+    if not is_one_bridge and taps[0] != taps[1]:
+        silent = []
+    elif not is_one_bridge:
         silent = [s for s in silent if heard(old, s, learned) == heard(new, s, learned)]
     least, most = Counter[tuple[Where, bytes]](), Counter[tuple[Where, bytes]]()
     for sent in silent:
