@@ -342,11 +342,7 @@ class BridgeWriter:
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
         meters = self._meters or {}
         self._forget()  # not known until the switch has answered
-        with self._lock:
-            if self._is_stopped:
-                raise SwitchGone(self.switch.name, "take a plan")
-            self._begun += 1
-            self._note(self._holdings.add, served)
+        self.note_plan(served)
         with APPLY_SECONDS.time():
             rejected = self.switch.apply(todo)
         self.plans += 1
@@ -358,6 +354,14 @@ class BridgeWriter:
         refused = [r.flow for r in rejected if isinstance(r.flow, Meter)]
         self._meters = meters_after(meters, todo.meters, refused)
         return rejected
+
+    def note_plan(self, served: frozenset[int]) -> None:
+        """Remember that these sessions may be on the bridge; raises SwitchGone once stopped."""
+        with self._lock:
+            if self._is_stopped:
+                raise SwitchGone(self.switch.name, "take a plan")
+            self._begun += 1
+            self._note(self._holdings.add, served)
 
     def _with_meters(self, program: Program, todo: Plan) -> Plan:
         """A plan of flows with what their meters need."""

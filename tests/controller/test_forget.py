@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.southbound.errors import SwitchGone
 from controller.southbound.ovsdb_rows import BridgeRow, InterfaceRow, OvsdbSnapshot
 from controller.status import Copies, State
 from controller.store import StoreError
@@ -218,3 +219,22 @@ def _do_something(rig: Rig, chance: random.Random, step: int) -> None:
             rig.cut(dpid) if dpid in rig.connected else rig.connect(dpid)
     rig.reconciler.bring(chance.choice([0.0, 0.01, BRING_S]) if rig.connected else 0.0)
     rig.reconciler.release_numbers()
+
+
+def test_a_writer_that_outlives_its_connection_brings_no_forgotten_bridge_back(rig: Rig) -> None:
+    """It may still be compiling, or waiting for the data path, when its bridge is forgotten."""
+    bring_all(rig)
+    rig.add_session("far", "c", tap="t3")
+    assert rig.reconciler.bring(BRING_S)
+    (writer,) = [w for w in rig.reconciler._writing() if w.dpid == S3]
+    done = writer.done()
+    assert done.holding
+    rig.cut(3)
+    rig.reconciler.forget(S3, WHO)
+
+    writer.settle(replace(done, plan=done.plan + 1))
+    with pytest.raises(SwitchGone):
+        writer.note_plan(done.holding)
+
+    assert S3 not in rig.store.holdings.bridges()
+    assert names(rig) == ["s1", "s2"]

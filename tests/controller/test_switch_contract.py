@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from controller.southbound.management import ManagedSwitch, Stream
+from controller.southbound.wire import HEADER, encode_flow_add
+from flows.flow import Output
 from tests.fake_switches import FakeSwitch, serve_unix
+from tests.flows.test_scan import alike
 from tests.frame_contract import *  # noqa: F403  # the tests themselves
 from tests.meter_contract import *  # noqa: F403  # the tests themselves
 from tests.switch_contract import *  # noqa: F403
+from tests.switch_contract import XID, answers, apply
 
 
 @pytest.fixture(params=["fake"])
@@ -18,3 +24,17 @@ def place(tmp_path: Path) -> Iterator[Path]:
     model = FakeSwitch(1, "s1", {1: "s1-eth1", 2: "s1-eth2"})
     with serve_unix(model, tmp_path):
         yield tmp_path
+
+
+def test_flows_that_share_a_cookie_are_altered_only_if_one_does_something_strange(
+    switch: ManagedSwitch, stream: Stream
+) -> None:
+    one, other = alike()
+    apply(switch, one, other)
+    assert switch.altered([one, other]) == ()
+
+    message = bytearray(encode_flow_add(one.replace(actions=(Output(9),)), XID))
+    struct.pack_into("!Q", message, HEADER.size, one.cookie)
+    assert answers(stream, bytes(message)) == []
+
+    assert set(switch.altered([one, other])) == {one, other}
