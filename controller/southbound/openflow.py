@@ -69,6 +69,8 @@ from flows.model import Dpid
 OUR_COOKIE = OWNER << OWNER_SHIFT
 BATCH_BYTES = 1 << 16
 """Messages are sent together until they are about this long."""
+NUDGE_S = 0.2
+"""So long somebody who would nudge a switch waits for its other requests."""
 LISTED_MEANWHILE = range(20_000, 150_000)
 """So many flows a switch lists while something else is done; the list of more could not wait."""
 PAUSE_AFTER = 256
@@ -281,12 +283,16 @@ class OpenFlowSwitch(Exchange):
     def nudge(self) -> None:
         """Have the switch compare its cached paths with its flows at once; changes nothing.
 
-        A harmless flow is added and removed in one bundle: nobody ever sees it.
+        A harmless flow is added and removed in one bundle: nobody ever sees it. A switch that is
+        busy with a long request is left alone: it looks by itself soon, only not at once.
         """
         _, flow = PROBES[0]
         there = Installed(flow.table, flow.priority, flow.match, flow.cookie)
-        with self._lock:
-            self._bundle([flow, there], BundleStep.COMMIT)
+        if self._lock.acquire(timeout=NUDGE_S):
+            try:
+                self._bundle([flow, there], BundleStep.COMMIT)
+            finally:
+                self._lock.release()
 
     def _ask_for_meters(self) -> int:
         """How many meters the switch may have; 0 when it does not know what a meter is."""

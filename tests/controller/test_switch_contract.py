@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from controller.southbound import openflow
 from controller.southbound.management import ManagedSwitch, Stream
 from controller.southbound.wire import HEADER, encode_flow_add
-from flows.flow import Output
+from flows.flow import Mark, Output
 from tests.fake_switches import FakeSwitch, serve_unix
 from tests.flows.test_scan import alike
 from tests.frame_contract import *  # noqa: F403  # the tests themselves
 from tests.meter_contract import *  # noqa: F403  # the tests themselves
 from tests.switch_contract import *  # noqa: F403
-from tests.switch_contract import XID, answers, apply
+from tests.switch_contract import XID, answers, apply, flow_of
 
 
 @pytest.fixture(params=["fake"])
@@ -38,3 +39,20 @@ def test_flows_that_share_a_cookie_are_altered_only_if_one_does_something_strang
     assert answers(stream, bytes(message)) == []
 
     assert set(switch.altered([one, other])) == {one, other}
+
+
+def test_a_switch_that_is_busy_is_not_nudged(
+    switch: ManagedSwitch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever waits for the data path would wait for the longest request of any switch."""
+    monkeypatch.setattr(openflow, "LISTED_MEANWHILE", range(1000))
+    monkeypatch.setattr(openflow, "NUDGE_S", 0.01)
+    apply(switch, flow_of(1))
+
+    def wanted() -> set[Mark]:
+        switch.nudge()  # by another thread in earnest
+        return {flow_of(1).mark}
+
+    assert switch.scan(wanted).known == {flow_of(1).mark}
+    switch.nudge()
+    assert len(switch.our_flows()) == 1
