@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
@@ -15,7 +16,8 @@ from flows.world import World
 from tests.arrivals import Arrivals
 from tests.damage import DAMAGES
 from tests.flows.hand_made import compile_all
-from tests.ovs.lab import Lab, ofctl, purge_cache
+from tests.ovs import worlds
+from tests.ovs.lab import Lab, LabError, ofctl, purge_cache
 from tests.ovs.stage import Stage
 from tests.ovs.worlds import PACKETS, Tally, play, spoil
 from tests.random_worlds import random_packets, random_world
@@ -106,3 +108,27 @@ def telling_seed(kind: str) -> int:
             if arrivals.seen(bridges.send(world.placements[sent.sender.id], sent.frame)) != want:
                 return seed
     pytest.fail(f"no world tells that {kind} happened")
+
+
+@pytest.mark.parametrize(("broken", "is_hopeless"), [((), False), ((2,), False), ((2, 3), True)])
+def test_a_world_whose_lab_breaks_down_is_played_again_in_another_once(
+    monkeypatch: pytest.MonkeyPatch, broken: tuple[int, ...], is_hopeless: bool
+) -> None:
+    played: list[int] = []
+
+    def playing(stage: object, seed: int, tally: Tally, damage: object) -> None:
+        tally.worlds += 1
+        played.append(seed)
+        if len(played) in broken:
+            raise LabError("a marker did not arrive")
+
+    monkeypatch.setattr(worlds, "play", playing)
+    monkeypatch.setattr(worlds, "Stage", lambda lab: lab)
+    monkeypatch.setattr(sys, "argv", ["worlds", "--worlds", "4", "--seed", "5"])
+    if is_hopeless:
+        with pytest.raises(LabError):
+            worlds.main()
+        assert played == [5, 6, 6]
+    else:
+        assert worlds.main() == 0
+        assert played == sorted([5, 6, 7, 8] + [6] * len(broken))
