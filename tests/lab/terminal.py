@@ -31,6 +31,11 @@ def make_sudo(folder: Path) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+def _listen_to_ctrl_c() -> None:
+    """As in a terminal, although whoever runs the tests in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A shell with everything that it printed; ``prompts`` end the output of a command."""
 
@@ -44,6 +49,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_listen_to_ctrl_c,
         )
         assert self._shell.stdin is not None and self._shell.stdout is not None
         os.set_blocking(self._shell.stdout.fileno(), False)
