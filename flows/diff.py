@@ -73,9 +73,10 @@ class Scan:
 
     def without(self, flows: Iterable[Flow]) -> Scan:
         """The same as if these flows were not there."""
-        marks, keys = zip(*((f.mark, f.key) for f in flows), strict=True) if flows else ((), ())
-        others = tuple(flow for flow in self.others if flow.key not in set(keys))
-        return Scan(self.known - set(marks), others)
+        left_out = list(flows)
+        marks, keys = {flow.mark for flow in left_out}, {flow.key for flow in left_out}
+        others = tuple(flow for flow in self.others if flow.key not in keys)
+        return Scan(self.known - marks, others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,17 @@ def test_two_flows_that_share_a_cookie_are_compared_whole() -> None:
     assert set(todo().add) == {one, other, plain}
 
 
+def test_a_scan_without_some_flows_is_that_of_a_switch_that_has_them_not() -> None:
+    flows = [Flow(3, 9, Match.of(IN_PORT.eq(n)), (Output(2),), 5, "test") for n in range(6)]
+    marks = {flow.mark for flow in flows[:4]}
+    seen = seen_by_marks(marks, [installed(flow) for flow in flows])
+
+    left = seen.without(flow for flow in (flows[0], flows[5]))
+
+    assert left == seen_by_marks(marks, [installed(flow) for flow in flows[1:5]])
+    assert seen.without(()) == seen
+
+
 def test_unreadable_flows_are_removed_all_at_once() -> None:
     strangers = [Installed(3, 9, None, make_cookie(3, n)) for n in range(5)]
 
