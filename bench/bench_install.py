@@ -1,4 +1,6 @@
-"""A whole bridge of flows from nothing: compile, plan, encode, send, commit, barrier.
+"""A whole bridge of flows from nothing, as the controller does it, from a world in memory.
+
+That is: survey, compile, plan, encode, send, commit, barrier, and all that its writer notes.
 
 Peer: `ovs-ofctl --bundle add-flows` of the same flows from a file. For comparison, the CPU that
 ryu needs for the same messages alone, from objects that exist already.
@@ -8,21 +10,20 @@ from __future__ import annotations
 
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from bench.measure import arguments, interleave, report, run, seconds
 from bench.worlds import FLOWS_OF_A_PORT, world_of
-from controller.memory import making_what_stays
+from controller.desired import Snapshot
 from controller.southbound.management import ManagedSwitch, open_management
 from controller.southbound.wire import encode_flow_add
 from controller.southbound.wire_template import FlowTemplates
 from flows.compile import Survey, compile_bridge
-from flows.diff import plan_from_scan, wanted_of
 from flows.flow import Flow
 from flows.model import Dpid
 from flows.world import World
+from tests.lone_writer import LoneWriter
 from tests.ovs.lab import Lab, ofctl
 
 RYU_SAMPLE = 1000
@@ -37,12 +38,12 @@ def main() -> None:
         lab.add_bridge("s1", dpid=1)
         text = Path(folder) / "flows"
         text.write_text("".join(f"{flow}\n" for flow in flows))
-        parts: list[dict[str, float]] = []
 
         def ours() -> float:
             ofctl("del-flows", "s1")
             with open_management("s1", timeout_s=60) as switch:
-                return seconds(lambda: parts.append(install(switch, world, len(flows))))
+                assert switch.probe() == ()
+                return install(switch, world, len(flows))
 
         def theirs() -> float:
             ofctl("del-flows", "s1")
@@ -50,28 +51,20 @@ def main() -> None:
             return seconds(lambda: run(command))
 
         result = interleave(ours, theirs, asked.runs)
-    middle = sorted(parts, key=lambda part: sum(part.values()))[len(parts) // 2]
     report(
         "install", "ovs-ofctl --bundle add-flows", result, "s",
-        flows=len(flows), parts={k: round(v, 3) for k, v in middle.items()},
-        against_ryu_objects=encoding_against_ryu(flows),
+        flows=len(flows), against_ryu_objects=encoding_against_ryu(flows),
     )  # fmt: skip
 
 
-def install(switch: ManagedSwitch, world: World, expected: int) -> dict[str, float]:
-    """What a controller does for a bridge that is empty; how long each part took, in seconds."""
-    times = [time.perf_counter()]
-    with making_what_stays():
-        flows = compile_bridge(Dpid(1), Survey(world))
-    times.append(time.perf_counter())
-    wanted = wanted_of(flows)
-    times.append(time.perf_counter())
-    todo = plan_from_scan(wanted, switch.scan(lambda: wanted.marks))
-    times.append(time.perf_counter())
-    assert switch.apply(todo) == () and len(todo.add) == expected
-    times.append(time.perf_counter())
-    names = ("compile", "cookies", "read and plan", "encode, send and commit")
-    return dict(zip(names, (b - a for a, b in pairwise(times)), strict=True))
+def install(switch: ManagedSwitch, world: World, expected: int) -> float:
+    """Seconds until the writer of an empty bridge has verified that all of a world is there."""
+    lone = LoneWriter(switch, lambda: Snapshot(1, Survey(world), (), world.numbers))
+    took = seconds(lone.bring)
+    lone.stop()
+    seen = lone.writer.verified
+    assert (seen.failure, seen.rejected, seen.flows) == (None, (), expected), seen.failure
+    return took
 
 
 def encoding_against_ryu(flows: tuple[Flow, ...]) -> dict[str, float]:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 
 import structlog
 
+from controller.ahead import Ahead
 from controller.desired import Snapshot
-from controller.drifts import Drifts, contested, is_drift
+from controller.drifts import Drifts, is_drift
 from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.memory import making_what_stays
 from controller.neighbours import Holdings
 from controller.programs import Programs
 from controller.southbound.errors import NotOurs, SwitchGone, SwitchUnfit
-from controller.southbound.switch import Rejected, Switch, refusals
-from controller.status import Copies, Losses, State
+from controller.southbound.switch import Rejected, Switch
+from controller.status import Copies, Losses
 from controller.tally import Tally, own_meters
 from controller.turns import TURNS
 from controller.verified import Depth, Done, Verified, copying, find_hindrances, sessions_of
-from flows.compile import Program
+from flows.compile import Outlet, Program
 from flows.diff import (
     Delta,
     Installed,
@@ -85,12 +86,12 @@ class BridgeWriter:
         self.tally, self.counters = tally, tally.wanted
         self.verified = Verified()
         self.drifts = Drifts()
-        self.plans = 0
-        self.errors = 0
+        self.plans = self.errors = 0
         self.is_ours = True
         """Whether the configuration lets us write to this bridge."""
         self._begun = 1  # what another controller did before counts as the first plan
-        self._done = Done()
+        self.done = Done()
+        """What is in the tables now; give it to ``settle`` when the data path follows."""
         self.settled = Done()
         """How far the data path is known to follow the tables."""
         self._thread = threading.Thread(target=self._run, name=f"bridge {switch.name}", daemon=True)
@@ -104,6 +105,11 @@ class BridgeWriter:
     def is_greeted(self) -> bool:
         """Whether it was found to be ours and fit."""
         return self._is_greeted and self.is_ours
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough is known of the world to write to it."""
+        return self._ready.is_set()
 
     @property
     def is_capped(self) -> bool:
@@ -196,10 +202,6 @@ class BridgeWriter:
         at_work = self._working_on
         return at_work is not None and at_work < version
 
-    def done(self) -> Done:
-        """What is in the tables now; give it to ``settle`` when the data path follows."""
-        return self._done
-
     def settle(self, done: Done) -> None:
         """The data path follows the tables as they were."""
         with self._lock:
@@ -267,11 +269,11 @@ class BridgeWriter:
         else:
             self._compare(snapshot, program)
 
-    def _compile(self, snapshot: Snapshot, program: Program) -> Delta:
+    def _compile(self, snapshot: Snapshot, program: Program, outlet: Outlet | None = None) -> Delta:
         """Bring a program to what the world asks for."""
         staying = nullcontext() if program.flows else making_what_stays()
         with TURNS.taken(), staying:
-            delta = program.update(snapshot.survey, TURNS.pause)
+            delta = program.update(snapshot.survey, TURNS.pause, outlet)
         self._program = program
         return delta
 
@@ -291,11 +293,12 @@ class BridgeWriter:
 
         @cache
         def wanted() -> Wanted:
-            self._compile(snapshot, program)
+            if self._program is None:
+                self._compile(snapshot, program)
             with TURNS.taken():
                 return wanted_of(program.flows)
 
-        seen, foreign = self._look(wanted, program)
+        seen, foreign = self._look(wanted, snapshot, program)
         desired = wanted()
         with TURNS.taken():
             todo = plan_from_scan(desired, seen)
@@ -306,7 +309,7 @@ class BridgeWriter:
             log.warning("flows had drifted", bridge=self.switch.name)
         rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
-        had = had_after(program.flows, seen, todo, refused)
+        had = had_after(desired, seen, todo, refused)
         self._had = None if desired.alike else had
         self.verified = replace(self.verified, foreign=foreign)
         self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
@@ -318,26 +321,42 @@ class BridgeWriter:
         with TURNS.taken():
             hindrances = find_hindrances(self.dpid, snapshot.survey, served, rejected, TURNS.pause)
         with self._lock:
-            self._done = Done(self._begun, holding, snapshot.survey)
+            self.done = Done(self._begun, holding, snapshot.survey)
             if not self.is_unsettled:  # no plan was needed: nothing to let go of
-                self.settled = self._done
+                self.settled = self.done
         self.verified = Verified(
             snapshot.version, served, snapshot.survey, rejected, self.verified.foreign, flows,
             hindrances=hindrances,
         )  # fmt: skip
         self._is_followed = not rejected
 
-    def _look(self, wanted: Callable[[], Wanted], program: Program) -> tuple[Scan, int]:
+    def _look(
+        self, wanted: Callable[[], Wanted], snapshot: Snapshot, program: Program
+    ) -> tuple[Scan, int]:
         """What the bridge has of ours, without what was altered, and the number of others."""
         with self._lock:
             depth, self._depth = self._depth, None
         if depth is None and self._had is not None:
             return scan_of(wanted(), self._had), self.verified.foreign
         self._meters = self.switch.our_meters()
-        seen = self.switch.scan(lambda: wanted().marks)
+        count = self.switch.count_flows()
+        if not (program.flows or count.ours):
+            seen = Scan(self._send_ahead(snapshot, program) & wanted().marks)
+        else:
+            seen = self.switch.scan(lambda: wanted().marks)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
             seen = seen.without(self.switch.altered(program.flows))
-        return seen, self.switch.count_foreign()
+        return seen, count.foreign
+
+    def _send_ahead(self, snapshot: Snapshot, program: Program) -> Set[Mark]:
+        """Compile for a bridge that has nothing; what it has got meanwhile."""
+        numbers = snapshot.numbers.session
+        self.note_plan(frozenset(numbers[s] for s in snapshot.survey.sessions_at(self.dpid)))
+        with Ahead(self.switch) as ahead:
+            self._compile(snapshot, program, ahead)
+        self.plans += bool(ahead.taken)
+        PLANS.labels(self.switch.name).inc(bool(ahead.taken))
+        return ahead.taken
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
         meters = self._meters or {}
@@ -379,22 +398,3 @@ class BridgeWriter:
             change(self.dpid, sessions)
         except CloudtapError as problem:  # isolation must not wait until a disk has room again
             log.warning("sessions of bridge not stored", reason=str(problem))
-
-    def state(self) -> tuple[State, tuple[str, ...]]:
-        """The standing of the bridge, with reasons."""
-        seen = self.verified
-        if seen.failure is not None:
-            return (State.DEGRADED if self.is_ours else State.INACTIVE), (seen.failure,)
-        if not self._ready.is_set():
-            return State.PENDING, ("nothing is written to it before the inventory is known",)
-        if seen.version == 0:
-            return State.PENDING, ("its flows are not verified yet",)
-        reasons = refusals(seen.rejected)
-        if seen.foreign:
-            reasons.append(
-                f"{seen.foreign} flows are not ours: they may break isolation; see "
-                f"`ovs-ofctl -O OpenFlow13 dump-flows {self.switch.name}`"
-            )
-        if self.drifts.go_on:
-            reasons.append(contested(self.switch.name))
-        return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)

@@ -188,7 +188,7 @@ class Reconciler:
 
     def settle(self, timeout_s: float) -> None:
         """Wait until the data path of every bridge follows the plans that were applied."""
-        unsettled = [(writer, writer.done()) for writer in self._writing() if writer.is_unsettled]
+        unsettled = [(writer, writer.done) for writer in self._writing() if writer.is_unsettled]
         switches = [writer.switch for writer, _ in unsettled]
         if unsettled and self._settle(switches, timeout_s):
             for writer, done in unsettled:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from controller.beaten import with_takers
 from controller.bridge import BridgeWriter
 from controller.desired import Snapshot
+from controller.drifts import contested
+from controller.southbound.switch import refusals
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State
 from controller.tally import Tally
 from controller.verified import Verified
@@ -35,7 +37,7 @@ class WriterView:
     @staticmethod
     def of(writer: BridgeWriter, *, is_connected: bool) -> WriterView:
         """The view of a bridge through its writer."""
-        state, reasons = writer.state()
+        state, reasons = _state_of(writer)
         return WriterView(
             writer.dpid, writer.switch.name, writer.verified, writer.settled.survey, state,
             reasons, writer.plans, writer.errors, writer.tally, is_connected,
@@ -84,6 +86,26 @@ def describe_bridge(
 def home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
     return {snapshot.survey.place(port) for port in standing.watched}
+
+
+def _state_of(writer: BridgeWriter) -> tuple[State, tuple[str, ...]]:
+    """The standing of the bridge, with reasons."""
+    seen = writer.verified
+    if seen.failure is not None:
+        return (State.DEGRADED if writer.is_ours else State.INACTIVE), (seen.failure,)
+    if not writer.is_ready:
+        return State.PENDING, ("nothing is written to it before the inventory is known",)
+    if seen.version == 0:
+        return State.PENDING, ("its flows are not verified yet",)
+    reasons = refusals(seen.rejected)
+    if seen.foreign:
+        reasons.append(
+            f"{seen.foreign} flows are not ours: they may break isolation; see "
+            f"`ovs-ofctl -O OpenFlow13 dump-flows {writer.switch.name}`"
+        )
+    if writer.drifts.go_on:
+        reasons.append(contested(writer.switch.name))
+    return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)
 
 
 def _settled(

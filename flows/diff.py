@@ -168,20 +168,22 @@ def scan_of(wanted: Wanted, had: Mapping[Mark, Flow | Installed]) -> Scan:
 
 
 def had_after(
-    desired: Iterable[Flow], seen: Scan, todo: Plan, refused: Iterable[Flow | Installed]
+    desired: Wanted, seen: Scan, todo: Plan, refused: Iterable[Flow | Installed]
 ) -> dict[Mark, Flow | Installed]:
     """What a switch has after a plan but for what it refused, without asking it.
 
     A refused flow of a session leaves no older one where it should have been.
     """
     left_out = list(refused)
-    cleared = {f.key for f in left_out if isinstance(f, Flow) and f.owner != PRODUCTION}
-    gone = {flow.key for flow in todo.add} | {flow.key for flow in todo.remove}
-    gone -= {flow.key for flow in left_out} - cleared
-    had: dict[Mark, Flow | Installed] = {mark_of(flow): flow for flow in desired}
+    had: dict[Mark, Flow | Installed] = {**desired.by_mark}
+    had.update((flow.mark, flow) for flow in desired.alike)
     for refusal in left_out:
         had.pop(mark_of(refusal), None)
-    had.update((mark_of(other), other) for other in seen.others if other.key not in gone)
+    if seen.others:
+        cleared = {f.key for f in left_out if isinstance(f, Flow) and f.owner != PRODUCTION}
+        gone = {flow.key for flow in todo.add} | {flow.key for flow in todo.remove}
+        gone -= {flow.key for flow in left_out} - cleared
+        had.update((mark_of(other), other) for other in seen.others if other.key not in gone)
     return had
 
 

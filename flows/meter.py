@@ -91,6 +91,11 @@ def metered_by(flow: Flow) -> int | None:
     return first.meter if isinstance(first, Metered) else None
 
 
+def need_meters(flows: Iterable[Flow]) -> bool:
+    """Whether one of many flows uses a meter."""
+    return any(form.startswith(Metered.form) for form in {flow.steps.form for flow in flows})
+
+
 def plan_meters(desired: Mapping[int, Meter], actual: Mapping[int, Meter | None]) -> MeterPlan:
     """What turns ``actual`` into ``desired``; None stands for a meter that does something else."""
     return MeterPlan(

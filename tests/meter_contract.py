@@ -6,16 +6,13 @@ A test module imports all of this beside all of tests/switch_contract.py.
 from __future__ import annotations
 
 import struct
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from controller.bridge import BridgeWriter
 from controller.desired import Snapshot
-from controller.programs import Programs
 from controller.southbound.management import ManagedSwitch, Stream, open_management
 from controller.southbound.switch import Metering
 from controller.southbound.wire import encode_message
@@ -28,7 +25,6 @@ from controller.southbound.wire_meter import (
     encode_meter_counters_request,
     encode_meter_delete,
 )
-from controller.tally import Tally
 from controller.verified import Depth
 from flows.compile import Survey
 from flows.diff import Plan
@@ -38,7 +34,7 @@ from flows.model import Dpid, Rate, RateUnit, Session, SessionId
 from flows.pipeline import BRIDGE_METER, CAP, DELIVER, SESSION
 from flows.world import METERS, World
 from tests.flows import hand_made
-from tests.ovs.waiting import wait_for
+from tests.lone_writer import LoneWriter
 from tests.switch_contract import XID, answers, flow_of
 
 METER = Meter(METERS[1], Rate(RateUnit.KBPS, 2_000))
@@ -163,25 +159,13 @@ def test_a_bad_meter_is_refused_with_the_right_type_and_code(what: str, stream: 
     assert answers(stream, message) == [(XID, *expected)]
 
 
-class Writing:
-    """One writer of a switch, and the world that it follows."""
+class Writing(LoneWriter):
+    """One writer of a switch, and the sessions that it follows."""
 
     def __init__(self, switch: ManagedSwitch, *rates: Rate | None) -> None:
         self.switch, self.version = switch, 0
-        ready = threading.Event()
-        ready.set()
         self.show(*rates)
-        self.writer = BridgeWriter(
-            switch,
-            lambda: self.snapshot,
-            lambda _: None,
-            ready,
-            lambda: None,
-            Tally(),
-            self,
-            Programs(),
-        )
-        self.writer.start()
+        super().__init__(switch, lambda: self.snapshot)
         self.bring()
 
     def show(self, *rates: Rate | None, bridge_rate: Rate | None = None) -> None:
@@ -190,11 +174,6 @@ class Writing:
         world = replace(world, bridge_rate=bridge_rate)
         self.version += 1
         self.snapshot = Snapshot(self.version, Survey(world), (), world.numbers)
-
-    def bring(self) -> None:
-        """Have the writer do it."""
-        self.writer.wake()
-        wait_for(lambda: self.writer.verified, lambda seen: seen.version == self.version)
 
     def recheck(self) -> int:
         """Have everything read again; how many plans were needed for that."""
@@ -208,18 +187,6 @@ class Writing:
         """Why each session was refused."""
         numbers = self.snapshot.numbers.session.items()
         return {name: self.writer.verified.refusals_of(number) for name, number in numbers}
-
-    def bridges(self) -> frozenset[Dpid]:
-        return frozenset()
-
-    def holders(self, session: int) -> frozenset[Dpid]:
-        return frozenset()
-
-    def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
-        """What may be copied is of no interest here."""
-
-    def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
-        """What may be copied is of no interest here."""
 
 
 def capped_world(dpid: Dpid, *rates: Rate | None) -> World:

@@ -147,7 +147,7 @@ def test_a_foreign_flow_is_counted_and_never_listed(switch: ManagedSwitch, strea
     struct.pack_into("!Q", foreign, HEADER.size, 5)
     assert answers(stream, bytes(foreign)) == []
 
-    assert switch.count_foreign() == 1
+    assert switch.count_flows().foreign == 1
     assert [flow.key for flow in switch.our_flows()] == [flow_of(1).key]
 
 

@@ -123,6 +123,12 @@ class Exchange:
         if self._is_gone:
             raise SwitchGone(self.name, what)
 
+    def _reserve(self, count: int) -> None:
+        """Reserve so many more transaction ids for the request that is under way."""
+        first, before = self._window
+        self._window = (first, before + count)
+        self._next_xid = (self._next_xid + count) & XID_MASK
+
     def _xid(self, offset: int) -> int:
         return OWN_XID << XID_BITS | (self._window[0] + offset) & XID_MASK
 

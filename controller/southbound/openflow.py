@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
-from controller.southbound.acceptance import Acceptance, Change, Clearing
+from controller.southbound.acceptance import Acceptance
 from controller.southbound.alterations import tell_alterations
-from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
-from controller.southbound.exchange import TIMEOUT_S, Exchange
+from controller.southbound.bundling import Bundling
+from controller.southbound.errors import SwitchRefused, SwitchUnfit
 from controller.southbound.probe import PROBES
-from controller.southbound.switch import Metering, Rejected
+from controller.southbound.switch import FlowCounts, Metering, Rejected
 from controller.southbound.wire import (
     ALL_TABLES,
     Aggregate,
@@ -18,20 +18,15 @@ from controller.southbound.wire import (
     decode_aggregate,
     decode_flow_stats,
     encode_aggregate_request,
-    encode_clearing,
-    encode_delete,
     encode_flow_stats_request,
     encode_instructions,
     scan_flow_stats,
 )
 from controller.southbound.wire_action import encode_actions
-from controller.southbound.wire_error import SwitchError
 from controller.southbound.wire_message import (
     BundleStep,
     SwitchPort,
     decode_ports,
-    encode_bundle_add,
-    encode_bundle_control,
     encode_ports_request,
 )
 from controller.southbound.wire_meter import (
@@ -51,7 +46,6 @@ from controller.southbound.wire_packet import (
     encode_packet_out,
     encode_port_stats_request,
 )
-from controller.southbound.wire_template import FlowTemplates
 from controller.status import Copies
 from flows.diff import Installed, Mark, Plan, Scan
 from flows.flow import (
@@ -64,11 +58,8 @@ from flows.flow import (
     make_cookie,
 )
 from flows.meter import Meter, MeterPlan, is_our_meter, metered_by
-from flows.model import Dpid
 
 OUR_COOKIE = OWNER << OWNER_SHIFT
-BATCH_BYTES = 1 << 16
-"""Messages are sent together until they are about this long."""
 NUDGE_S = 0.2
 """So long somebody who would nudge a switch waits for its other requests."""
 LISTED_MEANWHILE = range(20_000, 150_000)
@@ -76,33 +67,19 @@ LISTED_MEANWHILE = range(20_000, 150_000)
 PAUSE_AFTER = 256
 """Flows that are looked at before other green threads may run."""
 
-NO_BUNDLES = frozenset({"OFPBRC_BAD_EXPERIMENTER", "OFPBRC_BAD_EXP_TYPE", "OFPBRC_BAD_TYPE"})
 NO_METERS_HERE = (
     "the switch has no meters, so copies cannot be capped on it: do without `max_rate` here"
 )
-OPENING = -1
-"""Where the message that opens a bundle is, counted like the changes in it."""
 
 
-class OpenFlowSwitch(Exchange):
+class OpenFlowSwitch(Bundling):
     """A bridge behind a connection (see the Switch protocol for what it promises).
 
     ``send`` takes whole messages and returns False once the connection is over. A request ends
     with SwitchTimeout when nothing has come for ``timeout_s`` seconds.
     """
 
-    def __init__(
-        self,
-        dpid: Dpid,
-        name: str,
-        send: Callable[[bytes], bool],
-        timeout_s: float = TIMEOUT_S,
-        hang_up: Callable[[str], None] = lambda why: None,
-    ) -> None:
-        super().__init__(dpid, name, send, timeout_s, hang_up)
-        self._templates = FlowTemplates()
-        self._next_bundle = 1
-        self._meters_max: int | None = None  # not asked yet
+    _meters_max: int | None = None  # not asked yet
 
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""
@@ -155,11 +132,11 @@ class OpenFlowSwitch(Exchange):
         tell_alterations(self.name, found)
         return tuple(flow for flow, _ in found)
 
-    def count_foreign(self) -> int:
-        """How many flows are there, in any table, that are not ours."""
+    def count_flows(self) -> FlowCounts:
+        """How many flows are there, in any table: ours, and others."""
         with self._lock:
             every, ours = self._aggregate(0, 0), self._aggregate(OUR_COOKIE, OWNER_MASK)
-        return max(0, every.flows - ours.flows)
+        return FlowCounts(ours.flows, max(0, every.flows - ours.flows))
 
     def flow_copies(self, deliver_table: int, session: int | None = None) -> Mapping[int, Copies]:
         """What each of our flows in the deliver table has counted, by cookie; or one session's."""
@@ -263,18 +240,29 @@ class OpenFlowSwitch(Exchange):
                 left_out = {id(r.flow) for r in rejected}
                 add = [flow for flow in add if id(flow) not in left_out]
             offered = Acceptance(
-                lambda changes: self._bundle(changes, BundleStep.COMMIT),
+                lambda changes: self._bundle((changes,), BundleStep.COMMIT),
                 lambda: {e.installed().key for e in self._flow_stats("list its flows")},
             )
             offered.offer(add, plan.remove)
             self._remove_meters(plan.meters.remove)
         return (*rejected, *offered.rejected)
 
+    def install(self, parts: Iterable[Sequence[Flow]]) -> bool:
+        """Add flows in one atomic bundle, part by part as they are made; no meters are needed.
+
+        False when it does not take them all: then it has none of them.
+        """
+        with self._lock:
+            try:
+                return not self._bundle(parts, BundleStep.COMMIT)
+            except SwitchRefused:
+                return False
+
     def probe(self) -> tuple[str, ...]:
         """What the switch lacks of the features that we need; all are tried, nothing is kept."""
         with self._lock:
             try:
-                refused = self._bundle([flow for _, flow in PROBES], BundleStep.DISCARD)
+                refused = self._bundle([[flow for _, flow in PROBES]], BundleStep.DISCARD)
             except SwitchUnfit as unfit:
                 return unfit.missing
             self._meters_max = self._ask_for_meters()
@@ -290,7 +278,7 @@ class OpenFlowSwitch(Exchange):
         there = Installed(flow.table, flow.priority, flow.match, flow.cookie)
         if self._lock.acquire(timeout=NUDGE_S):
             try:
-                self._bundle([flow, there], BundleStep.COMMIT)
+                self._bundle([[flow, there]], BundleStep.COMMIT)
             finally:
                 self._lock.release()
 
@@ -323,50 +311,6 @@ class OpenFlowSwitch(Exchange):
             errors = self._until_barrier(len(numbers), b"".join(data))
             if errors:
                 raise SwitchRefused(self.name, self._doing, str(errors[0]))
-
-    def _bundle(self, changes: Sequence[Change], step: BundleStep) -> dict[int, str]:
-        """Send one bundle and end it with ``step``; which changes were refused, and why.
-
-        When one is refused, none of them is done.
-        """
-        bundle, self._next_bundle = self._next_bundle, (self._next_bundle + 1) & 0xFFFFFFFF
-        count = len(changes)  # offsets: 0 opens, then the changes, barrier, end, barrier
-        self._begin("take a plan", count + 4)
-        refused: dict[int, str] = {}
-        batch = bytearray(encode_bundle_control(self._xid(0), bundle, BundleStep.OPEN))
-        for at, change in enumerate(changes):
-            try:
-                batch += self._encode(change, self._xid(at + 1), bundle)
-            except WireError as problem:
-                refused[at] = str(problem)
-            if len(batch) > BATCH_BYTES:
-                self._send(bytes(batch))
-                batch.clear()
-        refused |= self._refusals(self._until_barrier(count + 1, bytes(batch)), count)
-        if refused:
-            step = BundleStep.DISCARD
-        ending = encode_bundle_control(self._xid(count + 2), bundle, step)
-        return refused | self._refusals(self._until_barrier(count + 3, ending), count)
-
-    def _encode(self, change: Change, xid: int, bundle: int) -> bytes:
-        if isinstance(change, Flow):
-            return self._templates.encode(change, xid, bundle)
-        if isinstance(change, Clearing):
-            return encode_bundle_add(bundle, encode_clearing(change.flow, xid))
-        return encode_bundle_add(bundle, encode_delete(change, xid))
-
-    def _refusals(self, errors: list[SwitchError], count: int) -> dict[int, str]:
-        """Sort errors by the change they belong to; one that belongs to none ends the plan."""
-        refused: dict[int, str] = {}
-        for problem in errors:
-            at = self._offset(problem.xid) - 1
-            if at == OPENING and problem.name in NO_BUNDLES:
-                raise SwitchUnfit(self.name, ("atomic bundles",))
-            if 0 <= at < count:
-                refused.setdefault(at, str(problem))
-        if errors and not refused:
-            raise SwitchRefused(self.name, self._doing, str(errors[0]))
-        return refused
 
     def _flow_stats(
         self, what: str, table: int = ALL_TABLES, cookie: int = OUR_COOKIE, mask: int = OWNER_MASK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from controller.southbound.wire_message import SwitchPort
 from controller.status import Copies
@@ -49,6 +49,13 @@ class Metering:
     dropped: Copies = NOTHING
 
 
+class FlowCounts(NamedTuple):
+    """How many flows a switch has."""
+
+    ours: int
+    foreign: int
+
+
 class Switch(Protocol):
     """One connected bridge. Every method blocks until the switch has answered.
 
@@ -80,8 +87,8 @@ class Switch(Protocol):
     def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
         """Those of ``flows`` that are there under their own cookie, but do something else."""
 
-    def count_foreign(self) -> int:
-        """How many flows are there, in any table, that are not ours."""
+    def count_flows(self) -> FlowCounts:
+        """How many flows are there, in any table."""
 
     @property
     def has_meters(self) -> bool:
@@ -92,6 +99,12 @@ class Switch(Protocol):
 
     def metered(self, numbers: Iterable[int] | None = None) -> Mapping[int, Metering]:
         """What each meter of ours has counted since it is there; or those of ``numbers``."""
+
+    def install(self, parts: Iterable[Sequence[Flow]]) -> bool:
+        """Add flows that need no meters, all at once, while they are still being made.
+
+        False when it does not take them all: then it has none of them, and when ``parts`` raises.
+        """
 
     def apply(self, plan: Plan) -> tuple[Rejected, ...]:
         """Make the plan come true: all flows at once, but for what the switch refuses.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.compile.needs import Needs
+from flows.compile.outlet import Outlet
 from flows.compile.program import Program
 from flows.compile.standing import Standing
 from flows.compile.survey import Survey
@@ -10,7 +11,16 @@ from flows.compile.ways import CopyWay, copy_ways
 from flows.flow import Flow
 from flows.model import Dpid
 
-__all__ = ["CopyWay", "Needs", "Program", "Standing", "Survey", "compile_bridge", "copy_ways"]
+__all__ = [
+    "CopyWay",
+    "Needs",
+    "Outlet",
+    "Program",
+    "Standing",
+    "Survey",
+    "compile_bridge",
+    "copy_ways",
+]
 
 
 def compile_bridge(dpid: Dpid, survey: Survey) -> tuple[Flow, ...]:

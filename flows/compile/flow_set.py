@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
+from flows.compile.outlet import Outlet
 from flows.contract import check_flows
 from flows.diff import Delta
 from flows.flow import Flow
@@ -12,6 +13,8 @@ from flows.pattern import Pattern
 
 PAUSE_AFTER = 32
 """Flows that are worked on between two calls of ``pause``."""
+PART = 512
+"""About so many flows are given out together."""
 Slot = tuple[Pattern, tuple[int, ...]]
 """What a flow asks for: in one set there is one flow for it."""
 
@@ -19,10 +22,14 @@ Slot = tuple[Pattern, tuple[int, ...]]
 class FlowSet:
     """Flows of which no two ask for the same; later ones take the place of earlier ones.
 
-    ``pause`` is called again and again, for who must not be kept waiting by many flows.
+    ``pause`` is called again and again, for who must not be kept waiting by many flows. The
+    outlet gets every flow that is put here, until they are noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outlet: Outlet | None = None) -> None:
+        self._outlet, self._part = outlet, list[Flow]()
+        self._shapes: set[tuple[Pattern, str]] = set()
+        """Those of flows that keep the contract."""
         self.pause: Callable[[], None] = lambda: None
         self._flows: defaultdict[Pattern, dict[tuple[int, ...], Flow]] = defaultdict(dict)
         self._before: dict[Slot, Flow | None] | None = None
@@ -42,12 +49,23 @@ class FlowSet:
     def put(self, flows: Iterable[Flow]) -> None:
         """Add flows."""
         if self._before is None:
-            found = self._flows
+            found, part = self._flows, self._part
             for flow in self._slowly(flows):
                 found[flow.pattern][flow.values] = flow
+                part.append(flow)
         else:
             for flow in self._slowly(flows):
                 self._set((flow.pattern, flow.values), flow)
+
+    def end_stage(self) -> None:
+        """What was put so far makes sense by itself.
+
+        Raises:
+            InvalidFlow: a flow breaks the contract of its table; the outlet does not get it.
+        """
+        self._give_out()
+        if self._outlet is not None:
+            self._outlet.end_stage()
 
     def take_away(self, flows: Iterable[Flow]) -> None:
         """Remove flows, or those that ask for the same."""
@@ -69,11 +87,19 @@ class FlowSet:
         Raises:
             InvalidFlow: a new flow breaks the contract of its table.
         """
+        self._give_out()
         if not old:
-            put = tuple(self)
-            check_flows(put)
-            return Delta(put)
+            return Delta(tuple(self))
         return self._delta(self._pairs(old))
+
+    def _give_out(self) -> None:
+        part = self._part.copy()
+        self._part.clear()
+        shapes = {flow.shape: flow for flow in part}
+        check_flows(shapes[shape] for shape in shapes.keys() - self._shapes)
+        self._shapes |= shapes.keys()
+        if self._outlet is not None and part:
+            self._outlet.take(part)
 
     def _pairs(self, old: FlowSet) -> Iterator[tuple[Flow | None, Flow | None]]:
         for flow in self:
@@ -99,6 +125,8 @@ class FlowSet:
         """The same flows, with a pause now and then."""
         for number, flow in enumerate(flows):
             if number % PAUSE_AFTER == 0:
+                if len(self._part) >= PART:
+                    self._give_out()
                 self.pause()
             yield flow
 

@@ -26,6 +26,7 @@ from flows.compile.deliver import (
 from flows.compile.exclusive import NO_SHARE, Share, contest_frame, share
 from flows.compile.filter import filter_frame, filter_rules
 from flows.compile.flow_set import PAUSE_AFTER, FlowSet
+from flows.compile.outlet import Outlet
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
@@ -128,30 +129,38 @@ class Program:
         """The numbers of the sessions that this bridge makes copies for."""
         return frozenset(self._served)
 
-    def update(self, survey: Survey, pause: Callable[[], None] = lambda: None) -> Delta:
+    def update(
+        self,
+        survey: Survey,
+        pause: Callable[[], None] = lambda: None,
+        outlet: Outlet | None = None,
+    ) -> Delta:
         """Bring the flows to what ``survey`` asks for; cheap when it follows the one before.
 
         ``pause`` is called again and again, for who must not be kept waiting by a large bridge.
+        When all is compiled anew, ``outlet`` gets the flows as soon as they are made.
 
         Raises:
             InvalidFlow: the compiler broke the contract of a table: a defect of ours.
         """
         site, self._pause = Site(self.dpid, survey, has_meters=self._has_meters), pause
         changed = survey.changed_since(self._survey, self.dpid)
-        delta = self._anew(site) if changed is None else self._follow(site, changed)
+        delta = self._anew(site, outlet) if changed is None else self._follow(site, changed)
         self._survey = survey
         return delta
 
-    def _anew(self, site: Site) -> Delta:
+    def _anew(self, site: Site, outlet: Outlet | None) -> Delta:
         """Compile everything; nothing of the sort that was there before is taken for granted."""
-        old, self.flows = self.flows, FlowSet()
+        old, self.flows = self.flows, FlowSet(outlet)
         self.flows.pause = self._pause
         self._forget()
+        self.flows.put(compile_production(site))
+        self.flows.end_stage()
         frame = (*selection_frame(), *contest_frame(), *delivery_frame(site), filter_frame())
         self.flows.put(frame)
         self.meters = {meter.number: meter for meter in bridge_meter(site)}
-        self.flows.put(compile_production(site))
         self._replace(site, site.survey.sessions_at(self.dpid))
+        self.flows.end_stage()
         return self.flows.changes_from(old)
 
     def _follow(self, site: Site, changed: Iterable[SessionId]) -> Delta:

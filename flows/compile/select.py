@@ -9,7 +9,7 @@ who sent the packet.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -173,8 +173,10 @@ class Turns(NamedTuple):
     second: Dpid | None
 
 
-def turns(site: Site, ports: Iterable[Port]) -> Turns:
+def turns(site: Site, ports: Sequence[Port]) -> Turns:
     """Which bridges make copies of what some ports of one network hear, at least one port."""
+    if len(ports) == 1:
+        return Turns(site.survey.place(ports[0]), ports[0], None)
     places: dict[Dpid, list[Port]] = defaultdict(list)
     for port in ports:
         places[site.survey.place(port)].append(port)

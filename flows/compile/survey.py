@@ -266,7 +266,9 @@ class Survey:
             places = receiving_places(collector)
             self._gives[session.id] = (places, networks)
             for place in places:
-                self._heard_at.setdefault(place, Counter()).update(networks)
+                heard = self._heard_at.setdefault(place, Counter())
+                for network in networks:
+                    heard[network] += 1
 
     def homes(self, session: SessionId) -> set[Dpid]:
         """The parts of the fabric in which a session has flows."""
@@ -332,6 +334,8 @@ class Survey:
 
     def _path_limit(self, session: Session) -> int | None:
         collector = self.world.collector_by_id[session.collector]
+        if not collector.is_tunnelled:
+            return None
         mtu, is_tagged = self.world.underlay_mtu, self.wears_tags(session)
         return min(
             (path_limit(collector, a, mtu, is_tagged) for a in collector.addresses), default=None

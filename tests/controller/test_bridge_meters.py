@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.southbound.management import open_management
+from controller.standing import WriterView
 from controller.status import State
 from flows.model import Rate, RateUnit
 from flows.pipeline import BRIDGE_METER
@@ -59,7 +60,8 @@ def test_a_refused_meter_keeps_one_session_out_and_says_so(rig: Rig) -> None:
 
     assert (found["c0"], found["c2"], capping(rig.switch)) == ((), (), 1)
     assert found["c1"] == ("the switch has no room for another meter (OFPMMFC_OUT_OF_METERS)",)
-    state, reasons = writing.writer.state()
+    view = WriterView.of(writing.writer, is_connected=True)
+    state, reasons = view.state, view.reasons
     assert state is State.DEGRADED
     assert reasons[0].startswith("it refused a meter (meter=40001,kbps")
     rig.model.faults.refuse_meter = refuse()

@@ -227,7 +227,7 @@ def test_a_writer_that_outlives_its_connection_brings_no_forgotten_bridge_back(r
     rig.add_session("far", "c", tap="t3")
     assert rig.reconciler.bring(BRING_S)
     (writer,) = [w for w in rig.reconciler._writing() if w.dpid == S3]
-    done = writer.done()
+    done = writer.done
     assert done.holding
     rig.cut(3)
     rig.reconciler.forget(S3, WHO)

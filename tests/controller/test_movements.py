@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.southbound.wire_message import PortChange, PortReason, SwitchPort
-from flows.compile import Program
+from flows.compile import Outlet, Program
 from flows.compile.site import Site
 from flows.diff import Delta
 from flows.model import Dpid
@@ -46,9 +46,9 @@ def watch_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Dpid]:
     compiled: list[Dpid] = []
     anew = Program._anew
 
-    def watched(program: Program, site: Site) -> Delta:
+    def watched(program: Program, site: Site, outlet: Outlet | None) -> Delta:
         compiled.append(program.dpid)
-        return anew(program, site)
+        return anew(program, site, outlet)
 
     monkeypatch.setattr(Program, "_anew", watched)
     return compiled

@@ -72,7 +72,7 @@ def flows(count: int) -> Plan:
 
 def test_silence_ends_with_a_timeout_that_names_the_bridge() -> None:
     switch = Peer(silent, timeout_s=0.05).switch
-    for ask in (switch.our_flows, switch.count_foreign, switch.ports, switch.barrier, switch.probe):
+    for ask in (switch.our_flows, switch.count_flows, switch.ports, switch.barrier, switch.probe):
         with pytest.raises(SwitchTimeout, match=r"bridge 's1' did not answer within 0\.05 s: "):
             ask()
 

@@ -15,6 +15,7 @@ from flows.flow import Mark, Output
 from tests.fake_switches import FakeSwitch, serve_unix
 from tests.flows.test_scan import alike
 from tests.frame_contract import *  # noqa: F403  # the tests themselves
+from tests.install_contract import *  # noqa: F403  # the tests themselves
 from tests.meter_contract import *  # noqa: F403  # the tests themselves
 from tests.switch_contract import *  # noqa: F403
 from tests.switch_contract import XID, answers, apply, flow_of

@@ -87,7 +87,7 @@ def test_what_a_switch_has_after_a_plan_needs_no_second_plan(seed: int) -> None:
     todo = plan_from_scan(wanted, seen)
     refused = [change for change in (*todo.add, *todo.remove) if rng.random() < 0.2]
 
-    had = had_after(flows, seen, todo, refused)
+    had = had_after(wanted_of(flows), seen, todo, refused)
 
     again = plan_from_scan(wanted, scan_of(wanted, had))
     assert set(again.add) == {flow for flow in refused if isinstance(flow, Flow)}
@@ -99,7 +99,7 @@ def test_what_a_switch_has_after_a_plan_needs_no_second_plan(seed: int) -> None:
 def test_the_next_world_costs_only_the_difference(seed: int) -> None:
     rng = Random(seed)
     before, after = some_flows(rng), some_flows(rng)
-    had = had_after(before, Scan(frozenset()), plan(before, []), [])
+    had = had_after(wanted_of(before), Scan(frozenset()), plan(before, []), [])
     wanted = wanted_of(after)
 
     found = plan_from_scan(wanted, scan_of(wanted, had))

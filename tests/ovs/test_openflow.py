@@ -76,9 +76,9 @@ def test_flows_of_others_are_counted_and_never_touched(switch: ManagedSwitch) ->
     ofctl("add-flow", "s1", foreign)
     ofctl("add-flow", "s1", f"cookie={FENCE_COOKIE:#x},actions=drop")
     switch.apply(add(*(flow(number) for number in range(1, 5))))
-    assert switch.count_foreign() == 2
+    assert switch.count_flows().foreign == 2
     switch.apply(plan([], switch.our_flows()))
-    assert (switch.our_flows(), switch.count_foreign()) == ([], 2)
+    assert (switch.our_flows(), switch.count_flows().foreign) == ([], 2)
 
 
 def test_a_flow_of_ours_that_somebody_altered_is_put_right(switch: ManagedSwitch) -> None:
@@ -98,7 +98,7 @@ def test_a_removal_spares_a_flow_that_changed_meanwhile(switch: ManagedSwitch) -
     (seen,) = switch.our_flows()
     ofctl("add-flow", "s1", "cookie=0x5,priority=10,in_port=1,actions=drop")
     assert switch.apply(Plan((), (seen,), 0)) == ()
-    assert switch.count_foreign() == 1
+    assert switch.count_flows().foreign == 1
 
 
 def test_refused_flows_are_named_and_all_others_are_applied(switch: ManagedSwitch) -> None:
@@ -179,7 +179,7 @@ def test_nothing_is_applied_before_all_of_it_can_be(lab: Lab, switch: ManagedSwi
 
 def test_a_current_switch_lacks_nothing_and_a_probe_leaves_nothing(switch: ManagedSwitch) -> None:
     assert switch.probe() == ()
-    assert (switch.our_flows(), switch.count_foreign()) == ([], 0)
+    assert (switch.our_flows(), switch.count_flows().foreign) == ([], 0)
 
 
 def test_ports_are_listed_with_the_name_of_the_bridge(lab: Lab, switch: ManagedSwitch) -> None:
@@ -202,6 +202,22 @@ def test_many_flows_are_dumped_in_many_parts(switch: ManagedSwitch) -> None:
     assert not plan(flows, switch.our_flows())
 
 
+def test_parts_that_come_too_late_are_not_taken_by_halves(switch: ManagedSwitch) -> None:
+    """Open vSwitch forgets a bundle that lies idle; more of it would begin another one."""
+    vsctl("set", "Open_vSwitch", ".", "other_config:bundle-idle-timeout=1")
+    flows = [flow(n, 1, table=1) for n in range(1, 3000)]
+
+    def late() -> Iterator[list[Flow]]:
+        yield flows[:2000]
+        wait_for(lambda: switch.waiting, lambda count: count == 2)  # opened; forgotten
+        yield flows[2000:]
+
+    assert not switch.install(late())
+
+    assert switch.count_flows() == (0, 0)
+    assert switch.install([flows])
+
+
 def test_threads_take_turns(switch: ManagedSwitch) -> None:
     failed: list[BaseException] = []
 
@@ -212,7 +228,7 @@ def test_threads_take_turns(switch: ManagedSwitch) -> None:
                 found = [f for f in switch.our_flows() if f.table == table]
                 assert switch.apply(plan(mine, found)) == ()
                 switch.barrier()
-                assert switch.count_foreign() == 0
+                assert switch.count_flows().foreign == 0
         except BaseException as problem:
             failed.append(problem)
 

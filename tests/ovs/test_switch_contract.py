@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.frame_contract import *  # noqa: F403  # the tests themselves
+from tests.install_contract import *  # noqa: F403  # the tests themselves
 from tests.meter_contract import *  # noqa: F403  # the tests themselves
 from tests.ovs.lab import Lab
 from tests.switch_contract import *  # noqa: F403

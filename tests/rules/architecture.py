@@ -40,7 +40,7 @@ LIBRARIES_OF_THE_RUNTIME = ("ryu", "os_ken", "eventlet", "greenlet")
 RECONCILER = tuple(
     f"controller.{part}"
     for part in (
-        *("reconcile", "bridge", "desired", "standing"),
+        *("reconcile", "bridge", "ahead", "desired", "standing"),
         *("counters", "counting", "status", "limits", "verify", "verified", "programs"),
         *("tunnel_needs", "tally", "losses", "beaten", "drifts", "flow_list", "neighbours"),
     )

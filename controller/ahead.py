@@ -1,0 +1,98 @@
+"""Flows that a bridge without any gets while they are still being compiled: production first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from queue import Queue
+from types import TracebackType
+
+import structlog
+
+from controller.southbound.switch import Switch
+from flows.diff import Mark
+from flows.errors import CloudtapError
+from flows.flow import Flow
+from flows.meter import need_meters
+
+WORTH_IT = 10_000
+"""With fewer flows of production a bridge gets everything in one bundle: it is as soon there."""
+END: tuple[Flow, ...] = ()
+"""What ends a stage; None ends everything, and gives up a stage that was not ended."""
+
+log = structlog.get_logger(__name__)
+Part = Sequence[Flow]
+
+
+class Ahead:
+    """An outlet of flows that leads to one switch, by a thread of its own; a bundle for each stage.
+
+    A context: at its end the switch has taken what came, or refused it, or a bundle is given up.
+    Then ``taken`` are the marks of the flows that it has. Taking never waits for the switch. What
+    needs meters is left out with all that follows, because meters cannot be in bundles.
+    """
+
+    def __init__(self, switch: Switch, worth_it: int = WORTH_IT) -> None:
+        self.taken: set[Mark] = set()
+        self._switch, self._worth_it = switch, worth_it
+        self._parts: Queue[Part | None] = Queue()
+        self._count = 0
+        self._is_over = False
+        self._problem: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._parts.put(None)
+        if self._thread is not None:
+            self._thread.join()
+        if problem is None and self._problem is not None:
+            raise self._problem
+
+    def take(self, flows: Part) -> None:
+        """More flows; the first are sent once there are so many that it is worth it."""
+        self._is_over = self._is_over or need_meters(flows)
+        self._parts.put(None if self._is_over else flows)
+        self._count += len(flows)
+        if self._thread is None and not self._is_over and self._count >= self._worth_it:
+            name = f"ahead {self._switch.name}"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
+
+    def end_stage(self) -> None:
+        """What has come makes sense by itself: it may come true."""
+        self._parts.put(END)
+        self._is_over = self._is_over or self._thread is None
+
+    def _run(self) -> None:
+        try:
+            while first := self._parts.get():
+                sent = [first]
+                if not self._switch.install(self._until_end(sent)):
+                    break
+                self.taken.update(flow.mark for part in sent for flow in part)
+                log.info("sent ahead", bridge=self._switch.name, added=sum(map(len, sent)))
+        except _GivenUp:
+            pass
+        except BaseException as problem:  # the edge of a thread: whoever leaves the context gets it
+            self._problem = problem
+
+    def _until_end(self, sent: list[Part]) -> Iterator[Part]:
+        """The parts of one stage, of which the first has come."""
+        yield sent[0]
+        while part := self._parts.get():
+            sent.append(part)
+            yield part
+        if part is None:
+            raise _GivenUp
+
+
+class _GivenUp(CloudtapError):
+    """The end of the stage will never come."""

@@ -1,0 +1,52 @@
+"""One writer of one switch, without the rest of a controller."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from controller.bridge import BridgeWriter
+from controller.desired import Snapshot
+from controller.programs import Programs
+from controller.southbound.switch import Switch
+from controller.tally import Tally
+from controller.verified import Verified
+from flows.model import Dpid
+
+PATIENCE_S = 60.0
+
+
+class LoneWriter:
+    """Brings a switch to what ``snapshot`` returns; nobody else is interested in its sessions."""
+
+    def __init__(self, switch: Switch, snapshot: Callable[[], Snapshot]) -> None:
+        self._tried = threading.Event()
+        ready = threading.Event()
+        ready.set()
+        self.writer = BridgeWriter(
+            switch, snapshot, lambda _: None, ready, self._tried.set, Tally(), self, Programs()
+        )
+        self.writer.start()
+
+    def bring(self) -> Verified:
+        """Have it look at the world once; what it has verified then."""
+        self._tried.clear()
+        self.writer.wake()
+        assert self._tried.wait(PATIENCE_S), "the writer is stuck"
+        return self.writer.verified
+
+    def stop(self) -> None:
+        """End it."""
+        self.writer.stop()
+
+    def bridges(self) -> frozenset[Dpid]:
+        return frozenset()
+
+    def holders(self, session: int) -> frozenset[Dpid]:
+        return frozenset()
+
+    def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
+        """What may be copied is of no interest here."""
+
+    def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
+        """What may be copied is of no interest here."""
