@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from queue import Queue
 from types import TracebackType
 
@@ -28,12 +28,15 @@ class Ahead:
     """An outlet of flows that leads to one switch, by a thread of its own; a bundle for each stage.
 
     A context: at its end the switch has taken what came, or refused it, or a bundle is given up.
-    Then ``taken`` are the marks of the flows that it has. Taking never waits for the switch. What
-    needs meters is left out with all that follows, because meters cannot be in bundles.
+    Then ``has_all`` tells whether it has everything, and ``taken`` how many flows it has. Taking
+    never waits for the switch. What needs meters is left out with all that follows, because meters
+    cannot be in bundles.
     """
 
     def __init__(self, switch: Switch, worth_it: int = WORTH_IT) -> None:
-        self.taken: set[Mark] = set()
+        self.has_all = False
+        self.taken = 0
+        self._taken: list[Part] = []
         self._switch, self._worth_it = switch, worth_it
         self._parts: Queue[Part | None] = Queue()
         self._count = 0
@@ -55,6 +58,14 @@ class Ahead:
             self._thread.join()
         if problem is None and self._problem is not None:
             raise self._problem
+        self.taken = sum(map(len, self._taken))
+        self.has_all = problem is None and 0 < self.taken == self._count
+
+    def known(self, marks: Set[Mark]) -> Set[Mark]:
+        """Those of the marks of what was compiled that the switch has."""
+        if self.has_all:
+            return marks
+        return marks & {flow.mark for part in self._taken for flow in part}
 
     def take(self, flows: Part) -> None:
         """More flows; the first are sent once there are so many that it is worth it."""
@@ -77,7 +88,7 @@ class Ahead:
                 sent = [first]
                 if not self._switch.install(self._until_end(sent)):
                     break
-                self.taken.update(flow.mark for part in sent for flow in part)
+                self._taken += sent
                 log.info("sent ahead", bridge=self._switch.name, added=sum(map(len, sent)))
         except _GivenUp:
             pass

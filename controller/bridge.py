@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -43,6 +43,7 @@ from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
 from flows.pipeline import BRIDGE_METER, DELIVER
 
+Find = Callable[[], Wanted]
 RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 
@@ -330,9 +331,7 @@ class BridgeWriter:
         )  # fmt: skip
         self._is_followed = not rejected
 
-    def _look(
-        self, wanted: Callable[[], Wanted], snapshot: Snapshot, program: Program
-    ) -> tuple[Scan, int]:
+    def _look(self, wanted: Find, snapshot: Snapshot, program: Program) -> tuple[Scan, int]:
         """What the bridge has of ours, without what was altered, and the number of others."""
         with self._lock:
             depth, self._depth = self._depth, None
@@ -341,22 +340,23 @@ class BridgeWriter:
         self._meters = self.switch.our_meters()
         count = self.switch.count_flows()
         if not (program.flows or count.ours):
-            seen = Scan(self._send_ahead(snapshot, program) & wanted().marks)
+            seen = self._send_ahead(wanted, snapshot, program)
         else:
             seen = self.switch.scan(lambda: wanted().marks)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
             seen = seen.without(self.switch.altered(program.flows))
         return seen, count.foreign
 
-    def _send_ahead(self, snapshot: Snapshot, program: Program) -> Set[Mark]:
+    def _send_ahead(self, wanted: Find, snapshot: Snapshot, program: Program) -> Scan:
         """Compile for a bridge that has nothing; what it has got meanwhile."""
         numbers = snapshot.numbers.session
         self.note_plan(frozenset(numbers[s] for s in snapshot.survey.sessions_at(self.dpid)))
         with Ahead(self.switch) as ahead:
             self._compile(snapshot, program, ahead)
+            marks = wanted().marks
         self.plans += bool(ahead.taken)
         PLANS.labels(self.switch.name).inc(bool(ahead.taken))
-        return ahead.taken
+        return Scan(ahead.known(marks))
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
         meters = self._meters or {}

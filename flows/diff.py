@@ -146,7 +146,9 @@ def plan_from_scan(wanted: Wanted, seen: Scan) -> Plan:
     """``plan``, from a scan for the marks of wanted flows: no match is compared where the mark
     says that table, priority, match and actions are right.
     """
-    missing = [flow for mark, flow in wanted.by_mark.items() if mark not in seen.known]
+    missing: list[Flow] = []
+    if len(seen.known) < len(wanted.by_mark):
+        missing = [flow for mark, flow in wanted.by_mark.items() if mark not in seen.known]
     missing += wanted.alike
     places = {(other.table, other.priority) for other in seen.others}
     new = [flow for flow in missing if (flow.table, flow.priority) not in places]

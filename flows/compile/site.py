@@ -32,6 +32,7 @@ class Site:
         self.world = survey.world
         self.first_hops = survey.fabric.first_hops(dpid)
         self.link_ports = survey.fabric.link_ports(dpid)
+        self._ways: dict[PortId, Ofport | None] = {}
 
     @cached_property
     def workloads(self) -> tuple[Port, ...]:
@@ -75,12 +76,15 @@ class Site:
 
     def way(self, port: Port) -> Ofport | None:
         """The OpenFlow port that leads to ``port``, its own or a link's; None when none does."""
-        placement = self.world.placements.get(port.id)
-        if placement is None:
-            return None
-        if placement.dpid == self.dpid:
-            return placement.ofport
-        return self.first_hops.get(placement.dpid) if self.tag_towards(port) else None
+        if port.id in self._ways:
+            return self._ways[port.id]
+        placement, way = self.world.placements.get(port.id), None
+        if placement is not None and placement.dpid == self.dpid:
+            way = placement.ofport
+        elif placement is not None and self.tag_towards(port):
+            way = self.first_hops.get(placement.dpid)
+        self._ways[port.id] = way
+        return way
 
     def way_to(self, sensor: Sensor, collector: Collector) -> Ofport | None:
         """The OpenFlow port that leads copies to a sensor; None when none does."""

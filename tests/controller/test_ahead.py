@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import cast
 
 import pytest
@@ -11,7 +11,7 @@ from controller.ahead import Ahead
 from controller.southbound.errors import SwitchGone
 from controller.southbound.switch import Switch
 from flows.errors import InvalidFlow
-from flows.flow import Flow, Match, Metered, Resubmit
+from flows.flow import Flow, Mark, Match, Metered, Resubmit
 from flows.pipeline import CAP, DELIVER, SESSION
 
 WORTH_IT = 10
@@ -56,6 +56,17 @@ METERED = Flow(
 PRODUCTION, MORE, REST = flows(1, 10), flows(11, 10), flows(21, 5)
 
 
+EVERYTHING = [*PRODUCTION, *MORE, *REST]
+
+
+def marks(flows: Iterable[Flow]) -> set[Mark]:
+    return {flow.mark for flow in flows}
+
+
+def known(ahead: Ahead) -> Set[Mark]:
+    return ahead.known(marks(EVERYTHING))
+
+
 def ahead_of(switch: Installing) -> Ahead:
     return Ahead(cast(Switch, switch), WORTH_IT)
 
@@ -71,7 +82,7 @@ def test_each_stage_is_a_bundle() -> None:
         ahead.end_stage()
 
     assert switch.bundles == [[*PRODUCTION, *MORE], REST]
-    assert ahead.taken == {flow.mark for flow in (*PRODUCTION, *MORE, *REST)}
+    assert (ahead.taken, ahead.has_all, known(ahead)) == (25, True, marks(EVERYTHING))
 
 
 def test_a_stage_without_flows_is_no_bundle() -> None:
@@ -94,7 +105,7 @@ def test_a_small_bridge_gets_nothing_ahead() -> None:
         ahead.take(MORE)
         ahead.end_stage()
 
-    assert (switch.bundles, switch.given_up, ahead.taken) == ([], [], set())
+    assert (switch.bundles, switch.given_up, known(ahead)) == ([], [], set())
 
 
 def test_what_needs_a_meter_is_left_out_with_all_that_follows() -> None:
@@ -109,7 +120,7 @@ def test_what_needs_a_meter_is_left_out_with_all_that_follows() -> None:
         ahead.end_stage()
 
     assert switch.bundles == [PRODUCTION]
-    assert ahead.taken == {flow.mark for flow in PRODUCTION}
+    assert (ahead.has_all, known(ahead)) == (False, marks(PRODUCTION))
 
 
 def test_a_stage_that_is_refused_ends_it() -> None:
@@ -125,7 +136,7 @@ def test_a_stage_that_is_refused_ends_it() -> None:
             ahead.end_stage()
 
         assert len(switch.bundles) == refused
-        assert ahead.taken == {flow.mark for flow in taken}
+        assert (ahead.has_all, known(ahead)) == (False, marks(taken))
 
 
 def test_flows_that_cannot_all_be_compiled_are_given_up() -> None:
@@ -150,4 +161,4 @@ def test_a_switch_that_goes_is_told_at_the_end() -> None:
         ahead.take(MORE)
         ahead.end_stage()
 
-    assert ahead.taken == set()
+    assert (ahead.has_all, known(ahead)) == (False, set())
