@@ -61,6 +61,7 @@ class Listener:
                 time.sleep(PAUSE_SECONDS)
                 continue
             self._spawn(self._welcome, connection, address)
+            time.sleep(0)  # what a hundred at once begin would be one long piece of work
 
     def _welcome(self, connection: socket.socket, address: Address) -> None:
         if self._context is None:

@@ -17,6 +17,9 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", message=r"(?s)\s*Eventlet is deprecated")
     import eventlet
 
+    from controller.runtime import rounds
+
+    rounds.keep_rounds_short()
     # all at once and first: ryu patches threading last, and eventlet then misses a lock and says so
     eventlet.monkey_patch()
     from ryu.cmd import manager

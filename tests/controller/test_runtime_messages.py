@@ -97,6 +97,17 @@ def test_everything_else_takes_the_way_of_the_library(
     assert diverted == [("decoded", xid)]
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_library_gets_a_list_of_ports_without_the_ports(more: int) -> None:
+    whole = bytearray(struct.pack("!BBHIHH4x", 4, 19, 16 + 64, 7, 13, more) + bytes(64))
+
+    assert raw.without_ports(whole) == struct.pack("!BBHIHH4x", 4, 19, 16, 7, 13, more)
+    other = bytearray(struct.pack("!BBHIHH4x", 4, 19, 16 + 64, 7, 1, more) + bytes(64))
+    assert raw.without_ports(other) is other
+    short = bytearray(struct.pack("!BBHI", 4, 19, 8, 7))
+    assert raw.without_ports(short) is short
+
+
 def test_the_library_never_uses_our_transaction_ids(diverted: list[Any]) -> None:
     datapath = raw.library.controller.Datapath()
     for before in (0xC6FFFFFF, 0xC7000000, 0x00FFFFFF):
