@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from flask import Blueprint, Response
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from controller.api.context import Context, context
 from controller.measures import PULSE, REGISTRY
@@ -19,8 +21,6 @@ from flows.model import Dpid
 
 SILENCE_S = 5.0
 """A process whose threads have not run for so long is not well."""
-PAUSE_AFTER = 50
-"""Sessions that are asked for their standing before other threads may run."""
 NOWHERE = (BridgeShare(Dpid(0), "", State.PENDING),)
 """A session that no bridge has to do with is there all the same, at no bridge, with nothing."""
 
@@ -53,43 +53,49 @@ def ready() -> Response:
 @health.get("/metrics")
 def metrics() -> Response:
     """Everything that is counted, in the text format of Prometheus."""
-    now = CollectorRegistry()
-    now.register(_Standing(context()))
-    text = generate_latest(REGISTRY) + generate_latest(now)
-    return Response(text, content_type=CONTENT_TYPE_LATEST)
+    families = chain(REGISTRY.collect(), _standing(context()))
+    return Response(b"".join(map(_text_of, families)), content_type=CONTENT_TYPE_LATEST)
+
+
+def _text_of(family: Metric) -> bytes:
+    """One family of values; others may run before the next, of 1,000 bridges it has thousands."""
+    text = generate_latest(_Alone(family))
+    time.sleep(0)
+    return text
 
 
 def _answer(status: int, body: dict[str, object]) -> Response:
     return Response(json.dumps(body), status, mimetype="application/json")
 
 
-class _Standing:
+class _Alone(Collector):
+    """One family of values, as something that can be asked for them."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> list[Metric]:
+        """That family."""
+        return [self._family]
+
+
+def _standing(parts: Context) -> Iterator[Metric]:
     """What is read when it is asked for, rather than counted when it happens."""
-
-    def __init__(self, parts: Context) -> None:
-        self._parts = parts
-
-    def describe(self) -> list[Metric]:
-        """Nothing: the values would have to be read twice."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family of values with what it is now."""
-        yield from _of_bridges(self._parts.reconcile.bridges())
-        yield from _of_sessions(self._parts)
-        vitals = self._parts.reconcile.vitals()
-        yield CounterMetricFamily(
-            "cloudtap_handler_errors", "Events of switches that could not be handled.",
-            value=vitals.handler_errors,
-        )  # fmt: skip
-        queues = GaugeMetricFamily("cloudtap_queue_length", "What waits.", labels=["queue"])
-        for name, length in vitals.queues.items():
-            queues.add_metric([name], length)
-        yield queues
-        yield GaugeMetricFamily(
-            "cloudtap_problems", "What hinders the whole system: see `cloudtap status`.",
-            value=len(self._parts.reconcile.problems()),
-        )  # fmt: skip
+    yield from _of_bridges(parts.reconcile.bridges())
+    yield from _of_sessions(parts)
+    vitals = parts.reconcile.vitals()
+    yield CounterMetricFamily(
+        "cloudtap_handler_errors", "Events of switches that could not be handled.",
+        value=vitals.handler_errors,
+    )  # fmt: skip
+    queues = GaugeMetricFamily("cloudtap_queue_length", "What waits.", labels=["queue"])
+    for name, length in vitals.queues.items():
+        queues.add_metric([name], length)
+    yield queues
+    yield GaugeMetricFamily(
+        "cloudtap_problems", "What hinders the whole system: see `cloudtap status`.",
+        value=len(parts.reconcile.problems()),
+    )  # fmt: skip
 
 
 def _of_bridges(bridges: Iterable[BridgeStatus]) -> Iterator[Metric]:
@@ -131,7 +137,7 @@ def _of_sessions(parts: Context) -> Iterator[Metric]:
         "cloudtap_copies_truncated", "Copies cut to fit the path to their sensor.", labels=labels
     )
     states = dict.fromkeys(State, 0)
-    for number, record in enumerate(parts.store.sessions()):
+    for record in parts.store.sessions():
         session, status = record.session, parts.reconcile.session_status(record.session.id)
         states[status.state] += 1
         for share in status.bridges or NOWHERE:
@@ -142,8 +148,7 @@ def _of_sessions(parts: Context) -> Iterator[Metric]:
             truncated.add_metric(of, share.truncated)
             for reason, count in share.skipped.items():
                 skipped.add_metric([*of, reason], count)
-        if number % PAUSE_AFTER == 0:
-            time.sleep(0)
+        time.sleep(0)  # others may run: each looks at all bridges
     yield from (packets, sizes, truncated, skipped)
     sessions = GaugeMetricFamily("cloudtap_sessions", "Sessions in each state.", labels=["state"])
     for state, count in states.items():

@@ -17,11 +17,12 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", message=r"(?s)\s*Eventlet is deprecated")
     import eventlet
 
-    from controller.runtime import rounds
+    from controller.runtime import rounds, threads
 
     rounds.keep_rounds_short()
     # all at once and first: ryu patches threading last, and eventlet then misses a lock and says so
     eventlet.monkey_patch()
+    threads.untie_ended_threads()
     from ryu.cmd import manager
 
     ending.exit_now(_status_of(manager.main))

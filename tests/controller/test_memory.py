@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.memory import making_what_stays
+from controller import memory
+from controller.memory import expect_many_objects, making_what_stays
 
 
 class Knot:
@@ -50,3 +51,35 @@ def test_whoever_is_last_switches_the_search_on_again() -> None:
             1 / 0  # noqa: B018
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+@pytest.fixture
+def many_objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The searches of a controller, with few objects that count as many."""
+    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
+    gc.freeze()
+    monkeypatch.setattr(memory, "SET_ASIDE", 1000)
+    expect_many_objects()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.callbacks[:] = callbacks
+
+
+@pytest.mark.usefixtures("many_objects")
+def test_many_that_outlive_two_searches_are_set_aside() -> None:
+    before = gc.get_freeze_count()
+    kept = [Knot() for _ in range(2000)]
+    gc.collect(1)
+
+    assert gc.get_freeze_count() - before >= len(kept)
+
+
+@pytest.mark.usefixtures("many_objects")
+def test_few_are_searched_again() -> None:
+    kept = [Knot() for _ in range(100)]
+    gc.collect(1)
+    gone = weakref.ref(kept[0])
+    del kept
+    gc.collect()
+
+    assert gone() is None
