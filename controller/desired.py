@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -201,6 +202,7 @@ class DesiredWorld:
         before = self._snapshot if self._declared is inventory else None
         changed = self._wishes.changed_between(self._moment, wishes.moment)
         numbers = self._numbers(inventory, wishes, places, before, changed)
+        time.sleep(0)  # of 100,000 ports each step takes 0.1 s: others may run in between
         if before is not None and before.survey.has_same_numbers(numbers):
             old = before.survey.world.with_reach(reach.tunnels, reach.down)
             if old.placements is not places.placements or old.links != places.links:
@@ -208,25 +210,32 @@ class DesiredWorld:
             parts = (wishes.collectors, wishes.session_by_id, wishes.filters, numbers)
             survey = Survey(old.with_wishes(*parts), before.survey, changed=changed)
         else:
-            survey = Survey(
-                World(
-                    networks=inventory.networks,
-                    ports=inventory.ports,
-                    collectors=wishes.collectors,
-                    sessions=wishes.sessions,
-                    placements=places.placements,
-                    links=places.links,
-                    numbers=numbers,
-                    filters=wishes.filters,
-                    underlay_mtu=self._underlay_mtu,
-                    bridge_rate=self._bridge_rate,
-                    link_mtu=self._link_mtu,
-                    tunnels=reach.tunnels,
-                    down=reach.down,
-                )
-            )
+            world = self._world(inventory, wishes, places, numbers, reach)
+            time.sleep(0)
+            survey = Survey(world)
         self._declared, self._moment = inventory, wishes.moment
         return Snapshot(version, survey, wishes.deleting, numbers, wishes.stopped, wishes.limits)
+
+    def _world(
+        self, inventory: Inventory, wishes: Desired, places: PlacesView, numbers: Numbers,
+        reach: Reach,
+    ) -> World:  # fmt: skip
+        """Everything of one moment; nothing is taken from an earlier one."""
+        return World(
+            networks=inventory.networks,
+            ports=inventory.ports,
+            collectors=wishes.collectors,
+            sessions=wishes.sessions,
+            placements=places.placements,
+            links=places.links,
+            numbers=numbers,
+            filters=wishes.filters,
+            underlay_mtu=self._underlay_mtu,
+            bridge_rate=self._bridge_rate,
+            link_mtu=self._link_mtu,
+            tunnels=reach.tunnels,
+            down=reach.down,
+        )
 
     def _numbers(
         self,
