@@ -143,7 +143,7 @@ def transport(site: Site, tap: Port, tag: int | None) -> Iterator[Flow]:
 
 def tags_of(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
     """The tag that copies of a session wear, for each network that it watches."""
-    networks = {port.network for port in standing.watched if port.network is not None}
+    networks = standing.networks
     return {n: site.survey.tag_of_copy(standing.session, n) for n in sorted(networks)}
 
 

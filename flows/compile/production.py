@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.compile.site import Site
+from flows.compile.site import Resident, Site
 from flows.field import (
     ARP_SHA,
     ARP_SPA,
@@ -140,8 +140,8 @@ def start(site: Site) -> Iterator[Flow]:
     for tap in site.tap_ports:
         why = f"tap port {tap.id} is receive-only"
         yield _flow(TAP_PORT, (site.ofport(tap),), NOTHING, why)
-    for port in site.workloads:
-        yield _start_workload(site, port)
+    for resident in site.residents:
+        yield _start_workload(site, resident)
     for network in site.members:
         for link in site.links_with(network):
             yield from _start_link(site, network, link)
@@ -153,11 +153,10 @@ def start(site: Site) -> Iterator[Flow]:
 def admit(site: Site) -> Iterator[Flow]:
     """A protected port may use its own MAC address only."""
     yield _flow(ADMIT.pattern("nothing"), (), NOTHING, "a protected port used another MAC address")
-    for port in site.workloads:
-        if port.is_protected:
+    for port, place, _, mac in site.residents:
+        if port.is_protected and mac is not None:
             then = TO_ADDRESS if port.ips else TO_LOOKUP
-            why = f"{port.id} uses its own MAC address"
-            yield _flow(OWN_MAC, (site.ofport(port), _mac(port)), then, why)
+            yield _flow(OWN_MAC, (place, mac), then, f"{port.id} uses its own MAC address")
 
 
 def admit_address(site: Site) -> Iterator[Flow]:
@@ -166,11 +165,20 @@ def admit_address(site: Site) -> Iterator[Flow]:
     for kind, what in ((IPV4, "IPv4"), (IPV6, "IPv6"), (ARP, "ARP")):
         spoofed = ADMIT_ADDRESS.pattern("spoofed", kind)
         yield _flow(spoofed, (), NOTHING, f"{what} sender is not its own")
-    for port in site.workloads:
-        if port.is_protected and port.ips:
-            place, mac = site.ofport(port), _mac(port)
-            yield from _admit_ipv4(port, place, mac)
-            yield from _admit_ipv6(port, place)
+    for port, place, _, mac in site.residents:
+        if port.is_protected and port.ips and mac is not None:
+            own = f"{port.id} uses its own address"
+            for ip in port.ips:
+                if ip.version == 4:
+                    address = int(ip)
+                    yield _flow(OWN_IPV4, (place, address), TO_LOOKUP, own)
+                    yield _flow(OWN_ARP, (place, address, mac), TO_LOOKUP, own)
+            yield _flow(OWN_ARP, (place, 0, mac), TO_LOOKUP, f"{port.id} probes (RFC 5227)")
+            yield _flow(ASKS_DHCP, (place,), TO_LOOKUP, f"{port.id} asks for an address")
+            for address in ipv6_addresses(port, mac):
+                yield _flow(OWN_IPV6, (place, address), TO_NEIGHBOUR, own)
+            why = f"{port.id} looks for an address (RFC 4862)"
+            yield _flow(NO_IPV6_YET, (place,), TO_NEIGHBOUR, why)
 
 
 def admit_neighbour(site: Site) -> Iterator[Flow]:
@@ -178,10 +186,10 @@ def admit_neighbour(site: Site) -> Iterator[Flow]:
     yield _flow(ADMIT_NEIGHBOUR.pattern("other"), (), TO_LOOKUP, "not an advertisement")
     spoofed = ADMIT_NEIGHBOUR.pattern("spoofed", *ADVERTISEMENT)
     yield _flow(spoofed, (), NOTHING, "advertises another's address")
-    for port in site.workloads:
-        if port.is_protected and port.ips:
-            place, why = site.ofport(port), f"{port.id} advertises its own address"
-            for address in ipv6_addresses(port):
+    for port, place, _, mac in site.residents:
+        if port.is_protected and port.ips and mac is not None:
+            why = f"{port.id} advertises its own address"
+            for address in ipv6_addresses(port, mac):
                 yield _flow(OWN_TARGET, (place, address), TO_LOOKUP, why)
 
 
@@ -211,7 +219,8 @@ def lookup(site: Site) -> Iterator[Flow]:
         for port in ports:
             if port.mac is not None:
                 steps = Steps.of(Load(OUT, site.ofport(port))).then(TO_OUTPUT)
-                yield _flow(ADDRESS, (number, _mac(port)), steps, f"{port.id} has this address")
+                why = f"{port.id} has this address"
+                yield _flow(ADDRESS, (number, int(port.mac)), steps, why)
 
 
 def output(site: Site) -> Iterator[Flow]:
@@ -220,11 +229,10 @@ def output(site: Site) -> Iterator[Flow]:
     if site.link_ports:
         late = OUTPUT.pattern("late", BY_LINK.eq(1))
         yield _flow(late, (), FLOODED_LATE, "the bridge before knew, we do not")
-    for port in site.workloads:
-        place = site.ofport(port)
+    for port, place, number, _ in site.residents:
         yield _flow(HAIRPIN, (place, place), NOTHING, f"{port.id} does not hear itself")
         steps = Steps.of(UNICAST, Output(place))
-        yield _flow(WAY, (place, _number(site, port.network)), steps, f"{port.id} is here")
+        yield _flow(WAY, (place, number), steps, f"{port.id} is here")
     for network in site.members:
         for link in site.links_with(network):
             steps = Steps.of(_over(link, FloodMark.LOOKUP))
@@ -256,15 +264,16 @@ def _over(link: Ofport, mark: FloodMark) -> Clone:
     return Clone((PushVlan(), MoveToVlan(TAG), *priority, Output(link)))
 
 
-def _start_workload(site: Site, port: Port) -> Flow:
+def _start_workload(site: Site, resident: Resident) -> Flow:
+    port, place, number, _ = resident
     tag = site.tag_of_sender(port) if site.link_ports else None
     loads = (
-        Load(NETWORK, _number(site, port.network)),
+        Load(NETWORK, number),
         Load(SENDER, site.number(port.id)),
         *((Load(TAG, tag),) if tag is not None else ()),
     )
     steps = Steps.of(*loads).then(ADMITTED if port.is_protected else LEARNED_FROM)
-    return _flow(WORKLOAD, (site.ofport(port),), steps, f"{port.id} sends")
+    return _flow(WORKLOAD, (place,), steps, f"{port.id} sends")
 
 
 def _start_link(site: Site, network: NetworkId, link: Ofport) -> Iterator[Flow]:
@@ -301,27 +310,9 @@ def _arrive(
     yield _flow(BY_TAG_FLOODED, values, arrived.then(flooded), f"{why}, flooded there")
 
 
-def _admit_ipv4(port: Port, place: Ofport, mac: int) -> Iterator[Flow]:
-    own = f"{port.id} uses its own address"
-    for address in (int(ip) for ip in port.ips if ip.version == 4):
-        yield _flow(OWN_IPV4, (place, address), TO_LOOKUP, own)
-        yield _flow(OWN_ARP, (place, address, mac), TO_LOOKUP, own)
-    yield _flow(OWN_ARP, (place, 0, mac), TO_LOOKUP, f"{port.id} probes (RFC 5227)")
-    yield _flow(ASKS_DHCP, (place,), TO_LOOKUP, f"{port.id} asks for an address")
-
-
-def _admit_ipv6(port: Port, place: Ofport) -> Iterator[Flow]:
-    own = f"{port.id} uses its own address"
-    for address in ipv6_addresses(port):
-        yield _flow(OWN_IPV6, (place, address), TO_NEIGHBOUR, own)
-    why = f"{port.id} looks for an address (RFC 4862)"
-    yield _flow(NO_IPV6_YET, (place,), TO_NEIGHBOUR, why)
-
-
-def ipv6_addresses(port: Port) -> list[int]:
+def ipv6_addresses(port: Port, mac: int) -> list[int]:
     """The IPv6 addresses of a protected port, with the one that it gives itself."""
-    declared = {int(ip) for ip in port.ips if ip.version == 6}
-    return sorted(declared | {_link_local(_mac(port))})
+    return sorted({_link_local(mac), *(int(ip) for ip in port.ips if ip.version == 6)})
 
 
 def _link_local(mac: int) -> int:
@@ -332,8 +323,3 @@ def _link_local(mac: int) -> int:
 def _number(site: Site, network: NetworkId | None) -> int:
     assert network is not None, "a workload is in a network"
     return site.world.numbers.network[network]
-
-
-def _mac(port: Port) -> int:
-    assert port.mac is not None, "a protected port has a MAC address"
-    return int(port.mac)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from flows.compile.site import Site
@@ -202,7 +201,7 @@ class _Selection:
         self.number = site.world.numbers.session[standing.session.id]
         self.is_plain, self.is_exclusive = standing.is_plain, standing.is_exclusive
         # what happens on bridges that no link leads to is decided there, and only there
-        self.watched = tuple(p for p in standing.watched if site.is_joined(p))
+        self.watched = tuple([p for p in standing.watched if site.is_joined(p)])
         self._flows: list[Flow] = []
         self._stations: list[Station] = []
         self._senders: dict[str, Port] = {}
@@ -235,13 +234,11 @@ class _Selection:
         if self._floods(network, ports):
             self._stations.append((INGRESS.number, network, Cast.FLOOD))
         if here and self.session.direction.is_egress and not self.is_exclusive:
+            unless_sent = self._unless_sent
             for port in ports:
                 if self.site.way(port) is not None:
-                    values, why = (
-                        (self._sender(port), self.number),
-                        f"copied when {port.id} sent it",
-                    )
-                    self._make(SENT_BEFORE, values, self._unless_sent, why)
+                    values = self._sender(port), self.number
+                    self._make(SENT_BEFORE, values, unless_sent, f"copied when {port.id} sent it")
 
     def _accept(self) -> None:
         steps, why = COPIED, f"session {self.session.name} has no filter"
@@ -273,7 +270,7 @@ class _Selection:
         self._add(ONCE, "elsewhere", terms, (), "another bridge copies it")
         return True
 
-    @cached_property
+    @property
     def _unless_sent(self) -> Steps:
         """Go on with a packet of a watched sender only if its bridge has not copied it."""
         if self.is_exclusive or not self.session.direction.is_egress:
@@ -298,26 +295,27 @@ class _Selection:
 
 
 def _heard(
-    cast: Cast, ordered: Iterable[tuple[int, Standing]], competing: tuple[Action, ...]
-) -> Iterator[Action]:
+    cast: Cast, ordered: Sequence[tuple[int, Standing]], competing: tuple[Action, ...]
+) -> list[Action]:
+    before: list[Action] = []
     if competing:
-        yield Resubmit(PROBE.number)
-        if cast is Cast.FLOOD:
-            yield Resubmit(ALONE.number)
-        yield Load(TAKEN, 0)
-    yield OF_INGRESS
-    yield from _ask_each(ordered, TO_ONCE)
-    yield from competing
+        alone = [Resubmit(ALONE.number)] if cast is Cast.FLOOD else []
+        before = [Resubmit(PROBE.number), *alone, Load(TAKEN, 0)]
+    return [*before, OF_INGRESS, *_ask_each(ordered, TO_ONCE), *competing]
 
 
-def _ask_each(ordered: Iterable[tuple[int, Standing]], go: Resubmit | None) -> Iterator[Action]:
+def _ask_each(ordered: Sequence[tuple[int, Standing]], go: Resubmit | None) -> list[Action]:
     """Serve one session after the other; if not told where, straight to its filter or copy."""
+    found: list[Action] = []
     for number, standing in ordered:
-        yield Load(SESSION, number)
-        yield go or (TO_DELIVER if standing.is_plain else TO_ACCEPT)
+        found.append(Load(SESSION, number))
+        found.append(go or (TO_DELIVER if standing.is_plain else TO_ACCEPT))
+    return found
 
 
-def _by_network(ports: Iterable[Port]) -> Mapping[NetworkId, tuple[Port, ...]]:
+def _by_network(ports: tuple[Port, ...]) -> Mapping[NetworkId, tuple[Port, ...]]:
+    if len(ports) == 1:
+        return {_network(ports[0]): ports}
     grouped: dict[NetworkId, list[Port]] = defaultdict(list)
     for port in ports:
         grouped[_network(port)].append(port)

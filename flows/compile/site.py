@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 from netaddr import IPAddress
 
@@ -20,6 +21,15 @@ from flows.model import (
     Session,
 )
 from flows.tags import transport_key
+
+
+class Resident(NamedTuple):
+    """A workload of a bridge: its OpenFlow port, the number of its network, its MAC address."""
+
+    port: Port
+    place: Ofport
+    network: int
+    mac: int | None
 
 
 class Site:
@@ -39,6 +49,17 @@ class Site:
         """The workloads on this bridge."""
         here = self.world.ports_by_dpid.get(self.dpid, ())
         return tuple(p for p in here if p.kind is PortKind.VM)
+
+    @cached_property
+    def residents(self) -> tuple[Resident, ...]:
+        """The same, with what their flows are made of."""
+        numbers, places = self.world.numbers.network, self.world.placements
+        found: list[Resident] = []
+        for port in self.workloads:
+            assert port.network is not None, "a workload is in a network"
+            mac = None if port.mac is None else int(port.mac)
+            found.append(Resident(port, places[port.id].ofport, numbers[port.network], mac))
+        return tuple(found)
 
     @cached_property
     def tap_ports(self) -> tuple[Port, ...]:

@@ -45,4 +45,4 @@ def test_compiled_flows_mean_what_the_sessions_say(seed: int) -> None:
 def test_a_protected_port_may_use_the_address_that_it_gives_itself(mac: int) -> None:
     port = Port(PortId("a"), "a", TenantName("red"), NetworkId("lan"), mac=EUI(mac, version=48))
 
-    assert ipv6_addresses(port) == [int(EUI(mac, version=48).ipv6_link_local())]
+    assert ipv6_addresses(port, mac) == [int(EUI(mac, version=48).ipv6_link_local())]
