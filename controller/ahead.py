@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence, Set
 from queue import Queue
 from types import TracebackType
@@ -71,6 +72,7 @@ class Ahead:
         """More flows; the first are sent once there are so many that it is worth it."""
         self._is_over = self._is_over or need_meters(flows)
         self._parts.put(None if self._is_over else flows)
+        time.sleep(0)  # the switch is not kept waiting
         self._count += len(flows)
         if self._thread is None and not self._is_over and self._count >= self._worth_it:
             name = f"ahead {self._switch.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from flows.compile.outlet import Outlet
 from flows.contract import check_flows
@@ -44,18 +45,23 @@ class FlowSet:
 
     def note(self) -> None:
         """Remember from now on what changes."""
-        self._before = {}
+        self._before, self._outlet = {}, None
 
     def put(self, flows: Iterable[Flow]) -> None:
         """Add flows."""
-        if self._before is None:
-            found, part = self._flows, self._part
-            for flow in self._slowly(flows):
-                found[flow.pattern][flow.values] = flow
-                part.append(flow)
-        else:
-            for flow in self._slowly(flows):
-                self._set((flow.pattern, flow.values), flow)
+        found, part = self._flows, self._part
+        coming = iter(flows)
+        while some := list(islice(coming, PAUSE_AFTER)):
+            if self._before is not None:
+                for flow in some:
+                    self._set((flow.pattern, flow.values), flow)
+            else:
+                for flow in some:
+                    found[flow.pattern][flow.values] = flow
+                part += some
+                if len(part) >= PART:
+                    self._give_out()
+            self.pause()
 
     def end_stage(self) -> None:
         """What was put so far makes sense by itself.
@@ -95,7 +101,7 @@ class FlowSet:
     def _give_out(self) -> None:
         part = self._part.copy()
         self._part.clear()
-        shapes = {flow.shape: flow for flow in part}
+        shapes = {(flow.pattern, flow.steps.form): flow for flow in part}
         check_flows(shapes[shape] for shape in shapes.keys() - self._shapes)
         self._shapes |= shapes.keys()
         if self._outlet is not None and part:
@@ -120,15 +126,6 @@ class FlowSet:
                 put.append(new)
         check_flows(put)
         return Delta(tuple(put), tuple(gone))
-
-    def _slowly(self, flows: Iterable[Flow]) -> Iterator[Flow]:
-        """The same flows, with a pause now and then."""
-        for number, flow in enumerate(flows):
-            if number % PAUSE_AFTER == 0:
-                if len(self._part) >= PART:
-                    self._give_out()
-                self.pause()
-            yield flow
 
     def _get(self, slot: Slot) -> Flow | None:
         alike = self._flows.get(slot[0])

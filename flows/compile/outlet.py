@@ -15,4 +15,7 @@ class Outlet(Protocol):
         """The next of them; of two that ask for the same the later one counts."""
 
     def end_stage(self) -> None:
-        """What came so far makes sense by itself: production first, then the rest."""
+        """What came so far makes sense by itself.
+
+        First that is production, then what sessions have alone, then what leads packets to them.
+        """

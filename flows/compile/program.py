@@ -75,8 +75,9 @@ class _Users(Generic[K]):
     def change(self, keys: Iterable[K], by: int) -> None:
         """So many users more, or fewer, of each."""
         for key in keys:
-            self._before.setdefault(key, self.count[key])
-            self.count[key] += by
+            count = self.count.get(key, 0)
+            self._before.setdefault(key, count)
+            self.count[key] = count + by
 
     @property
     def touched(self) -> list[K]:
@@ -198,6 +199,7 @@ class Program:
             if standing is not None and standing.is_served:
                 self._join(_part(site, standing), touched)
                 contested |= _contested(standing)
+        self.flows.end_stage()  # nobody asks for these sessions yet
         for network in contested:
             self._share(network, share(site, network), touched)
         left = [place for place in touched if not self._stations.get(place)]

@@ -12,7 +12,10 @@ from flows.compile.production import compile_production
 from flows.compile.site import Site
 from flows.errors import InvalidFlow
 from flows.flow import Flow, FlowKey, Resubmit
+from flows.pipeline import EGRESS, INGRESS, START
 from tests.random_worlds import BRIDGES, random_world
+
+LISTS = (EGRESS.number, INGRESS.number)
 
 
 class Stages:
@@ -44,10 +47,22 @@ def test_the_outlet_gets_production_and_then_the_rest_of_what_is_compiled(seed: 
 
         put = compiling.update(survey, outlet=stages).put
 
-        first, second = stages.ended
+        first, second, third = stages.ended
         assert of(first) == of(list(compile_production(Site(dpid, survey))))
-        assert of([*first, *second]) == of(put)
+        assert of([*first, *second, *third]) == of(put)
         assert stages.open == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_packet_gets_to_what_sessions_have_before_all_is_there(seed: int) -> None:
+    survey = Survey(random_world(Random(seed)))
+    for dpid in BRIDGES:
+        stages = Stages()
+        Program(dpid).update(survey, outlet=stages)
+
+        leading = [f for f in stages.ended[1] if f.table in (START.number, *LISTS) and f.actions]
+
+        assert leading == []
 
 
 def test_who_follows_changes_tells_the_outlet_nothing() -> None:
