@@ -339,16 +339,16 @@ class BridgeWriter:
             return scan_of(wanted(), self._had), self.verified.foreign
         self._meters = self.switch.our_meters()
         count = self.switch.count_flows()
-        if not (program.flows or count.ours):
-            seen = self._send_ahead(wanted, snapshot, program)
-        else:
+        is_bare = not (program.flows or count.ours)
+        seen = self._send_ahead(wanted, snapshot, program) if is_bare else None
+        if seen is None:
             seen = self.switch.scan(lambda: wanted().marks)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
             seen = seen.without(self.switch.altered(program.flows))
         return seen, count.foreign
 
-    def _send_ahead(self, wanted: Find, snapshot: Snapshot, program: Program) -> Scan:
-        """Compile for a bridge that has nothing; what it has got meanwhile."""
+    def _send_ahead(self, wanted: Find, snapshot: Snapshot, program: Program) -> Scan | None:
+        """Compile for a bridge that has nothing; what it has got meanwhile, if it has."""
         numbers = snapshot.numbers.session
         self.note_plan(frozenset(numbers[s] for s in snapshot.survey.sessions_at(self.dpid)))
         with Ahead(self.switch) as ahead:
@@ -356,7 +356,7 @@ class BridgeWriter:
             marks = wanted().marks
         self.plans += bool(ahead.taken)
         PLANS.labels(self.switch.name).inc(bool(ahead.taken))
-        return Scan(ahead.known(marks))
+        return Scan(ahead.known(marks)) if ahead.taken else None
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
         meters = self._meters or {}

@@ -16,6 +16,8 @@ from tests.ovs.waiting import wait_for
 
 PORTS = 3
 MANY = 1000
+LARGE = 2_500
+"""Ports of one bridge that has more flows than are sent in one piece."""
 SETTLED_S = 90.0
 
 
@@ -32,14 +34,14 @@ def fleet() -> Iterator[Fleet]:
 
 
 def begin(
-    controller: ControllerProcess, fleet: Fleet, count: int, **settings: str
+    controller: ControllerProcess, fleet: Fleet, count: int, ports: int = PORTS, **settings: str
 ) -> list[FakeSwitch]:
     """A controller with a session on each of ``count`` bridges, all of them connected."""
-    estate.wish_sessions(controller.folder / "state", count, PORTS)
-    estate.remember(controller.folder / "state", count, PORTS)
-    controller.inventory.write_text(estate.inventory(count, PORTS))
+    estate.wish_sessions(controller.folder / "state", count, ports)
+    estate.remember(controller.folder / "state", count, ports)
+    controller.inventory.write_text(estate.inventory(count, ports))
     controller.start(**settings)
-    switches = estate.switches(count, PORTS)
+    switches = estate.switches(count, ports)
     fleet.add(*switches)
     return switches
 
@@ -89,6 +91,24 @@ def test_many_switches_that_reconnect_at_once_are_settled_without_a_change(
 
     assert controller.log().count("plan applied") == plans
     assert [dict(switch.tables.flows) for switch in switches] == changes
+
+
+def test_a_large_bridge_gets_its_flows_in_stages_while_they_are_compiled(
+    controller: ControllerProcess, fleet: Fleet
+) -> None:
+    (switch,) = begin(controller, fleet, 1, LARGE)
+    wait_until_active(controller, 1)
+
+    assert controller.log().count("sent ahead") == 3
+    assert controller.log().count("plan applied") == 0
+    assert len(copying(switch)) == 1
+    there = dict(switch.tables.flows)
+    before = scans(fleet)
+    controller.end()
+    controller.start()
+    wait_until_read(fleet, before)
+    wait_until_active(controller, 1)
+    assert dict(switch.tables.flows) == there
 
 
 def test_a_switch_that_answers_nothing_holds_nobody_up(
