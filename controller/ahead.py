@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from queue import Queue
 from types import TracebackType
 
 import structlog
 
 from controller.southbound.switch import Switch
+from controller.verified import copying
 from flows.diff import Mark
 from flows.errors import CloudtapError
 from flows.flow import Flow
@@ -31,14 +32,17 @@ class Ahead:
     A context: at its end the switch has taken what came, or refused it, or a bundle is given up.
     Then ``has_all`` tells whether it has everything, and ``taken`` how many flows it has. Taking
     never waits for the switch. What needs meters is left out with all that follows, because meters
-    cannot be in bundles.
+    cannot be in bundles. ``note`` is told the numbers of the sessions that a stage makes copies of,
+    before the switch does it; if it raises, the stage is given up.
     """
 
-    def __init__(self, switch: Switch, worth_it: int = WORTH_IT) -> None:
+    def __init__(
+        self, switch: Switch, note: Callable[[frozenset[int]], None], worth_it: int = WORTH_IT
+    ) -> None:
         self.has_all = False
         self.taken = 0
         self._taken: list[Part] = []
-        self._switch, self._worth_it = switch, worth_it
+        self._switch, self._note, self._worth_it = switch, note, worth_it
         self._parts: Queue[Part | None] = Queue()
         self._count = 0
         self._is_over = False
@@ -57,16 +61,24 @@ class Ahead:
         self._parts.put(None)
         if self._thread is not None:
             self._thread.join()
-        if problem is None and self._problem is not None:
-            raise self._problem
+        elsewhere, self._problem = self._problem, None
+        if problem is None and elsewhere is not None:
+            try:
+                raise elsewhere
+            finally:
+                del elsewhere  # its frames would hold each other for ever
         self.taken = sum(map(len, self._taken))
-        self.has_all = problem is None and 0 < self.taken == self._count
+        self.has_all = 0 < self.taken == self._count
 
-    def known(self, marks: Set[Mark]) -> Set[Mark]:
+    def known(self, marks: Set[Mark], pause: Callable[[], None]) -> Set[Mark]:
         """Those of the marks of what was compiled that the switch has."""
         if self.has_all:
             return marks
-        return marks & {flow.mark for part in self._taken for flow in part}
+        found = set[Mark]()
+        for part in self._taken:
+            found |= {flow.mark for flow in part}
+            pause()
+        return marks & found
 
     def take(self, flows: Part) -> None:
         """More flows; the first are sent once there are so many that it is worth it."""
@@ -95,7 +107,7 @@ class Ahead:
         except _GivenUp:
             pass
         except BaseException as problem:  # the edge of a thread: whoever leaves the context gets it
-            self._problem = problem
+            self._problem = problem.with_traceback(None)
 
     def _until_end(self, sent: list[Part]) -> Iterator[Part]:
         """The parts of one stage, of which the first has come."""
@@ -105,6 +117,7 @@ class Ahead:
             yield part
         if part is None:
             raise _GivenUp
+        self._note(copying(flow for part in sent for flow in part))
 
 
 class _GivenUp(CloudtapError):

@@ -349,14 +349,13 @@ class BridgeWriter:
 
     def _send_ahead(self, wanted: Find, snapshot: Snapshot, program: Program) -> Scan | None:
         """Compile for a bridge that has nothing; what it has got meanwhile, if it has."""
-        numbers = snapshot.numbers.session
-        self.note_plan(frozenset(numbers[s] for s in snapshot.survey.sessions_at(self.dpid)))
-        with Ahead(self.switch) as ahead:
+        with Ahead(self.switch, self.note_plan) as ahead:
             self._compile(snapshot, program, ahead)
             marks = wanted().marks
         self.plans += bool(ahead.taken)
         PLANS.labels(self.switch.name).inc(bool(ahead.taken))
-        return Scan(ahead.known(marks)) if ahead.taken else None
+        with TURNS.taken():
+            return Scan(ahead.known(marks, TURNS.pause)) if ahead.taken else None
 
     def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
         meters = self._meters or {}

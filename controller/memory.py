@@ -10,7 +10,7 @@ from threading import Lock
 YOUNG, MIDDLE, OLD = 2_000, 1, 5
 """New objects before they are searched, and after how many searches older ones are, too."""
 SET_ASIDE = 20_000
-"""More objects than this that have outlived two searches are not searched again."""
+"""More objects than this that have outlived a search are not searched again."""
 
 
 def expect_many_objects() -> None:
@@ -19,8 +19,8 @@ def expect_many_objects() -> None:
     Flows are no cycles and go when nothing refers to them, searched or not. With Python's own ways
     a search through those of 1,000 bridges stops everything for 1.6 s (measured on Python 3.11),
     and the first 100,000 flows take twice as long to compile. What is set aside can still go, but
-    not as a cycle. That is no loss: what is found at all when 1,000 switches come back, or sessions
-    come and go, is connections of the API, and those are found young.
+    not as a cycle: whatever is large and comes and goes must be none (worlds, surveys, programs,
+    threads, connections of switches). Those of the API are, and are found young.
     """
     gc.set_threshold(YOUNG, MIDDLE, OLD)
     if _set_aside not in gc.callbacks:

@@ -104,7 +104,7 @@ def find_hindrances(
 
 def copying(flows: Iterable[Flow]) -> frozenset[int]:
     """The numbers of the sessions that have a copying flow among these."""
-    return frozenset(f.owner for f in flows if f.table == DELIVER.number) - {PRODUCTION}
+    return frozenset(f.owner for f in flows if f.owner != PRODUCTION and f.table == DELIVER.number)
 
 
 def sessions_of(had: Iterable[Mark]) -> frozenset[int]:

@@ -39,6 +39,10 @@ class LoneWriter:
         """End it."""
         self.writer.stop()
 
+    def wait_for_end(self) -> None:
+        """Return when it has done what it was at when it was stopped."""
+        self.writer._thread.join(PATIENCE_S)
+
     def bridges(self) -> frozenset[Dpid]:
         return frozenset()
 

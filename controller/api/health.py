@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -15,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from controller.api.context import Context, context
 from controller.measures import PULSE, REGISTRY
+from controller.pauses import Pauses
 from controller.status import BridgeShare, BridgeStatus, State
 from flows.errors import CloudtapError
 from flows.model import Dpid
@@ -53,14 +53,16 @@ def ready() -> Response:
 @health.get("/metrics")
 def metrics() -> Response:
     """Everything that is counted, in the text format of Prometheus."""
-    families = chain(REGISTRY.collect(), _standing(context()))
-    return Response(b"".join(map(_text_of, families)), content_type=CONTENT_TYPE_LATEST)
+    pauses = Pauses()
+    families = chain(REGISTRY.collect(), _standing(context(), pauses))
+    text = [_text_of(family, pauses) for family in families]
+    return Response(b"".join(text), content_type=CONTENT_TYPE_LATEST)
 
 
-def _text_of(family: Metric) -> bytes:
+def _text_of(family: Metric, pauses: Pauses) -> bytes:
     """One family of values; others may run before the next, of 1,000 bridges it has thousands."""
     text = generate_latest(_Alone(family))
-    time.sleep(0)
+    pauses.pause()
     return text
 
 
@@ -79,10 +81,10 @@ class _Alone(Collector):
         return [self._family]
 
 
-def _standing(parts: Context) -> Iterator[Metric]:
+def _standing(parts: Context, pauses: Pauses) -> Iterator[Metric]:
     """What is read when it is asked for, rather than counted when it happens."""
     yield from _of_bridges(parts.reconcile.bridges())
-    yield from _of_sessions(parts)
+    yield from _of_sessions(parts, pauses)
     vitals = parts.reconcile.vitals()
     yield CounterMetricFamily(
         "cloudtap_handler_errors", "Events of switches that could not be handled.",
@@ -122,7 +124,7 @@ def _of_bridges(bridges: Iterable[BridgeStatus]) -> Iterator[Metric]:
     yield from (flows, connected, states, errors, shed)
 
 
-def _of_sessions(parts: Context) -> Iterator[Metric]:
+def _of_sessions(parts: Context, pauses: Pauses) -> Iterator[Metric]:
     labels = ["session", "name", "tenant", "bridge", "dpid"]
     packets = CounterMetricFamily(
         "cloudtap_session_copied_packets", "Copies that the switches counted.", labels=labels
@@ -148,7 +150,7 @@ def _of_sessions(parts: Context) -> Iterator[Metric]:
             truncated.add_metric(of, share.truncated)
             for reason, count in share.skipped.items():
                 skipped.add_metric([*of, reason], count)
-        time.sleep(0)  # others may run: each looks at all bridges
+        pauses.pause()  # each looks at all bridges
     yield from (packets, sizes, truncated, skipped)
     sessions = GaugeMetricFamily("cloudtap_sessions", "Sessions in each state.", labels=["state"])
     for state, count in states.items():

@@ -6,6 +6,7 @@ When a thousand switches come or go at once that is a third of a second.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from eventlet import hubs
@@ -26,5 +27,9 @@ class ShortRounds(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
 
 
 def keep_rounds_short() -> None:
-    """Let this thread have that loop; to be called before anything else of eventlet runs."""
-    hubs.use_hub(ShortRounds)
+    """Let this thread have that loop; to be called before anything else of eventlet runs.
+
+    It stays with eventlet's own where the system has no epoll, or another loop was asked for.
+    """
+    if ShortRounds.is_available() and "EVENTLET_HUB" not in os.environ:
+        hubs.use_hub(ShortRounds)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from controller.store import tables
 from controller.store.database import Database
@@ -75,7 +75,11 @@ class HoldingBook:
         gone = before - sessions
         new = [{"bridge": bridge, "session": number} for number in sessions - before]
         with self._database.writing() as connection:
-            for number in gone:
-                connection.execute(delete(tables.holdings).filter_by(bridge=bridge, session=number))
+            if gone:
+                one = delete(tables.holdings).where(
+                    tables.holdings.c.bridge == bridge,
+                    tables.holdings.c.session == bindparam("gone"),
+                )
+                connection.execute(one, [{"gone": number} for number in gone])
             if new:
                 connection.execute(insert(tables.holdings), new)

@@ -24,7 +24,7 @@ class FlowSet:
     """Flows of which no two ask for the same; later ones take the place of earlier ones.
 
     ``pause`` is called again and again, for who must not be kept waiting by many flows. The
-    outlet gets every flow that is put here, until they are noted.
+    outlet gets every flow that is put here, until changes are asked for.
     """
 
     def __init__(self, outlet: Outlet | None = None) -> None:
@@ -45,7 +45,7 @@ class FlowSet:
 
     def note(self) -> None:
         """Remember from now on what changes."""
-        self._before, self._outlet = {}, None
+        self._before = {}
 
     def put(self, flows: Iterable[Flow]) -> None:
         """Add flows."""
@@ -94,6 +94,7 @@ class FlowSet:
             InvalidFlow: a new flow breaks the contract of its table.
         """
         self._give_out()
+        self._outlet = None
         if not old:
             return Delta(tuple(self))
         return self._delta(self._pairs(old))

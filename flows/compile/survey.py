@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from operator import is_not
 
@@ -12,7 +12,7 @@ from flows.capacity import COHORTS_PER_NETWORK, SESSIONS_PER_NETWORK, weight
 from flows.compile.contest import Contest
 from flows.compile.estate import Estate
 from flows.compile.history import ByHome, History, moved_ports, other_keys
-from flows.compile.rivals import Rivals
+from flows.compile.rivals import Rivals, Root
 from flows.compile.standing import Standing
 from flows.errors import NoLinkTagLeft, TooManyOverlaps, TooManySessions
 from flows.fabric import Fabric
@@ -31,7 +31,7 @@ from flows.pipeline import LINK_TAGS
 from flows.source import watched_by
 from flows.tags import receiving_places, transport_key
 from flows.tunnel import link_limit, path_limit
-from flows.world import Numbers, World, tag_keys
+from flows.world import Numbers, Placement, World, tag_keys
 
 
 class Survey:
@@ -52,22 +52,22 @@ class Survey:
         self.world = world
         self.sessions_per_network = sessions_per_network
         self.cohorts_per_network = cohorts_per_network
-        self.fabric: Fabric
         self._history: History
         self._sessions = world.session_by_id
-        self._begin()
         if previous is not None and previous.has_same_estate(world) and not previous._is_full:
-            self.fabric, self._estate = previous.fabric, Estate(world, previous.fabric)
+            self._begin(previous.fabric)
             moved = moved_ports(previous.world.placements, world.placements)
             self._follow(previous, changed, moved)
             if not self._is_full:
                 return
-            self._begin()  # who is refused for want of room depends on everybody
-        self.fabric, self._history = Fabric(world.links), History()
-        self._estate = Estate(world, self.fabric)
+        self._begin(Fabric(world.links))  # who has no room depends on everybody
+        self._history = History()
         self._take({}, self._sessions)
 
-    def _begin(self) -> None:
+    def _begin(self, fabric: Fabric) -> None:
+        self.fabric, self._estate = fabric, Estate(self.world, fabric)
+        # nothing that a survey has knows the survey: so it goes when nobody has it any more
+        self._root: Root = partial(_root_of, fabric, self.world.placements)
         self._serial = 0
         self._without_room: set[SessionId] = set()
         self._taken: Counter[NetworkId] = Counter()
@@ -235,9 +235,6 @@ class Survey:
             self._give(standing)
         self._untangle(touched | {n for key in new for n in self.standings[key].networks})
 
-    def _root(self, port: Port) -> Dpid:
-        return self.fabric.component(self.place(port))
-
     def _untangle(self, networks: set[NetworkId]) -> None:
         """Refuse exclusive sessions that compete in more ways than a switch can note."""
         limit = self.cohorts_per_network
@@ -375,6 +372,11 @@ class Survey:
     def _occupy(self, standing: Standing, by: int) -> None:
         for network in standing.networks:
             self._taken[network] += by * self._weight(standing)
+
+
+def _root_of(fabric: Fabric, placements: Mapping[PortId, Placement], port: Port) -> Dpid:
+    """The lowest bridge that links join with that of a placed port."""
+    return fabric.component(placements[port.id].dpid)
 
 
 def _by_home(surveys: Iterable[Survey], sessions: Iterable[SessionId]) -> ByHome:

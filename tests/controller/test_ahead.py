@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import cast
 
 import pytest
@@ -11,6 +13,7 @@ from controller.ahead import Ahead
 from controller.southbound.errors import SwitchGone
 from controller.southbound.switch import Switch
 from flows.errors import InvalidFlow
+from flows.flow import PRODUCTION as PRODUCTION_OWNER
 from flows.flow import Flow, Mark, Match, Metered, Resubmit
 from flows.pipeline import CAP, DELIVER, SESSION
 
@@ -64,11 +67,13 @@ def marks(flows: Iterable[Flow]) -> set[Mark]:
 
 
 def known(ahead: Ahead) -> Set[Mark]:
-    return ahead.known(marks(EVERYTHING))
+    return ahead.known(marks(EVERYTHING), lambda: None)
 
 
-def ahead_of(switch: Installing) -> Ahead:
-    return Ahead(cast(Switch, switch), WORTH_IT)
+def ahead_of(
+    switch: Installing, note: Callable[[frozenset[int]], None] = lambda sessions: None
+) -> Ahead:
+    return Ahead(cast(Switch, switch), note, WORTH_IT)
 
 
 def test_each_stage_is_a_bundle() -> None:
@@ -162,3 +167,38 @@ def test_a_switch_that_goes_is_told_at_the_end() -> None:
         ahead.end_stage()
 
     assert (ahead.has_all, known(ahead)) == (False, set())
+
+
+def test_sessions_are_noted_before_the_switch_copies_for_them() -> None:
+    switch, noted = Installing(), list[tuple[frozenset[int], int]]()
+
+    with ahead_of(switch, lambda sessions: noted.append((sessions, len(switch.bundles)))) as ahead:
+        ahead.take([flow.replace(owner=PRODUCTION_OWNER) for flow in PRODUCTION])
+        ahead.end_stage()
+        ahead.take(REST)
+        ahead.end_stage()
+
+    assert noted == [(frozenset(), 0), (frozenset(range(21, 26)), 1)]
+
+
+def test_a_stage_that_may_not_be_noted_is_given_up_and_holds_nothing() -> None:
+    """Whoever was stopped meanwhile writes no more; what was compiled goes with who compiled it."""
+    switch = Installing()
+
+    def stopped(sessions: frozenset[int]) -> None:
+        raise SwitchGone("s1", "take a plan")
+
+    def compile_for_it() -> weakref.ref[Ahead]:
+        ahead = ahead_of(switch, stopped)
+        with pytest.raises(SwitchGone), ahead:
+            ahead.take(PRODUCTION)
+            ahead.end_stage()
+        assert known(ahead) == set()
+        return weakref.ref(ahead)
+
+    gc.disable()
+    try:
+        assert compile_for_it()() is None
+    finally:
+        gc.enable()
+    assert (switch.bundles, switch.given_up) == ([], [PRODUCTION])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -15,6 +18,7 @@ from flows.model import Dpid, FilterId, Session, SessionId, Source, SourceKind, 
 from flows.pipeline import LINK_TAGS
 from flows.world import Numbers, World
 from tests.flows.hand_made import S1, S2, S3, Plugged, at, cable, tap, vm, watch, world
+from tests.random_worlds import BRIDGES, random_world
 
 WEB = vm("web", at(S1, 1), 0x020000000001)
 DB = vm("db", at(S1, 2), 0x020000000002)
@@ -155,3 +159,18 @@ def test_copies_without_a_link_tag_for_their_tap_port_are_not_promised() -> None
 def test_without_links_nobody_needs_a_tag() -> None:
     alone: tuple[Plugged, ...] = (WEB, DB, IDS)
     assert Survey(without_tags(world(*alone), "network:red-lan", "tap:ids")).untagged == ()
+
+
+def test_a_survey_goes_as_soon_as_nobody_has_it() -> None:
+    """Each change of the world makes one, and nothing searches for old ones in time."""
+    of = random_world(Random(5))
+    gc.disable()
+    try:
+        first = Survey(of)
+        second = Survey(replace(of, sessions=of.sessions[1:]), first)
+        compile_bridge(BRIDGES[0], second)
+        gone = weakref.ref(first), weakref.ref(second)
+        del first, second
+        assert [survey() for survey in gone] == [None, None]
+    finally:
+        gc.enable()

@@ -126,3 +126,17 @@ def test_a_bridge_that_goes_meanwhile_is_named(
 
     wait_for(lambda: lone.writer.verified.failure or "", lambda why: site.names[S1] in why)
     lone.stop()
+
+
+def test_a_writer_that_is_stopped_meanwhile_commits_nothing_more(
+    site: Site, switch: ManagedSwitch, gate: threading.Event
+) -> None:
+    lone = writer_of(switch, COPIED)
+    lone.writer.wake()
+    with open_management(site.names[S1]) as looking:
+        production = wait_for(lambda: looking.count_flows().ours, bool)
+        lone.stop()
+        gate.set()
+        lone.wait_for_end()
+
+        assert looking.count_flows().ours == production

@@ -72,6 +72,7 @@ MAY_KNOW = {
         "controller.packet_words",
         "controller.inventory",
         "controller.measures",
+        "controller.pauses",
         "controller.sensors",
         "controller.store",
         "controller.status",
