@@ -31,7 +31,7 @@ RYU_SAMPLE = 1000
 
 def main() -> None:
     """Compare, and print one line of JSON."""
-    asked = arguments(__doc__ or "", flows=100_000)
+    asked = arguments(__doc__ or "", flows=100_000, runs=11)
     world = world_of(asked.flows // FLOWS_OF_A_PORT + 1, asked.flows // FLOWS_OF_A_PORT + 1)
     flows = compile_bridge(Dpid(1), Survey(world))
     with Lab() as lab, tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from tests.ovs.lab import Lab
 
 def main() -> None:
     """Compare, and print one line of JSON."""
-    asked = arguments(__doc__ or "", flows=100_000)
+    asked = arguments(__doc__ or "", flows=100_000, runs=11)
     ports = asked.flows // FLOWS_OF_A_PORT + 1
     world = world_of(ports, ports)
     flows = compile_bridge(Dpid(1), Survey(world))
