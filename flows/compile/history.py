@@ -52,4 +52,7 @@ def moved_ports(old: Mapping[PortId, Placement], new: Mapping[PortId, Placement]
 
 def other_keys(one: Mapping[K, object], other: Mapping[K, object]) -> Set[K]:
     """The keys under which two mappings hold different objects."""
-    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    if one is other:
+        return frozenset()
+    found = {key for key in one.keys() | other.keys() if one.get(key) is not other.get(key)}
+    return {key for key in found if one.get(key) != other.get(key)}

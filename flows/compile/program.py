@@ -89,7 +89,9 @@ class _Users(Generic[K]):
         before, self._before = self._before, {}
         gone = [key for key, count in before.items() if count and not self.count[key]]
         new = [key for key, count in before.items() if not count and self.count[key]]
-        self.count = +self.count
+        for key in before:
+            if not self.count[key]:
+                del self.count[key]
         return gone, new
 
 

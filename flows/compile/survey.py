@@ -72,6 +72,7 @@ class Survey:
         self._without_room: set[SessionId] = set()
         self._taken: Counter[NetworkId] = Counter()
         self._heard_at: dict[str, Counter[NetworkId]] = {}
+        self._borrowed: set[str] = set()  # places whose counts are the previous survey's
         self._gives: dict[SessionId, tuple[tuple[str, ...], frozenset[NetworkId]]] = {}
         self.standings: dict[SessionId, Standing] = {}
         self._rivals = Rivals(self.world.numbers.session, self._root)
@@ -145,7 +146,8 @@ class Survey:
         """Take over what has not changed since the previous survey."""
         self.standings = dict(previous.standings)
         self._taken = Counter(previous._taken)
-        self._heard_at = {tap: Counter(heard) for tap, heard in previous._heard_at.items()}
+        self._heard_at = dict(previous._heard_at)
+        self._borrowed = set(self._heard_at)
         self._gives = dict(previous._gives)
         self._rivals = Rivals(self.world.numbers.session, self._root, previous._rivals)
         old, new = previous._sessions, self._sessions
@@ -219,9 +221,7 @@ class Survey:
                 self._occupy(standing, -1)
                 self._rivals.leave(standing)
             places, networks = self._gives.pop(key, ((), frozenset()))
-            for place in places:
-                self._heard_at[place].subtract(networks)
-                self._heard_at[place] = +self._heard_at[place]
+            self._hear(places, networks, -1)
         number = self.world.numbers.session
         for session in sorted(new.values(), key=lambda s: number[s.id]):
             standing = self._estate.stand(session)
@@ -262,10 +262,19 @@ class Survey:
             networks = frozenset(p.network for p in watched if p.network is not None)
             places = receiving_places(collector)
             self._gives[session.id] = (places, networks)
-            for place in places:
-                heard = self._heard_at.setdefault(place, Counter())
-                for network in networks:
-                    heard[network] += 1
+            self._hear(places, networks, 1)
+
+    def _hear(self, places: Iterable[str], networks: Iterable[NetworkId], by: int) -> None:
+        """So many sessions more, or fewer, by which sensors hear of networks."""
+        for place in places:
+            heard = self._heard_at.get(place)
+            if heard is None or place in self._borrowed:
+                self._borrowed.discard(place)
+                heard = self._heard_at[place] = Counter(heard)
+            for network in networks:
+                heard[network] += by
+                if not heard[network]:
+                    del heard[network]
 
     def homes(self, session: SessionId) -> set[Dpid]:
         """The parts of the fabric in which a session has flows."""
