@@ -146,8 +146,7 @@ class Survey:
         """Take over what has not changed since the previous survey."""
         self.standings = dict(previous.standings)
         self._taken = Counter(previous._taken)
-        self._heard_at = dict(previous._heard_at)
-        self._borrowed = set(self._heard_at)
+        self._heard_at, self._borrowed = dict(previous._heard_at), set(previous._heard_at)
         self._gives = dict(previous._gives)
         self._rivals = Rivals(self.world.numbers.session, self._root, previous._rivals)
         old, new = previous._sessions, self._sessions
