@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from controller.southbound.acceptance import Change, Clearing
 from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
-from controller.southbound.exchange import TIMEOUT_S, Exchange
+from controller.southbound.exchange import Exchange
 from controller.southbound.wire import encode_clearing, encode_delete
 from controller.southbound.wire_error import SwitchError
 from controller.southbound.wire_message import (
@@ -16,7 +17,6 @@ from controller.southbound.wire_message import (
 )
 from controller.southbound.wire_template import FlowTemplates
 from flows.flow import Flow
-from flows.model import Dpid
 
 BATCH_BYTES = 1 << 16
 """Messages are sent together until they are about this long."""
@@ -28,17 +28,11 @@ OPENING = -1
 class Bundling(Exchange):
     """An exchange with a switch that takes bundles."""
 
-    def __init__(
-        self,
-        dpid: Dpid,
-        name: str,
-        send: Callable[[bytes], bool],
-        timeout_s: float = TIMEOUT_S,
-        hang_up: Callable[[str], None] = lambda why: None,
-    ) -> None:
-        super().__init__(dpid, name, send, timeout_s, hang_up)
-        self._templates = FlowTemplates()
-        self._next_bundle = 1
+    _next_bundle = 1
+
+    @cached_property
+    def _templates(self) -> FlowTemplates:
+        return FlowTemplates()
 
     def _bundle(self, parts: Iterable[Sequence[Change]], step: BundleStep) -> dict[int, str]:
         """Send one bundle, part by part as they come, and end it with ``step``.
