@@ -37,7 +37,8 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # a line is one write: what other threads write to the same stream comes between lines
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     if style == "json":

@@ -10,6 +10,8 @@ import struct
 import sys
 from typing import Any
 
+import structlog
+
 from controller import runtime
 from controller.runtime.serve import serve_wsgi
 from flows.errors import CloudtapError
@@ -21,6 +23,10 @@ DROP_IPV6 = (
     + struct.pack("!QQBBHHHIIIH2x", 0xC10D, 0, 0, 0, 0, 0, 7, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     + struct.pack("!HHIH6x", 1, 10, 0x80000A02, 0x86DD)
 )
+
+
+# the log shares the stream with the events of all threads: each line is one write
+structlog.configure(logger_factory=structlog.WriteLoggerFactory())
 
 
 def tell(event: str, **details: Any) -> None:
