@@ -13,6 +13,7 @@ from controller.store import journal, tables
 from controller.store.checks import refuse_taken_name
 from controller.store.database import Database
 from controller.store.errors import InUse, NotFound
+from controller.store.kept import Kept
 from controller.store.values import CollectorRecord, OnceKey
 from flows.model import (
     Balance,
@@ -37,15 +38,14 @@ class CollectorBook:
     """
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
-        self._database, self._now = database, now
+        self._now = now
+        self._kept = Kept(database, self._read)
 
     def all(self) -> tuple[CollectorRecord, ...]:
         """Every collector, by tenant and name."""
-        with self._database.reading() as connection:
-            return self.read(connection)
+        return self._kept.get()
 
-    def read(self, connection: Connection) -> tuple[CollectorRecord, ...]:
-        """The same, as a part of one look at the database."""
+    def _read(self, connection: Connection) -> tuple[CollectorRecord, ...]:
         columns, sensors = tables.collectors.c, tables.sensors.c
         items: defaultdict[str, list[_Item]] = defaultdict(list)
         query = select(sensors.collector, sensors.item, sensors.probe).order_by(sensors.position)
@@ -70,8 +70,8 @@ class CollectorBook:
             Whatever ``make`` raises; then nothing was changed.
         """
         now = self._now()
-        with self._database.writing() as connection:
-            others = [record.collector for record in self.read(connection)]
+        with self._kept.writing() as connection:
+            others = [record.collector for record in self._read(connection)]
             collector = make(others)
             if once is not None:
                 journal.take_key(connection, once, collector.id, now)
@@ -95,8 +95,8 @@ class CollectorBook:
             KeyTaken: another tenant sends to one of its new addresses with its key.
             Whatever ``change`` raises; then nothing was changed.
         """
-        with self._database.writing() as connection:
-            known = {record.collector.id: record for record in self.read(connection)}
+        with self._kept.writing() as connection:
+            known = {record.collector.id: record for record in self._read(connection)}
             old = known.pop(key, None)
             if old is None:
                 raise NotFound("collector", key)
@@ -122,7 +122,7 @@ class CollectorBook:
             NotFound: there is none of this id.
             InUse: sessions deliver into it, or are not wholly gone yet.
         """
-        with self._database.writing() as connection:
+        with self._kept.writing() as connection:
             row = connection.execute(select(tables.collectors).filter_by(id=key)).one_or_none()
             if row is None:
                 raise NotFound("collector", key)

@@ -14,6 +14,7 @@ from controller.store import journal, tables
 from controller.store.checks import refuse_taken_name
 from controller.store.database import Database
 from controller.store.errors import InUse, NotFound
+from controller.store.kept import Kept
 from controller.store.values import FilterRecord, OnceKey
 from flows.filter import Filter
 from flows.model import FilterId, TenantName
@@ -26,30 +27,29 @@ class FilterBook:
     """
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
-        self._database, self._now = database, now
-        self._keeping = threading.Lock()
-        self._kept: dict[str, tuple[int, FilterRecord]] = {}
+        self._now = now
+        self._kept = Kept(database, self._read)
+        self._reading = threading.Lock()
+        self._by_revision: dict[str, tuple[int, FilterRecord]] = {}
 
     def all(self) -> tuple[FilterRecord, ...]:
         """Every filter, by tenant and name."""
-        with self._database.reading() as connection:
-            return self.read(connection)
+        return self._kept.get()
 
-    def read(self, connection: Connection) -> tuple[FilterRecord, ...]:
-        """The same, as a part of one look at the database."""
+    def _read(self, connection: Connection) -> tuple[FilterRecord, ...]:
         columns = tables.filters.c
         query = select(columns.id, columns.revision).order_by(columns.tenant, columns.name)
-        with self._keeping:
-            kept = self._kept
+        with self._reading:
+            before = self._by_revision
         found: dict[str, tuple[int, FilterRecord]] = {}
         for key, revision in connection.execute(query):
-            known = kept.get(key)
+            known = before.get(key)
             if known is None or known[0] != revision:
                 row = connection.execute(select(tables.filters).filter_by(id=key)).one()
                 known = revision, _record(row)
             found[key] = known
-        with self._keeping:
-            self._kept = found
+        with self._reading:
+            self._by_revision = found
         return tuple(record for _, record in found.values())
 
     def add(self, wanted: Filter, who: str, once: OnceKey | None = None) -> None:
@@ -60,7 +60,7 @@ class FilterBook:
             Repeated: the key of the request was used before.
         """
         now = self._now()
-        with self._database.writing() as connection:
+        with self._kept.writing() as connection:
             if once is not None:
                 journal.take_key(connection, once, wanted.id, now)
             refuse_taken_name(connection, "filter", wanted.tenant, wanted.name)
@@ -75,7 +75,7 @@ class FilterBook:
             NotFound: there is none of this id.
             NameTaken: the tenant has another one of the new name.
         """
-        with self._database.writing() as connection:
+        with self._kept.writing() as connection:
             row = connection.execute(select(tables.filters).filter_by(id=key)).one_or_none()
             if row is None:
                 raise NotFound("filter", key)
@@ -98,7 +98,7 @@ class FilterBook:
             NotFound: there is none of this id.
             InUse: sessions use it, or are not wholly gone yet.
         """
-        with self._database.writing() as connection:
+        with self._kept.writing() as connection:
             row = connection.execute(select(tables.filters).filter_by(id=key)).one_or_none()
             if row is None:
                 raise NotFound("filter", key)

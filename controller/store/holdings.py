@@ -46,7 +46,9 @@ class HoldingBook:
     def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
         """Note that these sessions may be on a bridge from now on, beside those that are."""
         with self._changing:
-            self._change(dpid, self._numbers.get(dpid, frozenset()).union(sessions))
+            more, held = frozenset(sessions), self._numbers.get(dpid, frozenset())
+            if held is not self._stored.get(dpid) or not held >= more:
+                self._change(dpid, held | more)
 
     def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
         """Note that a bridge makes copies of these sessions alone."""
@@ -66,14 +68,13 @@ class HoldingBook:
     def _change(self, dpid: Dpid, sessions: frozenset[int]) -> None:
         self._numbers[dpid] = sessions
         before = self._stored.get(dpid, frozenset())
-        if sessions != before:
-            self._store(dpid, before, sessions)
-            self._stored[dpid] = sessions
+        gone, new = before - sessions, sessions - before
+        if gone or new:
+            self._store(dpid, gone, new)
+        self._stored[dpid] = sessions
 
-    def _store(self, dpid: Dpid, before: frozenset[int], sessions: frozenset[int]) -> None:
+    def _store(self, dpid: Dpid, gone: Iterable[int], new: Iterable[int]) -> None:
         bridge = f"{dpid:016x}"
-        gone = before - sessions
-        new = [{"bridge": bridge, "session": number} for number in sessions - before]
         with self._database.writing() as connection:
             if gone:
                 one = delete(tables.holdings).where(
@@ -82,4 +83,5 @@ class HoldingBook:
                 )
                 connection.execute(one, [{"gone": number} for number in gone])
             if new:
-                connection.execute(insert(tables.holdings), new)
+                rows = [{"bridge": bridge, "session": number} for number in new]
+                connection.execute(insert(tables.holdings), rows)

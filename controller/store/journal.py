@@ -27,16 +27,17 @@ def write_entry(
     """Note one change; ``thing`` is kind, id, name and tenant of the object."""
     kind, key, name, tenant = thing
     connection.execute(
-        insert(tables.audit).values(
-            at=at.isoformat(),
-            who=who,
-            what=what,
-            kind=kind,
-            id=key,
-            name=name,
-            tenant=tenant,
-            detail=json.dumps(detail),
-        )
+        insert(tables.audit),
+        {
+            "at": at.isoformat(),
+            "who": who,
+            "what": what,
+            "kind": kind,
+            "id": key,
+            "name": name,
+            "tenant": tenant,
+            "detail": json.dumps(detail),
+        },
     )
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, filterfalse
 
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -41,6 +42,9 @@ class NumberBook:
         with database.reading() as connection:
             for kind, key, number in connection.execute(select(tables.numbers)):
                 self._numbers[kind][key] = number
+            query = select(tables.last_numbers.c.number).filter_by(kind="session")
+            self._last = connection.execute(query).scalar_one_or_none() or 0
+        self._taken = {kind: set(book.values()) for kind, book in self._numbers.items()}
 
     def numbers_for(self, asked: _Asked) -> Numbers:
         """The number of each key that is asked for; see Store.numbers_for."""
@@ -86,7 +90,7 @@ class NumberBook:
                         connection.execute(delete(tables.numbers).filter_by(kind=kind, key=key))
             for kind, keys in held.items():
                 for key in keys:
-                    del self._numbers[kind][key]
+                    self._taken[kind].discard(self._numbers[kind].pop(key))
 
     @contextmanager
     def _allocating(self, missing: _Asked) -> Iterator[Connection]:
@@ -95,12 +99,8 @@ class NumberBook:
         with self._database.writing() as connection:
             yield connection
             for kind, keys in missing.items():
-                taken = set(self._numbers[kind].values())
-                free = (
-                    self._ascending(connection, taken)
-                    if kind == "session"
-                    else (n for n in self._ranges[kind] if n not in taken)
-                )
+                offered = self._ascending() if kind == "session" else self._ranges[kind]
+                free = filterfalse(self._taken[kind].__contains__, offered)
                 new[kind] = dict(zip(keys, free, strict=False))
                 if kind not in _SCARCE and len(new[kind]) < len(keys):
                     count = len(self._ranges[kind])
@@ -108,21 +108,17 @@ class NumberBook:
                 self._write(connection, kind, new[kind])
         for kind, numbers in new.items():
             self._numbers[kind].update(numbers)
+            self._taken[kind].update(numbers.values())
+        self._last = next(reversed(new.get("session", {}).values()), self._last)
 
-    def _ascending(self, connection: Connection, taken: set[int]) -> Iterator[int]:
-        """Free numbers after the last one that was given, then from 1 again.
+    def _ascending(self) -> Iterable[int]:
+        """The numbers of sessions after the last one that was given, then from 1 again.
 
         A packet or a flow of a deleted session may still be on its way: its number comes back as
         late as possible, so that it never counts for a new session.
         """
-        last = connection.execute(
-            select(tables.last_numbers.c.number).filter_by(kind="session")
-        ).scalar_one_or_none()
-        highest = self._ranges["session"].stop - 1
-        for offset in range(highest):
-            number = ((last or 0) + offset) % highest + 1
-            if number not in taken:
-                yield number
+        end = self._ranges["session"].stop
+        return chain(range(self._last + 1, end), range(1, min(self._last + 1, end)))
 
     def _write(self, connection: Connection, kind: str, numbers: dict[str, int]) -> None:
         if not numbers:

@@ -78,6 +78,11 @@ def session_columns(record: SessionRecord) -> dict[str, object]:
 def write_sources(connection: Connection, session: Session) -> None:
     """Replace what a session watches."""
     connection.execute(delete(tables.session_sources).filter_by(session=session.id))
+    insert_sources(connection, session)
+
+
+def insert_sources(connection: Connection, session: Session) -> None:
+    """Write what a new session watches."""
     rows = [
         {"session": session.id, "position": position, "item": item, "value": value}
         for position, (item, value) in enumerate(_items(session.source))

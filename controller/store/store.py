@@ -21,6 +21,7 @@ from controller.store.limits import LimitBook
 from controller.store.numbers import NumberBook
 from controller.store.places import PlaceBook, delete_bridge
 from controller.store.rows import (
+    insert_sources,
     read_sessions,
     session_columns,
     thing_of,
@@ -140,9 +141,7 @@ class Store:
         """What tenants want now."""
         # sessions first: what they name was there before them, and stays as long as they do
         sessions = self._sessions.desired()
-        with self._database.reading() as connection:
-            collectors = self._collectors.read(connection)
-            filters = self.filters.read(connection)
+        collectors, filters = self._collectors.all(), self.filters.all()
         return dataclasses.replace(
             sessions,
             collectors=tuple(record.collector for record in collectors),
@@ -376,8 +375,8 @@ def _insert_session(connection: Connection, record: SessionRecord) -> None:
     refuse_taken_name(connection, "session", session.tenant, session.name)
     refuse_unfit(connection, session)
     fixed = {"id": session.id, "created_at": record.created_at.isoformat(), "deleting": False}
-    connection.execute(insert(tables.sessions).values(session_columns(record) | fixed))
-    write_sources(connection, session)
+    connection.execute(insert(tables.sessions), session_columns(record) | fixed)
+    insert_sources(connection, session)
 
 
 def _changed(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
