@@ -6,6 +6,9 @@ WORLDS ?= 100
 SEED ?= 1
 JOBS ?= $(shell nproc)
 BENCH ?= *
+# as many tests at a time, each in a network and an Open vSwitch of its own; most of them wait
+LABS ?= 3
+LAB_TESTS = $(BIN)/pytest --dist worksteal --tx '$(LABS)*popen//python=tools/isolate $(BIN)/python'
 
 .PHONY: help setup setup-tests demo lab test check worlds bench docs clean
 
@@ -27,8 +30,7 @@ lab: setup  ## the network of the demo, with its controller, until Ctrl-C
 test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata
 	@status=0; \
 	$(BIN)/pytest tests/flows tests/controller tests/rules -n 2 || status=1; \
-	tools/isolate $(BIN)/pytest tests/ovs || status=1; \
-	tools/isolate $(BIN)/pytest tests/lab || status=1; \
+	$(LAB_TESTS) tests/ovs tests/lab || status=1; \
 	exit $$status
 
 check: setup  ## format, lint, types and the rules of the house

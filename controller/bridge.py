@@ -17,10 +17,9 @@ from controller.measures import APPLY_SECONDS, DRIFTS, PLANS
 from controller.memory import making_what_stays
 from controller.neighbours import Holdings
 from controller.programs import Programs
-from controller.southbound.errors import NotOurs, SwitchGone, SwitchUnfit
+from controller.southbound.errors import Displaced, NotOurs, SwitchGone, SwitchUnfit
 from controller.southbound.switch import Rejected, Switch
-from controller.status import Copies, Losses
-from controller.tally import Tally, own_meters
+from controller.tally import Tally
 from controller.turns import TURNS
 from controller.verified import Depth, Done, Verified, copying, find_hindrances, sessions_of
 from flows.compile import Outlet, Program
@@ -41,7 +40,7 @@ from flows.errors import CloudtapError
 from flows.flow import Flow
 from flows.meter import Meter, meters_after, plan_meters
 from flows.model import Dpid
-from flows.pipeline import BRIDGE_METER, DELIVER
+from flows.pipeline import BRIDGE_METER
 
 Find = Callable[[], Wanted]
 RETRY_S = 2.0
@@ -113,6 +112,11 @@ class BridgeWriter:
         return self._ready.is_set()
 
     @property
+    def meters(self) -> Mapping[int, Meter | None] | None:
+        """What meters it has; None while that is not known."""
+        return self._meters
+
+    @property
     def is_capped(self) -> bool:
         """Whether it has a meter of all copies together."""
         return BRIDGE_METER in (self._meters or ())
@@ -151,42 +155,6 @@ class BridgeWriter:
         """Count an error that happened elsewhere on behalf of this bridge."""
         self.errors += 1
         self.verified = replace(self.verified, failure=reason)
-
-    def count(self) -> None:
-        """Read how many copies this bridge has made of each session.
-
-        Raises:
-            SouthboundError: the switch does not answer.
-        """
-        self.counters.update(self.switch.flow_copies(DELIVER.number))
-        if self._meters != {}:
-            self.tally.update(self.switch.metered(), self.verified.session_by_meter)
-
-    def count_one(self, session: int) -> None:
-        """Read how many copies this bridge has made of one session.
-
-        Raises:
-            SouthboundError: the switch does not answer.
-        """
-        if session in self.verified.served:
-            self.count_flows(DELIVER.number, session)
-            caps = self.verified.session_by_meter
-            own = own_meters(session, caps, self._meters)
-            if own or self.tally.losses(session) != Losses():
-                self.tally.update_one(session, self.switch.metered(own), caps)
-
-    def count_flows(
-        self, table: int, session: int, beacons: Copies | None = None
-    ) -> Mapping[int, Copies]:
-        """The same by flow, of one table; ``beacons`` were sent since the last time.
-
-        Raises:
-            SouthboundError: the switch does not answer.
-        """
-        counted = self.switch.flow_copies(table, session)
-        if table == DELIVER.number:
-            self.counters.update_one(session, counted, beacons)
-        return counted
 
     def has_tried(self, version: int) -> bool:
         """Whether it has brought the bridge to this version of the world, or failed to."""
@@ -234,7 +202,12 @@ class BridgeWriter:
             self._working_on = 0
             snapshot = self._snapshot()
             self._working_on = snapshot.version
-            self._reconcile(snapshot)
+            try:
+                self._reconcile(snapshot)
+            except Displaced as problem:  # its flows are another's: begin with what is there
+                log.warning("bridge taken back", bridge=self.switch.name, reason=str(problem))
+                self.recheck(Depth.COOKIES)
+                self._reconcile(snapshot)
         except (SwitchUnfit, NotOurs) as problem:
             self.is_ours = not isinstance(problem, NotOurs)
             self._failed(problem)
@@ -304,11 +277,12 @@ class BridgeWriter:
         with TURNS.taken():
             todo = plan_from_scan(desired, seen)
         todo = self._with_meters(program, todo)
-        if is_recheck and is_drift(todo, self.verified.rejected):
+        has_drifted = is_recheck and is_drift(todo, self.verified.rejected)
+        rejected = self._apply(todo, program.served) if todo else ()
+        if has_drifted:
             self.drifts.note()
             DRIFTS.labels(self.switch.name).inc()
             log.warning("flows had drifted", bridge=self.switch.name)
-        rejected = self._apply(todo, program.served) if todo else ()
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
         had = had_after(desired, seen, todo, refused)
         self._had = None if desired.alike else had
@@ -337,6 +311,7 @@ class BridgeWriter:
             depth, self._depth = self._depth, None
         if depth is None and self._had is not None:
             return scan_of(wanted(), self._had), self.verified.foreign
+        self.switch.lead()
         self._meters = self.switch.our_meters()
         count = self.switch.count_flows()
         is_bare = not (program.flows or count.ours)

@@ -6,14 +6,17 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
 
 from controller.bridge import BridgeWriter
+from controller.status import Copies, Losses
+from controller.tally import own_meters
 from flows.errors import CloudtapError
 from flows.model import Dpid
+from flows.pipeline import DELIVER
 
 FRESH_S = 1.0
 """Counters that were read so lately are not read again for a status."""
@@ -83,10 +86,10 @@ class CountReader:
     def _ask(self, writer: BridgeWriter, session: int | None, busy: threading.Lock) -> None:
         try:
             if session is not None:
-                writer.count_one(session)
+                count_one(writer, session)
             else:
                 self._read_at[writer.dpid] = self._now()
-                writer.count()
+                count_all(writer)
             del self._failures[writer.dpid]
         except CloudtapError as problem:
             pause = min(AGAIN_S * 2 ** self._failures[writer.dpid], AGAIN_MAX_S)
@@ -105,3 +108,42 @@ class CountReader:
             began, asked = now, 0
         self._singles[dpid] = (began, asked + 1)
         return asked < SINGLES_MAX
+
+
+def count_all(writer: BridgeWriter) -> None:
+    """Read how many copies a bridge has made of each session.
+
+    Raises:
+        SouthboundError: the switch does not answer.
+    """
+    writer.counters.update(writer.switch.flow_copies(DELIVER.number))
+    if writer.meters != {}:
+        writer.tally.update(writer.switch.metered(), writer.verified.session_by_meter)
+
+
+def count_one(writer: BridgeWriter, session: int) -> None:
+    """Read how many copies a bridge has made of one session.
+
+    Raises:
+        SouthboundError: the switch does not answer.
+    """
+    if session in writer.verified.served:
+        count_flows(writer, DELIVER.number, session)
+        caps = writer.verified.session_by_meter
+        own = own_meters(session, caps, writer.meters)
+        if own or writer.tally.losses(session) != Losses():
+            writer.tally.update_one(session, writer.switch.metered(own), caps)
+
+
+def count_flows(
+    writer: BridgeWriter, table: int, session: int, beacons: Copies | None = None
+) -> Mapping[int, Copies]:
+    """The same by flow, of one table; ``beacons`` were sent since the last time.
+
+    Raises:
+        SouthboundError: the switch does not answer.
+    """
+    counted = writer.switch.flow_copies(table, session)
+    if table == DELIVER.number:
+        writer.counters.update_one(session, counted, beacons)
+    return counted

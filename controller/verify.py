@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from controller.bridge import BridgeWriter
-from controller.counting import CountReader
+from controller.counting import CountReader, count_flows
 from controller.desired import Snapshot
 from controller.standing import knows
 from controller.status import Check, Copies, PortWitness, Verification, WayChecked
@@ -119,10 +119,10 @@ class _Way:
         """Send the beacons of these numbers, and see that they do not count as copies."""
         frames = [self._beacon(number) for number in numbers]
         table, cookie = self.way.counted_by(self._wish.length)
-        before = self.writer.count_flows(table, self._session)
+        before = count_flows(self.writer, table, self._session)
         self.writer.switch.send(frames, self.way.actions)
         ours = Copies(len(frames), sum(map(len, frames)))
-        after = self.writer.count_flows(table, self._session, ours)
+        after = count_flows(self.writer, table, self._session, ours)
         self.sent += len(frames)
         nothing = Copies()
         self._counted += after.get(cookie, nothing).packets - before.get(cookie, nothing).packets

@@ -6,6 +6,7 @@ CloudtapError
     +-- SwitchTimeout   a switch did not answer in time
     +-- SwitchGone      the connection ended before the answer came
     +-- SwitchUnfit     a switch lacks a feature that we cannot do without
+    +-- Displaced       another controller leads the switch now: it takes no change from us
     +-- NotOurs         a bridge that the configuration leaves to others
     +-- SwitchRefused   a switch refused a request that belongs to no single flow
 """
@@ -62,6 +63,17 @@ class SwitchUnfit(SouthboundError):
             "with OpenFlow13 among its protocols"
         )
         self.bridge, self.missing = bridge, missing
+
+
+class Displaced(SouthboundError):
+    """Another controller has become the one that leads the switch; nothing was changed."""
+
+    def __init__(self, bridge: str) -> None:
+        super().__init__(
+            f"another controller has taken over bridge {bridge!r}: is a second one connected to it "
+            f"by mistake? See `ovs-vsctl get-controller {bridge}`"
+        )
+        self.bridge = bridge
 
 
 class NotOurs(SouthboundError):

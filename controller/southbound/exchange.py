@@ -10,10 +10,19 @@ import threading
 from collections.abc import Callable, Iterator
 from queue import Empty, Queue
 
-from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchTimeout
+from controller.southbound.errors import Displaced, SwitchGone, SwitchRefused, SwitchTimeout
 from controller.southbound.wire import HEADER, MULTIPART_REPLY, is_last_part
 from controller.southbound.wire_error import SwitchError, decode_error
-from controller.southbound.wire_message import BARRIER_REPLY, ERROR, encode_barrier
+from controller.southbound.wire_message import (
+    BARRIER_REPLY,
+    ERROR,
+    GENERATION_MASK,
+    ROLE_REPLY,
+    Role,
+    decode_role_reply,
+    encode_barrier,
+    encode_role_request,
+)
 from flows.model import Dpid
 
 OWN_XID = 0xC7
@@ -22,6 +31,8 @@ XID_MASK = (1 << XID_BITS) - 1
 TIMEOUT_S = 10.0
 WAITING_BYTES = 1 << 26
 """Answers that wait to be looked at; those of 250,000 flows are about as long."""
+NOT_MASTER = "OFPBRC_IS_SLAVE"
+"""How a switch refuses changes by a controller that another one has displaced."""
 ANSWER_BYTES = 1 << 28
 """The answer to one request; that of 1,000,000 flows is about as long."""
 
@@ -51,6 +62,7 @@ class Exchange:
         self._next_xid = 1
         self._is_gone = False
         self._doing = "connect"
+        self._leads = False
 
     @property
     def dpid(self) -> Dpid:
@@ -61,6 +73,18 @@ class Exchange:
     def waiting(self) -> int:
         """Answers that have come and were not looked at yet."""
         return self._inbox.qsize()
+
+    def lead(self) -> None:
+        """Become the one controller that may change the switch, unless it is that already.
+
+        Raises:
+            SwitchRefused: another one takes over at the same time.
+        """
+        with self._lock:
+            if not self._leads:
+                _, generation = self._ask_for(Role.NOCHANGE)
+                self._ask_for(Role.MASTER, (generation + 1) & GENERATION_MASK)
+                self._leads = True
 
     def on_message(self, message: bytes) -> None:
         """Take an answer from the connection's thread; never blocks, drops what is too late."""
@@ -100,8 +124,23 @@ class Exchange:
                 if is_last_part(message):
                     return
 
+    def _ask_for(self, role: Role, generation: int = 0) -> tuple[Role, int]:
+        what = "let this controller lead"
+        self._begin(what, 1)
+        self._send(encode_role_request(self._xid(0), role, generation))
+        while True:
+            message = self._receive()
+            if message[1] == ERROR:
+                raise SwitchRefused(self.name, what, str(decode_error(message)))
+            if message[1] == ROLE_REPLY:
+                return decode_role_reply(message)
+
     def _until_barrier(self, offset: int, data: bytes) -> list[SwitchError]:
-        """Send ``data`` and a barrier; the errors that came before the barrier's reply."""
+        """Send ``data`` and a barrier; the errors that came before the barrier's reply.
+
+        Raises:
+            Displaced: another controller leads the switch now; what was refused is not done.
+        """
         self._send(data + encode_barrier(self._xid(offset)))
         errors: list[SwitchError] = []
         while True:
@@ -109,6 +148,9 @@ class Exchange:
             if message[1] == ERROR:
                 errors.append(decode_error(message))
             elif message[1] == BARRIER_REPLY and self._offset_of(message) == offset:
+                if any(problem.name == NOT_MASTER for problem in errors):
+                    self._leads = False
+                    raise Displaced(self.name)
                 return errors
 
     def _begin(self, what: str, count: int) -> None:

@@ -59,8 +59,8 @@ class FlowCounts(NamedTuple):
 class Switch(Protocol):
     """One connected bridge. Every method blocks until the switch has answered.
 
-    All of them may raise SwitchTimeout, SwitchGone or SwitchRefused; all may be called from any
-    thread, one request is under way at a time.
+    All of them may raise SwitchTimeout, SwitchGone or SwitchRefused, those that change something
+    Displaced; all may be called from any thread, one request is under way at a time.
     """
 
     @property
@@ -74,6 +74,12 @@ class Switch(Protocol):
     @property
     def waiting(self) -> int:
         """Answers that have come and were not looked at yet."""
+
+    def lead(self) -> None:
+        """Be the one controller that may change flows and meters, unless it was that already.
+
+        After that every change raises Displaced, and changes nothing, once another one leads.
+        """
 
     def our_flows(self) -> list[Installed]:
         """Every flow with our mark in its cookie, the learned ones included."""

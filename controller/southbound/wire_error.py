@@ -67,6 +67,7 @@ _CODES: dict[int, str] = {
     4: "BAD_TYPE BAD_LEN BAD_TAG BAD_DL_ADDR_MASK BAD_NW_ADDR_MASK BAD_WILDCARDS BAD_FIELD "
     "BAD_VALUE BAD_MASK BAD_PREREQ DUP_FIELD EPERM",
     5: "UNKNOWN TABLE_FULL BAD_TABLE_ID OVERLAP EPERM BAD_TIMEOUT BAD_COMMAND BAD_FLAGS",
+    11: "STALE UNSUP BAD_ROLE",
     12: "UNKNOWN METER_EXISTS INVALID_METER UNKNOWN_METER BAD_COMMAND BAD_FLAGS BAD_RATE BAD_BURST "
     "BAD_BAND BAD_BAND_VALUE OUT_OF_METERS OUT_OF_BANDS",
 }
@@ -77,6 +78,7 @@ _PREFIXES = {
     3: "OFPBIC",
     4: "OFPBMC",
     5: "OFPFMFC",
+    11: "OFPRRFC",
     12: "OFPMMFC",
 }
 CODE_NAMES = {
@@ -100,6 +102,7 @@ REASONS = {
     "OFPFMFC_OVERLAP": "another flow with the same priority covers it",
     "OFPBRC_EPERM": "the switch does not let this controller change anything",
     "OFPBRC_IS_SLAVE": "another controller is the master of the switch",
+    "OFPRRFC_STALE": "another controller takes it over at the same time",
     "OFPBRC_BAD_EXPERIMENTER": "the switch does not know this extension",
     "OFPBRC_BAD_EXP_TYPE": "the switch does not know this message of the extension",
     "OFPBRC_BAD_TABLE_ID": "the switch has no such flow table",

@@ -16,12 +16,17 @@ from controller.southbound.wire import HEADER, MULTIPART_HEAD, MULTIPART_REQUEST
 HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY, EXPERIMENTER = 0, 1, 2, 3, 4
 FEATURES_REQUEST, FEATURES_REPLY, PORT_STATUS = 5, 6, 12
 BARRIER_REQUEST, BARRIER_REPLY = 20, 21
+ROLE_REQUEST, ROLE_REPLY = 24, 25
 PORT_DESC = 13
 
 ONF = 0x4F4E4600
 BUNDLE_CONTROL, BUNDLE_ADD = 2300, 2301
 BUNDLE_BODY = Struct("!IIIHH")
 ATOMIC_AND_ORDERED = 0b11
+
+ROLE = Struct("!I4xQ")
+GENERATION_MASK = (1 << 64) - 1
+"""The generations of masters are counted in so many bits; they go on from 0."""
 
 PORT = Struct("!I4x6s2x16sIIIIIIII")
 PORT_STATUS_HEAD = Struct("!B7x")
@@ -37,6 +42,19 @@ class BundleStep(IntEnum):
     CLOSE = 2
     COMMIT = 4
     DISCARD = 6
+
+
+class Role(IntEnum):
+    """What a controller may do to a switch."""
+
+    NOCHANGE = 0
+    """Only asked."""
+    EQUAL = 1
+    """Everything, as others may: how every connection begins."""
+    MASTER = 2
+    """Everything; whoever was master before is a slave from then on."""
+    SLAVE = 3
+    """Read."""
 
 
 class PortReason(Enum):
@@ -70,6 +88,24 @@ class PortChange:
 def encode_barrier(xid: int) -> bytes:
     """Ask for an answer once everything sent before has been done."""
     return encode_message(BARRIER_REQUEST, xid)
+
+
+def encode_role_request(xid: int, role: Role, generation: int = 0) -> bytes:
+    """Ask for a role; the switch ignores a request of an older generation than the last one."""
+    return encode_message(ROLE_REQUEST, xid, ROLE.pack(role, generation))
+
+
+def decode_role_reply(message: bytes) -> tuple[Role, int]:
+    """The role of the connection, and the generation of the last master.
+
+    Raises:
+        WireError: the message is cut off, or its role is unknown.
+    """
+    try:
+        role, generation = ROLE.unpack_from(message, HEADER.size)
+        return Role(role), generation
+    except (error, ValueError) as problem:
+        raise WireError(f"a role reply cannot be read: {problem}") from problem
 
 
 def encode_bundle_control(xid: int, bundle: int, step: BundleStep) -> bytes:

@@ -17,6 +17,7 @@ from tests.flows.test_scan import alike
 from tests.frame_contract import *  # noqa: F403  # the tests themselves
 from tests.install_contract import *  # noqa: F403  # the tests themselves
 from tests.meter_contract import *  # noqa: F403  # the tests themselves
+from tests.role_contract import *  # noqa: F403  # the tests themselves
 from tests.switch_contract import *  # noqa: F403
 from tests.switch_contract import XID, answers, apply, flow_of
 

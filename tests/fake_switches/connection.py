@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
             length = max(8, LENGTH.unpack_from(buffer, at)[0])
             if len(buffer) - at < length:
                 break
-            out += self.switch.answer(buffer[at : at + length])
+            out += self.switch.answer(buffer[at : at + length], self)
             at += length
             limit = self.switch.faults.disconnect_after
             if limit is not None and self.switch.received >= limit:
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
-        self.switch.disconnected()
+        self.switch.disconnected(self)
         if not self.done.done():
             self.done.set_result(None)
 

@@ -12,6 +12,7 @@ from tests.fake_switches.faults import Faults
 from tests.fake_switches.meters import REQUEST as METER_REQUEST
 from tests.fake_switches.packets import Sent, send
 from tests.fake_switches.refusal import EXPERIMENTER, ONF, Refusal, Refused
+from tests.fake_switches.roles import ROLE_REQUEST, Roles
 from tests.fake_switches.tables import Entry, Tables, is_under
 
 HEADER = Struct("!BBHI")
@@ -41,6 +42,7 @@ class FakeSwitch:
     knows_meters: bool = True
     scans: int = 0
     """How often all flows were listed."""
+    roles: Roles = field(default_factory=Roles)
 
     def __post_init__(self) -> None:
         self.bundles = Bundles(self.tables, lambda: self.faults)
@@ -49,9 +51,10 @@ class FakeSwitch:
         """The first message of a connection: OpenFlow 1.3 alone."""
         return message(0, 0, Struct("!HHI").pack(1, 8, 1 << 4))
 
-    def disconnected(self) -> None:
-        """What belonged to the connection is gone: open bundles."""
+    def disconnected(self, who: object = None) -> None:
+        """What belonged to the connection is gone: open bundles, and its role."""
         self.bundles.forget()
+        self.roles.forget(who)
 
     def restart(self) -> None:
         """Forget every flow and meter, as ovs-vswitchd does that was restarted."""
@@ -65,13 +68,17 @@ class FakeSwitch:
         port = PORT.pack(number, mac, name.encode()[:15], 0, 0, *[0] * 6)
         return message(12, 0, Struct("!B7x").pack(reason) + port)
 
-    def answer(self, data: bytes) -> Iterator[bytes]:
-        """What the switch sends back for one message."""
+    def answer(self, data: bytes, who: object = None) -> Iterator[bytes]:
+        """What the switch sends back for one message; ``who`` tells its connections apart."""
         if not self.faults.answers:
             return
         _, kind, _, xid = HEADER.unpack_from(data)
         try:
-            yield from self._handle(kind, xid, data)
+            self.roles.check(who, kind)
+            if kind == ROLE_REQUEST:
+                yield message(25, xid, self.roles.ask(who, data[HEADER.size :]))
+            else:
+                yield from self._handle(kind, xid, data)
         except Refused as refused:
             yield error(xid, refused.refusal, data)
 
@@ -101,8 +108,6 @@ class FakeSwitch:
                 yield message(21, xid)
             case 29:
                 self._change_meter(data)
-            case 24:
-                yield message(25, xid, body)
             case _:
                 raise Refused(Refusal.BAD_TYPE)
 

@@ -14,6 +14,7 @@ from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
 
 SECOND = ("127.0.0.1:9471", "127.0.0.1:6654")
+TIMES = 5
 SAID = "flows of bridge 's1' are changed by somebody else again and again"
 
 
@@ -73,3 +74,35 @@ def test_a_second_controller_on_a_bridge_is_said_and_production_loses_nothing(
         assert not traffic.strangers(scene.at["red-ids"], red), "not even then"
         assert not traffic.strangers(scene.at["blue-ids"], blue)
     print(f"{4 * red[0].last} packets of production, {bridge['plans']} plans so far")
+
+
+def test_one_tenants_frames_never_reach_the_other_while_two_controllers_disagree(
+    scene: Scene, controller: ControllerProcess, second: ControllerProcess
+) -> None:
+    """Each gives the numbers from 1 on, to sessions of red or of blue; they must never be mixed."""
+    for n in range(1, TIMES):
+        controller.create_session("red", f"one{n}", ["web"], "ids")
+    with Traffic(scene.at.values()) as traffic:
+        red, blue = scene.red_streams(traffic), scene.blue_streams(traffic)
+        traffic.wait_until_past(red[0], scene.at["red-ids"], 5)
+        second.launch(bridges__recheck_seconds="30")
+        wait_for(second.is_answering, bool)
+        vsctl("set-controller", "s1", TARGET, f"tcp:{SECOND[1]}")
+        make_collectors(second)
+        second.wait_for_bridge("s1")
+        for _ in range(TIMES):
+            # the first has set its flows right again, the other one does not know yet
+            traffic.wait_until_past(red[0], scene.at["red-ids"], traffic.now(red[0]))
+            since = traffic.now(blue[0])
+            second.create_session("blue", "other", ["web"], "ids")
+            traffic.wait_until_past(blue[0], scene.at["blue-ids"], since)
+            second.delete_session("other")
+        vsctl("set-controller", "s1", TARGET)
+        second.end()
+        traffic.stop()
+        ends = {"red-db": red[0], "red-web": red[1], "blue-db": blue[0], "blue-web": blue[1]}
+        for name, stream in ends.items():
+            traffic.wait_for(stream, scene.at[name], stream.last)
+            assert not traffic.faults(stream, scene.at[name], 1, stream.last)
+        assert not traffic.strangers(scene.at["red-ids"], red)
+        assert not traffic.strangers(scene.at["blue-ids"], blue)

@@ -10,6 +10,7 @@ from tests.frame_contract import *  # noqa: F403  # the tests themselves
 from tests.install_contract import *  # noqa: F403  # the tests themselves
 from tests.meter_contract import *  # noqa: F403  # the tests themselves
 from tests.ovs.lab import Lab
+from tests.role_contract import *  # noqa: F403  # the tests themselves
 from tests.switch_contract import *  # noqa: F403
 
 
