@@ -12,7 +12,7 @@ from netaddr import EUI, IPAddress, mac_unix_expanded
 from controller.southbound import wire, wire_message, wire_meter, wire_packet
 from controller.southbound.errors import WireError
 from controller.southbound.wire_action import encode_actions
-from controller.southbound.wire_message import BundleStep, PortReason
+from controller.southbound.wire_message import BundleStep, PortReason, Role
 from controller.southbound.wire_meter import MeterChange
 from controller.status import Copies
 from flows import field
@@ -258,6 +258,25 @@ def test_bundles_and_barriers_are_encoded_as_the_libraries_do(library: Library) 
     assert wire_message.encode_bundle_add(7, message).hex() == theirs.hex()
     theirs = library.bytes_of(p.OFPBarrierRequest(library))
     assert wire_message.encode_barrier(XID).hex() == theirs.hex()
+
+
+def test_roles_are_encoded_and_read_as_the_libraries_do(library: Library) -> None:
+    p, o = library.parser, library.ofproto
+    roles = {
+        Role.NOCHANGE: o.OFPCR_ROLE_NOCHANGE,
+        Role.EQUAL: o.OFPCR_ROLE_EQUAL,
+        Role.MASTER: o.OFPCR_ROLE_MASTER,
+        Role.SLAVE: o.OFPCR_ROLE_SLAVE,
+    }
+    for role, number in roles.items():
+        theirs = library.bytes_of(p.OFPRoleRequest(library, number, 1 << 63 | 5))
+        assert wire_message.encode_role_request(XID, role, 1 << 63 | 5).hex() == theirs.hex()
+        reply = wire.encode_message(25, XID, struct.pack("!I4xQ", number, 7))
+        parsed = p.OFPRoleReply.parser(library, 4, 25, len(reply), XID, reply)
+        assert wire_message.decode_role_reply(reply) == (parsed.role, parsed.generation_id)
+    for broken in (reply[:-1], wire.encode_message(25, XID, struct.pack("!I4xQ", 9, 7))):
+        with pytest.raises(WireError, match="a role reply cannot be read"):
+            wire_message.decode_role_reply(broken)
 
 
 def test_requests_for_statistics_are_encoded_as_the_libraries_do(library: Library) -> None:
