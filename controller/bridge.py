@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -45,6 +46,8 @@ from flows.pipeline import BRIDGE_METER
 Find = Callable[[], Wanted]
 RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
+DOUBLED_MAX = 5
+"""So often at most the wait is doubled, while two controllers displace each other."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +56,8 @@ class BridgeWriter:
     """Brings one connected bridge to each new version of the world, until it is stopped.
 
     ``greet`` is called first: it looks at the bridge, and refuses one that is not fit. ``ready``
-    is waited for before the first change; ``tell`` is called after every attempt.
+    is waited for before the first change; ``tell`` is called after every attempt, with the bridge
+    when it was taken back from another controller.
     ``tally`` outlives the connection. What the bridge has is read from it once, then kept in
     mind; ``recheck`` reads it again. ``holdings`` is told before a session's flows are sent, and
     when the data path has let go of them.
@@ -65,7 +69,7 @@ class BridgeWriter:
         snapshot: Callable[[], Snapshot],
         greet: Callable[[Switch], None],
         ready: threading.Event,
-        tell: Callable[[], None],
+        tell: Callable[[Dpid | None], None],
         tally: Tally,
         holdings: Holdings,
         programs: Programs,
@@ -83,6 +87,8 @@ class BridgeWriter:
         self._meters: Mapping[int, Meter | None] | None = None
         self._program: Program | None = None
         self._is_followed = False
+        self._is_taken_back = False
+        self._displacements = 0
         self.tally, self.counters = tally, tally.wanted
         self.verified = Verified()
         self.drifts = Drifts()
@@ -186,12 +192,13 @@ class BridgeWriter:
             self._wake.wait(pause)
             self._wake.clear()
             if not self._is_stopped:
-                pause = None if self._attempt() else RETRY_S
+                pause = None if self._attempt() else self._pause_s
         if self._program is not None:
             self._programs.put(self._program)
 
     def _attempt(self) -> bool:
         """One reconciliation; whatever goes wrong is counted, said, and tried again."""
+        self._is_taken_back = False
         try:
             if not self._is_greeted:
                 self._greet(self.switch)
@@ -202,12 +209,13 @@ class BridgeWriter:
             self._working_on = 0
             snapshot = self._snapshot()
             self._working_on = snapshot.version
+            depth = self._depth
             try:
                 self._reconcile(snapshot)
-            except Displaced as problem:  # its flows are another's: begin with what is there
-                log.warning("bridge taken back", bridge=self.switch.name, reason=str(problem))
-                self.recheck(Depth.COOKIES)
+            except Displaced as problem:
+                self._displaced(problem, depth)
                 self._reconcile(snapshot)
+            self._displacements = 0
         except (SwitchUnfit, NotOurs) as problem:
             self.is_ours = not isinstance(problem, NotOurs)
             self._failed(problem)
@@ -219,15 +227,30 @@ class BridgeWriter:
             self._failed(problem)
         finally:
             self._working_on = None
-        self._tell()
+        self._tell(self.dpid if self._is_taken_back else None)
         return self.verified.failure is None
+
+    def _displaced(self, problem: Displaced, depth: Depth | None) -> None:
+        """Its flows are another's now: begin with what is there, unless a successor does that."""
+        log.warning("bridge displaced", bridge=self.switch.name, reason=str(problem))
+        if self._is_stopped:
+            raise SwitchGone(self.switch.name, "be taken back")
+        self._displacements += 1
+        with self._lock:
+            self._depth = max(Depth.COOKIES, depth or Depth.COOKIES, self._depth or Depth.COOKIES)
+
+    @property
+    def _pause_s(self) -> float:
+        """Two who displace each other try ever more seldom, and not in step: one gets through."""
+        doubled = max(0, min(self._displacements - 1, DOUBLED_MAX))
+        return RETRY_S * (1 << doubled) * random.uniform(1, 1.5)
 
     def _failed(self, problem: Exception) -> None:
         self._forget()
         self.fail(str(problem) or repr(problem))
         if not self._is_stopped:
             log.warning("bridge not verified", bridge=self.switch.name, reason=str(problem))
-        self._tell()
+        self._tell(None)
 
     def _reconcile(self, snapshot: Snapshot) -> None:
         seen = self.verified
@@ -278,11 +301,13 @@ class BridgeWriter:
             todo = plan_from_scan(desired, seen)
         todo = self._with_meters(program, todo)
         has_drifted = is_recheck and is_drift(todo, self.verified.rejected)
+        has_drifted = has_drifted or self._is_taken_back
         rejected = self._apply(todo, program.served) if todo else ()
         if has_drifted:
             self.drifts.note()
             DRIFTS.labels(self.switch.name).inc()
-            log.warning("flows had drifted", bridge=self.switch.name)
+            how = "bridge taken back" if self._is_taken_back else "flows had drifted"
+            log.warning(how, bridge=self.switch.name)
         refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
         had = had_after(desired, seen, todo, refused)
         self._had = None if desired.alike else had
@@ -311,7 +336,7 @@ class BridgeWriter:
             depth, self._depth = self._depth, None
         if depth is None and self._had is not None:
             return scan_of(wanted(), self._had), self.verified.foreign
-        self.switch.lead()
+        self._is_taken_back = self.switch.lead()
         self._meters = self.switch.our_meters()
         count = self.switch.count_flows()
         is_bare = not (program.flows or count.ours)

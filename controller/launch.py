@@ -23,7 +23,7 @@ from controller.movements import Movements
 from controller.places import Places
 from controller.reconcile import Reconciler
 from controller.runtime.serve import serve_wsgi
-from controller.southbound.errors import NotOurs, SwitchUnfit
+from controller.southbound.errors import Displaced, NotOurs, SwitchUnfit
 from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, RemoteStatus, use_certificates
 from controller.southbound.revalidate import wait_revalidated
@@ -243,6 +243,8 @@ class Services:
             try:
                 if wait_revalidated(timeout_s=timeout_s, nudge=next(iter(switches)).nudge):
                     return True
+            except Displaced as problem:  # sets right what another controller has done
+                self.reconciler.recheck(Depth.COOKIES, problem.bridge)
             except CloudtapError:
                 log.debug("no bridge to ask", bridges=len(switches))
         return not self._stopping.wait(REMOTE_SETTLE_S)

@@ -17,6 +17,7 @@ from controller.bridge import BridgeWriter
 from controller.counting import CountReader
 from controller.desired import DesiredWorld, Snapshot
 from controller.drifts import contested
+from controller.explaining import explain_frame
 from controller.flow_list import list_flows
 from controller.losses import with_counts, with_shed
 from controller.neighbours import BridgeMemory, BridgeNames, Deletions, Holdings
@@ -40,9 +41,9 @@ from controller.verified import Depth
 from controller.verify import Verifier
 from flows.compile import Program
 from flows.errors import CloudtapError, Refused
-from flows.explain import Explanation, explain
+from flows.explain import Explanation
 from flows.feed import Feed, feed_of
-from flows.model import CollectorId, Dpid, NetworkId, PortId, PortKind, SessionId
+from flows.model import CollectorId, Dpid, NetworkId, PortId, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
@@ -127,10 +128,11 @@ class Reconciler:
             writer.wake()
         return version
 
-    def recheck(self, depth: Depth) -> None:
-        """Read again what every bridge has, and repair what drifted."""
+    def recheck(self, depth: Depth, name: str | None = None) -> None:
+        """Read again what every bridge has, or the one of a name, and repair what drifted."""
         for writer in self._writing():
-            writer.recheck(depth)
+            if name in (None, writer.switch.name):
+                writer.recheck(depth)
 
     def handler_failed(self, dpid: int | None, error: Exception) -> None:
         """An event handler failed: the bridge it was about is degraded, and checked again."""
@@ -306,16 +308,7 @@ class Reconciler:
 
     def explain(self, port: PortId, frame: bytes) -> Explanation:
         """What happens to a frame that a port sends; see Reconciling."""
-        survey = self._world.snapshot().survey
-        sender = survey.world.port_by_id.get(port)
-        if sender is None:
-            raise Refused(f"port {port!r} is in no inventory any more")
-        if sender.kind is not PortKind.VM:
-            raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
-        if port not in survey.world.placements:
-            raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
-        with TURNS.taken():
-            return explain(survey, sender, frame, TURNS.pause)
+        return explain_frame(self._world.snapshot().survey, port, frame)
 
     def verify(self, session: SessionId, wish: Check) -> Verification:
         """Send beacons by each way of a session's copies; see Reconciling."""
@@ -349,9 +342,15 @@ class Reconciler:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _tell(self, taken_back: Dpid | None) -> None:
         with self._attempted:
             self._attempted.notify_all()
+        snapshot = self._safe_snapshot() if taken_back is not None else None
+        if taken_back is not None and snapshot is not None:
+            # tags on links mean what the bridge at the other end takes them for
+            for writer in self._writing():
+                if writer.dpid != taken_back and snapshot.survey.is_joined(writer.dpid, taken_back):
+                    writer.recheck(Depth.COOKIES)
 
     def _writing(self) -> list[BridgeWriter]:
         with self._attempted:

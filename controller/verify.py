@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from controller.bridge import BridgeWriter
 from controller.counting import CountReader, count_flows
 from controller.desired import Snapshot
+from controller.southbound.errors import Displaced
 from controller.standing import knows
 from controller.status import Check, Copies, PortWitness, Verification, WayChecked
 from controller.turns import TURNS
+from controller.verified import Depth
 from flows.beacon import Beacon
 from flows.compile import CopyWay, Standing, Survey, copy_ways
 from flows.errors import Refused
@@ -120,7 +122,11 @@ class _Way:
         frames = [self._beacon(number) for number in numbers]
         table, cookie = self.way.counted_by(self._wish.length)
         before = count_flows(self.writer, table, self._session)
-        self.writer.switch.send(frames, self.way.actions)
+        try:
+            self.writer.switch.send(frames, self.way.actions)
+        except Displaced as problem:
+            self.writer.recheck(Depth.COOKIES)
+            raise Refused(f"{problem}; it is being set right, so verify again then") from problem
         ours = Copies(len(frames), sum(map(len, frames)))
         after = count_flows(self.writer, table, self._session, ours)
         self.sent += len(frames)

@@ -23,8 +23,9 @@ class LoneWriter:
         self._tried = threading.Event()
         ready = threading.Event()
         ready.set()
+        tell = lambda _: self._tried.set()  # noqa: E731
         self.writer = BridgeWriter(
-            switch, snapshot, lambda _: None, ready, self._tried.set, Tally(), self, Programs()
+            switch, snapshot, lambda _: None, ready, tell, Tally(), self, Programs()
         )
         self.writer.start()
 

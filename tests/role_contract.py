@@ -63,13 +63,13 @@ def test_who_is_displaced_changes_nothing_and_is_told(
 
 
 def test_who_was_displaced_may_lead_again(switch: ManagedSwitch, other: ManagedSwitch) -> None:
-    switch.lead()
-    other.lead()
+    assert not switch.lead(), "nobody led before"
+    assert not switch.lead(), "it leads"
+    assert not other.lead(), "it takes the lead, nobody took it from this one"
     apply(other, flow_of(1))
-    switch.lead()  # knows of nothing yet
     with pytest.raises(Displaced):
         switch.apply(plan([flow_of(2)], switch.our_flows()))
-    switch.lead()
+    assert switch.lead(), "it had been displaced"
     apply(switch, flow_of(2))
 
     assert [flow.key for flow in other.our_flows()] == [flow_of(2).key]

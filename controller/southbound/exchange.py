@@ -62,7 +62,6 @@ class Exchange:
         self._next_xid = 1
         self._is_gone = False
         self._doing = "connect"
-        self._leads = False
 
     @property
     def dpid(self) -> Dpid:
@@ -74,17 +73,19 @@ class Exchange:
         """Answers that have come and were not looked at yet."""
         return self._inbox.qsize()
 
-    def lead(self) -> None:
+    def lead(self) -> bool:
         """Become the one controller that may change the switch, unless it is that already.
+
+        True when another one had displaced this one.
 
         Raises:
             SwitchRefused: another one takes over at the same time.
         """
         with self._lock:
-            if not self._leads:
-                _, generation = self._ask_for(Role.NOCHANGE)
+            before, generation = self._ask_for(Role.NOCHANGE)
+            if before is not Role.MASTER:
                 self._ask_for(Role.MASTER, (generation + 1) & GENERATION_MASK)
-                self._leads = True
+        return before is Role.SLAVE
 
     def on_message(self, message: bytes) -> None:
         """Take an answer from the connection's thread; never blocks, drops what is too late."""
@@ -149,7 +150,6 @@ class Exchange:
                 errors.append(decode_error(message))
             elif message[1] == BARRIER_REPLY and self._offset_of(message) == offset:
                 if any(problem.name == NOT_MASTER for problem in errors):
-                    self._leads = False
                     raise Displaced(self.name)
                 return errors
 

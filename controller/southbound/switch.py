@@ -75,8 +75,8 @@ class Switch(Protocol):
     def waiting(self) -> int:
         """Answers that have come and were not looked at yet."""
 
-    def lead(self) -> None:
-        """Be the one controller that may change flows and meters, unless it was that already.
+    def lead(self) -> bool:
+        """Be the one controller that may change flows and meters; True if another one was.
 
         After that every change raises Displaced, and changes nothing, once another one leads.
         """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller import reconcile
+from controller import explaining, reconcile
 from controller.flow_list import TOGETHER, list_flows
 from controller.turns import Turns
 from flows.compile import Program, compile_bridge
@@ -64,7 +64,7 @@ def test_who_asks_why_a_packet_is_copied_lets_others_run(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = CountedTurns()
-    monkeypatch.setattr(reconcile, "TURNS", turns)
+    monkeypatch.setattr(explaining, "TURNS", turns)
     told = rig.reconciler.explain(
         PortId("a"), bytes.fromhex("ffffffffffff0200000000010800") + bytes(50)
     )

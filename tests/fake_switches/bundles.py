@@ -30,10 +30,6 @@ class Bundles:
         self._tables, self._faults = tables, faults
         self._open: dict[int, _Bundle] = {}
 
-    def forget(self) -> None:
-        """The connection is over."""
-        self._open.clear()
-
     def add(self, number: int, flags: int, xid: int, inner: bytes) -> None:
         """Check one message and keep it for later; raises Refused."""
         if len(inner) < HEADER.size:

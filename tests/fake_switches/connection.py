@@ -114,17 +114,18 @@ class Fleet:
         def end() -> None:
             if restart:
                 self.switches[dpid].restart()
-            self.connections[dpid].drop()
+            if dpid in self.connections:
+                self.connections[dpid].drop()
 
         self._run(end)
 
     def tell(self, dpid: int, *messages: bytes) -> None:
-        """Have a switch send something of its own accord."""
+        """Have a switch send something of its own accord; nothing while it is not connected."""
 
         def write() -> None:
-            transport = self.connections[dpid].transport
-            if transport is not None:
-                transport.write(b"".join(messages))
+            connection = self.connections.get(dpid)
+            if connection is not None and connection.transport is not None:
+                connection.transport.write(b"".join(messages))
 
         self._run(write)
 

@@ -45,7 +45,7 @@ class FakeSwitch:
     roles: Roles = field(default_factory=Roles)
 
     def __post_init__(self) -> None:
-        self.bundles = Bundles(self.tables, lambda: self.faults)
+        self.bundles: dict[object, Bundles] = {}
 
     def hello(self) -> bytes:
         """The first message of a connection: OpenFlow 1.3 alone."""
@@ -53,14 +53,15 @@ class FakeSwitch:
 
     def disconnected(self, who: object = None) -> None:
         """What belonged to the connection is gone: open bundles, and its role."""
-        self.bundles.forget()
+        self.bundles.pop(who, None)
         self.roles.forget(who)
 
     def restart(self) -> None:
         """Forget every flow and meter, as ovs-vswitchd does that was restarted."""
         self.tables.flows.clear()
         self.tables.meters.by_number.clear()
-        self.bundles.forget()
+        self.bundles.clear()
+        self.roles = Roles()
 
     def port_status(self, number: int, reason: int = 2) -> bytes:
         """The message that a port has come (0), gone (1) or changed (2)."""
@@ -78,11 +79,11 @@ class FakeSwitch:
             if kind == ROLE_REQUEST:
                 yield message(25, xid, self.roles.ask(who, data[HEADER.size :]))
             else:
-                yield from self._handle(kind, xid, data)
+                yield from self._handle(kind, xid, data, who)
         except Refused as refused:
             yield error(xid, refused.refusal, data)
 
-    def _handle(self, kind: int, xid: int, data: bytes) -> Iterator[bytes]:
+    def _handle(self, kind: int, xid: int, data: bytes, who: object) -> Iterator[bytes]:
         if data[0] != 4 and kind != 0:
             raise Refused(Refusal.BAD_VERSION)
         body = data[HEADER.size :]
@@ -93,7 +94,7 @@ class FakeSwitch:
                 if self.faults.answers_echo:
                     yield message(3, xid, body)
             case 4:
-                yield from self._experimenter(xid, data)
+                yield from self._experimenter(xid, data, who)
             case 5:
                 yield message(6, xid, Struct("!QIBB2xII").pack(self.dpid, 0, 254, 0, 0x4F, 0))
             case 7:
@@ -117,7 +118,7 @@ class FakeSwitch:
             raise Refused(refusal)
         self.tables.meters.change(data)
 
-    def _experimenter(self, xid: int, data: bytes) -> Iterator[bytes]:
+    def _experimenter(self, xid: int, data: bytes, who: object) -> Iterator[bytes]:
         if len(data) < HEADER.size + 8:
             raise Refused(Refusal.BAD_LEN)
         experimenter, subtype = Struct("!II").unpack_from(data, HEADER.size)
@@ -129,10 +130,11 @@ class FakeSwitch:
         if len(data) < HEADER.size + BUNDLE.size:
             raise Refused(Refusal.BAD_LEN)
         _, _, bundle, step, flags = BUNDLE.unpack_from(data, HEADER.size)
+        bundles = self.bundles.setdefault(who, Bundles(self.tables, lambda: self.faults))
         if subtype == 2301:
-            self.bundles.add(bundle, flags, xid, data[HEADER.size + BUNDLE.size :])
+            bundles.add(bundle, flags, xid, data[HEADER.size + BUNDLE.size :])
             return
-        for failed, refusal, original in self.bundles.control(bundle, step, flags):
+        for failed, refusal, original in bundles.control(bundle, step, flags):
             yield error(failed, refusal, original)
         yield message(4, xid, BUNDLE.pack(ONF, 2300, bundle, step + 1, 0))
 

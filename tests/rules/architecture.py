@@ -43,6 +43,7 @@ RECONCILER = tuple(
         *("reconcile", "bridge", "ahead", "desired", "standing"),
         *("counters", "counting", "status", "limits", "verify", "verified", "programs"),
         *("tunnel_needs", "tally", "losses", "beaten", "drifts", "flow_list", "neighbours"),
+        "explaining",
     )
 )
 VALUES = (
