@@ -14,6 +14,7 @@ from controller.ahead import Ahead
 from controller.desired import Snapshot
 from controller.southbound.management import ManagedSwitch, open_management
 from flows.compile import Program, Survey
+from flows.diff import plan
 from flows.model import Rate, RateUnit
 from flows.pipeline import DELIVER, LOOKUP
 from flows.world import World
@@ -140,3 +141,25 @@ def test_a_writer_that_is_stopped_meanwhile_commits_nothing_more(
         lone.wait_for_end()
 
         assert looking.count_flows().ours == production
+
+
+def test_a_bridge_that_another_controller_takes_meanwhile_gets_everything_in_the_end(
+    site: Site, switch: ManagedSwitch, gate: threading.Event
+) -> None:
+    lone = writer_of(switch, COPIED)
+    lone.writer.wake()
+    with open_management(site.names[S1]) as other:
+        wait_for(lambda: other.count_flows().ours, bool)
+        other.lead()
+        assert other.apply(plan([], other.our_flows())) == ()
+        gate.set()
+        wait_for(lambda: lone.writer.verified.version, lambda version: version == 1)
+
+        program = Program(S1)
+        program.has_meters = True
+        wanted = program.update(Survey(COPIED)).put
+        there = {flow.key: flow.cookie for flow in other.our_flows()}
+        assert there == {flow.key: flow.cookie for flow in wanted}
+    purge_cache()
+    assert site.send(S1, 1, FRAME) == {(S1, 2): [FRAME], (S1, 3): [FRAME]}
+    lone.stop()
