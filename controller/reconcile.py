@@ -345,11 +345,11 @@ class Reconciler:
     def _tell(self, taken_back: Dpid | None) -> None:
         with self._attempted:
             self._attempted.notify_all()
-        snapshot = self._safe_snapshot() if taken_back is not None else None
-        if taken_back is not None and snapshot is not None:
+        if taken_back is not None:
             # tags on links mean what the bridge at the other end takes them for
             for writer in self._writing():
-                if writer.dpid != taken_back and snapshot.survey.is_joined(writer.dpid, taken_back):
+                dpid, survey = writer.dpid, writer.verified.survey
+                if dpid != taken_back and survey is not None and survey.is_joined(dpid, taken_back):
                     writer.recheck(Depth.COOKIES)
 
     def _writing(self) -> list[BridgeWriter]:

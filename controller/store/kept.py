@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     """What ``read`` finds in the database, as long as nobody changes it.
 
-    Every change of that part goes through ``writing``: nobody else writes the file. Who asks while
-    a change is under way reads for himself. Both methods may raise StoreError.
+    Every change of that part goes through ``writing``: nobody else writes the file. While a change
+    is under way everybody reads the database. Both methods may raise StoreError.
     """
 
     def __init__(self, database: Database, read: Callable[[Connection], T]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from controller import launch
 from controller.config import Config, OvsdbConfig, StateConfig
 from controller.launch import Services
+from controller.southbound.errors import Displaced
 from controller.southbound.wire_message import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from controller.verified import Depth
 from flows.model import Dpid
 
 OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
@@ -67,3 +71,24 @@ def test_a_port_that_changes_while_a_bridge_tells_its_ports_is_not_overlooked(
 
     (record,) = services.places.snapshot().records
     assert [(row.interface, row.ofport) for row in record.rows] == [("s1-eth4", 4)]
+
+
+def test_a_bridge_that_another_controller_leads_is_looked_at_when_it_should_settle(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[tuple[Depth, str | None]] = []
+
+    def nudge() -> None:
+        raise Displaced("s1")
+
+    switch: Any = SimpleNamespace(dpid=Dpid(1), name="s1", nudge=nudge)
+    said = SimpleNamespace(bridges=(SimpleNamespace(dpid=Dpid(1)),))
+    monkeypatch.setattr(launch, "REMOTE_SETTLE_S", 0.0)
+    monkeypatch.setattr(launch, "wait_revalidated", lambda timeout_s, nudge: nudge())
+    monkeypatch.setattr(services.ovsdb, "snapshot", lambda: said)
+    monkeypatch.setattr(
+        services.reconciler, "recheck", lambda depth, name: looked_at.append((depth, name))
+    )
+
+    assert services._settle([switch], 1.0)
+    assert looked_at == [(Depth.COOKIES, "s1")]

@@ -10,7 +10,7 @@ import pytest
 from tests.ovs.controller_process import TARGET, ControllerProcess
 from tests.ovs.lab import Lab, vsctl
 from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
-from tests.ovs.traffic import Traffic
+from tests.ovs.traffic import Stream, Traffic
 from tests.ovs.waiting import wait_for
 
 SECOND = ("127.0.0.1:9471", "127.0.0.1:6654")
@@ -41,6 +41,17 @@ def second(tmp_path: Path) -> Iterator[ControllerProcess]:
         yield process
 
 
+def assert_production_was_whole(
+    traffic: Traffic, scene: Scene, red: tuple[Stream, Stream], blue: tuple[Stream, Stream]
+) -> None:
+    """Every frame that was sent has arrived once where it should, and nothing else."""
+    ends = {"red-db": red[0], "red-web": red[1], "blue-db": blue[0], "blue-web": blue[1]}
+    for name, stream in ends.items():
+        traffic.wait_for(stream, scene.at[name], stream.last)
+        assert not traffic.faults(stream, scene.at[name], 1, stream.last)
+        assert not traffic.strangers(scene.at[name], [stream])
+
+
 def test_a_second_controller_on_a_bridge_is_said_and_production_loses_nothing(
     scene: Scene, controller: ControllerProcess, second: ControllerProcess
 ) -> None:
@@ -67,11 +78,7 @@ def test_a_second_controller_on_a_bridge_is_said_and_production_loses_nothing(
         since = traffic.now(red[0])
         traffic.wait_until_past(red[0], scene.at["red-ids"], since + 20)
         traffic.stop()
-        ends = {"red-db": red[0], "red-web": red[1], "blue-db": blue[0], "blue-web": blue[1]}
-        for name, stream in ends.items():
-            traffic.wait_for(stream, scene.at[name], stream.last)
-            assert not traffic.faults(stream, scene.at[name], 1, stream.last)
-            assert not traffic.strangers(scene.at[name], [stream])
+        assert_production_was_whole(traffic, scene, red, blue)
         assert not traffic.faults(red[0], scene.at["red-ids"], since + 1, since + 20)
         assert not traffic.strangers(scene.at["red-ids"], red), "not even then"
         assert not traffic.strangers(scene.at["blue-ids"], blue)
@@ -102,9 +109,6 @@ def test_one_tenants_frames_never_reach_the_other_while_two_controllers_disagree
         vsctl("set-controller", "s1", TARGET)
         second.end()
         traffic.stop()
-        ends = {"red-db": red[0], "red-web": red[1], "blue-db": blue[0], "blue-web": blue[1]}
-        for name, stream in ends.items():
-            traffic.wait_for(stream, scene.at[name], stream.last)
-            assert not traffic.faults(stream, scene.at[name], 1, stream.last)
+        assert_production_was_whole(traffic, scene, red, blue)
         assert not traffic.strangers(scene.at["red-ids"], red)
         assert not traffic.strangers(scene.at["blue-ids"], blue)
