@@ -16,12 +16,12 @@ from pathlib import Path
 from netaddr import EUI, IPAddress, IPNetwork
 
 from bench.measure import Result, arguments, process_cpu, report, vswitchd_pid
-from controller.southbound.management import ManagedSwitch, open_management
+from controller.southbound.openflow.management import ManagedSwitch, open_management
 from flows.compile import Program, Survey
-from flows.diff import plan
-from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.meter import plan_meters
-from flows.model import (
+from flows.plan.plan import plan
+from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
+from flows.plan.meters import plan_meters
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,
@@ -42,7 +42,7 @@ from flows.model import (
     Source,
     TenantName,
 )
-from flows.world import METERS, Numbers, Placement, World
+from flows.model.world import METERS, Numbers, Placement, World
 from tests import frames
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, purge_cache, vsctl

@@ -15,14 +15,14 @@ from typing import Any
 
 from bench.measure import arguments, interleave, report, run, seconds
 from bench.worlds import FLOWS_OF_A_PORT, world_of
-from controller.desired import Snapshot
-from controller.southbound.management import ManagedSwitch, open_management
-from controller.southbound.wire import encode_flow_add
-from controller.southbound.wire_template import FlowTemplates
+from controller.reconcile.snapshot import Snapshot
+from controller.southbound.openflow.management import ManagedSwitch, open_management
+from controller.southbound.wire.flow import encode_flow_add
+from controller.southbound.wire.template import FlowTemplates
 from flows.compile import Survey, compile_bridge
-from flows.flow import Flow
-from flows.model import Dpid
-from flows.world import World
+from flows.openflow.flow import Flow
+from flows.model.session import Dpid
+from flows.model.world import World
 from tests.lone_writer import LoneWriter
 from tests.ovs.lab import Lab, ofctl
 

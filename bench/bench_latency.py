@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.bench_datapath import native_copy
 from bench.measure import Result, arguments, report
 from controller.store import Store
-from flows.model import (
+from flows.model.session import (
     Collector,
     CollectorId,
     Direction,

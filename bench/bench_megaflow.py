@@ -18,11 +18,11 @@ from netaddr import EUI, IPNetwork
 
 from bench.bench_datapath import MAC_A, MAC_B, RED, received
 from bench.measure import Result, arguments, process_cpu, report, run, vswitchd_pid
-from controller.southbound.management import ManagedSwitch, open_management
+from controller.southbound.openflow.management import ManagedSwitch, open_management
 from flows.compile import Survey, compile_bridge
-from flows.diff import plan
-from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.model import (
+from flows.plan.plan import plan
+from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,
@@ -40,7 +40,7 @@ from flows.model import (
     Source,
     TenantName,
 )
-from flows.world import Numbers, Placement, World
+from flows.model.world import Numbers, Placement, World
 from tests import frames
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, purge_cache

@@ -14,11 +14,11 @@ from functools import cache
 
 from bench.measure import arguments, interleave, report, seconds
 from bench.worlds import FLOWS_OF_A_PORT, world_of
-from controller.memory import making_what_stays
-from controller.southbound.management import open_management
+from controller.process.garbage import making_what_stays
+from controller.southbound.openflow.management import open_management
 from flows.compile import Survey, compile_bridge
-from flows.diff import Wanted, plan, plan_from_scan, wanted_of
-from flows.model import Dpid
+from flows.plan.plan import Wanted, plan, plan_from_scan, wanted_of
+from flows.model.session import Dpid
 from tests.ovs.lab import Lab
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.memory import expect_many_objects
+from controller.process.garbage import expect_many_objects
 
 RUNS = 5
 

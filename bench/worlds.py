@@ -5,8 +5,8 @@ from __future__ import annotations
 from netaddr import EUI, IPAddress
 
 from flows.compile import Survey, compile_bridge
-from flows.flow import Flow
-from flows.model import (
+from flows.openflow.flow import Flow
+from flows.model.session import (
     Collector,
     CollectorId,
     Direction,
@@ -22,7 +22,7 @@ from flows.model import (
     Source,
     TenantName,
 )
-from flows.world import Numbers, Placement, World
+from flows.model.world import Numbers, Placement, World
 
 PORTS_OF_A_NETWORK = 20
 FLOWS_OF_A_PORT = 18

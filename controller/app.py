@@ -9,7 +9,7 @@ from typing import Any
 
 from controller import runtime
 from controller.launch import Services, start_services
-from controller.southbound.wire_message import PortReason
+from controller.southbound.wire.message import PortReason
 from flows.errors import CloudtapError
 
 

@@ -11,30 +11,30 @@ from typing import Any
 import structlog
 
 from controller.api import make_app
-from controller.config import Config, load, split_listen
-from controller.desired import DesiredWorld, Probes, Reach
-from controller.health import SensorHealth
-from controller.inventory import InventoryFile
-from controller.limits import CHECK_S, LimitChecker
-from controller.logs import configure_logs
-from controller.measures import PULSE
-from controller.memory import expect_many_objects
-from controller.movements import Movements
-from controller.places import Places
-from controller.reconcile import Reconciler
-from controller.runtime.serve import serve_wsgi
+from controller.config.settings import Config, load, split_listen
+from controller.reconcile.snapshot import DesiredWorld, Probes, Reach
+from controller.topology.sensor_health import SensorHealth
+from controller.inventory.file import InventoryFile
+from controller.reconcile.limits import CHECK_S, LimitChecker
+from controller.process.logs import configure_logs
+from controller.process.metrics import PULSE
+from controller.process.garbage import expect_many_objects
+from controller.topology.tracker import Movements
+from controller.topology.placements import Places
+from controller.reconcile.reconciler import Reconciler
+from controller.runtime.http_server import serve_wsgi
 from controller.southbound.errors import Displaced, NotOurs, SwitchUnfit
-from controller.southbound.openflow import OpenFlowSwitch
-from controller.southbound.ovsdb import OvsdbWatcher, RemoteState, RemoteStatus, use_certificates
-from controller.southbound.revalidate import wait_revalidated
+from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
+from controller.southbound.ovsdb.watcher import OvsdbWatcher, RemoteState, RemoteStatus, use_certificates
+from controller.southbound.revalidation import wait_revalidated
 from controller.southbound.switch import Switch
-from controller.southbound.wire_message import LOCAL_PORT, PortChange
+from controller.southbound.wire.message import LOCAL_PORT, PortChange
 from controller.store import Store
-from controller.switches import Carrier, Switches
-from controller.tunnels import TunnelKeeper
-from controller.verified import Depth
+from controller.southbound.connections import Carrier, Switches
+from controller.topology.tunnels import TunnelKeeper
+from controller.reconcile.bridge.confirmed import Depth
 from flows.errors import CloudtapError
-from flows.model import Dpid
+from flows.model.session import Dpid
 
 TICK_S = 1.0
 """How often the inventory file is looked at, in seconds."""

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flows.meaning import Learned, copied_frame, meaning, sensors_of
-from flows.model import Delivery, PortId, PortKind, Sensor, Session
-from flows.trace import Emission, Trace
-from flows.world import Placement, World
+from flows.semantics.meaning import Learned, copied_frame, meaning, sensors_of
+from flows.model.session import Delivery, PortId, PortKind, Sensor, Session
+from flows.explain.trace import Emission, Trace
+from flows.model.world import Placement, World
 from tests.random_worlds import Sent
 
 

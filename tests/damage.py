@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from netaddr import IPAddress
 
-from flows.field import RegField, Term
-from flows.flow import (
+from flows.openflow.field import RegField, Term
+from flows.openflow.flow import (
     Action,
     CheckLarger,
     Clone,
@@ -27,7 +27,7 @@ from flows.flow import (
     SetTunnelRemote,
     SetVlan,
 )
-from flows.pipeline import (
+from flows.pipeline.tables import (
     ADMIT,
     ADMIT_ADDRESS,
     ALONE,

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import pytest
 
 from controller.southbound.errors import SwitchRefused
-from controller.southbound.management import ManagedSwitch, Stream
-from controller.southbound.wire import encode_message
-from controller.southbound.wire_packet import PACKET_OUT_BODY
-from controller.status import Copies
-from flows.flow import Flow, Load, Match, Output, PopVlan, Resubmit
-from flows.pipeline import DELIVER, SESSION
+from controller.southbound.openflow.management import ManagedSwitch, Stream
+from controller.southbound.wire.flow import encode_message
+from controller.southbound.wire.packet_out import PACKET_OUT_BODY
+from controller.status.values import Copies
+from flows.openflow.flow import Flow, Load, Match, Output, PopVlan, Resubmit
+from flows.pipeline.tables import DELIVER, SESSION
 from tests.ovs.waiting import wait_for
 from tests.switch_contract import BAD_PORT, XID, answers, apply
 

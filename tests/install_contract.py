@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.southbound.management import ManagedSwitch
-from flows import field
+from controller.southbound.openflow.management import ManagedSwitch
+from flows.openflow import field
 from flows.errors import InvalidFlow
-from flows.flow import Flow, Match, Output
+from flows.openflow.flow import Flow, Match, Output
 from tests.switch_contract import BAD_PORT, apply, flow_of
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from random import Random
 
 from flows.compile import Survey, compile_bridge
-from flows.compile.site import Site
-from flows.field import ETH_DST
-from flows.flow import PRODUCTION, Flow, Load, Match
-from flows.meaning import Learned
-from flows.model import Dpid, NetworkId, Port
-from flows.pipeline import LEARNED, NETWORK, OUT, OUTPUT
-from flows.trace import Trace
-from flows.world import World
+from flows.resolve.bridge_view import Site
+from flows.openflow.field import ETH_DST
+from flows.openflow.flow import PRODUCTION, Flow, Load, Match
+from flows.semantics.meaning import Learned
+from flows.model.session import Dpid, NetworkId, Port
+from flows.pipeline.tables import LEARNED, NETWORK, OUT, OUTPUT
+from flows.explain.trace import Trace
+from flows.model.world import World
 from tests import frames
 from tests.random_filters import MACS
 from tests.random_worlds import BRIDGES, STRANGER, Sent, random_world

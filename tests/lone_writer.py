@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from controller.bridge import BridgeWriter
-from controller.desired import Snapshot
-from controller.programs import Programs
+from controller.reconcile.bridge.writer import BridgeWriter
+from controller.reconcile.snapshot import Snapshot
+from controller.reconcile.bridge.programs import Programs
 from controller.southbound.switch import Switch
-from controller.tally import Tally
-from controller.verified import Verified
-from flows.model import Dpid
+from controller.status.session_counters import Tally
+from controller.reconcile.bridge.confirmed import Verified
+from flows.model.session import Dpid
 
 PATIENCE_S = 60.0
 

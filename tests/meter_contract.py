@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.desired import Snapshot
-from controller.southbound.management import ManagedSwitch, Stream, open_management
+from controller.reconcile.snapshot import Snapshot
+from controller.southbound.openflow.management import ManagedSwitch, Stream, open_management
 from controller.southbound.switch import Metering
-from controller.southbound.wire import encode_message
-from controller.southbound.wire_message import ONF, encode_bundle_add
-from controller.southbound.wire_meter import (
+from controller.southbound.wire.flow import encode_message
+from controller.southbound.wire.message import ONF, encode_bundle_add
+from controller.southbound.wire.meter import (
     ALL_METERS,
     DROP_BAND,
     MeterChange,
@@ -25,14 +25,14 @@ from controller.southbound.wire_meter import (
     encode_meter_counters_request,
     encode_meter_delete,
 )
-from controller.verified import Depth
+from controller.reconcile.bridge.confirmed import Depth
 from flows.compile import Survey
-from flows.diff import Plan
-from flows.flow import Flow, Match, Metered, Resubmit
-from flows.meter import Meter, MeterPlan, plan_meters
-from flows.model import Dpid, Rate, RateUnit, Session, SessionId
-from flows.pipeline import BRIDGE_METER, CAP, DELIVER, SESSION
-from flows.world import METERS, World
+from flows.plan.plan import Plan
+from flows.openflow.flow import Flow, Match, Metered, Resubmit
+from flows.plan.meters import Meter, MeterPlan, plan_meters
+from flows.model.session import Dpid, Rate, RateUnit, Session, SessionId
+from flows.pipeline.tables import BRIDGE_METER, CAP, DELIVER, SESSION
+from flows.model.world import METERS, World
 from tests.flows import hand_made
 from tests.lone_writer import LoneWriter
 from tests.switch_contract import XID, answers, flow_of

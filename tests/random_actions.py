@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
-from flows.field import RegField
-from flows.flow import (
+from flows.openflow.field import RegField
+from flows.openflow.flow import (
     LEARNED_OBJECT,
     Action,
     CheckLarger,

@@ -8,7 +8,7 @@ from random import Random
 
 from netaddr import EUI, IPAddress
 
-from flows.model import (
+from flows.model.session import (
     ALL,
     Direction,
     Mode,
@@ -21,8 +21,8 @@ from flows.model import (
     SessionId,
     TagMode,
 )
-from flows.tags import transport_keys
-from flows.world import Numbers, Placement, World
+from flows.semantics.tags import transport_keys
+from flows.model.world import Numbers, Placement, World
 from tests.random_filters import MACS, random_filter
 from tests.random_worlds import ADDRESSES, SLOTS, random_labels, random_workload
 

@@ -6,8 +6,8 @@ from random import Random
 
 from netaddr import EUI, IPNetwork
 
-from flows.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
-from flows.model import FilterId, TenantName
+from flows.model.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
+from flows.model.session import FilterId, TenantName
 from tests import frames
 
 MACS = tuple(0x020000000001 + n for n in range(5))

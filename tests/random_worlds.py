@@ -12,8 +12,8 @@ from random import Random
 
 from netaddr import EUI, IPAddress
 
-from flows.filter import Filter
-from flows.model import (
+from flows.model.filter import Filter
+from flows.model.session import (
     ALL,
     KEYS,
     Balance,
@@ -41,9 +41,9 @@ from flows.model import (
     TagMode,
     TenantName,
 )
-from flows.tags import transport_keys
-from flows.tunnel import link_limit, path_limit
-from flows.world import LINK_MTU, METERS, Link, Numbers, Placement, World, tag_keys
+from flows.semantics.tags import transport_keys
+from flows.model.tunnel import link_limit, path_limit
+from flows.model.world import LINK_MTU, METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
 from tests.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 

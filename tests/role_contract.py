@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from controller.southbound.errors import Displaced, SwitchRefused
-from controller.southbound.management import ManagedSwitch, Stream, open_management
-from controller.southbound.wire_message import (
+from controller.southbound.openflow.management import ManagedSwitch, Stream, open_management
+from controller.southbound.wire.message import (
     ERROR,
     GENERATION_MASK,
     ROLE_REPLY,
@@ -20,10 +20,10 @@ from controller.southbound.wire_message import (
     decode_role_reply,
     encode_role_request,
 )
-from flows.diff import Plan, plan
-from flows.flow import Output
-from flows.meter import Meter, MeterPlan
-from flows.model import Rate, RateUnit
+from flows.plan.plan import Plan, plan
+from flows.openflow.flow import Output
+from flows.plan.meters import Meter, MeterPlan
+from flows.model.session import Rate, RateUnit
 from tests.switch_contract import apply, flow_of
 
 

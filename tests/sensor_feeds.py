@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from netaddr import IPAddress
 
-from flows.feed import Feed, Heard
-from flows.model import (
+from flows.explain.feed import Feed, Heard
+from flows.model.session import (
     Collector,
     CollectorId,
     Delivery,

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from controller.southbound import openflow
-from controller.southbound.management import ManagedSwitch, Stream, open_management
-from controller.southbound.wire import FLOW_MOD_BODY, HEADER, encode_flow_add, encode_message
-from controller.southbound.wire_error import decode_error
-from controller.southbound.wire_message import (
+from controller.southbound.openflow import openflow_switch as openflow
+from controller.southbound.openflow.management import ManagedSwitch, Stream, open_management
+from controller.southbound.wire.flow import FLOW_MOD_BODY, HEADER, encode_flow_add, encode_message
+from controller.southbound.wire.error import decode_error
+from controller.southbound.wire.message import (
     ATOMIC_AND_ORDERED,
     BUNDLE_BODY,
     LOCAL_PORT,
@@ -28,11 +28,11 @@ from controller.southbound.wire_message import (
     encode_bundle_add,
     encode_bundle_control,
 )
-from flows import field
-from flows.diff import Plan, mark_of, plan
+from flows.openflow import field
+from flows.plan.plan import Plan, mark_of, plan
 from flows.errors import InvalidFlow
-from flows.flow import Clone, Flow, Load, Mark, Match, Output, PopVlan, Resubmit, show_actions
-from flows.pipeline import DELIVER, SESSION
+from flows.openflow.flow import Clone, Flow, Load, Mark, Match, Output, PopVlan, Resubmit, show_actions
+from flows.pipeline.tables import DELIVER, SESSION
 
 XID = 77
 BAD_PORT = Output(0xFFFFFF00)

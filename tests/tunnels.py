@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from flows.model import Delivery
+from flows.model.session import Delivery
 
 UDP, GRE = 17, 47
 UDP_DELIVERIES = {4789: Delivery.VXLAN, 6081: Delivery.GENEVE}

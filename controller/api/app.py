@@ -17,20 +17,22 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WsgiResponse
 
-from controller.api import declared, problems, system
-from controller.api.answers import ProblemOut
+from controller.api import problems
+from controller.api.v1 import inventory as declared
+from controller.api.v1 import bridges as system
+from controller.api.schemas.responses import ProblemOut
 from controller.api.context import EXTENSION, Context
-from controller.api.explain import explain
-from controller.api.filters import filters
-from controller.api.health import health
+from controller.api.v1.explain import explain
+from controller.api.v1.filters import filters
+from controller.api.v1.health import health
 from controller.api.problems import ApiProblem, Problem, bad_request
-from controller.api.sensor_config import collectors  # with all that is asked of a collector
-from controller.api.verify import sessions  # with all that is done to a session
-from controller.inventory import Inventory
-from controller.status import Reconciling
+from controller.api.v1.sensor_config import collectors  # with all that is asked of a collector
+from controller.api.v1.verify import sessions  # with all that is done to a session
+from controller.inventory.file import Inventory
+from controller.status.values import Reconciling
 from controller.store import Store
 from flows.errors import CloudtapError
-from flows.world import UNDERLAY_MTU
+from flows.model.world import UNDERLAY_MTU
 
 MAX_BODY = 1024 * 1024
 """Largest body of a request, in bytes."""

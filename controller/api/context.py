@@ -15,12 +15,12 @@ from netaddr import IPNetwork
 from pydantic import BaseModel
 
 from controller.api import problems
-from controller.api.requests import ListQuery
-from controller.inventory import Inventory
-from controller.status import Reconciling
+from controller.api.schemas.parameters import ListQuery
+from controller.inventory.file import Inventory
+from controller.status.values import Reconciling
 from controller.store import Store
-from flows.model import TenantName
-from flows.world import UNDERLAY_MTU
+from flows.model.session import TenantName
+from flows.model.world import UNDERLAY_MTU
 
 EXTENSION = "cloudtap"
 """Where a Flask application keeps its Context."""

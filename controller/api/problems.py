@@ -11,8 +11,8 @@ from flask import Response
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.filter_words import BadRule
-from controller.packet_words import BadPacket
+from controller.syntax.filters import BadRule
+from controller.syntax.packets import BadPacket
 from controller.store import InUse, NameTaken, NotFound, NumberTaken, StoreError
 from flows.errors import (
     CloudtapError,

@@ -9,7 +9,7 @@ import click
 
 from controller.cli.client import DEFAULT_API, Api, Failure
 from controller.cli.collector import collector
-from controller.cli.declared import bridge, network, port, tenant
+from controller.cli.inventory import bridge, network, port, tenant
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.session import session

@@ -23,7 +23,7 @@ from controller.cli.output import (
     print_table,
     tenant_option,
 )
-from controller.cli.wish import read_wish, show_limits, show_source, wish_options
+from controller.cli.session_options import read_wish, show_limits, show_source, wish_options
 
 WAIT_S = 10.0
 """How long `session create` waits until the session is active."""

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from controller.cli.client import Api, Failure, Values
-from controller.cli.declared import BRIDGES
+from controller.cli.inventory import BRIDGES
 from controller.cli.output import (
     Column,
     console,
@@ -80,7 +80,7 @@ def status(api: Api, output: str) -> None:
 )
 def controller(runtime: str, config: Path | None) -> None:
     """Run the controller in the foreground, until Ctrl-C."""
-    from controller.config import ConfigError, load  # only this command needs them
+    from controller.config.settings import ConfigError, load  # only this command needs them
     from controller.runtime.command import command
 
     try:
@@ -106,7 +106,7 @@ def inventory() -> None:
 @output_option
 def check(file: Path, output: str) -> None:
     """Check an inventory file; every problem is told with its line."""
-    reader = [sys.executable, "-m", "controller.inventory", str(file)]
+    reader = [sys.executable, "-m", "controller.inventory.file", str(file)]
     run = subprocess.run(reader, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
         raise Failure(f"{file} could not be checked (exit status {run.returncode})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from controller.cli.client import Api, Failure, Values
-from controller.cli.listen import Listener
+from controller.cli.sniffer import Listener
 from controller.cli.output import (
     Column,
     cell,
@@ -16,8 +16,8 @@ from controller.cli.output import (
     print_table,
     tenant_option,
 )
-from flows.arrivals import Finding, Way
-from flows.model import Dpid
+from flows.beacon.arrivals import Finding, Way
+from flows.model.session import Dpid
 
 WAIT_S = 2.0
 """How long after the last frame was sent frames may still arrive."""

@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 
 import structlog
 
-from controller.runtime import ending, library, raw
+from controller.runtime import library
+from controller.runtime import shutdown as ending
+from controller.runtime import raw_messages as raw
 from controller.runtime.errors import BadTlsSettings
 from controller.runtime.handlers import (
     guarded,
@@ -16,10 +18,10 @@ from controller.runtime.handlers import (
     listen_handler_errors,
     set_ev_cls,
 )
-from controller.runtime.isolation import hang_up, listen_isolated, queued, watch_echoes
+from controller.runtime.backpressure import hang_up, listen_isolated, queued, watch_echoes
 from controller.runtime.library import BACKEND, HUB, ofp_event, ofproto_v1_3
 from controller.runtime.listener import Listener
-from controller.runtime.raw import listen_raw, own_xid, send
+from controller.runtime.raw_messages import listen_raw, own_xid, send
 
 CONF: Any = library.cfg.CONF
 HANDSHAKE_DISPATCHER = library.handler.HANDSHAKE_DISPATCHER

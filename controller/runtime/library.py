@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from controller.runtime import repair
+from controller.runtime import ryu_import_hook as repair
 from controller.runtime.errors import UnknownRuntime
 
 PACKAGES = {"ryu": "ryu", "os-ken": "os_ken"}

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from controller.runtime.errors import BadTlsSettings, OpenFlowAddressInUse
-from controller.runtime.isolation import Patient
+from controller.runtime.backpressure import Patient
 from controller.runtime.tls import TlsConnection
 
 HANDSHAKE_SECONDS = 5.0

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from controller.runtime import ending
+from controller.runtime import shutdown as ending
 from flows.errors import CloudtapError
 
 

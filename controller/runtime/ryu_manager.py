@@ -6,7 +6,8 @@ import traceback
 import warnings
 from typing import Any, NoReturn
 
-from controller.runtime import ending, repair
+from controller.runtime import shutdown as ending
+from controller.runtime import ryu_import_hook as repair
 from flows.errors import CloudtapError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controller.sensors.suricata import suricata_notes, suricata_text
 from controller.sensors.zeek import zeek_notes, zeek_text
-from flows.feed import Feed
+from flows.explain.feed import Feed
 
 PATH_ROOM = 1514
 """A frame of an ordinary workload, Ethernet header included: what a path should carry whole."""

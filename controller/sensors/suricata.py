@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.sensors.home import home_prefixes, network_lines
-from flows.envelope import GENEVE_PORT, VXLAN_PORT
-from flows.feed import Feed
-from flows.model import Delivery
+from controller.sensors.home_net import home_prefixes, network_lines
+from flows.beacon.decapsulate import GENEVE_PORT, VXLAN_PORT
+from flows.explain.feed import Feed
+from flows.model.session import Delivery
 
 SERVERS = ("HTTP", "SMTP", "SQL", "DNS", "TELNET", "DC")
 OTHER_ADDRESSES = tuple(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from controller.southbound.wire_message import SwitchPort
-from controller.status import Copies
-from flows.diff import Installed, Mark, Plan, Scan
-from flows.flow import Action, Flow
-from flows.meter import Meter
-from flows.model import Dpid
+from controller.southbound.wire.message import SwitchPort
+from controller.status.values import Copies
+from flows.plan.plan import Installed, Mark, Plan, Scan
+from flows.openflow.flow import Action, Flow
+from flows.plan.meters import Meter
+from flows.model.session import Dpid
 
 SHOWN = 10
 """So many of the flows that a bridge refused are named to people; the others are counted."""

@@ -9,13 +9,14 @@ from datetime import datetime
 from netaddr import IPAddress
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from controller.store import journal, tables
-from controller.store.checks import refuse_taken_name
+from controller.store import tables
+from controller.store import audit as journal
+from controller.store.constraints import refuse_taken_name
 from controller.store.database import Database
 from controller.store.errors import InUse, NotFound
-from controller.store.kept import Kept
+from controller.store.cache import Kept
 from controller.store.values import CollectorRecord, OnceKey
-from flows.model import (
+from flows.model.session import (
     Balance,
     Collector,
     CollectorId,
@@ -25,7 +26,7 @@ from flows.model import (
     TagMode,
     TenantName,
 )
-from flows.tenancy import check_key
+from flows.model.tenancy import check_key
 
 _Item = tuple[str, str | None]
 _Make = Callable[[Sequence[Collector]], Collector]

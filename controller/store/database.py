@@ -16,10 +16,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from controller.runtime.waiting import apart
+from controller.runtime.blocking import apart
 from controller.store import tables
 from controller.store.errors import AlreadyRunning, NewerSchema, StoreError
-from controller.store.upgrade import upgrade
+from controller.store.migrations import upgrade
 
 BUSY_S = 1.0
 """How long a change waits for another program that holds the file."""

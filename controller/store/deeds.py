@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from controller.store import journal
+from controller.store import audit as journal
 from controller.store.database import Database
-from controller.store.rows import thing_of
-from flows.model import Session
+from controller.store.session_rows import thing_of
+from flows.model.session import Session
 
 
 class DeedBook:

@@ -9,15 +9,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from controller.filter_words import read_rules, show_rules
-from controller.store import journal, tables
-from controller.store.checks import refuse_taken_name
+from controller.syntax.filters import read_rules, show_rules
+from controller.store import tables
+from controller.store import audit as journal
+from controller.store.constraints import refuse_taken_name
 from controller.store.database import Database
 from controller.store.errors import InUse, NotFound
-from controller.store.kept import Kept
+from controller.store.cache import Kept
 from controller.store.values import FilterRecord, OnceKey
-from flows.filter import Filter
-from flows.model import FilterId, TenantName
+from flows.model.filter import Filter
+from flows.model.session import FilterId, TenantName
 
 
 class FilterBook:

@@ -7,11 +7,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
-from controller.store import journal, tables
+from controller.store import tables
+from controller.store import audit as journal
 from controller.store.database import Database
-from controller.store.rows import read_sessions, thing_of
+from controller.store.session_rows import read_sessions, thing_of
 from controller.store.values import Counted, Limits
-from flows.model import Dpid, SessionId
+from flows.model.session import Dpid, SessionId
 
 WHO = "cloudtap"
 """Who stops a session at its limit, in the journal."""

@@ -14,8 +14,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
-from flows.model import CollectorId, FilterId, NetworkId, PortId, SessionId
-from flows.world import NUMBER_RANGES, Numbers
+from flows.model.session import CollectorId, FilterId, NetworkId, PortId, SessionId
+from flows.model.world import NUMBER_RANGES, Numbers
 
 TOGETHER = 1000
 """Numbers that are written before other threads may run."""

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, update
 
-from controller.store import journal, tables
-from controller.store.checks import refuse_taken_name, refuse_unfit
+from controller.store import tables
+from controller.store import audit as journal
+from controller.store.constraints import refuse_taken_name, refuse_unfit
 from controller.store.collectors import CollectorBook
 from controller.store.database import Database
 from controller.store.deeds import DeedBook
 from controller.store.errors import NotFound, Repeated
 from controller.store.filters import FilterBook
-from controller.store.holdings import HoldingBook
+from controller.store.installed import HoldingBook
 from controller.store.limits import LimitBook
 from controller.store.numbers import NumberBook
-from controller.store.places import PlaceBook, delete_bridge
-from controller.store.rows import (
+from controller.store.placements import PlaceBook, delete_bridge
+from controller.store.session_rows import (
     insert_sources,
     read_sessions,
     session_columns,
@@ -28,7 +29,7 @@ from controller.store.rows import (
     told_of,
     write_sources,
 )
-from controller.store.session_memory import SessionMemory
+from controller.store.session_cache import SessionMemory
 from controller.store.values import (
     AuditEntry,
     BridgeRecord,
@@ -38,7 +39,7 @@ from controller.store.values import (
     OnceKey,
     SessionRecord,
 )
-from flows.model import (
+from flows.model.session import (
     Collector,
     CollectorId,
     Dpid,
@@ -49,7 +50,7 @@ from flows.model import (
     Session,
     SessionId,
 )
-from flows.world import Numbers
+from flows.model.world import Numbers
 
 
 class _TrialOver(Exception):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from flows.filter import Filter
-from flows.model import Collector, CollectorId, Dpid, Sensor, Session, SessionId
+from flows.model.filter import Filter
+from flows.model.session import Collector, CollectorId, Dpid, Sensor, Session, SessionId
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flows.compile.needs import Needs
-from flows.compile.outlet import Outlet
+from flows.compile.impact import Needs
+from flows.compile.sink import Outlet
 from flows.compile.program import Program
-from flows.compile.standing import Standing
-from flows.compile.survey import Survey
-from flows.compile.ways import CopyWay, copy_ways
-from flows.flow import Flow
-from flows.model import Dpid
+from flows.resolve.session import Standing
+from flows.resolve.world import Survey
+from flows.compile.copy_paths import CopyWay, copy_ways
+from flows.openflow.flow import Flow
+from flows.model.session import Dpid
 
 __all__ = [
     "CopyWay",

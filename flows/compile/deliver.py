@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from netaddr import IPAddress
 
-from flows.compile.site import Site
-from flows.compile.standing import Standing
-from flows.field import IN_PORT, VLAN_PRESENT, VLAN_VID, Term
-from flows.flow import (
+from flows.resolve.bridge_view import Site
+from flows.resolve.session import Standing
+from flows.openflow.field import IN_PORT, VLAN_PRESENT, VLAN_VID, Term
+from flows.openflow.flow import (
     PRODUCTION,
     Action,
     CheckLarger,
@@ -36,9 +36,9 @@ from flows.flow import (
     Steps,
     make_flow,
 )
-from flows.meter import Meter, long_meter
-from flows.model import Balance, Collector, NetworkId, Ofport, Oversize, Port, Sensor
-from flows.pipeline import (
+from flows.plan.meters import Meter, long_meter
+from flows.model.session import Balance, Collector, NetworkId, Ofport, Oversize, Port, Sensor
+from flows.pipeline.tables import (
     BRIDGE_CAP,
     BRIDGE_METER,
     BUCKET,
@@ -57,8 +57,8 @@ from flows.pipeline import (
     START,
     Table,
 )
-from flows.pool import BUCKETS, assign
-from flows.tunnel import cut_length
+from flows.model.pool import BUCKETS, assign
+from flows.model.tunnel import cut_length
 
 CUT_NOWHERE = 64
 """Bytes of what goes nowhere."""

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from flows.compile.contest import Chain, Cohort, Contest
+from flows.resolve.arbitration import Chain, Cohort, Contest
 from flows.compile.select import Station, ask, compete, flow, turns
-from flows.compile.site import Site
-from flows.compile.standing import Standing
-from flows.field import RegField, Term
-from flows.flow import Action, Flow, Load, Resubmit
-from flows.model import FilterId, NetworkId, Port, PortId, SessionId
-from flows.pipeline import (
+from flows.resolve.bridge_view import Site
+from flows.resolve.session import Standing
+from flows.openflow.field import RegField, Term
+from flows.openflow.flow import Action, Flow, Load, Resubmit
+from flows.model.session import FilterId, NetworkId, Port, PortId, SessionId
+from flows.pipeline.tables import (
     ALONE,
     BY_LINK,
     CAST,

@@ -11,7 +11,7 @@ from itertools import product
 
 from netaddr import IPNetwork
 
-from flows.field import (
+from flows.openflow.field import (
     ARP_OP,
     ETH_DST,
     ETH_IPV4,
@@ -33,10 +33,10 @@ from flows.field import (
     Field,
     Term,
 )
-from flows.filter import Filter, PortRange, Rule, RuleMatch, Tagged, Verdict
-from flows.flow import PRODUCTION, Flow, Load, Match
-from flows.judge import PORT_FIELDS
-from flows.pipeline import FILTER, FILTER_ID, RULE_PRIORITIES, RULES, VERDICT, Rules
+from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Tagged, Verdict
+from flows.openflow.flow import PRODUCTION, Flow, Load, Match
+from flows.semantics.filter import PORT_FIELDS
+from flows.pipeline.tables import FILTER, FILTER_ID, RULE_PRIORITIES, RULES, VERDICT, Rules
 
 
 def filter_frame() -> Flow:

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from flows.compile.outlet import Outlet
-from flows.contract import check_flows
-from flows.diff import Delta
-from flows.flow import Flow
-from flows.pattern import Pattern
+from flows.compile.sink import Outlet
+from flows.pipeline.contract import check_flows
+from flows.plan.plan import Delta
+from flows.openflow.flow import Flow
+from flows.openflow.pattern import Pattern
 
 PAUSE_AFTER = 32
 """Flows that are worked on between two calls of ``pause``."""

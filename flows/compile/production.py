@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.compile.site import Resident, Site
-from flows.field import (
+from flows.resolve.bridge_view import Resident, Site
+from flows.openflow.field import (
     ARP_SHA,
     ARP_SPA,
     ETH_ARP,
@@ -28,7 +28,7 @@ from flows.field import (
     VLAN_PRESENT,
     VLAN_VID,
 )
-from flows.flow import (
+from flows.openflow.flow import (
     LEARNED_OBJECT,
     NOTHING,
     PRODUCTION,
@@ -48,9 +48,9 @@ from flows.flow import (
     make_cookie,
     make_flow,
 )
-from flows.model import NetworkId, Ofport, Port
-from flows.packet import GROUP_BIT
-from flows.pipeline import (
+from flows.model.session import NetworkId, Ofport, Port
+from flows.openflow.packet import GROUP_BIT
+from flows.pipeline.tables import (
     ADMIT,
     ADMIT_ADDRESS,
     ADMIT_NEIGHBOUR,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from flows.compile.contest import Chain
+from flows.resolve.arbitration import Chain
 from flows.compile.deliver import (
     bridge_meter,
     deliver,
@@ -26,7 +26,7 @@ from flows.compile.deliver import (
 from flows.compile.exclusive import NO_SHARE, Share, contest_frame, share
 from flows.compile.filter import filter_frame, filter_rules
 from flows.compile.flow_set import PAUSE_AFTER, FlowSet
-from flows.compile.outlet import Outlet
+from flows.compile.sink import Outlet
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
@@ -36,14 +36,14 @@ from flows.compile.select import (
     selection_frame,
     station,
 )
-from flows.compile.site import Site
-from flows.compile.standing import Standing
-from flows.compile.survey import Survey
-from flows.diff import Delta
-from flows.filter import Filter
-from flows.flow import Flow
-from flows.meter import Meter
-from flows.model import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, SessionId
+from flows.resolve.bridge_view import Site
+from flows.resolve.session import Standing
+from flows.resolve.world import Survey
+from flows.plan.plan import Delta
+from flows.model.filter import Filter
+from flows.openflow.flow import Flow
+from flows.plan.meters import Meter
+from flows.model.session import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, SessionId
 
 K = TypeVar("K")
 Carried = tuple[PortId, int | None]

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flows.compile.site import Site
-from flows.compile.standing import Standing
-from flows.field import ETH_SRC, IN_PORT, Term
-from flows.flow import (
+from flows.resolve.bridge_view import Site
+from flows.resolve.session import Standing
+from flows.openflow.field import ETH_SRC, IN_PORT, Term
+from flows.openflow.flow import (
     NOTHING,
     PRODUCTION,
     Action,
@@ -28,8 +28,8 @@ from flows.flow import (
     Steps,
     make_flow,
 )
-from flows.model import Direction, Dpid, NetworkId, Ofport, Port, Session
-from flows.pipeline import (
+from flows.model.session import Direction, Dpid, NetworkId, Ofport, Port, Session
+from flows.pipeline.tables import (
     ACCEPT,
     ALONE,
     CAST,

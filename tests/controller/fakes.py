@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.desired import DesiredWorld
-from controller.inventory import Inventory, parse
-from controller.status import (
+from controller.reconcile.snapshot import DesiredWorld
+from controller.inventory.file import Inventory, parse
+from controller.status.values import (
     BridgeShare,
     BridgeStatus,
     Check,
@@ -25,10 +25,10 @@ from controller.status import (
 )
 from controller.store import Store
 from flows.errors import Refused
-from flows.explain import Explanation, explain
-from flows.feed import Feed, feed_of
-from flows.model import CollectorId, Dpid, NetworkId, Ofport, PortId, SessionId
-from flows.world import Link, Placement
+from flows.explain.explain import Explanation, explain
+from flows.explain.feed import Feed, feed_of
+from flows.model.session import CollectorId, Dpid, NetworkId, Ofport, PortId, SessionId
+from flows.model.world import Link, Placement
 
 TWO_TENANTS = parse(b"""\
 tenants: [red, blue]

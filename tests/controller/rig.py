@@ -7,20 +7,20 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from struct import Struct
 
-from controller.desired import DesiredWorld
-from controller.inventory import Inventory, parse
-from controller.movements import Movements
-from controller.places import Places
-from controller.reconcile import Reconciler
+from controller.reconcile.snapshot import DesiredWorld
+from controller.inventory.file import Inventory, parse
+from controller.topology.tracker import Movements
+from controller.topology.placements import Places
+from controller.reconcile.reconciler import Reconciler
 from controller.southbound.errors import NotOurs, SwitchUnfit
-from controller.southbound.openflow import OpenFlowSwitch
+from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
 from controller.southbound.switch import Switch
-from controller.southbound.wire_message import LOCAL_PORT
+from controller.southbound.wire.message import LOCAL_PORT
 from controller.store import Store
 from flows.compile import Program
-from flows.flow import is_ours, object_of
-from flows.model import Collector, CollectorId, Dpid, PortId, Session, SessionId, Source, TenantName
-from flows.pipeline import DELIVER
+from flows.openflow.flow import is_ours, object_of
+from flows.model.session import Collector, CollectorId, Dpid, PortId, Session, SessionId, Source, TenantName
+from flows.pipeline.tables import DELIVER
 from tests.fake_switches import FakeSwitch
 
 HEADER = Struct("!BBHI")

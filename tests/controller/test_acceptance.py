@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.southbound.acceptance import (
+from controller.southbound.openflow.partial_apply import (
     TOGETHER,
     Acceptance,
     Change,
@@ -15,9 +15,9 @@ from controller.southbound.acceptance import (
     tries_for,
 )
 from controller.southbound.switch import refusals
-from flows.diff import Installed, Plan, plan
-from flows.field import IN_PORT
-from flows.flow import PRODUCTION, Flow, FlowKey, Match, Output
+from flows.plan.plan import Installed, Plan, plan
+from flows.openflow.field import IN_PORT
+from flows.openflow.flow import PRODUCTION, Flow, FlowKey, Match, Output
 
 FULL = "the table is full"
 

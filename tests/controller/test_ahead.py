@@ -9,13 +9,13 @@ from typing import cast
 
 import pytest
 
-from controller.ahead import Ahead
+from controller.reconcile.bridge.early_install import Ahead
 from controller.southbound.errors import SwitchGone
 from controller.southbound.switch import Switch
 from flows.errors import InvalidFlow
-from flows.flow import PRODUCTION as PRODUCTION_OWNER
-from flows.flow import Flow, Mark, Match, Metered, Resubmit
-from flows.pipeline import CAP, DELIVER, SESSION
+from flows.openflow.flow import PRODUCTION as PRODUCTION_OWNER
+from flows.openflow.flow import Flow, Mark, Match, Metered, Resubmit
+from flows.pipeline.tables import CAP, DELIVER, SESSION
 
 WORTH_IT = 10
 

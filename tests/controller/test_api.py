@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from controller.api import make_app
 from controller.api.problems import TITLES
-from controller.inventory import Inventory
+from controller.inventory.file import Inventory
 from controller.store import Store
 from tests.controller.fakes import ONE_TENANT, TWO_TENANTS, FakeReconciler, fill, open_store
 

@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import insert
 
 from controller.api import make_app
-from controller.inventory import parse
+from controller.inventory.file import parse
 from controller.store import Store, tables
-from flows.model import CollectorId, PortId
+from flows.model.session import CollectorId, PortId
 from tests.controller.fakes import FakeReconciler, fill, open_store
 from tests.controller.test_api import items, problem
 

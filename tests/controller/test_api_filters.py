@@ -11,10 +11,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from controller.api import make_app
-from controller.inventory import parse
-from controller.status import Copies
+from controller.inventory.file import parse
+from controller.status.values import Copies
 from controller.store import Store
-from flows.model import ALL
+from flows.model.session import ALL
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
 from tests.controller.test_api import items, problem
 from tests.controller.test_api_sessions import IDS, WEB

@@ -10,12 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from controller.api import make_app
-from controller.desired import DesiredWorld
-from controller.inventory import Inventory, parse
-from controller.places import Places
-from controller.reconcile import Reconciler
+from controller.reconcile.snapshot import DesiredWorld
+from controller.inventory.file import Inventory, parse
+from controller.topology.placements import Places
+from controller.reconcile.reconciler import Reconciler
 from controller.store import BridgeRecord, InterfaceRow, Store
-from flows.model import Dpid
+from flows.model.session import Dpid
 from tests.controller.fakes import open_store
 from tests.controller.test_api_sessions import IDS, WEB
 

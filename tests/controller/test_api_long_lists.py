@@ -7,8 +7,8 @@ import time
 import pytest
 from flask.testing import FlaskClient
 
-from controller.status import SessionStatus
-from flows.model import SessionId
+from controller.status.values import SessionStatus
+from flows.model.session import SessionId
 from tests.controller.fakes import FakeReconciler
 from tests.controller.test_api import items
 from tests.controller.test_api_sessions import client, create, fake, store

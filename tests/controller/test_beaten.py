@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.beaten import with_takers
-from controller.status import SessionStatus, State
+from controller.status.starvation import with_takers
+from controller.status.values import SessionStatus, State
 from flows.compile import Standing
-from flows.compile.contest import Contest
-from flows.model import Direction, Dpid, Mode, NetworkId, Port, SessionId, TenantName
-from flows.world import Numbers
+from flows.resolve.arbitration import Contest
+from flows.model.session import Direction, Dpid, Mode, NetworkId, Port, SessionId, TenantName
+from flows.model.world import Numbers
 from tests.controller.rig import Rig
 from tests.flows.hand_made import S1, at, vm, watch
 from tests.ovs.waiting import wait_for

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.southbound.management import open_management
-from controller.standing import WriterView
-from controller.status import State
-from flows.model import Rate, RateUnit
-from flows.pipeline import BRIDGE_METER
-from flows.world import METERS
+from controller.southbound.openflow.management import open_management
+from controller.reconcile.report.describe import WriterView
+from controller.status.values import State
+from flows.model.session import Rate, RateUnit
+from flows.pipeline.tables import BRIDGE_METER
+from flows.model.world import METERS
 from tests.fake_switches import FakeSwitch, serve_unix
 from tests.fake_switches.refusal import Refusal
 from tests.meter_contract import FAST, SLOW, Writing, capping

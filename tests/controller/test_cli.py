@@ -17,9 +17,9 @@ from werkzeug.serving import make_server
 from controller.api import make_app
 from controller.cli import main
 from controller.cli import session as session_commands
-from controller.status import BridgeShare, Copies, State
+from controller.status.values import BridgeShare, Copies, State
 from controller.store import Store
-from flows.model import Dpid
+from flows.model.session import Dpid
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
 
 Run = Callable[..., Result]

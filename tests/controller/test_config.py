@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.config import (
+from controller.config.settings import (
     LOCAL_OVSDB,
     Config,
     ConfigError,
@@ -15,8 +15,8 @@ from controller.config import (
     load,
     split_listen,
 )
-from controller.config_reference import render
-from flows.model import Rate, RateUnit
+from controller.config.reference import render
+from flows.model.session import Rate, RateUnit
 
 TOKEN = "0123456789abcdef"
 
@@ -115,7 +115,7 @@ def test_the_default_ovsdb_is_used_only_while_it_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     socket = tmp_path / "db.sock"
-    monkeypatch.setattr("controller.config.LOCAL_OVSDB", f"unix:{socket}")
+    monkeypatch.setattr("controller.config.settings.LOCAL_OVSDB", f"unix:{socket}")
     config = load(None, {})
 
     assert config.ovsdb.remotes_now() == ()

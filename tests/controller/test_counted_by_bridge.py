@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from controller.inventory import parse
-from controller.limits import LimitChecker
-from controller.status import Copies, SessionStatus, State
+from controller.inventory.file import parse
+from controller.reconcile.limits import LimitChecker
+from controller.status.values import Copies, SessionStatus, State
 from controller.store import Limits
-from flows.flow import object_of
-from flows.model import Rate, RateUnit, SessionId
-from flows.pipeline import DELIVER
+from flows.openflow.flow import object_of
+from flows.model.session import Rate, RateUnit, SessionId
+from flows.pipeline.tables import DELIVER
 from tests.controller.rig import INVENTORY, Rig
 from tests.ovs.waiting import wait_for
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controller.counters import Counters
-from controller.status import Copies
-from flows.flow import make_cookie
+from controller.status.counters import Counters
+from controller.status.values import Copies
+from flows.openflow.flow import make_cookie
 
 ONE, OTHER = make_cookie(5, 1), make_cookie(5, 2)
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-from controller.counting import AGAIN_MAX_S, AGAIN_S, PATIENCE_S, SINGLES_MAX, CountReader
+from controller.reconcile.report.counter_poller import AGAIN_MAX_S, AGAIN_S, PATIENCE_S, SINGLES_MAX, CountReader
 from controller.southbound.errors import SwitchRefused, SwitchTimeout
-from controller.status import Copies, Losses
-from controller.verified import Verified
-from flows.meter import Meter
+from controller.status.values import Copies, Losses
+from controller.reconcile.bridge.confirmed import Verified
+from flows.plan.meters import Meter
 
 
 class Writer:

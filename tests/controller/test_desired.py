@@ -11,11 +11,11 @@ from random import Random
 
 import pytest
 
-from controller.desired import DesiredWorld
+from controller.reconcile.snapshot import DesiredWorld
 from controller.store import Limits, Store
 from flows.errors import NoMeterLeft
-from flows.filter import Filter
-from flows.model import (
+from flows.model.filter import Filter
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,
@@ -33,8 +33,8 @@ from flows.model import (
     TagMode,
     TenantName,
 )
-from flows.tags import transport_key
-from flows.world import METERS, Link, Placement, tag_keys
+from flows.semantics.tags import transport_key
+from flows.model.world import METERS, Link, Placement, tag_keys
 from tests.controller.fakes import TWO_TENANTS, open_store
 
 RED = TenantName("red")

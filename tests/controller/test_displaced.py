@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from controller import bridge, verify
-from controller.bridge import BridgeWriter
+from controller.reconcile.bridge import writer as bridge
+from controller.reconcile.report import verify
+from controller.reconcile.bridge.writer import BridgeWriter
 from controller.southbound.errors import Displaced
 from controller.southbound.switch import Rejected
-from controller.status import Check
-from controller.verified import Depth
-from flows.diff import Plan
+from controller.status.values import Check
+from controller.reconcile.bridge.confirmed import Depth
+from flows.plan.plan import Plan
 from flows.errors import Refused
-from flows.model import SessionId
+from flows.model.session import SessionId
 from tests.controller.rig import Rig
 from tests.fake_switches.roles import BODY, MASTER, NOCHANGE
 from tests.ovs.waiting import wait_for

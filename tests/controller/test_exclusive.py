@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from controller.store import NumberTaken, Store
-from flows.model import Mode, SessionId
+from flows.model.session import Mode, SessionId
 from tests.controller.test_api import items, problem
 from tests.controller.test_api_sessions import WEB as BODY
 from tests.controller.test_api_sessions import client, create, fake, store

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from netaddr import EUI, IPNetwork
 
-from controller.filter_words import FLOWS_MAX, BadRule, flow_count, read_rules, show_rules
+from controller.syntax.filters import FLOWS_MAX, BadRule, flow_count, read_rules, show_rules
 from flows.errors import InvalidValue
-from flows.filter import MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
+from flows.model.filter import MacPattern, PortRange, Rule, RuleMatch, Tagged, TcpFlags, Verdict
 
 
 def match(**keys: object) -> RuleMatch:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from controller import explaining, reconcile
-from controller.flow_list import TOGETHER, list_flows
-from controller.turns import Turns
+from controller.reconcile.report import explaining
+from controller.reconcile import reconciler as reconcile
+from controller.reconcile.report.flow_list import TOGETHER, list_flows
+from controller.process.time_slices import Turns
 from flows.compile import Program, compile_bridge
-from flows.model import Dpid, PortId
+from flows.model.session import Dpid, PortId
 from tests.controller.rig import Rig
 
 SESSIONS = 150

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.folding import Folding
-from controller.turns import Turns
+from controller.process.coalescer import Folding
+from controller.process.time_slices import Turns
 from tests.ovs.waiting import wait_for
 
 

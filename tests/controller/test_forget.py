@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from controller.southbound.errors import SwitchGone
-from controller.southbound.ovsdb_rows import BridgeRow, InterfaceRow, OvsdbSnapshot
-from controller.status import Copies, State
+from controller.southbound.ovsdb.rows import BridgeRow, InterfaceRow, OvsdbSnapshot
+from controller.status.values import Copies, State
 from controller.store import StoreError
 from flows.errors import Refused
-from flows.model import Dpid, Ofport, SessionId
-from flows.pipeline import DELIVER
+from flows.model.session import Dpid, Ofport, SessionId
+from flows.pipeline.tables import DELIVER
 from tests.controller.rig import Rig
 from tests.controller.test_reconcile import bring_all, delete
 from tests.ovs.waiting import wait_for
@@ -156,7 +156,7 @@ def test_what_cannot_be_written_down_is_not_forgotten(
         def fail(*arguments: object) -> None:
             raise StoreError("the disk is full")
 
-        patched.setattr("controller.store.journal.write_entry", fail)
+        patched.setattr("controller.store.audit.write_entry", fail)
         with pytest.raises(StoreError, match="disk is full"):
             rig.reconciler.forget(S3, WHO)
     assert names(rig) == ["s1", "s2", "s3"]

@@ -10,12 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller import measures
+from controller.process import metrics as measures
 from controller.api import make_app
-from controller.measures import Pulse
-from controller.status import BridgeShare, Copies, SessionStatus, State
+from controller.process.metrics import Pulse
+from controller.status.values import BridgeShare, Copies, SessionStatus, State
 from controller.store import Store
-from flows.model import Dpid
+from flows.model.session import Dpid
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
 from tests.ovs.waiting import wait_for
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.health_probe import (
+from controller.topology.probe import (
     FAILURES,
     INTERVAL_S,
     LONGEST_S,

@@ -15,11 +15,11 @@ from werkzeug.serving import make_server
 
 from controller.api import make_app
 from controller.cli import main
-from controller.inventory import parse
-from controller.status import BridgeShare, Copies, State
-from flows.model import KEYS, Delivery, Dpid
-from flows.tunnel import KEY_WORDS, overhead
-from flows.world import UNDERLAY_MTU
+from controller.inventory.file import parse
+from controller.status.values import BridgeShare, Copies, State
+from flows.model.session import KEYS, Delivery, Dpid
+from flows.model.tunnel import KEY_WORDS, overhead
+from flows.model.world import UNDERLAY_MTU
 from tests.controller.fakes import FakeReconciler, fill, open_store
 from tests.lab.tutorial import read_steps
 

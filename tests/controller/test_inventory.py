@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import EUI, IPAddress
 
-from controller.inventory import (
+from controller.inventory.file import (
     MAX_BYTES,
     SETTLE_S,
     InterfaceName,
@@ -20,7 +20,7 @@ from controller.inventory import (
     PortHint,
     parse,
 )
-from flows.model import PortKind
+from flows.model.session import PortKind
 
 GOOD = b"""\
 tenants: [red, blue]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from controller.runtime import isolation
-from controller.runtime.isolation import FLOOD_MESSAGES, FLOOD_SECONDS, FloodGuard, Patient
+from controller.runtime import backpressure as isolation
+from controller.runtime.backpressure import FLOOD_MESSAGES, FLOOD_SECONDS, FloodGuard, Patient
 
 ADDRESS = ("192.0.2.1", 40000)
 

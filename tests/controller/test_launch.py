@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from controller import launch
-from controller.config import Config, OvsdbConfig, StateConfig
+from controller.config.settings import Config, OvsdbConfig, StateConfig
 from controller.launch import Services
 from controller.southbound.errors import Displaced
-from controller.southbound.wire_message import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.verified import Depth
-from flows.model import Dpid
+from controller.southbound.wire.message import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from controller.reconcile.bridge.confirmed import Depth
+from flows.model.session import Dpid
 
 OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
 BRIDGE = SwitchPort(LOCAL_PORT, "s1", True)

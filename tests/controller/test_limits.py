@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from controller.desired import DesiredWorld
-from controller.limits import KEEP_EVERY, LimitChecker, reached
-from controller.status import Copies, Measure
+from controller.reconcile.snapshot import DesiredWorld
+from controller.reconcile.limits import KEEP_EVERY, LimitChecker, reached
+from controller.status.values import Copies, Measure
 from controller.store import Counted, Limits, Store, StoreError
-from controller.tally import Tallies
-from flows.flow import make_cookie
-from flows.model import (
+from controller.status.session_counters import Tallies
+from flows.openflow.flow import make_cookie
+from flows.model.session import (
     Collector,
     CollectorId,
     Dpid,

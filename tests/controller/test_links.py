@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from controller.inventory import parse
-from controller.links import Links
-from controller.southbound.ovsdb_rows import InterfaceRow, OvsdbSnapshot
-from controller.southbound.wire_message import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from flows.model import Dpid, Ofport, PortId
-from flows.world import Placement
+from controller.inventory.file import parse
+from controller.topology.link_state import Links
+from controller.southbound.ovsdb.rows import InterfaceRow, OvsdbSnapshot
+from controller.southbound.wire.message import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from flows.model.session import Dpid, Ofport, PortId
+from flows.model.world import Placement
 
 S1, S2 = Dpid(1), Dpid(2)
 INVENTORY = parse(b"""\

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from controller.logs import configure_logs
+from controller.process.logs import configure_logs
 
 
 class Writes(io.StringIO):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller import memory
-from controller.memory import expect_many_objects, making_what_stays
+from controller.process import garbage as memory
+from controller.process.garbage import expect_many_objects, making_what_stays
 
 
 class Knot:

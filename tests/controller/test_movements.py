@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.southbound.wire_message import PortChange, PortReason, SwitchPort
+from controller.southbound.wire.message import PortChange, PortReason, SwitchPort
 from flows.compile import Outlet, Program
-from flows.compile.site import Site
-from flows.diff import Delta
-from flows.model import Dpid
+from flows.resolve.bridge_view import Site
+from flows.plan.plan import Delta
+from flows.model.session import Dpid
 from tests.controller.rig import Rig
 from tests.fake_switches import estate
 from tests.ovs.waiting import wait_for

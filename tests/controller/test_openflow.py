@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from controller.southbound import exchange
-from controller.southbound.acceptance import TOGETHER, tries_for
+from controller.southbound.openflow import channel as exchange
+from controller.southbound.openflow.partial_apply import TOGETHER, tries_for
 from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchTimeout, SwitchUnfit
-from controller.southbound.exchange import OWN_XID
-from controller.southbound.openflow import OpenFlowSwitch
-from controller.southbound.wire import HEADER, encode_message
-from controller.southbound.wire_message import BARRIER_REQUEST, EXPERIMENTER
-from flows.diff import Plan
-from flows.field import IN_PORT
-from flows.flow import Flow, Match, Output
-from flows.model import Dpid
+from controller.southbound.openflow.channel import OWN_XID
+from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
+from controller.southbound.wire.flow import HEADER, encode_message
+from controller.southbound.wire.message import BARRIER_REQUEST, EXPERIMENTER
+from flows.plan.plan import Plan
+from flows.openflow.field import IN_PORT
+from flows.openflow.flow import Flow, Match, Output
+from flows.model.session import Dpid
 
 Answer = Callable[[int, int, bytes], list[bytes]]
 

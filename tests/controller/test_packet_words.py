@@ -9,8 +9,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
-from controller.inventory import parse
-from controller.packet_words import BadPacket, build_frame
+from controller.inventory.file import parse
+from controller.syntax.packets import BadPacket, build_frame
 
 PORTS = {
     port.id: port

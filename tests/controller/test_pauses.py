@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller import pauses
-from controller.pauses import SLICE_S, Pauses
+from controller.process import pauses
+from controller.process.pauses import SLICE_S, Pauses
 
 
 class Clock:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.inventory import InterfaceName, Inventory, LinkHint, PortHint
-from controller.places import Places
-from controller.southbound.ovsdb_rows import BridgeRow, InterfaceRow, OvsdbSnapshot
-from controller.southbound.wire_message import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from flows.model import Dpid, Network, NetworkId, Ofport, Port, PortId, TenantName
-from flows.world import Link, Placement
+from controller.inventory.file import InterfaceName, Inventory, LinkHint, PortHint
+from controller.topology.placements import Places
+from controller.southbound.ovsdb.rows import BridgeRow, InterfaceRow, OvsdbSnapshot
+from controller.southbound.wire.message import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from flows.model.session import Dpid, Network, NetworkId, Ofport, Port, PortId, TenantName
+from flows.model.world import Link, Placement
 
 S1, S2 = Dpid(1), Dpid(2)
 LAN = Network(NetworkId("lan"), "lan", TenantName("red"))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.rate_words import read_rate, show_rate
+from controller.syntax.rates import read_rate, show_rate
 from flows.errors import InvalidValue
-from flows.model import Rate, RateUnit
+from flows.model.session import Rate, RateUnit
 
 
 @pytest.mark.parametrize(

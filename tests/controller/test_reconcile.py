@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.drifts import QUIET, SEVERAL, WITHIN_S, Drifts
-from controller.status import State
+from controller.reconcile.bridge.drift import QUIET, SEVERAL, WITHIN_S, Drifts
+from controller.status.values import State
 from controller.store import SessionRecord, StoreError
-from controller.verified import Depth
-from flows.model import Dpid, PortId, SessionId, Source
-from flows.pipeline import DELIVER
+from controller.reconcile.bridge.confirmed import Depth
+from flows.model.session import Dpid, PortId, SessionId, Source
+from flows.pipeline.tables import DELIVER
 from tests.controller.rig import TIMEOUT_S, Rig
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.waiting import wait_for

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.status import SessionStatus, State
+from controller.status.values import SessionStatus, State
 from flows.compile import Program
-from flows.filter import Filter, Rule, RuleMatch, Verdict
-from flows.flow import PRODUCTION, Flow
-from flows.model import (
+from flows.model.filter import Filter, Rule, RuleMatch, Verdict
+from flows.openflow.flow import PRODUCTION, Flow
+from flows.model.session import (
     Collector,
     CollectorId,
     Dpid,
@@ -24,7 +24,7 @@ from flows.model import (
     SessionId,
     Source,
 )
-from flows.pipeline import BRIDGE_CAP, LEARNED, PIPELINE, TABLE_BY_NUMBER
+from flows.pipeline.tables import BRIDGE_CAP, LEARNED, PIPELINE, TABLE_BY_NUMBER
 from tests.controller.rig import INVENTORY, RED, Rig
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.waiting import wait_for

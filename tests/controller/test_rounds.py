@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.runtime.rounds import CONNECTIONS, ShortRounds
+from controller.runtime.event_loop import CONNECTIONS, ShortRounds
 
 MANY = 3 * CONNECTIONS
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import runtime
-from controller.runtime import handlers, raw
+from controller.runtime import handlers
+from controller.runtime import raw_messages as raw
 
 
 def message(length: int) -> bytes:

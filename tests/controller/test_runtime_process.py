@@ -15,7 +15,7 @@ import pytest
 
 from controller.runtime.command import command
 from controller.runtime.errors import ApiAddressInUse, BadTlsSettings, UnknownRuntime
-from controller.runtime.serve import serve_wsgi
+from controller.runtime.http_server import serve_wsgi
 from flows.errors import CloudtapError
 
 ROOT = Path(__file__).resolve().parents[2]

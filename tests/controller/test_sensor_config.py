@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from netaddr import IPAddress
 
 from controller.sensors import configure
-from flows.feed import Feed
-from flows.model import Delivery
+from flows.explain.feed import Feed
+from flows.model.session import Delivery
 from tests.controller.fakes import FakeReconciler
 from tests.controller.test_api import problem
 from tests.controller.test_api_sessions import client, create

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.inventory import parse
-from controller.status import State
-from flows.model import SessionId
+from controller.inventory.file import parse
+from controller.status.values import State
+from flows.model.session import SessionId
 from tests.controller.rig import INVENTORY, Rig
 from tests.ovs.waiting import wait_for
 

@@ -28,9 +28,9 @@ from controller.store import (
     Store,
     StoreError,
 )
-from controller.store.journal import ONCE_KEPT
+from controller.store.audit import ONCE_KEPT
 from controller.store.tables import SCHEMA_VERSION
-from flows.model import (
+from flows.model.session import (
     Collector,
     CollectorId,
     Direction,

@@ -12,7 +12,7 @@ from netaddr import IPAddress
 
 from controller.store import CollectorRecord, OnceKey, Repeated, Store
 from flows.errors import InvalidValue, KeyTaken, NoKeyLeft
-from flows.model import (
+from flows.model.session import (
     Balance,
     Collector,
     CollectorId,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.store import NameTaken, Store, StoreError, database
-from flows.model import Collector, CollectorId, PortId, TenantName
+from flows.model.session import Collector, CollectorId, PortId, TenantName
 
 IDS = Collector(CollectorId("c-1"), "ids", TenantName("red"), (PortId("red-ids-1"),))
 MORE = Collector(CollectorId("c-2"), "more", TenantName("red"), (PortId("red-ids-1"),))

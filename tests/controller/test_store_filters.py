@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.filter_words import read_rules
+from controller.syntax.filters import read_rules
 from controller.store import Counted, InUse, Limits, NameTaken, NotFound, Store
-from flows.filter import Filter
-from flows.model import (
+from flows.model.filter import Filter
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,

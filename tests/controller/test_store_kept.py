@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, update
 from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
-from controller.store.kept import Kept
+from controller.store.cache import Kept
 
 
 class Looks:

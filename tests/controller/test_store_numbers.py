@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controller.store import StoreError
 from controller.store.database import Database
 from controller.store.numbers import NumberBook
-from flows.world import METERS
+from flows.model.world import METERS
 
 KEYS = st.lists(st.sampled_from("abcdefgh"), max_size=6)
 ALL_KINDS = ("network", "port", "session", "tag", "collector", "meter")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.southbound import openflow
-from controller.southbound.management import ManagedSwitch, Stream
-from controller.southbound.wire import HEADER, encode_flow_add
-from flows.flow import Mark, Output
+from controller.southbound.openflow import openflow_switch as openflow
+from controller.southbound.openflow.management import ManagedSwitch, Stream
+from controller.southbound.wire.flow import HEADER, encode_flow_add
+from flows.openflow.flow import Mark, Output
 from tests.fake_switches import FakeSwitch, serve_unix
 from tests.flows.test_scan import alike
 from tests.frame_contract import *  # noqa: F403  # the tests themselves

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controller.losses import with_counts, with_shed
+from controller.status.losses import with_counts, with_shed
 from controller.southbound.switch import Metering
-from controller.status import (
+from controller.status.values import (
     BridgeShare,
     BridgeStatus,
     Copies,
@@ -13,12 +13,12 @@ from controller.status import (
     SessionStatus,
     State,
 )
-from controller.tally import LATELY_S, Tallies, Tally, own_meters
-from flows.flow import make_cookie
-from flows.meter import counts_long, is_our_meter, long_meter
-from flows.model import Dpid, Oversize
-from flows.pipeline import BRIDGE_METER
-from flows.world import METERS
+from controller.status.session_counters import LATELY_S, Tallies, Tally, own_meters
+from flows.openflow.flow import make_cookie
+from flows.plan.meters import counts_long, is_our_meter, long_meter
+from flows.model.session import Dpid, Oversize
+from flows.pipeline.tables import BRIDGE_METER
+from flows.model.world import METERS
 
 ONE, OTHER = 7, 8
 CAP = METERS[3]

@@ -13,7 +13,7 @@ END_A_THREAD = """
 import eventlet
 eventlet.monkey_patch()
 import gc, threading, weakref
-from controller.runtime.threads import untie_ended_threads
+from controller.runtime.green_threads import untie_ended_threads
 gc.disable()
 {untie}
 thread = threading.Thread(target=print, args=("ran",))

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from controller.places import PlacesSnapshot
-from controller.southbound.ovsdb_rows import BridgeRow, InterfaceRow, OvsdbSnapshot
-from controller.southbound.tunnel_port import KINDS, TunnelWish, tunnel_name
+from controller.topology.placements import PlacesSnapshot
+from controller.southbound.ovsdb.rows import BridgeRow, InterfaceRow, OvsdbSnapshot
+from controller.southbound.ovsdb.tunnel_port import KINDS, TunnelWish, tunnel_name
 from controller.store import BridgeRecord
 from controller.store import InterfaceRow as Remembered
-from controller.tunnels import Key, TunnelKeeper, find_tunnels
-from flows.model import Delivery, Dpid, Ofport
+from controller.topology.tunnels import Key, TunnelKeeper, find_tunnels
+from flows.model.session import Delivery, Dpid, Ofport
 
 S1, S2 = Dpid(1), Dpid(2)
 VXLAN, GRE = Delivery.VXLAN, Delivery.GRE

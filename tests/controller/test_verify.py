@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from controller import verify
-from controller.status import Check, Copies, Verification
+from controller.reconcile.report import verify
+from controller.status.values import Check, Copies, Verification
 from flows.errors import Refused
-from flows.flow import object_of
-from flows.model import Collector, CollectorId, PortId, SessionId, TagMode
-from flows.pipeline import DELIVER, SEND
+from flows.openflow.flow import object_of
+from flows.model.session import Collector, CollectorId, PortId, SessionId, TagMode
+from flows.pipeline.tables import DELIVER, SEND
 from tests.controller.rig import RED, Rig
 from tests.controller.test_reconcile import BRING_S, bring_all
 from tests.ovs.waiting import wait_for

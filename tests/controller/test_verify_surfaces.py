@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from controller.southbound.errors import SwitchTimeout
-from controller.status import Check, Verification
-from flows.model import SessionId
+from controller.status.values import Check, Verification
+from flows.model.session import SessionId
 from tests.controller.fakes import FakeReconciler
 from tests.controller.test_api import items, problem
 from tests.controller.test_api_sessions import client, create

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from netaddr import EUI, IPAddress, mac_unix_expanded
 
-from controller.southbound import wire, wire_message, wire_meter, wire_packet
+from controller.southbound.wire import flow as wire
+from controller.southbound.wire import message as wire_message
+from controller.southbound.wire import meter as wire_meter
+from controller.southbound.wire import packet_out as wire_packet
 from controller.southbound.errors import WireError
-from controller.southbound.wire_action import encode_actions
-from controller.southbound.wire_message import BundleStep, PortReason, Role
-from controller.southbound.wire_meter import MeterChange
-from controller.status import Copies
-from flows import field
-from flows.diff import Installed
-from flows.field import FIELDS, Field, Notation, RegField, Term
-from flows.flow import (
+from controller.southbound.wire.action import encode_actions
+from controller.southbound.wire.message import BundleStep, PortReason, Role
+from controller.southbound.wire.meter import MeterChange
+from controller.status.values import Copies
+from flows.openflow import field
+from flows.plan.plan import Installed
+from flows.openflow.field import FIELDS, Field, Notation, RegField, Term
+from flows.openflow.flow import (
     Action,
     Clone,
     Flow,
@@ -38,8 +41,8 @@ from flows.flow import (
     SetVlan,
     SetVlanPriority,
 )
-from flows.meter import Meter
-from flows.model import Rate, RateUnit
+from flows.plan.meters import Meter
+from flows.model.session import Rate, RateUnit
 
 XID = 0xC7000005
 LOW, TAG = RegField("low", 3, 4, 19), RegField("tag", 5, 0, 11)

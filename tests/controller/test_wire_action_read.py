@@ -10,22 +10,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from controller.southbound import alterations, wire
-from controller.southbound.alterations import tell_alterations
+from controller.southbound.openflow import alterations
+from controller.southbound.wire import flow as wire
+from controller.southbound.openflow.alterations import tell_alterations
 from controller.southbound.errors import WireError
-from controller.southbound.wire_action import encode_actions
-from controller.southbound.wire_action_read import (
+from controller.southbound.wire.action import encode_actions
+from controller.southbound.wire.action_decode import (
     DEPTH_MAX,
     SHOWN_MAX,
     decode_actions,
     decode_instructions,
     show_instructions,
 )
-from controller.southbound.wire_match import decode_match
+from controller.southbound.wire.match import decode_match
 from flows.compile import Survey, compile_bridge
-from flows.field import RegField
-from flows.flow import Action, Clone, Flow, Load, Match, Metered, Output, object_of, show_actions
-from flows.text import parse_actions
+from flows.openflow.field import RegField
+from flows.openflow.flow import Action, Clone, Flow, Load, Match, Metered, Output, object_of, show_actions
+from flows.openflow.text import parse_actions
 from tests.controller.test_wire_decode import entry, matches, reply
 from tests.random_actions import LISTS, SIMPLE
 from tests.random_worlds import random_world

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from netaddr import IPAddress
 
-from controller.southbound.wire_action import LEARN2, encode_actions
-from flows.field import RegField
-from flows.flow import (
+from controller.southbound.wire.action import LEARN2, encode_actions
+from flows.openflow.field import RegField
+from flows.openflow.flow import (
     LEARNED_OBJECT,
     Action,
     HashOf,

@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.southbound import wire, wire_meter
+from controller.southbound.wire import flow as wire
+from controller.southbound.wire import meter as wire_meter
 from controller.southbound.errors import WireError
 from controller.southbound.switch import Metering
-from controller.southbound.wire_error import CODE_NAMES, REASONS, decode_error
-from controller.southbound.wire_match import decode_match, encode_match
-from controller.southbound.wire_message import ONF, encode_bundle_add
-from controller.southbound.wire_meter import MeterChange
-from controller.status import Copies
-from flows.field import FIELDS, IN_PORT, Field, Term
-from flows.flow import Flow, Match, Output
-from flows.meter import Meter
-from flows.model import RATES, Rate, RateUnit
+from controller.southbound.wire.error import CODE_NAMES, REASONS, decode_error
+from controller.southbound.wire.match import decode_match, encode_match
+from controller.southbound.wire.message import ONF, encode_bundle_add
+from controller.southbound.wire.meter import MeterChange
+from controller.status.values import Copies
+from flows.openflow.field import FIELDS, IN_PORT, Field, Term
+from flows.openflow.flow import Flow, Match, Output
+from flows.plan.meters import Meter
+from flows.model.session import RATES, Rate, RateUnit
 
 XID = 0xC7000005
 

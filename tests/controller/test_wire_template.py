@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.southbound.errors import WireError
-from controller.southbound.wire import encode_flow_add, encode_message, scan_flow_stats
-from controller.southbound.wire_message import encode_bundle_add
-from controller.southbound.wire_template import TEMPLATES_MAX, FlowTemplates
+from controller.southbound.wire.flow import encode_flow_add, encode_message, scan_flow_stats
+from controller.southbound.wire.message import encode_bundle_add
+from controller.southbound.wire.template import TEMPLATES_MAX, FlowTemplates
 from flows.compile import Survey, compile_bridge
-from flows.diff import mark_of
-from flows.flow import Clone, Flow, Match, Metered, Output, make_cookie
+from flows.plan.plan import mark_of
+from flows.openflow.flow import Clone, Flow, Match, Metered, Output, make_cookie
 from tests.controller.test_wire_decode import entry, matches, reply
 from tests.random_worlds import random_world
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from controller.store import BridgeRecord, InterfaceRow, Store
-from flows.model import (
+from flows.model.session import (
     Collector,
     CollectorId,
     Direction,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from netaddr import EUI, IPAddress
 
 from flows.compile import Survey, compile_bridge
-from flows.filter import Filter
-from flows.flow import Flow
-from flows.meaning import meaning
-from flows.model import (
+from flows.model.filter import Filter
+from flows.openflow.flow import Flow
+from flows.semantics.meaning import meaning
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,
@@ -29,8 +29,8 @@ from flows.model import (
     Source,
     TenantName,
 )
-from flows.trace import Interpreter
-from flows.world import METERS, Link, Numbers, Placement, World, tag_keys
+from flows.explain.trace import Interpreter
+from flows.model.world import METERS, Link, Numbers, Placement, World, tag_keys
 from tests import frames
 
 S1, S2, S3 = Dpid(1), Dpid(2), Dpid(3)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from flows.field import IN_PORT, VLAN_VID, RegField
-from flows.flow import (
+from flows.openflow.field import IN_PORT, VLAN_VID, RegField
+from flows.openflow.flow import (
     CheckLarger,
     Clone,
     Flow,
@@ -26,8 +26,8 @@ from flows.flow import (
     SetTunnelRemote,
     SetVlan,
 )
-from flows.model import Dpid, Ofport
-from flows.pipeline import (
+from flows.model.session import Dpid, Ofport
+from flows.pipeline.tables import (
     BUCKET,
     COHORTS,
     FILTER_ID,
@@ -40,7 +40,7 @@ from flows.pipeline import (
     VERDICT,
     WINNER,
 )
-from flows.world import Link, Placement
+from flows.model.world import Link, Placement
 
 Known = tuple[tuple[int, int], ...]
 """For each register its value, and the bits of it that are known."""

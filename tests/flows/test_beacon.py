@@ -14,11 +14,11 @@ from scapy.layers.l2 import GRE, Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
-from flows.arrivals import Arrivals, Finding, Way
-from flows.beacon import LENGTHS, Beacon, read_beacon
-from flows.envelope import open_envelope
+from flows.beacon.arrivals import Arrivals, Finding, Way
+from flows.beacon.beacon import LENGTHS, Beacon, read_beacon
+from flows.beacon.decapsulate import open_envelope
 from flows.errors import InvalidValue
-from flows.model import Dpid
+from flows.model.session import Dpid
 
 BEACON = Beacon(
     run=0xAB << 56, bridge=Dpid(0x51), sensor=1, network=3, number=2, count=9, length=300

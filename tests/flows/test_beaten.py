@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from flows.compile import Survey
-from flows.compile.beaten import takers
-from flows.filter import Filter, Rule, Verdict
-from flows.meaning import meaning
-from flows.model import Direction, FilterId, PortId, PortKind, SessionId, TenantName
-from flows.world import World
+from flows.resolve.beaten import takers
+from flows.model.filter import Filter, Rule, Verdict
+from flows.semantics.meaning import meaning
+from flows.model.session import Direction, FilterId, PortId, PortKind, SessionId, TenantName
+from flows.model.world import World
 from tests.flows.hand_made import (
     BOTH,
     EGRESS,

@@ -10,11 +10,11 @@ from netaddr import EUI
 
 from flows.compile import Survey, compile_bridge
 from flows.compile.production import ipv6_addresses
-from flows.flow import Flow
-from flows.meaning import Learned
-from flows.model import Dpid, NetworkId, Port, PortId, TenantName
-from flows.trace import Interpreter
-from flows.world import World
+from flows.openflow.flow import Flow
+from flows.semantics.meaning import Learned
+from flows.model.session import Dpid, NetworkId, Port, PortId, TenantName
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests.arrivals import Arrivals
 from tests.random_worlds import random_packets, random_world
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
-from flows.contract import check_flow
-from flows.flow import PRODUCTION, object_of
-from flows.pipeline import DELIVER, EGRESS, IDENTIFY, PIPELINE, START
-from flows.world import Link, World
+from flows.pipeline.contract import check_flow
+from flows.openflow.flow import PRODUCTION, object_of
+from flows.pipeline.tables import DELIVER, EGRESS, IDENTIFY, PIPELINE, START
+from flows.model.world import Link, World
 from tests.flows.hand_made import compile_all
 from tests.random_worlds import random_world
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
-from flows.diff import Installed, Plan, plan
-from flows.field import ETH_DST, IN_PORT
-from flows.flow import LEARNED_OBJECT, Cookie, Flow, FlowKey, Match, make_cookie
+from flows.plan.plan import Installed, Plan, plan
+from flows.openflow.field import ETH_DST, IN_PORT
+from flows.openflow.flow import LEARNED_OBJECT, Cookie, Flow, FlowKey, Match, make_cookie
 from tests.random_worlds import random_world
 
 SEEDS = st.integers(0, 2**63)

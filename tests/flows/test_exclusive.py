@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.capacity import (
+from flows.resolve.capacity import (
     COHORTS_PER_NETWORK,
     FAR_WEIGHT,
     FILTERED_WEIGHT,
@@ -21,13 +21,13 @@ from flows.capacity import (
 )
 from flows.compile import Survey, compile_bridge
 from flows.errors import TooManyOverlaps
-from flows.filter import Filter, Rule, RuleMatch, Verdict
-from flows.flow import Load
-from flows.meaning import meaning
-from flows.model import Dpid, FilterId, Oversize, PortKind, SessionId, TenantName
-from flows.pipeline import COHORTS, DELIVER, WON
-from flows.trace import Interpreter
-from flows.world import World
+from flows.model.filter import Filter, Rule, RuleMatch, Verdict
+from flows.openflow.flow import Load
+from flows.semantics.meaning import meaning
+from flows.model.session import Dpid, FilterId, Oversize, PortKind, SessionId, TenantName
+from flows.pipeline.tables import COHORTS, DELIVER, WON
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests import frames
 from tests.flows.hand_made import (
     EGRESS,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from netaddr import IPAddress
 
 from flows.compile import Survey
-from flows.explain import explain
-from flows.meaning import meaning
-from flows.model import (
+from flows.explain.explain import explain
+from flows.semantics.meaning import meaning
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,

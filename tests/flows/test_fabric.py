@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.errors import InvalidValue
-from flows.fabric import Fabric
-from flows.model import Dpid
-from flows.world import Link
+from flows.model.spanning_tree import Fabric
+from flows.model.session import Dpid
+from flows.model.world import Link
 from tests.flows.hand_made import at
 
 SEEDS = st.integers(0, 2**63)

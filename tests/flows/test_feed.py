@@ -8,9 +8,9 @@ import pytest
 from netaddr import IPAddress
 
 from flows.compile import Survey
-from flows.feed import Feed, feed_of
-from flows.filter import Filter
-from flows.model import (
+from flows.explain.feed import Feed, feed_of
+from flows.model.filter import Filter
+from flows.model.session import (
     Collector,
     CollectorId,
     Delivery,
@@ -24,8 +24,8 @@ from flows.model import (
     TagMode,
     TenantName,
 )
-from flows.tags import tag_of_copy
-from flows.world import World
+from flows.semantics.tags import tag_of_copy
+from flows.model.world import World
 from tests.flows.hand_made import S1, at, tap, vm, watch, world
 
 WEB = vm("web", at(S1, 1), 0x020000000001, ips=("10.0.0.1",))

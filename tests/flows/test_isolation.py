@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
-from flows.flow import Flow, Load, Output
-from flows.model import Dpid, PortId, TenantName
-from flows.pipeline import DELIVER, FLOOD, NETWORK, START
-from flows.tags import transport_key
-from flows.trace import Interpreter
-from flows.world import World
+from flows.openflow.flow import Flow, Load, Output
+from flows.model.session import Dpid, PortId, TenantName
+from flows.pipeline.tables import DELIVER, FLOOD, NETWORK, START
+from flows.semantics.tags import transport_key
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests.flows.hand_made import S1, S2, at, cable, compile_all, tap, vm, watch, world
 from tests.flows.reach import Reach
 from tests.random_worlds import random_packets, random_world

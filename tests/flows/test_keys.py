@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
-from flows.address import check_address
+from flows.model.address import check_address
 from flows.errors import InvalidValue, KeyTaken, NoKeyLeft
-from flows.model import KEYS, Collector, CollectorId, Delivery, TenantName
-from flows.tenancy import check_key
-from flows.tunnel import CHOSEN_FROM, free_key
+from flows.model.session import KEYS, Collector, CollectorId, Delivery, TenantName
+from flows.model.tenancy import check_key
+from flows.model.tunnel import CHOSEN_FROM, free_key
 
 FAR = IPAddress("192.0.2.9")
 SOC = Collector(

@@ -11,10 +11,10 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.model import PortId
-from flows.pipeline import DELIVER
-from flows.trace import Interpreter
-from flows.world import World
+from flows.model.session import PortId
+from flows.pipeline.tables import DELIVER
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests.arrivals import Arrivals
 from tests.flows.hand_made import INGRESS, S1, S2, S3, at, cable, packet, tap, vm, watch, world
 from tests.late_flood import Forgetful, is_late, random_story

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from flows.compile import Standing, Survey, copy_ways
-from flows.explain import explain
-from flows.feed import feed_of
-from flows.meaning import copied_frame, meaning
-from flows.model import (
+from flows.explain.explain import explain
+from flows.explain.feed import feed_of
+from flows.semantics.meaning import copied_frame, meaning
+from flows.model.session import (
     Collector,
     CollectorId,
     Direction,
@@ -19,9 +19,9 @@ from flows.model import (
     SessionId,
     TenantName,
 )
-from flows.trace import Interpreter
-from flows.tunnel import link_limit
-from flows.world import LINK_MTU, World
+from flows.explain.trace import Interpreter
+from flows.model.tunnel import link_limit
+from flows.model.world import LINK_MTU, World
 from tests import frames
 from tests.flows.hand_made import (
     S1,

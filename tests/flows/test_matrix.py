@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from flows.compile import Survey, compile_bridge
-from flows.flow import Flow
-from flows.model import Delivery, Direction
-from flows.trace import Interpreter
+from flows.openflow.flow import Flow
+from flows.model.session import Delivery, Direction
+from flows.explain.trace import Interpreter
 from tests.arrivals import Arrivals, Frames
 from tests.damage import DAMAGES
 from tests.matrix import page, seen

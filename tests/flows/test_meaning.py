@@ -9,11 +9,11 @@ import pytest
 from netaddr import EUI
 
 from flows.errors import InvalidValue
-from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.meaning import may_send, meaning
-from flows.model import Collector, CollectorId, FilterId, PortId, TenantName
-from flows.packet import read_fields
-from flows.world import World
+from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
+from flows.semantics.meaning import may_send, meaning
+from flows.model.session import Collector, CollectorId, FilterId, PortId, TenantName
+from flows.openflow.packet import read_fields
+from flows.model.world import World
 from tests import frames
 from tests.flows.hand_made import (
     BOTH,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.diff import Plan
-from flows.flow import Flow, Match, Metered, Output
-from flows.meter import (
+from flows.plan.plan import Plan
+from flows.openflow.flow import Flow, Match, Metered, Output
+from flows.plan.meters import (
     Meter,
     MeterPlan,
     is_our_meter,
@@ -15,9 +15,9 @@ from flows.meter import (
     meters_after,
     plan_meters,
 )
-from flows.model import Rate, RateUnit
-from flows.pipeline import BRIDGE_METER
-from flows.world import METERS
+from flows.model.session import Rate, RateUnit
+from flows.pipeline.tables import BRIDGE_METER
+from flows.model.world import METERS
 
 NUMBERS = [METERS.start - 1, METERS[0], METERS[1], METERS[2], BRIDGE_METER, BRIDGE_METER + 1]
 OURS = [number for number in NUMBERS if is_our_meter(number)]

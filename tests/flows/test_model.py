@@ -8,8 +8,8 @@ import pytest
 from netaddr import EUI, IPAddress, IPNetwork
 
 from flows.errors import InvalidValue
-from flows.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, TcpFlags, Verdict
-from flows.model import (
+from flows.model.filter import Filter, MacPattern, PortRange, Rule, RuleMatch, TcpFlags, Verdict
+from flows.model.session import (
     Collector,
     CollectorId,
     Delivery,
@@ -31,7 +31,7 @@ from flows.model import (
     TenantName,
     check_name,
 )
-from flows.world import Link, Numbers, Placement, World
+from flows.model.world import Link, Numbers, Placement, World
 
 MAC = EUI("02:00:00:00:00:01", version=48)
 RED = TenantName("red")

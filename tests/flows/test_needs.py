@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from flows.compile import Needs, Program, Survey
-from flows.flow import PRODUCTION, Flow
-from flows.model import Dpid, Mode, TagMode
-from flows.pipeline import START
-from flows.world import World
+from flows.openflow.flow import PRODUCTION, Flow
+from flows.model.session import Dpid, Mode, TagMode
+from flows.pipeline.tables import START
+from flows.model.world import World
 from tests.random_worlds import random_world
 
 SEEDS = range(150)

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from flows.meaning import Learned
-from flows.model import Dpid
-from flows.trace import Interpreter
-from flows.world import World
+from flows.semantics.meaning import Learned
+from flows.model.session import Dpid
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests.arrivals import Arrivals
 from tests.damage import DAMAGES, Damage, Flows
 from tests.flows.hand_made import compile_all

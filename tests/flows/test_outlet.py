@@ -9,10 +9,10 @@ import pytest
 
 from flows.compile import Program, Survey, program
 from flows.compile.production import compile_production
-from flows.compile.site import Site
+from flows.resolve.bridge_view import Site
 from flows.errors import InvalidFlow
-from flows.flow import Flow, FlowKey, Resubmit
-from flows.pipeline import EGRESS, INGRESS, START
+from flows.openflow.flow import Flow, FlowKey, Resubmit
+from flows.pipeline.tables import EGRESS, INGRESS, START
 from tests.random_worlds import BRIDGES, random_world
 
 LISTS = (EGRESS.number, INGRESS.number)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.compile import Survey
 from flows.errors import TooManyOverlaps
-from flows.filter import Filter, Rule, RuleMatch, Verdict
-from flows.model import FilterId, SessionId, TenantName
+from flows.model.filter import Filter, Rule, RuleMatch, Verdict
+from flows.model.session import FilterId, SessionId, TenantName
 from tests.flows.hand_made import INGRESS, S1, at, tap, vm, watch, world
 
 LLDP = Filter(

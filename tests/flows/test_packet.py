@@ -28,8 +28,8 @@ from scapy.layers.sctp import SCTP
 from scapy.packet import Packet, Raw
 
 from flows.errors import InvalidValue
-from flows.field import FIELD_BY_NAME
-from flows.packet import is_group, length_without_padding, read_fields
+from flows.openflow.field import FIELD_BY_NAME
+from flows.openflow.packet import is_group, length_without_padding, read_fields
 from tests.random_frames import random_frame
 
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
 from flows.errors import InvalidFlow
-from flows.field import ETH_DST, ETH_SRC, ETH_TYPE, IN_PORT, IP_SRC, Term
-from flows.flow import NOTHING, Flow, Load, Match, Metered, Output, Resubmit, Steps, make_flow
-from flows.pattern import open_pattern, pattern
-from flows.pipeline import BY_LINK, CAST, NETWORK, OUT, SESSION
+from flows.openflow.field import ETH_DST, ETH_SRC, ETH_TYPE, IN_PORT, IP_SRC, Term
+from flows.openflow.flow import NOTHING, Flow, Load, Match, Metered, Output, Resubmit, Steps, make_flow
+from flows.openflow.pattern import open_pattern, pattern
+from flows.pipeline.tables import BY_LINK, CAST, NETWORK, OUT, SESSION
 from tests.random_worlds import random_world
 
 IPV4 = ETH_TYPE.eq(0x0800)

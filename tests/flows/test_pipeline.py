@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from flows.contract import check_flow, check_flows
+from flows.pipeline.contract import check_flow, check_flows
 from flows.errors import InvalidFlow
-from flows.field import ETH_SRC, IN_PORT, TCP_DST, RegField
-from flows.flow import Clone, Flow, Learn, Load, Match, MoveToVlan, Output, Resubmit, make_cookie
-from flows.pipeline import (
+from flows.openflow.field import ETH_SRC, IN_PORT, TCP_DST, RegField
+from flows.openflow.flow import Clone, Flow, Learn, Load, Match, MoveToVlan, Output, Resubmit, make_cookie
+from flows.pipeline.tables import (
     ADMIT,
     CAST,
     DELIVER,

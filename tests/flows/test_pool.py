@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.model import PortId
-from flows.pool import BUCKETS, assign
+from flows.model.session import PortId
+from flows.model.pool import BUCKETS, assign
 
 POOLS = st.integers(1, 64).map(lambda n: tuple(PortId(f"ids-{i}") for i in range(n)))
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.compile import Program, Survey, compile_bridge
-from flows.flow import Flow, FlowKey
-from flows.model import Balance, Collector, Dpid, Ofport, Session, SessionId
-from flows.world import METERS, Placement, World
+from flows.openflow.flow import Flow, FlowKey
+from flows.model.session import Balance, Collector, Dpid, Ofport, Session, SessionId
+from flows.model.world import METERS, Placement, World
 from tests.random_filters import random_filter
 from tests.random_worlds import random_world
 

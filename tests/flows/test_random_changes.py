@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from flows.model import PortKind
-from flows.world import World
+from flows.model.session import PortKind
+from flows.model.world import World
 from tests.random_changes import changed_world
 from tests.random_worlds import random_world
 

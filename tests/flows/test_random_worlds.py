@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from flows.field import ETH_DST
-from flows.meaning import copied_frame, meaning, sensors_of, wants
-from flows.model import (
+from flows.openflow.field import ETH_DST
+from flows.semantics.meaning import copied_frame, meaning, sensors_of, wants
+from flows.model.session import (
     ALL,
     Balance,
     Delivery,
@@ -24,11 +24,11 @@ from flows.model import (
     Session,
     SourceKind,
 )
-from flows.packet import is_group, read_fields
-from flows.source import is_watched
-from flows.tags import tag_of_copy
-from flows.tunnel import link_limit
-from flows.world import World
+from flows.openflow.packet import is_group, read_fields
+from flows.model.source import is_watched
+from flows.semantics.tags import tag_of_copy
+from flows.model.tunnel import link_limit
+from flows.model.world import World
 from tests.random_worlds import FRAMES, Sent, edge_lengths, random_packets, random_world
 
 WORLDS, PACKETS = 300, 24

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
-from flows.diff import (
+from flows.plan.plan import (
     Installed,
     Plan,
     Scan,
@@ -20,8 +20,8 @@ from flows.diff import (
     scan_of,
     wanted_of,
 )
-from flows.field import IN_PORT
-from flows.flow import LEARNED_OBJECT, Cookie, Flow, Mark, Match, Output, make_cookie
+from flows.openflow.field import IN_PORT
+from flows.openflow.flow import LEARNED_OBJECT, Cookie, Flow, Mark, Match, Output, make_cookie
 from tests.random_worlds import random_world
 
 SEEDS = st.integers(0, 2**63)

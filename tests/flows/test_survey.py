@@ -9,14 +9,14 @@ from random import Random
 
 import pytest
 
-from flows.capacity import FILTERED_WEIGHT
+from flows.resolve.capacity import FILTERED_WEIGHT
 from flows.compile import Standing, Survey, compile_bridge
 from flows.errors import CrossTenantSource, TooManySessions
-from flows.filter import Filter
-from flows.flow import object_of
-from flows.model import Dpid, FilterId, Session, SessionId, Source, SourceKind, TenantName
-from flows.pipeline import LINK_TAGS
-from flows.world import Numbers, World
+from flows.model.filter import Filter
+from flows.openflow.flow import object_of
+from flows.model.session import Dpid, FilterId, Session, SessionId, Source, SourceKind, TenantName
+from flows.pipeline.tables import LINK_TAGS
+from flows.model.world import Numbers, World
 from tests.flows.hand_made import S1, S2, S3, Plugged, at, cable, tap, vm, watch, world
 from tests.random_worlds import BRIDGES, random_world
 

@@ -16,8 +16,8 @@ from flows.errors import (
     NotAWorkload,
     Refused,
 )
-from flows.filter import Filter
-from flows.model import (
+from flows.model.filter import Filter
+from flows.model.session import (
     CollectorId,
     FilterId,
     NetworkId,
@@ -27,7 +27,7 @@ from flows.model import (
     SourceKind,
     TenantName,
 )
-from flows.tenancy import check_collector, check_session
+from flows.model.tenancy import check_collector, check_session
 from tests.flows.hand_made import S1, at, tap, vm, watch, world
 
 HERE = world(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from flows.compile import Survey, compile_bridge
 from flows.errors import CloudtapError, InvalidFlow
-from flows.field import FIELDS
-from flows.text import parse_actions, parse_flow
+from flows.openflow.field import FIELDS
+from flows.openflow.text import parse_actions, parse_flow
 from tests.random_worlds import random_world
 
 HEAD = "cookie=0xc7a0000000000000,table=0,priority=100"

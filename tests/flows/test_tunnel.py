@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from netaddr import IPAddress
 
-from flows.model import KEYS, Collector, CollectorId, Delivery, PortId, Session, SessionId, Source
-from flows.model import TenantName as Tenant
-from flows.tunnel import cut_length, path_limit
+from flows.model.session import KEYS, Collector, CollectorId, Delivery, PortId, Session, SessionId, Source
+from flows.model.session import TenantName as Tenant
+from flows.model.tunnel import cut_length, path_limit
 
 FOUR, SIX = IPAddress("192.0.2.9"), IPAddress("fd00:9::9")
 SESSION = Session(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import product
 
-from flows.model import Delivery, Direction, Dpid, TagMode
+from flows.model.session import Delivery, Direction, Dpid, TagMode
 from tests.random_worlds import BRIDGES
 
 

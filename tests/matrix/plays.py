@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
 
-from flows.model import Collector, Direction, Dpid, NetworkId, Ofport
-from flows.world import Placement
+from flows.model.session import Collector, Direction, Dpid, NetworkId, Ofport
+from flows.model.world import Placement
 from tests.matrix.cells import (
     ADDRESS4,
     AUTO,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from netaddr import EUI, IPAddress
 
-from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.model import (
+from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
+from flows.model.session import (
     ALL,
     Collector,
     CollectorId,
@@ -33,8 +33,8 @@ from flows.model import (
     TagMode,
     TenantName,
 )
-from flows.tags import transport_keys
-from flows.world import Link, Numbers, Placement, World, tag_keys
+from flows.semantics.tags import transport_keys
+from flows.model.world import Link, Numbers, Placement, World, tag_keys
 from tests import frames
 from tests.arrivals import Frames, Remote, Where
 from tests.matrix.cells import (

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from controller import runtime
-from controller.runtime.serve import serve_wsgi
+from controller.runtime.http_server import serve_wsgi
 from flows.errors import CloudtapError
 
 BARRIER = struct.pack("!BBHI", 4, 20, 8, runtime.own_xid(1))

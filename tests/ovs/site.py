@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from netaddr import IPAddress
 
-from controller.southbound.management import open_management
+from controller.southbound.openflow.management import open_management
 from flows.compile import Program, Survey
-from flows.diff import plan
-from flows.model import Balance, Collector, CollectorId, Delivery, Dpid, Ofport, PortId, TenantName
-from flows.world import METERS, Numbers, World
+from flows.plan.plan import plan
+from flows.model.session import Balance, Collector, CollectorId, Delivery, Dpid, Ofport, PortId, TenantName
+from flows.model.world import METERS, Numbers, World
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, vm
 from tests.ovs.lab import Lab, ofctl, purge_cache

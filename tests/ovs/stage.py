@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from controller.southbound.management import ManagedSwitch, open_management
-from controller.southbound.revalidate import wait_revalidated
+from controller.southbound.openflow.management import ManagedSwitch, open_management
+from controller.southbound.revalidation import wait_revalidated
 from flows.compile import Program, Survey
-from flows.cookie import LEARNED_OBJECT, OBJECT_MASK, OWNER_MASK, make_cookie
-from flows.diff import Plan, plan, plan_from_delta
-from flows.flow import Flow
-from flows.meter import plan_meters
-from flows.model import Dpid, Ofport
-from flows.world import Placement, World
+from flows.openflow.cookie import LEARNED_OBJECT, OBJECT_MASK, OWNER_MASK, make_cookie
+from flows.plan.plan import Plan, plan, plan_from_delta
+from flows.openflow.flow import Flow
+from flows.plan.meters import plan_meters
+from flows.model.session import Dpid, Ofport
+from flows.model.world import Placement, World
 from tests.arrivals import Arrivals, Frames, Remote, Where
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, purge_cache

@@ -9,15 +9,15 @@ from functools import partial
 
 import pytest
 
-from controller import bridge
-from controller.ahead import Ahead
-from controller.desired import Snapshot
-from controller.southbound.management import ManagedSwitch, open_management
+from controller.reconcile.bridge import writer as bridge
+from controller.reconcile.bridge.early_install import Ahead
+from controller.reconcile.snapshot import Snapshot
+from controller.southbound.openflow.management import ManagedSwitch, open_management
 from flows.compile import Program, Survey
-from flows.diff import plan
-from flows.model import Rate, RateUnit
-from flows.pipeline import DELIVER, LOOKUP
-from flows.world import World
+from flows.plan.plan import plan
+from flows.model.session import Rate, RateUnit
+from flows.pipeline.tables import DELIVER, LOOKUP
+from flows.model.world import World
 from tests.flows.hand_made import S1, at, tap, watch, world
 from tests.lone_writer import LoneWriter
 from tests.ovs.lab import Lab, purge_cache, vsctl

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.pipeline import DELIVER
+from flows.pipeline.tables import DELIVER
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab, vsctl
 from tests.ovs.scene import INVENTORY, Scene, build, make_collectors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.flow import make_cookie
+from flows.openflow.flow import make_cookie
 from tests.ovs import open_vswitch
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab, ofctl

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.southbound.tunnel_port import KINDS, MARK, tunnel_name, tunnel_options
-from flows.model import Delivery, Dpid
+from controller.southbound.ovsdb.tunnel_port import KINDS, MARK, tunnel_name, tunnel_options
+from flows.model.session import Delivery, Dpid
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
 from tests.ovs.lab import Lab, ofctl, vsctl

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.flow import LEARNED_OBJECT, make_cookie, object_of
+from flows.openflow.flow import LEARNED_OBJECT, make_cookie, object_of
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab, ofctl, ofctl_text
 from tests.ovs.scene import INVENTORY, Scene, build, make_collectors

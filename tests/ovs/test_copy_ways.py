@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
-from controller.southbound.management import open_management
-from flows.beacon import Beacon
+from controller.southbound.openflow.management import open_management
+from flows.beacon.beacon import Beacon
 from flows.compile import CopyWay, Program, Standing, Survey, copy_ways
-from flows.meaning import copied_frame
-from flows.model import Dpid
-from flows.world import World
+from flows.semantics.meaning import copied_frame
+from flows.model.session import Dpid
+from flows.model.world import World
 from tests.arrivals import Arrivals, Frames, Remote
 from tests.ovs.lab import Lab
 from tests.ovs.stage import Stage

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from flows.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
+from flows.resolve.capacity import FILTERED_WEIGHT, SESSIONS_PER_NETWORK, STAGED_WEIGHT
 from flows.compile import Survey
-from flows.filter import Filter, Rule, Verdict
-from flows.model import (
+from flows.model.filter import Filter, Rule, Verdict
+from flows.model.session import (
     Balance,
     Delivery,
     FilterId,
@@ -20,7 +20,7 @@ from flows.model import (
     Rate,
     RateUnit,
 )
-from flows.world import METERS
+from flows.model.world import METERS
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofctl, ofproto_trace

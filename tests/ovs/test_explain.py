@@ -11,12 +11,12 @@ from random import Random
 import pytest
 
 from flows.compile import Survey
-from flows.cookie import Cookie
-from flows.explain import Answer, explain
-from flows.flow import Flow
-from flows.model import ALL, Direction, Dpid, Mode, PortKind
-from flows.pipeline import DELIVER, EGRESS, FILTER, INGRESS
-from flows.world import World
+from flows.openflow.cookie import Cookie
+from flows.explain.explain import Answer, explain
+from flows.openflow.flow import Flow
+from flows.model.session import ALL, Direction, Dpid, Mode, PortKind
+from flows.pipeline.tables import DELIVER, EGRESS, FILTER, INGRESS
+from flows.model.world import World
 from tests.ovs.lab import Lab, ofproto_trace
 from tests.ovs.stage import Stage
 from tests.ovs.worlds import spoil

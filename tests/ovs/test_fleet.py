@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.flow import object_of
-from flows.pipeline import DELIVER
+from flows.openflow.flow import object_of
+from flows.pipeline.tables import DELIVER
 from tests.fake_switches import FakeSwitch, Fleet, estate
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.controller_process import ControllerProcess

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.trace import Interpreter
+from flows.explain.trace import Interpreter
 from tests.arrivals import Arrivals
 from tests.late_flood import is_late, random_story
 from tests.ovs.lab import Lab

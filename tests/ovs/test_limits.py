@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pytest
 
-from controller.southbound.management import open_management
-from flows.capacity import EXCLUSIVE_WEIGHT, FAR_WEIGHT, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
+from controller.southbound.openflow.management import open_management
+from flows.resolve.capacity import EXCLUSIVE_WEIGHT, FAR_WEIGHT, FILTERED_WEIGHT, SESSIONS_PER_NETWORK
 from flows.compile import Survey, compile_bridge
-from flows.diff import plan
+from flows.plan.plan import plan
 from flows.errors import TooManySessions
-from flows.filter import Filter, Rule, Verdict
-from flows.model import Dpid, FilterId, Session, TenantName
-from flows.world import World
+from flows.model.filter import Filter, Rule, Verdict
+from flows.model.session import Dpid, FilterId, Session, TenantName
+from flows.model.world import World
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, packet, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofproto_trace

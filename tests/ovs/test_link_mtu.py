@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pytest
 
-from controller.southbound.management import open_management
+from controller.southbound.openflow.management import open_management
 from flows.compile import Program, Survey
-from flows.diff import plan
-from flows.model import CollectorId, Direction, Dpid, Oversize
-from flows.tunnel import link_limit
-from flows.world import LINK_MTU, World
+from flows.plan.plan import plan
+from flows.model.session import CollectorId, Direction, Dpid, Oversize
+from flows.model.tunnel import link_limit
+from flows.model.world import LINK_MTU, World
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofctl, purge_cache

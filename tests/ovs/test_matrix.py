@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from flows.flow import Flow
-from flows.model import Dpid
+from flows.openflow.flow import Flow
+from flows.model.session import Dpid
 from tests.arrivals import Frames
 from tests.damage import DAMAGES
 from tests.matrix import seen

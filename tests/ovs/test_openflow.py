@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from controller.southbound.errors import SwitchGone, SwitchUnfit, SwitchUnreachable
-from controller.southbound.management import ManagedSwitch, open_management
-from controller.southbound.wire_message import LOCAL_PORT, SwitchPort
-from controller.status import Copies
-from flows.diff import Plan, plan
-from flows.field import ETH_DST, IN_PORT, RegField
-from flows.flow import PRODUCTION, Flow, Load, Match, Output, PopVlan
+from controller.southbound.openflow.management import ManagedSwitch, open_management
+from controller.southbound.wire.message import LOCAL_PORT, SwitchPort
+from controller.status.values import Copies
+from flows.plan.plan import Plan, plan
+from flows.openflow.field import ETH_DST, IN_PORT, RegField
+from flows.openflow.flow import PRODUCTION, Flow, Load, Match, Output, PopVlan
 from tests.ovs.lab import FENCE_COOKIE, Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
 

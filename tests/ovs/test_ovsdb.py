@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from netaddr import EUI
 
-from controller.southbound.ovsdb import OvsdbWatcher, RemoteState
-from controller.southbound.revalidate import wait_revalidated
-from flows.model import Dpid
+from controller.southbound.ovsdb.watcher import OvsdbWatcher, RemoteState
+from controller.southbound.revalidation import wait_revalidated
+from flows.model.session import Dpid
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
 

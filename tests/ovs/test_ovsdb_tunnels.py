@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.southbound.ovsdb import OvsdbWatcher
-from controller.southbound.ovsdb_rows import InterfaceRow
-from controller.southbound.tunnel_port import (
+from controller.southbound.ovsdb.watcher import OvsdbWatcher
+from controller.southbound.ovsdb.rows import InterfaceRow
+from controller.southbound.ovsdb.tunnel_port import (
     KINDS,
     MARK,
     TunnelWish,
@@ -16,7 +16,7 @@ from controller.southbound.tunnel_port import (
     tunnel_name,
     tunnel_options,
 )
-from flows.model import Delivery, Dpid
+from flows.model.session import Delivery, Dpid
 from tests.ovs.lab import Lab, vsctl
 from tests.ovs.open_vswitch import kill, start_ovsdb_server
 from tests.ovs.waiting import wait_for

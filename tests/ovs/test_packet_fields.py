@@ -8,7 +8,7 @@ from random import Random
 
 from netaddr import EUI, IPAddress
 
-from flows.field import (
+from flows.openflow.field import (
     ARP_OP,
     ARP_SHA,
     ARP_SPA,
@@ -41,7 +41,7 @@ from flows.field import (
     VLAN_PRESENT,
     VLAN_VID,
 )
-from flows.packet import Fields, read_fields
+from flows.openflow.packet import Fields, read_fields
 from tests.ovs.lab import ofproto_trace
 from tests.random_frames import random_frame
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from flows.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.model import CollectorId, Delivery, FilterId, Oversize, Rate, RateUnit, Session
-from flows.world import World
+from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
+from flows.model.session import CollectorId, Delivery, FilterId, Oversize, Rate, RateUnit, Session
+from flows.model.world import World
 from tests.flows.hand_made import S1, S2, Plugged, at, cable, tap, watch, world
 from tests.ovs.lab import Lab, ofctl, ofproto_trace, purge_cache
 from tests.ovs.site import DB, FULL, PAIR, POOL, RED, WEB, Site, extended, pool, soc, udp

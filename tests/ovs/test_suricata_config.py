@@ -11,7 +11,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.utils import wrpcap
 
 from controller.sensors import configure
-from flows.model import Delivery
+from flows.model.session import Delivery
 from tests.ovs import suricata
 from tests.ovs.suricata import STOCK, NoSuricata, loads, program
 from tests.sensor_feeds import TAGGED, UNTAGGED, make_feed, with_rules_for_each_network

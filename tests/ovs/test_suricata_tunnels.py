@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from netaddr import IPAddress
 
-from controller.cli.listen import Listener
+from controller.cli.sniffer import Listener
 from controller.sensors import configure
-from controller.southbound.management import open_management
-from controller.southbound.tunnel_port import KINDS
-from flows.arrivals import Way
-from flows.beacon import Beacon
+from controller.southbound.openflow.management import open_management
+from controller.southbound.ovsdb.tunnel_port import KINDS
+from flows.beacon.arrivals import Way
+from flows.beacon.beacon import Beacon
 from flows.compile import Program, Survey, copy_ways
-from flows.diff import plan
-from flows.feed import feed_of
-from flows.model import Collector, CollectorId, Delivery, Dpid, Ofport, TagMode, TenantName
-from flows.world import World
+from flows.plan.plan import plan
+from flows.explain.feed import feed_of
+from flows.model.session import Collector, CollectorId, Delivery, Dpid, Ofport, TagMode, TenantName
+from flows.model.world import World
 from tests.flows.hand_made import at, vm, watch, world
 from tests.ovs.conversation import Conversation
 from tests.ovs.endpoint import Endpoint

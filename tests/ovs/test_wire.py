@@ -10,13 +10,13 @@ import pytest
 from netaddr import IPAddress
 
 from controller.southbound.errors import WireError
-from controller.southbound.management import ManagedSwitch, open_management
-from controller.southbound.wire import encode_instructions
-from controller.southbound.wire_action_read import decode_instructions
-from flows import field
-from flows.diff import Plan, plan
-from flows.field import Field, RegField, Term
-from flows.flow import (
+from controller.southbound.openflow.management import ManagedSwitch, open_management
+from controller.southbound.wire.flow import encode_instructions
+from controller.southbound.wire.action_decode import decode_instructions
+from flows.openflow import field
+from flows.plan.plan import Plan, plan
+from flows.openflow.field import Field, RegField, Term
+from flows.openflow.flow import (
     LEARNED_OBJECT,
     Action,
     CheckLarger,
@@ -41,8 +41,8 @@ from flows.flow import (
     make_cookie,
     show_actions,
 )
-from flows.meter import Meter, MeterPlan
-from flows.model import Rate, RateUnit
+from flows.plan.meters import Meter, MeterPlan
+from flows.model.session import Rate, RateUnit
 from tests.ovs.lab import Lab, ofctl
 from tests.random_actions import SIMPLE, ActionChance
 

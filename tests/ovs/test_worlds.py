@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from flows.cookie import OWNER, OWNER_MASK, OWNER_SHIFT
-from flows.meaning import Learned
-from flows.trace import Interpreter
-from flows.world import World
+from flows.openflow.cookie import OWNER, OWNER_MASK, OWNER_SHIFT
+from flows.semantics.meaning import Learned
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests.arrivals import Arrivals
 from tests.damage import DAMAGES
 from tests.flows.hand_made import compile_all

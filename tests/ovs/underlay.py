@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from controller.southbound.tunnel_port import (
+from controller.southbound.ovsdb.tunnel_port import (
     KINDS,
     tunnel_name,
     tunnel_options,
     tunnel_type,
 )
-from flows.model import Delivery, Dpid
+from flows.model.session import Delivery, Dpid
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, vsctl
 from tests.tunnels import Carried, unwrap

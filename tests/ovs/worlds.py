@@ -18,11 +18,11 @@ from itertools import islice
 from random import Random
 
 from flows.compile import Survey, compile_bridge
-from flows.meaning import Learned, meaning
-from flows.model import Oversize, Port, Rate, RateUnit
-from flows.pipeline import BRIDGE_METER
-from flows.trace import Interpreter
-from flows.world import World
+from flows.semantics.meaning import Learned, meaning
+from flows.model.session import Oversize, Port, Rate, RateUnit
+from flows.pipeline.tables import BRIDGE_METER
+from flows.explain.trace import Interpreter
+from flows.model.world import World
 from tests.arrivals import Arrivals, Frames, Where
 from tests.damage import DAMAGES
 from tests.ovs.lab import Lab, LabError, ofctl, ofproto_trace, purge_cache

@@ -1,0 +1,66 @@
+"""One harmless flow for each feature of a switch that we need; they are tried and thrown away."""
+
+from __future__ import annotations
+
+from netaddr import IPAddress
+
+from flows.openflow.field import ETH_TYPE, IN_PORT, VLAN_PRESENT, VLAN_VID, RegField, Term
+from flows.openflow.flow import (
+    LEARNED_OBJECT,
+    PRODUCTION,
+    Action,
+    CheckLarger,
+    Clone,
+    Flow,
+    ForgetInPort,
+    HashOf,
+    Learn,
+    Load,
+    Match,
+    MoveToVlan,
+    Multipath,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
+    SetVlan,
+    make_cookie,
+)
+
+PROBE_TABLE = 200
+"""No flow of ours is ever in this table, so a probe cannot meet one."""
+
+_LOW = RegField("probe low", 15, 0, 15)
+_HIGH = RegField("probe high", 14, 0, 19)
+_TAG = RegField("probe tag", 13, 4, 15)
+_BIT = RegField("probe bit", 12, 0, 0)
+_SPREAD = [Multipath(hash_of, 64, _LOW) for hash_of in HashOf]
+_REMOTES = [SetTunnelRemote(IPAddress(address)) for address in ("192.0.2.1", "2001:db8::1")]
+_TAGGED = VLAN_VID.masked(VLAN_PRESENT, VLAN_PRESENT)
+_LEARN = Learn(
+    table=PROBE_TABLE + 1, priority=1, idle_s=1, limit=1, cookie=make_cookie(LEARNED_OBJECT, 0),
+    network=_HIGH, out=_LOW,
+)  # fmt: skip
+
+
+def _probe(feature: str, terms: tuple[Term, ...], *actions: Action) -> tuple[str, Flow]:
+    flow = Flow(PROBE_TABLE, 1, Match.of(*terms), actions, PRODUCTION, f"probe of {feature}")
+    return feature, flow
+
+
+PROBES: tuple[tuple[str, Flow], ...] = (
+    _probe("matches on Nicira registers", (_LOW.eq(1), _HIGH.eq(1))),
+    _probe("loading of Nicira registers", (IN_PORT.eq(1),), Load(_LOW, 1)),
+    _probe("resubmit to another table", (IN_PORT.eq(2),), Resubmit(PROBE_TABLE + 1)),
+    _probe("the clone action", (IN_PORT.eq(3),), Clone((Load(_LOW, 1),))),
+    _probe("sending back where a packet came from", (IN_PORT.eq(5),), ForgetInPort()),
+    _probe("learn with a limit", (IN_PORT.eq(4),), _LEARN),
+    _probe("pushing of 802.1Q tags", (ETH_TYPE.eq(0x0800),), PushVlan(), SetVlan(1)),
+    _probe("moves into 802.1Q tags", (_TAGGED,), MoveToVlan(_TAG), PopVlan()),
+    _probe("check_pkt_larger", (IN_PORT.eq(6),), CheckLarger(1500, _BIT)),
+    _probe("multipath over a symmetric hash", (IN_PORT.eq(7),), *_SPREAD),
+    _probe("cutting of packets", (IN_PORT.eq(8),), Output(1, 64)),
+    _probe("tunnels chosen by flows", (IN_PORT.eq(9),), SetTunnelKey(1), *_REMOTES),
+)

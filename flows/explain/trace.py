@@ -1,0 +1,321 @@
+"""Reference interpreter: a packet through compiled flows, what comes out where, and why.
+
+It does what Open vSwitch does with our action lists (ofproto-dpif-xlate of 3.1): registers are
+kept across resubmits and restored after clone; nothing is sent to the port a packet came from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from netaddr import IPAddress
+
+from flows.openflow.field import (
+    ETH_DST,
+    ETH_IPV4,
+    ETH_IPV6,
+    ETH_SRC,
+    ETH_TYPE,
+    IN_PORT,
+    IP_DST,
+    IP_PROTO,
+    IP_SRC,
+    IPV6_DST,
+    IPV6_SRC,
+    REGISTERS,
+    VLAN_PCP,
+    VLAN_VID,
+    Field,
+    RegField,
+)
+from flows.openflow.flow import (
+    LEARNED_OBJECT,
+    Action,
+    CheckLarger,
+    Clone,
+    Flow,
+    ForgetInPort,
+    HashOf,
+    Learn,
+    Load,
+    Match,
+    Metered,
+    MoveToVlan,
+    Multipath,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
+    SetVlan,
+    SetVlanPriority,
+)
+from flows.semantics.filter import PORT_FIELDS
+from flows.model.session import Dpid, Ofport
+from flows.openflow.packet import VLAN_HEADER, Fields, length_without_padding, read_fields
+from flows.pipeline.tables import CUT, DELIVER, NOWHERE, SEND, SESSION, START, TABLE_BY_NUMBER
+from flows.model.world import Link, Placement
+
+NO_PORT = 0xFFFF
+DELIVERING = frozenset({DELIVER.number, SEND.number, CUT.number})
+"""The tables whose outputs are copies."""
+Shape = tuple[int, tuple[tuple[Field, int], ...]]
+"""A priority, and the fields that flows ask for with their masks."""
+MAX_HOPS = 64
+"""Links that one packet may cross before the interpreter calls it a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One frame that left a port; ``session`` is the session number when it is a copy.
+
+    ``key`` and ``remote`` say where a tunnel port sends it.
+    """
+
+    place: Placement
+    frame: bytes
+    session: int | None
+    key: int | None = None
+    remote: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One flow that a packet met on its way."""
+
+    dpid: Dpid
+    flow: Flow
+
+    def __str__(self) -> str:
+        table = TABLE_BY_NUMBER[self.flow.table].name
+        return f"{self.dpid:x} {table:16} {self.flow.why}  [{self.flow}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything that one packet did: frames at ports that are not links, and the way there."""
+
+    emissions: tuple[Emission, ...]
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))
+
+
+class Interpreter:
+    """Bridges with their flows and links; it keeps what the bridges learn between packets."""
+
+    def __init__(self, flows: Mapping[Dpid, Iterable[Flow]], links: Iterable[Link] = ()) -> None:
+        self._bridges = {dpid: _BridgeState(dpid, given) for dpid, given in flows.items()}
+        self._far_end: dict[Placement, Placement] = {}
+        for link in links:
+            self._far_end[link.a] = link.b
+            self._far_end[link.b] = link.a
+
+    def send(self, place: Placement, frame: bytes) -> Trace:
+        """Let ``frame`` come in at a port, and follow it until nothing moves any more."""
+        emissions: list[Emission] = []
+        steps: list[Step] = []
+        arriving = deque([(place, frame, 0)])
+        while arriving:
+            at, frame, hops = arriving.popleft()
+            bridge = self._bridges.get(at.dpid)
+            if bridge is None:
+                continue
+            for out in bridge.process(at.ofport, frame, steps):
+                far = self._far_end.get(out.place)
+                if far is None:
+                    emissions.append(out)
+                elif hops < MAX_HOPS:
+                    arriving.append((far, out.frame, hops + 1))
+        return Trace(tuple(emissions), tuple(steps))
+
+
+@dataclass
+class _Packet:
+    """A packet inside one bridge: its bytes, the fields read on arrival, and its registers."""
+
+    frame: bytes
+    fields: Fields
+    registers: list[int] = field(default_factory=lambda: [0] * len(REGISTERS))
+    table: int = START.number
+    lessons: list[tuple[int, Flow]] = field(default_factory=list)
+    pushed: int = 0
+    """Bytes of tags that were pushed in this clone; cutting does not count them."""
+    key: int | None = None
+    remote: IPAddress | None = None
+    padding: int = 0
+    """Bytes behind the IP packet, as it arrived; a check of the length does not count them."""
+
+    def get(self, wanted: Field) -> int:
+        if wanted.is_register:
+            return self.registers[wanted.oxm_field]
+        return self.fields.get(wanted, -1)
+
+    def register(self, part: RegField) -> int:
+        return (self.registers[part.reg] & part.mask) >> part.low
+
+    def load(self, part: RegField, value: int) -> None:
+        self.registers[part.reg] = self.registers[part.reg] & ~part.mask | value << part.low
+
+    def push_vlan(self) -> None:
+        self.frame = self.frame[:12] + bytes((0x81, 0, 0, 0)) + self.frame[12:]
+        self.pushed += VLAN_HEADER
+        self.fields = self.fields | {VLAN_VID: 0x1000, VLAN_PCP: 0}
+
+    def pop_vlan(self) -> None:
+        self.frame = self.frame[:12] + self.frame[16:]
+        self.fields = {f: v for f, v in self.fields.items() if f is not VLAN_PCP} | {VLAN_VID: 0}
+
+    def set_tag(self, value: int, mask: int) -> None:
+        old = int.from_bytes(self.frame[14:16], "big")
+        tag = (old & ~mask | value & mask).to_bytes(2, "big")
+        self.frame = self.frame[:14] + tag + self.frame[16:]
+
+    def duplicate(self) -> _Packet:
+        registers = list(self.registers)
+        copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.lessons)
+        copy.key, copy.remote, copy.padding = self.key, self.remote, self.padding
+        return copy
+
+
+class _Table:
+    """The flows of one table; those that ask for the same fields are found by their values."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[Shape, dict[tuple[int, ...], Flow]] = {}
+        self._order: list[Shape] = []
+
+    def add(self, flow: Flow) -> None:
+        """Add a flow, or replace the one of the same priority and match."""
+        fields = tuple((term.field, term.mask) for term in flow.match.terms)
+        shape = (flow.priority, fields)
+        if shape not in self._shapes:
+            self._shapes[shape] = {}
+            self._order = sorted(self._shapes, key=lambda shape: -shape[0])
+        self._shapes[shape][tuple(term.value for term in flow.match.terms)] = flow
+
+    def find(self, packet: _Packet) -> Flow | None:
+        """The flow of the highest priority that matches."""
+        for shape in self._order:
+            # a field that the packet has not is below zero, and equals no value behind a mask
+            values = tuple(
+                value & mask if (value := packet.get(asked)) >= 0 else value
+                for asked, mask in shape[1]
+            )
+            if (found := self._shapes[shape].get(values)) is not None:
+                return found
+        return None
+
+
+class _BridgeState:
+    """The flows of one bridge by table, and what it has learned."""
+
+    def __init__(self, dpid: Dpid, flows: Iterable[Flow]) -> None:
+        self.dpid = dpid
+        self._tables: dict[int, _Table] = defaultdict(_Table)
+        for flow in flows:
+            self._tables[flow.table].add(flow)
+
+    def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
+        packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
+        packet.padding = len(frame) - length_without_padding(frame)
+        out: list[Emission] = []
+        self._resubmit(packet, START.number, out, steps)
+        for table, learned in packet.lessons:
+            self._tables[table].add(learned)
+        return out
+
+    def _resubmit(
+        self, packet: _Packet, table: int, out: list[Emission], steps: list[Step]
+    ) -> None:
+        found = self._tables[table].find(packet)
+        if found is not None:
+            steps.append(Step(self.dpid, found))
+            before, packet.table = packet.table, table
+            self._do(packet, found.actions, out, steps)
+            packet.table = before
+
+    def _do(
+        self, packet: _Packet, actions: Iterable[Action], out: list[Emission], steps: list[Step]
+    ) -> None:
+        for action in actions:
+            match action:
+                case Resubmit(table=table):
+                    self._resubmit(packet, table, out, steps)
+                case Clone(actions=inner):
+                    self._do(packet.duplicate(), inner, out, steps)
+                case Output(ofport=ofport, max_len=max_len):
+                    self._output(packet, ofport, max_len, out)
+                case Learn():
+                    _learn(packet, action)
+                case _:
+                    _change(packet, action)
+
+    def _output(self, packet: _Packet, ofport: int, max_len: int, out: list[Emission]) -> None:
+        if ofport not in (0, NOWHERE, packet.fields[IN_PORT]):
+            is_copy = packet.table in DELIVERING
+            session = packet.register(SESSION) if is_copy else None
+            place = Placement(self.dpid, Ofport(ofport))
+            frame = packet.frame[: max_len + packet.pushed] if max_len else packet.frame
+            out.append(Emission(place, frame, session, packet.key, packet.remote))
+
+
+def flow_hash(fields: Fields, hash_of: HashOf) -> int:
+    """A number that both directions of a flow share; Open vSwitch makes another, just as good.
+
+    Packets that are not IP all have the same.
+    """
+    pairs = [(IP_SRC, IP_DST), (IPV6_SRC, IPV6_DST)]
+    protocol = fields.get(IP_PROTO)
+    if hash_of is HashOf.CONNECTION and protocol in PORT_FIELDS:
+        pairs.append(PORT_FIELDS[protocol])
+    found = [sorted((fields[a], fields[b])) for a, b in pairs if a in fields and b in fields]
+    if not found or fields[ETH_TYPE] not in (ETH_IPV4, ETH_IPV6):
+        return 0
+    text = repr((protocol, found))
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+def _learn(packet: _Packet, learn: Learn) -> None:
+    """What a packet teaches is known to the next packet, not to itself."""
+    match = Match.of(
+        learn.network.eq(packet.register(learn.network)), ETH_DST.eq(packet.fields[ETH_SRC])
+    )
+    load = Load(learn.out, packet.fields[IN_PORT])
+    learned = Flow(learn.table, learn.priority, match, (load,), LEARNED_OBJECT, "learned")
+    packet.lessons.append((learn.table, learned))
+
+
+def _change(packet: _Packet, action: Action) -> None:
+    match action:
+        case Load(target=target, value=value):
+            packet.load(target, value)
+        case PushVlan():
+            packet.push_vlan()
+        case PopVlan():
+            packet.pop_vlan()
+        case ForgetInPort():
+            packet.fields = packet.fields | {IN_PORT: NO_PORT}
+        case SetVlan(vid=vid):
+            packet.set_tag(vid, 0x0FFF)
+        case SetVlanPriority(pcp=pcp):
+            packet.set_tag(pcp << 13, 0xE000)
+        case MoveToVlan(source=source):
+            packet.set_tag(packet.register(source), 0x0FFF)
+        case SetTunnelKey(key=key):
+            packet.key = key
+        case SetTunnelRemote(address=address):
+            packet.remote = address
+        case CheckLarger(length=length, target=target):
+            packet.load(target, len(packet.frame) - packet.padding > length)
+        case Multipath(hash=hash_of, buckets=buckets, target=target):
+            packet.load(target, flow_hash(packet.fields, hash_of) % buckets)
+        case Metered():
+            pass  # who is shed depends on time; the interpreter has none
+        case _:
+            raise AssertionError(f"no meaning for {action}")

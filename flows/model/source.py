@@ -1,0 +1,32 @@
+"""What a session watches in a world: its source, resolved to ports of today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flows.model.session import Port, PortKind, Session, SourceKind
+
+
+def watched_by(session: Session, ports: Iterable[Port]) -> tuple[Port, ...]:
+    """The ports of ``ports`` that a session watches, in their order.
+
+    Networks, labels and the whole tenant mean workloads of the session's own tenant; a list of
+    ports means just these, whoever they belong to: flows/tenancy.py judges that.
+    """
+    return tuple(port for port in ports if is_watched(session, port))
+
+
+def is_watched(session: Session, port: Port) -> bool:
+    """Whether a session watches one port."""
+    source = session.source
+    if source.kind is SourceKind.PORT:
+        return port.id in source.ports
+    if port.tenant != session.tenant or port.kind is not PortKind.VM:
+        return False
+    match source.kind:
+        case SourceKind.NETWORK:
+            return port.network in source.networks
+        case SourceKind.LABEL:
+            return set(source.labels) <= set(port.labels)
+        case _:
+            return True

@@ -1,0 +1,67 @@
+"""Ways between bridges: a spanning tree of the links, and the first hop towards each bridge."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from flows.model.session import Dpid, Ofport
+from flows.model.world import Link
+
+
+class Fabric:
+    """The tree that connects bridges; links that would close a ring are left unused.
+
+    The tree depends on the set of links only, never on their order.
+    """
+
+    def __init__(self, links: Iterable[Link]) -> None:
+        self._neighbours: dict[Dpid, list[tuple[Ofport, Dpid]]] = {}
+        self._component: dict[Dpid, Dpid] = {}
+        self._routes: dict[Dpid, Mapping[Dpid, Ofport]] = {}
+        for a, b in sorted(sorted((link.a, link.b)) for link in links):
+            root_a, root_b = self.component(a.dpid), self.component(b.dpid)
+            if root_a == root_b:
+                continue
+            low, high = sorted((root_a, root_b))
+            for dpid in (a.dpid, b.dpid):
+                self._component.setdefault(dpid, dpid)
+            self._component[high] = low
+            self._neighbours.setdefault(a.dpid, []).append((a.ofport, b.dpid))
+            self._neighbours.setdefault(b.dpid, []).append((b.ofport, a.dpid))
+
+    def component(self, dpid: Dpid) -> Dpid:
+        """The lowest bridge that ``dpid`` is connected with (perhaps itself)."""
+        while (parent := self._component.get(dpid, dpid)) != dpid:
+            dpid = parent
+        return dpid
+
+    def link_ports(self, dpid: Dpid) -> tuple[Ofport, ...]:
+        """The ports of a bridge that lead to other bridges, ascending."""
+        return tuple(sorted(ofport for ofport, _ in self._neighbours.get(dpid, ())))
+
+    def first_hops(self, dpid: Dpid) -> Mapping[Dpid, Ofport]:
+        """For every other bridge that can be reached from ``dpid``: the port that leads there."""
+        if dpid not in self._routes:
+            hops: dict[Dpid, Ofport] = {}
+            queue: deque[tuple[Dpid, Ofport | None]] = deque([(dpid, None)])
+            while queue:
+                here, first = queue.popleft()
+                for ofport, there in self._neighbours.get(here, ()):
+                    if there != dpid and there not in hops:
+                        hops[there] = first if first is not None else ofport
+                        queue.append((there, hops[there]))
+            self._routes[dpid] = hops
+        return self._routes[dpid]
+
+    def way(self, here: Dpid, there: Dpid) -> tuple[Dpid, ...]:
+        """The bridges that a packet visits from ``here`` to ``there``, both included.
+
+        Both must be in one component.
+        """
+        visited = [here]
+        while visited[-1] != there:
+            at = visited[-1]
+            port = self.first_hops(at)[there]
+            visited.append(next(dpid for ofport, dpid in self._neighbours[at] if ofport == port))
+        return tuple(visited)

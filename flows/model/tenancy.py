@@ -1,0 +1,109 @@
+"""The only place that decides who may watch what, and deliver where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from flows.errors import (
+    CrossTenantCollector,
+    CrossTenantFilter,
+    CrossTenantNetwork,
+    CrossTenantSensor,
+    CrossTenantSource,
+    KeyTaken,
+    NotATapPort,
+    NotAWorkload,
+)
+from flows.model.filter import Filter
+from flows.model.session import (
+    Collector,
+    CollectorId,
+    FilterId,
+    Network,
+    NetworkId,
+    Port,
+    PortId,
+    PortKind,
+    Session,
+)
+from flows.model.tunnel import KEY_WORDS, key_space
+
+
+def check_key(collector: Collector, others: Iterable[Collector]) -> None:
+    """Refuse a collector whose copies a sensor could not tell from those of another tenant.
+
+    Raises:
+        KeyTaken: a collector of another tenant sends to the same address with the same key.
+    """
+    if collector.key is None:
+        return
+    for other in others:
+        if other.tenant == collector.tenant or other.key != collector.key:
+            continue
+        if key_space(other.delivery) is not key_space(collector.delivery):
+            continue
+        for address in collector.addresses:
+            if address in other.addresses:
+                word = KEY_WORDS[collector.delivery]
+                name, tenant = collector.name, collector.tenant
+                raise KeyTaken(name, tenant, word, collector.key, str(address))
+
+
+def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
+    """Refuse a collector with a sensor that is a port, but not a tap port of its tenant.
+
+    A sensor that is in no inventory (any more) is not judged: it is nowhere, so it gets nothing.
+
+    Raises:
+        CrossTenantSensor: the tap port belongs to another tenant.
+        NotATapPort: the port carries production.
+    """
+    for port_id in collector.tap_ports:
+        port = ports.get(port_id)
+        if port is None:
+            continue
+        if port.tenant != collector.tenant:
+            raise CrossTenantSensor(collector.name, collector.tenant, port.name, port.tenant)
+        if port.kind is not PortKind.TAP:
+            raise NotATapPort(collector.name, port.name)
+
+
+def check_session(
+    session: Session,
+    ports: Mapping[PortId, Port],
+    collectors: Mapping[CollectorId, Collector],
+    filters: Mapping[FilterId, Filter] | None = None,
+    networks: Mapping[NetworkId, Network] | None = None,
+) -> None:
+    """Refuse a session that would show one tenant a packet of another.
+
+    Every source port must be a workload of the session's tenant, and so must the collector and
+    its tap port be the tenant's own, and the filter unless it is built in. Ports, collectors and
+    filters that are gone are not judged.
+
+    Raises:
+        CrossTenantSource, NotAWorkload: a source port is not the tenant's, or is a tap port.
+        CrossTenantCollector, CrossTenantSensor, NotATapPort: the collector is not.
+        CrossTenantFilter, CrossTenantNetwork: the filter, or a source network, is not.
+    """
+    wanted = (filters or {}).get(session.filter)
+    if wanted is not None and wanted.tenant != session.tenant:
+        raise CrossTenantFilter(session.name, session.tenant, wanted.name, wanted.tenant)
+    for network_id in session.source.networks:
+        network = (networks or {}).get(network_id)
+        if network is not None and network.tenant != session.tenant:
+            raise CrossTenantNetwork(session.name, session.tenant, network.name, network.tenant)
+    for port_id in session.source.ports:
+        port = ports.get(port_id)
+        if port is None:
+            continue
+        if port.tenant != session.tenant:
+            raise CrossTenantSource(session.name, session.tenant, port.name, port.tenant)
+        if port.kind is not PortKind.VM:
+            raise NotAWorkload(session.name, port.name)
+    collector = collectors.get(session.collector)
+    if collector is None:
+        return
+    if collector.tenant != session.tenant:
+        raise CrossTenantCollector(session.name, session.tenant, collector.name, collector.tenant)
+    check_collector(collector, ports)

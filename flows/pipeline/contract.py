@@ -1,0 +1,93 @@
+"""What a compiled flow may not do: whatever the contract of its table does not allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flows.errors import InvalidFlow
+from flows.openflow.flow import (
+    Action,
+    CheckLarger,
+    Clone,
+    Flow,
+    Learn,
+    Load,
+    Metered,
+    MoveToVlan,
+    Multipath,
+    Resubmit,
+    SetTunnelKey,
+    SetTunnelRemote,
+)
+from flows.pipeline.tables import (
+    BRIDGE_CAP,
+    CAP,
+    CUT,
+    FILTER,
+    LEARN,
+    LEARNED,
+    REGISTERS,
+    RULE_PRIORITIES,
+    SEND,
+    TABLE_BY_NUMBER,
+    TAG,
+    Table,
+)
+
+
+def check_flows(flows: Iterable[Flow]) -> None:
+    """Refuse flows of which one breaks the contract of its table; one of each shape is looked at.
+
+    Raises:
+        InvalidFlow: see check_flow.
+    """
+    for flow in {flow.shape: flow for flow in flows}.values():
+        check_flow(flow)
+
+
+def check_flow(flow: Flow) -> None:
+    """Refuse a flow that breaks the contract of its table.
+
+    Raises:
+        InvalidFlow: it matches, sets or continues with what its table may not.
+    """
+    table = TABLE_BY_NUMBER.get(flow.table)
+    if table is None:
+        raise InvalidFlow(f"table {flow.table} is not ours: {flow}")
+    is_rule = table is FILTER and flow.priority in RULE_PRIORITIES
+    if flow.priority not in table.priorities.values() and not is_rule:
+        raise InvalidFlow(f"table {table.name!r} has no priority {flow.priority}: {flow}")
+    for term in flow.match.terms:
+        mask = term.mask
+        if term.field.name in table.matches:
+            continue
+        for register in REGISTERS:
+            if register.field == term.field and register.name in table.matches:
+                mask &= ~register.mask
+        if not term.field.is_register or mask:
+            raise InvalidFlow(f"table {table.name!r} may not match {term.field.name}: {flow}")
+    _check_actions(table, flow, flow.actions)
+
+
+def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> None:
+    for action in actions:
+        match action:
+            case Load(target=target) | Multipath(target=target) | CheckLarger(target=target) if (
+                target.name not in table.owns
+            ):
+                raise InvalidFlow(f"table {table.name!r} may not set {target.name!r}: {flow}")
+            case Resubmit(table=number):
+                if number not in TABLE_BY_NUMBER or TABLE_BY_NUMBER[number].name not in table.then:
+                    raise InvalidFlow(f"table {table.name!r} may not go to {number}: {flow}")
+            case Clone(actions=inner):
+                _check_actions(table, flow, inner)
+            case Learn(table=number) if number != LEARNED.number or table is not LEARN:
+                raise InvalidFlow(f"table {table.name!r} may not learn: {flow}")
+            case Metered() if table not in (CAP, BRIDGE_CAP, CUT):
+                raise InvalidFlow(f"table {table.name!r} may not drop by a meter: {flow}")
+            case SetTunnelKey() | SetTunnelRemote() if table not in (SEND, CUT):
+                raise InvalidFlow(f"table {table.name!r} sends into no tunnel: {flow}")
+            case MoveToVlan(source=source) if source != TAG:
+                raise InvalidFlow(f"only the link tag goes into a VLAN id: {flow}")
+            case _:
+                pass
