@@ -1,4 +1,4 @@
-# cloudtap: `make` lists what there is to do.
+# cloudtap: `make` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
@@ -6,25 +6,26 @@ WORLDS ?= 100
 SEED ?= 1
 JOBS ?= $(shell nproc)
 BENCH ?= *
-# as many tests at a time, each in a network and an Open vSwitch of its own; most of them wait
+# tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
+# their time they wait
 LABS ?= 3
 LAB_TESTS = $(BIN)/pytest --dist worksteal --tx '$(LABS)*popen//python=tools/isolate $(BIN)/python'
 
-.PHONY: help setup setup-tests demo lab test check worlds bench docs clean
+.PHONY: help setup setup-tests demo lab test check worlds bench lock audit docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## install what is missing: Debian packages, then .venv (seconds when nothing is)
+setup:  ## install what is missing: Debian packages, then .venv (takes seconds if nothing is)
 	@tools/setup
 
 setup-tests:
 	@tools/setup --tests
 
-demo: setup  ## two tenants, a tap for each, real traffic: every copy checked (DAMAGE=missing|extra must fail)
+demo: setup  ## two tenants, a tap port each, real traffic: every copy checked (DAMAGE=missing|extra must fail)
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py
 
-lab: setup  ## the network of the demo, with its controller, until Ctrl-C
+lab: setup  ## the network and controller of the demo, until Ctrl-C
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py --stay
 
 test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata
@@ -33,7 +34,7 @@ test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mi
 	$(LAB_TESTS) tests/ovs tests/lab || status=1; \
 	exit $$status
 
-check: setup  ## format, lint, types and the rules of the house
+check: setup  ## format, lint, types and the rules of the repository
 	@status=0; \
 	$(BIN)/ruff format --check . || status=1; \
 	$(BIN)/ruff check . || status=1; \
@@ -42,7 +43,7 @@ check: setup  ## format, lint, types and the rules of the house
 	exit $$status
 
 worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2)
-	@$(BIN)/python -m tests.ovs.many_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS)
+	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS)
 
 bench: setup  ## benchmarks, each a ratio against a named peer (BENCH=install: one of them)
 	@status=0; found=0; \
@@ -53,9 +54,15 @@ bench: setup  ## benchmarks, each a ratio against a named peer (BENCH=install: o
 	[ $$found = 1 ] || { echo 'there is no benchmark bench/bench_$(BENCH).py'; status=1; }; \
 	exit $$status
 
-docs: setup  ## write the generated pages of docs/ again
+lock:  ## write requirements/*.txt again from setup.cfg (UPGRADE=1: with newer versions)
+	@tools/lock
+
+audit: setup  ## look up known vulnerabilities of everything that is locked
+	@tools/audit
+
+docs: setup  ## regenerate the generated pages of docs/
 	@$(BIN)/python tools/docs
 
-clean:  ## remove what set-up and tools made
+clean:  ## remove what set-up and tools have created
 	rm -rf .venv .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,9 @@
 """Build step that puts the import hook for ryu beside the packages of an ordinary installation.
 
 The hook file makes every Python of the environment load the repair of ryu 4.34
-(controller/runtime/repair.py), also when ryu's own `ryu-manager` script is the one that runs. An
-editable installation has no build folder to copy from: there our console script of the same name
-does it.
+(controller/runtime/ryu_import_hook.py), also when ryu's own `ryu-manager` script is the one that
+runs. An editable installation has no build folder to copy from: there our console script of the
+same name does it.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What a copy costs in the data path: CPU of ovs-vswitchd for each frame that it delivers.
+"""The cost of a copy in the datapath: CPU time of ovs-vswitchd for each frame that it delivers.
 
-A sends to B at a fixed rate; tap ports, or a remote sensor, get copies. Peer: a native Mirror of
-Open vSwitch on the same bridge with the same production flows. Every case is run in every round.
+A sends to B at a fixed rate; tap ports, or a remote sensor, receive copies. Peer: a native Mirror
+of Open vSwitch on the same bridge with the same production flows. Every round runs every case.
 """
 
 from __future__ import annotations
@@ -10,39 +10,44 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from netaddr import EUI, IPAddress, IPNetwork
 
 from bench.measure import Result, arguments, process_cpu, report, vswitchd_pid
-from controller.southbound.openflow.management import ManagedSwitch, open_management
-from flows.compile import Program, Survey
-from flows.plan.plan import plan
-from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.plan.meters import plan_meters
-from flows.model.session import (
+from bench.worlds import install_world
+from controller.southbound.openflow import open_management
+from flows.model import (
     ALL,
+    METERS,
     Collector,
     CollectorId,
     Delivery,
     Direction,
     Dpid,
+    Filter,
     FilterId,
     Network,
     NetworkId,
+    Numbers,
     Ofport,
+    Placement,
     Port,
     PortId,
     PortKind,
+    PortRange,
     Rate,
     RateUnit,
+    Rule,
+    RuleMatch,
     Session,
     SessionId,
     Source,
     TenantName,
+    Verdict,
+    World,
 )
-from flows.model.world import METERS, Numbers, Placement, World
 from tests import frames
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, purge_cache, vsctl
@@ -64,11 +69,11 @@ WEB = Filter(
 
 @dataclass(frozen=True)
 class Case:
-    """What is copied how: by so many sessions, by a filter, into a tunnel, under a cap."""
+    """How frames are copied: number of sessions, filter, delivery and rate cap."""
 
     name: str
     copies: int = 1
-    wanted: FilterId = ALL
+    filter: FilterId = ALL
     delivery: Delivery = Delivery.PORT
     max_rate: Rate | None = None
 
@@ -77,7 +82,7 @@ ONE = Case("one copy")
 CASES = (
     Case("no tap", copies=0),
     ONE,
-    Case("filtered copy", wanted=WEB.id),
+    Case("filtered copy", filter=WEB.id),
     Case("capped copy", max_rate=Rate(RateUnit.PPS, 1_000_000)),
     Case("VXLAN copy", delivery=Delivery.VXLAN),
     Case("three copies", copies=3),
@@ -86,7 +91,7 @@ NATIVE = Case("native", copies=1)
 
 
 def main() -> None:
-    """Compare, and print one line of JSON."""
+    """Run every case in each round and print one line of JSON."""
     asked = arguments(__doc__ or "", rate=20_000, milliseconds=2000)
     costs: dict[Case, list[float]] = {case: [] for case in (*CASES, NATIVE)}
     with Lab() as lab:
@@ -98,12 +103,12 @@ def main() -> None:
         with open_management("s1") as switch:
 
             def cost(case: Case) -> float:
-                bring(switch, world(case if case is not NATIVE else CASES[0], tunnels))
+                install_world(switch, world(case if case is not NATIVE else CASES[0], tunnels))
                 copying = native_copy("s1-eth1", "s1-eth3") if case is NATIVE else nullcontext()
                 with copying:
                     return cpu_of_a_frame(ends, case.copies, asked.rate, asked.milliseconds / 1000)
 
-            cost(ONE)  # everything is warm
+            cost(ONE)  # warm-up
             for number in range(asked.runs):
                 for case in list(costs) if number % 2 == 0 else reversed(costs):
                     costs[case].append(cost(case))
@@ -117,14 +122,6 @@ def main() -> None:
         spreads={c.name: [round(edge(results[c].ratios), 2) for edge in (min, max)] for c in CASES},
         rate=asked.rate,
     )  # fmt: skip
-
-
-def bring(switch: ManagedSwitch, of: World) -> None:
-    """Give the bridge the flows and meters of a world."""
-    program = Program(Dpid(1))
-    todo = plan(program.update(Survey(of)).put, switch.our_flows())
-    meters = plan_meters(program.meters, switch.our_meters())
-    assert switch.apply(replace(todo, meters=meters)) == ()
 
 
 def world(case: Case, tunnels: Mapping[tuple[Dpid, Delivery], int]) -> World:
@@ -141,7 +138,7 @@ def world(case: Case, tunnels: Mapping[tuple[Dpid, Delivery], int]) -> World:
         Session(
             SessionId(f"s{n}"), f"s{n}", RED, Source((PortId("a"),)),
             (collectors[n] if case.delivery is Delivery.PORT else far).id,
-            Direction.EGRESS, filter=case.wanted, max_rate=case.max_rate,
+            Direction.EGRESS, filter=case.filter, max_rate=case.max_rate,
         )
         for n in range(case.copies)
     )  # fmt: skip
@@ -161,8 +158,8 @@ def world(case: Case, tunnels: Mapping[tuple[Dpid, Delivery], int]) -> World:
 
 
 def cpu_of_a_frame(ends: list[Endpoint], copies: int, rate: int, duration: float) -> float:
-    """CPU seconds of ovs-vswitchd for each frame that came out of any port."""
-    purge_cache()  # a Mirror that comes or goes leaves cached paths as they were
+    """CPU seconds of ovs-vswitchd for each frame that was output to any port."""
+    purge_cache()  # megaflows do not follow a Mirror that is added or removed
     payload = frames.udp(1000, PORT, bytes(200))
     packet = frames.ipv4("10.0.0.1", "10.0.0.2", 17, payload)
     frame = frames.ethernet(MAC_B, MAC_A, 0x0800, packet, ())
@@ -174,7 +171,7 @@ def cpu_of_a_frame(ends: list[Endpoint], copies: int, rate: int, duration: float
             for _ in range(BURST):
                 ends[0].send(frame)
             sent += BURST
-    time.sleep(0.1)  # what is under way arrives
+    time.sleep(0.1)  # frames in flight arrive
     spent, arrived = process_cpu(pid) - cpu, received(ends) - delivered
     wanted = sent * (1 + copies)
     assert wanted * 0.8 < arrived < wanted * 1.02, f"of {wanted} frames {arrived} arrived"
@@ -185,14 +182,14 @@ def cpu_of_a_frame(ends: list[Endpoint], copies: int, rate: int, duration: float
 
 
 def received(ends: list[Endpoint]) -> int:
-    """Frames that came out of the bridge to its endpoints."""
+    """How many frames the endpoints have received."""
     counters = (Path(f"/sys/class/net/{end.far}/statistics/rx_packets") for end in ends)
     return sum(int(counter.read_text()) for counter in counters)
 
 
 @contextmanager
 def native_copy(source: str, output: str) -> Iterator[None]:
-    """A Mirror of Open vSwitch of what enters by one port."""
+    """An Open vSwitch Mirror that copies what enters by one port."""
     vsctl(
         "--", "--id=@s", "get", "Port", source, "--", "--id=@o", "get", "Port", output,
         "--", "--id=@m", "create", "Mirror", "name=native", "select_src_port=@s",

@@ -1,7 +1,7 @@
-"""A controller under steady change for SOAK_SECONDS: memory stays flat, and no flow is left behind.
+"""A controller under steady change for SOAK_SECONDS: memory does not grow, no flow is left behind.
 
-Sessions and filters come and go over the API, ports appear and vanish, connections end, switches
-forget their flows. There is no peer; the line of JSON tells what the second half of the run added.
+Sessions and filters are created and deleted over the API, ports appear and disappear, connections
+end, switches lose their flows. There is no peer; the JSON reports the growth in the second half.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.bench_storm import late
 from bench.measure import machine
-from tests.fake_switches import Fleet, estate
+from tests.fake_switches import Fleet, many_bridges
 from tests.fake_switches.tables import Place
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.waiting import wait_for
@@ -26,7 +26,7 @@ BRIDGES, PORTS, SESSIONS = 20, 10, 40
 SETTLED_S = 60.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ALLOWED_MB = 16.0
-"""What the second half of a run may add: a leak of 1 KB a change would be more within an hour."""
+"""Allowed growth in the second half: a leak of 1 KB a change would exceed it within an hour."""
 
 
 class Soak:
@@ -39,7 +39,7 @@ class Soak:
         self.changes = 0
 
     def change(self) -> None:
-        """One change, of a random kind."""
+        """Make one change of a random kind."""
         self.changes += 1
         match self.chance.randrange(10):
             case 0 | 1 | 2:
@@ -56,7 +56,7 @@ class Soak:
                     self.fleet.drop(dpid, restart=self.chance.random() < 0.5)
 
     def create(self) -> None:
-        """A session on some bridge; the oldest goes when there are enough."""
+        """Create a session on a random bridge; delete the oldest if there are enough."""
         if len(self.alive) >= SESSIONS:
             self.delete(self.alive.pop(0))
         bridge, name = self.chance.randrange(BRIDGES), f"soak{self.changes}"
@@ -65,18 +65,18 @@ class Soak:
         self.alive.append(name)
 
     def delete(self, name: str) -> None:
-        """A session goes; at once, or when its bridge is back."""
+        """Delete a session; it is gone at once, or when its bridge is back."""
         self.controller.delete_session(name)
 
     def flap(self) -> None:
-        """A port goes and comes back."""
+        """Delete a port and add it again."""
         dpid = self.chance.randrange(BRIDGES) + 1
         switch, port = self.fleet.switches[dpid], self.chance.randrange(PORTS) + 1
         if dpid in self.fleet.connections:
             self.fleet.tell(dpid, switch.port_status(port, 1), switch.port_status(port, 0))
 
     def filter(self) -> None:
-        """A filter is made, and deleted again."""
+        """Create a filter and delete it."""
         rule = {"number": 10, "action": "accept", "match": {"protocol": "tcp"}}
         body = {"tenant": "red", "name": f"f{self.changes}", "ingress": [rule], "egress": [rule]}
         answer = self.controller.api.post("/v1/filters", json=body)
@@ -84,25 +84,25 @@ class Soak:
         assert self.controller.api.delete(f"/v1/filters/f{self.changes}").status_code == 204
 
     def resident_mb(self) -> float:
-        """Memory of the controller now, in MB."""
+        """Resident memory of the controller, in MB."""
         assert self.controller.process is not None
         statm = Path(f"/proc/{self.controller.process.pid}/statm").read_text()
         return int(statm.split()[1]) * PAGE / 1e6
 
     def flows(self) -> dict[int, set[Place]]:
-        """What every switch has."""
+        """The flows of every switch."""
         return {dpid: set(s.tables.flows) for dpid, s in self.fleet.switches.items()}
 
 
 def main() -> None:
-    """Soak; print one line of JSON, and fail when something grew or was left behind."""
+    """Run; print one line of JSON, and fail if memory grew or flows were left behind."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        estate.wish_sessions(folder / "state", BRIDGES, PORTS)
-        inventory = estate.inventory(BRIDGES, PORTS)
+        many_bridges.store_sessions(folder / "state", BRIDGES, PORTS)
+        inventory = many_bridges.inventory(BRIDGES, PORTS)
         with ControllerProcess(folder, inventory) as controller, Fleet("127.0.0.1", 6653) as fleet:
             controller.start(bridges__recheck_seconds="5")
-            fleet.add(*estate.switches(BRIDGES, PORTS))
+            fleet.add(*many_bridges.switches(BRIDGES, PORTS))
             soak = Soak(controller, fleet)
             wait_for(lambda: active(controller), lambda n: n == BRIDGES, SETTLED_S)
             before = soak.flows()
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def run(soak: Soak) -> list[tuple[float, float]]:
-    """Change things until the time is over; seconds and MB, about once a second."""
+    """Make changes until the time is over; returns (seconds, MB), about one a second."""
     began = time.monotonic()
     seen: list[tuple[float, float]] = []
     while (now := time.monotonic() - began) < SECONDS:
@@ -141,7 +141,7 @@ def report(soak: Soak, memory: list[tuple[float, float]], left: int, loop: objec
 
 
 def active(controller: ControllerProcess) -> int:
-    """How many bridges are verified."""
+    """How many bridges are connected and active."""
     answer = controller.api.get("/v1/bridges?limit=1000").raise_for_status().json()
     return sum(b["connected"] and b["state"] == "active" for b in answer["items"])
 

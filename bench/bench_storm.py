@@ -1,7 +1,7 @@
-"""All switches of a controller reconnect at once: how soon all are verified, loop delay, memory.
+"""All switches reconnect at once: time until all are verified, delay of the event loop, memory.
 
-The switches are fakes in one process. There is no peer with the same work; the ratio is the time
-of the storm divided by that of the switches' first connection to this controller.
+The switches are fakes in one process. No peer does the same work; the ratio is the time of the
+storm divided by that of the first connection of the switches to this controller.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.measure import Result, arguments, report
-from tests.fake_switches import Fleet, estate
+from tests.fake_switches import Fleet, many_bridges
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.waiting import wait_for
 
 LIMIT_S = 300.0
+REFUSALS = ("switch crowded out", "has to stay away", "switch cut off")
 
 
 def main() -> None:
@@ -25,38 +26,42 @@ def main() -> None:
     asked = arguments(__doc__ or "", switches=1000, ports=100, known=0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        estate.wish_sessions(folder / "state", asked.switches, asked.ports)
+        many_bridges.store_sessions(folder / "state", asked.switches, asked.ports)
         if asked.known:
-            estate.remember(folder / "state", asked.switches, asked.ports)
-        inventory = estate.inventory(asked.switches, asked.ports)
+            many_bridges.remember(folder / "state", asked.switches, asked.ports)
+        inventory = many_bridges.inventory(asked.switches, asked.ports)
         with ControllerProcess(folder, inventory) as controller, Fleet("127.0.0.1", 6653) as fleet:
             controller.api.timeout = LIMIT_S
             controller.launch()
             wait_for(controller.is_answering, bool, LIMIT_S)
             wait_for(lambda: controller.api.get("/readyz").status_code, lambda c: c == 200, LIMIT_S)
             began = time.perf_counter()
-            fleet.add(*estate.switches(asked.switches, asked.ports))
-            first = settled(controller, fleet, asked.switches, began)
+            fleet.add(*many_bridges.switches(asked.switches, asked.ports))
+            first = seconds_until_read(controller, fleet, asked.switches, began)
             before = late(controller)
             storms = []
             for number in range(asked.runs):
                 began = time.perf_counter()
                 fleet.drop_all()
-                storms.append(settled(controller, fleet, asked.switches, began))
+                storms.append(seconds_until_read(controller, fleet, asked.switches, began))
                 print(f"  storm {number + 1}: {storms[-1]:.2f} s", flush=True)
             after = late(controller)
             memory = values(controller)["process_resident_memory_bytes"]
+            refused = [line for line in controller.log().splitlines() if is_refusal(line)]
+            print("\n".join(refused[:5]))
     result = Result(tuple(storms), (first,) * len(storms))
     report(
         "storm", "first connection of the same switches", result, "s",
         switches=asked.switches, ports=asked.ports,
         loop_late={bound: after[bound] - before[bound] for bound in after},
-        memory_MB=round(memory / 1e6),
+        memory_MB=round(memory / 1e6), refused=len(refused),
     )  # fmt: skip
 
 
-def settled(controller: ControllerProcess, fleet: Fleet, count: int, began: float) -> float:
-    """Seconds until every switch is connected and was asked for its flows by its new writer."""
+def seconds_until_read(
+    controller: ControllerProcess, fleet: Fleet, count: int, began: float
+) -> float:
+    """Seconds until every switch is connected and its new writer has requested its flows."""
     target = {dpid: switch.scans + 1 for dpid, switch in fleet.switches.items()}
     wait_for(
         lambda: sum(s.scans >= target[dpid] for dpid, s in fleet.switches.items()),
@@ -66,15 +71,20 @@ def settled(controller: ControllerProcess, fleet: Fleet, count: int, began: floa
     return time.perf_counter() - began
 
 
+def is_refusal(line: str) -> bool:
+    """Whether a line of the log says that a switch was cut off or not let in."""
+    return any(what in line for what in REFUSALS)
+
+
 def values(controller: ControllerProcess) -> dict[str, float]:
-    """The numbers without labels of /metrics."""
+    """The samples of /metrics that have no labels."""
     text = controller.api.get("/metrics").raise_for_status().text
     families = text_string_to_metric_families(text)
     return {s.name: s.value for f in families for s in f.samples if not s.labels}
 
 
 def late(controller: ControllerProcess) -> dict[str, float]:
-    """How often the event loop was later than each bound, in seconds."""
+    """How often the event loop was late by more than each bound, in seconds."""
     text = controller.api.get("/metrics").raise_for_status().text
     buckets = {
         s.labels["le"]: s.value

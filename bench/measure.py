@@ -1,7 +1,7 @@
-"""Interleaved runs of our way and a peer's, and what is printed of them.
+"""Interleaved runs of us and of a peer, and the line of JSON that reports them.
 
-The machine may do other things meanwhile: each round runs both ways one after the other, and the
-ratio is the median of the rounds' ratios.
+The machine may be busy with other work: each round runs both, one after the other, and the ratio
+is the median of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.process.garbage import expect_many_objects
+from controller.process import expect_many_objects
 
 RUNS = 5
 
-Way = Callable[[], float]
-"""One run; returns what it took, in any unit that is the same for both."""
+Run = Callable[[], float]
+"""One run; returns its cost, in the same unit for both."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What two ways took, round by round."""
+    """The costs of both, by round."""
 
     ours: tuple[float, ...]
     peers: tuple[float, ...]
@@ -53,21 +53,21 @@ def arguments(description: str, **numbers: int) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def interleave(ours: Way, peer: Way, runs: int) -> Result:
-    """Run both ways in turn; who begins changes from round to round."""
+def interleave(ours: Run, peer: Run, runs: int) -> Result:
+    """Run both in turn; which one is first alternates."""
     mine: list[float] = []
     others: list[float] = []
     for number in range(runs):
         order = [(ours, mine), (peer, others)]
-        for way, found in order if number % 2 == 0 else reversed(order):
+        for run_once, found in order if number % 2 == 0 else reversed(order):
             gc.collect()
-            found.append(way())
+            found.append(run_once())
         print(f"  round {number + 1}: ours {mine[-1]:.4g}, peer {others[-1]:.4g}", flush=True)
     return Result(tuple(mine), tuple(others))
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long something took, by the clock."""
+    """Wall-clock time of a call."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
@@ -91,7 +91,7 @@ def report(name: str, peer: str, result: Result, unit: str, **more: object) -> N
 
 
 def machine() -> str:
-    """Processors, kernel, Python and Open vSwitch, and how busy the machine was."""
+    """Processors, kernel, versions of Python and Open vSwitch, and the load average."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -110,7 +110,7 @@ def machine() -> str:
 
 
 def run(command: list[str], text: str | None = None) -> str:
-    """Run a program; what it printed."""
+    """Run a program; returns its standard output."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)[:200]}: {done.stderr.strip()}")

@@ -1,19 +1,23 @@
-"""Worlds of a chosen size for benchmarks: one bridge, small networks, a session for each port."""
+"""Worlds of a given size for benchmarks: one bridge, small networks, a session for each port."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from netaddr import EUI, IPAddress
 
-from flows.compile import Survey, compile_bridge
-from flows.openflow.flow import Flow
-from flows.model.session import (
+from controller.southbound.openflow import ManagedSwitch
+from flows.compile import Program, compile_bridge
+from flows.model import (
     Collector,
     CollectorId,
     Direction,
     Dpid,
     Network,
     NetworkId,
+    Numbers,
     Ofport,
+    Placement,
     Port,
     PortId,
     PortKind,
@@ -21,12 +25,15 @@ from flows.model.session import (
     SessionId,
     Source,
     TenantName,
+    World,
 )
-from flows.model.world import Numbers, Placement, World
+from flows.openflow import Flow
+from flows.plan import plan, plan_meters
+from flows.resolve import ResolvedWorld
 
 PORTS_OF_A_NETWORK = 20
 FLOWS_OF_A_PORT = 18
-"""About: 14 of production for a protected port with two addresses, 4 of its session."""
+"""Approximately: 14 of production for a protected port with two addresses, 4 of its session."""
 
 
 def world_of(ports: int, sessions: int, dpid: int = 1) -> World:
@@ -42,15 +49,15 @@ def world_of(ports: int, sessions: int, dpid: int = 1) -> World:
         if n % PORTS_OF_A_NETWORK == 0:
             _add_network(len(networks), networks, made, collectors)
         made.append(_workload(n, networks[-1]))
-    wished = [_session(n, n % ports, networks, collectors) for n in range(sessions)]
+    watching = [_session(n, n % ports, networks, collectors) for n in range(sessions)]
     return World(
-        tuple(networks), tuple(made), tuple(collectors), tuple(wished),
+        tuple(networks), tuple(made), tuple(collectors), tuple(watching),
         {port.id: Placement(Dpid(dpid), Ofport(n + 1)) for n, port in enumerate(made)},
         (),
         Numbers(
             {network.id: n + 1 for n, network in enumerate(networks)},
             {port.id: n + 1 for n, port in enumerate(made)},
-            {session.id: n + 1 for n, session in enumerate(wished)},
+            {session.id: n + 1 for n, session in enumerate(watching)},
         ),
     )  # fmt: skip
 
@@ -58,9 +65,25 @@ def world_of(ports: int, sessions: int, dpid: int = 1) -> World:
 def flows_of(count: int) -> tuple[Flow, ...]:
     """Exactly ``count`` compiled flows of one bridge."""
     ports = count // FLOWS_OF_A_PORT + PORTS_OF_A_NETWORK
-    found = compile_bridge(Dpid(1), Survey(world_of(ports, ports)))
+    found = compile_bridge(Dpid(1), ResolvedWorld(world_of(ports, ports)))
     assert len(found) >= count, f"{ports} ports make only {len(found)} flows"
     return found[:count]
+
+
+def compiled(world: World) -> Program:
+    """The flows and meters of a bridge with datapath id 1, as on one that has meters."""
+    program = Program(Dpid(1))
+    program.has_meters = True
+    program.update(ResolvedWorld(world))
+    return program
+
+
+def install_world(switch: ManagedSwitch, world: World) -> None:
+    """Give a bridge with datapath id 1 the flows and meters of a world."""
+    program = compiled(world)
+    todo = plan(program.flows, switch.our_flows())
+    meters = plan_meters(program.meters, switch.our_meters())
+    assert switch.apply(replace(todo, meters=meters)) == ()
 
 
 def _add_network(

@@ -9,7 +9,6 @@ from typing import Any
 
 from controller import runtime
 from controller.launch import Services, start_services
-from controller.southbound.wire.message import PortReason
 from flows.errors import CloudtapError
 
 
@@ -24,9 +23,12 @@ class Cloudtap(runtime.App):
         except CloudtapError as problem:
             runtime.fail(problem)
             return
-        runtime.listen_raw(self.services.switches.answered)
-        runtime.listen_handler_errors(self.services.reconciler.handler_failed)
-        runtime.listen_refused(self.services.refused_switch)
+        connections = self.services.bridges.connections
+        runtime.listen_raw(connections.message_received)
+        runtime.listen_port_status(connections.port_status_received)
+        runtime.listen_errors(connections.error_received)
+        runtime.listen_handler_errors(self.services.bridges.writers.handler_failed)
+        runtime.listen_refused(connections.refused)
 
     def close(self) -> None:
         """End in order; every flow stays in place."""
@@ -40,20 +42,5 @@ class Cloudtap(runtime.App):
         """A switch is ready, or gone."""
         if self.services is not None and event.datapath.id is not None:
             is_ready = event.state == runtime.MAIN_DISPATCHER
-            switches = self.services.switches
-            (switches.connected if is_ready else switches.gone)(event.datapath)
-
-    @runtime.set_ev_cls(runtime.ofp_event.EventOFPPortStatus, runtime.MAIN_DISPATCHER)
-    def port_changed(self, event: Any) -> None:
-        """A port came, went, or changed."""
-        if self.services is not None:
-            port = event.msg.desc
-            reason = PortReason(event.msg.reason)
-            self.services.switches.port_changed(event.msg.datapath, reason, port)
-
-    @runtime.set_ev_cls(runtime.ofp_event.EventOFPErrorMsg, runtime.MAIN_DISPATCHER)
-    def error_reported(self, event: Any) -> None:
-        """A switch complains of something that none of our requests asked for."""
-        if self.services is not None:
-            message = event.msg
-            self.services.switches.complained(message.datapath, message.type, message.code)
+            connections = self.services.bridges.connections
+            (connections.connected if is_ready else connections.disconnected)(event.datapath)

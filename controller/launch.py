@@ -1,293 +1,396 @@
-"""Composition root: from the configuration to running services."""
+"""Composition root: makes every part, hands each its neighbours, starts and stops them.
+
+The parts are made in the order in which data flows: what is reported and declared, the snapshot
+of the world, the writers of the bridges, and the answers. It does no work itself.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
-from controller.api import make_app
-from controller.config.settings import Config, load, split_listen
-from controller.reconcile.snapshot import DesiredWorld, Probes, Reach
-from controller.topology.sensor_health import SensorHealth
-from controller.inventory.file import InventoryFile
-from controller.reconcile.limits import CHECK_S, LimitChecker
-from controller.process.logs import configure_logs
-from controller.process.metrics import PULSE
-from controller.process.garbage import expect_many_objects
-from controller.topology.tracker import Movements
-from controller.topology.placements import Places
-from controller.reconcile.reconciler import Reconciler
-from controller.runtime.http_server import serve_wsgi
-from controller.southbound.errors import Displaced, NotOurs, SwitchUnfit
-from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
-from controller.southbound.ovsdb.watcher import OvsdbWatcher, RemoteState, RemoteStatus, use_certificates
-from controller.southbound.revalidation import wait_revalidated
-from controller.southbound.switch import Switch
-from controller.southbound.wire.message import LOCAL_PORT, PortChange
+from controller.api import MAX_BODY, MAX_RULES_BODY, make_app
+from controller.config import Config, load, split_listen
+from controller.http import BodyLimit, FrontSettings, HttpServer, HttpsFiles, token_digest
+from controller.inventory import Caution, Inventory, InventoryFile
+from controller.process import LOOP_MONITOR, ChangeSignal, configure_logs, expect_many_objects
+from controller.reconcile import (
+    CHECK_S,
+    START_S,
+    TICK_S,
+    Finalizer,
+    Hearing,
+    InventoryReload,
+    LimitChecker,
+    Loop,
+    Readiness,
+    Reconciler,
+    SnapshotBuilder,
+    StartReport,
+    TunnelDemandLoop,
+    Upkeep,
+    WriterLifecycle,
+    Writers,
+)
+from controller.reconcile.bridge import Adoption
+from controller.reconcile.report import COUNT_S, CounterPoller, Inspector
+from controller.southbound import Connections, Revalidation, Transport
+from controller.southbound.ovsdb import ExpectedDatabases, OvsdbWatcher, TlsFiles
+from controller.status import SessionCountersByBridge
 from controller.store import Store
-from controller.southbound.connections import Carrier, Switches
-from controller.topology.tunnels import TunnelKeeper
-from controller.reconcile.bridge.confirmed import Depth
+from controller.topology import (
+    Placements,
+    PlacementTracker,
+    RouteTable,
+    SensorHealth,
+    TunnelPorts,
+)
 from flows.errors import CloudtapError
-from flows.model.session import Dpid
+from flows.model import Dpid, PortId
 
-TICK_S = 1.0
-"""How often the inventory file is looked at, in seconds."""
-ACTIONS_EVERY = 10
-"""The flows of every bridge are read again and again; each tenth time their actions, too."""
-SETTLE_S = 5.0
-"""How long a data path of this machine may take for that, in seconds."""
-REFUSED_SHOWN_S = 20.0
-"""How long a switch without OpenFlow 1.3 is shown; it is refused again at least each 8 s."""
-REMOTE_SETTLE_S = 1.0
-"""How long the data path of another machine may take to let go of removed flows, in seconds; its
-revalidators go round every 500 ms (max-revalidator of Open vSwitch)."""
+INVENTORY_KEPT = "inventory-in-force.yaml"
+"""Copy of the inventory in force, in the state directory: what a start compares the file with."""
+
+EXPOSED = (
+    "the API is open to other machines without HTTPS, so tokens can be read on their way: give "
+    "[api] certificate and private_key"
+)
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What wakes whom: changes of the world, changes of databases, and when writing may begin."""
+
+    changes: ChangeSignal = field(default_factory=ChangeSignal)
+    databases: ChangeSignal = field(default_factory=ChangeSignal)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+
+class Reports:
+    """What is declared and reported: the inventory, ports, links, databases, tunnel ports."""
+
+    def __init__(self, config: Config, store: Store, signals: Signals) -> None:
+        self.placements = Placements(config.ovsdb.remotes_now)
+        self.placements.remember(store.placements.bridges(), store.placements.places())
+        self.inventory = make_inventory_file(config, self.placements)
+        self.sensors = SensorHealth(
+            self.inventory_in_force, self.placements.snapshot, signals.changes,
+            config.bridges.sensor_networks,
+        )  # fmt: skip
+        self.tracker = PlacementTracker(
+            placements=self.placements, changes=signals.changes, store=store.placements,
+            links=self.sensors,
+        )  # fmt: skip
+        believed = self.tracker.believed
+        self.ovsdb = OvsdbWatcher(
+            config.ovsdb.remotes, self.tracker, signals.databases, tls_files(config), believed,
+            self.placements.knows,
+        )  # fmt: skip
+        self.databases = ExpectedDatabases(self.ovsdb, config.ovsdb.remotes_now, believed)
+        self.tunnels = TunnelPorts(self.ovsdb, self.placements.snapshot, believed)
+        self.routes = RouteTable(believed, signals.changes.changed)
+        self.snapshots = SnapshotBuilder(
+            store,
+            self.inventory_in_force,
+            self.placements.snapshot,
+            changes=signals.changes,
+            tunnels=self.tunnels,
+            sensors=self.sensors,
+            routes=self.routes,
+            underlay_mtu=config.bridges.underlay_mtu,
+            bridge_rate=config.bridges.bridge_rate,
+            link_mtu=config.bridges.link_mtu,
+        )
+
+    def inventory_in_force(self) -> Inventory:
+        """The inventory now."""
+        return self.inventory.inventory
+
+
+class Bridges:
+    """The switches that are connected, their writers, and what they count."""
+
+    def __init__(
+        self, config: Config, store: Store, signals: Signals, reports: Reports, transport: Transport
+    ) -> None:
+        counters = SessionCountersByBridge()
+        adoption = Adoption(
+            ownership=config.bridges, fail_modes=reports.ovsdb, ports=reports.tracker
+        )
+        self.revalidation = Revalidation(reports.ovsdb, reports.tracker.believed)
+        self.writers = Writers()
+        self.lifecycle = WriterLifecycle(
+            writers=self.writers,
+            changes=signals.changes,
+            snapshots=reports.snapshots,
+            adopt=adoption.adopt,
+            ready=signals.ready,
+            counters=counters,
+            installed_sessions=store.installed_sessions,
+            needs_epoch=self.revalidation.needs_epoch,
+            settle=self.revalidation.wait_settled,
+        )
+        self.connections = Connections(self.lifecycle, transport, reports.tracker, reports.tracker)
+        self.counters = CounterPoller(counters, self.writers.writing)
+
+
+class Doubts:
+    """What is not certain, because several connections or databases claim it."""
+
+    def __init__(self, reports: Reports, bridges: Bridges) -> None:
+        self._tracker, self._connections = reports.tracker, bridges.connections
+
+    def of_bridge(self, dpid: Dpid) -> tuple[str, ...]:
+        """Who else claims to be a bridge, or to speak for it; a sentence each."""
+        return (*self._connections.claims_of(dpid), *self._tracker.doubts_of(dpid))
+
+    def of_ports(self) -> Mapping[PortId, str]:
+        """Why it is not certain where ports are, a sentence for each of them."""
+        return self._tracker.doubts()
+
+
+class Control:
+    """What waits for the writers, finishes what they have confirmed, and repeats its work."""
+
+    def __init__(
+        self, config: Config, store: Store, signals: Signals, reports: Reports, bridges: Bridges
+    ) -> None:
+        changes, ready, snapshots = signals.changes, signals.ready, reports.snapshots
+        writers, counters = bridges.writers, bridges.counters
+        finalizer = Finalizer(
+            changes=changes,
+            snapshots=snapshots,
+            writers=writers,
+            installed_sessions=store.installed_sessions,
+            deletions=store.sessions,
+            bridges=reports.tracker,
+            counters=counters,
+        )
+        self.tunnel_demand = TunnelDemandLoop(
+            changes=changes,
+            databases=signals.databases,
+            snapshots=snapshots,
+            writers=writers,
+            tunnels=reports.tunnels,
+            ready=ready,
+        )
+        self.reconciler = Reconciler(
+            changes=changes, snapshots=snapshots, ready=ready, writers=writers,
+            finalizer=finalizer, tunnels=self.tunnel_demand, revalidation=bridges.revalidation,
+        )  # fmt: skip
+        self.upkeep = Upkeep(
+            ready=ready,
+            writers=writers,
+            reconciler=self.reconciler,
+            finalizer=finalizer,
+            retries=(reports.tracker.retry, store.retry),
+            recheck_s=config.bridges.recheck_seconds,
+        )
+        self.limits = LimitChecker(snapshots.snapshot, store.limits, counters, changes, utc_now)
+        self.limits.restore(store.numbered().session)
 
 
 class Services:
     """Everything that runs beside the OpenFlow server; ``start`` and ``stop`` it once.
 
-    ``carrier`` is what the connections to switches can do.
+    ``transport`` is what the connections to switches can do.
 
     Raises:
+        ConfigError: the token file cannot be used.
         StoreError, AlreadyRunning: the state directory cannot be used.
     """
 
-    def __init__(self, config: Config, carrier: Carrier) -> None:
-        self._config = config
-        self.store = Store(config.state.directory)
-        self.inventory = InventoryFile(config.inventory.file)
-        self.places = Places()
-        self.places.remember(self.store.bridges())
-        world = DesiredWorld(
-            self.store, lambda: self.inventory.inventory, self.places.snapshot,
-            config.bridges.underlay_mtu, config.bridges.bridge_rate, reach=self._reach,
-            link_mtu=config.bridges.link_mtu,
-        )  # fmt: skip
-        self.world = world
-        self.reconciler = Reconciler(
-            world, self.store, self.store.holdings, self.places, self._greet, self._settle,
-            self._problems, self._queues,
-        )  # fmt: skip
-        self.movements = Movements(self.places, self.reconciler.changed, self.store)
-        self.reconciler.memory = self.movements
-        self.switches = Switches(self.reconciler, carrier, self._port_changed)
-        self.ovsdb = OvsdbWatcher(config.ovsdb.remotes, self._interfaces_changed)
-        self._expected: set[str] = set()
-        self.tunnels = TunnelKeeper(
-            self.ovsdb, self.places.snapshot, self.reconciler.tunnel_wishes, self.reconciler.changed
+    def __init__(self, config: Config, transport: Transport) -> None:
+        self._config, self._token = config, config.api.read_token()
+        self.store, signals = Store(config.state.directory), Signals()
+        self.reports = Reports(config, self.store, signals)
+        self.bridges = Bridges(config, self.store, signals, self.reports, transport)
+        self.control = Control(config, self.store, signals, self.reports, self.bridges)
+        often_s = min(TICK_S, config.bridges.recheck_seconds)
+        self.reload = InventoryReload(
+            self.reports.inventory, self.reports.tracker, signals.ready, often_s
         )
-        self.reconciler.tunnels = self.tunnels
-        self.health = SensorHealth(
-            lambda: self.inventory.inventory, self.places.snapshot, self.reconciler.changed
+        readiness = Readiness(
+            self.reload, self.reports.databases, signals.ready, config.ovsdb.connect_timeout
         )
-        self._refused: dict[str, tuple[float, str]] = {}
-        self._rechecked_at, self._rechecks = time.monotonic(), 0
-        self._stopping = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
-        self.limits = LimitChecker(world.snapshot, self.store.limits, self.reconciler, _utc_now)
-        self.limits.restore(self.store.numbered().session)
-        self._limiter = threading.Thread(target=self._limit, name="limits", daemon=True)
-        self._api: Any = None
+        hearing = Hearing(
+            self.reports.snapshots.snapshot, self.bridges.writers.find, self.reports.tracker
+        )
+        report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
+        self._loops = (
+            Loop("start report", report, TICK_S),
+            Loop("inventory", self.reload, often_s),
+            Loop("readiness", readiness, START_S),
+            Loop("upkeep", self.control.upkeep, often_s),
+            Loop("limits", self.control.limits.check, CHECK_S),
+            Loop("counters", self.bridges.counters.count_everything, COUNT_S),
+            Loop("hearing", hearing, CHECK_S),
+        )
+        self._app = make_app(
+            self.store,
+            self.reports.inventory_in_force,
+            self.control.reconciler,
+            make_inspector(self.store, signals, self.reports, self.bridges, self._problems_of_api),
+            self._token,
+            underlay_mtu=config.bridges.underlay_mtu,
+            sensor_networks=config.bridges.sensor_networks,
+            inventory_control=self.reload,
+        )
+        self._api: HttpServer | None = None
+
+    def _bridges_with_ports(self) -> dict[Dpid, str]:
+        """The bridges on which ports of the inventory are, with their names."""
+        dpids = self.reports.snapshots.snapshot().resolved.world.dpids
+        return {dpid: self.reports.tracker.bridge_name(dpid) for dpid in dpids}
 
     def start(self) -> None:
         """Read the inventory, begin to watch, and serve the API.
 
         Raises:
-            ConfigError: the token file cannot be used.
             ApiAddressInUse: another program listens where the API should.
+            BadApiCertificate: certificate or private key of the API cannot be used.
         """
-        app = make_app(
-            self.store,
-            lambda: self.inventory.inventory,
-            self.reconciler,
-            self._config.api.read_token(),
-            underlay_mtu=self._config.bridges.underlay_mtu,
-            sensor_networks=self._config.bridges.sensor_networks,
-        )
-        self._api = serve_wsgi(app, *split_listen(self._config.api.listen))
-        self._reload()
-        self.ovsdb.start()
-        self.tunnels.start()
-        self._ticker.start()
-        self._limiter.start()
-        PULSE.start()
+        where = split_listen(self._config.api.listen)
+        self._api = HttpServer(self._app, *where, front_settings(self._config, self._token))
+        self._api.start()
+        self.reload()
+        self.reports.ovsdb.start()
+        self.control.tunnel_demand.start()
+        for loop in self._loops:
+            loop.start()
+        LOOP_MONITOR.start()
+        if self._config.api.is_exposed:
+            log.warning("API without HTTPS", listen=self._config.api.listen, risk=EXPOSED)
         log.info("controller started", api=self._config.api.listen)
 
+    def _problems_of_api(self) -> tuple[str, ...]:
+        exposed = (EXPOSED,) if self._config.api.is_exposed else ()
+        return (*exposed, *(() if self._api is None else self._api.problems()))
+
     def stop(self) -> None:
-        """Stop to serve, to watch and to write; the switches keep their flows."""
-        self._stopping.set()
-        try:
-            self.limits.keep()
-        except CloudtapError as problem:
-            log.warning("copies not written down", reason=str(problem))
-        PULSE.stop()
-        if self._api is not None:
-            self._api.stop()
-        self.movements.stop()
-        self.reconciler.stop()
-        self.tunnels.stop()
-        self.health.stop()
-        self.ovsdb.stop()
-        self.store.close()
+        """Stop to serve, to watch and to write; the switches keep their flows.
+
+        A part that cannot be stopped is logged, and the others are stopped all the same.
+        """
+        for loop in self._loops:
+            loop.stop()
+        steps: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("waits for datapaths", self.bridges.revalidation.stop),
+            ("counts of copies", self.control.limits.keep),
+            ("loop monitor", LOOP_MONITOR.stop),
+            ("API", self._api.stop if self._api is not None else _nothing),
+            ("placements", self.reports.tracker.stop),
+            ("writers", self.bridges.lifecycle.stop),
+            ("tunnels", self.control.tunnel_demand.stop),
+            ("sensors", self.reports.sensors.stop),
+            ("routes", self.reports.routes.stop),
+            ("databases", self.reports.ovsdb.stop),
+            ("store", self.store.close),
+        )
+        for part, stop in steps:
+            stop_part(part, stop)
         log.info("controller stopped")
 
-    def refused_switch(self, address: str, sentence: str) -> None:
-        """A switch could not agree with us on an OpenFlow version."""
-        self._refused[address.rpartition(":")[0]] = (time.monotonic(), sentence)
 
-    def _greet(self, switch: Switch) -> None:
-        """Look at a bridge that has connected: its name, whether it is ours and fit, its ports."""
-        ports = switch.ports()
-        if isinstance(switch, OpenFlowSwitch):
-            names = [port.name for port in ports if port.ofport == LOCAL_PORT]
-            switch.name = names[0] if names else switch.name
-        if not self._config.bridges.may_own(switch.name):
-            raise NotOurs(switch.name)
-        missing = switch.probe()
-        if missing:
-            raise SwitchUnfit(switch.name, missing)
-        self.ovsdb.secure(switch.dpid)
-        self.movements.greeted(switch, self.health.ports_reported)
-
-    def _interfaces_changed(self, dpids: frozenset[Dpid]) -> None:
-        snapshot = self.ovsdb.snapshot()
-        self.movements.interfaces_changed(snapshot)
-        self.health.interfaces_changed(snapshot)
-        self.tunnels.wake()
-
-    def _port_changed(self, dpid: Dpid, change: PortChange) -> None:
-        self.movements.port_changed(dpid, change)
-        self.health.port_changed(dpid, change)
-
-    def _reach(self, probes: Probes) -> Reach:
-        self.tunnels.refresh()
-        return Reach(self.tunnels.tunnels, self.health.down(probes))
-
-    def _reload(self) -> None:
-        change = self.inventory.reload_if_changed()
-        if change is None:
-            return
-        for problem in change.problems:
-            log.warning("inventory has a problem", problem=problem)
-        if change.before != change.after:
-            self.places.declare(change.after)
-            self.reconciler.changed()
-            log.info("inventory loaded", ports=len(change.after.ports))
-
-    def _tick(self) -> None:
-        ticks = 0
-        often = min(TICK_S, self._config.bridges.recheck_seconds)
-        while not self._stopping.wait(often if self.reconciler.ready.is_set() else 0.05):
-            ticks += 1
-            try:
-                self._reload()
-                self._get_ready(ticks)
-                if self.reconciler.ready.is_set():
-                    self._look_after()
-            except CloudtapError as problem:
-                log.warning("periodic work not done", reason=str(problem))
-            except Exception as problem:  # the edge of the loop: it must go on
-                log.error("periodic work failed", exc_info=problem)
-
-    def _limit(self) -> None:
-        """Stop sessions at their limits: beside the ticker, which may wait for a data path."""
-        said = ""
-        while not self._stopping.wait(CHECK_S):
-            try:
-                self.limits.check()
-                said = ""
-            except CloudtapError as problem:
-                if said != str(problem):
-                    log.warning("limits not checked", reason=str(problem))
-                said = str(problem)
-            except Exception as problem:  # the edge of the loop: it must go on
-                log.error("check of limits failed", exc_info=problem)
-
-    def _get_ready(self, ticks: int) -> None:
-        """Let bridges be written to once all is known that can be known soon.
-
-        Before the inventory was read, an empty world would remove every flow.
-        """
-        is_synced = all(status.state is RemoteState.SYNCED for status in self._databases())
-        waited = ticks * 0.05 >= self._config.ovsdb.connect_timeout
-        if self.inventory.is_known and (is_synced or waited):
-            self.reconciler.ready.set()
-
-    def _look_after(self) -> None:
-        self.movements.retry()
-        if self.store.problem:
-            self.store.try_again()
-        now = time.monotonic()
-        if now - self._rechecked_at >= self._config.bridges.recheck_seconds:
-            self._rechecked_at, self._rechecks = now, self._rechecks + 1
-            is_deep = self._rechecks % ACTIONS_EVERY == 0
-            self.reconciler.recheck(Depth.ACTIONS if is_deep else Depth.COOKIES)
-        self.reconciler.settle(SETTLE_S)
-        self.reconciler.finish_deletions()
-        self.reconciler.release_numbers()
-
-    def _settle(self, switches: Collection[Switch], timeout_s: float) -> bool:
-        """Wait until data paths follow their tables: ours by asking, others by time."""
-        remotes = self._config.ovsdb.remotes_now()
-        known = {row.dpid for row in self.ovsdb.snapshot().bridges}
-        are_here = all(switch.dpid in known for switch in switches)
-        if are_here and all(remote.startswith("unix:") for remote in remotes):
-            try:
-                if wait_revalidated(timeout_s=timeout_s, nudge=next(iter(switches)).nudge):
-                    return True
-            except Displaced as problem:  # sets right what another controller has done
-                self.reconciler.recheck(Depth.COOKIES, problem.bridge)
-            except CloudtapError:
-                log.debug("no bridge to ask", bridges=len(switches))
-        return not self._stopping.wait(REMOTE_SETTLE_S)
-
-    def _databases(self) -> list[RemoteStatus]:
-        """The standing of the databases that should be there: the default one if it ever was."""
-        self._expected.update(self._config.ovsdb.remotes_now())
-        return [s for remote, s in self.ovsdb.statuses().items() if remote in self._expected]
-
-    def _queues(self) -> dict[str, int]:
-        """How much waits outside of the reconciler, by what it is."""
-        return {
-            "reports of ports": self.movements.waiting,
-            "messages to switches": self.switches.queued,
-        }
-
-    def _problems(self) -> list[str]:
-        snapshot = self.ovsdb.snapshot()
-        long_ago = time.monotonic() - REFUSED_SHOWN_S
-        refused = [sentence for when, sentence in self._refused.values() if when > long_ago]
-        found = [*self.inventory.problems, *refused]
-        found += [status.reason for status in self._databases() if status.reason]
-        found += self.places.snapshot().problems
-        found += [each for each in (self.store.problem, self.movements.problem) if each]
-        found += [
-            f"bridge {row.name!r} is not secure: it forgets its flows when we are away; run "
-            f"`ovs-vsctl set-fail-mode {row.name} secure`"
-            for row in snapshot.bridges
-            if row.fail_mode != "secure" and self.reconciler.writes_to(row.dpid)
-        ]
-        if snapshot.userspace_tso:
-            found.append(
-                "userspace-tso-enable is on: copies may be longer than the path allows and have "
-                "bad checksums; switch it off in other_config of Open_vSwitch"
-            )
-        return found
+def stop_part(part: str, stop: Callable[[], object]) -> None:
+    """Stop one part of the controller; what goes wrong is logged."""
+    try:
+        stop()
+    except CloudtapError as problem:
+        log.warning("not stopped in order", part=part, reason=str(problem))
+    except Exception as problem:  # the edge of the process: the other parts must end, too
+        log.error("not stopped in order", part=part, exc_info=problem)
 
 
-def _utc_now() -> datetime:
+def _nothing() -> None:
+    pass
+
+
+def front_settings(config: Config, token: str | None) -> FrontSettings:
+    """What the HTTP front must know."""
+    api = config.api
+    tls = None
+    if api.certificate is not None and api.private_key is not None:
+        tls = HttpsFiles(str(api.certificate.absolute()), str(api.private_key.absolute()))
+    return FrontSettings(
+        bodies=(BodyLimit("/v1/filters", MAX_RULES_BODY), BodyLimit("/", MAX_BODY)),
+        names=api.host_names(),
+        token_digest=None if token is None else token_digest(token),
+        tls=tls,
+        request_seconds=api.request_seconds,
+        connections=api.connections,
+        connections_per_client=api.connections_per_client,
+        log_level=config.log.level,
+        log_format=config.log.format,
+    )
+
+
+def make_inventory_file(config: Config, placements: Placements) -> InventoryFile:
+    """The inventory file, compared with what was in force and with the ports that run."""
+    return InventoryFile(
+        config.inventory.file,
+        caution=Caution(
+            config.inventory.vanish_limit,
+            config.inventory.settle_seconds,
+            config.state.directory / INVENTORY_KEPT,
+        ),
+        running=lambda: placements.snapshot().placements,
+    )
+
+
+def make_inspector(
+    store: Store,
+    signals: Signals,
+    reports: Reports,
+    bridges: Bridges,
+    problems_of_api: Callable[[], tuple[str, ...]],
+) -> Inspector:
+    """Who answers questions about all these parts."""
+    return Inspector(
+        changes=signals.changes,
+        snapshots=reports.snapshots,
+        writers=bridges.writers,
+        counters=bridges.counters,
+        installed_sessions=store.installed_sessions,
+        bridges=reports.tracker,
+        tunnels=reports.tunnels,
+        is_ready=signals.ready.is_set,
+        doubts=Doubts(reports, bridges),
+        notes=reports.databases,
+        problems=(
+            lambda: reports.inventory.problems,
+            bridges.connections.problems,
+            reports.databases.unreachable,
+            reports.tracker.contradictions,
+            lambda: (store.problem, store.unrecorded, reports.tracker.problem),
+            lambda: reports.databases.unsafe_settings(bridges.writers.writes_to),
+            problems_of_api,
+        ),
+        queues={
+            "reports of ports": lambda: reports.tracker.waiting,
+            "messages to switches": lambda: bridges.connections.queued,
+        },
+    )
+
+
+def tls_files(config: Config) -> TlsFiles | None:
+    """The certificates for databases; None without."""
+    tls = config.ovsdb
+    return TlsFiles(str(tls.private_key), str(tls.certificate), str(tls.ca)) if tls.is_tls else None
+
+
+def utc_now() -> datetime:
+    """The time now, with its zone."""
     return datetime.now(UTC)
 
 
-def start_services(configure: Callable[..., None], carrier: Carrier) -> Services:
+def start_services(configure: Callable[..., None], transport: Transport) -> Services:
     """Read the configuration, tell the OpenFlow server its settings, and start the services.
 
     Raises:
@@ -306,10 +409,7 @@ def start_services(configure: Callable[..., None], carrier: Carrier) -> Services
         ca=str(tls.ca) if tls.ca else None,
         echo_interval=tls.echo_seconds,
     )
-    if config.ovsdb.is_tls:
-        o = config.ovsdb
-        use_certificates(str(o.private_key), str(o.certificate), str(o.ca))
-    services = Services(config, carrier)
+    services = Services(config, transport)
     try:
         services.start()
     except CloudtapError:

@@ -1,24 +1,31 @@
 """The one tree of errors: every message names who, what and why, in the operator's words.
 
     CloudtapError
-    +-- InvalidValue            a value that can never be right (a MAC with seven bytes)
-    |   +-- InvalidFlow         a flow that breaks the contract of its table
-    +-- Refused                 a wish that is understood and not granted
-        +-- CrossTenantSource   a session would watch a port of another tenant
-        +-- CrossTenantNetwork  a session would watch a network of another tenant
-        +-- CrossTenantCollector  a session would deliver into another tenant's collector
-        +-- CrossTenantFilter   a session would use another tenant's filter
-        +-- CrossTenantSensor   a collector would use another tenant's tap port
-        +-- NotAWorkload        a session would watch a tap port
-        +-- NotATapPort         a collector would deliver to a workload
-        +-- TooManySessions     more sessions on a network than a switch can serve
-        +-- TooManyOverlaps     exclusive sessions that compete in too many different ways
-        +-- NoLinkTagLeft       more networks on the links than 802.1Q can tell apart
-        +-- NoMeterLeft         more sessions with a rate cap than a switch has meters for
-        +-- KeyTaken            two tenants would send to one address with the same key
-        +-- NoKeyLeft           more collectors of one kind than its keys can tell apart
+    +-- InvalidValue              a value that is wrong whatever the rest of the world is
+    |   +-- InvalidFlow           a flow that breaks the contract of its table
+    |   +-- BadRule, BadPacket    (controller/syntax) a rule or packet that cannot be read
+    +-- Refused                   a valid request that is not granted
+    |   +-- CrossTenantSource     a session would watch a port of another tenant
+    |   +-- CrossTenantNetwork    a session would watch a network of another tenant
+    |   +-- CrossTenantCollector  a session would deliver into another tenant's collector
+    |   +-- CrossTenantFilter     a session would use another tenant's filter
+    |   +-- CrossTenantSensor     a collector would use another tenant's tap port
+    |   +-- NotAWorkload          a session would watch a tap port
+    |   +-- NotATapPort           a collector would deliver to a workload
+    |   +-- TooManySessions       more sessions on a network than a switch can evaluate
+    |   +-- TooManyOverlaps       more cohorts of exclusive sessions than a switch can record
+    |   +-- NoLinkTagLeft         more networks on the links than there are 802.1Q ids
+    |   +-- NoMeterLeft           more sessions with a rate cap than a switch has meters for
+    |   +-- KeyTaken              two tenants would send to one address with the same key
+    |   +-- NoKeyLeft             more collectors of one kind than it has keys
+    |   +-- NotFound, NameTaken, NumberTaken, InUse, Repeated    (controller/store)
+    +-- SouthboundError           (controller/southbound) a switch cannot be reached or used
+    +-- StoreError                (controller/store) the database cannot be used
+    +-- ConfigError               (controller/config) the configuration is wrong
+    +-- InventoryError            (controller/inventory) the inventory is wrong
+    +-- UnknownRuntime, CannotListen, BadTlsSettings    (controller/runtime)
 
-The shell adds its own branches under the same root (controller/store, southbound, inventory).
+The controller's branches are listed in the errors module of their folder.
 """
 
 from __future__ import annotations
@@ -29,15 +36,15 @@ class CloudtapError(Exception):
 
 
 class InvalidValue(CloudtapError):
-    """A value that can never be right, whatever the rest of the world is."""
+    """A value that is wrong whatever the rest of the world is."""
 
 
 class InvalidFlow(InvalidValue):
-    """A flow that breaks the contract of its table (see flows/pipeline.py)."""
+    """A flow that breaks the contract of its table (see flows/pipeline/tables.py)."""
 
 
 class Refused(CloudtapError):
-    """A wish that is understood and not granted; it becomes a status with this sentence."""
+    """A valid request that is not granted; the message becomes a status."""
 
 
 class CrossTenantSource(Refused):
@@ -107,7 +114,7 @@ class NotAWorkload(Refused):
 
 
 class NotATapPort(Refused):
-    """A collector would deliver to a port that carries production."""
+    """A collector would deliver to a workload."""
 
     def __init__(self, collector: str, port: str) -> None:
         super().__init__(
@@ -118,7 +125,7 @@ class NotATapPort(Refused):
 
 
 class TooManySessions(Refused):
-    """More sessions on one network than a switch can serve for one packet."""
+    """More sessions on one network than a switch can evaluate for one packet."""
 
     def __init__(self, session: str, network: str, limit: int) -> None:
         super().__init__(
@@ -129,7 +136,7 @@ class TooManySessions(Refused):
 
 
 class TooManyOverlaps(Refused):
-    """More cohorts of ports, each contested by other exclusive sessions, than a switch can note."""
+    """More cohorts (ports that the same exclusive sessions watch) than a switch can record."""
 
     def __init__(self, session: str, network: str, limit: int) -> None:
         super().__init__(
@@ -141,7 +148,7 @@ class TooManyOverlaps(Refused):
 
 
 class NoLinkTagLeft(Refused):
-    """More networks and unprotected ports on the links than 802.1Q can tell apart."""
+    """More networks and unprotected ports on the links than there are 802.1Q ids."""
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(
@@ -175,7 +182,7 @@ class KeyTaken(Refused):
 
 
 class NoKeyLeft(Refused):
-    """More collectors of one kind than its keys can tell apart."""
+    """More collectors of one kind than it has keys."""
 
     def __init__(self, delivery: str, word: str, first: int, last: int) -> None:
         super().__init__(

@@ -7,25 +7,25 @@
 A frame that crosses the cable is still copied once for each session, wherever its sender, its
 receivers and the tap port are. Alone, this file starts the controller, makes the sessions below,
 sends real traffic, and compares every frame that arrives anywhere with what must arrive. With
-Mininet's own command it is a topology to play with:
+Mininet's own command, as root, it is a topology to play with:
 
-    sudo mn --custom mininet_topos/two_switches.py --topo two_switches --controller remote
+    mn --custom mininet_topos/two_switches.py --topo two_switches --controller remote
 """
 
 import re
 import sys
 from pathlib import Path
 
-# `mn --custom` runs this file without telling its name: find it among the arguments of mn
+# `mn --custom` runs this file without `__file__`: find its path among the arguments of mn
 _words = [word for argument in sys.argv for word in re.split("[=,]", argument)]
 _file = globals().get("__file__") or next(w for w in _words if w.endswith("two_switches.py"))
 sys.path.insert(0, str(Path(_file).resolve().parent))
 
-from story.network import RunningController, topology  # noqa: E402
-from story.run import tell  # noqa: E402
-from story.words import Session, Story, TapPort, Workload  # noqa: E402
+from scenario.model import Scenario, Session, TapPort, Workload  # noqa: E402
+from scenario.network import RunningController, topology  # noqa: E402
+from scenario.run import run_scenario  # noqa: E402
 
-STORY = Story(
+SCENARIO = Scenario(
     name="two_switches",
     workloads=(
         Workload("red", "web-1", "s1-eth1", "02:00:00:00:00:01", "10.0.0.1"),
@@ -46,12 +46,12 @@ STORY = Story(
     sessions=(
         Session("red", "web-to-ids", sources=("web-1", "web-2"), direction="both", tap_port="ids"),
         Session("red", "db-answers", sources=("db-1",), direction="egress", tap_port="ids"),
-        Session("blue", "heard", sources=("web-1", "db-1"), direction="ingress", tap_port="ids"),
+        Session("blue", "received", sources=("web-1", "db-1"), direction="ingress", tap_port="ids"),
     ),
 )
 
 controllers = {"remote": RunningController}
-topos = {"two_switches": topology(STORY)}
+topos = {"two_switches": topology(SCENARIO)}
 
 if __name__ == "__main__":
-    sys.exit(tell(STORY, __doc__, inventory=Path(__file__).with_suffix(".yaml")))
+    sys.exit(run_scenario(SCENARIO, __doc__, inventory=Path(__file__).with_suffix(".yaml")))

@@ -6,25 +6,25 @@
 
 Alone (`make demo`), it starts the controller, makes the sessions below with the `cloudtap`
 command, sends real traffic, and compares every frame that arrives anywhere with what must
-arrive. With Mininet's own command it is a topology to play with:
+arrive. With Mininet's own command, as root, it is a topology to play with:
 
-    sudo mn --custom mininet_topos/two_tenants.py --topo two_tenants --controller remote
+    mn --custom mininet_topos/two_tenants.py --topo two_tenants --controller remote
 """
 
 import re
 import sys
 from pathlib import Path
 
-# `mn --custom` runs this file without telling its name: find it among the arguments of mn
+# `mn --custom` runs this file without `__file__`: find its path among the arguments of mn
 _words = [word for argument in sys.argv for word in re.split("[=,]", argument)]
 _file = globals().get("__file__") or next(w for w in _words if w.endswith("two_tenants.py"))
 sys.path.insert(0, str(Path(_file).resolve().parent))
 
-from story.network import RunningController, topology  # noqa: E402
-from story.run import tell  # noqa: E402
-from story.words import Session, Story, TapPort, Workload  # noqa: E402
+from scenario.model import Scenario, Session, TapPort, Workload  # noqa: E402
+from scenario.network import RunningController, topology  # noqa: E402
+from scenario.run import run_scenario  # noqa: E402
 
-STORY = Story(
+SCENARIO = Scenario(
     name="two_tenants",
     workloads=(
         Workload("red", "web-1", "s1-eth1", "02:00:00:00:00:01", "10.0.0.1"),
@@ -47,7 +47,7 @@ STORY = Story(
 )
 
 controllers = {"remote": RunningController}
-topos = {"two_tenants": topology(STORY)}
+topos = {"two_tenants": topology(SCENARIO)}
 
 if __name__ == "__main__":
-    sys.exit(tell(STORY, __doc__, inventory=Path(__file__).with_suffix(".yaml")))
+    sys.exit(run_scenario(SCENARIO, __doc__, inventory=Path(__file__).with_suffix(".yaml")))

@@ -1,4 +1,4 @@
-"""What must come out of the bridges for a packet, and where: the contract, as frames to compare."""
+"""The frames that must come out of the bridges for a packet, by the contract, and where."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flows.semantics.meaning import Learned, copied_frame, meaning, sensors_of
-from flows.model.session import Delivery, PortId, PortKind, Sensor, Session
 from flows.explain.trace import Emission, Trace
-from flows.model.world import Placement, World
-from tests.random_worlds import Sent
+from flows.model import Delivery, Placement, PortId, PortKind, Sensor, Session, World
+from flows.semantics import LearnedAddresses, copied_frame, meaning
+from flows.semantics.meaning import sensors_of
+from tests.generators.random_worlds import Sent
 
 
 class Remote(NamedTuple):
@@ -27,9 +27,9 @@ Frames = Counter[tuple[Where, bytes]]
 
 
 class Arrivals:
-    """One world's places; sensors among which a pool may choose count as one place.
+    """Expected frames of one world; the sensors of a pool count as one place.
 
-    So do those that count as one in a world ``beside`` it.
+    Sensors that are one place in the world ``beside`` it are one place here, too.
     """
 
     def __init__(self, world: World, beside: World | None = None) -> None:
@@ -40,41 +40,43 @@ class Arrivals:
                 if session.collector in each.collector_by_id:
                     for sender in each.workloads:
                         if sender.id in each.placements:
-                            sensors = sensors_of(session, sender, each)
-                            self._join([self._at(session, sensor, each) for sensor in sensors])
+                            for maker in each.dpids:
+                                sensors = sensors_of(session, sender, each, maker)
+                                self._join([self._at(session, s, each) for s in sensors])
 
-    def expected(self, sent: Sent, learned: Learned) -> tuple[Frames, int, Learned]:
+    def expected(
+        self, sent: Sent, learned: LearnedAddresses
+    ) -> tuple[Frames, int, LearnedAddresses]:
         """The frames that must come out, how many are copies, and what bridges learn."""
         if sent.sender.kind is PortKind.TAP:
             return Counter(), 0, learned
         world = self.world
-        means = meaning(sent.frame, sent.sender, world, learned)
-        ends = [self.place(world.placements[port]) for port in means.receivers]
+        expected = meaning(sent.frame, sent.sender, world, learned)
+        ends = [self.place(world.placements[port]) for port in expected.receivers]
         out: Frames = Counter((end, sent.frame) for end in ends)
         for session in world.sessions:
-            if session.id in means.copies:
-                sensor = min(sensors_of(session, sent.sender, world), key=str)
-                copy = copied_frame(
-                    sent.frame, session, sent.sender, means.makers[session.id], world
-                )
+            if session.id in expected.copies:
+                maker = expected.makers[session.id]
+                sensor = min(sensors_of(session, sent.sender, world, maker), key=str)
+                copy = copied_frame(sent.frame, session, sent.sender, maker, world)
                 out[self.place(self._at(session, sensor, world)), copy] += 1
-        return out, len(means.copies), means.learned
+        return out, len(expected.copies), expected.learned
 
     def delivered(self, frames: Frames) -> Frames:
-        """Those of the frames that are at workloads: production."""
+        """The frames at workloads, which are production."""
         world = self.world
         placed = [p for p in world.workloads if p.id in world.placements]
         at = {self.place(world.placements[p.id]) for p in placed}
         return Counter({(place, f): n for (place, f), n in frames.items() if place in at})
 
     def place(self, where: Where) -> Where:
-        """The place that a place counts as."""
+        """The place that represents ``where``."""
         while (other := self._one_of.get(where, where)) != where:
             where = other
         return where
 
     def seen(self, trace: Trace) -> Frames:
-        """What came out by the interpreter."""
+        """The frames that came out in a trace of the interpreter."""
         return Counter((self.place(self._where(e)), e.frame) for e in trace.emissions)
 
     def _where(self, emission: Emission) -> Where:

@@ -1,6 +1,6 @@
-"""Ways to spoil the flows of a bridge, each of which somebody must notice.
+"""Kinds of damage to the flows of a bridge, each of which an oracle must detect.
 
-An oracle that never says no proves nothing: tests damage flows on purpose and expect to hear of it.
+An oracle that never fails proves nothing: tests damage flows on purpose and expect a failure.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from netaddr import IPAddress
 
-from flows.openflow.field import RegField, Term
-from flows.openflow.flow import (
+from flows.openflow import (
     Action,
     CheckLarger,
     Clone,
@@ -22,12 +21,14 @@ from flows.openflow.flow import (
     Multipath,
     Output,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
+    Term,
 )
-from flows.pipeline.tables import (
+from flows.pipeline import (
     ADMIT,
     ADMIT_ADDRESS,
     ALONE,
@@ -66,7 +67,7 @@ Flows = Sequence[Flow]
 
 @dataclass(frozen=True)
 class Damage:
-    """Which flows can be damaged so, and what becomes of one; None: it is lost."""
+    """Which flows can be damaged this way, and the damaged flow; None: it is removed."""
 
     hurts: Callable[[Flow], bool]
     change: Callable[[Flow, Flows], Flow | None] = lambda flow, flows: None
@@ -100,7 +101,7 @@ def _outputs(actions: Sequence[Action]) -> list[int]:
 
 
 def _other_port(flow: Flow, flows: Flows) -> Flow:
-    """Every frame goes to the port of somebody else: any other that the bridge has."""
+    """Every frame goes to another port of the bridge."""
     known = sorted(
         {port for f in flows for port in _outputs(f.actions)} - {*_outputs(flow.actions)}
     )
@@ -246,7 +247,7 @@ def _accepts(flow: Flow) -> bool:
 
 
 def _wins(*targets: RegField) -> Callable[[Flow], bool]:
-    """A flow of an exclusive session that takes the packet, and notes it there."""
+    """A flow of an exclusive session that marks the packet as taken in these registers."""
     registers = {target.reg for target in targets}
     return lambda flow: (
         flow.table == WON.number
@@ -255,7 +256,7 @@ def _wins(*targets: RegField) -> Callable[[Flow], bool]:
 
 
 def _not_noting(*targets: RegField) -> Callable[[Flow, Flows], Flow]:
-    """The flow does what it did, and does not note it there."""
+    """The flow without the loads into these registers."""
     registers = {target.reg for target in targets}
 
     def change(flow: Flow, flows: Flows) -> Flow:
@@ -311,7 +312,7 @@ DAMAGES: dict[str, Damage] = {
     "sent-forgotten": Damage(_is(ONCE, "sent")),
     "sender-forgotten": Damage(_is(ONCE, "sender")),
     "elsewhere-forgotten": Damage(_is(ONCE, "elsewhere")),
-    "claim-not-heard": Damage(_is(CLAIM, "session")),
+    "claim-lost": Damage(_is(CLAIM, "session")),
     "taken-forgotten": Damage(_is(CLAIM, "taken")),
     "taken-not-noted": Damage(_wins(TAKEN), _not_noting(TAKEN)),
     "cohorts-forgotten": Damage(_is(CLAIM, "lost")),
@@ -319,7 +320,7 @@ DAMAGES: dict[str, Damage] = {
     "winner-forgotten": Damage(_is(ONCE, "won")),
     "winner-not-noted": Damage(_wins(WINNER), _not_noting(WINNER)),
     "winner-has-no-copy": Damage(_is(WON, "session")),
-    "deaf-sender-competes": Damage(_is(ALONE, "sender")),
+    "sender-competes-alone": Damage(_is(ALONE, "sender")),
     "sender-not-probed": Damage(_is(PROBE, "sender")),
     "senders-asked-backwards": Damage(_asks_two(EGRESS), _backwards),
     "receivers-asked-backwards": Damage(_asks_two(INGRESS), _backwards),
@@ -337,13 +338,13 @@ DAMAGES: dict[str, Damage] = {
         _is(LOOKUP, "address"), lambda flow, flows: _matching_another(flow)
     ),
     "nothing-learned": Damage(_is(LEARN, "sender")),
-    "way-lost": Damage(_is(OUTPUT, "way")),
-    "way-to-a-stranger": Damage(_and_outputs(OUTPUT, "way"), _other_port),
+    "output-lost": Damage(_is(OUTPUT, "way")),
+    "output-to-a-stranger": Damage(_and_outputs(OUTPUT, "way"), _other_port),
     "hairpin-allowed": Damage(_is(OUTPUT, "hairpin")),
     "flood-leaves-one-out": Damage(_and_outputs(FLOOD, "network"), _one_port_less),
     "flood-lost": Damage(_is(FLOOD, "network")),
 }
-"""What can go wrong, by name."""
+"""Each kind of damage by name."""
 
 
 def _matching_another(flow: Flow) -> Flow:

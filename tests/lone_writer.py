@@ -3,55 +3,93 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from controller.reconcile.bridge.writer import BridgeWriter
-from controller.reconcile.snapshot import Snapshot
-from controller.reconcile.bridge.programs import Programs
-from controller.southbound.switch import Switch
-from controller.status.session_counters import Tally
-from controller.reconcile.bridge.confirmed import Verified
-from flows.model.session import Dpid
+from controller.reconcile import Snapshot
+from controller.reconcile.bridge import (
+    BridgeWriter,
+    Confirmed,
+    ProgramCache,
+    TurnStep,
+    WriterContext,
+)
+from controller.southbound import Switch
+from controller.status import SessionCounters
+from flows.model import Dpid
 
 PATIENCE_S = 60.0
 
 
-class LoneWriter:
-    """Brings a switch to what ``snapshot`` returns; nobody else is interested in its sessions."""
+def nothing_to_check(switch: Switch) -> None:
+    """Adopts any bridge."""
 
-    def __init__(self, switch: Switch, snapshot: Callable[[], Snapshot]) -> None:
-        self._tried = threading.Event()
-        ready = threading.Event()
-        ready.set()
-        tell = lambda _: self._tried.set()  # noqa: E731
-        self.writer = BridgeWriter(
-            switch, snapshot, lambda _: None, ready, tell, Tally(), self, Programs()
+
+class LoneWriter:
+    """Reconciles a switch with what ``snapshot`` returns; nobody stores its sessions."""
+
+    def __init__(
+        self,
+        switch: Switch,
+        snapshot: Callable[[], Snapshot],
+        adopt: Callable[[Switch], None] = nothing_to_check,
+        *,
+        needs_epoch: bool = False,
+    ) -> None:
+        self._attempted = threading.Event()
+        self.ready = threading.Event()
+        self.ready.set()
+        self.taken_back = 0
+        context = WriterContext(
+            snapshot=snapshot,
+            adopt=adopt,
+            ready=self.ready,
+            observer=self,
+            installed_sessions=self,
+            programs=ProgramCache(),
+            needs_epoch=lambda switch: needs_epoch,
+            settle=lambda bridges, seconds: True,
         )
+        self.writer = BridgeWriter(switch, SessionCounters(), context)
         self.writer.start()
 
-    def bring(self) -> Verified:
-        """Have it look at the world once; what it has verified then."""
-        self._tried.clear()
+    def sync(self) -> Confirmed:
+        """Have it reconcile once; what the switch has confirmed then."""
+        self._attempted.clear()
         self.writer.wake()
-        assert self._tried.wait(PATIENCE_S), "the writer is stuck"
-        return self.writer.verified
+        assert self._attempted.wait(PATIENCE_S), "the writer is stuck"
+        return self.writer.confirmed
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         self.writer.stop()
 
     def wait_for_end(self) -> None:
-        """Return when it has done what it was at when it was stopped."""
+        """Return when the attempt that was under way when it was stopped has ended."""
         self.writer._thread.join(PATIENCE_S)
+
+    def attempt_ended(self) -> None:
+        """The attempt of the writer is over."""
+        self._attempted.set()
+
+    def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> tuple[BridgeWriter, ...]:
+        """There are no others."""
+        return ()
+
+    def bridge_taken_back(self, dpid: Dpid) -> None:
+        """Another controller had led the bridge."""
+        self.taken_back += 1
 
     def bridges(self) -> frozenset[Dpid]:
         return frozenset()
+
+    def sessions_by_bridge(self) -> Mapping[Dpid, frozenset[int]]:
+        return {}
 
     def holders(self, session: int) -> frozenset[Dpid]:
         return frozenset()
 
     def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
-        """What may be copied is of no interest here."""
+        """Which sessions may be copied is not stored here."""
 
     def replace(self, dpid: Dpid, sessions: Iterable[int]) -> None:
-        """What may be copied is of no interest here."""
+        """Which sessions may be copied is not stored here."""

@@ -1,6 +1,6 @@
-"""What lies inside a tunnel's packet: its kind, where it goes, its key, and the frame it carries.
+"""Decapsulates tunnel packets: the kind, the destination, the key, and the inner frame.
 
-Layouts: RFC 7348, RFC 2890, RFC 8926, draft-foschiano-erspan-03; written apart from the product.
+Layouts: RFC 7348, RFC 2890, RFC 8926, draft-foschiano-erspan-03; independent of the product.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from flows.model.session import Delivery
+from flows.model import Delivery
 
 UDP, GRE = 17, 47
 UDP_DELIVERIES = {4789: Delivery.VXLAN, 6081: Delivery.GENEVE}

@@ -1,4 +1,4 @@
-"""The WSGI application: who may ask, how bodies must look, and how every error is answered."""
+"""The WSGI application: the token, checks of bodies, and the answer to every error."""
 
 from __future__ import annotations
 
@@ -18,40 +18,29 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WsgiResponse
 
 from controller.api import problems
-from controller.api.v1 import inventory as declared
-from controller.api.v1 import bridges as system
-from controller.api.schemas.responses import ProblemOut
-from controller.api.context import EXTENSION, Context
-from controller.api.v1.explain import explain
-from controller.api.v1.filters import filters
-from controller.api.v1.health import health
-from controller.api.problems import ApiProblem, Problem, bad_request
-from controller.api.v1.sensor_config import collectors  # with all that is asked of a collector
-from controller.api.v1.verify import sessions  # with all that is done to a session
-from controller.inventory.file import Inventory
-from controller.status.values import Reconciling
+from controller.api.context import (
+    EXTENSION,
+    Context,
+    InventoryControl,
+    NoInventoryControl,
+    cloudtap_version,
+    note_moment,
+)
+from controller.api.json_body import StrictJson
+from controller.api.problems import ApiProblem, ProblemDetails, bad_request
+from controller.api.schemas import ProblemOut
+from controller.api.v1 import HEALTH, RESOURCES
+from controller.inventory import Inventory
+from controller.status import Inspecting, Reconciling
 from controller.store import Store
 from flows.errors import CloudtapError
-from flows.model.world import UNDERLAY_MTU
+from flows.model import UNDERLAY_MTU
 
 MAX_BODY = 1024 * 1024
 """Largest body of a request, in bytes."""
 
 MAX_RULES_BODY = 16 * 1024 * 1024
-"""Largest body of a request that may hold thousands of rules, in bytes."""
-
-RESOURCES = (
-    declared.tenants,
-    declared.networks,
-    declared.ports,
-    filters,
-    collectors,
-    sessions,
-    explain,
-    system.bridges,
-    system.audit,
-    system.status,
-)
+"""Largest body of a request on filters, in bytes: they may have thousands of rules."""
 
 log = structlog.get_logger()
 
@@ -59,28 +48,40 @@ log = structlog.get_logger()
 def make_app(
     store: Store,
     inventory: Callable[[], Inventory],
-    reconcile: Reconciling,
+    reconciler: Reconciling,
+    inspector: Inspecting,
     token: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     underlay_mtu: int = UNDERLAY_MTU,
     sensor_networks: tuple[IPNetwork, ...] = (),
+    inventory_control: InventoryControl | None = None,
 ) -> Flask:
     """The API as a WSGI application; with a ``token`` /v1 and /metrics need it.
 
-    ``underlay_mtu`` is what paths to remote sensors carry at most, in bytes, and
-    ``sensor_networks`` is where these may be; everywhere, if none is given.
+    ``underlay_mtu`` is the largest path MTU to remote sensors, in bytes. ``sensor_networks`` are
+    the networks that their addresses must be in; any, if none is given. ``inventory_control`` is
+    the inventory file.
     """
     app = _empty_app()
     app.extensions[EXTENSION] = Context(
-        store, inventory, reconcile, now, underlay_mtu, sensor_networks
+        store,
+        inventory,
+        reconciler,
+        inspector,
+        now,
+        underlay_mtu,
+        sensor_networks,
+        inventory_control or NoInventoryControl(),
     )
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    document = openapi(app)  # made once, here: making it is not safe in several threads
+    app.json = StrictJson(app)
+    document = openapi(app)  # not thread-safe: generated once, here
     document["security"] = [{"token": []}] if token else []
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
-    app.register_blueprint(health)
+    app.register_blueprint(HEALTH)
     app.before_request(lambda: _check_token(token))
     app.before_request(_check_body)
+    app.before_request(_note_moment)
     app.register_error_handler(ApiProblem, lambda error: error.problem.response())
     app.register_error_handler(CloudtapError, _answer_error)
     app.register_error_handler(HTTPException, _answer_http_error)
@@ -97,7 +98,7 @@ def openapi(app: OpenAPI | None = None) -> dict[str, Any]:
 def _empty_app() -> OpenAPI:
     app = OpenAPI(
         "cloudtap",
-        info=Info(title="cloudtap", version=system.cloudtap_version()),
+        info=Info(title="cloudtap", version=cloudtap_version()),
         security_schemes={"token": {"type": "http", "scheme": "bearer"}},
         doc_ui=False,
         static_folder=None,
@@ -116,7 +117,7 @@ def _check_token(token: str | None) -> None:
     is_right = hmac.compare_digest(given.strip().encode(), token.encode())
     if scheme.lower() != "bearer" or not is_right:
         raise ApiProblem(
-            Problem(
+            ProblemDetails(
                 HTTPStatus.UNAUTHORIZED,
                 "token-needed",
                 "this API needs its token: send `Authorization: Bearer <token>`",
@@ -125,25 +126,27 @@ def _check_token(token: str | None) -> None:
         )
 
 
+def _note_moment() -> None:
+    """What a request changes concerns some bridges: those alone are waited for."""
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        note_moment()
+
+
 def _check_body() -> None:
-    """Refuse a body that is not one JSON object before its schema is asked."""
+    """Refuse a body that is not one JSON object, before it is validated by its schema."""
     if request.routing_exception is not None or request.method not in ("POST", "PATCH"):
         return
     if request.path.startswith("/v1/filters"):
         request.max_content_length = MAX_RULES_BODY
     if not request.is_json:
         raise ApiProblem(
-            Problem(
+            ProblemDetails(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "json-needed",
                 "send a JSON body with `Content-Type: application/json`",
             )
         )
-    try:
-        body = request.get_json()
-    except RecursionError as error:
-        raise bad_request("bad-json", "the body is nested too deep") from error
-    if not isinstance(body, dict):
+    if not isinstance(request.get_json(), dict):
         raise bad_request("bad-json", "the body must be one JSON object, like {...}")
 
 
@@ -172,12 +175,12 @@ def _answer_http_error(error: HTTPException) -> WsgiResponse:
     headers = {k: v for k, v in error.get_headers() if k in ("Allow", "Location", "Retry-After")}
     slug = status.phrase.lower().replace(" ", "-")
     sentence = sentences.get(status, error.description or status.phrase)
-    return Problem(status, slug, sentence, headers=headers).response()
+    return ProblemDetails(status, slug, sentence, headers=headers).response()
 
 
 def _answer_bug(error: Exception) -> Response:
     log.error("request crashed", path=request.path, method=request.method, exc_info=error)
-    return Problem(
+    return ProblemDetails(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "failed",
         "cloudtap failed at this request: the log of the controller says more",

@@ -1,32 +1,38 @@
-"""What every resource needs: the parts of the controller, the finding of things, parts of lists."""
+"""What every resource needs: the parts of the controller, its request, its answers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, TypeVar, cast
 
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from netaddr import IPNetwork
 from pydantic import BaseModel
 
 from controller.api import problems
-from controller.api.schemas.parameters import ListQuery
-from controller.inventory.file import Inventory
-from controller.status.values import Reconciling
+from controller.api.schemas import ListQuery
+from controller.inventory import Inventory, Pending
+from controller.process import write_list
+from controller.status import Inspecting, Reconciling
 from controller.store import Store
-from flows.model.session import TenantName
-from flows.model.world import UNDERLAY_MTU
+from flows.errors import Refused
+from flows.model import UNDERLAY_MTU
 
 EXTENSION = "cloudtap"
-"""Where a Flask application keeps its Context."""
+"""Key of the Context in ``Flask.extensions``."""
 
-BRING_S = 10.0
-"""How long a change waits for the switches before it is answered, in seconds."""
+SYNC_TIMEOUT_S = 10.0
+"""How long the answer to a change waits for the switches to confirm it, in seconds."""
+
+LONG = 16
+"""A list of an answer with more elements is written in small steps."""
 
 _PROBLEM = {
     "description": "Not done; the document says why.",
@@ -36,36 +42,69 @@ _PROBLEM = {
 }
 
 
+class InventoryControl(Protocol):
+    """The inventory file: what is wrong with it, and what waits for a word of the operator."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the file now, a sentence for each problem."""
+        ...
+
+    @property
+    def pending(self) -> Pending | None:
+        """The file that is not used because too much is missing from it; or None."""
+        ...
+
+    def accept(self, digest: str) -> None:
+        """Use the pending file with this digest.
+
+        Raises:
+            Refused: no file is pending, or another one.
+        """
+        ...
+
+
+class NoInventoryControl(InventoryControl):
+    """There is no file: the inventory is given."""
+
+    problems: tuple[str, ...] = ()
+    pending: Pending | None = None
+
+    def accept(self, digest: str) -> None:
+        """Nothing is pending."""
+        raise Refused("no inventory waits to be accepted")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The parts of the controller that the API talks to."""
+    """The parts of the controller that the API calls."""
 
     store: Store
     inventory: Callable[[], Inventory]
-    reconcile: Reconciling
+    reconciler: Reconciling
+    inspector: Inspecting
     now: Callable[[], datetime]
     underlay_mtu: int = UNDERLAY_MTU
     sensor_networks: tuple[IPNetwork, ...] = ()
+    inventory_control: InventoryControl = field(default_factory=NoInventoryControl)
 
 
-class _Owned(Protocol):
-    """Something with an id, a name and a tenant."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def tenant(self) -> str: ...
-
-
-_O = TypeVar("_O", bound=_Owned)
 _T = TypeVar("_T")
 
 
 def context() -> Context:
-    """The context of the application that answers now."""
+    """The context of the application that serves the current request."""
     return cast(Context, current_app.extensions[EXTENSION])
+
+
+def note_moment() -> None:
+    """Note the world before what the current request changes, for ``bring_about``."""
+    g.moment = context().reconciler.moment()
+
+
+def bring_about() -> bool:
+    """Bring what the current request has changed to the switches; see Reconciling.sync."""
+    return context().reconciler.sync(SYNC_TIMEOUT_S, g.get("moment"))
 
 
 def resource(name: str, description: str) -> APIBlueprint:
@@ -79,87 +118,67 @@ def resource(name: str, description: str) -> APIBlueprint:
     )
 
 
-def who() -> str:
-    """Who asks, for the audit journal."""
+def actor() -> str:
+    """Who sent the current request, for audit entries."""
     return f"api from {request.remote_addr or 'this machine'}"
 
 
-def answer(model: BaseModel, status: int = 200) -> Response:
-    """A model as a JSON answer."""
-    text = json.dumps(model.model_dump(mode="json", by_alias=True))
-    return Response(text, status, mimetype="application/json")
+def answer(model: BaseModel, status: int = HTTPStatus.OK) -> Response:
+    """A model as a JSON answer; one with long lists is written in small steps."""
+    return Response(_text_of(model), status, mimetype="application/json")
 
 
-def tenant_of(given: str | None, inventory: Inventory) -> TenantName:
-    """The tenant that a body means: the one it names, or the only one there is."""
-    known = ", ".join(repr(str(tenant)) for tenant in inventory.tenants)
-    if given is None:
-        if len(inventory.tenants) == 1:
-            return inventory.tenants[0]
-        hint = f"say which one: {known}" if known else "the inventory declares none"
-        raise problems.bad_request(
-            "tenant-needed", f"there are {len(inventory.tenants)} tenants: {hint}", "tenant"
-        )
-    if given not in inventory.tenants:
-        hint = f": the inventory declares {known}" if known else ": the inventory declares none"
-        raise problems.not_found("tenant", given, "tenant", hint)
-    return TenantName(given)
+def _text_of(model: BaseModel) -> str:
+    lists: dict[str, list[Any]] = {
+        key: value
+        for key, value in model
+        if isinstance(value, list) and len(value) > LONG and isinstance(value[0], BaseModel)
+    }
+    if not lists:
+        return json.dumps(_values_of(model))
+    parts = _values_of(model.model_copy(update={key: [] for key in lists}))
+    texts = {key: json.dumps(value) for key, value in parts.items()}
+    for key, value in lists.items():
+        name = type(model).model_fields[key].serialization_alias or key
+        texts[name] = write_list(map(_values_of, value))
+    return f"{{{', '.join(f'{json.dumps(key)}: {text}' for key, text in texts.items())}}}"
 
 
-def find(
-    kind: str, things: Iterable[_O], ref: str, tenant: str | None, where: str | None = None
-) -> _O:
-    """The one thing of this id, else of this name, in the tenant or, without one, anywhere."""
-    inside = [thing for thing in things if tenant is None or thing.tenant == tenant]
-    found = [thing for thing in inside if thing.id == ref]
-    found = found or [thing for thing in inside if thing.name == ref]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        hint = "" if tenant is None else f" of tenant {tenant!r}"
-        raise problems.not_found(kind, ref, where, hint)
-    owners = ", ".join(repr(thing.tenant) for thing in found)
-    raise problems.conflict(
-        "ambiguous-name", f"{kind} name {ref!r} is used by tenants {owners}: add ?tenant=", where
-    )
+def _values_of(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True)
 
 
-def find_own(kind: str, things: Sequence[_O], ref: str, tenant: TenantName, where: str) -> _O:
-    """What a body of this tenant names: its own by id or name, or any other one by id.
-
-    That of another tenant is given back too, for flows.tenancy to refuse it in its own words.
-    """
-    others = [thing for thing in things if thing.tenant != tenant and thing.id == ref]
-    mine = [t for t in things if t.tenant == tenant and ref in (t.id, t.name)]
-    if others and not mine:
-        return others[0]
-    return find(kind, mine, ref, tenant, where)
+def no_content() -> Response:
+    """The empty answer to a deletion that is complete."""
+    return Response(status=HTTPStatus.NO_CONTENT)
 
 
-def part(
+def page(
     items: Sequence[_T], query: ListQuery, key: Callable[[_T], str]
 ) -> tuple[list[_T], str | None]:
-    """The part of a list that a request asks for, and the marker of the next part."""
+    """The page of a list that a request asks for, and the marker of the next page.
+
+    Raises:
+        ApiProblem: the marker is not in the list.
+    """
     start = 0
     if query.marker is not None:
-        places = [index for index, item in enumerate(items) if key(item) == query.marker]
-        if not places:
+        found = [index for index, item in enumerate(items) if key(item) == query.marker]
+        if not found:
             raise problems.bad_request(
                 "marker-gone",
                 f"marker {query.marker!r} is not in the list (any more): begin without marker",
                 "marker",
             )
-        start = places[0] + 1
+        start = found[0] + 1
     chosen = list(items[start : start + query.limit])
     is_last = start + query.limit >= len(items)
     return chosen, None if is_last or not chosen else key(chosen[-1])
 
 
-def matches(wanted: dict[str, Any]) -> Callable[[BaseModel], bool]:
-    """Whether a shown thing has these values (None: any)."""
-    given = {name: value for name, value in wanted.items() if value is not None}
-
-    def is_match(shown: BaseModel) -> bool:
-        return all(getattr(shown, name) == value for name, value in given.items())
-
-    return is_match
+def cloudtap_version() -> str:
+    """The installed version."""
+    try:
+        return version("cloudtap")
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,4 +1,4 @@
-"""Requests with an Idempotency-Key count once: the same request gets the same answer again."""
+"""The Idempotency-Key header: a repeated POST gets the first answer again and creates nothing."""
 
 from __future__ import annotations
 
@@ -11,60 +11,68 @@ from flask import Response, request
 from pydantic import BaseModel
 
 from controller.api.context import answer, context
-from controller.api.problems import ApiProblem, Problem, bad_request
-from controller.store import OnceKey, Repeated, StoreError
+from controller.api.problems import ApiProblem, ProblemDetails, bad_request
+from controller.store import IdempotencyKey, Repeated, StoreError
 
-HEADER = "Idempotency-Key"
-MAX_LENGTH = 255
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+KEY_LENGTH_MAX = 255
+"""Longest key, in characters."""
 
 log = structlog.get_logger()
 
 
 def create_once(
-    make: Callable[[OnceKey | None], str], show: Callable[[str], BaseModel]
+    create: Callable[[IdempotencyKey | None], str], show: Callable[[str], BaseModel]
 ) -> Response:
-    """Answer a POST: make the thing, unless this request has made it before, and show it."""
-    once = _key()
-    if once is None:
-        return answer(show(make(None)), HTTPStatus.CREATED)
-    found = context().store.repeated(once.key)
-    if found is None:
+    """Answer a POST: create the object, unless this request has done so before, and show it.
+
+    ``create`` returns the id of the new object, ``show`` takes it.
+    """
+    key = _key()
+    if key is None:
+        return answer(show(create(None)), HTTPStatus.CREATED)
+    earlier = context().store.idempotency.find(key.key)
+    if earlier is None:
         try:
-            made = answer(show(make(once)), HTTPStatus.CREATED)
-        except Repeated as repeated:  # the same request at the same time
-            found = repeated
+            created = answer(show(create(key)), HTTPStatus.CREATED)
+        except Repeated as repeated:  # by the same request at the same time
+            earlier = repeated
         else:
-            _remember(once, made)
-            return made
-    return _again(once, found, show)
+            _save(key, created)
+            return created
+    return _repeat(key, earlier, show)
 
 
-def _key() -> OnceKey | None:
-    key = request.headers.get(HEADER)
+def _key() -> IdempotencyKey | None:
+    key = request.headers.get(IDEMPOTENCY_HEADER)
     if key is None:
         return None
-    if not 1 <= len(key) <= MAX_LENGTH or not key.isprintable():
-        raise bad_request("bad-key", f"{HEADER} must be 1 to {MAX_LENGTH} printable characters")
-    asked = f"{request.method} {request.path}\n".encode() + request.get_data()
-    return OnceKey(key, hashlib.sha256(asked).hexdigest())
+    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
+        raise bad_request(
+            "bad-key",
+            f"{IDEMPOTENCY_HEADER} must be 1 to {KEY_LENGTH_MAX} printable characters",
+        )
+    content = f"{request.method} {request.path}\n".encode() + request.get_data()
+    return IdempotencyKey(key, hashlib.sha256(content).hexdigest())
 
 
-def _remember(once: OnceKey, made: Response) -> None:
+def _save(key: IdempotencyKey, created: Response) -> None:
     try:
-        context().store.remember_answer(once.key, made.get_data(as_text=True))
-    except StoreError as error:  # the thing is made: a repetition shows it as it is then
-        log.warning("answer not remembered", key=once.key, reason=str(error))
+        context().store.idempotency.save_answer(key.key, created.get_data(as_text=True))
+    except StoreError as error:  # a repetition then shows the object as it is at that time
+        log.warning("answer not remembered", key=key.key, reason=str(error))
 
 
-def _again(once: OnceKey, found: Repeated, show: Callable[[str], BaseModel]) -> Response:
-    if found.digest != once.digest:
+def _repeat(key: IdempotencyKey, earlier: Repeated, show: Callable[[str], BaseModel]) -> Response:
+    """The answer to the earlier request with this key, if it was the same request."""
+    if earlier.digest != key.digest:
         raise ApiProblem(
-            Problem(
+            ProblemDetails(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "key-reused",
-                f"{HEADER} {once.key!r} was used for another request: take a new one",
+                f"{IDEMPOTENCY_HEADER} {key.key!r} was used for another request: take a new one",
             )
         )
-    if found.answer is None:
-        return answer(show(found.object_id), HTTPStatus.CREATED)
-    return Response(found.answer, HTTPStatus.CREATED, mimetype="application/json")
+    if earlier.answer is None:
+        return answer(show(earlier.object_id), HTTPStatus.CREATED)
+    return Response(earlier.answer, HTTPStatus.CREATED, mimetype="application/json")

@@ -1,8 +1,9 @@
-"""Errors as application/problem+json (RFC 9457), each with a sentence in the operator's words."""
+"""Errors as application/problem+json (Problem Details, RFC 9457)."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -11,9 +12,9 @@ from flask import Response
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.syntax.filters import BadRule
-from controller.syntax.packets import BadPacket
+from controller.http import FRONT_TITLES
 from controller.store import InUse, NameTaken, NotFound, NumberTaken, StoreError
+from controller.syntax import BadPacket, BadRule, did_you_mean
 from flows.errors import (
     CloudtapError,
     CrossTenantCollector,
@@ -27,6 +28,11 @@ from flows.errors import (
     Refused,
 )
 
+ERRORS_MAX = 20
+"""Most violations of its schema that the answer to a request lists."""
+SENTENCE_MAX = 2000
+"""Longest sentence of a problem, in characters: it may quote what was sent."""
+
 TYPE = "urn:cloudtap:problem:"
 """Prefix of the ``type`` of every problem."""
 
@@ -34,36 +40,34 @@ TITLES: Mapping[str, str] = {
     "not-found": "There is no such thing.",
     "name-taken": "The tenant already has one of this name.",
     "number-taken": "The tenant already has an exclusive session with this number.",
-    "in-use": "Something else needs it.",
-    "built-in": "It is part of cloudtap, and can neither change nor go.",
+    "in-use": "Sessions refer to it.",
+    "built-in": "It is part of cloudtap, and can be neither changed nor deleted.",
     "cross-tenant": "It belongs to another tenant.",
     "not-a-workload": "Only workloads can be watched.",
     "not-a-tap-port": "Only tap ports receive copies.",
-    "invalid-value": "A value can never be right.",
+    "invalid-value": "A value is not valid.",
     "unknown-field": "A field or parameter is not known here.",
-    "not-supported-yet": "The option is part of the contract, and not honoured yet.",
+    "not-supported-yet": "The option is part of the contract, and not supported yet.",
     "tenant-needed": "There are several tenants, and none is named.",
     "ambiguous-name": "Several things have this name.",
-    "marker-gone": "The list cannot go on from there.",
-    "bad-marker": "The list cannot go on from there.",
+    "marker-gone": "The marker is no longer in the list.",
+    "bad-marker": "The marker is not a number.",
     "bad-key": "The Idempotency-Key cannot be used.",
     "key-reused": "The Idempotency-Key was used for another request.",
     "bad-json": "The body is not one JSON object.",
     "json-needed": "The body is not declared as JSON.",
-    "bad-request": "The request cannot be understood.",
-    "request-entity-too-large": "The body is too large.",
     "method-not-allowed": "The resource does not take this method.",
-    "token-needed": "The token is missing, or wrong.",
-    "refused": "The wish is understood, and not granted.",
+    "refused": "The request is valid, and cannot be carried out now.",
     "store-unavailable": "The state database cannot be used now; nothing was changed.",
     "failed": "cloudtap itself failed.",
+    **FRONT_TITLES,
 }
-"""What each type of problem means."""
+"""The title of each type of problem."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One problem document; ``where`` is the field of the request that it is about."""
+class ProblemDetails:
+    """One problem document; ``where`` is the field of the request at fault."""
 
     status: HTTPStatus
     type: str
@@ -73,15 +77,15 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
-        """The document as an answer."""
+        """The document as a response."""
         document: dict[str, object] = {
             "type": TYPE + self.type,
             "title": TITLES.get(self.type, self.status.phrase),
             "status": self.status.value,
-            "detail": self.detail,
+            "detail": _clipped(self.detail),
         }
         if self.where is not None:
-            document["field"] = self.where
+            document["field"] = _clipped(self.where)
         if self.errors:
             document["errors"] = list(self.errors)
         return Response(
@@ -95,11 +99,12 @@ class Problem:
 class ApiProblem(Exception):
     """Ends a request with a problem document."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         super().__init__(problem.detail)
         self.problem = problem
 
 
+_QUOTED = re.compile(r"'([^']*)'")
 _BY_ERROR: Sequence[tuple[type[CloudtapError], HTTPStatus, str, str | None]] = (
     (NotFound, HTTPStatus.NOT_FOUND, "not-found", None),
     (NameTaken, HTTPStatus.CONFLICT, "name-taken", "name"),
@@ -119,22 +124,33 @@ _BY_ERROR: Sequence[tuple[type[CloudtapError], HTTPStatus, str, str | None]] = (
 )
 
 
-def from_error(error: CloudtapError) -> Problem:
-    """The document for an error of ours."""
+def from_error(error: CloudtapError) -> ProblemDetails:
+    """The document for one of cloudtap's errors."""
     for kind, status, slug, where in _BY_ERROR:
         if isinstance(error, kind):
             place = error.where if isinstance(error, BadRule | BadPacket) else where
-            return Problem(status, slug, str(error), place)
+            return ProblemDetails(status, slug, str(error), place)
     raise AssertionError(f"no document for {error!r}")
 
 
-def from_validation(error: ValidationError) -> Problem:
-    """The document for a request that breaks its schema; the first mistake is the detail."""
-    found = [_mistake(one) for one in error.errors()]
+def from_validation(error: ValidationError) -> ProblemDetails:
+    """The document for a request that violates its schema; the detail is the first violation.
+
+    A text beyond all proportion is a bad request (400), other values cannot be processed (422).
+    """
+    violations = error.errors(include_url=False)[:ERRORS_MAX]
+    found = [_violation(one) for one in violations]
+    is_too_long = violations[0]["type"] == "string_too_long"
     slug, where, sentence = found[0]
-    errors = tuple({"field": place, "detail": said} for _, place, said in found)
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors = tuple(
+        {"field": place and _clipped(place), "detail": _clipped(detail)}
+        for _, place, detail in found
+    )
+    if error.error_count() > ERRORS_MAX:
+        more = {"field": None, "detail": f"and {error.error_count() - ERRORS_MAX} more"}
+        errors = (*errors, more)
+    return ProblemDetails(
+        HTTPStatus.BAD_REQUEST if is_too_long else HTTPStatus.UNPROCESSABLE_ENTITY,
         slug,
         sentence,
         where,
@@ -143,28 +159,28 @@ def from_validation(error: ValidationError) -> Problem:
 
 
 def not_found(kind: str, ref: str, where: str | None = None, hint: str = "") -> ApiProblem:
-    """There is no such thing."""
+    """No object has this id or name."""
     sentence = f"there is no {kind} {ref!r}{hint}"
-    return ApiProblem(Problem(HTTPStatus.NOT_FOUND, "not-found", sentence, where))
+    return ApiProblem(ProblemDetails(HTTPStatus.NOT_FOUND, "not-found", sentence, where))
 
 
 def bad_request(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
-    """The request cannot be understood."""
-    return ApiProblem(Problem(HTTPStatus.BAD_REQUEST, slug, sentence, where))
+    """The request cannot be parsed."""
+    return ApiProblem(ProblemDetails(HTTPStatus.BAD_REQUEST, slug, sentence, where))
 
 
 def conflict(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
-    """The request is understood, and what there is stands against it."""
-    return ApiProblem(Problem(HTTPStatus.CONFLICT, slug, sentence, where))
+    """The request is valid, and conflicts with the current state."""
+    return ApiProblem(ProblemDetails(HTTPStatus.CONFLICT, slug, sentence, where))
 
 
 def unprocessable(slug: str, sentence: str, where: str | None = None) -> ApiProblem:
-    """The request is understood, and what it says can never be right."""
-    return ApiProblem(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, slug, sentence, where))
+    """The request is well-formed, and a value in it is not valid."""
+    return ApiProblem(ProblemDetails(HTTPStatus.UNPROCESSABLE_ENTITY, slug, sentence, where))
 
 
-def _mistake(error: ErrorDetails) -> tuple[str, str | None, str]:
-    """Slug, field and sentence of one mistake."""
+def _violation(error: ErrorDetails) -> tuple[str, str | None, str]:
+    """Slug, field and sentence of one violation."""
     context = error.get("ctx", {})
     path = [str(part) for part in error["loc"]]
     if error["type"] in ("unsupported", "refused"):
@@ -176,5 +192,13 @@ def _mistake(error: ErrorDetails) -> tuple[str, str | None, str]:
         return "invalid-value", where, f"{where!r} is needed"
     if error["type"] == "extra_forbidden":
         return "unknown-field", where, f"{where!r} is not known here"
-    said = error["msg"][:1].lower() + error["msg"][1:]
-    return "invalid-value", where or None, f"{where or 'the body'!r}: {said}"
+    message = error["msg"][:1].lower() + error["msg"][1:]
+    if error["type"] == "literal_error":
+        words = _QUOTED.findall(context.get("expected", ""))
+        message += did_you_mean(str(error["input"]), words)
+    return "invalid-value", where or None, f"{where or 'the body'!r}: {message}"
+
+
+def _clipped(text: str) -> str:
+    """The text, or its beginning if it is long."""
+    return text if len(text) <= SENTENCE_MAX else f"{text[:SENTENCE_MAX]}..."

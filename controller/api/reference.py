@@ -1,4 +1,4 @@
-"""The reference page of the API, in Markdown, made from its own OpenAPI document."""
+"""The reference page of the API, in Markdown, generated from the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from controller.api.app import RESOURCES, openapi
+from controller.api.app import openapi
 from controller.api.problems import TITLES, TYPE
+from controller.api.v1 import RESOURCES
 
 RESOURCE_SCHEMAS = ("BridgeOut", "SessionOut")
-"""Shown with their own resource, and not again where they are parts."""
+"""Shown with their own resource, and not again where another schema includes them."""
 
 _REFERENCE = re.compile(r"#/components/schemas/(\w+)")
 
-INTRODUCTION = """\
+API_INTRODUCTION = """\
 # API
 
 JSON over HTTP, by default at http://127.0.0.1:9470; the OpenAPI 3.1 document of the running
@@ -25,15 +26,22 @@ controller is at `/openapi.json`. With `[api] token_file` every request under `/
 - Every place that takes an id takes a name. A name is unique inside a tenant: where several tenants
   have it, add `?tenant=`. In bodies `tenant` may be left out while there is only one.
 - A list is `{"items": [...], "next": marker}`; `next` is null at the end, else the `marker` of the
-  next part. `limit` is 1 to 1000.
+  next page. `limit` is 1 to 1000.
 - `POST` and `PATCH` answer when the switches have confirmed the change, or after 10 seconds; the
   `status` of a session says what was verified, never what was hoped. `DELETE` of a session answers
-  204 when its flows are gone from the switches, and 202 while a bridge cannot be asked: the session
-  is then listed as `inactive` with the reason, and the controller finishes it later.
-- A `POST` with an `Idempotency-Key` counts once for 24 hours: the same request gets the same
-  answer.
-- `?dry_run=true` on `POST` and `DELETE` of sessions says what would be refused; nothing changes.
-- Unknown fields and parameters are refused, and so is every option that is not honoured yet.
+  204 when its flows are removed from the switches, and 202 while a bridge cannot be reached: the
+  session is then listed as `inactive` with the reason, and the controller finishes it later.
+- A `POST` with an `Idempotency-Key` is carried out once: for 24 hours, the same request gets the
+  same answer.
+- `?dry_run=true` on `POST` and `DELETE` of sessions answers what would be refused; nothing is
+  changed.
+- A request has limits: 16 kB for request line and header fields, 8 kB for path and query, 1 MB for
+  a body (16 MB for filters), 64 keys in an object, 100,000 elements in a list, 256 KiB for a text,
+  and 20 seconds to arrive. Whole numbers have at most 20 digits; `NaN`, keys that are given twice
+  and halves of surrogate pairs are refused.
+- `POST`, `PATCH` and `DELETE` wait for switches whose flows the request may change, no others.
+- `/healthz` and `/readyz` need no token, and never wait for other requests.
+- Unknown fields and parameters are refused, and so is every option that is not supported yet.
 """
 
 
@@ -41,7 +49,7 @@ def render() -> str:
     """The whole page."""
     document = openapi()
     schemas = document["components"]["schemas"]
-    lines = [INTRODUCTION]
+    lines = [API_INTRODUCTION]
     for blueprint in RESOURCES:
         lines += _resource(blueprint.name, document, schemas)
     lines += [
@@ -87,7 +95,7 @@ def _resource(name: str, document: dict[str, Any], schemas: dict[str, Any]) -> I
 
 
 def _with_parts(names: Collection[str], schemas: dict[str, Any]) -> Iterator[str]:
-    """The schemas and those that they consist of, each once; lists of a resource stand alone."""
+    """The schemas and those that they include, each once; pages of a list are not expanded."""
     waiting, seen = list(names), set(RESOURCE_SCHEMAS)
     while waiting:
         name = waiting.pop(0)

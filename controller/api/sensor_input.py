@@ -1,24 +1,24 @@
-"""Sensors in requests, and in words."""
+"""Sensors of a collector, from the body of a request, and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from netaddr import IPAddress
 
-from controller.api.schemas.collector_bodies import (
+from controller.api.context import context
+from controller.api.lookup import find_own
+from controller.api.problems import unprocessable
+from controller.api.schemas import (
     CollectorPatch,
     SensorIn,
     probed_address,
     read_address,
     read_probe,
 )
-from controller.api.context import context, find_own
-from controller.api.problems import unprocessable
-from controller.inventory.file import Inventory
+from controller.inventory import Inventory
 from controller.store import CollectorRecord
-from flows.model.session import Collector, PortId, Sensor, TenantName
-from flows.model.tunnel import KEY_WORDS
+from flows.model import KEY_WORDS, Collector, PortId, Sensor, TenantName
 
 
 def read_sensors(
@@ -27,17 +27,17 @@ def read_sensors(
     """The sensors that a body names, in its order, each with its probe.
 
     Raises:
-        ApiProblem: a tap port is not there, or a sensor is named twice.
+        ApiProblem: a tap port does not exist, or a sensor is named twice.
     """
     found: dict[Sensor, str | None] = {}
     for index, one in enumerate(given):
         where = f"sensors.{index}"
         sensor: Sensor
         if one.probe is not None:
-            _check_place(probed_address(one.probe), f"{where}.probe")
+            _check_may_probe(probed_address(one.probe), f"{where}.probe")
         if one.address is not None:
             sensor, where = read_address(one.address), f"{where}.address"
-            _check_place(sensor, where)
+            _check_allowed(sensor, where)
         else:
             ref, where = one.port or "", f"{where}.port"
             sensor = PortId(find_own("port", inventory.ports, ref, tenant, where).id)
@@ -48,8 +48,8 @@ def read_sensors(
     return found
 
 
-def _check_place(address: IPAddress, where: str) -> None:
-    """Refuse an address to which the operator lets nothing be sent on behalf of tenants."""
+def _check_allowed(address: IPAddress, where: str) -> None:
+    """Check that an address is in the networks that the operator allows tenants to send to."""
     allowed = context().sensor_networks
     if allowed and not any(address in network for network in allowed):
         places = ", ".join(map(str, allowed))
@@ -60,11 +60,36 @@ def _check_place(address: IPAddress, where: str) -> None:
         raise unprocessable("invalid-value", sentence, where)
 
 
+def _check_may_probe(address: IPAddress, where: str) -> None:
+    """Check that the operator allows tenants to have an address probed: by default none.
+
+    A probe tells its owner which ports of an address are open, as seen from the controller.
+    """
+    if not context().sensor_networks:
+        sentence = (
+            f"address {address} may not be probed, because the operator of the hosts has named no "
+            "networks of sensors ([bridges] sensor_networks)"
+        )
+        raise unprocessable("invalid-value", sentence, where)
+    _check_allowed(address, where)
+
+
+def probe_notes(probes: Mapping[Sensor, str]) -> Iterator[str]:
+    """The probes that are not made, because their addresses are not allowed (any more)."""
+    allowed = context().sensor_networks
+    for probe in dict.fromkeys(probes.values()):
+        if not any(probed_address(probe) in network for network in allowed):
+            yield (
+                f"probe {probe} is not made: its address is in no network that the operator allows "
+                "([bridges] sensor_networks), so whether this sensor works is not known"
+            )
+
+
 class SensorChange:
-    """What a PATCH makes of the sensors of a collector; what it names was looked up before.
+    """The sensors of a collector after a PATCH; the constructor looks up the tap ports.
 
     Raises:
-        ApiProblem: a tap port is not there, or a sensor is named twice.
+        ApiProblem: a tap port does not exist, or a sensor is named twice.
     """
 
     def __init__(self, body: CollectorPatch, old: Collector, inventory: Inventory) -> None:
@@ -80,37 +105,37 @@ class SensorChange:
         """The new sensors in their order, each with its probe.
 
         Raises:
-            ApiProblem: what should go is not there, or what should come is.
+            ApiProblem: a sensor to remove is not in the collector, or one to add is.
         """
         if self._all is not None:
             return self._all
         found = {sensor: record.probes.get(sensor) for sensor in record.collector.sensors}
         for index, one in enumerate(self._removed):
-            del found[self._there(one, found, f"remove_sensors.{index}")]
+            del found[self._member(one, found, f"remove_sensors.{index}")]
         for index, (sensor, probe) in enumerate(self._added.items()):
             if sensor in found:
                 name = self._collector.name
-                words = f"collector {name!r} has sensor {self._named(sensor)!r} already"
+                words = f"collector {name!r} has sensor {self._name_of(sensor)!r} already"
                 raise unprocessable("invalid-value", words, f"add_sensors.{index}")
             found[sensor] = probe
         return found
 
-    def _there(self, one: SensorIn, found: Mapping[Sensor, str | None], where: str) -> Sensor:
-        """The sensor that a body means; a tap port may be in no inventory any more."""
+    def _member(self, one: SensorIn, found: Mapping[Sensor, str | None], where: str) -> Sensor:
+        """The sensor of the collector that a body names; a tap port may have left the inventory."""
         wanted = one.port if one.address is None else str(read_address(one.address))
         for sensor in found:
             is_address = isinstance(sensor, IPAddress)
-            if is_address == (one.port is None) and wanted in (str(sensor), self._named(sensor)):
+            if is_address == (one.port is None) and wanted in (str(sensor), self._name_of(sensor)):
                 return sensor
         sentence = f"collector {self._collector.name!r} has no sensor {wanted!r}"
         raise unprocessable("invalid-value", sentence, where)
 
-    def _named(self, sensor: Sensor) -> str:
+    def _name_of(self, sensor: Sensor) -> str:
         return str(sensor) if isinstance(sensor, IPAddress) else self._names.get(sensor, sensor)
 
 
 def sensor_words(collector: Collector, sensor: Sensor, names: Mapping[PortId, str]) -> str:
-    """A sensor for people: the name of its tap port, or like ``vxlan 192.0.2.9 vni 7001``."""
+    """A sensor as text: the name of its tap port, or like ``vxlan 192.0.2.9 vni 7001``."""
     if not isinstance(sensor, IPAddress):
         return names.get(sensor, sensor)
     word = KEY_WORDS[collector.delivery].replace("_", " ")

@@ -1,4 +1,4 @@
-"""From the body of a request to a session: names found, limits checked, tenancy asked."""
+"""From the body of a request to a session: names become ids, limits and tenancy are checked."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from controller.api.schemas.request_bodies import RateIn, SessionIn, SessionPatch, SourceIn
-from controller.api.context import Context, find_own, tenant_of
-from controller.api.v1.filters import find_filter
+from controller.api.context import Context
+from controller.api.lookup import OwnObjects, find_filter, find_own, tenant_of
 from controller.api.problems import unprocessable
-from controller.inventory.file import Inventory
-from controller.store import Counted, Limits, SessionRecord
-from flows.model.filter import Filter
-from flows.model.session import (
+from controller.api.schemas import RateIn, SessionIn, SessionPatch, SourceIn
+from controller.inventory import Inventory
+from controller.store import Limits, SessionRecord
+from flows.model import (
     ALL,
     Collector,
     Direction,
+    Filter,
     Mode,
     NetworkId,
     Oversize,
@@ -29,20 +29,23 @@ from flows.model.session import (
     Source,
     SourceKind,
     TenantName,
+    check_session,
 )
-from flows.model.tenancy import check_session
+from flows.openflow import PacketCount
+
+_LIMITS = frozenset({"expires_at", "max_packets", "max_bytes"})
 
 
 def new_session(body: SessionIn, parts: Context) -> tuple[Session, Limits]:
-    """The session that a body asks for, and when it stops by itself.
+    """The session that a body asks for, and its limits.
 
     Raises:
-        ApiProblem: something that it names is not there, or its time is over.
+        ApiProblem: an object that it names does not exist, or expires_at is in the past.
         Refused: it would show one tenant a packet of another.
     """
     inventory = parts.inventory()
     tenant = tenant_of(body.tenant, inventory)
-    collectors = [record.collector for record in parts.store.collectors()]
+    collectors = [record.collector for record in parts.store.collectors.all()]
     source = _source(body.source, tenant, inventory)
     collector = find_own("collector", collectors, body.collector, tenant, "collector")
     chosen = find_filter(body.filter, tenant)
@@ -62,16 +65,16 @@ def new_session(body: SessionIn, parts: Context) -> tuple[Session, Limits]:
         mode=Mode(body.mode),
     )
     limits = Limits(body.expires_at, body.max_packets, body.max_bytes)
-    _refuse_past(limits, parts.now())
+    _check_future(limits, parts.now())
     _check(session, inventory, collectors, chosen)
     return session, limits
 
 
-class Change:
-    """What a PATCH makes of a session; everything it names was looked up before.
+class SessionChange:
+    """The change that a PATCH asks for; the constructor looks up everything that it names.
 
     Raises (when called):
-        ApiProblem: it would run again although its time is over.
+        ApiProblem: the session would run again although expires_at is in the past.
         Refused: it would show one tenant a packet of another.
     """
 
@@ -79,22 +82,21 @@ class Change:
         self._given = body.model_fields_set
         self._body, self._now = body, parts.now()
         self._inventory = parts.inventory()
-        self._collectors = [record.collector for record in parts.store.collectors()]
+        self._collectors = [record.collector for record in parts.store.collectors.all()]
         self._filter: Filter | None = None
         self._values: dict[str, object] = {}
-        self._counted = Counted()
-        if self._given & {"enabled", "expires_at", "max_packets", "max_bytes"}:
-            copies = parts.reconcile.session_status(old.id).copies
-            self._counted = Counted(copies.packets, copies.bytes)
+        self._counted = PacketCount()
+        if self._given & {"enabled", *_LIMITS}:
+            self._counted = parts.inspector.session_status(old.id).copies
         self._look_up(old.tenant)
 
     def __call__(self, old: SessionRecord) -> SessionRecord:
         """The changed session."""
         session = dataclasses.replace(old.session, **self._values)  # type: ignore[arg-type]
         limits, stopped = self._limits(old.limits), old.stopped
-        is_asked = bool(self._given & {"expires_at", "max_packets", "max_bytes"})
-        if session.enabled and (is_asked or "enabled" in self._given):
-            _refuse_past(limits, self._now)
+        has_limits = bool(self._given & _LIMITS)
+        if session.enabled and (has_limits or "enabled" in self._given):
+            _check_future(limits, self._now)
             if stopped is not None:
                 limits, stopped = dataclasses.replace(limits, counted_from=self._counted), None
         _check(session, self._inventory, self._collectors, self._filter)
@@ -122,13 +124,13 @@ class Change:
             values["filter"] = ALL if self._filter is None else self._filter.id
 
     def _limits(self, old: Limits) -> Limits:
-        names = self._given & {"expires_at", "max_packets", "max_bytes"}
+        names = self._given & _LIMITS
         new = {name: getattr(self._body, name) for name in names}
         return dataclasses.replace(old, **new)
 
 
 def show_time(time: datetime | None) -> str | None:
-    """A time (UTC) as requests write it."""
+    """A time (UTC) in the format of requests (RFC 3339)."""
     return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
@@ -136,14 +138,16 @@ def _source(body: SourceIn, tenant: TenantName, inventory: Inventory) -> Source:
     kind = SourceKind(body.kind)
     match kind:
         case SourceKind.PORT:
+            known = OwnObjects("port", inventory.ports, tenant)
             ports = [
-                find_own("port", inventory.ports, ref, tenant, f"source.ports.{index}")
+                known.find(ref, f"source.ports.{index}")
                 for index, ref in enumerate(body.ports or ())
             ]
             return Source(tuple(PortId(port.id) for port in ports))
         case SourceKind.NETWORK:
+            all_networks = OwnObjects("network", inventory.networks, tenant)
             networks = [
-                find_own("network", inventory.networks, ref, tenant, f"source.networks.{index}")
+                all_networks.find(ref, f"source.networks.{index}")
                 for index, ref in enumerate(body.networks or ())
             ]
             return Source(kind=kind, networks=tuple(NetworkId(n.id) for n in networks))
@@ -161,7 +165,7 @@ def _rate(body: RateIn | None) -> Rate | None:
     return Rate(RateUnit.PPS, body.pps or 0)
 
 
-def _refuse_past(limits: Limits, now: datetime) -> None:
+def _check_future(limits: Limits, now: datetime) -> None:
     if limits.expires_at is not None and limits.expires_at <= now:
         raise unprocessable(
             "invalid-value",

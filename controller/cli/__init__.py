@@ -2,4 +2,6 @@
 
 from controller.cli.main import main
 
-__all__ = ["main"]
+__all__ = [
+    "main",
+]

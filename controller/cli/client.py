@@ -1,19 +1,23 @@
-"""The API as the commands see it: requests out, values or one sentence back."""
+"""HTTP client of the API: answers are values, failures are one sentence."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 import httpx
 
-DEFAULT_API = "http://127.0.0.1:9470"
-"""Where the controller of this machine listens by default."""
+from controller.process import visible_lines
 
-TIMEOUT_S = 30.0
+DEFAULT_API = "http://127.0.0.1:9470"
+"""Where a controller on this machine listens by default."""
+
+ANSWER_TIMEOUT_S = 30.0
 """How long an answer may take: the controller itself waits up to 10 s for its switches."""
 
 Values = dict[str, Any]
@@ -25,23 +29,25 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
-        """Print the sentence alone."""
-        click.echo(f"cloudtap: {self.message}", err=True)
+        """Print the sentence without a traceback."""
+        click.echo(f"cloudtap: {visible_lines(self.message)}", err=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A controller, by URL and token."""
+    """The API of one controller, by URL and token."""
 
     url: str
     token: str | None = None
+    ca_file: Path | None = None
+    """PEM file of whoever signs the certificate of the API; None: the system's."""
 
     def get(self, *path: str, **query: str | None) -> Values:
-        """What is at a path."""
+        """GET: the value at a path."""
         return self._send("GET", path, query).json()  # type: ignore[no-any-return]
 
     def all(self, noun: str, **query: str | None) -> list[Values]:
-        """A whole list, however many parts it comes in."""
+        """GET: every item of a list, page by page."""
         items: list[Values] = []
         marker: str | None = None
         while True:
@@ -52,19 +58,22 @@ class Api:
                 return items
 
     def post(self, noun: str, body: Values) -> Values:
-        """Create a thing; the answer is the thing."""
+        """POST: create an item; the answer is the item."""
         return self._send("POST", (noun,), {}, body).json()  # type: ignore[no-any-return]
 
-    def act(self, noun: str, ref: str, deed: str, body: Values, **query: str | None) -> Values:
-        """Do something with a thing; the answer says what was done."""
-        return self._send("POST", (noun, ref, deed), query, body).json()  # type: ignore[no-any-return]
+    def act(
+        self, noun: str, ref: str, action: str | None, body: Values, **query: str | None
+    ) -> Values:
+        """POST: an action on an item, or on the only one; the answer is its result."""
+        path = (noun, ref) if action is None else (noun, ref, action)
+        return self._send("POST", path, query, body).json()  # type: ignore[no-any-return]
 
     def patch(self, noun: str, ref: str, body: Values, **query: str | None) -> Values:
-        """Change a thing; the answer is the thing."""
+        """PATCH: change an item; the answer is the item."""
         return self._send("PATCH", (noun, ref), query, body).json()  # type: ignore[no-any-return]
 
     def delete(self, noun: str, ref: str, **query: str | None) -> Values | None:
-        """Delete a thing: None when it is gone, or the thing that is still being deleted."""
+        """DELETE an item: None once it is gone, or the item that is still being deleted."""
         response = self._send("DELETE", (noun, ref), query)
         return None if response.status_code == httpx.codes.NO_CONTENT else response.json()
 
@@ -78,8 +87,10 @@ class Api:
         url = "/".join([self.url.rstrip("/"), "v1", *(quote(part, safe="") for part in path)])
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
-            # proxies of the environment are for the internet, not for the controller
-            with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            # HTTP_PROXY and the like must not apply to the controller
+            with httpx.Client(
+                timeout=ANSWER_TIMEOUT_S, trust_env=False, verify=self._tls()
+            ) as client:
                 response = client.request(
                     method,
                     url,
@@ -93,6 +104,8 @@ class Api:
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise Failure(f"{self.url!r} is no URL: write it like {DEFAULT_API}") from error
         except httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Failure(self._distrust(error)) from error
             raise Failure(
                 f"no controller answers at {self.url}: start it with `ryu-manager controller.app`"
             ) from error
@@ -103,9 +116,31 @@ class Api:
             return response
         raise Failure(self._sentence(response))
 
+    def _tls(self) -> ssl.SSLContext | bool:
+        """How to check the certificate of the API; reading the system's takes time."""
+        if not self.url.lower().startswith("https:"):
+            return True
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failure(f"CA file {str(self.ca_file)!r} cannot be used: {reason}") from error
+
+    def _distrust(self, error: httpx.HTTPError) -> str:
+        reason = str(error).partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
+        return (
+            f"the certificate of {self.url} is not trusted ({reason}): name the file of those who "
+            "signed it with --ca-file or CLOUDTAP_CA_FILE, and use a name that it holds"
+        )
+
     def _sentence(self, response: httpx.Response) -> str:
         if response.headers.get("Content-Type", "").startswith("application/problem+json"):
             problem = response.json()
+            if response.status_code == httpx.codes.UNAUTHORIZED and self.token:
+                return (
+                    f"the controller at {self.url} does not know this token: compare it with the "
+                    "file that [api] token_file of its configuration names"
+                )
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 return "the controller asks for a token: use --token-file, or CLOUDTAP_TOKEN"
             found = [each["detail"] for each in problem.get("errors", [])]

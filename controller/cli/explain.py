@@ -8,21 +8,20 @@ from pathlib import Path
 import click
 
 from controller.cli.client import Api, Failure, Values
+from controller.cli.options import WholeNumberFrom, output_option, pass_api, tenant_option
 from controller.cli.output import (
     Column,
     cell,
     console,
-    output_option,
-    pass_api,
     print_data,
+    print_line,
     print_table,
-    tenant_option,
 )
 
 ETHERNET = 1
 """Link type of captures of Ethernet frames (LINKTYPE_ETHERNET)."""
 
-COLUMNS: tuple[Column, ...] = (
+EXPLAINED_COLUMNS: tuple[Column, ...] = (
     ("session", lambda a: a["session"]),
     ("tenant", lambda a: a["tenant"]),
     ("copied", lambda a: a["copied"]),
@@ -41,7 +40,7 @@ COLUMNS: tuple[Column, ...] = (
     help="A capture file (pcap or pcapng) with the frame.",
 )
 @click.option(
-    "--index", type=click.IntRange(1), default=1, show_default=True, help="Which frame of it."
+    "--index", type=WholeNumberFrom(1), default=1, show_default=True, help="Which frame of it."
 )
 @click.option("--steps", is_flag=True, help="Show each flow that the packet meets, too.")
 @tenant_option
@@ -72,13 +71,15 @@ def explain(
         return
     names = ", ".join(each["port"] for each in found["receivers"]) or "nobody"
     console().print(cell(f"from {found['port']}, received by {names}"))
+    for obstacle in found["obstacles"]:
+        console().print(cell(obstacle))
     if found["sessions"]:
         console().print()
-        print_table(found["sessions"], COLUMNS)
+        print_table(found["sessions"], EXPLAINED_COLUMNS)
     else:
         console().print(cell("there are no sessions"))
     for step in found["steps"] if steps else []:
-        click.echo(step)
+        print_line(step)
 
 
 def read_capture(file: Path, index: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The command `cloudtap` and what all its commands share: which controller, which token."""
+"""The command `cloudtap`, and the options that all its commands share: URL, token and CA."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import click
 
 from controller.cli.client import DEFAULT_API, Api, Failure
 from controller.cli.collector import collector
-from controller.cli.inventory import bridge, network, port, tenant
 from controller.cli.explain import explain
 from controller.cli.filter import filters
+from controller.cli.inventory import bridge, network, port, tenant
 from controller.cli.session import session
+from controller.cli.state import backup, restore
 from controller.cli.system import controller, inventory, status
 from controller.cli.verify import verify
+from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,16 +33,23 @@ from controller.cli.verify import verify
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the token of the API; else CLOUDTAP_TOKEN holds the token itself.",
 )
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CLOUDTAP_CA_FILE",
+    show_envvar=True,
+    help="File with the certificates that sign that of an https: URL; else those of the system.",
+)
 @click.version_option(package_name="cloudtap", prog_name="cloudtap")
 @click.pass_context
-def main(context: click.Context, api: str, token_file: Path | None) -> None:
+def main(context: click.Context, api: str, token_file: Path | None, ca_file: Path | None) -> None:
     """A network TAP for every tenant of an Open vSwitch cloud."""
-    context.obj = Api(api, _token(token_file))
+    context.obj = Api(api, _token(token_file), ca_file)
 
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, controller, inventory),
+    *(explain, status, controller, inventory, backup, restore),
 )
 for command in COMMANDS:
     main.add_command(command)
@@ -52,9 +61,11 @@ def _token(file: Path | None) -> str | None:
         token = os.environ.get("CLOUDTAP_TOKEN", "")
     else:
         try:
-            token = file.read_text()
-        except (OSError, UnicodeError) as error:
+            token = read_file(file, TOKEN_BYTES_MAX, Access.SECRET).decode()
+        except (FileNotFoundError, UnicodeError) as error:
             raise Failure(f"token file {str(file)!r} cannot be read: {error}") from error
+        except UnusableFile as error:
+            raise Failure(f"token file {error}") from error
     token = token.strip()
     if not (token.isascii() and token.isprintable()):
         raise Failure("the token holds characters that a token cannot have")

@@ -1,19 +1,21 @@
-"""How answers are printed: tables for people, JSON and YAML for programs."""
+"""Prints answers: tables for people, JSON and YAML for programs."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
 
 import click
 import yaml
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli.client import Api, Values
+from controller.cli.client import Values
+from controller.process import visible, visible_lines
 
 COLOURS = {
     "active": "green",
@@ -24,32 +26,13 @@ COLOURS = {
     "error": "red",
 }
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+UNLIMITED_WIDTH = 10_000
+"""Columns for who reads a pipe: no id is cut in two."""
+
+COLUMN_GAP = 3
+"""Columns between two values of a table."""
+
 Column = tuple[str, Callable[[Values], object]]
-
-pass_api = click.make_pass_decorator(Api)
-
-
-def output_option(command: Command) -> Command:
-    """The option --output, the same everywhere."""
-    return click.option(
-        "--output",
-        "-o",
-        type=click.Choice(["table", "json", "yaml"]),
-        default="table",
-        show_default=True,
-        help="For people, or for programs.",
-    )(command)
-
-
-def tenant_option(command: Command) -> Command:
-    """The option --tenant, the same everywhere."""
-    return click.option(
-        "--tenant",
-        envvar="CLOUDTAP_TENANT",
-        show_envvar=True,
-        help="Owner of what is named; not needed while there is one tenant.",
-    )(command)
 
 
 def print_list(items: Sequence[Values], output: str, columns: Sequence[Column], empty: str) -> None:
@@ -63,7 +46,7 @@ def print_list(items: Sequence[Values], output: str, columns: Sequence[Column], 
 
 
 def print_one(item: Values, output: str, rows: Iterable[tuple[str, object]]) -> None:
-    """Print one thing, as name and value line by line."""
+    """Print one item, a name and a value on each line."""
     if output != "table":
         print_data(item, output)
         return
@@ -76,13 +59,67 @@ def print_one(item: Values, output: str, rows: Iterable[tuple[str, object]]) -> 
 
 
 def print_table(items: Sequence[Values], columns: Sequence[Column]) -> None:
-    """Print a table that fits the terminal; what is too long goes on in the next line."""
+    """Print a table that fits the terminal; long values wrap between words.
+
+    Where even the longest words of its columns do not fit, each item is a paragraph instead, with
+    a line for each value.
+    """
+    out = console()
+    rows = [[cell(value(item)) for _, value in columns] for item in items]
+    by_column = [[Text(title), *texts] for (title, _), *texts in zip(columns, *rows, strict=True)]
+    least = [max(_longest_word(text) for text in texts) for texts in by_column]
+    room = out.width - COLUMN_GAP * (len(columns) - 1)
+    if sum(least) > room:
+        _print_paragraphs(out, columns, rows)
+        return
+    most = [max(text.cell_len for text in _lines(texts)) for texts in by_column]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title, _ in columns:
-        table.add_column(title, overflow="fold")
-    for item in items:
-        table.add_row(*(cell(value(item)) for _, value in columns))
-    console().print(table)
+    for (title, _), width in zip(columns, _widths(least, most, room), strict=True):
+        table.add_column(title, overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[list[Text]]) -> None:
+    for number, row in enumerate(rows):
+        if number:
+            out.print()
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for (title, _), text in zip(columns, row, strict=True):
+            table.add_row(title, text)
+        out.print(table)
+
+
+def _widths(least: list[int], most: list[int], room: int) -> list[int]:
+    """Column widths between ``least`` and ``most`` that fit; the narrowest columns grow first."""
+    widths = list(least)
+    while (left := room - sum(widths)) > 0:
+        growing = [n for n, width in enumerate(widths) if width < most[n]]
+        if not growing:
+            break
+        share = max(1, left // len(growing))
+        for n in sorted(growing, key=lambda n: most[n] - widths[n])[:left]:
+            widths[n] = min(most[n], widths[n] + share)
+    return widths
+
+
+def _longest_word(text: Text) -> int:
+    return max((cell_len(word) for word in text.plain.split()), default=0)
+
+
+def _lines(texts: Iterable[Text]) -> list[Text]:
+    return [line for text in texts for line in text.split("\n", allow_blank=True)]
+
+
+def print_done(sentence: str, value: Values, output: str) -> None:
+    """Print that something was done: a sentence, or a value for a program."""
+    if output == "table":
+        console().print(cell(sentence))
+    else:
+        print_data(value, output)
 
 
 def print_data(value: object, output: str) -> None:
@@ -90,22 +127,34 @@ def print_data(value: object, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(value, indent=2))
     else:
-        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        click.echo(visible_lines(text), nl=False)
 
 
 def cell(value: object) -> Text:
-    """A value as text; states have their colour, nothing is a dash."""
+    """A value as text: states are coloured, an empty value is a dash."""
     match value:
         case None | "" | []:
             return Text("-", style="dim")
         case bool():
             return Text("yes" if value else "no")
         case list():
-            return Text("\n".join(str(each) for each in value))
+            return Text("\n".join(visible(str(each)) for each in value))
         case _:
-            return Text(str(value), style=COLOURS.get(str(value), ""))
+            return Text(visible(str(value)), style=COLOURS.get(str(value), ""))
+
+
+def print_line(text: str, *, is_note: bool = False) -> None:
+    """Print one line as it is, as wide as it is; ``is_note``: beside the result, on stderr."""
+    click.echo(visible(text), err=is_note)
 
 
 def console() -> Console:
-    """Where tables go; 80 columns where nobody knows better, no colour with NO_COLOR."""
-    return Console(highlight=False)
+    """Where tables go: they fit a terminal, and are not wrapped where there is none.
+
+    COLUMNS sets the width, and NO_COLOR switches colours off.
+    """
+    found = Console(highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        return Console(highlight=False, width=UNLIMITED_WIDTH)
+    return found

@@ -1,4 +1,4 @@
-"""The reference page of the command line, in Markdown, made from the commands themselves."""
+"""The reference page of the command line in Markdown, generated from the commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from controller.cli.main import main
 
-INTRODUCTION = """\
+CLI_INTRODUCTION = """\
 # Command line
 
 `cloudtap` is a client of the [API](api.md) and can run on any machine that reaches it.
@@ -23,7 +23,7 @@ INTRODUCTION = """\
 def render() -> str:
     """The whole page."""
     context = click.Context(main, info_name="cloudtap")
-    return "\n".join([INTRODUCTION, *_commands(main, context)]).rstrip("\n") + "\n"
+    return "\n".join([CLI_INTRODUCTION, *_commands(main, context)]).rstrip("\n") + "\n"
 
 
 def _commands(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""cloudtap session: create, list, show, set, switch on and off, delete."""
+"""cloudtap session: which packets are copied, and where to."""
 
 from __future__ import annotations
 
@@ -11,29 +11,39 @@ from typing import Any
 import click
 
 from controller.cli.client import Api, Failure, Values
-from controller.cli.output import (
-    Column,
-    cell,
-    console,
+from controller.cli.options import (
+    NAME_ARGUMENT,
     output_option,
     pass_api,
-    print_data,
-    print_list,
-    print_one,
-    print_table,
     tenant_option,
+    with_options,
 )
-from controller.cli.session_options import read_wish, show_limits, show_source, wish_options
+from controller.cli.output import Column, console, print_one, print_table
+from controller.cli.resource import Resource, add_list
+from controller.cli.session_options import (
+    CHANGE_OPTIONS,
+    CREATE_OPTIONS,
+    read_session,
+    show_limits,
+    show_source,
+)
 
-WAIT_S = 10.0
+ACTIVE_WAIT_S = 10.0
 """How long `session create` waits until the session is active."""
 
-POLL_S = 0.25
+NO_BRIDGE_WAIT_S = 2.0
+"""How long it waits while no bridge has a part in the session: only the inventory, or a bridge
+that connects, can change that."""
 
-COLUMNS: tuple[Column, ...] = (
+STATUS_POLL_S = 0.25
+
+ENDED = ("inactive", "stopped", "error")
+"""States in which nothing should be copied."""
+
+SESSION_COLUMNS: tuple[Column, ...] = (
     ("session", lambda s: s["name"]),
     ("tenant", lambda s: s["tenant"]),
-    ("state", lambda s: s["status"]["state"]),
+    ("state", lambda s: _state(s["status"])),
     ("source", lambda s: show_source(s["source"])),
     ("direction", lambda s: s["direction"]),
     ("collector", lambda s: s["collector"]),
@@ -41,133 +51,11 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-@click.group()
-def session() -> None:
-    """Which packets are copied, and where to."""
-
-
-@session.command()
-@click.argument("name")
-@wish_options(is_new=True)
-@click.option("--disabled", is_flag=True, help="Create it switched off.")
-@click.option("--no-wait", is_flag=True, help="Do not wait until it is active.")
-@tenant_option
-@output_option
-@pass_api
-def create(
-    api: Api,
-    /,
-    name: str,
-    disabled: bool,
-    no_wait: bool,
-    tenant: str | None,
-    output: str,
-    **given: Any,
-) -> None:
-    """Create a session and wait until its copies flow."""
-    body = {"name": name, "enabled": not disabled} | read_wish(**given)
-    if "source" not in body:
-        raise click.UsageError("say what to watch: --source, --source-network, ...")
-    body |= {"tenant": tenant} if tenant else {}
-    deadline = time.monotonic() + WAIT_S
-    made = api.post("sessions", body)
-    if disabled or no_wait:
-        _print(made, output)
-        return
-    made = _wait(lambda: api.get("sessions", made["id"]), made, deadline)
-    _print(made, output)
-    status = made["status"]
-    if status["state"] != "active":
-        why = "; ".join(status["reasons"]) or "nothing was told"
-        raise Failure(
-            f"session {name!r} exists, and is {status['state']} after {WAIT_S:g} seconds: {why}"
-        )
-
-
-@session.command("set")
-@click.argument("name")
-@click.option("--name", "new_name", help="Give it another name.")
-@wish_options(is_new=False)
-@tenant_option
-@output_option
-@pass_api
-def set_(
-    api: Api, /, name: str, new_name: str | None, tenant: str | None, output: str, **given: Any
-) -> None:
-    """Change a session; a limit brings a stopped session back."""
-    body = read_wish(**given) | ({"name": new_name} if new_name else {})
-    _print(api.patch("sessions", name, body, tenant=tenant), output)
-
-
-@session.command("list")
-@click.option("--state", help="Only those in this state.")
-@tenant_option
-@output_option
-@pass_api
-def list_(api: Api, state: str | None, tenant: str | None, output: str) -> None:
-    """List sessions."""
-    found = api.all("sessions", tenant=tenant, state=state)
-    print_list(
-        found, output, COLUMNS, "There are no sessions: create one, `cloudtap session create`."
-    )
-
-
-@session.command()
-@click.argument("name")
-@tenant_option
-@output_option
-@pass_api
-def show(api: Api, name: str, tenant: str | None, output: str) -> None:
-    """Show a session, by name or id."""
-    _print(api.get("sessions", name, tenant=tenant), output)
-
-
-@session.command()
-@click.argument("name")
-@tenant_option
-@output_option
-@pass_api
-def enable(api: Api, name: str, tenant: str | None, output: str) -> None:
-    """Switch a session on; one that is stopped counts anew."""
-    _print(api.patch("sessions", name, {"enabled": True}, tenant=tenant), output)
-
-
-@session.command()
-@click.argument("name")
-@tenant_option
-@output_option
-@pass_api
-def disable(api: Api, name: str, tenant: str | None, output: str) -> None:
-    """Switch a session off; it copies nothing, and stays."""
-    _print(api.patch("sessions", name, {"enabled": False}, tenant=tenant), output)
-
-
-@session.command()
-@click.argument("name")
-@tenant_option
-@output_option
-@pass_api
-def delete(api: Api, name: str, tenant: str | None, output: str) -> None:
-    """Delete a session; when this returns, it copies nothing any more."""
-    left = api.delete("sessions", name, tenant=tenant)
-    if output != "table":
-        print_data({"deleted": left is None, "session": left or name}, output)
-    if left is not None:
-        raise Failure(
-            f"session {name!r} is not gone yet: {'; '.join(left['status']['reasons'])}; "
-            "the controller finishes it by itself"
-        )
-    if output == "table":
-        console().print(cell(f"session {name!r} is deleted"))
-
-
-def _wait(look: Callable[[], Values], seen: Values, deadline: float) -> Values:
-    """Look again until the session is active, or the deadline has passed."""
-    pause = threading.Event()
-    while seen["status"]["state"] != "active" and time.monotonic() < deadline:
-        pause.wait(POLL_S)
-        seen = look()
-    return seen
+def _state(status: Values) -> str:
+    """The state of a session in a list, which has no room for reasons."""
+    if status["state"] in ENDED and any(b["state"] == "pending" for b in status["bridges"]):
+        return f"{status['state']}, may still copy"
+    return str(status["state"])
 
 
 def _print(item: Values, output: str) -> None:
@@ -203,8 +91,96 @@ def _print(item: Values, output: str) -> None:
         print_table(status["bridges"], _bridge_columns(status))
 
 
+@click.group()
+def session() -> None:
+    """Which packets are copied, and where to."""
+
+
+SESSION_COMMANDS = Resource("session", session, _print)
+add_list(
+    session,
+    "session",
+    SESSION_COLUMNS,
+    "There are no sessions: create one, `cloudtap session create`.",
+    click.option("--state", help="Only those in this state."),
+    tenant_option,
+)
+SESSION_COMMANDS.add_show("Show a session, by name or id.")
+SESSION_COMMANDS.add_delete("Delete a session; when this returns, it copies nothing any more.")
+
+
+@session.command()
+@with_options(
+    NAME_ARGUMENT,
+    *CREATE_OPTIONS,
+    click.option("--disabled", is_flag=True, help="Create it switched off."),
+    click.option("--no-wait", is_flag=True, help="Do not wait until it is active."),
+    tenant_option,
+    output_option,
+    pass_api,
+)
+def create(
+    api: Api,
+    /,
+    name: str,
+    disabled: bool,
+    no_wait: bool,
+    tenant: str | None,
+    output: str,
+    **given: Any,
+) -> None:
+    """Create a session and wait until its copies flow."""
+    fields = read_session(**given) | {"enabled": not disabled}
+    if "source" not in fields:
+        raise click.UsageError("say what to watch: --source, --source-network, ...")
+    began = time.monotonic()
+    made = SESSION_COMMANDS.create(api, name, tenant, fields)
+    if disabled or no_wait:
+        _print(made, output)
+        return
+    made = _wait_active(lambda: api.get("sessions", made["id"]), made, began)
+    _print(made, output)
+    status = made["status"]
+    if status["state"] != "active":
+        why = "; ".join(status["reasons"]) or "no reason was reported"
+        raise Failure(
+            f"session {name!r} exists, and is {status['state']} after "
+            f"{time.monotonic() - began:.0f} seconds: {why}; it goes on by itself when that changes"
+        )
+
+
+@SESSION_COMMANDS.set_command(*CHANGE_OPTIONS)
+def changed_fields(**given: Any) -> Values:
+    """Change a session; a limit brings a stopped session back."""
+    return read_session(**given)
+
+
+@SESSION_COMMANDS.change_command("enable")
+def enabled_fields() -> Values:
+    """Switch a session on; one that is stopped counts anew."""
+    return {"enabled": True}
+
+
+@SESSION_COMMANDS.change_command("disable")
+def disabled_fields() -> Values:
+    """Switch a session off; it copies nothing, and stays."""
+    return {"enabled": False}
+
+
+def _wait_active(look: Callable[[], Values], seen: Values, began: float) -> Values:
+    """Poll the session until it is active, or waiting has no prospect."""
+    pause = threading.Event()
+    while seen["status"]["state"] != "active":
+        patience = ACTIVE_WAIT_S if seen["status"]["bridges"] else NO_BRIDGE_WAIT_S
+        if time.monotonic() >= began + patience:
+            break
+        pause.wait(STATUS_POLL_S)
+        seen = look()
+    return seen
+
+
 def _bridge_columns(status: Values) -> tuple[Column, ...]:
-    """What is shown of each bridge: losses of a kind only where the session has any."""
+    """Columns of the table of bridges: a kind of loss only where the session has any."""
     return (
         ("bridge", lambda b: b["bridge"]),
         ("state", lambda b: b["state"]),

@@ -1,72 +1,39 @@
-"""The options that say what a session shall do, the same for create and set."""
+"""The options of `session create` and `session set`, and how a session is shown in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from controller.cli.client import Failure, Values
-from controller.syntax.rates import read_rate, show_rate
+from controller.cli.options import NUMBER, Option, fields_of, nullable, read_number
+from controller.syntax import read_rate, show_rate
 from flows.errors import InvalidValue
-from flows.model.session import Rate, RateUnit
+from flows.model import Rate, RateUnit
 
-LIMITS = {
+LIMIT_WORDS = {
     "packet_length": "cut to bytes",
     "max_rate": "at most",
     "expires_at": "expires at",
     "max_packets": "most packets",
     "max_bytes": "most bytes",
 }
-"""Options that may be null, and how they are shown."""
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Option = Callable[[Any], Any]
-"""What adds one option to a command."""
+"""Fields that limit a session, and how each is called when a session is shown."""
 
 
-def number_or_none(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> list[int | None] | None:
-    """A whole number, or none: in a list, so that none is not nothing."""
-    if value is None:
-        return None
-    if value != "none" and not value.isdecimal():
-        raise click.BadParameter(f"{value!r} is neither a number nor none")
-    return [None if value == "none" else int(value)]
+def _read_rate(text: str) -> Values:
+    """A rate in the form of the API.
 
-
-def text_or_none(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> list[str | None] | None:
-    """A text, or none: in a list; the controller judges the text."""
-    return None if value is None else [None if value == "none" else value]
-
-
-def rate_or_none(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> list[Values | None] | None:
-    """A rate in words, or none: in a list, so that none is not nothing."""
-    if value is None or value == "none":
-        return None if value is None else [None]
+    Raises:
+        click.BadParameter: the text is not a rate.
+    """
     try:
-        rate = read_rate(value)
+        rate = read_rate(text)
     except InvalidValue as error:
         raise click.BadParameter(str(error)) from error
-    return [{rate.unit.value: rate.value}]
-
-
-def wish_options(*, is_new: bool) -> Callable[[Command], Command]:
-    """The options of a session; a new one needs a collector."""
-    options = (*_source_options(), *_copy_options(is_new), *_limit_options())
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    return {rate.unit.value: rate.value}
 
 
 def _source_options() -> Iterator[Option]:
@@ -100,13 +67,13 @@ def _copy_options(is_new: bool) -> Iterator[Option]:
     )
     yield click.option(
         "--number",
-        type=int,
+        type=NUMBER,
         help="1 to 32766 (else 100); of exclusive sessions the lowest is asked first.",
     )
 
 
 def _limit_options() -> Iterator[Option]:
-    limit: Any = {"callback": number_or_none, "metavar": "NUMBER|none"}
+    limit: Any = {"callback": nullable(read_number), "metavar": "NUMBER|none"}
     yield click.option("--packet-length", **limit, help="Cut each copy to so many bytes.")
     yield click.option(
         "--oversize",
@@ -115,13 +82,13 @@ def _limit_options() -> Iterator[Option]:
     )
     yield click.option(
         "--max-rate",
-        callback=rate_or_none,
+        callback=nullable(_read_rate),
         metavar="RATE|none",
         help="Most copies on each bridge, like '200 mbps' or '5000 pps'; the rest is shed.",
     )
     yield click.option(
         "--expires-at",
-        callback=text_or_none,
+        callback=nullable(str),
         metavar="TIME|none",
         help="Stop then, like 2030-01-31T12:00:00Z (UTC).",
     )
@@ -129,14 +96,22 @@ def _limit_options() -> Iterator[Option]:
     yield click.option("--max-bytes", **limit, help="Stop after so many bytes of copies.")
 
 
-def read_wish(
+CREATE_OPTIONS = (*_source_options(), *_copy_options(is_new=True), *_limit_options())
+CHANGE_OPTIONS = (*_source_options(), *_copy_options(is_new=False), *_limit_options())
+
+
+def read_session(
     source: tuple[str, ...],
     source_network: tuple[str, ...],
     source_tenant: bool,
     source_label: tuple[str, ...],
     **given: Any,
 ) -> Values:
-    """The fields of a body that the options name."""
+    """The fields of a session that the options give.
+
+    Raises:
+        Failure: there is more than one kind of source, or a label is not KEY=VALUE.
+    """
     sources: list[Values] = []
     if source:
         sources.append({"kind": "port", "ports": list(source)})
@@ -148,23 +123,23 @@ def read_wish(
         sources.append({"kind": "label", "labels": _labels(source_label)})
     if len(sources) > 1:
         raise Failure("a session has one kind of source: ports, networks, labels, or the tenant")
-    body = {"source": sources[0]} if sources else {}
-    for key, value in given.items():
-        if value is not None:
-            body[key] = value[0] if key in LIMITS else value
-    return body
+    return ({"source": sources[0]} if sources else {}) | fields_of(given)
 
 
 def show_limits(item: Values) -> list[tuple[str, object]]:
-    """What of a session's copies is cut, shed or left out, and when it stops, in words."""
+    """Rows that say how copies are limited, and when the session stops."""
     rows: list[tuple[str, object]] = []
-    for key, word in LIMITS.items():
+    for key, word in LIMIT_WORDS.items():
         value = item[key]
         if key == "max_rate" and value is not None:
             [(unit, number)] = value.items()
             value = f"{show_rate(Rate(RateUnit(unit), number))} on each bridge"
         if value is not None:
             rows.append((word, value))
+    if (port_rate := item["status"].get("port_rate")) is not None:
+        [(unit, number)] = port_rate.items()
+        shown = show_rate(Rate(RateUnit(unit), number))
+        rows.append(("tap port", f"sends little: at most {shown} from each bridge"))
     longest = item["status"]["largest_frame"]
     if longest is not None:
         then = "skipped" if item["oversize"] == "skip" else f"cut to {longest}"

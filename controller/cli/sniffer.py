@@ -1,4 +1,4 @@
-"""Listens to an interface of a sensor, in whatever network namespace it is."""
+"""Captures frames of `session verify` at a sensor's interface, in any network namespace."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 from controller.cli.client import Failure
-from flows.beacon.arrivals import Arrivals
-from flows.beacon.beacon import MAGIC
+from controller.syntax import did_you_mean, is_number
+from flows.beacon import MAGIC, Arrivals
 
 ETH_P_ALL = 0x0003
 SOL_PACKET = 263
@@ -28,18 +28,19 @@ AUXDATA = struct.Struct("=IIIHHHH")
 RECEIVE_BUFFER = 64 << 20
 FRAME_MAX = 65_600
 CLONE_NEWNET = 0x40000000
-NAMED = Path("/run/netns")
-"""Where `ip netns` keeps the namespaces that have a name."""
+NAMED_NAMESPACES = Path("/run/netns")
+"""Where `ip netns` mounts named namespaces."""
 PROCESSES = Path("/proc")
 MININET = "mininet:"
-LOOK_S = 0.05
-LINGER_S = 0.2
+SELECT_TIMEOUT_S = 0.05
+DUPLICATES_WAIT_S = 0.2
+"""How long the socket stays open after the last expected frame, to see duplicates."""
 
 
-class Listener:
-    """Takes every frame that arrives at an interface, inside a `with` block.
+class Sniffer:
+    """A packet socket on an interface that captures marked frames, inside a `with` block.
 
-    ``namespace`` is the name of one (`ip netns`), a path, the number of a process in it, or
+    ``namespace`` is a name (of `ip netns`), a path, the id of a process in it, or
     ``mininet:HOST`` for the host of a running Mininet.
 
     Raises:
@@ -50,10 +51,10 @@ class Listener:
         self.arrivals = Arrivals()
         self._lock = threading.Lock()
         self._is_over = threading.Event()
-        self._socket = _inside(namespace, lambda: _open(interface, namespace))
-        self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
+        self._socket = _open_inside(namespace, lambda: _open(interface, namespace))
+        self._thread = threading.Thread(target=self._capture, name="sniffer", daemon=True)
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Sniffer:
         self._thread.start()
         return self
 
@@ -68,23 +69,23 @@ class Listener:
         self._socket.close()
 
     def wait(self, run: int, frames: int, seconds: float) -> None:
-        """Return a moment after so many frames of a check have arrived, or when time is over."""
+        """Block until ``frames`` frames of a run have arrived, or ``seconds`` have passed."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._is_over.wait(LOOK_S):
+        while time.monotonic() < deadline and not self._is_over.wait(SELECT_TIMEOUT_S):
             with self._lock:
                 has_all = self.arrivals.count(run) >= frames
             if has_all:
-                self._is_over.wait(LINGER_S)  # what arrives twice shall not be overlooked
+                self._is_over.wait(DUPLICATES_WAIT_S)
                 return
 
     def missed(self) -> int:
-        """How many frames the kernel dropped because this socket was full."""
+        """How many frames the kernel dropped because the receive buffer was full."""
         statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
         return int(struct.unpack("=II", statistics)[1])
 
-    def _listen(self) -> None:
+    def _capture(self) -> None:
         while not self._is_over.is_set():
-            if select.select([self._socket], [], [], LOOK_S)[0]:
+            if select.select([self._socket], [], [], SELECT_TIMEOUT_S)[0]:
                 with self._lock:
                     while (frame := _receive(self._socket)) is not None:
                         if MAGIC in frame:
@@ -92,12 +93,15 @@ class Listener:
 
 
 def _receive(source: socket.socket) -> bytes | None:
-    """The next frame as it was on the wire: the kernel reports the outer tag beside it."""
+    """The next frame as it was on the wire, or None.
+
+    The kernel strips the outer VLAN tag and reports it as ancillary data (PACKET_AUXDATA).
+    """
     try:
-        frame, notes, _, _ = source.recvmsg(FRAME_MAX, 64)
-    except OSError:  # nothing there now, or the interface went away
+        frame, ancillary, _, _ = source.recvmsg(FRAME_MAX, 64)
+    except OSError:  # nothing to read, or the interface is gone
         return None
-    for level, kind, data in notes:
+    for level, kind, data in ancillary:
         if level == SOL_PACKET and kind == PACKET_AUXDATA:
             status, *_, tci, tpid = AUXDATA.unpack_from(data)
             if status & TP_STATUS_VLAN_VALID:
@@ -124,8 +128,8 @@ def _open(interface: str, namespace: str | None) -> socket.socket:
     return opened
 
 
-def _inside(namespace: str | None, make: Callable[[], socket.socket]) -> socket.socket:
-    """Make a socket in a namespace; only a thread that ends goes there, this one stays."""
+def _open_inside(namespace: str | None, make: Callable[[], socket.socket]) -> socket.socket:
+    """Make a socket in a namespace; only a short-lived thread enters it, not the caller's."""
     if namespace is None:
         return make()
     path = _path(namespace)
@@ -138,7 +142,7 @@ def _inside(namespace: str | None, make: Callable[[], socket.socket]) -> socket.
         except Failure as failure:
             result.append(failure)
 
-    thread = threading.Thread(target=run, name="entering a namespace")
+    thread = threading.Thread(target=run, name="enter namespace")
     thread.start()
     thread.join()
     [found] = result
@@ -150,18 +154,33 @@ def _inside(namespace: str | None, make: Callable[[], socket.socket]) -> socket.
 def _path(namespace: str) -> Path:
     if namespace.startswith(MININET):
         return Path(f"/proc/{_process_of(namespace)}/ns/net")
-    if namespace.isdecimal():
+    if is_number(namespace):
         return Path(f"/proc/{namespace}/ns/net")
-    return Path(namespace) if "/" in namespace else NAMED / namespace
+    return Path(namespace) if "/" in namespace else NAMED_NAMESPACES / namespace
 
 
 def _process_of(host: str) -> str:
-    """The shell of a Mininet host: it bears the host's name in its arguments."""
+    """The process id of a Mininet host: its shell has the host's name among its arguments."""
     for arguments in PROCESSES.glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it may have ended
             if host.encode() in arguments.read_bytes().split(b"\0"):
                 return arguments.parent.name
-    raise Failure(f"no Mininet with a host {host.removeprefix(MININET)!r} runs here")
+    name, running = host.removeprefix(MININET), _mininet_hosts()
+    there = f"; hosts that run: {', '.join(running)}" if running else ", nor any other host of it"
+    raise Failure(
+        f"no Mininet with a host {name!r} runs here{did_you_mean(name, running) or there}"
+    )
+
+
+def _mininet_hosts() -> list[str]:
+    """The hosts of Mininets on this machine: their shells are called `mininet:HOST`."""
+    found: set[str] = set()
+    for arguments in PROCESSES.glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it may have ended
+            for word in arguments.read_bytes().split(b"\0"):
+                if word.startswith(MININET.encode()):
+                    found.add(word.decode(errors="replace").removeprefix(MININET))
+    return sorted(found)
 
 
 def _enter(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""cloudtap status, controller, inventory: the whole, its process, and its input."""
+"""cloudtap status, controller, inventory: the state of the whole, its process, its input file."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from rich.text import Text
 
 from controller.cli.client import Api, Failure, Values
-from controller.cli.inventory import BRIDGES
+from controller.cli.inventory import BRIDGE_COLUMNS
+from controller.cli.options import output_option, pass_api
 from controller.cli.output import (
     Column,
+    cell,
     console,
-    output_option,
-    pass_api,
     print_data,
+    print_line,
     print_one,
     print_table,
 )
+from controller.process import visible
 
-SHOWN = 15
+NAMES_SHOWN = 8
+"""How many ports or interfaces a line of `cloudtap status` names."""
+
+SESSIONS_SHOWN = 15
 """How many sessions `cloudtap status` shows, so that it stays one screen."""
 
-SESSIONS: tuple[Column, ...] = (
+STATUS_COLUMNS: tuple[Column, ...] = (
     ("session", lambda s: s["name"]),
     ("tenant", lambda s: s["tenant"]),
     ("state", lambda s: s["status"]["state"]),
@@ -46,50 +52,52 @@ def status(api: Api, output: str) -> None:
         return
     totals = answer["totals"]
     out = console()
-    out.print(Text(f"cloudtap {answer['version']} at {api.url}", style="bold"))
+    out.print(Text(visible(f"cloudtap {answer['version']} at {api.url}"), style="bold"))
     out.print(
         f"{totals['tenants']} tenants, {totals['networks']} networks, "
         f"{totals['placed']} of {totals['ports']} ports placed, "
         f"{totals['active']} of {totals['sessions']} sessions active"
     )
+    for sentence in _left_out(answer):
+        out.print(Text(sentence, style="yellow"))
     for problem in answer["problems"]:
-        out.print(Text(f"problem: {problem}", style="red"))
+        out.print(Text(f"problem: {visible(problem)}", style="red"))
     if answer["bridges"]:
         out.print()
-        print_table(answer["bridges"], BRIDGES)
+        print_table(answer["bridges"], BRIDGE_COLUMNS)
     if answer["sessions"]:
         out.print()
-        chosen = sorted(answer["sessions"], key=_is_active)[:SHOWN]  # what needs a look comes first
-        print_table(chosen, SESSIONS)
-    if len(answer["sessions"]) > SHOWN:
-        out.print(f"and {len(answer['sessions']) - SHOWN} more: cloudtap session list")
+        inactive_first = sorted(answer["sessions"], key=_is_active)
+        print_table(inactive_first[:SESSIONS_SHOWN], STATUS_COLUMNS)
+    if len(answer["sessions"]) > SESSIONS_SHOWN:
+        out.print(f"and {len(answer['sessions']) - SESSIONS_SHOWN} more: cloudtap session list")
 
 
 @click.command()
 @click.option(
     "--runtime",
     type=click.Choice(["ryu", "os-ken"]),
-    default="ryu",
-    show_default=True,
-    help="The OpenFlow library to run on.",
+    help="The OpenFlow library to run on; without it ryu where that is installed, else os-ken.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Configuration file; else CLOUDTAP_CONFIG, else /etc/cloudtap/cloudtap.toml.",
 )
-def controller(runtime: str, config: Path | None) -> None:
+def controller(runtime: str | None, config: Path | None) -> None:
     """Run the controller in the foreground, until Ctrl-C."""
-    from controller.config.settings import ConfigError, load  # only this command needs them
-    from controller.runtime.command import command
+    from controller.config import ConfigError, load
+    from controller.runtime import RuntimeMissing, default_runtime, launch_command
 
     try:
         load(config)
+        program = launch_command(runtime or default_runtime())
+    except RuntimeMissing as error:
+        raise Failure(str(error)) from error
     except ConfigError as error:
         raise Failure("\ncloudtap: ".join(error.problems)) from error
     if config is not None:
         os.environ["CLOUDTAP_CONFIG"] = str(config.resolve())
-    program = command(runtime)
     try:
         os.execv(program[0], program)
     except OSError as error:
@@ -105,7 +113,7 @@ def inventory() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @output_option
 def check(file: Path, output: str) -> None:
-    """Check an inventory file; every problem is told with its line."""
+    """Check an inventory file; every problem is reported with its line."""
     reader = [sys.executable, "-m", "controller.inventory.file", str(file)]
     run = subprocess.run(reader, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
@@ -118,9 +126,65 @@ def check(file: Path, output: str) -> None:
         print_one(found, output, [(name, found[name]) for name in names])
     else:
         for problem in found["problems"]:
-            click.echo(problem, err=True)
+            print_line(problem, is_note=True)
     if found["problems"]:
-        raise Failure(f"{file} has {len(found['problems'])} problem(s)")
+        raise Failure(f"{file} has {found['problem_count']} problem(s)")
+
+
+@inventory.command()
+@output_option
+@pass_api
+def show(api: Api, output: str) -> None:
+    """Show what is in force, and what a file that is not used would take away."""
+    _print_inventory(api.get("inventory"), output)
+
+
+@inventory.command()
+@output_option
+@pass_api
+def accept(api: Api, output: str) -> None:
+    """Use the changed file although much of what runs is missing from it.
+
+    The ports that are missing are cut off at once. `cloudtap inventory show` lists them.
+    """
+    pending = api.get("inventory")["pending"]
+    if pending is None:
+        raise Failure("no inventory waits to be accepted: the file is used as it is")
+    answer = api.act("inventory", "accept", None, {"digest": pending["digest"]})
+    if output == "table":
+        console().print(cell(f"accepted: {pending['summary']} are gone or changed"))
+    _print_inventory(answer, output)
+
+
+def _print_inventory(answer: Values, output: str) -> None:
+    pending = answer["pending"]
+    rows: list[tuple[str, object]] = [
+        (name, answer[name]) for name in ("tenants", "networks", "ports", "links", "problems")
+    ]
+    if pending is not None:
+        rows.append(("would vanish or change", pending["summary"]))
+        more = pending["missing_count"] - len(pending["missing"])
+        rows.append(("ports", [*pending["missing"], *([f"and {more} more"] if more else [])]))
+    print_one(answer, output, rows)
+
+
+def _left_out(answer: Values) -> Iterator[str]:
+    """What is declared and nowhere, and what is there and not declared."""
+    totals = answer["totals"]
+    ports = [f"{port['tenant']}/{port['name']}" for port in answer["unplaced"]]
+    if ports:
+        names = _first(ports, totals["ports"] - totals["placed"])
+        yield f"declared, and on no bridge now: {names}"
+    interfaces = [f"{one['interface']} of {one['bridge']}" for one in answer["undeclared"]]
+    if interfaces:
+        names = _first(interfaces, totals["undeclared"])
+        yield f"on a bridge, and in no inventory, so that nothing reaches them: {names}"
+
+
+def _first(names: list[str], count: int) -> str:
+    shown = names[:NAMES_SHOWN]
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def _is_active(session: Values) -> bool:

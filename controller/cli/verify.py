@@ -1,28 +1,26 @@
-"""cloudtap session verify: marked frames go the way of copies; what arrives is told."""
+"""cloudtap session verify: sends marked frames on the path of copies and reports what arrives."""
 
 from __future__ import annotations
 
 import click
 
 from controller.cli.client import Api, Failure, Values
-from controller.cli.sniffer import Listener
+from controller.cli.options import NUMBER, output_option, pass_api, tenant_option
 from controller.cli.output import (
     Column,
     cell,
     console,
-    output_option,
-    pass_api,
     print_data,
     print_table,
-    tenant_option,
 )
-from flows.beacon.arrivals import Finding, Way
-from flows.model.session import Dpid
+from controller.cli.sniffer import Sniffer
+from flows.beacon import BeaconPath, Finding
+from flows.model import Dpid
 
-WAIT_S = 2.0
+ARRIVAL_WAIT_S = 2.0
 """How long after the last frame was sent frames may still arrive."""
 
-WITNESSED: tuple[Column, ...] = (
+SENT_COLUMNS: tuple[Column, ...] = (
     ("bridge", lambda w: w["bridge"]),
     ("sensor", lambda w: w["sensor"]),
     ("network", lambda w: w["network"] or "all"),
@@ -31,7 +29,7 @@ WITNESSED: tuple[Column, ...] = (
     ("sent", lambda w: w["sent"]),
     ("counted", lambda w: w["counted"]),
 )
-HEARD: tuple[Column, ...] = (
+ARRIVED_COLUMNS: tuple[Column, ...] = (
     ("bridge", lambda w: w["bridge"]),
     ("sensor", lambda w: w["sensor"]),
     ("network", lambda w: w["network"] or "all"),
@@ -47,8 +45,10 @@ HEARD: tuple[Column, ...] = (
 
 @click.command()
 @click.argument("name")
-@click.option("--count", type=int, help="Frames by each way, 1 to 1000; the API chooses 100.")
-@click.option("--length", type=int, help="Bytes of each, 64 to 1500; the API chooses 256.")
+@click.option(
+    "--count", type=NUMBER, help="Frames on each copy path, 1 to 1000; the API chooses 100."
+)
+@click.option("--length", type=NUMBER, help="Bytes of each, 64 to 1500; the API chooses 256.")
 @click.option("--sensor", help="Only to this one of the sensors of the collector.")
 @click.option("--may-be-cut", is_flag=True, help="Send them even if the path is too narrow.")
 @click.option("--listen", metavar="INTERFACE", help="Listen here, on the interface of the sensor.")
@@ -72,35 +72,35 @@ def verify(
     tenant: str | None,
     output: str,
 ) -> None:
-    """Send marked frames the way of a session's copies, and say what arrives.
+    """Send marked frames on the copy paths of a session and report what arrives.
 
-    Production never sees them. Without --listen only the switches can tell what they sent.
+    Production never sees them. Without --listen only the counters of the switches are reported.
     """
     given = {"count": count, "length": length, "sensor": sensor, "may_be_cut": may_be_cut or None}
     body = {key: value for key, value in given.items() if value is not None}
     if listen is None:
         if netns is not None:
             raise click.UsageError("--netns says where --listen listens: give both")
-        _print_witnesses(api.act("sessions", name, "verify", body, tenant=tenant), output)
+        _print_sent(api.act("sessions", name, "verify", body, tenant=tenant), output)
         return
-    with Listener(listen, netns) as listener:
+    with Sniffer(listen, netns) as sniffer:
         sent = api.act("sessions", name, "verify", body, tenant=tenant)
         arriving = sum(way["sent"] for way in sent["ways"] if way["length"])
-        listener.wait(int(sent["run"], 16), arriving, WAIT_S)
-        missed = listener.missed()
-    heard = _heard(sent, listener)
-    faults = _faults(sent, heard)
+        sniffer.wait(int(sent["run"], 16), arriving, ARRIVAL_WAIT_S)
+        missed = sniffer.missed()
+    paths = _arrived(sent, sniffer)
+    faults = _faults(sent, paths)
     if missed:
         faults.append(f"this machine was too busy to listen: it missed {missed} frames itself")
-    _print_heard(sent, heard, faults, listen, output)
+    _print_arrived(sent, paths, faults, listen, output)
     if faults:
         raise Failure(f"session {sent['session']!r} does not deliver as it should: {faults[0]}")
 
 
-def _heard(sent: Values, listener: Listener) -> list[Values]:
-    """Each way with what arrived by it."""
+def _arrived(sent: Values, sniffer: Sniffer) -> list[Values]:
+    """Each copy path with what arrived on it."""
     ways = [
-        Way(
+        BeaconPath(
             Dpid(int(way["bridge_id"], 16)),
             way["sensor_position"],
             way["network_number"],
@@ -110,12 +110,12 @@ def _heard(sent: Values, listener: Listener) -> list[Values]:
         )
         for way in sent["ways"]
     ]
-    findings = listener.arrivals.findings(int(sent["run"], 16), ways)
+    findings = sniffer.arrivals.findings(int(sent["run"], 16), ways)
     both = list(zip(sent["ways"], findings, strict=True))
-    heard = {way["sensor"] for way, found in both if found.arrived}
-    # with several sensors, this interface may well be that of one
+    reached = {way["sensor"] for way, found in both if found.arrived}
+    # with several sensors, this interface may be that of one of them only
     return [
-        {**way, **_finding(found), "here": not heard or way["sensor"] in heard}
+        {**way, **_finding(found), "here": not reached or way["sensor"] in reached}
         for way, found in both
     ]
 
@@ -134,28 +134,28 @@ def _finding(found: Finding) -> Values:
     }
 
 
-def _faults(sent: Values, heard: list[Values]) -> list[str]:
-    wrong = [way for way in heard if way["here"] and way["faults"]]
+def _faults(sent: Values, paths: list[Values]) -> list[str]:
+    wrong = [way for way in paths if way["here"] and way["faults"]]
     faults = [f"bridge {w['bridge']}: {', '.join(w['faults'])}" for w in wrong]
     return faults + list(sent["not_verified"])
 
 
-def _print_heard(
-    sent: Values, heard: list[Values], faults: list[str], interface: str, output: str
+def _print_arrived(
+    sent: Values, paths: list[Values], faults: list[str], interface: str, output: str
 ) -> None:
     if output != "table":
-        print_data({**sent, "ways": heard, "faults": faults}, output)
+        print_data({**sent, "ways": paths, "faults": faults}, output)
         return
-    arrived = sum(way["arrived"] for way in heard)
-    what = f"{sent['sent']} frames of {sent['length']} bytes sent, {arrived} arrived at {interface}"
+    frames = sum(way["arrived"] for way in paths)
+    what = f"{sent['sent']} frames of {sent['length']} bytes sent, {frames} arrived at {interface}"
     console().print(cell(f"session {sent['session']}: {what}"))
     console().print()
-    print_table(heard, HEARD)
+    print_table(paths, ARRIVED_COLUMNS)
     for sentence in sent["not_verified"]:
         console().print(cell(sentence))
 
 
-def _print_witnesses(sent: Values, output: str) -> None:
+def _print_sent(sent: Values, output: str) -> None:
     if output != "table":
         print_data(sent, output)
         return
@@ -163,7 +163,7 @@ def _print_witnesses(sent: Values, output: str) -> None:
     sentence = f"session {sent['session']}: {sent['sent']} frames of {sent['length']} bytes sent"
     out.print(cell(sentence))
     out.print()
-    print_table(sent["ways"], WITNESSED)
+    print_table(sent["ways"], SENT_COLUMNS)
     out.print()
     for one in sent["witnesses"]:
         names = ", ".join(one["sensors"])

@@ -1,1 +1,11 @@
-"""Face."""
+"""The configuration, validated as a whole at the start."""
+
+from controller.config.settings import Config, ConfigError, load
+from controller.config.values import split_listen
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "load",
+    "split_listen",
+]

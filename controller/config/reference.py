@@ -1,4 +1,4 @@
-"""The reference page of the configuration, made from its model: `python -m` prints it."""
+"""The reference page of the configuration, generated from its model; `python -m` prints it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from netaddr import IPNetwork
 
 from controller.config.settings import DEFAULT_FILE, Config, section_model
-from flows.model.session import Rate
+from flows.model import Rate
 
 
 def render() -> str:
-    """The reference page of the configuration, in Markdown, made from the model itself."""
+    """The page, in Markdown."""
     lines = [
         "# Configuration",
         "",

@@ -1,17 +1,15 @@
-"""Configuration: one TOML file plus the environment, which wins; checked whole at the start."""
+"""The settings: one TOML file, overridden by the environment, and validated as a whole at start."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from netaddr import IPNetwork
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,67 +20,43 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from controller.config.values import read_networks, read_rate_setting, refuse
+from controller.config.values import (
+    KeyFile,
+    Listen,
+    ReadableFile,
+    Remote,
+    SecretFile,
+    invalid_setting,
+    is_loopback,
+    names_or_all,
+    read_networks,
+    read_rate_setting,
+    split_commas,
+    split_listen,
+)
+from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
+from controller.syntax import did_you_mean
 from flows.errors import CloudtapError
-from flows.model.session import PATH_MTUS, Rate
-from flows.model.world import LINK_MTU, UNDERLAY_MTU
+from flows.model import LINK_MTU, PATH_MTUS, UNDERLAY_MTU, BridgeReference, Dpid, Rate
 
 DEFAULT_FILE = Path("/etc/cloudtap/cloudtap.toml")
 """Read when neither ``--config`` nor ``CLOUDTAP_CONFIG`` names another file; it may be missing."""
 
+CONFIG_BYTES_MAX = 1024 * 1024
+"""Largest configuration file that is read, in bytes."""
+
 LOCAL_OVSDB = "unix:/run/openvswitch/db.sock"
-"""Where Open vSwitch of this machine listens on Debian and its like."""
+"""The database socket of the local Open vSwitch, on Debian and its derivatives."""
 
 _PREFIX = "CLOUDTAP_"
 
 
 class ConfigError(CloudtapError):
-    """The configuration cannot be used; ``problems`` holds one sentence for each mistake."""
+    """The configuration is not valid; ``problems`` holds one sentence for each error."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
-
-
-def _check_listen(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not colon or not bare or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise refuse(f"{value!r} is not an address to listen on: write it like 127.0.0.1:9470")
-    if ":" in bare and host != f"[{bare}]":
-        raise refuse(f"{value!r} has an IPv6 address without brackets: write it like [::1]:9470")
-    return value
-
-
-def _check_remote(value: str) -> str:
-    scheme, colon, rest = value.partition(":")
-    if not colon or scheme not in ("unix", "tcp", "ssl") or not rest:
-        raise refuse(
-            f"{value!r} is not an OVSDB server: write unix:/path, tcp:192.0.2.1:6640 "
-            "or ssl:192.0.2.1:6640"
-        )
-    if scheme != "unix":
-        _check_listen(rest)
-    return value
-
-
-def _check_file(value: Path) -> Path:
-    try:
-        with value.open("rb"):
-            return value
-    except OSError as error:
-        raise refuse(f"file {str(value)!r} cannot be read: {error.strerror}") from error
-
-
-def _split_commas(value: object) -> object:
-    """Let the environment give a list as `a, b`."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _names_or_all(value: object) -> object:
-    return value if value == "all" else _split_commas(value)
 
 
 def _state_directory() -> Path:
@@ -90,11 +64,6 @@ def _state_directory() -> Path:
         return Path("/var/lib/cloudtap")
     home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(home).expanduser() / "cloudtap"
-
-
-Listen = Annotated[str, AfterValidator(_check_listen)]
-Remote = Annotated[str, AfterValidator(_check_remote)]
-ReadableFile = Annotated[Path, AfterValidator(_check_file)]
 
 
 class Section(BaseModel):
@@ -105,15 +74,21 @@ class Section(BaseModel):
 
 class _Tls(Section):
     certificate: ReadableFile | None = Field(None, description="Certificate of the controller.")
-    private_key: ReadableFile | None = Field(None, description="Its private key.")
+    private_key: KeyFile | None = Field(
+        None,
+        description="Its private key; nobody but its owner may read it (mode 0600), and its group "
+        "if root owns it (mode 0640).",
+    )
     ca: ReadableFile | None = Field(
-        None, description="Certificates of those who may sign the other side's certificate."
+        None, description="CA certificates, one of which must have signed the peer's certificate."
     )
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
         if len({value is None for value in (self.certificate, self.private_key, self.ca)}) > 1:
-            raise refuse("certificate, private_key and ca belong together: give all three or none")
+            raise invalid_setting(
+                "certificate, private_key and ca belong together: give all three or none"
+            )
         return self
 
     @property
@@ -130,13 +105,16 @@ class OpenflowConfig(_Tls):
         False, description="Allow switches of other machines to connect without TLS."
     )
     echo_seconds: float = Field(
-        5.0, gt=0, le=3600, description="A switch that is silent this long is asked if it lives."
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds of silence after which a switch is sent an echo request.",
     )
 
     @model_validator(mode="after")
     def _no_plain_text_off_the_machine(self) -> Self:
         if not self.is_tls and not self.insecure and not is_loopback(self.listen):
-            raise refuse(
+            raise invalid_setting(
                 f"listen = {self.listen!r} lets other machines program switches unencrypted: "
                 "give certificate, private_key and ca, or say insecure = true"
             )
@@ -144,9 +122,9 @@ class OpenflowConfig(_Tls):
 
 
 class OvsdbConfig(_Tls):
-    """Open vSwitch databases that tell where ports are."""
+    """Open vSwitch databases, which say on which bridge each port is."""
 
-    remotes: Annotated[tuple[Remote, ...], BeforeValidator(_split_commas)] = Field(
+    remotes: Annotated[tuple[Remote, ...], BeforeValidator(split_commas)] = Field(
         (LOCAL_OVSDB,),
         description="Servers: `unix:`, `tcp:` or `ssl:`. The default is used once it exists.",
     )
@@ -157,11 +135,11 @@ class OvsdbConfig(_Tls):
     @model_validator(mode="after")
     def _certificates_for_ssl(self) -> Self:
         if not self.is_tls and any(remote.startswith("ssl:") for remote in self.remotes):
-            raise refuse("an ssl: remote needs certificate, private_key and ca")
+            raise invalid_setting("an ssl: remote needs certificate, private_key and ca")
         return self
 
     def remotes_now(self) -> tuple[str, ...]:
-        """The servers to use: the default one only while its socket exists."""
+        """The servers to connect to; the default one only while its socket exists."""
         if "remotes" in self.model_fields_set:
             return self.remotes
         return self.remotes if Path(LOCAL_OVSDB.removeprefix("unix:")).exists() else ()
@@ -172,6 +150,22 @@ class InventoryConfig(Section):
 
     file: Path = Field(
         Path("/etc/cloudtap/inventory.yaml"), description="The inventory; read again on change."
+    )
+    vanish_limit: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest share of the ports, of the running ports, or of the links, that one "
+        "change of the file may take away without a word of the operator (`cloudtap inventory "
+        "accept`). One may always go; 1 switches this brake off.",
+    )
+    settle_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which a file that was written in place must stay the same before "
+        "what is missing from it is taken away. One that was renamed into its place, or that ends "
+        "with the line `...`, is used at once.",
     )
 
 
@@ -188,8 +182,10 @@ class StateConfig(Section):
 class BridgesConfig(Section):
     """Which of the bridges that connect are programmed, and what copies may cost them."""
 
-    own: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_names_or_all)] = Field(
-        "all", description="`all`, or a list of bridge names."
+    own: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(names_or_all)] = Field(
+        "all",
+        description="`all`, or a list of bridges: by name, by name and host (`br-int@hv1`), or by "
+        "datapath id (`0x51`).",
     )
     recheck_seconds: float = Field(
         60.0,
@@ -223,32 +219,96 @@ class BridgesConfig(Section):
     sensor_networks: Annotated[tuple[IPNetwork, ...], PlainValidator(read_networks)] = Field(
         (),
         description="Networks, like `192.0.2.0/24`, in which remote sensors and probed addresses "
-        "may be; without it they may be anywhere that the hosts reach.",
+        "may be. Without it remote sensors may be anywhere that the hosts reach, and nothing is "
+        "probed: a probe tells a tenant which ports of an address are open.",
     )
 
-    def may_own(self, bridge: str) -> bool:
-        """Whether the bridge of this name is ours to program."""
-        return self.own == "all" or bridge in self.own
+    def may_own(self, dpid: Dpid, name: str, hosts: Collection[str] = ()) -> bool:
+        """Whether the controller programs a bridge; ``hosts`` are the names of its host."""
+        listed = () if self.own == "all" else self.own
+        return self.own == "all" or any(
+            BridgeReference(text).means(dpid, name, hosts) for text in listed
+        )
 
 
 class ApiConfig(Section):
     """The HTTP API."""
 
     listen: Listen = Field("127.0.0.1:9470", description="Address and port of the API.")
-    token_file: ReadableFile | None = Field(
-        None, description="File with the bearer token that every request must carry."
+    token_file: SecretFile | None = Field(
+        None,
+        description="File with the bearer token that every request must carry; nobody but its "
+        "owner may read it (mode 0600).",
+    )
+    certificate: ReadableFile | None = Field(
+        None,
+        description="PEM file with the certificate of the API and those that signed it: the API "
+        "then speaks HTTPS. Read again when it changes.",
+    )
+    private_key: KeyFile | None = Field(
+        None,
+        description="PEM file with its private key, without a password; nobody but its owner may "
+        "read it (mode 0600), and its group if root owns it (mode 0640).",
+    )
+    insecure: bool = Field(
+        False, description="Allow other machines to use the API without HTTPS: tokens can be read."
+    )
+    names: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
+        (),
+        description="Host names that requests may be addressed to, besides `localhost` and the "
+        "addresses of the listener. Without it every name is accepted if other machines can reach "
+        "the API, and no other name if they cannot.",
+    )
+    request_seconds: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="Seconds within which a whole request must arrive, and its answer be read; an "
+        "idle connection is closed after as many.",
+    )
+    connections: int = Field(
+        1000,
+        ge=8,
+        le=100_000,
+        description="Most connections of all clients; beyond that idle ones are closed.",
+    )
+    connections_per_client: int = Field(
+        64, ge=8, le=100_000, description="Most connections of one IP address, in the same way."
     )
 
     @model_validator(mode="after")
     def _no_open_api_off_the_machine(self) -> Self:
-        if self.token_file is None and not is_loopback(self.listen):
-            raise refuse(
+        if (self.certificate is None) != (self.private_key is None):
+            raise invalid_setting("certificate and private_key belong together: give both or none")
+        if is_loopback(self.listen):
+            return self
+        if self.token_file is None:
+            raise invalid_setting(
                 f"listen = {self.listen!r} opens the API to other machines: give a token_file"
+            )
+        if self.certificate is None and not self.insecure:
+            raise invalid_setting(
+                f"listen = {self.listen!r} lets other machines send their token unencrypted: "
+                "give certificate and private_key, or say insecure = true"
             )
         return self
 
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can read the tokens of each other on their way."""
+        return self.certificate is None and not is_loopback(self.listen)
+
+    def host_names(self) -> tuple[str, ...] | None:
+        """The host names of this API in lower case, or None: any."""
+        host, _ = split_listen(self.listen)
+        if not self.names and not is_loopback(self.listen):
+            return None
+        own = f"[{host}]" if ":" in host else host
+        names = ("localhost", "127.0.0.1", "[::1]", own, *self.names)
+        return tuple(dict.fromkeys(name.lower().rstrip(".") for name in names))
+
     def read_token(self) -> str | None:
-        """The token of the file, or None when the API asks for none.
+        """The token of the file, or None when the API needs none.
 
         Raises:
             ConfigError: when the file cannot be read or holds no usable token.
@@ -257,8 +317,9 @@ class ApiConfig(Section):
             return None
         where = f"[api] token_file: {str(self.token_file)!r}"
         try:
-            token = self.token_file.read_text("ascii").strip()
-        except (OSError, UnicodeError) as error:
+            content = read_file(self.token_file, TOKEN_BYTES_MAX, Access.SECRET)
+            token = content.decode("ascii").strip()
+        except (OSError, UnusableFile, UnicodeError) as error:
             raise ConfigError([f"{where} cannot be read: {error}"]) from error
         if len(token) < 16 or any(c.isspace() or not c.isprintable() for c in token):
             raise ConfigError([f"{where} needs one word of at least 16 letters, digits or signs"])
@@ -290,13 +351,13 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """Read the configuration: the file (``path``, or ``CLOUDTAP_CONFIG``), then the environment.
 
     Raises:
-        ConfigError: with one sentence for each mistake, naming file or variable, section and key.
+        ConfigError: with one sentence for each error: file or variable, section and key.
     """
     environ = os.environ if environ is None else environ
     named = path or (Path(environ["CLOUDTAP_CONFIG"]) if environ.get("CLOUDTAP_CONFIG") else None)
     file = named or DEFAULT_FILE
     values = _read_file(file, must_exist=named is not None)
-    problems = _overlay(values, environ)
+    problems = _override(values, environ)
     if problems:
         raise ConfigError(problems)
     try:
@@ -304,21 +365,6 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     except ValidationError as error:
         sentences = (_sentence(one, file, environ) for one in error.errors())
         raise ConfigError(list(dict.fromkeys(sentences))) from error
-
-
-def split_listen(value: str) -> tuple[str, int]:
-    """Host (without brackets) and port of an address to listen on."""
-    host, _, port = value.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def is_loopback(value: str) -> bool:
-    """Whether only this machine can reach the address (``host:port``)."""
-    host, _ = split_listen(value)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def section_model(section: str) -> type[Section]:
@@ -330,31 +376,48 @@ def section_model(section: str) -> type[Section]:
 
 def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            return tomllib.load(stream)
+        return tomllib.loads(read_file(file, CONFIG_BYTES_MAX).decode())
     except FileNotFoundError as error:
         if not must_exist:
             return {}
         raise ConfigError([f"configuration file {str(file)!r} does not exist"]) from error
-    except OSError as error:
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
+    except UnusableFile as error:
+        raise ConfigError([str(error)]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError([f"{file}: not valid TOML: {error}"]) from error
 
 
-def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """Put CLOUDTAP_<SECTION>__<KEY> of the environment over the values of the file."""
+def _override(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Override the values of the file by CLOUDTAP_<SECTION>__<KEY>; returns the errors."""
     problems = []
     for variable in sorted(environ):
-        if not variable.startswith(_PREFIX) or "__" not in variable:
-            continue  # CLOUDTAP_API, CLOUDTAP_TOKEN and the like belong to the command line
+        if not variable.startswith(_PREFIX):
+            continue
+        if "__" not in variable:  # CLOUDTAP_API, CLOUDTAP_TOKEN and others are no settings
+            if (meant := _setting_by_one_underscore(variable)) is not None:
+                problems.append(f"{variable}: there is no such variable: did you mean {meant}?")
+            continue
         section, _, key = variable.removeprefix(_PREFIX).lower().partition("__")
         if section not in Config.model_fields:
             known = ", ".join(Config.model_fields)
-            problems.append(f"{variable}: there is no section [{section}]; sections: {known}")
+            hint = did_you_mean(section, Config.model_fields) or f"; sections: {known}"
+            problems.append(f"{variable}: there is no section [{section}]{hint}")
         elif isinstance(table := values.setdefault(section, {}), dict):
             table[key] = environ[variable]
     return problems
+
+
+def _setting_by_one_underscore(variable: str) -> str | None:
+    """The setting that a variable such as CLOUDTAP_API_LISTEN is meant to be; None if none is.
+
+    Others with the prefix are not ours to judge: a cluster manager may set CLOUDTAP_PORT.
+    """
+    for section in Config.model_fields:
+        for key in section_model(section).model_fields:
+            meant = f"{_PREFIX}{section}__{key}".upper()
+            if variable.upper() == meant.replace("__", "_"):
+                return meant
+    return None
 
 
 def _sentence(error: ErrorDetails, file: Path, environ: Mapping[str, str]) -> str:
@@ -368,9 +431,11 @@ def _sentence(error: ErrorDetails, file: Path, environ: Mapping[str, str]) -> st
     if error["type"] == "extra_forbidden":
         fields: Mapping[str, object] = Config.model_fields
         if not key:
-            return f"{file}: there is no section [{section}]; sections: {', '.join(fields)}"
+            hint = did_you_mean(section, fields) or f"; sections: {', '.join(fields)}"
+            return f"{file}: there is no section [{section}]{hint}"
         fields = section_model(section).model_fields
-        return f"{place}: there is no such key; keys: {', '.join(fields)}"
+        hint = did_you_mean(key, fields) or f"; keys: {', '.join(fields)}"
+        return f"{place}: there is no such key{hint}"
     if error["type"] == "refused":
         return f"{place}: {error['msg']}"
     return f"{place}: {error['input']!r} does not do: {error['msg'][:1].lower()}{error['msg'][1:]}"

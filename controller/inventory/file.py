@@ -1,219 +1,355 @@
-"""The inventory: a YAML file of tenants, networks, ports and links, read again when it changes."""
+"""The inventory file (YAML): read again when it changes, and taken when it is whole.
+
+Nobody can see whether a file that is written in place is complete. So a file that was exchanged in
+one step (renamed) is taken at once; one that was written in place and lacks something is taken
+after it has stayed the same for a while; and one that lacks too much needs a word of the operator.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from controller.inventory import yaml_lines
-from controller.inventory.schema import InterfaceName, LinkHint, PortHint, Reader
-from flows.errors import CloudtapError
-from flows.model.session import Network, Port, PortId, TenantName
+from controller.inventory.brake import Loss, loss
+from controller.inventory.schema import Reader
+from controller.inventory.values import Inventory, InventoryChange, InventoryError, Pending
+from controller.inventory.yaml_lines import Problems, TooManyProblems
+from controller.process import UnusableFile, read_file, write_file
+from flows.errors import Refused
+from flows.model import PortId
 
-__all__ = [
-    "Change",
-    "InterfaceName",
-    "Inventory",
-    "InventoryError",
-    "InventoryFile",
-    "LinkHint",
-    "PortHint",
-    "parse",
-]
-
-MAX_BYTES = 16 * 1024 * 1024
+FILE_BYTES_MAX = 16 * 1024 * 1024
 """Largest inventory file that is read, in bytes."""
 
-SETTLE_S = 0.5
-"""How long a changed file must stay the same before it is read: writers may still be at it."""
+FILE_SETTLE_S = 0.5
+"""How long a changed file must stay the same before it is read, as it may still be written."""
 
-_SHOWN = 20
+END_MARK = b"\n..."
+"""The end of a YAML document: a file that ends with it is whole."""
 
-_Signature = tuple[int, int, int, int]
-
-
-class InventoryError(CloudtapError):
-    """The inventory cannot be used; ``problems`` holds one sentence, with its line, for each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        shown = list(problems[:_SHOWN])
-        if len(problems) > _SHOWN:
-            shown.append(f"... and {len(problems) - _SHOWN} more problems")
-        super().__init__("\n".join(shown))
-        self.problems = tuple(problems)
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """Everything that is declared, in the order of the file."""
-
-    tenants: tuple[TenantName, ...] = ()
-    networks: tuple[Network, ...] = ()
-    ports: tuple[Port, ...] = ()
-    hints: Mapping[PortId, PortHint] = field(default_factory=lambda: MappingProxyType({}))
-    links: tuple[LinkHint, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one reload brought: the inventory may be the same while the problems differ."""
-
-    before: Inventory
-    after: Inventory
-    problems: tuple[str, ...]
+_Signature = tuple[int, int, int, int, int]
 
 
 def parse(text: bytes, name: str = "inventory.yaml") -> Inventory:
-    """Read an inventory; ``name`` is what the sentences call the file.
+    """Parse an inventory; ``name`` is the file name in error messages.
 
     Raises:
-        InventoryError: with every problem of the file, in the order of its lines.
+        InventoryError: with the problems of the file, in the order of its lines.
     """
-    if len(text) > MAX_BYTES:
-        raise InventoryError([f"{name}: larger than {MAX_BYTES // 1024 // 1024} MiB: not read"])
-    item, problems = yaml_lines.load(text)
-    reader = Reader()
-    if item is not None:
-        reader.read(item)
-    found = sorted((*problems, *reader.problems), key=lambda problem: problem.line)
-    if found:
-        raise InventoryError([f"{name}:{problem.line}: {problem.sentence}" for problem in found])
+    if len(text) > FILE_BYTES_MAX:
+        raise InventoryError(
+            [f"{name}: larger than {FILE_BYTES_MAX // 1024 // 1024} MiB: not read"]
+        )
+    problems = Problems()
+    reader = Reader(problems)
+    try:
+        item = yaml_lines.load(text, problems)
+        if item is not None:
+            reader.read(item)
+    except TooManyProblems:
+        pass  # the sentences say so
+    if problems.count:
+        raise InventoryError(problems.sentences(name), problems.count)
     return Inventory(
         tenants=tuple(reader.tenants),
         networks=tuple(reader.networks.values()),
         ports=tuple(reader.ports.values()),
         hints=MappingProxyType(reader.hints),
         links=tuple(reader.links),
+        bridges=tuple(reader.bridges.values()),
     )
 
 
-class InventoryFile:
-    """The inventory that is in force, and the file it comes from.
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """When a changed file is taken: see InventoryConfig.
 
-    A file that is bad, empty or gone never takes away an inventory that was in force: what was
-    read last stays, and ``problems`` says what is wrong. One thread may reload while others read.
+    ``kept`` is where the inventory in force is kept for the next start; None: nowhere.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+    vanish_limit: float = 0.2
+    settle_s: float = 10.0
+    kept: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A valid file that is not in force (yet)."""
+
+    signature: _Signature | None
+    text: bytes
+    inventory: Inventory
+    loss: Loss
+    read_at: float
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text).hexdigest()[:16]
+
+
+class InventoryFile:
+    """The inventory in force, and the file that it comes from.
+
+    If the file becomes invalid, empty or missing, or lacks too much of what runs, the inventory
+    that was read last stays in force, over restarts too, and ``problems`` says what is wrong. One
+    thread may reload while others read and accept. ``running`` are the ports that have a place.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        caution: Caution | None = None,
+        running: Callable[[], Collection[PortId]] = frozenset,
+    ) -> None:
         self.path = path
-        self._now = now
-        self._inventory = Inventory()
+        self._now, self._caution, self._running = now, caution or Caution(), running
+        self._inventory, self._text = Inventory(), b""
         self._problems: tuple[str, ...] = ()
+        self._unkept = ""
         self._is_known = False
         self._read: _Signature | str | None = "never"
         self._seen: _Signature | None = None
         self._seen_at = 0.0
+        self._candidate: _Candidate | None = None
+        self._accepted = ""
+        self._accepting = threading.Lock()
 
     @property
     def inventory(self) -> Inventory:
-        """What is in force."""
+        """The inventory in force."""
         return self._inventory
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the file now, one sentence each."""
-        return self._problems
+        """What is wrong with the file now, a sentence for each problem."""
+        return (*self._problems, self._unkept) if self._unkept else self._problems
 
     @property
     def is_known(self) -> bool:
-        """Whether a good file was read since the start.
+        """Whether a valid file was read since the start, or is kept from before.
 
-        While it is False the empty inventory says nothing about what should exist: flows that are
-        there are better left alone.
+        While it is False the inventory is empty because it is unknown: installed flows must be
+        left alone.
         """
         return self._is_known
 
-    def reload_if_changed(self) -> Change | None:
-        """Look at the file once; cheap when nothing changed. Call it about once a second.
+    @property
+    def pending(self) -> Pending | None:
+        """The file that needs a word of the operator, if it is one; see ``accept``."""
+        candidate = self._candidate
+        if candidate is None:
+            return None
+        missing = [f"{port.tenant}/{port.name}" for port in candidate.loss.ports]
+        return Pending(candidate.digest, str(candidate.loss), tuple(missing))
+
+    def accept(self, digest: str) -> None:
+        """Have the pending file with this digest taken by the next ``reload_if_changed``.
+
+        Raises:
+            Refused: no file is pending, or another one.
+        """
+        with self._accepting:
+            candidate = self._candidate
+            if candidate is None:
+                raise Refused("no inventory waits to be accepted: nothing is missing from the file")
+            if candidate.digest != digest:
+                raise Refused(
+                    "the inventory file has changed since it was looked at: look again with "
+                    "`cloudtap inventory show`"
+                )
+            self._accepted = digest
+
+    def reload_if_changed(self) -> InventoryChange | None:
+        """Read the file if it changed, else only stat it. Call it about once a second.
 
         The first call reads at once; later a changed file is read when it has been the same for
-        SETTLE_S, so that half a file is not taken for a whole one. Returns None when neither the
-        inventory nor its problems changed.
+        FILE_SETTLE_S. Returns None when neither the inventory nor its problems changed.
         """
+        before, problems = self._inventory, self.problems
+        if self._read == "never":
+            self._restore()
         signature = self._signature()
         if signature == self._read:
             self._seen = signature
+            self._reconsider()
+        elif (self._read == "never" or self._is_settled(signature)) and self._load(signature):
+            self._read = signature
+        if self._unkept:
+            self._keep()
+        if self._inventory == before and self.problems == problems:
             return None
-        if self._read != "never" and not self._is_settled(signature):
-            return None
-        before, problems = self._inventory, self._problems
-        if not self._load(signature):
-            return None
-        self._read = signature
-        if self._inventory == before and self._problems == problems:
-            return None
-        return Change(before, self._inventory, self._problems)
+        return InventoryChange(before, self._inventory, self.problems)
 
     def _signature(self) -> _Signature | None:
         try:
             found = os.stat(self.path)
-        except OSError:
+        except (OSError, ValueError):
             return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        # the time of change, too: a file whose permissions were mended has the same content
+        times = found.st_mtime_ns, found.st_ctime_ns
+        return found.st_dev, found.st_ino, found.st_size, *times
 
     def _is_settled(self, signature: _Signature | None) -> bool:
         if signature != self._seen or self._seen == self._read:
             self._seen, self._seen_at = signature, self._now()
-        return self._now() - self._seen_at >= SETTLE_S
+        return self._now() - self._seen_at >= FILE_SETTLE_S
 
     def _load(self, signature: _Signature | None) -> bool:
-        """Read the file; False when it was changed meanwhile and must be looked at again."""
+        """Read the file; False if it changed meanwhile and must be read again later."""
+        self._candidate = None
         try:
-            with self.path.open("rb") as stream:
-                text = stream.read(MAX_BYTES + 1)
+            text = read_file(self.path, FILE_BYTES_MAX)
         except FileNotFoundError:
             if signature is not None:
                 return False
             self._problems = (self._missing(),)
             return True
-        except OSError as error:
-            self._problems = (f"{self.path}: cannot be read: {error.strerror}; {self._kept()}",)
+        except UnusableFile as error:
+            self._problems = (f"{error}; {self._in_force()}",)
             return True
         if self._signature() != signature:
             return False
         if not text.strip() and self._is_known:
-            self._problems = (f"{self.path}: is empty; {self._kept()}",)
+            self._problems = (f"{self.path}: is empty; {self._in_force()}",)
+            return True
+        if text == self._text and self._is_known:
+            self._problems = ()
             return True
         try:
-            self._inventory = parse(text, str(self.path))
+            inventory = parse(text, str(self.path))
         except InventoryError as error:
-            self._problems = (*error.problems, f"{self.path}: not used: {self._kept()}")
+            self._problems = (*error.problems, f"{self.path}: not used: {self._in_force()}")
             return True
-        self._problems = ()
-        self._is_known = True
+        self._consider(signature, text, inventory)
         return True
+
+    def _consider(self, signature: _Signature | None, text: bytes, inventory: Inventory) -> None:
+        """Take a valid file, or say why it is not taken (yet)."""
+        if not self._is_known:
+            self._take(text, inventory)
+            return
+        if _has_end(self._text) and not _has_end(text):
+            self._problems = (
+                f"{self.path}: not used: it does not end with `...` any more, so it may not be "
+                f"whole; {self._in_force()}",
+            )
+            return
+        lost = loss(self._inventory, inventory, self._running())
+        if not lost:
+            self._take(text, inventory)
+            return
+        candidate = _Candidate(signature, text, inventory, lost, self._now())
+        if lost.exceeds(self._caution.vanish_limit):
+            self._candidate = candidate
+            self._problems = (
+                f"{self.path}: not used: {lost} are missing or changed; {self._in_force()}. "
+                "If this is meant, type `cloudtap inventory accept`; if not, mend the file",
+            )
+        elif self._is_exchanged(signature) or _has_end(text) or not self._caution.settle_s:
+            self._take(text, inventory)
+        else:
+            self._candidate = candidate
+            self._problems = (
+                f"{self.path}: not used yet: {lost} are missing or changed, and the file was "
+                f"written in place, so it may not be whole: it is used when it has stayed the same "
+                f"for {self._caution.settle_s:g} s; write another file and rename it (mv) to have "
+                "it used at once",
+            )
+
+    def _reconsider(self) -> None:
+        """Take the file that waits, once the operator has accepted it or it has settled."""
+        candidate = self._candidate
+        if candidate is None:
+            return
+        with self._accepting:
+            is_accepted = self._accepted == candidate.digest
+            self._accepted = ""
+        is_slow = not candidate.loss.exceeds(self._caution.vanish_limit)
+        if is_slow and self._now() - candidate.read_at >= self._caution.settle_s:
+            is_accepted = True
+        if is_accepted:
+            self._take(candidate.text, candidate.inventory)
+
+    def _take(self, text: bytes, inventory: Inventory) -> None:
+        self._inventory, self._text = inventory, text
+        self._candidate, self._problems, self._is_known = None, (), True
+        self._keep()
+
+    def _is_exchanged(self, signature: _Signature | None) -> bool:
+        """Whether it is another file than the one that was read before, not the same rewritten."""
+        before = self._read
+        return isinstance(before, tuple) and signature is not None and signature[:2] != before[:2]
+
+    def _restore(self) -> None:
+        """Begin with the inventory that was in force when an earlier controller ended."""
+        kept = self._caution.kept
+        if kept is None:
+            return
+        try:
+            text = read_file(kept, FILE_BYTES_MAX)
+            inventory = parse(text, str(kept))
+        except FileNotFoundError:
+            return
+        except (UnusableFile, InventoryError) as error:
+            self._unkept = f"the inventory of the last run cannot be compared: {error}"
+            return
+        self._inventory, self._text, self._is_known = inventory, text, True
+
+    def _keep(self) -> None:
+        """Keep the inventory in force for the next start."""
+        kept = self._caution.kept
+        if kept is None or not self._is_known:
+            return
+        try:
+            write_file(kept, self._text)
+            self._unkept = ""
+        except OSError as error:
+            self._unkept = (
+                f"{kept}: the inventory in force cannot be kept for the next start: "
+                f"{error.strerror}"
+            )
 
     def _missing(self) -> str:
         return (
-            f"{self.path}: does not exist; {self._kept()}; "
+            f"{self.path}: does not exist; {self._in_force()}; "
             "write it (docs/reference/inventory.md), or name another one in [inventory] file"
         )
 
-    def _kept(self) -> str:
+    def _in_force(self) -> str:
         if self._is_known:
             return "the inventory that was read last stays in force"
         return "no tenant, network or port is known"
 
 
+def _has_end(text: bytes) -> bool:
+    return text.rstrip().endswith(END_MARK)
+
+
 def _main(path: Path) -> None:
-    """Print what a file declares, or its problems, as JSON: for `cloudtap inventory check`."""
-    inventory = Inventory()
-    problems: tuple[str, ...] = ()
+    """Print as JSON what a file declares and its problems, for `cloudtap inventory check`."""
+    inventory, problems, count = Inventory(), list[str](), 0
     try:
-        inventory = parse(path.read_bytes(), str(path))
+        inventory = parse(read_file(path, FILE_BYTES_MAX), str(path))
     except InventoryError as error:
-        problems = error.problems
-    except OSError as error:
-        problems = (f"{path}: cannot be read: {error.strerror}",)
+        problems, count = list(error.problems), error.count
+    except FileNotFoundError:
+        problems, count = [f"{path}: does not exist"], 1
+    except UnusableFile as error:
+        problems, count = [str(error)], 1
     names = ("tenants", "networks", "ports", "links")
     counts: dict[str, object] = {name: len(getattr(inventory, name)) for name in names}
-    print(json.dumps(counts | {"problems": problems}))
+    print(json.dumps(counts | {"problems": problems, "problem_count": count}))
 
 
 if __name__ == "__main__":

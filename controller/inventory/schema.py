@@ -1,19 +1,21 @@
-"""What an inventory file may declare, and the sentences for what it may not."""
+"""The schema of an inventory file: reads its YAML into values, and collects every problem."""
 
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
 
-from netaddr import EUI, AddrFormatError, IPAddress, mac_unix_expanded
+from netaddr import EUI, AddrFormatError, IPAddress
 
-from controller.inventory.yaml_lines import Item, Problem
+from controller.inventory.values import DeclaredBridge, InterfaceName, LinkHint, PortHint
+from controller.inventory.yaml_lines import Item, Problems
+from controller.process import Yielder
 from flows.errors import InvalidValue
-from flows.model.session import (
+from flows.model import (
     NAME,
+    BridgeReference,
+    Dpid,
     Label,
     Network,
     NetworkId,
@@ -22,70 +24,56 @@ from flows.model.session import (
     PortKind,
     TenantName,
     check_name,
+    parse_mac,
 )
 
-PAUSE_AFTER = 100
-"""Ports that are read before other threads may run."""
+IPS_MAX = 256
+"""Most IP addresses of one port: each is a flow of its bridge."""
+LABELS_MAX = 64
+"""Most labels of one port."""
 NETWORK_NAMESPACE = uuid.UUID("7d0a2c53-5b0e-4f0a-9f6b-2f8f7a1f6c11")
 """Namespace of the ids of networks: uuid5 of ``tenant/name``, the same in every run."""
 
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}")
 _INTERFACE = re.compile(r"[!-~]{1,64}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class InterfaceName:
-    """One interface of one bridge, by name."""
-
-    bridge: str
-    interface: str
-
-
-@dataclass(frozen=True, slots=True)
-class PortHint:
-    """Where the file says a port is; ``bridge`` only tells interfaces of one name apart."""
-
-    bridge: str | None = None
-    interface: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LinkHint:
-    """A cable between two bridges, by interface names."""
-
-    a: InterfaceName
-    b: InterfaceName
-
-
 class Reader:
-    """Collects what an inventory declares, and every problem on the way."""
+    """Reads one inventory: the declared objects by id, and every problem with its line."""
 
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
         self.tenants: dict[TenantName, None] = {}
         self.networks: dict[NetworkId, Network] = {}
         self.ports: dict[PortId, Port] = {}
         self.hints: dict[PortId, PortHint] = {}
         self.links: list[LinkHint] = []
+        self.bridges: dict[Dpid, DeclaredBridge] = {}
         self._network_by_name: dict[tuple[str, str], Network] = {}
-        self._seen: dict[tuple[str, ...], int] = {}
-        self._users: dict[str, list[tuple[str | None, str, int]]] = {}
+        self._lines: dict[tuple[str, ...], int] = {}
+        self._claims: dict[str, dict[str | None, tuple[str, int]]] = {}
+        self._yielder = Yielder()
 
     def read(self, item: Item) -> None:
-        """Read the whole file."""
-        top = self._mapping(item, "the inventory", {"tenants", "networks", "ports", "links"})
+        """Read a whole document; call it once.
+
+        Raises:
+            TooManyProblems: see Problems.
+        """
+        kinds = {"tenants", "networks", "ports", "links", "bridges"}
+        top = self._mapping(item, "the inventory", kinds)
         for tenant in self._list(top, "tenants"):
             self._guarded(self._tenant, tenant)
         for network in self._list(top, "networks"):
             self._guarded(self._network, network)
-        for number, port in enumerate(self._list(top, "ports")):
-            if number % PAUSE_AFTER == 0:
-                time.sleep(0)
+        for port in self._list(top, "ports"):
             self._guarded(self._port, port)
         for link in self._list(top, "links"):
             self._guarded(self._link, link)
+        for bridge in self._list(top, "bridges"):
+            self._guarded(self._bridge, bridge)
 
     def _guarded(self, read: Callable[[Item], None], item: Item) -> None:
+        self._yielder.pause()
         try:
             read(item)
         except InvalidValue as error:
@@ -97,7 +85,7 @@ class Reader:
             self._problem(item.line, "a tenant is a name, like `tenants: [red, blue]`")
             return
         check_name("tenant", name)
-        self._once(item.line, f"tenant {name!r}", "tenant", name)
+        self._declare(item.line, f"tenant {name!r}", "tenant", name)
         self.tenants[TenantName(name)] = None
 
     def _network(self, item: Item) -> None:
@@ -106,12 +94,12 @@ class Reader:
         if name is None or tenant is None:
             return
         what = f"network {name!r}"
-        self._known_tenant(values["tenant"].line, what, tenant)
+        self._check_tenant(values["tenant"].line, what, tenant)
         key = self._text(values, "id") or str(uuid.uuid5(NETWORK_NAMESPACE, f"{tenant}/{name}"))
         check_name("network id", key)
         network = Network(NetworkId(key), name, TenantName(tenant))
-        is_new = self._once(item.line, f"{what} of tenant {tenant!r}", "network", tenant, name)
-        if is_new and self._once(item.line, f"network id {key!r}", "network id", key):
+        is_new = self._declare(item.line, f"{what} of tenant {tenant!r}", "network", tenant, name)
+        if is_new and self._declare(item.line, f"network id {key!r}", "network id", key):
             self.networks[network.id] = network
             self._network_by_name[tenant, name] = network
 
@@ -124,37 +112,39 @@ class Reader:
             return
         name = self._text(values, "name") or key
         what = f"port {name!r}"
-        self._known_tenant(values["tenant"].line, what, tenant)
-        before = len(self.problems)
+        self._check_tenant(values["tenant"].line, what, tenant)
+        before = self._problems.count
         kind = self._kind(values, what)
         network = self._network_of(values, what, tenant)
         mac = self._mac(values, what)
         ips = self._ips(values, what)
-        anti_spoofing = self._flag(values, what, "anti_spoofing", default=mac is not None)
+        anti_spoofing = self._boolean(values, what, "anti_spoofing", default=mac is not None)
         labels = self._labels(values, what)
         if kind is PortKind.TAP:
-            self._nothing_of_a_workload(values, what)
-        if len(self.problems) > before:
+            self._check_tap(values, what)
+        if self._problems.count > before:
             return
         port = Port(
             PortId(key), name, TenantName(tenant), network, kind, mac, ips, anti_spoofing, labels
         )
-        self._once(item.line, f"port id {key!r}", "port id", key)
-        self._once(item.line, f"{what} of tenant {tenant!r}", "port", tenant, name)
+        self._declare(item.line, f"port id {key!r}", "port id", key)
+        self._declare(item.line, f"{what} of tenant {tenant!r}", "port", tenant, name)
         if mac is not None and network is not None:
             line = values["mac"].line
-            self._once(line, f"{what}: MAC {str(mac)!r} in its network", "mac", network, str(mac))
+            self._declare(
+                line, f"{what}: MAC {str(mac)!r} in its network", "mac", network, str(mac)
+            )
         self.ports[port.id] = port
         self._hint(port.id, values, what)
 
     def _hint(self, port: PortId, values: dict[str, Item], what: str) -> None:
-        bridge = self._place(values, what, "bridge")
-        interface = self._place(values, what, "interface")
+        bridge = self._interface_name(values, what, "bridge")
+        interface = self._interface_name(values, what, "interface")
         if interface is None:
             if bridge is not None:
                 self._problem(values["bridge"].line, f"{what}: `bridge` needs `interface` with it")
             return
-        self._use(values["interface"].line, bridge, interface, what)
+        self._claim(values["interface"].line, bridge, interface, what)
         self.hints[port] = PortHint(bridge, interface)
 
     def _link(self, item: Item) -> None:
@@ -165,21 +155,49 @@ class Reader:
                 continue
             both = {"bridge", "interface"}
             end = self._mapping(values[side], f"`{side}` of a link", both, both)
-            bridge = self._place(end, "a link", "bridge")
-            interface = self._place(end, "a link", "interface")
+            bridge = self._interface_name(end, "a link", "bridge")
+            interface = self._interface_name(end, "a link", "interface")
             if bridge is not None and interface is not None:
                 ends.append(InterfaceName(bridge, interface))
         if len(ends) != 2:
             return
         a, b = ends
         if a.bridge == b.bridge:
-            self._problem(item.line, f"a link joins bridge {a.bridge!r} to itself")
+            self._problem(
+                item.line,
+                f"a link joins bridge {a.bridge!r} to itself: if two hosts have bridges of this "
+                f"name, write the hosts, too, like {a.bridge}@HOST",
+            )
             return
         for end_name in ends:
-            self._use(item.line, end_name.bridge, end_name.interface, "a link")
+            self._claim(item.line, end_name.bridge, end_name.interface, "a link")
         self.links.append(LinkHint(a, b))
 
-    # --- one field each ---------------------------------------------------------------------
+    def _bridge(self, item: Item) -> None:
+        allowed = {"datapath_id", "name", "host", "certificate", "database"}
+        values = self._mapping(item, "a bridge", allowed, {"datapath_id"})
+        text = self._text(values, "datapath_id")
+        dpid = BridgeReference(text).dpid if text is not None else None
+        if text is None or dpid is None:
+            if text is not None:
+                self._problem(
+                    values["datapath_id"].line,
+                    f"a bridge: {text!r} is not a datapath id: write it like 0x51, or with 16 "
+                    "hexadecimal digits",
+                )
+            return
+        what = f"bridge {text}"
+        name = self._interface_name(values, what, "name")
+        host = self._interface_name(values, what, "host")
+        is_new = self._declare(item.line, f"datapath id {text}", "datapath id", f"{dpid:016x}")
+        if name is not None:
+            key = ("bridge", name, host or "")
+            is_new &= self._declare(item.line, f"bridge {name!r} of this host", *key)
+        if is_new:
+            words = (self._text(values, key) for key in ("certificate", "database"))
+            self.bridges[dpid] = DeclaredBridge(dpid, name, host, *words)
+
+    # --- fields -----------------------------------------------------------------------------
 
     def _kind(self, values: dict[str, Item], what: str) -> PortKind:
         text = self._text(values, "kind")
@@ -213,10 +231,9 @@ class Reader:
         text = self._text(values, "mac")
         if text is None:
             return None
-        if _MAC.fullmatch(text):
-            mac = EUI(text, dialect=mac_unix_expanded)
-            if int(mac):
-                return mac
+        mac = parse_mac(text, separators=":-")
+        if mac is not None and int(mac):
+            return mac
         self._problem(
             values["mac"].line,
             f"{what}: MAC {text!r} is not an address: write six bytes like 02:00:00:00:00:01",
@@ -224,8 +241,11 @@ class Reader:
         return None
 
     def _ips(self, values: dict[str, Item], what: str) -> tuple[IPAddress, ...]:
-        found: list[IPAddress] = []
-        for item in self._list(values, "ips"):
+        found: dict[IPAddress, None] = {}
+        for number, item in enumerate(self._list(values, "ips")):
+            if number == IPS_MAX:
+                self._problem(item.line, f"{what}: more than {IPS_MAX} IP addresses")
+                break
             try:
                 ip = IPAddress(item.value) if isinstance(item.value, str) else None
             except (AddrFormatError, ValueError):
@@ -236,7 +256,7 @@ class Reader:
             elif ip in found:
                 self._problem(item.line, f"{what}: IP address {str(ip)!r} is given twice")
             else:
-                found.append(ip)
+                found[ip] = None
         return tuple(found)
 
     def _labels(self, values: dict[str, Item], what: str) -> tuple[Label, ...]:
@@ -245,6 +265,9 @@ class Reader:
             return ()
         if not isinstance(item.value, dict):
             self._problem(item.line, f"{what}: labels are written like `labels: {{tier: web}}`")
+            return ()
+        if len(item.value) > LABELS_MAX:
+            self._problem(item.line, f"{what}: more than {LABELS_MAX} labels")
             return ()
         found: dict[str, str] = {}
         for key, value in item.value.items():
@@ -260,7 +283,7 @@ class Reader:
                 found[key] = value.value
         return tuple(sorted(found.items()))
 
-    def _flag(self, values: dict[str, Item], what: str, key: str, *, default: bool) -> bool:
+    def _boolean(self, values: dict[str, Item], what: str, key: str, *, default: bool) -> bool:
         text = self._text(values, key)
         if text is None:
             return default
@@ -268,7 +291,7 @@ class Reader:
             self._problem(values[key].line, f"{what}: {key} is {text!r}: say true or false")
         return text.lower() == "true"
 
-    def _place(self, values: dict[str, Item], what: str, key: str) -> str | None:
+    def _interface_name(self, values: dict[str, Item], what: str, key: str) -> str | None:
         text = self._text(values, key)
         if text is not None and not _INTERFACE.fullmatch(text):
             self._problem(
@@ -278,7 +301,7 @@ class Reader:
             return None
         return text
 
-    def _nothing_of_a_workload(self, values: dict[str, Item], what: str) -> None:
+    def _check_tap(self, values: dict[str, Item], what: str) -> None:
         for key in ("network", "ips", "anti_spoofing", "labels"):
             if key in values and values[key].value is not None:
                 self._problem(
@@ -286,28 +309,33 @@ class Reader:
                     f"tap {what} may not have `{key}`: it only receives copies",
                 )
 
-    # --- shapes and uniqueness --------------------------------------------------------------
+    # --- structure and uniqueness -----------------------------------------------------------
 
-    def _known_tenant(self, line: int, what: str, tenant: str) -> None:
+    def _check_tenant(self, line: int, what: str, tenant: str) -> None:
         if tenant not in self.tenants:
             self._problem(line, f"{what}: tenant {tenant!r} is not in the list `tenants`")
 
-    def _use(self, line: int, bridge: str | None, interface: str, what: str) -> None:
-        """Refuse an interface that something else has; without a bridge it may be any."""
-        users = self._users.setdefault(interface, [])
-        for other, by, at in users:
-            if bridge is None or other is None or bridge == other:
-                self._problem(
-                    line, f"{what}: interface {interface!r} is already used by {by} in line {at}"
-                )
-                return
-        users.append((bridge, what, line))
+    def _claim(self, line: int, bridge: str | None, interface: str, what: str) -> None:
+        """Record who uses an interface; a problem if another does. Without a bridge it is any."""
+        claims = self._claims.setdefault(interface, {})
+        if bridge is None:
+            other = next(iter(claims.values()), None)
+        else:
+            other = claims.get(bridge) or claims.get(None)
+        if other is not None:
+            by, at = other
+            self._problem(
+                line, f"{what}: interface {interface!r} is already used by {by} in line {at}"
+            )
+            return
+        claims[bridge] = (what, line)
 
-    def _once(self, line: int, what: str, *key: str) -> bool:
-        if key in self._seen:
-            self._problem(line, f"{what} is already declared in line {self._seen[key]}")
+    def _declare(self, line: int, what: str, *key: str) -> bool:
+        """Record where a key is declared; False, and a problem, if it was declared before."""
+        if key in self._lines:
+            self._problem(line, f"{what} is already declared in line {self._lines[key]}")
             return False
-        self._seen[key] = line
+        self._lines[key] = line
         return True
 
     def _mapping(
@@ -347,4 +375,4 @@ class Reader:
         return item.value
 
     def _problem(self, line: int, sentence: str) -> None:
-        self.problems.append(Problem(line, sentence))
+        self._problems.add(line, sentence)

@@ -1,1 +1,83 @@
-"""Face."""
+"""How this process and its children behave: fair use of one processor, logs, metrics, signals."""
+
+from controller.process.change_signal import ChangeSignal
+from controller.process.child import ChildProcess, ChildProgram, connect_to_parent
+from controller.process.coalescer import Coalescer
+from controller.process.files import (
+    CERTIFICATE_BYTES_MAX,
+    PID_BYTES_MAX,
+    TOKEN_BYTES_MAX,
+    Access,
+    UnusableFile,
+    check_access,
+    load_tls_files,
+    read_file,
+    sync_folder,
+    write_file,
+)
+from controller.process.garbage import building_permanent_objects, expect_many_objects
+from controller.process.json_slices import read_objects, write_list
+from controller.process.logs import configure_logs
+from controller.process.messages import (
+    MESSAGE_LENGTHS,
+    Message,
+    MessageSocket,
+    PeerGone,
+    read_head,
+    read_lengths,
+)
+from controller.process.metrics import (
+    APPLY_SECONDS,
+    CLAIMS_REFUSED,
+    DRIFTS,
+    HTTP_CONNECTIONS,
+    HTTP_REFUSALS,
+    LOOP_MONITOR,
+    PLANS,
+    REGISTRY,
+    forget_bridge_metrics,
+)
+from controller.process.text import visible, visible_lines
+from controller.process.time_slices import TIME_SLICES, Yielder
+
+__all__ = [
+    "APPLY_SECONDS",
+    "CERTIFICATE_BYTES_MAX",
+    "CLAIMS_REFUSED",
+    "DRIFTS",
+    "HTTP_CONNECTIONS",
+    "HTTP_REFUSALS",
+    "LOOP_MONITOR",
+    "MESSAGE_LENGTHS",
+    "PID_BYTES_MAX",
+    "PLANS",
+    "REGISTRY",
+    "TIME_SLICES",
+    "TOKEN_BYTES_MAX",
+    "Access",
+    "ChangeSignal",
+    "ChildProcess",
+    "ChildProgram",
+    "Coalescer",
+    "Message",
+    "MessageSocket",
+    "PeerGone",
+    "UnusableFile",
+    "Yielder",
+    "building_permanent_objects",
+    "check_access",
+    "configure_logs",
+    "connect_to_parent",
+    "expect_many_objects",
+    "forget_bridge_metrics",
+    "load_tls_files",
+    "read_file",
+    "read_head",
+    "read_lengths",
+    "read_objects",
+    "sync_folder",
+    "visible",
+    "visible_lines",
+    "write_file",
+    "write_list",
+]

@@ -1,4 +1,4 @@
-"""How the interpreter looks for unused memory in a process that holds 100,000 flows and more."""
+"""Settings of the garbage collector for a process that holds 100,000 flows and more."""
 
 from __future__ import annotations
 
@@ -7,54 +7,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-YOUNG, MIDDLE, OLD = 2_000, 1, 5
-"""New objects before they are searched, and after how many searches older ones are, too."""
-SET_ASIDE = 20_000
-"""More objects than this that have outlived a search are not searched again."""
+THRESHOLDS = 2_000, 1, 5
+"""The thresholds of the three generations (gc.set_threshold)."""
+FREEZE_ABOVE = 20_000
+"""If the oldest generation has more objects, it is frozen: no collection examines them again."""
 
 
 def expect_many_objects() -> None:
-    """Search for unused objects in small steps, and never again among the many that stay.
+    """Collect garbage in short runs, and never examine again the many objects that stay.
 
-    Flows are no cycles and go when nothing refers to them, searched or not. With Python's own ways
-    a search through those of 1,000 bridges stops everything for 1.6 s (measured on Python 3.11),
-    and the first 100,000 flows take twice as long to compile. What is set aside can still go, but
-    not as a cycle: whatever is large and comes and goes must be none (worlds, surveys, programs,
-    threads, connections of switches). Those of the API are, and are found young.
+    Flows form no reference cycles: they are freed by reference counting. With Python's own
+    thresholds a full collection with the flows of 1,000 bridges stops everything for 1.6 s
+    (measured on Python 3.11), and the first 100,000 flows take twice as long to compile. A frozen
+    object is still freed by reference counting, but not as part of a cycle. So large objects that
+    come and go must form no cycles (worlds, resolved worlds, programs, threads, connections of
+    switches). Those of the API do, and are collected young.
     """
-    gc.set_threshold(YOUNG, MIDDLE, OLD)
-    if _set_aside not in gc.callbacks:
-        gc.callbacks.append(_set_aside)
+    gc.set_threshold(*THRESHOLDS)
+    if _freeze_old not in gc.callbacks:
+        gc.callbacks.append(_freeze_old)
 
 
 @contextmanager
-def making_what_stays() -> Iterator[None]:
-    """Search for nothing inside, and set aside what is there at the end: it will stay.
+def building_permanent_objects() -> Iterator[None]:
+    """Disables the garbage collector inside; freezes what was allocated (gc.freeze) at the end.
 
-    A tenth of the time that it takes to compile a bridge for the first time is otherwise spent on
-    searching its flows, three times each. For what a process does once, for each bridge say: a
-    cycle that is garbage at the end is never found.
+    Otherwise a tenth of the time to compile a bridge for the first time is spent on examining its
+    flows, three times each. Only for work that a process does once, or once for each bridge: a
+    cycle that is garbage at the end is never collected.
     """
-    with _making:
-        _makers.append(None)
+    with _lock:
+        _builders.append(None)
         gc.disable()
     try:
         yield
     finally:
-        with _making:
-            _makers.pop()
-            if not _makers:
+        with _lock:
+            _builders.pop()
+            if not _builders:
                 gc.freeze()
                 gc.enable()
 
 
-_making = Lock()
-_makers: list[None] = []
-"""One for each who makes something that stays."""
+_lock = Lock()
+_builders: list[None] = []
+"""One entry for each block that is running."""
 
 
-def _set_aside(phase: str, info: dict[str, int]) -> None:
-    """Ask after each search of more than the new objects: a full one of too many comes too late."""
+def _freeze_old(phase: str, info: dict[str, int]) -> None:
+    """Check after each collection of generation 1 or 2: a full one may already be too long."""
     is_old = phase == "stop" and info["generation"] > 0
-    if is_old and len(gc.get_objects(generation=2)) > SET_ASIDE:
+    if is_old and len(gc.get_objects(generation=2)) > FREEZE_ABOVE:
         gc.freeze()

@@ -1,31 +1,46 @@
-"""How the controller writes its log: constant events with keys, for people or for programs."""
+"""The log of the controller: constant events with keys, as lines for people or JSON."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from typing import Any, Literal
+from io import StringIO
+from typing import Any, Literal, TextIO
 
 import structlog
 
+from controller.process.log_limits import LimitLines, LimitRecords, LogLimits
+from controller.process.text import visible, visible_lines
+
+log = structlog.get_logger(__name__)
+
 
 def configure_logs(level: str, style: Literal["console", "json"]) -> None:
-    """Send structured events to standard error from ``level`` on; colours only on a terminal.
+    """Write events of ``level`` and above to standard error; in colour only on a terminal.
 
-    What libraries log takes the same form for programs; what ryu and os-ken say before the
-    settings are read ("loading app ...") does not.
+    With style ``json`` the log lines of libraries have the same form, except those that ryu and
+    os-ken write before the settings are read ("loading app ...").
+
+    Lines of one event are limited, those of libraries too: what is left out is counted, and the
+    number is logged a minute later ("more lines like this").
     """
+    limits = LogLimits(_tell_left_out)
+    for handler in logging.getLogger().handlers:
+        for before in [f for f in handler.filters if isinstance(f, LimitRecords)]:
+            handler.removeFilter(before)
+        handler.addFilter(LimitRecords(limits))
     has_colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
         else [
+            _visible_event,
             structlog.dev.ConsoleRenderer(
                 colors=has_colours,
-                # the rich one would show the values of local variables, secrets among them
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                # the rich formatter would show the values of local variables, secrets among them
+                exception_formatter=_visible_traceback,
+            ),
         ]
     )
     stamps: list[Any] = [
@@ -33,20 +48,58 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*stamps, *last],
+        processors=[LimitLines(limits), *stamps, *last],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        # a line is one write: what other threads write to the same stream comes between lines
+        # a line is one write: writes of other threads to the same stream come between lines
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     if style == "json":
         _format_others(stamps, last)
+    else:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(_VisibleFormatter(handler.formatter))
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Formats lines of libraries as another formatter does, with control characters shown."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        if isinstance(inner, _VisibleFormatter):
+            inner = inner._inner
+        self._inner: logging.Formatter = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of one record."""
+        return visible_lines(self._inner.format(record))
+
+
+def _visible_event(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The event with control characters shown; the values are shown by their repr."""
+    event["event"] = visible(str(event["event"]))
+    return event
+
+
+def _visible_traceback(stream: TextIO, exc_info: Any) -> None:
+    """A traceback whose error may hold anything."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(visible_lines(text.getvalue()))
+
+
+def _tell_left_out(level: str, event: str, lines: int) -> None:
+    """Log how many lines of an event were left out."""
+    log.log(
+        logging.getLevelNamesMapping().get(level.upper(), logging.WARNING),
+        "more lines like this", like=event, lines=lines, minutes=1, is_summary=True,
+    )  # fmt: skip
 
 
 def _format_others(stamps: list[Any], last: list[Any]) -> None:
-    """Have the library's log lines look like ours."""
+    """Format the log lines of libraries like ours."""
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=stamps, processors=[strip, *last]

@@ -1,4 +1,4 @@
-"""What is counted for whoever watches this controller; /metrics shows it."""
+"""The Prometheus metrics of this controller, which /metrics shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     ProcessCollector,
@@ -15,12 +16,12 @@ from prometheus_client import (
 
 REGISTRY = CollectorRegistry()
 PLANS = Counter(
-    "cloudtap_plans_applied", "Plans sent to a bridge and confirmed by it.", ["bridge"],
-    registry=REGISTRY,
+    "cloudtap_plans_applied", "Plans sent to a bridge and confirmed by it.",
+    ["bridge", "dpid"], registry=REGISTRY,
 )  # fmt: skip
 DRIFTS = Counter(
-    "cloudtap_drifts_found", "Times that a bridge was found other than it was left.", ["bridge"],
-    registry=REGISTRY,
+    "cloudtap_drifts_found", "Times that a bridge was found other than it was left.",
+    ["bridge", "dpid"], registry=REGISTRY,
 )  # fmt: skip
 APPLY_SECONDS = Histogram(
     "cloudtap_apply_seconds", "From the first byte of a plan to the confirmation of the bridge.",
@@ -32,32 +33,51 @@ LOOP_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )  # fmt: skip
+CLAIMS_REFUSED = Counter(
+    "cloudtap_claims_refused",
+    "Peers that claimed to be a bridge, database or place that another one speaks for.", ["claim"],
+    registry=REGISTRY,
+)  # fmt: skip
+HTTP_CONNECTIONS = Gauge(
+    "cloudtap_http_connections", "Connections of clients of the API.", registry=REGISTRY
+)
+HTTP_REFUSALS = Counter(
+    "cloudtap_http_refusals", "Requests that never reached the API, by status.", ["status"],
+    registry=REGISTRY,
+)  # fmt: skip
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
+
+def forget_bridge_metrics(dpid: int) -> None:
+    """Drop the series of a bridge that is known no more."""
+    for metric in (PLANS, DRIFTS):
+        metric.remove_by_labels({"dpid": f"{dpid:016x}"})
+
+
 BEAT_S = 0.05
-"""How often the event loop is asked."""
+"""Interval of the measurements, in seconds."""
 
 
-class Pulse:
-    """Measures whether threads get to run: under ryu that is the delay of its event loop."""
+class LoopMonitor:
+    """Measures how late a sleeping thread runs again: under ryu, the delay of the event loop."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._beat_at: float | None = None
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="loop monitor", daemon=True)
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start to measure."""
         self._beat_at = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
-        """Measure no more."""
+        """Stop to measure."""
         self._stopping.set()
 
     def silence(self) -> float:
-        """Seconds since the last beat; 0 while nothing is measured."""
+        """Seconds since the last measurement; 0 before ``start``."""
         return 0.0 if self._beat_at is None else time.monotonic() - self._beat_at
 
     def _run(self) -> None:
@@ -68,5 +88,5 @@ class Pulse:
             before = now
 
 
-PULSE = Pulse()
-"""That of this process."""
+LOOP_MONITOR = LoopMonitor()
+"""The monitor of this process."""

@@ -4,103 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 
+from controller.process import ChangeSignal
+from controller.reconcile.protocols import Counting, CountKey, LimitStore, Parts
 from controller.reconcile.snapshot import Snapshot
-from controller.status.values import Copies, Measure
-from controller.store import Counted, Limits
-from flows.model.session import Dpid, SessionId
+from controller.status import Measure
+from controller.store import Limits
+from flows.model import Dpid, SessionId
+from flows.openflow import PacketCount
 
 CHECK_S = 0.3
-"""How often limits are looked at, in seconds: a session stops within a second."""
+"""How often limits are checked, in seconds: a session stops within a second."""
 
 KEEP_EVERY = timedelta(seconds=10)
-"""How often the copies of sessions with limits are written down, for the next controller."""
+"""How often the counts of sessions with limits are stored, for a restart."""
+KEEP_ALL_EVERY = timedelta(seconds=60)
+"""How often the counts of all sessions are stored. A bridge keeps what it has counted until it is
+restarted itself, so they matter only after a restart of both. What a bridge may lose that goes
+away, or whose counters are begun anew, is stored at once."""
+BRIDGES_AT_ONCE = 16
+"""So many such bridges are looked at in one check."""
 
-Parts = tuple[Counted, Counted]
-Key = tuple[SessionId, Dpid, str]
-"""A session, a bridge, and what was counted (see Measure)."""
-Counts = Mapping[Key, Parts]
+_MEASURES = frozenset(measure.value for measure in Measure)
+"""A database of another version may have counted something else, too."""
 
 log = structlog.get_logger(__name__)
-
-
-class Book(Protocol):
-    """What is asked of the store."""
-
-    def stop(self, session: SessionId, reason: str, limits: Limits) -> None:
-        """A session reached one of these limits."""
-        ...
-
-    def counts(self) -> Counts:
-        """What was written down last."""
-        ...
-
-    def keep_counts(self, counts: Counts) -> None:
-        """Write down what was counted."""
-        ...
-
-
-class Counting(Protocol):
-    """What is asked of the reconciler."""
-
-    def count_copies(self, sessions: Iterable[int]) -> None:
-        """Ask the bridges that may have copied for these sessions how much it was."""
-        ...
-
-    def copies_of(self, session: int) -> Copies:
-        """All copies of a session, as far as they were counted."""
-        ...
-
-    def parts_of(self, session: int) -> Mapping[tuple[Dpid, Measure], tuple[Copies, Copies]]:
-        """The same by bridge and measure: what was before the switch began at 0, and its report."""
-        ...
-
-    def restore_copies(
-        self, dpid: Dpid, measure: Measure, session: int, before: Copies, last: Copies
-    ) -> None:
-        """What an earlier controller has counted."""
-        ...
-
-    def changed(self) -> int:
-        """Something in the world changed."""
-        ...
 
 
 class LimitChecker:
     """Stops sessions at their limits; call ``restore`` once, then ``check`` every CHECK_S.
 
-    Bridges are asked for their counters only while a session has a limit of packets or bytes.
-    Every call may raise StoreError; then the next check tries again.
+    It asks bridges for their counters only while a session has a limit of packets or bytes. Every
+    call may raise StoreError; then the next check tries again.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        book: Book,
+        store: LimitStore,
         counting: Counting,
+        changes: ChangeSignal,
         now: Callable[[], datetime],
     ) -> None:
-        self._snapshot, self._book, self._counting, self._now = snapshot, book, counting, now
-        self._kept: dict[Key, Parts] = {}
-        self._kept_at = now()
+        self._snapshot, self._store, self._counting = snapshot, store, counting
+        self._changes, self._now = changes, now
+        self._kept: dict[CountKey, Parts] = {}
+        self._unkept: dict[Dpid, frozenset[int]] = {}
+        self._kept_at = self._all_kept_at = now()
 
     def restore(self, numbers: Mapping[SessionId, int]) -> None:
-        """Go on where the last controller has ended; ``numbers`` are those of the sessions."""
-        self._kept = dict(self._book.counts())
+        """Restore the counts that an earlier controller stored; ``numbers`` are of sessions."""
+        self._kept = dict(self._store.counts())
         for (session, dpid, measure), (before, last) in self._kept.items():
-            if session in numbers:
+            if session in numbers and measure in _MEASURES:
                 self._counting.restore_copies(
-                    dpid, Measure(measure), numbers[session], _copies(before), _copies(last)
+                    dpid, Measure(measure), numbers[session], before, last
                 )
 
-    def check(self) -> None:
-        """Stop every session that has reached a limit."""
+    def check(self) -> float:
+        """Stop every session that has reached a limit; returns CHECK_S, when it is due again."""
         snapshot = self._snapshot()
-        if not snapshot.limits:
-            return
         numbers = snapshot.numbers.session
         counted = [s for s, limits in snapshot.limits.items() if limits.counts_copies]
         if counted:
@@ -110,46 +75,69 @@ class LimitChecker:
             for session, limits in snapshot.limits.items():
                 reason = reached(limits, self._counting.copies_of(numbers[session]), self._now())
                 if reason is not None:
-                    self._book.stop(session, reason, limits)
+                    self._store.stop(session, reason, limits)
                     stopped.append(session)
                     log.info("session stopped", session=session, reason=reason)
         finally:
             if stopped:  # although the next one could not be written down
-                self._counting.changed()
-        if stopped or self._now() - self._kept_at >= KEEP_EVERY:
+                self._changes.changed()
+        now = self._now()
+        if now - self._all_kept_at >= KEEP_ALL_EVERY:
+            self._all_kept_at = now
+            self._keep(numbers, numbers)
+        elif stopped or now - self._kept_at >= KEEP_EVERY:
             self._keep(counted, numbers)
+        self._keep_of_bridges(numbers)
+        return CHECK_S
 
     def keep(self) -> None:
-        """Write down what was counted, before the end."""
-        snapshot = self._snapshot()
-        counted = [s for s, limits in snapshot.limits.items() if limits.counts_copies]
-        self._keep(counted, snapshot.numbers.session)
+        """Store what was counted of every session, before the end."""
+        numbers = self._snapshot().numbers.session
+        self._keep(numbers, numbers)
 
     def _keep(self, sessions: Iterable[SessionId], numbers: Mapping[SessionId, int]) -> None:
-        now: dict[Key, Parts] = {}
-        for session in sessions:
-            for (dpid, measure), both in self._counting.parts_of(numbers[session]).items():
-                now[session, dpid, measure.value] = _counted(both[0]), _counted(both[1])
-        self._book.keep_counts({k: v for k, v in now.items() if self._kept.get(k) != v})
-        self._kept, self._kept_at = now, self._now()
+        with self._counting.storing():
+            parts: dict[CountKey, Parts] = {}
+            for session in sessions:
+                for (dpid, measure), both in self._counting.parts_of(numbers[session]).items():
+                    parts[session, dpid, measure.value] = both
+            self._write(parts)
+        self._kept = {key: parts for key, parts in self._kept.items() if key[0] in numbers}
+        self._kept_at = self._now()
+
+    def _keep_of_bridges(self, numbers: Mapping[SessionId, int]) -> None:
+        """Store what bridges have counted that are away, or that count from 0 now."""
+        for dpid, sessions in self._counting.take_unkept():
+            self._unkept[dpid] = self._unkept.get(dpid, frozenset()) | sessions
+        if not self._unkept:
+            return
+        by_number = {number: session for session, number in numbers.items()}
+        for dpid in list(self._unkept)[:BRIDGES_AT_ONCE]:
+            live = self._unkept[dpid] & by_number.keys()
+            with self._counting.storing():
+                parts = self._counting.parts_on(dpid, live).items()
+                self._write({(by_number[n], dpid, m.value): both for (n, m), both in parts})
+            del self._unkept[dpid]
+
+    def _write(self, parts: Mapping[CountKey, Parts]) -> None:
+        """Store those of these counts that differ from what is stored."""
+        changed = {key: both for key, both in parts.items() if self._kept.get(key) != both}
+        self._store.keep_counts(changed)
+        self._kept.update(changed)
 
 
-def reached(limits: Limits, copies: Copies, now: datetime) -> str | None:
-    """The reason why a session with these copies must stop now, or None."""
+def reached(limits: Limits, copies: PacketCount, now: datetime) -> str | None:
+    """The reason why a session with these copies must stop now, or None.
+
+    It names no number of copies: more are made until the switches have confirmed the stop, and the
+    status counts them.
+    """
     if limits.expires_at is not None and limits.expires_at <= now:
         return f"it expired at {limits.expires_at.isoformat().replace('+00:00', 'Z')}"
     packets = copies.packets - limits.counted_from.packets
     if limits.max_packets is not None and packets >= limits.max_packets:
-        return f"it reached its limit of {limits.max_packets} packets: {packets} were copied"
+        return f"it reached its limit of {limits.max_packets} packets"
     volume = copies.bytes - limits.counted_from.bytes
     if limits.max_bytes is not None and volume >= limits.max_bytes:
-        return f"it reached its limit of {limits.max_bytes} bytes: {volume} were copied"
+        return f"it reached its limit of {limits.max_bytes} bytes"
     return None
-
-
-def _copies(counted: Counted) -> Copies:
-    return Copies(counted.packets, counted.bytes)
-
-
-def _counted(copies: Copies) -> Counted:
-    return Counted(copies.packets, copies.bytes)

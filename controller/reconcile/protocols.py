@@ -1,14 +1,51 @@
-"""What the reconciler and its writers ask of the store and of the places."""
+"""What the reconciler asks of the rest: of the store, of the topology, and of datapaths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Protocol
 
-from flows.model.session import Dpid, SessionId
+from netaddr import IPAddress
+
+from controller.southbound import SettlingBridge
+from controller.southbound.ovsdb import TunnelDemand
+from controller.status import Measure
+from controller.store import DesiredState, Limits
+from flows.model import (
+    CollectorId,
+    Delivery,
+    Down,
+    Dpid,
+    Hop,
+    Link,
+    Names,
+    Numbers,
+    Ofport,
+    Placement,
+    PortId,
+    Route,
+    Sensor,
+    SessionId,
+)
+from flows.openflow import PacketCount
+
+Parts = tuple[PacketCount, PacketCount]
+CountKey = tuple[SessionId, Dpid, str]
+"""A session, a bridge, and what was counted (see Measure)."""
+Counts = Mapping[CountKey, Parts]
 
 
-class Holdings(Protocol):
+class ContestedPlaces(Protocol):
+    """Who decides where ports are that several places claim."""
+
+    def move(self, port: PortId, place: Placement) -> None:
+        """A port was heard at a place that claims it, and no longer where it was."""
+        ...
+
+
+class InstalledSessions(Protocol):
     """Who remembers which bridge may be making copies of which session."""
 
     def add(self, dpid: Dpid, sessions: Iterable[int]) -> None:
@@ -27,34 +64,314 @@ class Holdings(Protocol):
         """The bridges that may be making copies of any session."""
         ...
 
-
-class Deletions(Protocol):
-    """What the reconciler tells the store."""
-
-    def finish_deletions(self, sessions: Iterable[SessionId]) -> None:
-        """No bridge has a flow of these sessions any more."""
+    def sessions_by_bridge(self) -> Mapping[Dpid, frozenset[int]]:
+        """The sessions that each bridge may be making copies of."""
         ...
 
 
-class BridgeNames(Protocol):
-    """What the reconciler asks the places."""
+class Deletions(Protocol):
+    """The store's record of sessions that are being deleted."""
+
+    def finish_deletions(
+        self, sessions: Iterable[SessionId], counts: Mapping[SessionId, Mapping[str, object]]
+    ) -> None:
+        """No bridge has a flow of these sessions any more; ``counts`` is for the audit."""
+        ...
+
+
+class KnownBridges(Protocol):
+    """Every bridge that is, or was, known; kept over restarts."""
 
     def bridge_names(self) -> dict[Dpid, str]:
-        """Every bridge that is, or was, known, with its name."""
+        """Their names."""
+        ...
+
+    def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
+        """The interfaces that are in no inventory, on bridges with ports that are."""
         ...
 
     def bridge_name(self, dpid: Dpid) -> str:
-        """The name of one bridge; its datapath id where nobody knows one."""
+        """The name of one bridge; its datapath id where no name is known."""
+        ...
+
+    def hosts_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """The names of the host of a bridge."""
+        ...
+
+    def replaced(self) -> Mapping[Dpid, Dpid]:
+        """Datapath ids that bridges do not have any more, and those that they have instead."""
+        ...
+
+    def retire(self, old: Dpid, new: Dpid, counts: Counts) -> None:
+        """A datapath id was replaced: what is stored under it is of the new one.
+
+        ``counts`` are stored in place of the counts of both.
+
+        Raises:
+            CloudtapError: it cannot be stored; then nothing was changed.
+        """
+        ...
+
+    def strangers(self) -> frozenset[Dpid]:
+        """The bridges that have connected, and on which nothing of ours is or was placed."""
+        ...
+
+    def drop_stranger(self, dpid: Dpid) -> bool:
+        """Forget such a bridge; False if something of ours was placed on it."""
+        ...
+
+    def forget(self, dpid: Dpid, who: str, counts: Counts) -> None:
+        """Forget where the ports of a bridge were, and which sessions it may be copying.
+
+        ``counts``, all that it has counted, are stored: nobody else knows them any more.
+
+        Raises:
+            CloudtapError: it cannot be stored; then nothing was forgotten.
+        """
         ...
 
 
-class BridgeMemory(Protocol):
-    """Who remembers bridges over a restart."""
+class Doubting(Protocol):
+    """Who knows what is not certain, because several peers claim it."""
 
-    def forget(self, dpid: Dpid, who: str) -> None:
-        """Forget where the ports of a bridge were, and what it may be making copies of.
+    def of_bridge(self, dpid: Dpid) -> tuple[str, ...]:
+        """Who else claims to be a bridge, or to speak for it; a sentence each."""
+        ...
 
-        Raises:
-            CloudtapError: it cannot be written down; then nothing was forgotten.
+    def of_ports(self) -> Mapping[PortId, str]:
+        """Why it is not certain where ports are, a sentence for each of them."""
+        ...
+
+
+class NoDoubts(Doubting):
+    """Nobody claims what others have."""
+
+    def of_bridge(self, dpid: Dpid) -> tuple[str, ...]:
+        """Nobody."""
+        return ()
+
+    def of_ports(self) -> Mapping[PortId, str]:
+        """Every place is certain."""
+        return {}
+
+
+class Tunnelling(Protocol):
+    """The tunnel ports of bridges: those that there are, and those that are being made."""
+
+    @property
+    def tunnels(self) -> Mapping[tuple[Dpid, Delivery], Ofport]:
+        """The tunnel ports that can be used, as of the last ``refresh``."""
+        ...
+
+    def refresh(self) -> bool:
+        """Take in what placements and databases report now; whether other ports are there."""
+        ...
+
+    def want(self, demand: Mapping[Dpid, TunnelDemand]) -> None:
+        """Have these ports made, and those that are not needed removed, from now on."""
+        ...
+
+    def wait_made(self, kinds: Set[Delivery], timeout_s: float) -> bool:
+        """Block until every wanted port of these kinds is there, or known not to come.
+
+        True if a port has come.
         """
+        ...
+
+    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
+        """Why a bridge has no port for a kind of tunnel, and what to do."""
+        ...
+
+
+class NoTunnels(Tunnelling):
+    """Without databases: nobody makes tunnel ports."""
+
+    tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = MappingProxyType({})
+
+    def refresh(self) -> bool:
+        """Nothing changes."""
+        return False
+
+    def want(self, demand: Mapping[Dpid, TunnelDemand]) -> None:
+        """Nothing is made."""
+
+    def wait_made(self, kinds: Set[Delivery], timeout_s: float) -> bool:
+        """Nothing comes."""
+        return False
+
+    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
+        """Why a bridge has no port for a kind of tunnel."""
+        return f"nobody makes the tunnel port for {kind.value} of bridge {bridge}"
+
+
+class SensorStates(Protocol):
+    """Which sensors do not receive, and which links between bridges carry nothing."""
+
+    def down(self, probes: Mapping[tuple[CollectorId, Sensor], str]) -> frozenset[Down]:
+        """What is down now, sensors and ends of links; these addresses are probed from now on."""
+        ...
+
+    def hops(self) -> Mapping[Placement, Hop]:
+        """What is known of every port; the same value again until something else is known."""
+        ...
+
+
+class Routing(Protocol):
+    """Who knows the routes from bridges to remote sensors."""
+
+    def watch(self, addresses: Iterable[IPAddress]) -> Mapping[tuple[Dpid, IPAddress], Route]:
+        """The routes to these addresses; they are looked up from now on."""
+        ...
+
+
+class NoRoutes(Routing):
+    """Nobody looks: nothing is known of routes."""
+
+    _nothing: Mapping[tuple[Dpid, IPAddress], Route] = MappingProxyType({})
+
+    def watch(self, addresses: Iterable[IPAddress]) -> Mapping[tuple[Dpid, IPAddress], Route]:
+        """Nothing is known."""
+        return self._nothing
+
+
+class NoSensorStates(SensorStates):
+    """Nobody looks: every sensor counts as receiving."""
+
+    _nothing: Mapping[Placement, Hop] = MappingProxyType({})
+
+    def down(self, probes: Mapping[tuple[CollectorId, Sensor], str]) -> frozenset[Down]:
+        """No sensor is known to be down."""
+        return frozenset()
+
+    def hops(self) -> Mapping[Placement, Hop]:
+        """Nothing is known of ports."""
+        return self._nothing
+
+
+class BridgeNotes(Protocol):
+    """What the databases of bridges say of them, and what cannot be seen without one."""
+
+    def troubles_of(self, dpid: Dpid, name: str) -> Iterable[str]:
+        """What keeps a bridge from working, a sentence each."""
+        ...
+
+    def unknowns_of(self, dpid: Dpid, name: str) -> Iterable[str]:
+        """What cannot be seen of a bridge, a sentence each."""
+        ...
+
+
+class NoNotes(BridgeNotes):
+    """Nobody looks at databases."""
+
+    def troubles_of(self, dpid: Dpid, name: str) -> Iterable[str]:
+        """Nothing is known."""
+        return ()
+
+    def unknowns_of(self, dpid: Dpid, name: str) -> Iterable[str]:
+        """Nobody would know."""
+        return ()
+
+
+class Revalidating(Protocol):
+    """Waits until datapaths follow their flow tables."""
+
+    def wait_settled(self, bridges: Sequence[SettlingBridge], timeout_s: float) -> bool:
+        """Block until no cached flow (megaflow) of these bridges outlives its flow; if known."""
+        ...
+
+
+class LimitStore(Protocol):
+    """What the store keeps of sessions with limits."""
+
+    def stop(self, session: SessionId, reason: str, limits: Limits) -> None:
+        """A session reached one of these limits."""
+        ...
+
+    def counts(self) -> Counts:
+        """What was written down last."""
+        ...
+
+    def keep_counts(self, counts: Counts) -> None:
+        """Write down what was counted."""
+        ...
+
+
+class Counting(Protocol):
+    """The copies that bridges have counted of each session."""
+
+    def count_copies(self, sessions: Iterable[int]) -> None:
+        """Ask the bridges that may have copied for these sessions how much it was."""
+        ...
+
+    def copies_of(self, session: int) -> PacketCount:
+        """All copies of a session, as far as they were counted."""
+        ...
+
+    def parts_of(
+        self, session: int
+    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        """The same by bridge and measure: what was before the switch began at 0, and its report."""
+        ...
+
+    def parts_on(
+        self, dpid: Dpid, sessions: Iterable[int]
+    ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
+        """The same of some sessions on one bridge, by session and measure."""
+        ...
+
+    def take_unkept(self) -> Iterator[tuple[Dpid, frozenset[int]]]:
+        """By bridge, the sessions whose counts only this process may have; each is told once."""
+        ...
+
+    def storing(self) -> AbstractContextManager[object]:
+        """Whoever stores counts does so inside: meanwhile no bridge gets another datapath id."""
+        ...
+
+    def restore_copies(
+        self, dpid: Dpid, measure: Measure, session: int, before: PacketCount, last: PacketCount
+    ) -> None:
+        """What an earlier controller has counted."""
+        ...
+
+
+class DesiredStateSource(Protocol):
+    """What a snapshot takes from the store."""
+
+    def desired(self) -> DesiredState:
+        """What tenants want now, all of one moment."""
+        ...
+
+    def numbers_for(self, names: Names) -> Numbers:
+        """The numbers of these names; new names get new numbers."""
+        ...
+
+    def numbered(self) -> Numbers:
+        """Everything that has a number."""
+        ...
+
+    def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
+        """The sessions that may differ in what was wanted at two moments; None: any may."""
+        ...
+
+    def release(self, names: Names) -> None:
+        """The numbers of these names may be given to others."""
+        ...
+
+
+class PlacementsView(Protocol):
+    """Where ports and links are, at one moment."""
+
+    @property
+    def placements(self) -> Mapping[PortId, Placement]:
+        """The place of each port that has one."""
+        ...
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links whose two ends are known."""
+        ...
+
+    @property
+    def contests(self) -> Mapping[PortId, tuple[Placement, ...]]:
+        """The places that claim a port beside the one where it is, if it is anywhere."""
         ...

@@ -1,123 +1,85 @@
-"""The world at this moment: what is declared, what tenants want, and where everything is."""
+"""Snapshots of the world: inventory, desired state and placements, joined and resolved."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple
 
-from controller.inventory.file import Inventory
-from controller.store import Desired, Limits
-from flows.compile import Survey
-from flows.model.session import (
-    CollectorId,
+from netaddr import IPAddress
+
+from controller.inventory import Inventory
+from controller.process import ChangeSignal
+from controller.reconcile.protocols import (
+    DesiredStateSource,
+    NoRoutes,
+    NoSensorStates,
+    NoTunnels,
+    PlacementsView,
+    Routing,
+    SensorStates,
+    Tunnelling,
+)
+from controller.store import DesiredState, Limits
+from flows.model import (
+    LINK_MTU,
+    METERS,
+    UNDERLAY_MTU,
     Delivery,
+    Down,
     Dpid,
-    FilterId,
-    NetworkId,
+    Hop,
+    Names,
+    Numbers,
     Ofport,
-    PortId,
+    Placement,
     Rate,
-    Sensor,
+    Route,
     SessionId,
     TagMode,
-)
-from flows.semantics.tags import transport_keys
-from flows.model.world import (
-    LINK_MTU,
-    UNDERLAY_MTU,
-    Down,
-    Link,
-    Numbers,
-    Placement,
     World,
     tag_keys,
+    transport_keys,
 )
+from flows.plan import owner_of_meter
+from flows.resolve import ResolvedWorld
 
-
-class Wishes(Protocol):
-    """What the world needs of the store."""
-
-    def desired(self) -> Desired:
-        """What tenants want now, all of one moment."""
-        ...
-
-    def numbers_for(
-        self,
-        networks: list[NetworkId],
-        ports: list[PortId],
-        sessions: list[SessionId],
-        tag_keys: list[str],
-        filters: list[FilterId],
-        collectors: list[CollectorId],
-        meters: list[SessionId],
-    ) -> Numbers:
-        """The numbers of these names; new names get new numbers."""
-        ...
-
-    def numbered(self) -> Numbers:
-        """Everything that has a number."""
-        ...
-
-    def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
-        """The sessions that may differ in what was wanted at two moments; None: any may."""
-        ...
-
-    def release(
-        self,
-        networks: Iterable[NetworkId],
-        ports: Iterable[PortId],
-        sessions: Iterable[SessionId],
-        tag_keys: Iterable[str],
-        filters: Iterable[FilterId],
-        collectors: Iterable[CollectorId],
-        meters: Iterable[SessionId],
-    ) -> None:
-        """The numbers of these names may be given to others."""
-        ...
-
-
-class PlacesView(Protocol):
-    """Where ports and links are, at one moment."""
-
-    @property
-    def placements(self) -> Mapping[PortId, Placement]:
-        """The place of each port that has one."""
-        ...
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        """The links whose two ends are known."""
-        ...
-
-
-Probes = Mapping[tuple[CollectorId, Sensor], str]
-"""What says whether a sensor receives: an address to connect to, by collector and sensor."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How copies get to sensors: the tunnel ports of bridges, and the sensors that are down."""
-
-    tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = field(default_factory=dict)
-    down: frozenset[Down] = frozenset()
+NO_TUNNELS, NO_SENSOR_STATES, NO_ROUTES = NoTunnels(), NoSensorStates(), NoRoutes()
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of the world; a higher ``version`` knows everything that a lower one knew.
+    """One version of the world; a higher ``version`` includes every change of a lower one.
 
     ``stopped`` says why a session is stopped, ``limits`` when the running ones will be.
     """
 
     version: int
-    survey: Survey
+    resolved: ResolvedWorld
     deleting: tuple[SessionId, ...]
     numbers: Numbers
     stopped: Mapping[SessionId, str] = field(default_factory=dict)
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)
+
+    @cached_property
+    def session_by_meter(self) -> Mapping[int, int]:
+        """Numbers of the sessions that have a meter for their rate, by the number of the meter."""
+        numbers = self.numbers
+        return {n: numbers.session[s] for s, n in numbers.meter.items() if s in numbers.session}
+
+    def is_counted_by(self, meter: int) -> bool:
+        """Whether a meter counts, or has counted, for a session that exists."""
+        if meter in METERS:
+            return meter in self.session_by_meter
+        session = owner_of_meter(meter)
+        return session is not None and session in self._session_numbers
+
+    @cached_property
+    def _session_numbers(self) -> Set[int]:
+        return frozenset(self.numbers.session.values())
 
     @property
     def session_by_number(self) -> Mapping[int, SessionId]:
@@ -125,8 +87,8 @@ class Snapshot:
         return {number: session for session, number in self.numbers.session.items()}
 
 
-class DesiredWorld:
-    """Makes a snapshot of the world whenever somebody asks after something has changed.
+class SnapshotBuilder:
+    """Builds a snapshot when one is asked for after a change.
 
     ``underlay_mtu``, ``bridge_rate`` and ``link_mtu`` are what the operator allows copies (see
     World).
@@ -134,44 +96,45 @@ class DesiredWorld:
 
     def __init__(
         self,
-        wishes: Wishes,
+        desired: DesiredStateSource,
         inventory: Callable[[], Inventory],
-        places: Callable[[], PlacesView],
+        placements: Callable[[], PlacementsView],
+        *,
+        changes: ChangeSignal,
+        tunnels: Tunnelling = NO_TUNNELS,
+        sensors: SensorStates = NO_SENSOR_STATES,
+        routes: Routing = NO_ROUTES,
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
-        reach: Callable[[Probes], Reach] = lambda probes: Reach(),
         link_mtu: int = LINK_MTU,
     ) -> None:
-        self._wishes, self._inventory, self._places = wishes, inventory, places
+        self._desired, self._inventory, self._placements = desired, inventory, placements
+        self.changes, self._tunnels, self._sensors = changes, tunnels, sensors
+        self._routes = routes
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
         self._link_mtu = link_mtu
-        self._reach = reach
-        self._lock = threading.Lock()
         self._building = threading.Lock()
-        self._version = 1
         self._snapshot: Snapshot | None = None
         self._moment = 0
         self._unmetered: set[SessionId] = set()
         self._declared: Inventory | None = None
 
-    def touch(self) -> int:
-        """Say that something has changed; returns the version that will know of it."""
-        with self._lock:
-            self._version += 1
-            return self._version
-
     def snapshot(self) -> Snapshot:
-        """The world as it is now; the same value again while nothing was touched.
+        """The world as it is now; the same value again while no change was reported.
 
         Raises:
             CloudtapError: the store cannot be read, or the parts contradict each other.
         """
         with self._building:
-            with self._lock:
-                version = self._version
+            version = self.changes.version
             if self._snapshot is None or self._snapshot.version != version:
                 self._snapshot = self._build(version)
             return self._snapshot
+
+    @property
+    def latest(self) -> Snapshot | None:
+        """The snapshot that was built last; it may be outdated."""
+        return self._snapshot
 
     def release_numbers(self, version: int) -> None:
         """Free the numbers that this version does not use; nothing if a newer one was made.
@@ -185,111 +148,144 @@ class DesiredWorld:
         with self._building:
             if self._snapshot is None or self._snapshot.version != version:
                 return
-            used, given = self._snapshot.numbers, self._wishes.numbered()
-            self._wishes.release(
-                given.network.keys() - used.network.keys(),
-                given.port.keys() - used.port.keys(),
-                given.session.keys() - used.session.keys(),
-                given.tag.keys() - used.tag.keys(),
-                given.filter.keys() - used.filter.keys(),
-                given.collector.keys() - used.collector.keys(),
-                given.meter.keys() - used.meter.keys(),
-            )
+            used, given = self._snapshot.numbers, self._desired.numbered()
+            self._desired.release(given.names_without(used))
 
     def _build(self, version: int) -> Snapshot:
-        inventory, wishes, places = self._inventory(), self._wishes.desired(), self._places()
-        reach = self._reach(wishes.probes)
+        inventory, desired, places = self._inventory(), self._desired.desired(), self._placements()
+        self._tunnels.refresh()
+        reach = _Reach(
+            self._tunnels.tunnels,
+            self._sensors.down(desired.probes),
+            self._sensors.hops(),
+            self._routes.watch(_addresses_in_use(desired)),
+        )
         before = self._snapshot if self._declared is inventory else None
-        changed = self._wishes.changed_between(self._moment, wishes.moment)
-        numbers = self._numbers(inventory, wishes, places, before, changed)
+        changed = self._desired.changed_between(self._moment, desired.moment)
+        numbers = self._numbers(inventory, desired, places, before, changed)
         time.sleep(0)  # of 100,000 ports each step takes 0.1 s: others may run in between
-        if before is not None and before.survey.has_same_numbers(numbers):
-            old = before.survey.world.with_reach(reach.tunnels, reach.down)
-            if old.placements is not places.placements or old.links != places.links:
-                old = old.with_places(places.placements, places.links, numbers)
-            parts = (wishes.collectors, wishes.session_by_id, wishes.filters, numbers)
-            survey = Survey(old.with_wishes(*parts), before.survey, changed=changed)
+        if before is not None and before.resolved.has_same_numbers(numbers):
+            old = before.resolved.world.with_reachability(*reach)
+            is_same = old.placements is places.placements and old.links == places.links
+            if not is_same or old.contests != places.contests:
+                old = old.with_placements(places.placements, places.links, numbers, places.contests)
+            parts = (desired.collectors, desired.session_by_id, desired.filters, numbers)
+            resolved = ResolvedWorld(
+                old.with_desired_state(*parts), before.resolved, changed=changed
+            )
         else:
-            world = self._world(inventory, wishes, places, numbers, reach)
+            world = self._world(inventory, desired, places, numbers, reach)
             time.sleep(0)
-            survey = Survey(world)
-        self._declared, self._moment = inventory, wishes.moment
-        return Snapshot(version, survey, wishes.deleting, numbers, wishes.stopped, wishes.limits)
+            resolved = ResolvedWorld(world)
+        self._declared, self._moment = inventory, desired.moment
+        return Snapshot(
+            version, resolved, desired.deleting, numbers, desired.stopped, desired.limits
+        )
 
     def _world(
-        self, inventory: Inventory, wishes: Desired, places: PlacesView, numbers: Numbers,
-        reach: Reach,
-    ) -> World:  # fmt: skip
-        """Everything of one moment; nothing is taken from an earlier one."""
+        self,
+        inventory: Inventory,
+        desired: DesiredState,
+        places: PlacementsView,
+        numbers: Numbers,
+        reach: _Reach,
+    ) -> World:
+        """A world of the parts of one moment, without reuse of an earlier one."""
         return World(
             networks=inventory.networks,
             ports=inventory.ports,
-            collectors=wishes.collectors,
-            sessions=wishes.sessions,
+            collectors=desired.collectors,
+            sessions=desired.sessions,
             placements=places.placements,
             links=places.links,
+            contests=places.contests,
             numbers=numbers,
-            filters=wishes.filters,
+            filters=desired.filters,
             underlay_mtu=self._underlay_mtu,
             bridge_rate=self._bridge_rate,
             link_mtu=self._link_mtu,
             tunnels=reach.tunnels,
             down=reach.down,
+            hops=reach.hops,
+            routes=reach.routes,
         )
 
     def _numbers(
         self,
         inventory: Inventory,
-        wishes: Desired,
-        places: PlacesView,
+        desired: DesiredState,
+        places: PlacementsView,
         before: Snapshot | None,
         changed: Set[SessionId] | None,
     ) -> Numbers:
-        """A number for everything; only sessions are asked for when only they may be new."""
+        """The numbers of everything; only sessions are looked up when only they can be new."""
         if before is None or changed is None:
-            return self._all_numbers(inventory, wishes, bool(places.links))
-        if not _asks_same(before.survey.world, wishes, places):
-            return self._all_numbers(inventory, wishes, bool(places.links))
-        live = {s for s in changed if s in wishes.session_by_id or s in wishes.deleting}
+            return self._all_numbers(inventory, desired, bool(places.links))
+        if not _asks_same(before.resolved.world, desired, places):
+            return self._all_numbers(inventory, desired, bool(places.links))
+        live = {s for s in changed if s in desired.session_by_id or s in desired.deleting}
         session, meter = dict(before.numbers.session), dict(before.numbers.meter)
         for gone in changed - live:
             session.pop(gone, None)
-        capped = self._capped(wishes, changed | self._unmetered)
+        capped = self._capped(desired, changed | self._unmetered)
         for key in changed - capped:
             meter.pop(key, None)
         new, unmetered = sorted(live - session.keys()), sorted(capped - meter.keys())
         if new or unmetered:
-            given = self._wishes.numbers_for([], [], new, [], [], [], unmetered)
+            given = self._desired.numbers_for(Names(session=new, meter=unmetered))
             session |= given.session
             meter |= given.meter
         self._unmetered = capped - meter.keys()
         return replace(before.numbers, session=session, meter=meter)
 
-    def _all_numbers(self, inventory: Inventory, wishes: Desired, has_links: bool) -> Numbers:
-        """A number for everything; tags of tagged copies on links come after those they need."""
+    def _all_numbers(self, inventory: Inventory, desired: DesiredState, has_links: bool) -> Numbers:
+        """The numbers of everything. Link tags of tagged copies need network tags first."""
         networks, ports = inventory.networks, inventory.ports
-        is_tagged = any(c.tenant_tag is TagMode.AUTO for c in wishes.collectors)
+        is_tagged = any(c.tenant_tag is TagMode.AUTO for c in desired.collectors)
         keys = tag_keys(networks, ports) if has_links or is_tagged else []
-        sessions = [*wishes.session_by_id, *wishes.deleting]
-        named = ([network.id for network in networks], [port.id for port in ports], sessions)
-        pools = [c.id for c in wishes.collectors if len(c.sensors) > 1]
-        capped = self._capped(wishes, wishes.session_by_id.keys())
-        others = ([each.id for each in wishes.filters], pools, sorted(capped))
-        numbers = self._wishes.numbers_for(*named, keys, *others)
-        extra = transport_keys(wishes.collectors, networks, numbers) if has_links else []
+        capped = self._capped(desired, desired.session_by_id.keys())
+        names = Names(
+            network=[network.id for network in networks],
+            port=[port.id for port in ports],
+            session=[*desired.session_by_id, *desired.deleting],
+            tag=keys,
+            filter=[each.id for each in desired.filters],
+            collector=[c.id for c in desired.collectors if len(c.sensors) > 1],
+            meter=sorted(capped),
+        )
+        numbers = self._desired.numbers_for(names)
+        extra = transport_keys(desired.collectors, networks, numbers) if has_links else []
         if extra:
-            numbers = self._wishes.numbers_for(*named, keys + extra, *others)
+            numbers = self._desired.numbers_for(replace(names, tag=keys + extra))
         self._unmetered = capped - numbers.meter.keys()
         return numbers
 
-    def _capped(self, wishes: Desired, among: Set[SessionId]) -> set[SessionId]:
+    def _capped(self, desired: DesiredState, among: Set[SessionId]) -> set[SessionId]:
         """The sessions that need a meter."""
-        known = wishes.session_by_id
+        known = desired.session_by_id
         return {key for key in among if key in known and known[key].max_rate is not None}
 
 
-def _asks_same(world: World, wishes: Desired, places: PlacesView) -> bool:
+class _Reach(NamedTuple):
+    """What is known of the ways to sensors (see World)."""
+
+    tunnels: Mapping[tuple[Dpid, Delivery], Ofport]
+    down: frozenset[Down]
+    hops: Mapping[Placement, Hop]
+    routes: Mapping[tuple[Dpid, IPAddress], Route]
+
+
+def _addresses_in_use(desired: DesiredState) -> frozenset[IPAddress]:
+    """The remote sensors that enabled sessions deliver to."""
+    remote = {c.id: c.addresses for c in desired.collectors if c.is_tunnelled}
+    if not remote:
+        return frozenset()
+    used = {session.collector for session in desired.sessions if session.enabled}
+    return frozenset(address for key in used & remote.keys() for address in remote[key])
+
+
+def _asks_same(world: World, desired: DesiredState, places: PlacementsView) -> bool:
     """Whether collectors, filters and links need the numbers that they have."""
-    has_same_filters = [f.id for f in world.filters] == [f.id for f in wishes.filters]
-    has_same_collectors = world.collectors == wishes.collectors
+    has_same_filters = [f.id for f in world.filters] == [f.id for f in desired.filters]
+    has_same_collectors = world.collectors == desired.collectors
     return has_same_filters and has_same_collectors and bool(world.links) == bool(places.links)

@@ -2,101 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from typing import Protocol
+import threading
+from collections.abc import Iterable
 
-from controller.reconcile.bridge.writer import BridgeWriter
-from controller.reconcile.snapshot import Snapshot
-from controller.southbound.ovsdb.tunnel_port import KINDS, TunnelWish
-from controller.status.values import SessionStatus, State
-from flows.model.session import Delivery, Dpid, SessionId
-from flows.model.source import watched_by
+import structlog
+
+from controller.process import ChangeSignal
+from controller.reconcile.bridge import BridgeWriter
+from controller.reconcile.protocols import Tunnelling
+from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
+from controller.reconcile.writers import Writers
+from controller.southbound.ovsdb import KINDS, TunnelDemand
+from flows.errors import CloudtapError
+from flows.model import Delivery, Dpid
+
+LOOK_S = 1.0
+"""What bridges need is looked at again at least so often, in seconds."""
+
+log = structlog.get_logger(__name__)
 
 
-class Tunnelling(Protocol):
-    """Who has tunnel ports made."""
+class TunnelDemandLoop:
+    """Has the tunnel ports made that sessions need, in a thread that every change wakes.
 
-    def wake(self) -> None:
-        """Something may be needed, or not be needed any more."""
-        ...
+    ``databases`` reports changes of OVSDB, such as a port that could not be opened.
+    """
 
-    def prepare(self, timeout_s: float) -> bool:
-        """Have made what is needed now; returns when it is there, or known not to come.
+    def __init__(
+        self,
+        *,
+        changes: ChangeSignal,
+        databases: ChangeSignal,
+        snapshots: SnapshotBuilder,
+        writers: Writers,
+        tunnels: Tunnelling,
+        ready: threading.Event,
+    ) -> None:
+        self._signals = (changes, databases)
+        self._changes, self._snapshots, self._writers = changes, snapshots, writers
+        self._tunnels, self._ready = tunnels, ready
+        self._wakeup = threading.Event()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="tunnels", daemon=True)
 
-        True when something has come meanwhile.
+    def start(self) -> None:
+        """Begin to look at what bridges need."""
+        for signal in self._signals:
+            signal.subscribe(self._wakeup)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make and remove no more; every port stays."""
+        self._is_stopping = True
+        for signal in self._signals:
+            signal.unsubscribe(self._wakeup)
+        self._wakeup.set()
+
+    def wait_made(self, before: Snapshot | None, timeout_s: float) -> bool:
+        """Have made what is needed now, and block until it is; True if a port has come.
+
+        Ports of the kinds that were needed ``before`` are not waited for: they are there, or a
+        database does not make them.
         """
-        ...
+        self._want()
+        kinds = frozenset(wanted_kinds(self._snapshots.snapshot()))
+        if before is not None:
+            kinds -= wanted_kinds(before)
+        return bool(kinds) and self._tunnels.wait_made(kinds, timeout_s)
 
-    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
-        """Why a bridge has no port for a kind of tunnel, and what to do."""
-        ...
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._wakeup.wait(LOOK_S)
+            self._wakeup.clear()
+            try:
+                if self._tunnels.refresh():
+                    self._changes.changed()
+                self._want()
+            except CloudtapError as problem:
+                log.warning("tunnel ports not looked at", reason=str(problem))
+            except Exception as problem:  # the edge of the loop: it must go on
+                log.error("look at tunnel ports failed", exc_info=problem)
+
+    def _want(self) -> None:
+        if self._is_stopping:
+            return
+        demand: dict[Dpid, TunnelDemand] = {}
+        if self._ready.is_set():
+            demand = tunnel_demand(self._snapshots.snapshot(), self._writers.writing())
+        self._tunnels.want(demand)
 
 
-class NoTunnels(Tunnelling):
-    """Nobody makes tunnel ports."""
-
-    def wake(self) -> None:
-        """There is nobody to wake."""
-
-    def prepare(self, timeout_s: float) -> bool:
-        """Nothing comes."""
-        return False
-
-    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
-        """Why a bridge has no port for a kind of tunnel."""
-        return f"nobody makes the tunnel port for {kind.value} of bridge {bridge}"
-
-
-def tunnel_wishes(snapshot: Snapshot, writers: Iterable[BridgeWriter]) -> dict[Dpid, TunnelWish]:
+def tunnel_demand(snapshot: Snapshot, writers: Iterable[BridgeWriter]) -> dict[Dpid, TunnelDemand]:
     """What each bridge of ours needs for this version of the world.
 
-    A kind that no session uses is unwanted once the bridge has let go of its last flows.
+    A kind that no session uses is unwanted once the last flows that use it are gone.
     """
     wanted = frozenset(wanted_kinds(snapshot))
     unwanted = frozenset(KINDS) - wanted
     return {
-        writer.dpid: TunnelWish(
-            wanted, unwanted if writer.has_verified(snapshot.version) else frozenset()
+        writer.dpid: TunnelDemand(
+            wanted, unwanted if writer.has_confirmed(snapshot.version) else frozenset()
         )
         for writer in writers
-        if writer.is_greeted
+        if writer.is_adopted
     }
 
 
 def wanted_kinds(snapshot: Snapshot) -> set[Delivery]:
     """The kinds of tunnel that some enabled session uses."""
-    world = snapshot.survey.world
+    world = snapshot.resolved.world
     kind_by_collector = {c.id: c.delivery for c in world.collectors if c.is_tunnelled}
     if not kind_by_collector:
         return set()
     used = {session.collector for session in world.sessions if session.enabled}
     return {kind for collector, kind in kind_by_collector.items() if collector in used}
-
-
-def with_tunnels(
-    status: SessionStatus,
-    snapshot: Snapshot,
-    session: SessionId,
-    tunnels: Tunnelling,
-    name: Callable[[Dpid], str],
-) -> SessionStatus:
-    """The standing of a session, and why bridges of its sources have no port for its tunnel."""
-    if status.state not in (State.PENDING, State.DEGRADED):
-        return status
-    missing = missing_tunnels(snapshot, session)
-    why = [tunnels.why_missing(dpid, kind, name(dpid)) for dpid, kind in missing]
-    return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
-
-
-def missing_tunnels(snapshot: Snapshot, session: SessionId) -> Iterator[tuple[Dpid, Delivery]]:
-    """The bridges of a session's source ports that have no port for its tunnel."""
-    world = snapshot.survey.world
-    wanted = world.session_by_id.get(session)
-    collector = world.collector_by_id.get(wanted.collector) if wanted else None
-    if wanted is None or collector is None or not collector.is_tunnelled or not wanted.enabled:
-        return
-    placed = (world.placements.get(port.id) for port in watched_by(wanted, world.workloads))
-    for dpid in sorted({place.dpid for place in placed if place is not None}):
-        if (dpid, collector.delivery) not in world.tunnels:
-            yield dpid, collector.delivery

@@ -1,8 +1,8 @@
-"""The only place that knows ryu from os-ken, and green threads from real ones.
+"""The only place that knows ryu from os-ken, and green threads from native ones.
 
-What controller/app.py needs is named here and loaded at first use: naming the package costs
-nothing, because every Python of an environment passes through it (zz_cloudtap_ryu.pth) and so do
-the command line and its tests.
+The names are loaded at first use. Importing the package costs nothing, because every Python of an
+environment does it at its start (zz_cloudtap_ryu.pth), and so do the command line and its tests.
+A name that needs no OpenFlow library loads none.
 """
 
 from importlib import import_module
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
         HUB,
         MAIN_DISPATCHER,
         App,
+        address_of,
+        adopted,
+        certificate_of,
+        close,
         configure,
+        disconnect,
         fail,
         guarded,
         handler_errors,
-        hang_up,
+        listen_errors,
         listen_handler_errors,
+        listen_port_status,
         listen_raw,
         listen_refused,
         ofp_event,
@@ -32,6 +38,15 @@ if TYPE_CHECKING:
         queued,
         send,
         set_ev_cls,
+    )
+    from controller.runtime.blocking import run_blocking
+    from controller.runtime.command import default_runtime, launch_command
+    from controller.runtime.errors import (
+        BadTlsSettings,
+        CannotListen,
+        OpenFlowAddressInUse,
+        RuntimeMissing,
+        UnknownRuntime,
     )
 
 __all__ = [
@@ -43,24 +58,51 @@ __all__ = [
     "HUB",
     "MAIN_DISPATCHER",
     "App",
+    "BadTlsSettings",
+    "CannotListen",
+    "OpenFlowAddressInUse",
+    "RuntimeMissing",
+    "UnknownRuntime",
+    "address_of",
+    "adopted",
+    "certificate_of",
+    "close",
     "configure",
+    "default_runtime",
+    "disconnect",
     "fail",
     "guarded",
     "handler_errors",
-    "hang_up",
+    "launch_command",
+    "listen_errors",
     "listen_handler_errors",
+    "listen_port_status",
     "listen_raw",
     "listen_refused",
     "ofp_event",
     "ofproto_v1_3",
     "own_xid",
     "queued",
+    "run_blocking",
     "send",
     "set_ev_cls",
 ]
+
+_MODULES = {
+    "BadTlsSettings": "errors",
+    "CannotListen": "errors",
+    "OpenFlowAddressInUse": "errors",
+    "RuntimeMissing": "errors",
+    "UnknownRuntime": "errors",
+    "default_runtime": "command",
+    "launch_command": "command",
+    "run_blocking": "blocking",
+}
+"""The module of each name that needs no OpenFlow library; the other names are in ``backend``."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("controller.runtime.backend"), name)
+    module = import_module(f"{__name__}.{_MODULES.get(name, 'backend')}")
+    return getattr(module, name)

@@ -1,4 +1,4 @@
-"""What an application needs of its library, with the library's faults mended."""
+"""What the application uses of its OpenFlow library, with corrections of that library."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any, NoReturn
 
 import structlog
 
-from controller.runtime import library
-from controller.runtime import shutdown as ending
-from controller.runtime import raw_messages as raw
+from controller.runtime import library, shutdown
+from controller.runtime.admission import ConnectionAdmission, VisitLimits
+from controller.runtime.backpressure import (
+    MessageRateLimit,
+    close,
+    disconnect,
+    listen_forced_disconnects,
+    queued,
+    watch_echoes,
+)
 from controller.runtime.errors import BadTlsSettings
 from controller.runtime.handlers import (
     guarded,
@@ -18,10 +25,19 @@ from controller.runtime.handlers import (
     listen_handler_errors,
     set_ev_cls,
 )
-from controller.runtime.backpressure import hang_up, listen_isolated, queued, watch_echoes
 from controller.runtime.library import BACKEND, HUB, ofp_event, ofproto_v1_3
-from controller.runtime.listener import Listener
-from controller.runtime.raw_messages import listen_raw, own_xid, send
+from controller.runtime.listener import Listener, raise_file_limit
+from controller.runtime.peer import address_of, certificate_of
+from controller.runtime.raw_messages import (
+    Dispatcher,
+    listen_errors,
+    listen_port_status,
+    listen_raw,
+    own_xid,
+    send,
+    use_own_transaction_ids,
+)
+from controller.runtime.receive import Receiver
 
 CONF: Any = library.cfg.CONF
 HANDSHAKE_DISPATCHER = library.handler.HANDSHAKE_DISPATCHER
@@ -38,12 +54,18 @@ __all__ = [
     "HUB",
     "MAIN_DISPATCHER",
     "App",
+    "address_of",
+    "adopted",
+    "certificate_of",
+    "close",
     "configure",
+    "disconnect",
     "fail",
     "guarded",
     "handler_errors",
-    "hang_up",
+    "listen_errors",
     "listen_handler_errors",
+    "listen_port_status",
     "listen_raw",
     "listen_refused",
     "ofp_event",
@@ -62,17 +84,17 @@ _refused_callbacks: list[RefusedCallback] = []
 
 
 class App(library.AppBase):  # type: ignore[misc]  # the libraries have no types
-    """Base of the application: an OpenFlow 1.3 application of the library at hand, with clean ends.
+    """Base of the application: an OpenFlow 1.3 application of either library, with clean shutdown.
 
-    The constructor of a subclass calls configure(); close() is called once, after its last handler,
-    when the process ends.
+    The constructor of a subclass calls configure(). close() is called once at shutdown, after the
+    last handler.
     """
 
     OFP_VERSIONS = [ofproto_v1_3.OFP_VERSION]
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        _mend_library()
+        _patch_library()
         if BACKEND == "ryu":
             from controller.runtime import ryu_manager
 
@@ -88,12 +110,15 @@ def configure(
     echo_interval: float = 5.0,
     echo_misses: int = 3,
 ) -> None:
-    """Set where switches connect and how soon a silent one counts as gone; flags win over it.
+    """Set the listen address for switches, TLS, and the echo interval; command line flags win.
 
     Certificate and private key (PEM files) turn on TLS; with a CA file only switches with a
-    certificate of it are let in. Every echo_interval seconds each switch is asked for an echo;
-    after echo_misses unanswered ones it is disconnected. To be called before the OpenFlow server
-    starts: in the constructor of the application. Raises BadTlsSettings.
+    certificate of it are accepted. Each switch gets an echo request every ``echo_interval``
+    seconds; after ``echo_misses`` unanswered ones it is disconnected. To be called before the
+    OpenFlow server starts, in the constructor of the application.
+
+    Raises:
+        BadTlsSettings: certificate or private key is missing.
     """
     if (certificate is None) != (private_key is None) or (ca and not certificate):
         raise BadTlsSettings(certificate, private_key, ca, "certificate and private key are needed")
@@ -112,50 +137,81 @@ def configure(
 
 
 def fail(error: Exception) -> None:
-    """Show the message of error and end the process in order with status 1; from any thread."""
-    ending.fail(error)
+    """Print ``error`` and shut the process down with status 1; from any thread."""
+    shutdown.fail(error)
 
 
 def listen_refused(callback: RefusedCallback) -> None:
-    """Have callback(address, sentence) called for each switch that is refused or cut off.
+    """Call callback(address, sentence) for each switch that is refused or forcibly disconnected.
 
-    Refused is a switch that has no OpenFlow 1.3; cut off one that takes nothing or sends too much.
+    A switch without OpenFlow 1.3 is refused; one that reads nothing, answers no echo request or
+    sends too much is disconnected.
     """
     _refused_callbacks.append(callback)
-    listen_isolated(callback)
+    listen_forced_disconnects(callback)
+
+
+def adopted(datapath: Any) -> None:
+    """The bridge of this connection is one of ours: it may use more than strangers may."""
+    _admission().adopted(datapath.socket.visit)
 
 
 @functools.cache
-def _mend_library() -> None:
-    """Replace what is at fault or in our way in the library; once."""
-    raw.install(guarded)
-    watch_echoes(library.controller.Datapath)
+def _admission() -> ConnectionAdmission:
+    """Who may connect to this process."""
+    most = raise_file_limit()
+    unfinished = min(VisitLimits().unfinished, most // 2)
+    return ConnectionAdmission(
+        VisitLimits(
+            unfinished=unfinished,
+            unfinished_each=max(1, unfinished // 2),
+            guests=min(VisitLimits().guests, most // 2),
+            all=most,
+        )
+    )
+
+
+@functools.cache
+def _patch_library() -> None:
+    """Replace the faulty or unsuitable parts of the library; once."""
+    datapath = library.controller.Datapath
+    use_own_transaction_ids(datapath)
+    receiver = Receiver(Dispatcher(guarded, MessageRateLimit()).take, _admission())
+    datapath._recv_loop = lambda datapath: receiver.run(datapath)
+    watch_echoes(datapath)
     library.controller.StreamServer = _listener
     library.ofp_handler.OFPHandler._hello_failed = _refuse
     if HUB == "native":
-        _end_with_the_connection(library.controller.Datapath)
+        _close_after_receiving(datapath)
 
 
 def _listener(address: tuple[str, int], handle: Any, **tls: Any) -> Listener:
-    """In the place of the library's StreamServer."""
-    if ending.is_failing():  # perhaps in the middle of its configuration: no switch may connect
-        _wait_for_the_end()
-    return Listener(address, handle, spawn=library.hub.spawn, fail=_fail_and_wait, **tls)
+    """The replacement of the library's StreamServer."""
+    if shutdown.is_failing():  # its configuration may be incomplete: no switch may connect
+        _wait_for_ever()
+    return Listener(
+        address,
+        handle,
+        spawn=library.hub.spawn,
+        fail=_fail_and_wait,
+        admission=_admission(),
+        **tls,
+    )
 
 
 def _fail_and_wait(error: Exception) -> NoReturn:
-    ending.fail(error)
-    _wait_for_the_end()
+    shutdown.fail(error)
+    _wait_for_ever()
 
 
-def _wait_for_the_end() -> NoReturn:
-    """Keep this thread: the library would take its end for a clean end of everything."""
+def _wait_for_ever() -> NoReturn:
+    """Keep this thread alive: the library takes its end for a clean shutdown of the process."""
     while True:
         library.hub.Queue().get()
 
 
 def _refuse(handler: Any, datapath: Any, reason: str) -> None:
-    """Tell a switch and the operator that no version is common; ryu's own fails on its text."""
+    """Report to the switch and the operator that it lacks OpenFlow 1.3; ryu's own code raises."""
     address = f"{datapath.address[0]}:{datapath.address[1]}"
     sentence = (
         f"the switch at {address} does not speak OpenFlow 1.3 ({reason}): "
@@ -173,11 +229,11 @@ def _refuse(handler: Any, datapath: Any, reason: str) -> None:
     datapath.send_msg(error, close_socket=True)
 
 
-def _end_with_the_connection(datapath_class: Any) -> None:
-    """Let the end of a connection be noticed under real threads.
+def _close_after_receiving(datapath_class: Any) -> None:
+    """Detect the end of a connection on native threads.
 
-    os-ken cannot kill the thread that waits for something to send: without this it waits for ever
-    after the switch left, and no event tells that the switch is gone.
+    os-ken cannot kill the thread that waits for data to send: without this it waits for ever after
+    the switch has disconnected, and no event reports that.
     """
     receive = datapath_class._recv_loop
 
@@ -186,8 +242,7 @@ def _end_with_the_connection(datapath_class: Any) -> None:
             receive(datapath)
         finally:
             datapath.close()
-            send(
-                datapath, b""
-            )  # wakes the sending thread, which fails on the closed socket and ends
+            # wakes the sending thread, which fails on the closed socket and ends
+            send(datapath, b"")
 
     datapath_class._recv_loop = receive_then_close

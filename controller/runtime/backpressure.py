@@ -1,108 +1,145 @@
-"""Switches that take nothing, or send too much, are cut off: nobody else suffers from them."""
+"""Disconnects switches that read nothing or send too much, so that others do not suffer."""
+
+from __future__ import annotations
 
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 import structlog
 
-FLOOD_MESSAGES = 20_000
-FLOOD_SECONDS = 5.0
-"""A switch that sends so many messages of its own accord in this time is cut off. A host that
+from controller.runtime.admission import ConnectionAdmission, Visit
+
+MESSAGES_MAX = 20_000
+WINDOW_SECONDS = 5.0
+"""A switch that sends more unsolicited messages than that in this time is disconnected. A host that
 starts with 1,000 ports sends about 3,000."""
 
-IsolatedCallback = Callable[[str, str], None]
+DisconnectCallback = Callable[[str, str], None]
 
 log = structlog.get_logger(__name__)
 
-_callbacks: list[IsolatedCallback] = []
+_callbacks: list[DisconnectCallback] = []
 
 
-def listen_isolated(callback: IsolatedCallback) -> None:
-    """Have callback(address, sentence) called for each switch that is cut off."""
+def listen_forced_disconnects(callback: DisconnectCallback) -> None:
+    """Call callback(address, sentence) for each switch that is disconnected here."""
     _callbacks.append(callback)
 
 
-def hang_up(datapath: Any, why: str) -> None:
-    """End a connection at once, because of what its switch does; ``why`` is for the operator."""
-    cut_off(datapath.socket, datapath.address, why)
+def disconnect(datapath: Any, why: str) -> None:
+    """End a connection at once because of what its switch does; ``why`` is for the operator."""
+    cut_off(datapath.socket, why)
 
 
-def cut_off(connection: Any, address: Any, why: str) -> None:
-    """The same for a connection that the library has not seen yet."""
-    name = f"{address[0]}:{address[1]}"
-    log.warning("switch cut off", switch=name, reason=why)
+class Blame(Enum):
+    """Who has to stay away when a connection was cut off."""
+
+    NOBODY = "nobody"
+    """The switch, or the way to it, may be broken."""
+    ADDRESS = "the address"
+    BRIDGE = "the bridge"
+    """Its address, as long as its datapath id is not known."""
+
+
+def cut_off(connection: SwitchSocket, why: str, blame: Blame = Blame.BRIDGE) -> None:
+    """The same for the socket of a connection.
+
+    Of a connection that is over already nothing is reported.
+    """
+    visit = connection.visit
+    if visit.is_cut_off:
+        return
+    visit.is_cut_off = True
+    log.warning("switch cut off", switch=visit.name, reason=why)
     for callback in _callbacks:
-        callback(name, f"the switch at {name} was cut off: {why}")
-    with suppress(OSError):  # it may have gone by itself
+        callback(visit.name, f"the switch at {visit.name} was cut off: {why}")
+    if blame is not Blame.NOBODY:
+        connection.admission.offend(visit, by_address=blame is Blame.ADDRESS)
+    end_connection(connection)
+
+
+def end_connection(connection: Any) -> None:
+    """End a connection; who reads it, or writes to it, notices that at once."""
+    with suppress(OSError):  # the switch may have closed it already
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def close(datapath: Any) -> None:
+    """End a connection at once, without a word: whoever calls has told the operator why."""
+    end_connection(datapath.socket)
+
+
 def queued(datapath: Any) -> int:
-    """How many sends wait until the switch takes what was sent before; at most 16."""
+    """How many sends are queued behind one that the switch has not read yet; at most 16."""
     queue = datapath.send_q
     return 0 if queue is None else int(queue.qsize())
 
 
 def watch_echoes(datapath_class: Any) -> None:
-    """Let the end of a switch that answers no echo be quick, and say why."""
+    """Disconnect a switch that answers no echo request at once, and log why."""
     ask = datapath_class._echo_request_loop
 
-    def ask_then_say(datapath: Any) -> None:
+    def ask_then_disconnect(datapath: Any) -> None:
         ask(datapath)
         missed = len(datapath.unreplied_echo_requests)
         if missed > datapath.max_unreplied_echo_requests > 0:
             why = f"it answered none of {missed} echo requests; see whether ovs-vswitchd hangs"
-            hang_up(datapath, f"{why} or its host is cut off")
+            cut_off(datapath.socket, f"{why} or its host is cut off", Blame.NOBODY)
 
-    datapath_class._echo_request_loop = ask_then_say
+    datapath_class._echo_request_loop = ask_then_disconnect
 
 
-class Patient:
-    """The socket of a switch that is cut off when it takes nothing for the socket's time limit."""
+class SwitchSocket:
+    """The socket of a switch, with its visit; a send that exceeds its timeout ends the visit."""
 
-    def __init__(self, connection: Any, address: Any) -> None:
-        self._connection, self._address = connection, address
+    def __init__(self, connection: Any, visit: Visit, admission: ConnectionAdmission) -> None:
+        self._connection, self.visit, self.admission = connection, visit, admission
 
     def sendall(self, data: bytes) -> None:
-        """Send everything, or cut the switch off."""
+        """Send everything, or disconnect the switch.
+
+        Raises:
+            TimeoutError: the switch read nothing for the timeout of the socket.
+        """
         try:
             self._connection.sendall(data)
         except TimeoutError:
             seconds = self._connection.gettimeout() or 0
             why = f"it took nothing of what was sent to it for {seconds:g} s"
-            cut_off(self._connection, self._address, f"{why}; see whether ovs-vswitchd hangs there")
+            cut_off(self, f"{why}; see whether ovs-vswitchd hangs there", Blame.NOBODY)
             raise
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the socket's own."""
+        """All other attributes are those of the socket."""
         if name == "_connection":
             raise AttributeError(name)
         return getattr(self._connection, name)
 
 
-class FloodGuard:
-    """Counts what switches send of their own accord; cuts off who sends too much."""
+class MessageRateLimit:
+    """Counts the unsolicited messages of each switch; disconnects one that exceeds the limit."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
 
-    def is_welcome(self, datapath: Any) -> bool:
-        """Whether to look at one more message; False once the switch was cut off."""
-        began, count = getattr(datapath, "cloudtap_unasked", (0.0, 0))
-        if count > FLOOD_MESSAGES:
+    def is_allowed(self, datapath: Any) -> bool:
+        """Count one message; False if it exceeds the limit or the switch was disconnected."""
+        began, count = getattr(datapath, "cloudtap_unsolicited", (0.0, 0))
+        if count > MESSAGES_MAX:
             return False
         now = self._now()
-        if now - began > FLOOD_SECONDS:
+        if now - began > WINDOW_SECONDS:
             began, count = now, 0
-        datapath.cloudtap_unasked = (began, count + 1)
-        if count + 1 <= FLOOD_MESSAGES:
+        datapath.cloudtap_unsolicited = (began, count + 1)
+        if count + 1 <= MESSAGES_MAX:
             return True
-        hang_up(
+        disconnect(
             datapath,
-            f"it sent more than {FLOOD_MESSAGES} messages in {FLOOD_SECONDS:g} s that nobody asked "
+            f"it sent more than {MESSAGES_MAX} messages in {WINDOW_SECONDS:g} s that nobody asked "
             "for; see whether its ports flap",
         )
         return False

@@ -1,4 +1,4 @@
-"""Calls that wait for something else than a socket, without stopping the event loop."""
+"""Runs blocking calls, for example of the disk, without blocking the event loop."""
 
 import sys
 from collections.abc import Callable
@@ -6,22 +6,22 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-THREADS = 2
-"""Real threads that wait for the disk; a state database is written by one at a time."""
+BLOCKING_THREADS = 2
+"""Native threads for blocking calls; a state database has one writer at a time."""
 
 
-def apart(call: Callable[..., T], *arguments: Any) -> T:
-    """The result of a call that waits outside of Python, for the disk for example.
+def run_blocking(call: Callable[..., T], *arguments: Any) -> T:
+    """The result of a call that blocks outside of Python, for example on the disk.
 
-    Under green threads it runs in a real thread, and the other green threads go on; under real
-    threads it is called as it is. It must take no lock that green threads take, and must not
-    compute for long: green threads would get the processor in small pieces only.
+    Under green threads the call runs in a native thread while other green threads run; under native
+    threads it is called directly. It must not take a lock that green threads take, and must not
+    compute for long: the interpreter lock would let green threads run in short slices only.
     """
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is None or not patcher.is_monkey_patched("thread"):
         return call(*arguments)
     from eventlet import tpool
 
-    tpool.set_num_threads(THREADS)  # before the first call; of no effect later
+    tpool.set_num_threads(BLOCKING_THREADS)  # before the first call; of no effect later
     result: T = tpool.execute(call, *arguments)
     return result

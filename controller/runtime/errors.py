@@ -1,11 +1,11 @@
-"""Errors of the runtime: what keeps the controller from starting or from listening.
+"""Errors of the runtime, which keep the controller from starting or from listening.
 
 CloudtapError
-+-- UnknownRuntime       a runtime that does not exist
-+-- CannotListen         an address that cannot be listened on
-|   +-- ApiAddressInUse       the API's
-|   +-- OpenFlowAddressInUse  OpenFlow's
-+-- BadTlsSettings       certificate, key or CA that cannot be used
++-- UnknownRuntime          a runtime that does not exist
++-- RuntimeMissing          a runtime that is not installed
++-- CannotListen            an address that cannot be listened on
+|   +-- OpenFlowAddressInUse  that of OpenFlow
++-- BadTlsSettings          certificate, key or CA that cannot be used
 """
 
 import errno
@@ -21,8 +21,19 @@ class UnknownRuntime(CloudtapError):
         self.wanted = wanted
 
 
+class RuntimeMissing(CloudtapError):
+    """A runtime was asked for that is not installed."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(
+            f"{wanted} is not installed: use --runtime os-ken, which runs the same controller, or "
+            f"install {wanted} (docs/how-to/install.md)"
+        )
+        self.wanted = wanted
+
+
 class CannotListen(CloudtapError):
-    """The address that a server wants cannot be listened on."""
+    """The listen address of a server cannot be used."""
 
     server = "server"
     setting = "address"
@@ -39,15 +50,8 @@ class CannotListen(CloudtapError):
         self.host, self.port, self.reason = host, port, reason
 
 
-class ApiAddressInUse(CannotListen):
-    """The API's address is taken, or is none of this machine."""
-
-    server = "API server"
-    setting = "the API's listen address (CLOUDTAP_API__LISTEN)"
-
-
 class OpenFlowAddressInUse(CannotListen):
-    """The address where switches connect is taken, or is none of this machine."""
+    """The listen address for switches is in use, or belongs to another machine."""
 
     server = "OpenFlow server"
     setting = "the OpenFlow listen address (--ofp-listen-host, --ofp-tcp-listen-port)"

@@ -1,7 +1,7 @@
-"""eventlet's event loop with short rounds: what is due meanwhile never waits for all connections.
+"""eventlet's event loop with a bound on the events of one poll, so timers are never late.
 
-Its own loop takes every connection that has something to read before it looks at its clock again.
-When a thousand switches come or go at once that is a third of a second.
+eventlet's own loop handles every readable socket before it checks its timers again. When a thousand
+switches connect or disconnect at once that takes a third of a second.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 from eventlet import hubs
 from eventlet.hubs import epolls
 
-CONNECTIONS = 16
-"""So many are looked at in one round. The kernel passes the others first in the next ones."""
+MAX_EVENTS = 16
+"""maxevents of epoll_wait; the kernel reports the other descriptors first in the next poll."""
 
 
-class ShortRounds(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
-    """The same, a few connections at a time."""
+class BoundedPollHub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
+    """eventlet's epoll hub, with at most MAX_EVENTS events of each poll."""
 
     is_available = staticmethod(epolls.is_available)
 
     def do_poll(self, seconds: float) -> Any:
-        """The connections to look at, after ``seconds`` at most."""
-        return self.poll.poll(seconds, CONNECTIONS)
+        """Poll for ``seconds`` at most; the file descriptors that are ready, and their events."""
+        return self.poll.poll(seconds, MAX_EVENTS)
 
 
-def keep_rounds_short() -> None:
-    """Let this thread have that loop; to be called before anything else of eventlet runs.
+def use_bounded_polls() -> None:
+    """Use that event loop in this thread; to be called before anything else of eventlet runs.
 
-    It stays with eventlet's own where the system has no epoll, or another loop was asked for.
+    eventlet's own stays where the system has no epoll, or EVENTLET_HUB names another one.
     """
-    if ShortRounds.is_available() and "EVENTLET_HUB" not in os.environ:
-        hubs.use_hub(ShortRounds)
+    if BoundedPollHub.is_available() and "EVENTLET_HUB" not in os.environ:
+        hubs.use_hub(BoundedPollHub)

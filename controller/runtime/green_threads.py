@@ -1,4 +1,4 @@
-"""Green threads that go when they end, without being searched for as unused memory."""
+"""Frees green threads when they end, without a run of the garbage collector."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import functools
 import threading
 from typing import Any
 
-START = "_bootstrap_inner"
-"""Where eventlet hangs a function on each thread that knows the thread: a cycle."""
+BOOTSTRAP = "_bootstrap_inner"
+"""The attribute in which eventlet stores, on each thread, a function that refers to the thread."""
 
 
 @functools.cache
-def untie_ended_threads() -> None:
-    """Have each thread let go of that function at its end; to be called once threads are green.
+def break_thread_cycles() -> None:
+    """Break the reference cycle of each thread when it ends; to be called after monkey patching.
 
-    A status of 1,000 bridges starts a thread for each, so does their return, and a search for
-    unused memory stops everything. Without this the search would find nearly nothing but threads.
+    A status of 1,000 bridges starts a thread for each, and so does their reconnection; without this
+    nearly all garbage that the collector finds would be threads, and a collection stops everything.
     """
-    end: Any = getattr(threading.Thread, "_delete", None)
-    if end is None:  # another Python, whose threads eventlet leaves as they are
+    delete: Any = getattr(threading.Thread, "_delete", None)
+    if delete is None:  # another Python version, whose threads eventlet does not change
         return
 
-    @functools.wraps(end)
-    def end_untied(thread: threading.Thread) -> None:
-        end(thread)
-        vars(thread).pop(START, None)
+    @functools.wraps(delete)
+    def delete_and_break(thread: threading.Thread) -> None:
+        delete(thread)
+        vars(thread).pop(BOOTSTRAP, None)
 
-    threading.Thread._delete = end_untied  # type: ignore[attr-defined]
+    threading.Thread._delete = delete_and_break  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Event handlers whose exceptions never vanish."""
+"""Event handlers whose exceptions are logged, counted and reported."""
 
 import functools
 import threading
@@ -11,7 +11,7 @@ from controller.runtime import library
 
 log = structlog.get_logger(__name__)
 
-Handler = TypeVar("Handler", bound=Callable[..., None])
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 HandlerErrorCallback = Callable[[int | None, Exception], None]
 
 _callbacks: list[HandlerErrorCallback] = []
@@ -20,28 +20,30 @@ _count = 0
 
 
 def listen_handler_errors(callback: HandlerErrorCallback) -> None:
-    """Have callback(dpid, exception) called for each exception; dpid None: no switch is known."""
+    """Call callback(dpid, exception) for each exception; dpid is None if no switch is known."""
     _callbacks.append(callback)
 
 
 def handler_errors() -> int:
-    """How many exceptions of handlers there were since the start."""
+    """The number of exceptions of handlers since the start."""
     return _count
 
 
 def guarded(handler: Handler) -> Handler:
-    """Log, count and report an exception of a handler or raw callback instead of passing it on.
+    """A handler or raw callback whose exceptions are logged, counted and reported, not raised.
 
-    Under os-ken's real threads an exception that passes would end the application's event loop for
-    good.
+    Then it returns None.
+
+    On os-ken's native threads a raised exception would end the event loop of the application.
     """
 
     @functools.wraps(handler)
-    def call(*arguments: Any) -> None:
+    def call(*arguments: Any) -> Any:
         try:
-            handler(*arguments)
+            return handler(*arguments)
         except Exception as error:
             _report(getattr(handler, "__qualname__", repr(handler)), _dpid(arguments), error)
+            return None
 
     return call  # type: ignore[return-value]
 
@@ -69,7 +71,7 @@ def _report(handler: str, dpid: int | None, error: Exception) -> None:
 
 
 def _dpid(arguments: tuple[Any, ...]) -> int | None:
-    """The switch that an event, or a raw callback's first argument, speaks of."""
+    """The datapath id of the switch of an event, or of a raw callback's first argument."""
     for argument in arguments:
         for candidate in (argument, getattr(argument, "msg", None)):
             datapath = getattr(candidate, "datapath", candidate)

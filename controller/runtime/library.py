@@ -1,11 +1,12 @@
-"""Which OpenFlow library this process runs on, and the modules of that library."""
+"""The OpenFlow library of this process (ryu or os-ken), and its modules."""
 
 import os
 import sys
 from importlib import import_module
 from typing import Any
 
-from controller.runtime import ryu_import_hook as repair
+from controller.runtime import ryu_import_hook
+from controller.runtime.command import default_runtime
 from controller.runtime.errors import UnknownRuntime
 
 PACKAGES = {"ryu": "ryu", "os-ken": "os_ken"}
@@ -13,11 +14,11 @@ PACKAGES = {"ryu": "ryu", "os-ken": "os_ken"}
 
 
 def _choose() -> str:
-    """The library that a launcher loaded already, or that CLOUDTAP_RUNTIME names, or ryu."""
+    """The library that a launcher has loaded, else that of CLOUDTAP_RUNTIME, else the default."""
     for runtime, package in PACKAGES.items():
         if f"{package}.base.app_manager" in sys.modules:
             return runtime
-    wanted = os.environ.get("CLOUDTAP_RUNTIME", "ryu")
+    wanted = os.environ.get("CLOUDTAP_RUNTIME") or default_runtime()
     if wanted not in PACKAGES:
         raise UnknownRuntime(wanted, list(PACKAGES))
     return wanted
@@ -29,7 +30,7 @@ def _module(path: str) -> Any:
 
 BACKEND = _choose()
 if BACKEND == "ryu":
-    repair.install()
+    ryu_import_hook.install()
 
 hub = _module("lib.hub")
 app_manager = _module("base.app_manager")
@@ -43,4 +44,4 @@ ofproto_v1_3 = _module("ofproto.ofproto_v1_3")
 
 AppBase: Any = app_manager.RyuApp if BACKEND == "ryu" else app_manager.OSKenApp
 HUB: str = hub.HUB_TYPE
-"""`eventlet`: green threads; `native`: real threads."""
+"""`eventlet`: green threads; `native`: native threads."""

@@ -1,25 +1,42 @@
-"""The server that switches connect to, in the place of the library's own.
+"""The server that switches connect to; it replaces the library's own StreamServer.
 
 ryu's serves TLS to the first switch only (it empties its settings on the first connection), shares
-its port silently with a second controller (SO_REUSEPORT), and dies with a traceback when the port
-is taken.
+its port silently with a second controller (SO_REUSEPORT), and ends with a traceback when the port
+is in use.
 """
 
+from __future__ import annotations
+
+import errno
+import resource
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from controller.process import UnusableFile, load_tls_files
+from controller.runtime.admission import HANDSHAKE_S, ConnectionAdmission, Visit
+from controller.runtime.backpressure import Blame, SwitchSocket, cut_off, end_connection
 from controller.runtime.errors import BadTlsSettings, OpenFlowAddressInUse
-from controller.runtime.backpressure import Patient
 from controller.runtime.tls import TlsConnection
 
-HANDSHAKE_SECONDS = 5.0
-PAUSE_SECONDS = 0.5
-"""Between tries to accept when the process has no file descriptor left."""
+TLS_HANDSHAKE_S = 5.0
+"""How long a whole TLS handshake may take, in seconds; it is part of the whole handshake."""
+ACCEPT_PAUSE_S = 0.2
+"""Pause while no connection can be accepted, in seconds."""
+OVERDUE_LOOK_S = 0.5
+"""Interval at which handshakes that take too long are looked for, in seconds."""
+ACCEPTS_AT_ONCE, ACCEPTS_PER_S = 2000, 100
+"""Connections that are accepted at once, and after that each second."""
+OTHER_FILES = 256
+"""File descriptors that are kept for the API, the databases and the store."""
+MANY_CONNECTIONS = "there are as many connections as the limit of open files allows"
+MORE_FILES = "raise the limit of open files of this process (LimitNOFILE, ulimit -n)"
+MORE_THREADS = "raise the limit of threads of this process (TasksMax, ulimit -u)"
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +45,10 @@ Handle = Callable[[Any, Address], None]
 
 
 class Listener:
-    """Accept switches, over TLS if certificate files are given; a thread for each.
+    """Accepts switches, over TLS if certificate files are given, with a thread for each.
 
-    Takes the arguments of the libraries' StreamServer. `fail` gets the error if it cannot listen
-    and does not return.
+    It has the arguments of the libraries' StreamServer. ``fail`` gets the error if it cannot
+    listen, and does not return.
     """
 
     def __init__(
@@ -41,9 +58,12 @@ class Listener:
         *,
         spawn: Callable[..., Any],
         fail: Callable[[Exception], None],
+        admission: ConnectionAdmission,
         **tls: Any,
     ) -> None:
-        self._handle, self._spawn = handle, spawn
+        self._handle, self._spawn, self._admission = handle, spawn, admission
+        self._is_waiting = False
+        self._accepts, self._accepted_at = float(ACCEPTS_AT_ONCE), time.monotonic()
         self._context: ssl.SSLContext | None = None
         try:
             self._context = _context(tls) if tls else None
@@ -53,29 +73,109 @@ class Listener:
 
     def serve_forever(self) -> None:
         """Accept connections until the process ends."""
+        self._spawn(self._end_overdue_handshakes)
         while True:
+            if self._admission.is_full:
+                self._wait(MANY_CONNECTIONS, MORE_FILES)
+                continue
+            if self._admission.is_crowded:
+                time.sleep(ACCEPT_PAUSE_S)
+                continue
             try:
                 connection, address = self._socket.accept()
             except OSError as error:
-                log.error("switch not accepted", reason=str(error))
-                time.sleep(PAUSE_SECONDS)
+                if error.errno != errno.ECONNABORTED:  # that one: the peer has left already
+                    self._wait(error.strerror or str(error), MORE_FILES)
                 continue
-            self._spawn(self._welcome, connection, address)
-            time.sleep(0)  # what a hundred at once begin would be one long piece of work
+            try:
+                self._welcome(connection, address)
+                self._note_accepting()
+            except RuntimeError as error:  # one more thread than the process may have
+                self._wait(str(error), MORE_THREADS)
+            self._keep_pace()
 
     def _welcome(self, connection: socket.socket, address: Address) -> None:
-        if self._context is None:
-            self._handle(Patient(connection, address), address)
-            return
-        try:
-            connection.settimeout(HANDSHAKE_SECONDS)
-            secured = TlsConnection(connection, self._context)
-            secured.handshake()
-        except OSError as error:
-            log.warning("TLS handshake failed", switch=_text(address), reason=str(error))
+        """Start a thread for a connection that may enter; close any other one.
+
+        Raises:
+            RuntimeError: no thread can be started; the connection was closed.
+        """
+        host, name = str(address[0]), f"{address[0]}:{address[1]}"
+        visit, crowded_out = self._admission.enter(connection, host, name)
+        for other in crowded_out:
+            log.warning("switch crowded out", switch=other.name, stay=other.stay.value)
+            end_connection(other.connection)
+        if visit is None:
+            log.info("switch has to stay away", switch=host)
             connection.close()
             return
-        self._handle(Patient(secured, address), address)
+        try:
+            self._spawn(self._serve, connection, address, visit)
+        except RuntimeError:
+            self._admission.leave(visit)
+            connection.close()
+            raise
+
+    def _serve(self, connection: socket.socket, address: Address, visit: Visit) -> None:
+        """Serve one connection until it is over."""
+        secured: Any = connection
+        try:
+            if self._context is not None:
+                secured = TlsConnection(connection, self._context)
+                secured.handshake(TLS_HANDSHAKE_S, lambda: self._admission.waiting(visit))
+            self._handle(SwitchSocket(secured, visit, self._admission), address)
+        except OSError as error:
+            what = "TLS handshake failed" if self._context is not None else "connection failed"
+            log.warning(what, switch=visit.name, reason=str(error))
+            if isinstance(error, (TimeoutError, ssl.SSLError)):
+                self._admission.offend(visit)
+        except Exception as error:  # the edge of the thread
+            log.error("connection failed", switch=visit.name, exc_info=error)
+        finally:
+            self._admission.leave(visit)
+            connection.close()
+
+    def _end_overdue_handshakes(self) -> None:
+        while True:
+            time.sleep(OVERDUE_LOOK_S)
+            for visit in self._admission.overdue():
+                cut_off(
+                    SwitchSocket(visit.connection, visit, self._admission),
+                    f"it has not told its features and ports within {HANDSHAKE_S:g} s",
+                    Blame.ADDRESS,
+                )
+                self._admission.leave(visit)
+
+    def _wait(self, reason: str, remedy: str) -> None:
+        """Accept nothing for a moment; the first time in a row that is said."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            log.error("no switch can connect", reason=reason, remedy=remedy)
+        time.sleep(ACCEPT_PAUSE_S)
+
+    def _note_accepting(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            log.info("switches can connect again")
+
+    def _keep_pace(self) -> None:
+        """Let others run; for longer when connections come faster than is allowed."""
+        now = time.monotonic()
+        refilled = self._accepts + (now - self._accepted_at) * ACCEPTS_PER_S
+        self._accepts, self._accepted_at = min(ACCEPTS_AT_ONCE, refilled) - 1, now
+        time.sleep(max(0.0, -self._accepts / ACCEPTS_PER_S))
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may have; returns how many connections fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError) as error:
+            log.warning("limit of open files not raised", limit=soft, reason=str(error))
+    return max(soft // 4, soft - OTHER_FILES)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -87,19 +187,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _context(tls: dict[str, Any]) -> ssl.SSLContext:
-    """TLS 1.2 or newer; with a CA only switches that show a certificate of it are let in."""
+    """TLS 1.2 or newer; with a CA only switches with a certificate of it are accepted."""
     certificate, private_key, ca = tls["certfile"], tls["keyfile"], tls.get("ca_certs")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, private_key)
+        load_tls_files(context, Path(certificate), Path(private_key), Path(ca) if ca else None)
         if ca:
-            context.load_verify_locations(ca)
             context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnusableFile) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise BadTlsSettings(certificate, private_key, ca, reason) from error
     return context
-
-
-def _text(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"

@@ -1,60 +1,84 @@
-"""`ryu-manager`: ryu's own manager on a current Python, with clear ends."""
+"""`ryu-manager`: ryu's own manager on a current Python, with an orderly shutdown.
+
+Where ryu is not installed the same command runs the application on os-ken.
+
+Nothing that makes a lock may be imported before eventlet has patched threading: a native lock that
+one green thread holds stops all others for good.
+"""
+
+from __future__ import annotations
 
 import functools
 import sys
 import traceback
 import warnings
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from controller.runtime import shutdown as ending
-from controller.runtime import ryu_import_hook as repair
+from controller.runtime import ryu_import_hook
+from controller.runtime.command import default_runtime
 from flows.errors import CloudtapError
+
+if TYPE_CHECKING:
+    from controller.runtime.shutdown import Shutdown
 
 
 def main() -> NoReturn:
     """Run ryu's manager with the arguments of the command line, then end the process."""
-    repair.install()
-    # eventlet says at every start that it is in maintenance; the operator can do nothing about that
+    if default_runtime() != "ryu":
+        from controller.runtime import osken
+
+        print("cloudtap: ryu is not installed: running on os-ken", file=sys.stderr, flush=True)
+        osken.run_as_manager(sys.argv[1:])
+    ryu_import_hook.install()
+    # eventlet warns at every start that it is in maintenance; the operator cannot change that
     warnings.filterwarnings("ignore", message=r"(?s)\s*Eventlet is deprecated")
     import eventlet
 
-    from controller.runtime import rounds, threads
+    from controller.runtime import event_loop, green_threads
 
-    rounds.keep_rounds_short()
-    # all at once and first: ryu patches threading last, and eventlet then misses a lock and says so
+    event_loop.use_bounded_polls()
+    # patch all at once and first: ryu patches threading last, then eventlet warns of a missed lock
     eventlet.monkey_patch()
-    threads.untie_ended_threads()
+    green_threads.break_thread_cycles()
     from ryu.cmd import manager
 
-    ending.exit_now(_status_of(manager.main))
+    from controller.runtime import shutdown
+
+    shutdown.exit_now(_status_of(manager.main))
 
 
 @functools.cache
 def end_on_request() -> None:
-    """Let SIGINT, SIGTERM and fail() end ryu's manager in order, if it is what runs; once."""
+    """Let SIGINT, SIGTERM and fail() end ryu's manager in order, if it is running; once."""
     if "ryu.cmd.manager" not in sys.modules:
         return
     import greenlet
     from ryu.lib import hub
 
-    hub.spawn(_throw_at_the_end, ending.begin(), greenlet.getcurrent())
+    from controller.runtime import shutdown
+
+    hub.spawn(_throw_at_shutdown, shutdown.begin(), greenlet.getcurrent())
 
 
-def _throw_at_the_end(awaited: ending.Ending, manager: Any) -> None:
-    """Wait for the end, then wake ryu's manager with the exception that makes it close."""
+def _throw_at_shutdown(awaited: Shutdown, manager: Any) -> None:
+    """Wait for the shutdown, then throw the exception that makes ryu's manager close."""
     from eventlet import hubs
+
+    from controller.runtime import shutdown
 
     error = awaited.wait()
     if error is not None:
-        ending.report(error)
+        shutdown.report(error)
     last = KeyboardInterrupt() if error is None else SystemExit(1)
     hubs.get_hub().schedule_call_global(0, manager.throw, last)
 
 
 def _status_of(run: Any) -> int:
+    from controller.runtime import shutdown
+
     try:
         run()
-    except KeyboardInterrupt:  # asked to end before it was up
+    except KeyboardInterrupt:  # interrupted before it was up
         return 0
     except SystemExit as end:
         if isinstance(end.code, str):
@@ -62,7 +86,7 @@ def _status_of(run: Any) -> int:
             return 1
         return end.code or 0
     except CloudtapError as error:
-        ending.report(error)
+        shutdown.report(error)
         return 1
     except Exception:
         traceback.print_exc()

@@ -1,6 +1,6 @@
-"""How the controller's process ends: SIGINT, SIGTERM and fatal errors, the same on every runtime.
+"""Shutdown of the process by SIGINT, SIGTERM or a fatal error, the same on every runtime.
 
-A signal never interrupts running code: handlers of signals that raise lose the exception in
+A signal never interrupts running code: an exception that a signal handler raises is lost in
 whatever thread happens to run. The signal is written to a socket pair instead
 (signal.set_wakeup_fd), and one waiter reads it.
 """
@@ -14,74 +14,90 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+import structlog
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE_SECONDS = 10
-"""An end that takes longer shows where every thread stands and is cut off with status 1."""
+TIMEOUT_SECONDS = 10
+"""A shutdown that takes longer dumps the traceback of every thread and exits with status 1."""
+
+RELOADED = "files that change are read again by themselves; the configuration only at a start"
 
 _WAKE = b"\0"
 
+log = structlog.get_logger()
 
-class Ending:
-    """The end of this process, awaited by one waiter and asked for by signals or by anybody."""
+
+class Shutdown:
+    """The shutdown of this process: requested by signals or by ``fail``, awaited by one waiter."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        self._asked = False
+        self._is_requested = False
         self.failure: Exception | None = None
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, _ignore)  # SIG_IGN would not wake the waiter
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
     def fail(self, error: Exception) -> None:
-        """Ask for an end with status 1 because of error; the first error counts."""
+        """Request a shutdown with status 1 because of ``error``; the first error counts."""
         self.failure = self.failure or error
         self._writer.send(_WAKE)
 
     def wait(self) -> Exception | None:
-        """Wait until the end is asked for; the error that asked for it, or None."""
+        """Wait until a shutdown is requested; the error that requested it, or None for a signal."""
         wanted = {0, *SIGNALS}
-        while wanted.isdisjoint(self._reader.recv(64)):
-            pass
-        faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
+        while wanted.isdisjoint(received := self._reader.recv(64)):
+            if signal.SIGHUP in received:
+                log.info("SIGHUP changes nothing: " + RELOADED)
+        faulthandler.dump_traceback_later(TIMEOUT_SECONDS, exit=True)
         return self.failure
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:  # the second time: now, whatever is unfinished
+        if self._is_requested:  # the second signal: exit at once
             os._exit(128 + number)
-        self._asked = True
+        self._is_requested = True
 
 
-_current: Ending | None = None
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
-def begin() -> Ending:
-    """Let signals and fail() end this process from now on; main thread, any number of times."""
+_current: Shutdown | None = None
+
+
+def begin() -> Shutdown:
+    """Let signals and fail() request the shutdown; in the main thread, any number of times."""
     global _current
     if _current is None:
-        _current = Ending()
+        _current = Shutdown()
     return _current
 
 
 def is_failing() -> bool:
-    """Whether an error has already asked for the end."""
+    """Whether an error has requested the shutdown."""
     return _current is not None and _current.failure is not None
 
 
 def fail(error: Exception) -> None:
-    """Ask for the end of this process because of error; if nobody waits for that, raise it."""
+    """Request the shutdown of this process because of ``error``; raise it before ``begin``."""
     if _current is None:
         raise error
     _current.fail(error)
 
 
 def report(error: Exception) -> None:
-    """Say in one sentence on standard error why the controller cannot go on."""
-    print(f"cloudtap: {error}", file=sys.stderr, flush=True)
+    """Print on standard error, in one sentence, why the controller cannot run."""
+    # this module is loaded before eventlet has replaced locks, and those of controller.process
+    # must be its own: green threads that wait for a native lock stop the whole process
+    from controller.process import visible_lines
+
+    print(f"cloudtap: {visible_lines(str(error))}", file=sys.stderr, flush=True)
 
 
 def exit_now(status: int) -> NoReturn:
-    """End the process without waiting for threads; what was written is flushed."""
+    """Exit without waiting for threads; logs and standard streams are flushed."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,5 +1,5 @@
-"""Configurations for sensors, made from what a collector delivers to them."""
+"""Configurations for sensor programs, generated from what a collector delivers to them."""
 
-from controller.sensors.configuration import SENSORS, Configuration, configure
+from controller.sensors.configuration import configure
 
-__all__ = ["SENSORS", "Configuration", "configure"]
+__all__ = ["configure"]

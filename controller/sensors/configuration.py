@@ -1,4 +1,4 @@
-"""One configuration: its text, and what a person should know before relying on it."""
+"""A configuration for a sensor: its text, and notes on what the sensor does not receive."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass
 
 from controller.sensors.suricata import suricata_notes, suricata_text
 from controller.sensors.zeek import zeek_notes, zeek_text
-from flows.explain.feed import Feed
+from flows.explain import Feed
 
-PATH_ROOM = 1514
-"""A frame of an ordinary workload, Ethernet header included: what a path should carry whole."""
+FULL_FRAME = 1514
+"""Bytes of the longest frame at an MTU of 1500, Ethernet header included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A text for a file of the sensor; each of ``notes`` is a sentence, and in the text, too."""
+    """The text of a configuration file; ``notes`` are sentences, which are in the text, too."""
 
-    sensor: str
+    program: str
     text: str
     notes: tuple[str, ...]
 
 
 Make = Callable[[Feed, str, tuple[str, ...]], str]
 Warn = Callable[[Feed], Iterator[str]]
-SENSORS: Mapping[str, tuple[Make, Warn]] = {
+PROGRAMS: Mapping[str, tuple[Make, Warn]] = {
     "suricata": (suricata_text, suricata_notes),
     "zeek": (zeek_text, zeek_notes),
 }
-"""The programs that a configuration can be made for."""
+"""For each supported program, its text and its notes."""
 
 
-def configure(sensor: str, feed: Feed, interface: str) -> Configuration:
-    """The configuration for one kind of sensor that listens on ``interface``."""
-    make, warn = SENSORS[sensor]
+def configure(program: str, feed: Feed, interface: str) -> Configuration:
+    """The configuration of a program (a key of PROGRAMS) that listens on ``interface``."""
+    make, warn = PROGRAMS[program]
     notes = (*_notes(feed), *warn(feed))
-    return Configuration(sensor, make(feed, interface, notes), notes)
+    return Configuration(program, make(feed, interface, notes), notes)
 
 
 def _notes(feed: Feed) -> Iterator[str]:
-    if not any(heard.sessions for heard in feed.heard):
+    if not any(received.sessions for received in feed.networks):
         yield "no session delivers to this collector now: home networks are those of the tenant"
     for name, length in feed.cut:
         yield (
@@ -60,7 +60,7 @@ def _notes(feed: Feed) -> Iterator[str]:
             f"session {name} is exclusive: what an exclusive session with a lower number takes of "
             "the same source is missing"
         )
-    if feed.longest is not None and feed.longest < PATH_ROOM:
+    if feed.longest is not None and feed.longest < FULL_FRAME:
         yield (
             f"frames of more than {feed.longest} bytes do not fit the path to the sensor: they are "
             "cut or skipped, as each session says; make the path wider, or the workloads' MTU less"

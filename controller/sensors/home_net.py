@@ -1,19 +1,19 @@
-"""Home networks: the addresses of what is watched, as prefixes."""
+"""The home network of a sensor: the prefixes of the watched workloads, and their tags."""
 
 from __future__ import annotations
 
 from netaddr import cidr_merge
 
-from flows.explain.feed import Feed
+from flows.explain import Feed
 
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 """Ranges for private use (RFC 1918, RFC 6598, RFC 4193)."""
 PREFIXES_MAX = 64
-"""More prefixes than this are not listed one by one."""
+"""Most prefixes that are listed one by one."""
 
 
 def home_prefixes(feed: Feed) -> tuple[str, ...]:
-    """Where the watched workloads live; private ranges where that is not known in full."""
+    """The prefixes of the watched workloads, and all private ranges if some are unknown."""
     exact = tuple(str(prefix) for prefix in cidr_merge(list(feed.addresses)))
     if exact and not feed.unknown and len(exact) <= PREFIXES_MAX:
         return exact
@@ -22,10 +22,12 @@ def home_prefixes(feed: Feed) -> tuple[str, ...]:
 
 
 def network_lines(feed: Feed) -> list[str]:
-    """The map from tags to networks, a line each."""
+    """The network of each 802.1Q tag, one line each."""
     lines = []
-    for heard in feed.heard:
-        tag = "no tag" if heard.tag is None else f"tag {heard.tag}"
-        by = f"session {', '.join(heard.sessions)}" if heard.sessions else "not watched now"
-        lines.append(f"  {tag:9} = network {heard.network.name} of {heard.network.tenant} ({by})")
+    for received in feed.networks:
+        tag = "no tag" if received.tag is None else f"tag {received.tag}"
+        by = f"session {', '.join(received.sessions)}" if received.sessions else "not watched now"
+        lines.append(
+            f"  {tag:9} = network {received.network.name} of {received.network.tenant} ({by})"
+        )
     return lines

@@ -1,6 +1,6 @@
 """The configuration of Suricata 7 for what a collector delivers.
 
-Every choice was tried on Suricata 7.0.10 (tests/ovs/test_suricata.py).
+Every setting was tested on Suricata 7.0.10 (tests/ovs/test_suricata.py).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.sensors.home_net import home_prefixes, network_lines
-from flows.beacon.decapsulate import GENEVE_PORT, VXLAN_PORT
-from flows.explain.feed import Feed
-from flows.model.session import Delivery
+from flows.explain import Feed
+from flows.model import Delivery
+from flows.openflow import UDP_GENEVE, UDP_VXLAN
 
 SERVERS = ("HTTP", "SMTP", "SQL", "DNS", "TELNET", "DC")
 OTHER_ADDRESSES = tuple(
@@ -23,8 +23,8 @@ OTHER_ADDRESSES = tuple(
     )
     for side in sides
 )
-"""Names that public rule sets expect."""
-PORTS = {
+"""Address groups that public rule sets use."""
+PORT_GROUPS = {
     "HTTP_PORTS": "80",
     "SHELLCODE_PORTS": "!80",
     "ORACLE_PORTS": "1521",
@@ -33,22 +33,22 @@ PORTS = {
     "MODBUS_PORTS": "502",
     "FILE_DATA_PORTS": "[$HTTP_PORTS,110,143]",
     "FTP_PORTS": "21",
-    "GENEVE_PORTS": str(GENEVE_PORT),
-    "VXLAN_PORTS": str(VXLAN_PORT),
+    "GENEVE_PORTS": str(UDP_GENEVE),
+    "VXLAN_PORTS": str(UDP_VXLAN),
     "TEREDO_PORTS": "3544",
 }
-TUNNELS = {Delivery.VXLAN: ("vxlan", VXLAN_PORT), Delivery.GENEVE: ("geneve", GENEVE_PORT)}
+TUNNELS = {Delivery.VXLAN: ("vxlan", UDP_VXLAN), Delivery.GENEVE: ("geneve", UDP_GENEVE)}
 EVENTS = ("http", "dns", "tls", "ssh", "smtp", "files", "flow")
 
 
 def suricata_notes(feed: Feed) -> Iterator[str]:
-    """What Suricata cannot do with these copies."""
+    """What Suricata cannot decode or tell apart in these copies."""
     if feed.collector.delivery is Delivery.ERSPAN3:
         yield (
             "Suricata 7 does not decode ERSPAN III: it sees nothing; deliver as erspan2 or vxlan, "
             "or let the kernel of the sensor take it off and listen on that device"
         )
-    if len(feed.heard) > 1 and not feed.tags and any(h.sessions for h in feed.heard):
+    if len(feed.networks) > 1 and not feed.tags and any(h.sessions for h in feed.networks):
         yield (
             "networks with equal addresses are mixed up: Suricata tells them apart by 802.1Q tags "
             "alone, never by the key of a tunnel; give the collector tenant_tag `auto`"
@@ -56,7 +56,7 @@ def suricata_notes(feed: Feed) -> Iterator[str]:
 
 
 def suricata_text(feed: Feed, interface: str, notes: tuple[str, ...]) -> str:
-    """The whole file."""
+    """The whole file, in YAML."""
     lines = ["%YAML 1.1", "---", *_head(feed, notes)]
     for section in (_vars, _capture, _tracking, _stream, _decoder, _outputs, _tenants):
         part = list(section(feed, interface))
@@ -87,7 +87,7 @@ def _vars(feed: Feed, interface: str) -> Iterator[str]:
     yield from (f'    {name}_SERVERS: "$HOME_NET"' for name in SERVERS)
     yield from (f'    {name}: "$HOME_NET"' for name in OTHER_ADDRESSES)
     yield "  port-groups:"
-    yield from (f'    {name}: "{value}"' for name, value in PORTS.items())
+    yield from (f'    {name}: "{value}"' for name, value in PORT_GROUPS.items())
 
 
 def _capture(feed: Feed, interface: str) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _outputs(feed: Feed, interface: str) -> Iterator[str]:
 
 
 def _tenants(feed: Feed, interface: str) -> Iterator[str]:
-    """Rules for each network: switched off, because they need files that are not here."""
+    """Rules for each network (multi-detect): commented out, as they need files of the operator."""
     if len(feed.tags) < 2:
         return
     yield "# Rules for each network of its own: take the signs away and write the files."
@@ -168,10 +168,10 @@ def _tenants(feed: Feed, interface: str) -> Iterator[str]:
     yield "#  selector: vlan"
     yield "#  loaders: 1"
     yield "#  tenants:"
-    for heard in feed.tags:
-        yield f"#    - id: {heard.tag}"
-        yield f"#      yaml: {heard.network.tenant}-{heard.network.name}.yaml"
+    for received in feed.tags:
+        yield f"#    - id: {received.tag}"
+        yield f"#      yaml: {received.network.tenant}-{received.network.name}.yaml"
     yield "#  mappings:"
-    for heard in feed.tags:
-        yield f"#    - vlan-id: {heard.tag}"
-        yield f"#      tenant-id: {heard.tag}"
+    for received in feed.tags:
+        yield f"#    - vlan-id: {received.tag}"
+        yield f"#      tenant-id: {received.tag}"

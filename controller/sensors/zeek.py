@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.sensors.home_net import home_prefixes, network_lines
-from flows.beacon.decapsulate import GENEVE_PORT, VXLAN_PORT
-from flows.explain.feed import Feed
-from flows.model.session import Delivery
+from flows.explain import Feed
+from flows.model import Delivery
+from flows.openflow import UDP_GENEVE, UDP_VXLAN
 
 
 def zeek_notes(feed: Feed) -> Iterator[str]:
-    """What Zeek needs for these copies, or cannot do with them."""
+    """Which version of Zeek these copies need, or what it cannot tell apart in them."""
     if feed.tags:
         yield (
             "tags tell networks apart in Zeek 8.0 and newer only (vlan_fivetuple); an older one "
             "mixes up networks with equal addresses"
         )
-    elif len(feed.heard) > 1 and any(heard.sessions for heard in feed.heard):
+    elif len(feed.networks) > 1 and any(received.sessions for received in feed.networks):
         yield (
             "networks with equal addresses are mixed up: give the collector tenant_tag `auto`, by "
             "which Zeek 8.0 and newer can tell them apart"
@@ -68,10 +68,10 @@ def _tunnel(feed: Feed) -> Iterator[str]:
     match feed.collector.delivery:
         case Delivery.VXLAN:
             yield "# The copies come inside VXLAN."
-            yield f"redef PacketAnalyzer::VXLAN::vxlan_ports += {{ {VXLAN_PORT}/udp }};"
+            yield f"redef PacketAnalyzer::VXLAN::vxlan_ports += {{ {UDP_VXLAN}/udp }};"
         case Delivery.GENEVE:
             yield "# The copies come inside Geneve."
-            yield f"redef PacketAnalyzer::Geneve::geneve_ports += {{ {GENEVE_PORT}/udp }};"
+            yield f"redef PacketAnalyzer::Geneve::geneve_ports += {{ {UDP_GENEVE}/udp }};"
         case Delivery.GRE | Delivery.ERSPAN2 | Delivery.ERSPAN3 as delivery:
             yield f"# {delivery.value} needs no setting: Zeek always looks into it."
         case _:

@@ -1,14 +1,15 @@
-"""What can go wrong between us and a switch; messages name the bridge and what to do.
+"""Errors between this controller and a switch; each message names the bridge and what to do.
 
 CloudtapError
 +-- SouthboundError
-    +-- WireError       a flow that cannot be put into a message, or bytes that are no message
-    +-- SwitchTimeout   a switch did not answer in time
-    +-- SwitchGone      the connection ended before the answer came
-    +-- SwitchUnfit     a switch lacks a feature that we cannot do without
-    +-- Displaced       another controller leads the switch now: it takes no change from us
-    +-- NotOurs         a bridge that the configuration leaves to others
-    +-- SwitchRefused   a switch refused a request that belongs to no single flow
+    +-- WireError          a flow that cannot be encoded, or bytes that cannot be decoded
+    +-- SwitchUnreachable  a bridge of this machine that cannot be connected to
+    +-- SwitchTimeout      a switch did not answer in time
+    +-- SwitchGone         the connection ended before the answer arrived
+    +-- SwitchUnfit        a switch lacks a required feature
+    +-- Displaced          another controller is master of the switch: it refuses our changes
+    +-- NotOurs            a bridge that the configuration does not list in `own`
+    +-- SwitchRefused      a switch refused a request that belongs to no single flow
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from flows.errors import CloudtapError
 
 
 class SouthboundError(CloudtapError):
-    """Root of the errors between us and the switches."""
+    """Root of the errors between this controller and the switches."""
 
 
 class WireError(SouthboundError):
-    """A flow that cannot be put into an OpenFlow message, or bytes that are not one."""
+    """A flow that cannot be encoded as an OpenFlow message, or bytes that cannot be decoded."""
 
 
 class SwitchUnreachable(SouthboundError):
-    """There is no way to a switch of this machine."""
+    """A bridge of this machine cannot be connected to."""
 
     def __init__(self, bridge: str, path: str, problem: str) -> None:
         super().__init__(
@@ -47,7 +48,7 @@ class SwitchTimeout(SouthboundError):
 
 
 class SwitchGone(SouthboundError):
-    """The connection to a switch ended before the answer came."""
+    """The connection to a switch ended before the answer arrived."""
 
     def __init__(self, bridge: str, what: str) -> None:
         super().__init__(f"the connection to bridge {bridge!r} ended before it could {what}")
@@ -55,7 +56,7 @@ class SwitchGone(SouthboundError):
 
 
 class SwitchUnfit(SouthboundError):
-    """A switch lacks a feature that we cannot do without."""
+    """A switch lacks a required feature."""
 
     def __init__(self, bridge: str, missing: tuple[str, ...]) -> None:
         super().__init__(
@@ -66,7 +67,7 @@ class SwitchUnfit(SouthboundError):
 
 
 class Displaced(SouthboundError):
-    """Another controller has become the one that leads the switch; nothing was changed."""
+    """Another controller has become master of the switch; nothing was changed."""
 
     def __init__(self, bridge: str) -> None:
         super().__init__(
@@ -77,7 +78,7 @@ class Displaced(SouthboundError):
 
 
 class NotOurs(SouthboundError):
-    """A bridge has connected that the configuration leaves to others."""
+    """A bridge has connected that the configuration does not list in `own`."""
 
     def __init__(self, bridge: str) -> None:
         super().__init__(

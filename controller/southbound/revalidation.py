@@ -1,23 +1,51 @@
-"""Waits until the data path of this machine has let go of packet paths that flows no longer allow.
+"""Waits until the datapath of this machine no longer uses megaflows that the flow tables rule out.
 
-After a barrier the flow tables are right, but cached paths ("megaflows") may go on copying for some
-milliseconds, until the revalidators of ovs-vswitchd have been round once.
+After a barrier reply the flow tables are changed, but cached flows of the datapath (megaflows) may
+make copies for some more milliseconds, until the revalidators of ovs-vswitchd have dumped and
+checked them.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from controller.process import PID_BYTES_MAX, UnusableFile, read_file
+from controller.southbound.ovsdb import OvsdbSnapshot
+from controller.southbound.stale_megaflows import has_stale_megaflows
+from flows.errors import CloudtapError
+from flows.model import Dpid
 
 RUN_DIRECTORY = "/run/openvswitch"
+"""Where Open vSwitch has its management and control sockets."""
 REQUEST = {"method": "revalidator/wait", "params": [], "id": 0}
-READ_BYTES = 65536
+REPLY_BYTES = 65536
+REMOTE_SETTLE_S = 1.0
+"""How long the datapath of another machine may take to follow, in seconds; its revalidators
+run every 500 ms (max-revalidator of Open vSwitch)."""
 ROUNDS = 3
-"""Ends of rounds to wait for. The first may come before ovs-vswitchd has told its revalidators of
-the change, and the second may be that of a round that had begun by then."""
+"""Ends of revalidation rounds to wait for. The first may come before ovs-vswitchd has notified its
+revalidators of the change, and the second may end a round that had begun by then."""
+
+
+log = structlog.get_logger(__name__)
+
+
+def control_socket(run_dir: str = RUN_DIRECTORY) -> str:
+    """The path of the control socket of the ovs-vswitchd that runs now.
+
+    Raises:
+        OSError, UnusableFile, ValueError: none runs, or its file of the process id cannot be read.
+    """
+    number = int(read_file(Path(run_dir, "ovs-vswitchd.pid"), PID_BYTES_MAX))
+    return f"{run_dir}/ovs-vswitchd.{number}.ctl"
 
 
 def wait_revalidated(
@@ -25,38 +53,37 @@ def wait_revalidated(
     timeout_s: float = 5.0,
     nudge: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Return once every cached path agrees with the flow tables.
+    """Wait until every megaflow agrees with the flow tables (ovs-appctl revalidator/wait).
 
-    ``nudge`` makes the revalidators begin a round at once (see Switch.nudge): then all of it takes
-    15 ms, and without it 1.5 s, because they go round each 500 ms (Open vSwitch 3.1).
+    ``nudge`` makes the revalidators start a round at once (see Switch.nudge): then the wait takes
+    15 ms, and without it 1.5 s, because a round starts every 500 ms (Open vSwitch 3.1).
 
-    False when the ovs-vswitchd of ``run_dir`` cannot be asked, does not answer in time, or has
-    data paths of two types: then nothing is known.
+    False if the ovs-vswitchd of ``run_dir`` cannot be asked, does not answer in time, or has
+    datapaths of two types: then nothing is known.
     """
     deadline = time.monotonic() + timeout_s
     try:
-        number = int(Path(run_dir, "ovs-vswitchd.pid").read_text())
-        path = f"{run_dir}/ovs-vswitchd.{number}.ctl"
-        return all(_wait_for_a_round(path, deadline, nudge) for _ in range(ROUNDS))
-    except (OSError, ValueError):
+        path = control_socket(run_dir)
+        return all(_wait_for_round(path, deadline, nudge) for _ in range(ROUNDS))
+    except (OSError, ValueError, UnusableFile):
         return False
 
 
-def _wait_for_a_round(path: str, deadline: float, nudge: Callable[[], None]) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-        asked.settimeout(max(0.1, deadline - time.monotonic()))
-        asked.connect(path)
-        asked.sendall(json.dumps(REQUEST).encode())
+def _wait_for_round(path: str, deadline: float, nudge: Callable[[], None]) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(max(0.1, deadline - time.monotonic()))
+        connection.connect(path)
+        connection.sendall(json.dumps(REQUEST).encode())
         nudge()
-        return _is_done(asked, deadline)
+        return _is_done(connection, deadline)
 
 
-def _is_done(asked: socket.socket, deadline: float) -> bool:
-    """Read one answer, which has no end mark but that of its JSON object."""
+def _is_done(connection: socket.socket, deadline: float) -> bool:
+    """Read one answer, which ends with its JSON object: there is no other delimiter."""
     answer = b""
     while (left := deadline - time.monotonic()) > 0:
-        asked.settimeout(left)
-        data = asked.recv(READ_BYTES)
+        connection.settimeout(left)
+        data = connection.recv(REPLY_BYTES)
         if not data:
             return False
         answer += data
@@ -65,3 +92,75 @@ def _is_done(asked: socket.socket, deadline: float) -> bool:
         except json.JSONDecodeError:
             continue
     return False
+
+
+class OvsdbReports(Protocol):
+    """The Open vSwitch databases that are watched."""
+
+    def snapshot(self) -> OvsdbSnapshot:
+        """The last known rows of all of them."""
+        ...
+
+
+class SettlingBridge(Protocol):
+    """A bridge whose datapath may still use megaflows of flows that are gone."""
+
+    @property
+    def dpid(self) -> Dpid:
+        """Its datapath id."""
+        ...
+
+    def nudge(self) -> None:
+        """Make the revalidators start a round now; see Switch.nudge."""
+        ...
+
+
+class VersionedBridge(Protocol):
+    """A bridge that has said which version of Open vSwitch it runs."""
+
+    @property
+    def dpid(self) -> Dpid:
+        """Its datapath id."""
+        ...
+
+    @property
+    def software(self) -> str:
+        """The version; empty if it is not known."""
+        ...
+
+
+class Revalidation:
+    """Waits until datapaths follow their flow tables: asks on this machine, else by time.
+
+    ``believed`` returns the rows of databases that speak for their bridges: a bridge whose database
+    is on this machine is here, too, whatever other databases there are.
+    """
+
+    def __init__(self, databases: OvsdbReports, believed: Callable[[], OvsdbSnapshot]) -> None:
+        self._databases, self._believed = databases, believed
+        self._stopping = threading.Event()
+
+    def wait_settled(self, bridges: Sequence[SettlingBridge], timeout_s: float) -> bool:
+        """Wait until no megaflow of these bridges outlives its flow; False after ``stop``."""
+        local = {row.dpid for row in self._believed().bridges if row.is_here}
+        here = [bridge for bridge in bridges if bridge.dpid in local]
+        is_asked = bool(here) and self._ask_here(here[0], timeout_s)
+        if is_asked and len(here) == len(bridges):
+            return True
+        return not self._stopping.wait(REMOTE_SETTLE_S)
+
+    def _ask_here(self, bridge: SettlingBridge, timeout_s: float) -> bool:
+        """Wait for the revalidators of this machine; False if they cannot be asked."""
+        try:
+            return wait_revalidated(timeout_s=timeout_s, nudge=bridge.nudge)
+        except CloudtapError as problem:
+            log.debug("revalidators not asked", reason=str(problem))
+            return False
+
+    def needs_epoch(self, switch: VersionedBridge) -> bool:
+        """Whether each plan of a bridge must have all its megaflows made again."""
+        return has_stale_megaflows(switch.dpid, switch.software, self._databases.snapshot())
+
+    def stop(self) -> None:
+        """End all waits."""
+        self._stopping.set()

@@ -1,1 +1,50 @@
-"""Face."""
+"""The status of sessions and bridges as values, and the arithmetic of their counters."""
+
+from controller.status.caps import caps_on, words_of_caps
+from controller.status.losses import with_counts, with_shed
+from controller.status.service import Inspecting, Reconciling, Vitals
+from controller.status.session_counters import (
+    MEASURES,
+    NO_BEACONS,
+    SessionCounters,
+    SessionCountersByBridge,
+    own_meters,
+)
+from controller.status.starvation import with_starvation
+from controller.status.values import (
+    BridgeShare,
+    BridgeStatus,
+    Losses,
+    Measure,
+    PortPlace,
+    SessionStatus,
+    State,
+)
+from controller.status.verify import Check, PathChecked, PortWitness, Verification
+
+__all__ = [
+    "MEASURES",
+    "NO_BEACONS",
+    "BridgeShare",
+    "BridgeStatus",
+    "Check",
+    "Inspecting",
+    "Losses",
+    "Measure",
+    "PathChecked",
+    "PortPlace",
+    "PortWitness",
+    "Reconciling",
+    "SessionCounters",
+    "SessionCountersByBridge",
+    "SessionStatus",
+    "State",
+    "Verification",
+    "Vitals",
+    "caps_on",
+    "own_meters",
+    "with_counts",
+    "with_shed",
+    "with_starvation",
+    "words_of_caps",
+]

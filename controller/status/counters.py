@@ -1,4 +1,4 @@
-"""How many copies one bridge has made, counted on although a switch may begin at 0 again."""
+"""Cumulative packet counters of one bridge, which survive resets of the counters of its switch."""
 
 from __future__ import annotations
 
@@ -6,89 +6,156 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 
-from controller.status.values import Copies
-from flows.openflow.flow import object_of
+from flows.openflow import PacketCount, object_of
 
-FlowCopies = Mapping[int, Copies]
-"""What each copying flow has counted, by its cookie, which names the session and the flow."""
+CountsByCookie = Mapping[int, PacketCount]
+"""The counters of flows by cookie, which holds the session number and identifies the flow."""
 
 
-class Counters:
-    """The copies of one bridge by session number.
+class CumulativeCounters:
+    """Packets by session number, summed over counter resets.
 
-    A switch counts a flow from 0 again when it restarts, or when the flow goes and comes back.
-    What it had counted before, as far as it was read, is kept.
+    The counter of a flow starts at 0 again when the switch restarts, or when the flow is removed
+    and added again. The last value that was read before a reset is kept.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._before: dict[int, Copies] = {}
-        self._now: dict[int, FlowCopies] = {}
-        self._restored: dict[int, Copies] = {}
+        self._before: dict[int, PacketCount] = {}
+        self._now: dict[int, CountsByCookie] = {}
+        self._restored: dict[int, PacketCount] = {}
+        self._doubtful: set[int] = set()
 
-    def update(self, now: FlowCopies) -> None:
-        """Take what the switch reports now of all sessions."""
-        by_session: defaultdict[int, dict[int, Copies]] = defaultdict(dict)
+    @property
+    def doubtful(self) -> frozenset[int]:
+        """The sessions whose last report had a value that no counter can have.
+
+        Such a value is left out: that counter keeps the value that it had before.
+        """
+        with self._lock:
+            return frozenset(self._doubtful)
+
+    def is_doubtful(self, number: int) -> bool:
+        """Whether one session is among them."""
+        return number in self._doubtful
+
+    def update(self, now: CountsByCookie, asked: Set[int] | None = None) -> None:
+        """Take the current counters of all sessions, or only of those in ``asked``.
+
+        A session without a counter in ``now`` has none any more.
+        """
+        by_session: defaultdict[int, dict[int, PacketCount]] = defaultdict(dict)
         for cookie, copies in now.items():
             by_session[object_of(cookie)][cookie] = copies
         with self._lock:
-            for number in {*self._now, *self._restored, *by_session}:
+            numbers = {*self._now, *self._restored, *self._doubtful, *by_session}
+            for number in numbers if asked is None else numbers & asked:
                 self._take(number, by_session.get(number, {}))
 
-    def update_one(self, number: int, now: FlowCopies, beacons: Copies | None = None) -> None:
-        """Take what the switch reports now of one session; ``beacons`` in it are no copies.
+    def update_one(
+        self, number: int, now: CountsByCookie, beacons: PacketCount | None = None
+    ) -> None:
+        """Take the current counters of one session; ``beacons`` of them are not copies.
 
-        They are taken off what was counted before, so that the last report stays as it came, and
-        a switch that begins at 0 again is still known by it.
+        Beacons are subtracted from the sum before the last reset: the last report stays unchanged,
+        so that the next reset is still detected by comparison with it.
         """
         with self._lock:
             self._take(number, now)
             if beacons is not None:
-                before = self._before.get(number, Copies())
+                before = self._before.get(number, PacketCount())
                 packets, octets = before.packets - beacons.packets, before.bytes - beacons.bytes
-                self._before[number] = Copies(packets, octets)
+                self._before[number] = PacketCount(packets, octets)
 
-    def knows(self, number: int) -> bool:
+    def restart(self, number: int) -> None:
+        """The counters of a session begin at 0 now; their last values are kept.
+
+        Whoever makes a counter anew calls this before: the new one may be higher than the old one
+        when it is read first, and then nothing else tells that it is another one.
+        """
+        with self._lock:
+            last = self._restored.pop(number, None)
+            lost = [*self._now.pop(number, {}).values(), *([] if last is None else [last])]
+            if lost:
+                self._before[number] = _sum([self._before.get(number, PacketCount()), *lost])
+
+    def has_counted(self, number: int) -> bool:
         """Whether anything was ever counted for a session."""
         return number in self._now or number in self._before or number in self._restored
 
-    def of(self, number: int) -> Copies:
-        """The copies of one session, as far as they were counted."""
+    def numbers(self) -> set[int]:
+        """The sessions for which anything was ever counted."""
+        with self._lock:
+            return {*self._now, *self._before, *self._restored}
+
+    def of(self, number: int) -> PacketCount:
+        """The packets of one session, as far as counters were read."""
         return _sum(self.parts_of(number))
 
-    def parts_of(self, number: int) -> tuple[Copies, Copies]:
-        """The same in two parts: before the switch began at 0 again, and its last report."""
+    def parts_of(self, number: int) -> tuple[PacketCount, PacketCount]:
+        """The same in two parts: the sum before the last reset, and the last report."""
         with self._lock:
             last = self._restored.get(number) or _sum(self._now.get(number, {}).values())
-            return self._before.get(number, Copies()), last
+            return self._before.get(number, PacketCount()), last
 
-    def restore(self, number: int, before: Copies, last: Copies) -> None:
-        """Go on with what an earlier controller has counted."""
+    def restore(self, number: int, before: PacketCount, last: PacketCount) -> None:
+        """Continue with what an earlier controller process has counted."""
         with self._lock:
             self._before[number], self._restored[number] = before, last
 
+    def absorb(self, other: CumulativeCounters) -> None:
+        """Add what was counted of the same flows before, under another datapath id of the switch.
+
+        A flow that went on counts from where it was; what it has reported since is not counted
+        twice.
+        """
+        with other._lock:
+            numbers = {*other._before, *other._now, *other._restored}
+        for number in numbers:
+            before, last = other.parts_of(number)
+            with self._lock:
+                total = _sum([self._before.get(number, PacketCount()), before])
+                if number not in self._now:
+                    self._restored[number] = last
+                elif _sum(self._now[number].values()).packets < last.packets:
+                    total = _sum([total, last])
+                self._before[number] = total
+
     def keep(self, numbers: Set[int]) -> None:
-        """Forget all other sessions: their numbers may be given to new ones."""
+        """Forget all other sessions: new sessions may get their numbers."""
         with self._lock:
+            self._doubtful &= numbers
             for known in (self._before, self._now, self._restored):
                 for number in known.keys() - numbers:
                     known.pop(number)
 
-    def _take(self, number: int, now: FlowCopies) -> None:
-        lost: list[Copies] = []
+    def _take(self, number: int, now: CountsByCookie) -> None:
+        possible = {cookie: counted for cookie, counted in now.items() if counted.is_possible}
+        if len(possible) == len(now):
+            self._doubtful.discard(number)
+        else:
+            self._doubtful.add(number)
+            if number in self._restored:  # a sum: which part of it is of which flow is not known
+                return
+            last = self._now.get(number, {})
+            kept = {
+                cookie: last[cookie] for cookie in now.keys() - possible.keys() if cookie in last
+            }
+            now = possible | kept
+        lost: list[PacketCount] = []
         restored = self._restored.pop(number, None)
         if restored is not None and _sum(now.values()).packets < restored.packets:
             lost.append(restored)
-        for cookie, last in self._now.get(number, {}).items():
-            if now.get(cookie, Copies()).packets < last.packets:
-                lost.append(last)
+        for cookie, before in self._now.get(number, {}).items():
+            if now.get(cookie, PacketCount()).packets < before.packets:
+                lost.append(before)
         if lost:
-            self._before[number] = _sum([self._before.get(number, Copies()), *lost])
+            self._before[number] = _sum([self._before.get(number, PacketCount()), *lost])
         self._now.pop(number, None)
         if now:
             self._now[number] = dict(now)
 
 
-def _sum(parts: Iterable[Copies]) -> Copies:
+def _sum(parts: Iterable[PacketCount]) -> PacketCount:
     parts = tuple(parts)
-    return Copies(sum(part.packets for part in parts), sum(part.bytes for part in parts))
+    return PacketCount(sum(part.packets for part in parts), sum(part.bytes for part in parts))

@@ -1,33 +1,46 @@
-"""Copies that were made, and wanted ones that were not, or not whole, in the words of a status."""
+"""Adds counters and losses of copies to a status: packets, and a sentence for each recent loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Set
+from collections.abc import Callable, Collection, Container, Iterator, Set
 from dataclasses import replace
 
+from controller.status.session_counters import SessionCounters, SessionCountersByBridge
 from controller.status.values import (
     BridgeShare,
     BridgeStatus,
-    Copies,
     Losses,
     Measure,
     SessionStatus,
     State,
 )
-from controller.status.session_counters import Tallies, Tally
-from flows.model.session import Dpid
+from flows.model import Dpid
+from flows.openflow import PacketCount
+
+LATELY = "some of them counted within the last minute"
+"""When losses are told: see RECENT_S."""
+NOT_POSSIBLE = (
+    "reports counters that cannot be right (2^62 packets or bytes, or more): what it copies is not "
+    "counted; see `ovs-ofctl -O OpenFlow13 meter-stats` there"
+)
+WORKING = (State.ACTIVE, State.DEGRADED)
+"""The states in which a session, or a bridge, may make copies."""
 
 
 def with_counts(
-    status: SessionStatus, tallies: Tallies, number: int,
+    status: SessionStatus, counters_by_bridge: SessionCountersByBridge, number: int,
     name_of: Callable[[Dpid], str], holders: Container[Dpid],
+    bridges: Collection[Dpid] | None = None,
 ) -> SessionStatus:  # fmt: skip
-    """The standing of the session with this number, and what each bridge has counted of it.
+    """The status with the counters of the session with this number, in total and by bridge.
 
-    A bridge that has counted and has no share shows up with one: it is ``pending`` if it is one of
-    ``holders``, which may still be making copies. What was lost lately degrades the session.
+    ``bridges`` are those that may have counted it (None: not known). One that has counted and has
+    no share gets one: ``pending`` if it is one of ``holders``, which may still be making copies,
+    else ``inactive``. Recent losses degrade the session. So does what the cap of a bridge that
+    makes its copies has shed lately, of whatever session, and what it could not count.
+    what the cap of a bridge that makes its copies has shed lately, of whatever session.
     """
-    counted = tallies.by_bridge(number)
+    counted = counters_by_bridge.by_bridge(number, bridges)
     shares = {share.dpid: share for share in status.bridges}
     for dpid in sorted(counted.keys() - shares.keys()):
         state = State.PENDING if dpid in holders else State.INACTIVE
@@ -39,42 +52,88 @@ def with_counts(
     losses = sum((lost for _, lost in counted.values()), Losses())
     status = replace(
         status,
-        copies=sum((copies for copies, _ in counted.values()), Copies()),
+        copies=sum((copies for copies, _ in counted.values()), PacketCount()),
         truncated=losses.truncated,
         skipped=losses.by_reason,
         bridges=tuple(shares.values()),
     )
-    return _with_losses(status, losses, tallies.lately(number))
+    said = [
+        *_sentences(status, losses, counters_by_bridge.recent_losses(number, bridges)),
+        *_sentences_of_bridges(status, counters_by_bridge, number),
+        *(
+            f"bridge {name_of(dpid)} {NOT_POSSIBLE}"
+            for dpid in counters_by_bridge.doubtful(number, {*shares, *(bridges or ())})
+        ),
+    ]
+    if not said or status.state not in WORKING:
+        return status
+    return replace(status, state=State.DEGRADED, reasons=(*status.reasons, *said))
 
 
-def with_shed(status: BridgeStatus, tally: Tally) -> BridgeStatus:
-    """The standing of a bridge with the copies that its cap has cost."""
-    status = replace(status, shed=tally.bridge_shed)
-    if Measure.SHED not in tally.lately(0) or status.state not in (State.ACTIVE, State.DEGRADED):
+def with_shed(status: BridgeStatus, session_counters: SessionCounters) -> BridgeStatus:
+    """The status of a bridge with the copies that its rate cap has shed."""
+    status = replace(status, shed=session_counters.bridge_shed)
+    if status.state not in WORKING:
+        return status
+    if session_counters.doubtful:
+        reasons = (*status.reasons, f"it {NOT_POSSIBLE}")
+        status = replace(status, state=State.DEGRADED, reasons=reasons)
+    if Measure.SHED not in session_counters.recent_losses(0):
         return status
     reason = (
-        f"its sessions want more copies than `bridge_rate` of [bridges] allows: {status.shed} "
-        "were left out"
+        f"its sessions wanted more copies than `bridge_rate` of [bridges] allows: {status.shed} "
+        f"were left out, {LATELY}"
     )
     return replace(status, state=State.DEGRADED, reasons=(*status.reasons, reason))
 
 
-def _with_losses(status: SessionStatus, losses: Losses, lately: Set[Measure]) -> SessionStatus:
-    if not lately or status.state not in (State.ACTIVE, State.DEGRADED):
-        return status
-    reasons = (*status.reasons, *_sentences(status, losses, lately))
-    return replace(status, state=State.DEGRADED, reasons=reasons)
+def _sentences(status: SessionStatus, losses: Losses, recent: Set[Measure]) -> Iterator[str]:
+    """A sentence for each measure that lost copies lately.
 
-
-def _sentences(status: SessionStatus, losses: Losses, lately: Set[Measure]) -> Iterator[str]:
-    path = "the path to its sensors carries"
+    It tells the total, and the limit of now as such: nobody knows what the limit was at each loss.
+    """
+    carries = "every frame"
     if status.largest_frame is not None:
-        path += f" frames of at most {status.largest_frame} bytes"
-    else:
-        path += " no longer ones"
-    if Measure.TRUNCATED in lately:
-        yield f"mtu: {losses.truncated} copies were cut, because {path}"
-    if Measure.SKIPPED in lately:
-        yield f"mtu: {losses.skipped} copies were left out, because {path}"
-    if Measure.SHED in lately:
-        yield f"rate: {losses.shed} copies were left out, because they exceeded its max_rate"
+        carries = f"frames of at most {status.largest_frame} bytes"
+    path = f"because they did not fit the path to its sensors, which now carries {carries}"
+    if Measure.TRUNCATED in recent:
+        yield f"mtu: {losses.truncated} copies were cut, {LATELY}, {path}"
+    if Measure.SKIPPED in recent:
+        yield f"mtu: {losses.skipped} copies were left out, {LATELY}, {path}"
+    if Measure.SHED in recent:
+        yield (
+            f"rate: {losses.shed} copies were left out, {LATELY}, because they exceeded its "
+            "max_rate"
+        )
+    if Measure.PORT_SHED in recent:
+        yield (
+            f"port_rate: {losses.port_shed} copies were left out, {LATELY}, because they exceeded "
+            "what its tap port sends: raise the rate of the port, or narrow the session"
+        )
+    if Measure.LOST in recent:
+        why = "because no sensor could get them"
+        yield f"path: {losses.lost} copies were left out, {LATELY}, {why}"
+
+
+def _sentences_of_bridges(
+    status: SessionStatus, counters_by_bridge: SessionCountersByBridge, number: int
+) -> Iterator[str]:
+    """A sentence for each bridge that makes copies and whose cap has shed some lately, or whose
+    meters of the session somebody else has altered.
+    """
+    for share in status.bridges:
+        if share.state not in WORKING or not counters_by_bridge.knows(share.dpid):
+            continue
+        session_counters = counters_by_bridge.of(share.dpid)
+        if session_counters.was_altered(number):
+            yield (
+                f"counts: somebody else has removed or changed meters of bridge {share.bridge} "
+                "within the last minute: some of the copies that it made, or left out, before they "
+                "were restored are not counted"
+            )
+        if Measure.SHED in session_counters.recent_losses(0):
+            yield (
+                f"bridge_rate: bridge {share.bridge} left out {session_counters.bridge_shed} "
+                f"copies of its sessions, {LATELY}, because they exceeded `bridge_rate` of "
+                "[bridges]: some of its copies may be among them"
+            )

@@ -1,116 +1,253 @@
-"""What one bridge has counted of each session: copies wanted, cut, left out, and so made."""
+"""Counters of each session on each bridge: copies made, truncated, skipped and shed."""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
 
-from controller.status.counters import Counters, FlowCopies
-from controller.southbound.switch import Metering
-from controller.status.values import Copies, Losses, Measure
-from flows.openflow.flow import make_cookie, object_of
-from flows.plan.meters import counts_long, long_meter
-from flows.model.session import Dpid, Oversize
-from flows.pipeline.tables import BRIDGE_METER
+from controller.status.counters import CountsByCookie, CumulativeCounters
+from controller.status.values import Losses, Measure
+from flows.model import BRIDGE_METER, LOST_METERS, PORT_METERS, Dpid, Oversize
+from flows.openflow import VLAN_HEADER, MeterCount, PacketCount, make_cookie, object_of
+from flows.plan import count_meters, counts_long, counts_made, long_meter, session_of_meter
 
-LATELY_S = 60.0
-"""What was lost within so many seconds is a matter of now."""
+RECENT_S = 60.0
+"""How long a loss degrades the status of its session, in seconds."""
 
-CUT = {Oversize.TRUNCATE: Measure.TRUNCATED, Oversize.SKIP: Measure.SKIPPED}
-LOST = (Measure.TRUNCATED, Measure.SKIPPED, Measure.SHED)
+MEASURES = {Oversize.TRUNCATE: Measure.TRUNCATED, Oversize.SKIP: Measure.SKIPPED}
+LOSSES = (
+    Measure.TRUNCATED, Measure.SKIPPED, Measure.SHED, Measure.PORT_SHED, Measure.LOST
+)  # fmt: skip
+COPIES = (Measure.MADE, Measure.TAGGED, Measure.FLOWS)
+NO_BEACONS: Mapping[Measure, PacketCount] = {}
+METERED = (Measure.MADE, Measure.TAGGED, *LOSSES)
 
 
-class Tally:
+class SessionCounters:
     """The counters of one bridge in every measure; they outlive connections, and may be restored.
 
-    A flow counts what was wanted, whatever a meter makes of it. What is made is the rest. Meters
-    are read after flows, and tell at once what flows tell within a second, so ``made`` is never
-    more than was made; it never goes back either.
+    Meters count in the datapath at the moment at which it outputs or drops a copy, so what was made
+    and what was lost is exact at any moment. On a bridge without meters flows count, which is
+    right only between changes: see docs/decisions/0023-what-a-count-counts.md.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._counters = {measure: Counters() for measure in Measure}
-        self._bridge = Counters()
-        self._made: dict[int, Copies] = {}
+        self._counters = {measure: CumulativeCounters() for measure in Measure}
+        self._bridge = CumulativeCounters()
+        self._lock = threading.Lock()
+        self._resets = self._resetting = 0
         self._lost: dict[tuple[int, Measure], tuple[int, float]] = {}
+        self._unkept: set[int] = set()
+        self._altered: dict[int, float] = {}
 
     @property
-    def wanted(self) -> Counters:
-        """The copies that sessions want."""
-        return self._counters[Measure.WANTED]
+    def by_flows(self) -> CumulativeCounters:
+        """The copies that flows have counted, on a bridge without meters."""
+        return self._counters[Measure.FLOWS]
 
-    def update(self, metered: Mapping[int, Metering], session_by_meter: Mapping[int, int]) -> None:
-        """Take what all meters of the bridge report; ``session_by_meter`` knows those of caps."""
+    def update(
+        self,
+        metered: Mapping[int, MeterCount],
+        session_by_meter: Mapping[int, int],
+        moment: int | None = None,
+    ) -> None:
+        """Take the counters of all meters of the bridge; ``session_by_meter`` has those of caps.
+
+        They are dropped if meters were reset since ``moment`` (None: they were not). What the caps
+        of other sessions have shed stays as it is: it is not known which meters these are.
+        """
+        with self._lock:
+            if self._is_outdated(moment):
+                return
+            self._update(metered, session_by_meter)
+
+    def _update(
+        self, metered: Mapping[int, MeterCount], session_by_meter: Mapping[int, int]
+    ) -> None:
         sessions: set[int] = set()
+        capped = frozenset(session_by_meter.values())
         for measure, now in _by_measure(metered, session_by_meter).items():
-            self._counters[measure].update(now)
+            self._counters[measure].update(now, capped if measure is Measure.SHED else None)
             sessions |= {object_of(cookie) for cookie in now}
         shed = metered.get(BRIDGE_METER)
         self._bridge.update({} if shed is None else {_key(0, BRIDGE_METER): shed.dropped})
         self._note({*sessions, 0})
 
     def update_one(
-        self, number: int, metered: Mapping[int, Metering], session_by_meter: Mapping[int, int]
+        self,
+        number: int,
+        metered: Mapping[int, MeterCount],
+        session_by_meter: Mapping[int, int],
+        moment: int | None = None,
+        beacons: Mapping[Measure, PacketCount] = NO_BEACONS,
     ) -> None:
-        """The same of one session."""
-        for measure, now in _by_measure(metered, session_by_meter).items():
-            self._counters[measure].update_one(number, now)
-        self._note({number})
+        """The same for one session, and for the cap of the bridge if its meter is among them.
 
-    def knows(self, number: int) -> bool:
+        ``beacons`` were counted since the last time.
+        """
+        with self._lock:
+            if self._is_outdated(moment):
+                return
+            is_capped = number in session_by_meter.values()
+            for measure, now in _by_measure(metered, session_by_meter).items():
+                if is_capped or measure is not Measure.SHED:
+                    self._counters[measure].update_one(number, now, beacons.get(measure))
+            if (shed := metered.get(BRIDGE_METER)) is not None:
+                self._bridge.update({_key(0, BRIDGE_METER): shed.dropped})
+            self._note({number, 0})
+
+    def update_some(
+        self, metered: Mapping[int, MeterCount], session_by_meter: Mapping[int, int]
+    ) -> None:
+        """Take the counters of some meters; all others stay as they are."""
+        with self._lock:
+            for measure, now in _by_measure(metered, session_by_meter).items():
+                for cookie, counted in now.items():
+                    self._counters[measure].update_one(object_of(cookie), {cookie: counted})
+                sessions = {object_of(cookie) for cookie in now}
+                self._note(sessions)
+                self._unkept |= sessions  # what ends is known to nobody else from now on
+
+    @property
+    def moment(self) -> int:
+        """Now, for ``update``: note it before counters are read."""
+        return self._resets
+
+    def _is_outdated(self, moment: int | None) -> bool:
+        return moment is not None and (self._resetting > 0 or moment != self._resets)
+
+    @contextmanager
+    def resetting(
+        self, added: Iterable[int], changed: Iterable[int], session_by_meter: Mapping[int, int]
+    ) -> Iterator[None]:
+        """Inside, these meters are added to the bridge, or changed: then they count from 0.
+
+        Their last values are kept. Counters that are read meanwhile are dropped: nobody knows
+        whether they are of before or of after.
+        """
+        with self._lock:
+            self._resetting += 1
+            self._restart(added, session_by_meter)
+        try:
+            yield
+            with self._lock:
+                self._restart(changed, session_by_meter)
+        finally:
+            with self._lock:
+                self._resetting, self._resets = self._resetting - 1, self._resets + 1
+
+    def _restart(self, meters: Iterable[int], session_by_meter: Mapping[int, int]) -> None:
+        for meter in meters:
+            if meter == BRIDGE_METER:
+                self._bridge.restart(0)
+                self._lost.setdefault((0, Measure.SHED), (0, -math.inf))
+            elif (counted := _counted_by(meter, session_by_meter)) is not None:
+                session, measure = counted
+                self._counters[measure].restart(session)
+                self._unkept.add(session)
+
+    def note_altered(self, meters: Iterable[int], session_by_meter: Mapping[int, int]) -> None:
+        """Somebody else has removed or changed these meters: some of what they counted is lost."""
+        counted = (_counted_by(meter, session_by_meter) for meter in meters)
+        sessions = {session for session, _ in filter(None, counted)}
+        with self._lock:
+            self._altered |= dict.fromkeys(sessions, self._now())
+            self._unkept |= sessions
+
+    def was_altered(self, number: int) -> bool:
+        """Whether meters of a session were found altered within RECENT_S."""
+        return self._altered.get(number, -math.inf) > self._now() - RECENT_S
+
+    @property
+    def doubtful(self) -> frozenset[int]:
+        """The sessions of which the bridge has reported a value that no counter can have; 0 stands
+        for the cap of the bridge.
+        """
+        sessions = (counters.doubtful for counters in self._counters.values())
+        return self._bridge.doubtful.union(*sessions)
+
+    def is_doubtful(self, number: int) -> bool:
+        """Whether the bridge has reported such a value of one session."""
+        return any(counters.is_doubtful(number) for counters in self._counters.values())
+
+    def has_counted(self, number: int) -> bool:
         """Whether anything was ever counted for a session."""
-        return any(counters.knows(number) for counters in self._counters.values())
+        return any(counters.has_counted(number) for counters in self._counters.values())
 
-    def made(self, number: int) -> Copies:
-        """The copies of one session that were made, as far as they were counted."""
-        wanted, before = self.wanted.of(number), self._made.get(number, Copies())
-        lost = [self._counters[measure].of(number) for measure in (Measure.SKIPPED, Measure.SHED)]
-        made = self._made[number] = Copies(
-            max(before.packets, wanted.packets - sum(each.packets for each in lost)),
-            max(before.bytes, wanted.bytes - sum(each.bytes for each in lost)),
-        )
-        return made
+    def numbers(self) -> set[int]:
+        """The sessions for which anything was ever counted."""
+        return set[int]().union(*(counters.numbers() for counters in self._counters.values()))
+
+    def note_gone(self) -> None:
+        """The bridge is away: perhaps nobody else knows any more what it has counted."""
+        with self._lock:
+            self._unkept |= self.numbers()
+
+    def take_unkept(self) -> frozenset[int]:
+        """The sessions whose counters began at 0, or went, since the last call: store them now."""
+        with self._lock:
+            found, self._unkept = self._unkept, set()
+        return frozenset(found & self.numbers() if found else found)
+
+    def made(self, number: int) -> PacketCount:
+        """The copies of one session that were made, as far as counters were read."""
+        return sum((self._counters[measure].of(number) for measure in COPIES), PacketCount())
 
     def losses(self, number: int) -> Losses:
-        """What became of wanted copies that were not made, or not whole."""
-        return Losses(*(self._counters[measure].of(number).packets for measure in LOST))
+        """The wanted copies of one session that were not made, or were truncated."""
+        return Losses(*(self._counters[measure].of(number).packets for measure in LOSSES))
 
-    def lately(self, number: int) -> frozenset[Measure]:
-        """What was lost within LATELY_S; ask for session 0 about the cap of the bridge."""
-        since = self._now() - LATELY_S
-        return frozenset(m for m in LOST if self._lost.get((number, m), (0, since))[1] > since)
+    def recent_losses(self, number: int) -> frozenset[Measure]:
+        """The measures that lost copies within RECENT_S; session 0 is the cap of the bridge."""
+        since = self._now() - RECENT_S
+        return frozenset(m for m in LOSSES if self._lost.get((number, m), (0, since))[1] > since)
 
     @property
     def bridge_shed(self) -> int:
         """Packets that exceeded the cap of the whole bridge."""
         return self._bridge.of(0).packets
 
-    def parts_of(self, number: int) -> Mapping[Measure, tuple[Copies, Copies]]:
-        """What to write down of a session: see Counters.parts_of; measures without any left out."""
+    def parts_of(self, number: int) -> Mapping[Measure, tuple[PacketCount, PacketCount]]:
+        """What to store of a session, by measure (CumulativeCounters.parts_of); without zeros."""
         parts = {measure: each.parts_of(number) for measure, each in self._counters.items()}
         return {measure: both for measure, both in parts.items() if any(map(_is_some, both))}
 
-    def restore(self, number: int, measure: Measure, before: Copies, last: Copies) -> None:
-        """Go on with what an earlier controller has counted; its losses are not of now."""
+    def restore(
+        self, number: int, measure: Measure, before: PacketCount, last: PacketCount
+    ) -> None:
+        """Continue with what an earlier controller process has counted; losses are not recent."""
         self._counters[measure].restore(number, before, last)
         self._lost[number, measure] = (before + last).packets, -math.inf
 
     def keep(self, numbers: Set[int]) -> None:
-        """Forget all other sessions: their numbers may be given to new ones."""
+        """Forget all other sessions: new sessions may get their numbers."""
         for counters in self._counters.values():
             counters.keep(numbers)
-        self._made = {n: made for n, made in list(self._made.items()) if n in numbers}
         wanted = numbers | {0}
         self._lost = {key: lost for key, lost in list(self._lost.items()) if key[0] in wanted}
+        self._altered = {n: at for n, at in list(self._altered.items()) if n in numbers}
+
+    def absorb(self, other: SessionCounters) -> None:
+        """Continue with what was counted of the same bridge under another datapath id."""
+        for measure, counters in other._counters.items():
+            self._counters[measure].absorb(counters)
+        self._bridge.absorb(other._bridge)
+        self._lost = other._lost | self._lost
 
     def _note(self, numbers: Iterable[int]) -> None:
-        """Remember when losses grew."""
+        """Note the time at which losses have grown.
+
+        What the cap of a bridge has shed is not stored: the first value of a meter that an earlier
+        controller process has added is of nobody knows when.
+        """
         now = self._now()
+        self._lost.setdefault((0, Measure.SHED), (self.bridge_shed, -math.inf))
         for number in numbers:
-            for measure in LOST:
+            for measure in LOSSES:
                 counted = self._counters[measure].of(number).packets
                 if number == 0 and measure is Measure.SHED:
                     counted = self.bridge_shed
@@ -119,78 +256,177 @@ class Tally:
 
 
 def _by_measure(
-    metered: Mapping[int, Metering], session_by_meter: Mapping[int, int]
-) -> Mapping[Measure, FlowCopies]:
-    """What meters counted, by what it means, as counters of flows that have the session's number.
+    metered: Mapping[int, MeterCount], session_by_meter: Mapping[int, int]
+) -> Mapping[Measure, CountsByCookie]:
+    """Counters of meters by measure, under cookies that hold the session number.
 
-    Measures of which nothing is reported are there, and empty.
+    Every measure that meters count is present, some of them empty.
     """
-    found: defaultdict[Measure, dict[int, Copies]] = defaultdict(dict)
-    for number, counted in metered.items():
-        long = counts_long(number)
-        if long is not None:
-            session, oversize = long
-            found[CUT[oversize]][_key(session, number)] = counted.seen
-        elif number in session_by_meter:
-            found[Measure.SHED][_key(session_by_meter[number], number)] = counted.dropped
-    return {measure: found[measure] for measure in LOST}
+    found: dict[Measure, dict[int, PacketCount]] = {measure: {} for measure in METERED}
+    for meter, counts in metered.items():
+        if (counted := _counted_by(meter, session_by_meter)) is not None:
+            session, measure = counted
+            found[measure][_key(session, meter)] = _value(measure, counts)
+    return found
+
+
+def _counted_by(meter: int, session_by_meter: Mapping[int, int]) -> tuple[int, Measure] | None:
+    """The session number and the measure that a meter counts; None for other meters."""
+    if (made := counts_made(meter)) is not None:
+        session, is_tagged = made
+        return session, Measure.TAGGED if is_tagged else Measure.MADE
+    if (long := counts_long(meter)) is not None:
+        session, oversize = long
+        return session, MEASURES[oversize]
+    if meter in session_by_meter:
+        return session_by_meter[meter], Measure.SHED
+    for meters, measure in ((PORT_METERS, Measure.PORT_SHED), (LOST_METERS, Measure.LOST)):
+        if (owner := session_of_meter(meter, meters)) is not None:
+            return owner, measure
+    return None
+
+
+def _value(measure: Measure, counts: MeterCount) -> PacketCount:
+    """What a meter has counted of a measure."""
+    if measure in (Measure.SHED, Measure.PORT_SHED):
+        return counts.dropped
+    if measure is Measure.TAGGED:
+        packets, octets = counts.seen.packets, counts.seen.bytes
+        return PacketCount(packets, octets - VLAN_HEADER * packets)
+    return counts.seen
 
 
 def _key(session: int, meter: int) -> int:
     return make_cookie(session, meter)
 
 
-def _is_some(copies: Copies) -> bool:
-    return copies != Copies()
+def _is_some(copies: PacketCount) -> bool:
+    return copies != PacketCount()
 
 
-class Tallies:
-    """Those of all bridges; they are never forgotten, so that a bridge may come back."""
+class SessionCountersByBridge:
+    """The counters of all bridges; those of ours are kept, because a bridge may connect again."""
 
     def __init__(self) -> None:
-        self._by_dpid: dict[Dpid, Tally] = {}
+        self._by_dpid: dict[Dpid, SessionCounters] = {}
 
-    def of(self, dpid: Dpid) -> Tally:
-        """The tally of one bridge; an empty one at first."""
-        return self._by_dpid.setdefault(dpid, Tally())
+    def of(self, dpid: Dpid) -> SessionCounters:
+        """The counters of one bridge; empty at first."""
+        return self._by_dpid.setdefault(dpid, SessionCounters())
 
-    def made(self, session: int) -> Copies:
-        """All copies of a session that were made, as far as they were counted."""
-        parts = (tally.made(session) for tally in self._knowing(session).values())
-        return sum(parts, Copies())
+    def knows(self, dpid: Dpid) -> bool:
+        """Whether there are counters of this bridge."""
+        return dpid in self._by_dpid
 
-    def by_bridge(self, session: int) -> Mapping[Dpid, tuple[Copies, Losses]]:
-        """The copies of a session that each bridge has made, and what became of the others."""
-        parts = {d: (t.made(session), t.losses(session)) for d, t in self._knowing(session).items()}
-        return {dpid: part for dpid, part in parts.items() if part != (Copies(), Losses())}
+    def rename(self, old: Dpid, new: Dpid) -> None:
+        """A bridge has another datapath id: what it has counted stays counted, once."""
+        before = self._by_dpid.pop(old, None)
+        if before is not None:
+            self.of(new).absorb(before)
 
-    def lately(self, session: int) -> frozenset[Measure]:
-        """What was lost lately, on any bridge."""
-        found = (tally.lately(session) for tally in self._knowing(session).values())
+    def forget(self, dpid: Dpid) -> None:
+        """Forget a bridge that has never counted a copy."""
+        self._by_dpid.pop(dpid, None)
+
+    def made(self, session: int) -> PacketCount:
+        """The copies of a session that all bridges have made, as far as counters were read."""
+        parts = [each.made(session) for each in self._counting(session).values()]
+        return sum(parts, PacketCount())
+
+    def losses(self, session: int) -> Losses:
+        """The losses of a session on all bridges."""
+        return sum((each.losses(session) for each in self._counting(session).values()), Losses())
+
+    def counted(self, session: int) -> frozenset[Dpid]:
+        """The bridges that have counted anything for a session."""
+        return frozenset(self._counting(session))
+
+    def numbers_by_bridge(self) -> Iterator[tuple[Dpid, set[int]]]:
+        """The sessions for which each bridge has counted anything."""
+        for dpid, session_counters in list(self._by_dpid.items()):
+            yield dpid, session_counters.numbers()
+
+    def by_bridge(
+        self, session: int, bridges: Iterable[Dpid] | None = None
+    ) -> Mapping[Dpid, tuple[PacketCount, Losses]]:
+        """The copies of a session that each of some bridges (None: all) made, and its losses."""
+        some = self.counted(session) if bridges is None else bridges
+        parts = {d: (found.made(session), found.losses(session)) for d, found in self._some(some)}
+        return {dpid: part for dpid, part in parts.items() if part != (PacketCount(), Losses())}
+
+    def recent_losses(
+        self, session: int, bridges: Iterable[Dpid] | None = None
+    ) -> frozenset[Measure]:
+        """The measures that lost copies within RECENT_S, on any of some bridges (None: of all)."""
+        some = self.counted(session) if bridges is None else bridges
+        found = (counters.recent_losses(session) for _, counters in self._some(some))
         return frozenset[Measure]().union(*found)
 
-    def parts_of(self, session: int) -> Mapping[tuple[Dpid, Measure], tuple[Copies, Copies]]:
-        """What to write down of a session, by bridge and measure."""
+    def doubtful(self, session: int, bridges: Iterable[Dpid]) -> list[Dpid]:
+        """Those of some bridges that report of a session what no counter can have reached."""
+        return sorted(dpid for dpid, found in self._some(bridges) if found.is_doubtful(session))
+
+    def _some(self, bridges: Iterable[Dpid]) -> Iterator[tuple[Dpid, SessionCounters]]:
+        for dpid in bridges:
+            if (found := self._by_dpid.get(dpid)) is not None:
+                yield dpid, found
+
+    def parts_of(
+        self, session: int
+    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        """What to store of a session, by bridge and measure."""
         return {
             (dpid, measure): both
-            for dpid, tally in list(self._by_dpid.items())
-            for measure, both in tally.parts_of(session).items()
+            for dpid, session_counters in list(self._by_dpid.items())
+            for measure, both in session_counters.parts_of(session).items()
         }
+
+    def parts_on(
+        self, dpid: Dpid, sessions: Iterable[int]
+    ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
+        """What to store of some sessions on one bridge, by session and measure."""
+        found = self._by_dpid.get(dpid)
+        if found is None:
+            return {}
+        parts = ((number, found.parts_of(number)) for number in sessions)
+        return {(n, measure): both for n, some in parts for measure, both in some.items()}
+
+    def note_gone(self, dpid: Dpid) -> None:
+        """A bridge is away: what it has counted is to be stored."""
+        if (found := self._by_dpid.get(dpid)) is not None:
+            found.note_gone()
+
+    def take_unkept(self) -> Iterator[tuple[Dpid, frozenset[int]]]:
+        """The sessions whose counters are to be stored now, by bridge; each is told once."""
+        for dpid, found in list(self._by_dpid.items()):
+            if sessions := found.take_unkept():
+                yield dpid, sessions
 
     def keep(self, sessions: Set[int]) -> None:
         """Forget what was counted for all other sessions, on every bridge."""
-        for tally in list(self._by_dpid.values()):
-            tally.keep(sessions)
+        for session_counters in list(self._by_dpid.values()):
+            session_counters.keep(sessions)
 
-    def _knowing(self, session: int) -> Mapping[Dpid, Tally]:
+    def _counting(self, session: int) -> Mapping[Dpid, SessionCounters]:
         known = list(self._by_dpid.items())
-        return {dpid: tally for dpid, tally in known if tally.knows(session)}
+        return {
+            dpid: session_counters
+            for dpid, session_counters in known
+            if session_counters.has_counted(session)
+        }
 
 
 def own_meters(
     session: int, session_by_meter: Mapping[int, int], there: Container[int] | None
 ) -> list[int]:
-    """The meters that count for a session, of those that are ``there`` (None: any may be)."""
-    found = [number for number, held_by in session_by_meter.items() if held_by == session]
+    """The meters that count for a session, of those on the switch (``there``; None: not known).
+
+    If the bridge is known to have a cap for all sessions, its meter is among them.
+    """
+    found = [number for number, holder in session_by_meter.items() if holder == session]
     found += [long_meter(session, oversize).number for oversize in Oversize]
-    return [number for number in found if there is None or number in there]
+    found += [PORT_METERS.start + session, LOST_METERS.start + session]
+    found += count_meters(session)
+    if there is None:
+        return found
+    return [number for number in (*found, BRIDGE_METER) if number in there]

@@ -1,4 +1,4 @@
-"""That others take every packet before an exclusive session, in the words of a status."""
+"""Adds starvation to a status: other exclusive sessions take every packet of a port first."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from controller.status.values import SessionStatus, State
-from flows.compile import Standing, Survey
-from flows.resolve.beaten import takers
-from flows.model.session import Direction, Port, PortId, Session
+from flows.model import Direction, Port, PortId, Session
+from flows.resolve import ResolvedSession, ResolvedWorld
 
 NAMED_MAX = 3
-"""So many ports are named in one sentence."""
+"""Ports that one sentence names, at most."""
 HOW = {Direction.BOTH: "of", Direction.EGRESS: "sent by", Direction.INGRESS: "received by"}
 
-Taken = Mapping[Port, Mapping[Direction, Session]]
-"""Who takes every packet of a port, by direction."""
+TakerByPort = Mapping[Port, Mapping[Direction, Session]]
+"""The session that takes every packet of a port, by direction."""
 
 
-def with_takers(
-    status: SessionStatus, standing: Standing, surveys: Mapping[PortId, Survey]
+def with_starvation(
+    status: SessionStatus,
+    resolved_session: ResolvedSession,
+    resolved_worlds: Mapping[PortId, ResolvedWorld],
 ) -> SessionStatus:
-    """The standing of a session, and who leaves nothing to it at some of its ports.
+    """The status with a sentence for each session that starves this one at some of its ports.
 
-    If it is left nothing at any port, that degrades it. ``surveys`` are what data paths follow, by
-    watched port.
+    If it is starved at all of its ports it is degraded. ``resolved_worlds`` are those that the
+    datapaths follow, by watched port.
     """
-    if not standing.is_exclusive or status.state not in (State.ACTIVE, State.DEGRADED):
+    if not resolved_session.is_exclusive or status.state not in (State.ACTIVE, State.DEGRADED):
         return status
     found = {
-        port: takers(surveys[port.id], standing, port)
-        for port in standing.watched
-        if port.id in surveys
+        port: resolved_worlds[port.id].starving_sessions(resolved_session, port)
+        for port in resolved_session.watched
+        if port.id in resolved_worlds
     }
     taken = {port: by_direction for port, by_direction in found.items() if by_direction}
     if not taken:
         return status
-    state = State.DEGRADED if len(taken) == len(standing.watched) else status.state
-    reasons = (*status.reasons, *_sentences(standing.session, taken))
+    state = State.DEGRADED if len(taken) == len(resolved_session.watched) else status.state
+    reasons = (*status.reasons, *_sentences(resolved_session.session, taken))
     return replace(status, state=state, reasons=reasons)
 
 
-def _sentences(own: Session, taken: Taken) -> Iterator[str]:
-    """One for each that takes something, and for what of a port it takes."""
+def _sentences(own: Session, taken: TakerByPort) -> Iterator[str]:
+    """A sentence for each session that takes packets, and for each direction that it takes."""
     found: defaultdict[tuple[str, Direction], list[str]] = defaultdict(list)
     for port, by_direction in taken.items():
         directions: defaultdict[str, list[Direction]] = defaultdict(list)
@@ -57,7 +58,7 @@ def _sentences(own: Session, taken: Taken) -> Iterator[str]:
 
 
 def _who(own: Session, taker: Session) -> str:
-    """Sessions of other tenants have no name here."""
+    """The name of a session; sessions of other tenants are not named."""
     if taker.tenant != own.tenant:
         return "an exclusive session of another tenant"
     return f"session {taker.name!r} (number {taker.number})"

@@ -1,5 +1,7 @@
 """What must survive a restart: sessions, filters, collectors, numbers, placements, audit."""
 
+from controller.store.backup import back_up, restore
+from controller.store.counts import StoredCounts
 from controller.store.errors import (
     AlreadyRunning,
     InUse,
@@ -12,36 +14,41 @@ from controller.store.errors import (
 )
 from controller.store.store import Store
 from controller.store.values import (
-    AuditEntry,
+    AuditedAction,
+    AuditedKind,
     BridgeRecord,
     CollectorRecord,
-    Counted,
-    Desired,
+    DesiredState,
     FilterRecord,
-    InterfaceRow,
+    IdempotencyKey,
+    InterfaceRecord,
     Limits,
-    OnceKey,
+    Place,
     SessionRecord,
 )
 
 __all__ = [
     "AlreadyRunning",
-    "AuditEntry",
+    "AuditedAction",
+    "AuditedKind",
     "BridgeRecord",
     "CollectorRecord",
-    "Counted",
-    "Desired",
+    "DesiredState",
     "FilterRecord",
+    "IdempotencyKey",
     "InUse",
-    "InterfaceRow",
+    "InterfaceRecord",
     "Limits",
     "NameTaken",
     "NewerSchema",
     "NotFound",
     "NumberTaken",
-    "OnceKey",
+    "Place",
     "Repeated",
     "SessionRecord",
     "Store",
     "StoreError",
+    "StoredCounts",
+    "back_up",
+    "restore",
 ]

@@ -1,95 +1,113 @@
-"""The audit journal, and the keys of requests that must count once; written with each change."""
+"""The audit log: who changed which object, when and how."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select
 
 from controller.store import tables
-from controller.store.errors import Repeated
-from controller.store.values import AuditEntry, OnceKey
+from controller.store.content_check import reading_rows
+from controller.store.database import Database
+from controller.store.values import AuditedAction, AuditedKind, AuditEntry
+from flows.model import Session
 
-ONCE_KEPT = timedelta(hours=24)
-"""How long the key of a request is remembered."""
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The object that an audit entry is about; a bridge has no tenant."""
+
+    kind: AuditedKind
+    id: str
+    name: str
+    tenant: str = ""
+
+
+class AuditRepository:
+    """Every audit entry. Entries of changes are written by the transaction of the change.
+
+    Every method may raise StoreError.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database, self._now = database, now
+
+    def add(
+        self, session: Session, who: str, what: AuditedAction, detail: Mapping[str, object]
+    ) -> None:
+        """Record an action on a session that changes no other row, for example a verification."""
+        with self._database.writing() as connection:
+            write_entry(connection, self._now(), who, what, subject_of(session), detail)
+
+    def note_inventory(self, digest: str, who: str, detail: Mapping[str, object]) -> None:
+        """Record that an inventory file with this digest was accepted."""
+        with self._database.writing() as connection:
+            subject = Subject("inventory", digest, digest)
+            write_entry(connection, self._now(), who, "accepted", subject, detail)
+
+    def entries(
+        self, filters: Mapping[str, str] | None = None, before: int | None = None, limit: int = 100
+    ) -> tuple[AuditEntry, ...]:
+        """Entries, newest first, older than number ``before``.
+
+        ``filters`` are exact values of who, what, kind, id, name or tenant.
+        """
+        query = select(tables.audit).filter_by(**(filters or {}))
+        query = query.order_by(tables.audit.c.number.desc())
+        if before is not None:
+            query = query.where(tables.audit.c.number < before)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+            with reading_rows("the audit log"):
+                return tuple(_entry(row) for row in rows)
 
 
 def write_entry(
     connection: Connection,
     at: datetime,
     who: str,
-    what: str,
-    thing: tuple[str, str, str, str],
+    what: AuditedAction,
+    subject: Subject,
     detail: Mapping[str, object],
 ) -> None:
-    """Note one change; ``thing`` is kind, id, name and tenant of the object."""
-    kind, key, name, tenant = thing
+    """Write one entry as part of the caller's transaction."""
     connection.execute(
         insert(tables.audit),
         {
             "at": at.isoformat(),
             "who": who,
             "what": what,
-            "kind": kind,
-            "id": key,
-            "name": name,
-            "tenant": tenant,
+            "kind": subject.kind,
+            "id": subject.id,
+            "name": subject.name,
+            "tenant": subject.tenant,
             "detail": json.dumps(detail),
         },
     )
 
 
-def read_entries(
-    connection: Connection, filters: Mapping[str, str], before: int | None, limit: int
-) -> tuple[AuditEntry, ...]:
-    """The newest entries first, older than number ``before``, with these values of columns."""
-    query = select(tables.audit).filter_by(**filters).order_by(tables.audit.c.number.desc())
-    if before is not None:
-        query = query.where(tables.audit.c.number < before)
-    return tuple(
-        AuditEntry(
-            number=row.number,
-            at=datetime.fromisoformat(row.at),
-            who=row.who,
-            what=row.what,
-            kind=row.kind,
-            id=row.id,
-            name=row.name,
-            tenant=row.tenant,
-            detail=json.loads(row.detail),
-        )
-        for row in connection.execute(query.limit(limit))
+def subject_of(session: Session) -> Subject:
+    """A session as the subject of an entry."""
+    return Subject("session", session.id, session.name, session.tenant)
+
+
+def changed_values(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    """The detail of a change: the new value of each key whose value differs."""
+    return {key: after[key] for key in after if after[key] != before[key]}
+
+
+def _entry(row: Row[tuple[object, ...]]) -> AuditEntry:
+    return AuditEntry(
+        number=row.number,
+        at=datetime.fromisoformat(row.at),
+        who=row.who,
+        what=row.what,
+        kind=row.kind,
+        id=row.id,
+        name=row.name,
+        tenant=row.tenant,
+        detail=json.loads(row.detail),
     )
-
-
-def find_key(connection: Connection, key: str, now: datetime) -> Repeated | None:
-    """What the request that used this key first has led to."""
-    row = connection.execute(select(tables.once).filter_by(key=key)).one_or_none()
-    if row is None or datetime.fromisoformat(row.at) < now - ONCE_KEPT:
-        return None
-    return Repeated(row.digest, row.object_id, row.answer)
-
-
-def take_key(connection: Connection, once: OnceKey, object_id: str, now: datetime) -> None:
-    """Note the key with the object that it makes.
-
-    Raises:
-        Repeated: when the key was used before.
-    """
-    found = find_key(connection, once.key, now)
-    if found is not None:
-        raise found
-    oldest = (now - ONCE_KEPT).isoformat()
-    connection.execute(delete(tables.once).where(tables.once.c.at < oldest))
-    connection.execute(
-        insert(tables.once).values(
-            key=once.key, digest=once.digest, object_id=object_id, at=now.isoformat()
-        )
-    )
-
-
-def write_answer(connection: Connection, key: str, answer: str) -> None:
-    """Keep the answer, to be given again."""
-    connection.execute(update(tables.once).filter_by(key=key).values(answer=answer))

@@ -1,4 +1,4 @@
-"""A part of the database in memory, read again only after it was changed."""
+"""A query result in memory, valid until the next write to its tables."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from sqlalchemy import Connection
 
 from controller.store.database import Database
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
-class Kept(Generic[T]):
-    """What ``read`` finds in the database, as long as nobody changes it.
+class Cached(Generic[Value]):
+    """The result of ``read``, cached until its tables are written through ``writing``.
 
-    Every change of that part goes through ``writing``: nobody else writes the file. While a change
-    is under way everybody reads the database. Both methods may raise StoreError.
+    Only this process writes the database, and every write to these tables must go through
+    ``writing``. During a write nothing is cached: every ``get`` reads the database. Both methods
+    may raise StoreError.
     """
 
-    def __init__(self, database: Database, read: Callable[[Connection], T]) -> None:
+    def __init__(self, database: Database, read: Callable[[Connection], Value]) -> None:
         self._database, self._read = database, read
         self._lock = threading.Lock()
-        self._changing = self._changes = 0
-        self._held: tuple[T] | None = None
+        self._writers = self._writes = 0
+        self._cached: tuple[Value] | None = None
 
-    def get(self) -> T:
-        """What is stored now."""
+    def get(self) -> Value:
+        """The committed value."""
         with self._lock:
-            if self._held is not None:
-                return self._held[0]
-            changes = self._changes
+            if self._cached is not None:
+                return self._cached[0]
+            writes = self._writes
         with self._database.reading() as connection:
             found = self._read(connection)
         with self._lock:
-            if changes == self._changes and not self._changing:
-                self._held = (found,)
+            # a write that ended or is open may have overtaken this read
+            if writes == self._writes and not self._writers:
+                self._cached = (found,)
         return found
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A change of the database (see Database.writing) after which it is read again."""
+        """A transaction (see Database.writing) that invalidates the cached value."""
         with self._lock:
-            self._changing, self._held = self._changing + 1, None
+            self._writers, self._cached = self._writers + 1, None
         try:
             with self._database.writing() as connection:
                 yield connection
         finally:
             with self._lock:
-                self._changing, self._changes = self._changing - 1, self._changes + 1
+                self._writers, self._writes = self._writers - 1, self._writes + 1

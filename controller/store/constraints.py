@@ -1,4 +1,7 @@
-"""What a change may not do: take a name twice, or leave a session without its parts."""
+"""Constraints that a change must keep: unique names and numbers, references that exist.
+
+The schema enforces them, too; these checks give each violation its own sentence.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from controller.store import tables
 from controller.store.errors import NameTaken, NotFound, NumberTaken
-from flows.model.session import ALL, Mode, Session
+from flows.model import ALL, Mode, Session
 
 _TABLES = {
     "collector": tables.collectors,
@@ -15,41 +18,43 @@ _TABLES = {
 }
 
 
-def refuse_taken_name(connection: Connection, kind: str, tenant: str, name: str) -> None:
-    """Refuse a name that the tenant has given already, or that a built-in thing has.
+def check_name_free(connection: Connection, kind: str, tenant: str, name: str) -> None:
+    """Check that no object of this kind has the name in the tenant, or is built in under it.
 
     Raises:
-        NameTaken: for that reason.
+        NameTaken: one has.
     """
     table = _TABLES[kind]
     query = select(table.c.id).filter_by(tenant=tenant, name=name)
     if kind == "session":
-        query = query.where(tables.IS_LIVE)  # in the words of the index, or all rows are read
+        # the exact condition of the partial index: otherwise SQLite scans all rows
+        query = query.where(tables.IS_LIVE)
     is_built_in = kind == "filter" and name == ALL
     if is_built_in or connection.execute(query).first() is not None:
         raise NameTaken(kind, tenant, name)
 
 
-def refuse_unfit(connection: Connection, session: Session) -> None:
-    """Refuse a session whose collector or filter is gone, or whose exclusive number is taken.
+def check_session_rows(connection: Connection, session: Session) -> None:
+    """Check a session against the other rows: its collector and filter exist, its number is free.
 
     Raises:
-        NotFound, NumberTaken: for that reason.
+        NotFound: the collector or the filter does not exist.
+        NumberTaken: another exclusive session of the tenant has the number.
     """
-    parts: list[tuple[str, str]] = [("collector", session.collector)]
-    parts += [("filter", session.filter)] if session.filter != ALL else []
-    for kind, key in parts:
+    references: list[tuple[str, str]] = [("collector", session.collector)]
+    references += [("filter", session.filter)] if session.filter != ALL else []
+    for kind, key in references:
         query = select(_TABLES[kind].c.id).filter_by(id=key)
         if connection.execute(query).first() is None:
             raise NotFound(kind, key)
     if session.mode is Mode.EXCLUSIVE:
-        _refuse_taken_number(connection, session)
+        _check_number_free(connection, session)
 
 
-def _refuse_taken_number(connection: Connection, session: Session) -> None:
+def _check_number_free(connection: Connection, session: Session) -> None:
     columns = tables.sessions.c
     query = select(columns.name).filter_by(tenant=session.tenant, number=session.number)
-    # in the words of the index, or all rows are read
+    # the exact condition of the partial index: otherwise SQLite scans all rows
     others = query.where(tables.IS_EXCLUSIVE).where(columns.id != session.id)
     other = connection.execute(others).scalar()
     if other is not None:

@@ -1,149 +1,219 @@
-"""One SQLite file: opened by one controller only, checked, and every fault told in a sentence."""
+"""The SQLite file: checked when it is opened, transactions on it, and its errors as sentences."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    QueuePool,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from controller.runtime.blocking import apart
+from controller.process import sync_folder, visible
+from controller.runtime import run_blocking
 from controller.store import tables
-from controller.store.errors import AlreadyRunning, NewerSchema, StoreError
+from controller.store.content_check import check_content
+from controller.store.directory import Presence, StateDirectory
+from controller.store.errors import BadContent, NewerSchema, StoreError
 from controller.store.migrations import upgrade
 
 BUSY_S = 1.0
-"""How long a change waits for another program that holds the file."""
+"""How long a write waits for another program that has locked the file, in seconds."""
 ROOM_BYTES = 128 * 1024
-"""Free space on the disk that changes need; a usual one writes less than half of it."""
+"""Free space on the disk that writes need, in bytes; a usual one writes less than half of it."""
+APPLICATION_ID = 0x636C7470
+"""In the header of a state database (``PRAGMA application_id``), "cltp": it is one of ours."""
+
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES, _APPLICATION_ID_AT = 100, 68
 
 
 class Database:
-    """The file, its lock, and transactions on it. Any number of threads may use it.
+    """The file, its lock, and transactions on it. Any number of threads may call it.
 
     Raises:
         AlreadyRunning, NewerSchema, StoreError: when the directory or the file cannot be used.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / "state.db"
         self.problem = ""
         """Why the last change could not be stored; empty when it was."""
         self._writing = threading.Lock()
         self._is_closed = False
-        self._lock = _lock_directory(directory)
+        self._directory = StateDirectory(directory)
+        self.path = self._directory.database
         try:
-            self.engine = self._open()
             with self._guarded():
+                check_header(self.path) if self._exists() else self._create()
+                self.engine = open_engine(self.path)
                 self._prepare()
-            self.try_again()  # what is stored holds good, whatever comes of it
+                self._anchor = _anchor(self.path)
+            self._presence = Presence(self.path)
+            self.try_again()  # a database that can only be read is still used
         except BaseException:
-            self._lock.close()
+            self._directory.unlock()
             raise
 
     def close(self) -> None:
-        """Close the file and let another controller have it; nobody writes to it after that."""
+        """Close the file and release its lock; later writes raise StoreError."""
         with self._writing:
             self._is_closed = True
             self.engine.dispose()
-            self._lock.close()
+            self._anchor.close()
+            self._directory.unlock()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One consistent look at the whole database."""
+        """A read transaction: one consistent snapshot of the database."""
         with self._guarded(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One change: all of it is on the disk when the block ends, or nothing of it."""
+        """A write transaction: durable when the block ends, rolled back if it raises."""
         with self._writing, self._guarded():
-            if self._is_closed:  # another controller may have it by now
-                raise StoreError(f"state database {self.path} is closed: the controller ends")
-            # the lock of the file is taken at the beginning: a change never fails half-way for it
+            self.check_open()
+            # takes the write lock at once, so that a transaction cannot fail for it half-way
+            self._check_present()
             engine = self.engine.execution_options(cloudtap_begin="BEGIN IMMEDIATE")
             with engine.begin() as connection:
                 yield connection
+                self._check_present()  # before the commit
+            self._check_present()
             self.problem = ""
 
-    def prove_writable(self) -> None:
-        """Change what is there to what it is; raises StoreError when that fails.
+    def check_open(self) -> None:
+        """Raise StoreError if it was closed: another controller may have it by now."""
+        if self._is_closed:
+            raise StoreError(f"state database {self.path} is closed: the controller ends")
 
-        So small a change may fit where others do not, so there must be some more room.
+    def prove_writable(self) -> None:
+        """Write one row and check the free space; raises StoreError if a write would fail now.
+
+        One row may fit where other writes do not: ROOM_BYTES must be free, too.
         """
         with self.writing() as connection:
             connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
         try:
             disk = os.statvfs(self.path.parent)
-        except OSError as error:  # somebody took the folder away
+        except OSError as error:  # for example, the directory was removed
             raise self._unusable(error) from error
         if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
             raise self._unusable(OSError("the disk is full"))
 
+    def is_present(self) -> bool:
+        """Whether the file is still where it was opened; sets ``problem`` if it is not."""
+        with suppress(StoreError):
+            self._check_present()
+            return True
+        return False
+
     def try_again(self) -> None:
-        """See whether changes can be stored now; ``problem`` says why not."""
+        """Find out whether writes are possible now, and set ``problem``."""
         with suppress(StoreError):
             self.prove_writable()
 
-    def _open(self) -> Engine:
-        settings = {"timeout": BUSY_S, "factory": _File, "check_same_thread": False}
-        engine = create_engine(
-            f"sqlite:///{self.path}", connect_args=settings, pool_size=8, max_overflow=-1
-        )
-        event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
-        return engine
+    def _check_present(self) -> None:
+        if not self._presence.is_kept():
+            self.problem = (
+                f"state database {self.path} was removed or replaced while the controller runs: "
+                "put it back, or restart the controller (nothing was changed)"
+            )
+            raise StoreError(self.problem)
+        try:
+            self._directory.check_lock()
+        except StoreError as error:
+            self.problem = str(error)
+            raise
+
+    def _exists(self) -> bool:
+        """Whether there is a database; never takes the rest of one for a new beginning."""
+        if os.path.lexists(self.path):
+            return True
+        left = self._directory.files()
+        if left:
+            raise StoreError(
+                f"state database {self.path} is missing, and {left[0].name} of it is there: put "
+                "both back, or move that away too to begin with no sessions"
+            )
+        return False
+
+    def _create(self) -> None:
+        """Make an empty database, whole or not at all."""
+        new = self.path.with_name(f"{self.path.name}.new")
+        for end in ("", "-wal", "-shm", "-journal"):
+            Path(f"{new}{end}").unlink(missing_ok=True)
+        try:
+            os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            engine = open_engine(new)
+            with engine.begin() as connection:
+                tables.metadata.create_all(connection)
+                connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            engine.dispose()  # the last connection brings the write-ahead log into the file
+            new.replace(self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _prepare(self) -> None:
         engine = self.engine.execution_options(cloudtap_begin="BEGIN IMMEDIATE")
         with engine.begin() as connection:
-            problem = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if problem != "ok":
-                raise StoreError(self._damaged(" ".join(str(problem).split())))
-            if not inspect(connection).has_table(tables.schema.name):
-                tables.metadata.create_all(connection)
-                connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-                return
-            version = connection.execute(select(tables.schema.c.version)).scalar_one()
-            if version < tables.SCHEMA_VERSION:
-                upgrade(connection, version)
-            if version > tables.SCHEMA_VERSION:
-                raise NewerSchema(
-                    f"state database {self.path} has schema {version}, and this cloudtap knows "
-                    f"only up to {tables.SCHEMA_VERSION}: start the newer cloudtap, or name "
-                    "another [state] directory"
-                )
+            try:
+                check_whole(connection)
+                version = schema_version(connection)
+                if version > tables.SCHEMA_VERSION:
+                    raise NewerSchema(newer_schema(self.path, version))
+                if version < tables.SCHEMA_VERSION:
+                    upgrade(connection, version)
+                check_content(connection)
+            except BadContent as error:
+                raise StoreError(self._damaged(str(error))) from error
+        with suppress(SQLAlchemyError), engine.begin() as connection:
+            if _application_id(connection) != APPLICATION_ID:  # of an earlier cloudtap
+                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except IntegrityError as error:  # about what is stored, not about where
+        except (BadContent, UnicodeDecodeError) as error:
+            raise StoreError(self._damaged(str(error))) from error
+        except IntegrityError as error:  # a violated constraint, not a problem of the file
             raise StoreError(self._sentence(error.orig or error)) from error
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else None
             raise self._unusable(cause or error) from error
+        except OverflowError as error:  # SQLite stores integers of 64 bits
+            raise StoreError(self._sentence(error)) from error
         except sqlite3.Error as error:  # from the commands that set up a connection
             raise self._unusable(error) from error
 
     def _unusable(self, error: BaseException) -> StoreError:
-        """The database cannot be used now, and who asks is told so until it can."""
+        """The error for this cause, which is also kept as ``problem`` until a write succeeds."""
         self.problem = self._sentence(error)
-        if "readonly" in str(error):  # a connection that was opened so stays so
+        if "readonly" in str(error):  # open connections stay read-only
             self.engine.dispose()
         return StoreError(self.problem)
 
     def _sentence(self, error: BaseException) -> str:
-        said = str(error)
+        cause = str(error)
         known = {
             "locked": f"is held by another program for more than {BUSY_S:g} s: close it, try again",
             "readonly": "cannot be written: check the owner and the mount of its folder",
@@ -151,62 +221,145 @@ class Database:
             "disk I/O": "cannot be read or written: the disk reports an error; check it",
             "unable to open": "cannot be opened: check the owner of its folder and its free space",
         }
-        if "malformed" in said or "not a database" in said:
-            return self._damaged(said)
+        if "malformed" in cause or "not a database" in cause:
+            return self._damaged(cause)
         for word, sentence in known.items():
-            if word in said:
+            if word in cause:
                 return f"state database {self.path} {sentence} (nothing was changed)"
-        return f"state database {self.path}: {said} (nothing was changed)"
+        return f"state database {self.path}: {visible(cause)} (nothing was changed)"
 
-    def _damaged(self, said: str) -> str:
-        return (
-            f"state database {self.path} is damaged ({said}): put a backup in its place, "
-            "or move it away to begin with no sessions"
-        )
+    def _damaged(self, cause: str) -> str:
+        return damaged(self.path, cause)
 
 
 class _File(sqlite3.Connection):
-    """A connection to the file; nobody but who writes waits for the disk."""
+    """A connection whose commits wait for the disk in a thread of their own (see blocking)."""
 
-    _kept = 0
+    _committed_changes = 0
 
     def commit(self) -> None:
-        if self.total_changes == self._kept:
+        if self.total_changes == self._committed_changes:
             super().commit()
             return
-        apart(super().commit)
-        self._kept = self.total_changes
+        run_blocking(super().commit)
+        self._committed_changes = self.total_changes
 
 
-def _lock_directory(directory: Path) -> IO[str]:
-    """Hold the directory for this process; the system lets go when the process ends, however."""
-    file = directory / "lock"
+def damaged(path: Path, cause: str) -> str:
+    """The sentence about a database that cannot be trusted."""
+    shown = visible(" ".join(cause.split()))
+    return (
+        f"state database {path} is damaged ({shown}): put a backup in its place with `cloudtap "
+        "restore FILE`, or move it away to begin with no sessions"
+    )
+
+
+def newer_schema(path: Path, version: int) -> str:
+    """The sentence about a database of a newer cloudtap."""
+    return (
+        f"state database {path} has schema {version}, and this cloudtap knows only up to "
+        f"{tables.SCHEMA_VERSION}: start the newer cloudtap, or name another [state] directory"
+    )
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file that is no database of ours, before SQLite changes anything in it.
+
+    Raises:
+        BadContent: it is empty, or begins with something else.
+        StoreError: it cannot be read.
+    """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = file.open("a+")
+        with path.open("rb") as stream:
+            begin = stream.read(_HEADER_BYTES)
     except OSError as error:
-        raise StoreError(
-            f"state directory {str(directory)!r} cannot be used: {error.strerror}; "
-            "name another one in [state] directory"
-        ) from error
+        raise StoreError(f"state database {path} cannot be opened: {error.strerror}") from error
+    if not begin:
+        raise BadContent("the file is empty")
+    if begin[: len(_MAGIC)] != _MAGIC:
+        raise BadContent("file is not a database")
+    if len(begin) < _HEADER_BYTES:
+        raise BadContent("the file is cut off")
+    made_by = int.from_bytes(begin[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4])
+    if made_by not in (0, APPLICATION_ID):
+        raise BadContent("another program has made it")
+    if not made_by and not _has_schema_table(path):
+        raise BadContent("it has no table of cloudtap")
+
+
+def check_whole(connection: Connection) -> None:
+    """Check pages, indexes and references of a database, and that it is one of ours.
+
+    Raises:
+        BadContent: something is broken, or another program has made it.
+    """
+    found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+    if found != "ok":
+        raise BadContent(str(found))
+    if _application_id(connection) not in (0, APPLICATION_ID):
+        raise BadContent("another program has made it")
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if broken is not None:
+        raise BadContent(f"row {broken[1]} of table {broken[0]!r} refers to nothing")
+
+
+def schema_version(connection: Connection) -> int:
+    """The version of the schema of a database.
+
+    Raises:
+        BadContent: it has none.
+    """
+    if not inspect(connection).has_table(tables.schema.name):
+        raise BadContent("it has no table of cloudtap")
+    versions = [row[0] for row in connection.execute(select(tables.schema.c.version))]
+    if len(versions) != 1 or not isinstance(versions[0], int) or versions[0] < 1:
+        raise BadContent(f"its schema version is {versions!r}")
+    return versions[0]
+
+
+def _has_schema_table(path: Path) -> bool:
+    """Whether a database that does not say who made it may be of an earlier cloudtap."""
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        held.seek(0)
-        owner = held.read().strip() or "unknown"
-        held.close()
-        raise AlreadyRunning(
-            f"another controller (pid {owner}) uses state directory {str(directory)!r}: "
-            "stop it, or name another one in [state] directory"
-        ) from error
-    held.truncate(0)
-    held.write(f"{os.getpid()}\n")
-    held.flush()
-    return held
+        with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as connection:
+            query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema'"
+            return connection.execute(query).fetchone() is not None
+    except sqlite3.Error:
+        return True  # the checks that follow find out more
+
+
+def _application_id(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("PRAGMA application_id").scalar_one())
+
+
+def _anchor(path: Path) -> sqlite3.Connection:
+    """A connection that stays open: SQLite removes the write-ahead log with the last one."""
+    anchor = sqlite3.connect(_uri(path, "rw"), uri=True, check_same_thread=False)
+    anchor.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return anchor
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path))}?mode={mode}"
+
+
+def open_engine(path: Path) -> Engine:
+    """Connections to a file that exists: mode `rw` makes no new one in place of a removed one."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            _uri(path, "rw"), uri=True, timeout=BUSY_S, factory=_File, check_same_thread=False
+        )
+
+    engine = create_engine(
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=-1
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # transactions begin where _begin says, not where the sqlite3 module guesses
+    # the sqlite3 module must not begin transactions by itself: _begin does
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

@@ -1,15 +1,16 @@
-"""The store's branches of the tree of errors.
+"""Errors of the store, as part of the tree of flows/errors.py.
 
 CloudtapError
 +-- StoreError          the database cannot be used now; nothing was changed
-|   +-- NewerSchema     it was written by a newer cloudtap
+|   +-- NewerSchema     a newer cloudtap has written it
 |   +-- AlreadyRunning  another controller uses the same state directory
+|   +-- BadContent      a row of the database is not as it must be
 +-- Refused
     +-- NotFound        no such collector, filter or session
     +-- NameTaken       the tenant has one of this name
     +-- NumberTaken     the tenant has an exclusive session with this number
-    +-- InUse           something else needs it
-    +-- Repeated        the key of a request was used before
+    +-- InUse           sessions refer to it
+    +-- Repeated        the idempotency key was used before
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ from flows.errors import CloudtapError, Refused
 
 
 class StoreError(CloudtapError):
-    """The database cannot be used now; what was asked for was not done, what was there is there."""
+    """The database cannot be used now; nothing was changed."""
 
 
 class NewerSchema(StoreError):
-    """The database was written by a newer cloudtap."""
+    """A newer cloudtap has written the database."""
 
 
 class AlreadyRunning(StoreError):
     """Another controller uses the same state directory."""
 
 
+class BadContent(StoreError):
+    """A row of the database is not as it must be: the database is damaged, or not ours."""
+
+
 class NotFound(Refused):
-    """There is no such thing."""
+    """No object has this id or name."""
 
     def __init__(self, kind: str, ref: str) -> None:
         super().__init__(f"there is no {kind} {ref!r}")
@@ -40,7 +45,7 @@ class NotFound(Refused):
 
 
 class NameTaken(Refused):
-    """The tenant already has one of this name."""
+    """The tenant already has an object of this name."""
 
     def __init__(self, kind: str, tenant: str, name: str) -> None:
         super().__init__(
@@ -50,7 +55,7 @@ class NameTaken(Refused):
 
 
 class NumberTaken(Refused):
-    """Two exclusive sessions of a tenant may not have one number: which would be asked first?"""
+    """Another exclusive session of the tenant has the number: their order would be undefined."""
 
     def __init__(self, tenant: str, number: int, other: str) -> None:
         super().__init__(
@@ -61,7 +66,7 @@ class NumberTaken(Refused):
 
 
 class InUse(Refused):
-    """A collector or filter that sessions use cannot be deleted."""
+    """A collector or filter cannot be deleted while sessions refer to it."""
 
     def __init__(self, kind: str, name: str, sessions: Sequence[str]) -> None:
         shown = ", ".join(repr(each) for each in sessions[:5])
@@ -74,7 +79,7 @@ class InUse(Refused):
 
 
 class Repeated(Refused):
-    """The key of this request was used before; ``digest`` says what for."""
+    """The idempotency key was used before, for the request with this ``digest``."""
 
     def __init__(self, digest: str, object_id: str, answer: str | None) -> None:
         super().__init__("the Idempotency-Key was used before")

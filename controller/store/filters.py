@@ -1,138 +1,145 @@
-"""Filters in the database; rules that were read once are not read again."""
+"""Filters in the database."""
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
-from controller.syntax.filters import read_rules, show_rules
+from controller.process import Yielder, read_objects, write_list
 from controller.store import tables
-from controller.store import audit as journal
-from controller.store.constraints import refuse_taken_name
+from controller.store.content_check import reading_rows
 from controller.store.database import Database
-from controller.store.errors import InUse, NotFound
-from controller.store.cache import Kept
-from controller.store.values import FilterRecord, OnceKey
-from flows.model.filter import Filter
-from flows.model.session import FilterId, TenantName
+from controller.store.named_objects import NamedRepository
+from controller.store.values import FilterRecord, IdempotencyKey
+from controller.syntax import flow_count, read_rules, show_rules
+from flows.model import EDITIONS, Filter, FilterId, Rule, TenantName
+
+FLOWS_IN_PLACE = 1000
+"""Most flows of rules that are changed together where they are: a switch forwards nothing meanwhile
+(Open vSwitch 3.1 in the userspace datapath)."""
 
 
-class FilterBook:
-    """Every filter but the built-in one. Any number of threads may use it.
+class FilterRepository(NamedRepository[FilterRecord]):
+    """Every filter but the built-in one; see NamedRepository.
 
-    Every method may raise StoreError; then nothing was changed.
+    Parsing rules is slow: a filter is parsed again only when its revision differs.
     """
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
-        self._now = now
-        self._kept = Kept(database, self._read)
-        self._reading = threading.Lock()
-        self._by_revision: dict[str, tuple[int, FilterRecord]] = {}
+    kind = "filter"
+    table = tables.filters
 
-    def all(self) -> tuple[FilterRecord, ...]:
-        """Every filter, by tenant and name."""
-        return self._kept.get()
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        super().__init__(database, now)
+        self._lock = threading.Lock()
+        self._parsed: dict[str, tuple[int, FilterRecord]] = {}
+
+    def add(self, new: Filter, who: str, idempotency_key: IdempotencyKey | None = None) -> None:
+        """Add a filter.
+
+        Raises:
+            NameTaken: the tenant has one of this name, or it is that of the built-in one.
+            Repeated: the idempotency key was used before.
+        """
+        self._add(lambda now, others: FilterRecord(new, now), who, idempotency_key)
+
+    def _object(self, record: FilterRecord) -> Filter:
+        return record.filter
+
+    def _following(self, old: FilterRecord, new: FilterRecord) -> FilterRecord:
+        """With many other rules it is another edition of the filter."""
+        before, wanted = old.filter, new.filter
+        edition = before.edition
+        if differs_much(before, wanted):
+            edition = (edition + 1) % EDITIONS
+        return replace(new, filter=replace(wanted, edition=edition))
+
+    def _check(self, record: FilterRecord, others: Sequence[FilterRecord]) -> None:
+        """Filters do not depend on each other."""
+
+    def _detail(self, record: FilterRecord) -> dict[str, object]:
+        """The number of rules: there may be thousands."""
+        rules = record.filter
+        return {"ingress_rules": len(rules.ingress), "egress_rules": len(rules.egress)}
+
+    def _changes(self, old: FilterRecord, new: FilterRecord) -> dict[str, object]:
+        """The number of rules even if it is the same: other rules may have replaced them."""
+        name = new.filter.name
+        return self._detail(new) | ({"name": name} if name != old.filter.name else {})
 
     def _read(self, connection: Connection) -> tuple[FilterRecord, ...]:
         columns = tables.filters.c
         query = select(columns.id, columns.revision).order_by(columns.tenant, columns.name)
-        with self._reading:
-            before = self._by_revision
+        with self._lock:
+            before = self._parsed
         found: dict[str, tuple[int, FilterRecord]] = {}
         for key, revision in connection.execute(query):
             known = before.get(key)
             if known is None or known[0] != revision:
                 row = connection.execute(select(tables.filters).filter_by(id=key)).one()
-                known = revision, _record(row)
+                with reading_rows(f"filter {row.name!r}"):
+                    known = revision, _record(row)
             found[key] = known
-        with self._reading:
-            self._by_revision = found
+        with self._lock:
+            self._parsed = found
         return tuple(record for _, record in found.values())
 
-    def add(self, wanted: Filter, who: str, once: OnceKey | None = None) -> None:
-        """Keep a new filter.
+    def _insert(self, connection: Connection, record: FilterRecord) -> None:
+        fixed = {"id": record.filter.id, "created_at": record.created_at.isoformat()}
+        values = _columns(record.filter) | fixed | {"revision": 1}
+        connection.execute(insert(tables.filters).values(values))
 
-        Raises:
-            NameTaken: the tenant has one of this name, or it is that of the built-in one.
-            Repeated: the key of the request was used before.
-        """
-        now = self._now()
-        with self._kept.writing() as connection:
-            if once is not None:
-                journal.take_key(connection, once, wanted.id, now)
-            refuse_taken_name(connection, "filter", wanted.tenant, wanted.name)
-            fixed = {"id": wanted.id, "created_at": now.isoformat(), "revision": 1}
-            connection.execute(insert(tables.filters).values(_columns(wanted) | fixed))
-            journal.write_entry(connection, now, who, "created", _thing(wanted), _size(wanted))
+    def _update(self, connection: Connection, record: FilterRecord) -> None:
+        values = _columns(record.filter) | {"revision": tables.filters.c.revision + 1}
+        statement = update(tables.filters).filter_by(id=record.filter.id)
+        connection.execute(statement.values(values))
 
-    def change(self, key: FilterId, change: Callable[[Filter], Filter], who: str) -> Filter:
-        """Replace a filter by ``change(filter)``, with nobody else in between.
 
-        Raises:
-            NotFound: there is none of this id.
-            NameTaken: the tenant has another one of the new name.
-        """
-        with self._kept.writing() as connection:
-            row = connection.execute(select(tables.filters).filter_by(id=key)).one_or_none()
-            if row is None:
-                raise NotFound("filter", key)
-            old = _record(row).filter
-            new = change(old)
-            if new == old:
-                return old
-            if new.name != old.name:
-                refuse_taken_name(connection, "filter", new.tenant, new.name)
-            values = _columns(new) | {"revision": row.revision + 1}
-            connection.execute(update(tables.filters).filter_by(id=key).values(values))
-            detail = _size(new) | ({"name": new.name} if new.name != old.name else {})
-            journal.write_entry(connection, self._now(), who, "changed", _thing(old), detail)
-        return new
+def differs_much(old: Filter, new: Filter) -> bool:
+    """Whether the rules that differ between two versions of a filter have many flows."""
+    found = 0
+    for changed in _changed_rules(old, new):
+        found += flow_count(changed.match)
+        if found > FLOWS_IN_PLACE:
+            return True
+    return False
 
-    def delete(self, key: FilterId, who: str) -> None:
-        """Forget a filter.
 
-        Raises:
-            NotFound: there is none of this id.
-            InUse: sessions use it, or are not wholly gone yet.
-        """
-        with self._kept.writing() as connection:
-            row = connection.execute(select(tables.filters).filter_by(id=key)).one_or_none()
-            if row is None:
-                raise NotFound("filter", key)
-            names = select(tables.sessions.c.name).filter_by(filter=key)
-            users = list(connection.execute(names.order_by(tables.sessions.c.name)).scalars())
-            if users:
-                raise InUse("filter", row.name, users)
-            connection.execute(delete(tables.filters).filter_by(id=key))
-            thing = ("filter", row.id, row.name, row.tenant)
-            journal.write_entry(connection, self._now(), who, "deleted", thing, {})
+def _changed_rules(old: Filter, new: Filter) -> Iterator[Rule]:
+    """The rules that are added, and those that are removed; other threads run meanwhile."""
+    yielder = Yielder()
+    for before, after in ((old.ingress, new.ingress), (old.egress, new.egress)):
+        if before is after:
+            continue
+        left = {rule.number: rule for rule in before}
+        for rule in after:
+            yielder.pause()
+            known = left.get(rule.number)
+            if known == rule:
+                del left[rule.number]
+            else:
+                yield rule
+        yield from left.values()
+
+
+def _columns(stored: Filter) -> dict[str, object]:
+    """The columns of a filter that may change."""
+    ingress, egress = (write_list(show_rules(rules)) for rules in (stored.ingress, stored.egress))
+    rules = f'{{"ingress": {ingress}, "egress": {egress}, "edition": {stored.edition}}}'
+    return {"tenant": stored.tenant, "name": stored.name, "rules": rules}
 
 
 def _record(row: Row[tuple[object, ...]]) -> FilterRecord:
-    rules = json.loads(row.rules)
-    wanted = Filter(
+    rules = read_objects(row.rules)
+    stored = Filter(
         FilterId(row.id),
         row.name,
         TenantName(row.tenant),
         read_rules("ingress", rules["ingress"]),
         read_rules("egress", rules["egress"]),
+        rules.get("edition", 0),
     )
-    return FilterRecord(wanted, datetime.fromisoformat(row.created_at))
-
-
-def _columns(wanted: Filter) -> dict[str, object]:
-    rules = {"ingress": show_rules(wanted.ingress), "egress": show_rules(wanted.egress)}
-    return {"tenant": wanted.tenant, "name": wanted.name, "rules": json.dumps(rules)}
-
-
-def _thing(wanted: Filter) -> tuple[str, str, str, str]:
-    return "filter", wanted.id, wanted.name, wanted.tenant
-
-
-def _size(wanted: Filter) -> dict[str, object]:
-    """What the journal says of rules: there may be thousands."""
-    return {"ingress_rules": len(wanted.ingress), "egress_rules": len(wanted.egress)}
+    return FilterRecord(stored, datetime.fromisoformat(row.created_at))

@@ -1,93 +1,66 @@
-"""Sessions that reached a limit, and the copies counted so far, kept across restarts."""
+"""Sessions stopped at a limit, and the counters of copies; both survive a restart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import select
 
 from controller.store import tables
-from controller.store import audit as journal
+from controller.store.counts import CounterKey, StoredCounts, write_counts
 from controller.store.database import Database
-from controller.store.session_rows import read_sessions, thing_of
-from controller.store.values import Counted, Limits
-from flows.model.session import Dpid, SessionId
+from controller.store.sessions import SessionRepository
+from controller.store.values import WHO, Limits
+from flows.model import Dpid, SessionId
+from flows.openflow import PacketCount
 
-WHO = "cloudtap"
-"""Who stops a session at its limit, in the journal."""
-
-Key = tuple[SessionId, Dpid, str]
-"""A session, a bridge, and what was counted, in a word."""
-Counts = Mapping[Key, tuple[Counted, Counted]]
-"""What was counted before the switch began at 0 again, and its last report."""
+WANTED, BY_FLOWS, NOT_MADE = "wanted", "flows", ("skipped", "shed")
+"""A measure of an earlier version, the measure that it becomes, and what was not made of it."""
 
 
-class LimitBook:
-    """What the checker of limits writes. Every method may raise StoreError.
+class LimitRepository:
+    """The rows that the limit checker writes. Every method may raise StoreError."""
 
-    ``touch`` is told which session was changed.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        now: Callable[[], datetime],
-        touch: Callable[[Iterable[SessionId]], None],
-    ) -> None:
-        self._database, self._now, self._touch = database, now, touch
+    def __init__(self, database: Database, *, sessions: SessionRepository) -> None:
+        self._database, self._sessions = database, sessions
 
     def stop(self, session: SessionId, reason: str, limits: Limits) -> None:
-        """Note that a session reached one of these limits.
+        """Mark a session as stopped, because it reached one of these limits.
 
-        One that is gone or stopped, or has got other limits meanwhile, is left alone.
+        Does nothing if the session was deleted or stopped, or its limits were changed, meanwhile.
         """
-        with self._database.writing() as connection:
-            found = read_sessions(connection, session)
-            if not found or found[0].is_deleting or found[0].stopped is not None:
-                return
-            if found[0].limits != limits:
-                return
-            connection.execute(update(tables.sessions).filter_by(id=session).values(stopped=reason))
-            thing = thing_of(found[0].session)
-            journal.write_entry(connection, self._now(), WHO, "stopped", thing, {"reason": reason})
-        self._touch([session])
+        self._sessions.stop(session, reason, limits, WHO)
 
-    def counts(self) -> Counts:
-        """What was counted when it was kept last."""
+    def counts(self) -> StoredCounts:
+        """The counters as they were stored last."""
         with self._database.reading() as connection:
-            return {
+            found = {
                 (SessionId(row.session), Dpid(int(row.bridge, 16)), row.measure): (
-                    Counted(row.before_packets, row.before_bytes),
-                    Counted(row.last_packets, row.last_bytes),
+                    PacketCount(row.before_packets, row.before_bytes),
+                    PacketCount(row.last_packets, row.last_bytes),
                 )
                 for row in connection.execute(select(tables.counts))
             }
+        return _without_wanted(found)
 
-    def keep_counts(self, counts: Counts) -> None:
-        """Replace what was counted of these sessions on these bridges."""
+    def keep_counts(self, counts: StoredCounts) -> None:
+        """Store these counters; those of sessions that no longer exist are left out."""
         if not counts:
             return
         with self._database.writing() as connection:
-            stored = set(connection.execute(select(tables.sessions.c.id)).scalars())
-            _write(connection, (item for item in counts.items() if item[0][0] in stored))
+            write_counts(connection, counts)
 
 
-def _write(
-    connection: Connection,
-    counts: Iterable[tuple[Key, tuple[Counted, Counted]]],
-) -> None:
-    rows = [
-        {
-            "session": session,
-            "bridge": f"{dpid:016x}",
-            "measure": measure,
-            "before_packets": before.packets,
-            "before_bytes": before.bytes,
-            "last_packets": last.packets,
-            "last_bytes": last.bytes,
-        }
-        for (session, dpid, measure), (before, last) in counts
-    ]
-    if rows:
-        connection.execute(insert(tables.counts).prefix_with("OR REPLACE"), rows)
+def _without_wanted(
+    counts: dict[CounterKey, tuple[PacketCount, PacketCount]],
+) -> StoredCounts:
+    """The counters with those of an earlier version, which stored the copies that a session wanted
+    and not those that were made. Its switches go on from 0 with other counters.
+    """
+    for session, dpid, measure in [key for key in counts if key[2] == WANTED]:
+        wanted = sum(counts.pop((session, dpid, measure)), PacketCount())
+        if (session, dpid, BY_FLOWS) in counts:  # converted by an earlier start
+            continue
+        keys = [(session, dpid, lost) for lost in NOT_MADE]
+        lost = sum((part for key in keys for part in counts.get(key, ())), PacketCount())
+        made = PacketCount(max(0, wanted.packets - lost.packets), max(0, wanted.bytes - lost.bytes))
+        counts[session, dpid, BY_FLOWS] = made, PacketCount()
+    return counts

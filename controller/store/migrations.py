@@ -1,4 +1,4 @@
-"""Databases of older versions, brought to the schema of today step by step."""
+"""Migrations: from each older schema to the current one, step by step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from controller.store import tables
 
 
 def upgrade(connection: Connection, version: int) -> None:
-    """Bring a database of an older ``version`` to SCHEMA_VERSION, inside one transaction."""
+    """Migrate a database of an older ``version`` to SCHEMA_VERSION, as part of one transaction."""
     if version < 2:
-        _note_holdings(connection)
+        _add_installed_sessions(connection)
     if version < 3:
         _add_filters_and_limits(connection)
     if version < 4:
@@ -19,19 +19,23 @@ def upgrade(connection: Connection, version: int) -> None:
         _add_tunnels_pools_and_caps(connection)
     if version < 6:
         _add_measures(connection)
+    if version < 7:
+        _add_identities(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
-def _note_holdings(connection: Connection) -> None:
-    """Nobody had noted which bridge may hold which session, so each may hold all."""
-    tables.holdings.create(connection)
+def _add_installed_sessions(connection: Connection) -> None:
+    """To version 2. Nothing is known of what is installed: each bridge may have every session."""
+    tables.installed_sessions.create(connection)
     every = tables.bridges.join(tables.numbers, tables.numbers.c.kind == "session")
     numbers = select(tables.bridges.c.dpid, tables.numbers.c.number).select_from(every)
-    connection.execute(insert(tables.holdings).from_select(["bridge", "session"], numbers))
+    connection.execute(
+        insert(tables.installed_sessions).from_select(["bridge", "session"], numbers)
+    )
 
 
 def _add_filters_and_limits(connection: Connection) -> None:
-    """Collectors stay without tags, sessions without filters: copies stay what they were."""
+    """To version 3. Collectors have no tag and sessions no filter: their copies do not change."""
     tables.filters.create(connection)
     for statement in (
         "CREATE TABLE counts (session VARCHAR NOT NULL REFERENCES sessions (id) "
@@ -56,7 +60,7 @@ def _add_filters_and_limits(connection: Connection) -> None:
 
 
 def _add_modes(connection: Connection) -> None:
-    """Every session there was is a copy session."""
+    """To version 4. Existing sessions are in mode `copy`."""
     for statement in (
         "ALTER TABLE sessions ADD COLUMN mode VARCHAR NOT NULL DEFAULT 'copy'",
         "CREATE UNIQUE INDEX exclusive_numbers ON sessions (tenant, number) "
@@ -66,7 +70,7 @@ def _add_modes(connection: Connection) -> None:
 
 
 def _add_tunnels_pools_and_caps(connection: Connection) -> None:
-    """Collectors go on with their one tap port, sessions without a cap: copies stay as they are."""
+    """To version 5. Collectors have one tap port, sessions no rate cap: copies do not change."""
     tables.sensors.create(connection)
     for statement in (
         "INSERT INTO sensors (collector, position, item) SELECT id, 0, sensor FROM collectors",
@@ -83,7 +87,7 @@ def _add_tunnels_pools_and_caps(connection: Connection) -> None:
 
 
 def _add_measures(connection: Connection) -> None:
-    """What was counted until now were copies that sessions wanted; they were made, too."""
+    """To version 6. The counters so far are of the measure `wanted`."""
     connection.exec_driver_sql("ALTER TABLE counts RENAME TO old_counts")
     tables.counts.create(connection)
     for statement in (
@@ -92,3 +96,13 @@ def _add_measures(connection: Connection) -> None:
         "DROP TABLE old_counts",
     ):
         connection.exec_driver_sql(statement)
+
+
+def _add_identities(connection: Connection) -> None:
+    """To version 7. Who speaks for a bridge is who is seen next; ports stay where they are."""
+    tables.speakers.create(connection, checkfirst=True)
+    tables.places.create(connection, checkfirst=True)
+    connection.exec_driver_sql(
+        "INSERT OR IGNORE INTO places SELECT 'port ' || iface_id, bridge, interface "
+        "FROM placements WHERE iface_id IS NOT NULL GROUP BY iface_id HAVING COUNT(*) = 1"
+    )

@@ -1,10 +1,10 @@
-"""The small numbers that switches know names by: given once, kept until they are released."""
+"""Numbers that stand for names on switches: allocated once, reused only after their release."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, filterfalse
 
@@ -14,19 +14,25 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
-from flows.model.session import CollectorId, FilterId, NetworkId, PortId, SessionId
-from flows.model.world import NUMBER_RANGES, Numbers
+from flows.model import (
+    NUMBER_RANGES,
+    CollectorId,
+    FilterId,
+    Names,
+    NetworkId,
+    Numbers,
+    PortId,
+    SessionId,
+)
 
-TOGETHER = 1000
+ROWS_PER_SLICE = 1000
 """Numbers that are written before other threads may run."""
 
 _SCARCE = ("tag", "meter")
-"""Kinds of which the last keys may go without, for the compiler to refuse what needs them."""
-
-_Asked = dict[str, list[str]]
+"""Kinds of which the last keys may have no number; the compiler refuses what needs one."""
 
 
-class NumberBook:
+class NumberRepository:
     """All numbers, in the database and, because nobody else writes it, in memory too.
 
     ``highest`` replaces the highest number of a kind (for tests of exhaustion).
@@ -46,8 +52,9 @@ class NumberBook:
             self._last = connection.execute(query).scalar_one_or_none() or 0
         self._taken = {kind: set(book.values()) for kind, book in self._numbers.items()}
 
-    def numbers_for(self, asked: _Asked) -> Numbers:
-        """The number of each key that is asked for; see Store.numbers_for."""
+    def numbers_for(self, names: Names) -> Numbers:
+        """The number of each name; see Store.numbers_for."""
+        asked = names.by_kind
         with self._changing:
             missing = {
                 kind: [key for key in dict.fromkeys(keys) if key not in self._numbers[kind]]
@@ -58,14 +65,14 @@ class NumberBook:
                     pass
             return _as_numbers(
                 {
-                    kind: {key: book[key] for key in asked.get(kind, ()) if key in book}
+                    kind: {key: book[key] for key in asked[kind] if key in book}
                     for kind, book in self._numbers.items()
                 }
             )
 
     @contextmanager
     def giving(self, session: SessionId) -> Iterator[Connection]:
-        """A change of the database that also gives a new session its number."""
+        """A transaction that also allocates the number of a new session."""
         with self._changing, self._allocating({"session": [session]}) as connection:
             yield connection
 
@@ -74,17 +81,17 @@ class NumberBook:
         with self._changing:
             return _as_numbers({kind: dict(book) for kind, book in self._numbers.items()})
 
-    def release(self, gone: _Asked) -> None:
+    def release(self, names: Names) -> None:
         """Free the numbers of things that are gone; see Store.release."""
         with self._changing:
             held = {
                 kind: [key for key in dict.fromkeys(keys) if key in self._numbers[kind]]
-                for kind, keys in gone.items()
+                for kind, keys in names.by_kind.items()
             }
             if not any(held.values()):
                 return
             with self._database.writing() as connection:
-                held["session"] = _without_stored(connection, held.get("session", []))
+                held["session"] = _without_stored(connection, held["session"])
                 for kind, keys in held.items():
                     for key in keys:
                         connection.execute(delete(tables.numbers).filter_by(kind=kind, key=key))
@@ -93,8 +100,8 @@ class NumberBook:
                     self._taken[kind].discard(self._numbers[kind].pop(key))
 
     @contextmanager
-    def _allocating(self, missing: _Asked) -> Iterator[Connection]:
-        """A change of the database that ends with a number for each of these."""
+    def _allocating(self, missing: Mapping[str, list[str]]) -> Iterator[Connection]:
+        """A transaction that also allocates a number for each of these keys."""
         new: dict[str, dict[str, int]] = {}
         with self._database.writing() as connection:
             yield connection
@@ -114,8 +121,8 @@ class NumberBook:
     def _ascending(self) -> Iterable[int]:
         """The numbers of sessions after the last one that was given, then from 1 again.
 
-        A packet or a flow of a deleted session may still be on its way: its number comes back as
-        late as possible, so that it never counts for a new session.
+        A packet or a flow of a deleted session may still be in flight: its number is reused as
+        late as possible, so that it is never counted for a new session.
         """
         end = self._ranges["session"].stop
         return chain(range(self._last + 1, end), range(1, min(self._last + 1, end)))
@@ -124,8 +131,8 @@ class NumberBook:
         if not numbers:
             return
         rows = [{"kind": kind, "key": key, "number": n} for key, n in numbers.items()]
-        for first in range(0, len(rows), TOGETHER):
-            connection.execute(insert(tables.numbers), rows[first : first + TOGETHER])
+        for first in range(0, len(rows), ROWS_PER_SLICE):
+            connection.execute(insert(tables.numbers), rows[first : first + ROWS_PER_SLICE])
             time.sleep(0)
         if kind == "session":
             last = list(numbers.values())[-1]
@@ -137,7 +144,7 @@ class NumberBook:
 
 
 def _without_stored(connection: Connection, sessions: Iterable[str]) -> list[str]:
-    """Leave out sessions that are still in the store: their numbers are not free."""
+    """The sessions that are no longer in the store: the numbers of others are not free."""
     query = select(tables.sessions.c.id)
     return [key for key in sessions if connection.execute(query.filter_by(id=key)).first() is None]
 

@@ -1,4 +1,4 @@
-"""Session records in memory, read again from the database only when they were changed."""
+"""Session records in memory; only sessions that were changed are read again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from controller.store.database import Database
 from controller.store.session_rows import read_sessions
-from controller.store.values import Desired, Limits, SessionRecord
-from flows.model.change_log import Lineage
-from flows.model.session import Session, SessionId
+from controller.store.switched_off import SwitchedOff
+from controller.store.values import DesiredState, Limits, SessionRecord
+from flows.model import ChangeLog, Session, SessionId
 
 
 @dataclass
-class _Known:
-    """What is known of sessions: their records, and what switches should know of them."""
+class _View:
+    """All session records, and the parts of the desired state that follow from them."""
 
     records: dict[SessionId, SessionRecord] = field(default_factory=dict)
     running: dict[SessionId, Session] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class _Known:
     limits: dict[SessionId, Limits] = field(default_factory=dict)
 
     def put(self, record: SessionRecord) -> None:
-        """Take one session as it is now."""
+        """Add one session."""
         key = record.session.id
         self.records[key] = record
         if record.is_deleting:
@@ -34,89 +34,106 @@ class _Known:
         self.running[key] = record.session
         if not record.session.enabled:
             return
-        if record.stopped is not None:  # switches know it as switched off
+        if record.stopped is not None:  # switches treat it as not enabled
             self.stopped[key] = record.stopped
             self.running[key] = replace(record.session, enabled=False)
         elif record.limits:
             self.limits[key] = record.limits
 
     def drop(self, key: SessionId) -> None:
-        """Forget one session."""
-        views: tuple[dict[SessionId, Any], ...] = (
+        """Remove one session."""
+        parts: tuple[dict[SessionId, Any], ...] = (
             self.records, self.running, self.deleting, self.stopped, self.limits,
         )  # fmt: skip
-        for view in views:
-            view.pop(key, None)
+        for part in parts:
+            part.pop(key, None)
 
 
-class SessionMemory:
-    """Every session record; who has changed one says so with ``touch``, after the change.
+class SessionCache:
+    """Every session record; call ``invalidate`` after the commit of each change.
 
-    The same object is given out for a session until it was touched, so that others can tell by
-    identity what has changed. Every method but ``touch`` may raise StoreError.
+    A session stays the same object until it is invalidated, so that callers can detect changes by
+    identity. Every method but ``invalidate`` may raise StoreError.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, switched_off: SwitchedOff) -> None:
+        self._database, self._switched_off = database, switched_off
         self._lock = threading.Lock()
-        self._view: _Known | None = None
-        self._changes, self._moment = Lineage(), 0
-        self._touched: set[SessionId] = set()
-        self._touching = threading.Lock()
+        self._view: _View | None = None
+        self._changes, self._moment = ChangeLog(), 0
+        self._stale: set[SessionId] = set()
+        self._stale_lock = threading.Lock()
 
-    def touch(self, sessions: Iterable[SessionId]) -> None:
-        """These were added, changed or removed."""
-        with self._touching:
-            self._touched.update(sessions)
+    def invalidate(self, sessions: Iterable[SessionId]) -> None:
+        """Have these sessions read again: they were added, changed or removed."""
+        with self._stale_lock:
+            self._stale.update(sessions)
+
+    def switch_off(self, session: SessionId) -> None:
+        """Take in that a session was switched off, without the database."""
+        with self._lock:
+            view = self._view
+            record = view.records.get(session) if view is not None else None
+            if view is None or record is None:
+                return
+            self._moment = self._changes.note(self._moment, {session})
+            view.drop(session)
+            view.put(self._as_it_is(record))
 
     def all(self) -> tuple[SessionRecord, ...]:
-        """Every session, those being deleted too, in no order."""
+        """Every session, those being deleted included, in no order."""
         with self._lock:
-            return tuple(self._known().records.values())
+            return tuple(self._current().records.values())
 
     def get(self, session: SessionId) -> SessionRecord | None:
         """One session, also while it is being deleted."""
         with self._lock:
-            return self._known().records.get(session)
+            return self._current().records.get(session)
 
-    def desired(self) -> Desired:
-        """What tenants want of their sessions now; without collectors and filters."""
+    def desired(self) -> DesiredState:
+        """The sessions' part of the desired state, without collectors and filters."""
         with self._lock:
-            known = self._known()
-            return Desired(
-                session_by_id=dict(known.running),
-                deleting=tuple(known.deleting),
-                stopped=dict(known.stopped),
-                limits=dict(known.limits),
+            view = self._current()
+            return DesiredState(
+                session_by_id=dict(view.running),
+                deleting=tuple(view.deleting),
+                stopped=dict(view.stopped),
+                limits=dict(view.limits),
                 moment=self._moment,
             )
 
     def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
-        """The sessions that may differ at two moments; None when that is not known any more."""
+        """The sessions that may differ at two moments; None: no longer known, any may."""
         with self._lock:
             return self._changes.between(before, now)
 
-    def _known(self) -> _Known:
-        with self._touching:
-            touched, self._touched = self._touched, set()
-        if self._view is not None and not touched:
+    def _current(self) -> _View:
+        """The view, after reading the stale sessions again."""
+        with self._stale_lock:
+            stale, self._stale = self._stale, set()
+        if self._view is not None and not stale:
             return self._view
         try:
-            # what is looked at now is newer than every change that was told before
+            # the transaction begins here: it sees every change that was invalidated before
             with self._database.reading() as connection:
                 if self._view is None:
-                    fresh, view = read_sessions(connection), _Known()
+                    fresh, view = read_sessions(connection), _View()
                 else:
                     fresh, view = (), self._view
-                    for session in touched:
+                    for session in stale:
                         fresh += read_sessions(connection, session)
         except BaseException:
-            self.touch(touched)
+            self.invalidate(stale)
             raise
-        self._moment = self._changes.note(self._moment, touched)
-        for session in touched:
+        self._moment = self._changes.note(self._moment, stale)
+        for session in stale:
             view.drop(session)
         for record in fresh:
-            view.put(record)
+            view.put(self._as_it_is(record))
         self._view = view
         return view
+
+    def _as_it_is(self, record: SessionRecord) -> SessionRecord:
+        """A stored record, and what the database does not have yet."""
+        entry = self._switched_off.find(record.session.id)
+        return record if entry is None else entry.apply(record)

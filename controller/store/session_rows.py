@@ -1,4 +1,4 @@
-"""Sessions as rows of the database."""
+"""Sessions and their sources as rows of the database."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from controller.store import tables
-from controller.store.values import Counted, Limits, SessionRecord
-from flows.model.session import (
+from controller.store.content_check import reading_rows
+from controller.store.values import Limits, SessionRecord
+from flows.model import (
     ALL,
     CollectorId,
     Direction,
@@ -27,11 +28,10 @@ from flows.model.session import (
     SourceKind,
     TenantName,
 )
+from flows.openflow import PacketCount
 
-Thing = tuple[str, str, str, str]
-"""Kind, id, name and tenant of what the journal tells of."""
-
-_Item = tuple[str, str | None]
+_SourceItem = tuple[str, str | None]
+"""A port or network id, or the key of a label; and the value of a label."""
 
 
 def read_sessions(
@@ -43,14 +43,18 @@ def read_sessions(
     source_query = select(sources.session, sources.item, sources.value).order_by(sources.position)
     if session is not None:
         query, source_query = query.filter_by(id=session), source_query.filter_by(session=session)
-    items: defaultdict[str, list[_Item]] = defaultdict(list)
+    items: defaultdict[str, list[_SourceItem]] = defaultdict(list)
     for owner, item, value in connection.execute(source_query):
         items[owner].append((item, value))
-    return tuple(_record(row, items[row.id]) for row in connection.execute(query))
+    found = []
+    for row in connection.execute(query):
+        with reading_rows(f"session {row.name!r}"):
+            found.append(_record(row, items[row.id]))
+    return tuple(found)
 
 
 def session_columns(record: SessionRecord) -> dict[str, object]:
-    """A session as values of columns, without what never changes."""
+    """The columns of a session that may change."""
     session, limits = record.session, record.limits
     return {
         "tenant": session.tenant,
@@ -69,20 +73,20 @@ def session_columns(record: SessionRecord) -> dict[str, object]:
         "expires_at": None if limits.expires_at is None else limits.expires_at.isoformat(),
         "max_packets": limits.max_packets,
         "max_bytes": limits.max_bytes,
-        "from_packets": limits.counted_from.packets,
-        "from_bytes": limits.counted_from.bytes,
+        "from_packets": tables.storable(limits.counted_from.packets),
+        "from_bytes": tables.storable(limits.counted_from.bytes),
         "stopped": record.stopped,
     }
 
 
 def write_sources(connection: Connection, session: Session) -> None:
-    """Replace what a session watches."""
+    """Replace the rows of a session's source."""
     connection.execute(delete(tables.session_sources).filter_by(session=session.id))
     insert_sources(connection, session)
 
 
 def insert_sources(connection: Connection, session: Session) -> None:
-    """Write what a new session watches."""
+    """Write the rows of a new session's source."""
     rows = [
         {"session": session.id, "position": position, "item": item, "value": value}
         for position, (item, value) in enumerate(_items(session.source))
@@ -91,20 +95,15 @@ def insert_sources(connection: Connection, session: Session) -> None:
         connection.execute(insert(tables.session_sources), rows)
 
 
-def thing_of(session: Session) -> Thing:
-    """What the journal calls a session."""
-    return "session", session.id, session.name, session.tenant
-
-
-def told_of(record: SessionRecord) -> dict[str, object]:
-    """What the journal tells of a session."""
+def audit_detail(record: SessionRecord) -> dict[str, object]:
+    """A session as the detail of an audit entry."""
     hidden = ("from_packets", "from_bytes")
     columns = {k: v for k, v in session_columns(record).items() if k not in hidden}
     items = _items(record.session.source)
     return columns | {"source": [k if v is None else f"{k}={v}" for k, v in items]}
 
 
-def _record(row: Row[tuple[object, ...]], items: Sequence[_Item]) -> SessionRecord:
+def _record(row: Row[tuple[object, ...]], items: Sequence[_SourceItem]) -> SessionRecord:
     session = Session(
         id=SessionId(row.id),
         name=row.name,
@@ -124,13 +123,13 @@ def _record(row: Row[tuple[object, ...]], items: Sequence[_Item]) -> SessionReco
         None if row.expires_at is None else datetime.fromisoformat(row.expires_at),
         row.max_packets,
         row.max_bytes,
-        Counted(row.from_packets, row.from_bytes),
+        PacketCount(row.from_packets, row.from_bytes),
     )
     created_at = datetime.fromisoformat(row.created_at)
     return SessionRecord(session, created_at, row.deleting, limits, row.stopped)
 
 
-def _items(source: Source) -> list[_Item]:
+def _items(source: Source) -> list[_SourceItem]:
     match source.kind:
         case SourceKind.PORT:
             return [(port, None) for port in source.ports]
@@ -142,7 +141,7 @@ def _items(source: Source) -> list[_Item]:
             return []
 
 
-def _source(kind: SourceKind, items: Sequence[_Item]) -> Source:
+def _source(kind: SourceKind, items: Sequence[_SourceItem]) -> Source:
     match kind:
         case SourceKind.PORT:
             return Source(tuple(PortId(item) for item, _ in items))

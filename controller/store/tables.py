@@ -1,4 +1,4 @@
-"""The tables of the state database; a change here needs a new SCHEMA_VERSION and a step to it."""
+"""The tables of the state database; a change here needs a new SCHEMA_VERSION and a migration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+INTEGER_MAX = (1 << 63) - 1
+"""Highest integer that SQLite can store."""
 
 metadata = MetaData()
 
@@ -28,7 +30,7 @@ collectors = Table(
     Column("tenant", String, nullable=False),
     Column("name", String, nullable=False),
     Column("created_at", String, nullable=False),
-    Column("tenant_tag", String),  # none, "auto", or a number
+    Column("tenant_tag", String),  # null, "auto", or a number
     Column("delivery", String, nullable=False, server_default="port"),
     Column("key", Integer),
     Column("balance", String, nullable=False, server_default="connection"),
@@ -52,7 +54,7 @@ filters = Table(
     Column("tenant", String, nullable=False),
     Column("name", String, nullable=False),
     Column("created_at", String, nullable=False),
-    Column("revision", Integer, nullable=False),  # counts changes: rules are long to read again
+    Column("revision", Integer, nullable=False),  # counts changes: parsing rules is slow
     Column("rules", String, nullable=False),
     UniqueConstraint("tenant", "name"),
 )
@@ -70,7 +72,7 @@ sessions = Table(
     Column("created_at", String, nullable=False),
     Column("deleting", Boolean, nullable=False),
     Column("source_kind", String, nullable=False, server_default="port"),
-    Column("filter", ForeignKey("filters.id"), index=True),  # none: the built-in `all`
+    Column("filter", ForeignKey("filters.id"), index=True),  # null: the built-in `all`
     Column("packet_length", Integer),
     Column("oversize", String, nullable=False, server_default="truncate"),
     Column("rate_unit", String),
@@ -84,7 +86,7 @@ sessions = Table(
     Column("mode", String, nullable=False, server_default="copy"),
 )
 IS_LIVE = text("NOT deleting")
-# a session that is being deleted no longer holds its name: its bridge may be away for days
+# a name is free as soon as its session is deleted: its bridge may be disconnected for days
 Index(
     "session_names",
     sessions.c.tenant,
@@ -94,7 +96,7 @@ Index(
 )
 
 IS_EXCLUSIVE = text("mode = 'exclusive' AND NOT deleting")
-# which of two sessions is asked first is never a matter of luck
+# two exclusive sessions of one number would have no order
 Index(
     "exclusive_numbers",
     sessions.c.tenant,
@@ -108,8 +110,8 @@ session_sources = Table(
     metadata,
     Column("session", ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column("item", String, nullable=False),  # id of a port or network, or name of a label
-    Column("value", String),  # of a label
+    Column("item", String, nullable=False),  # id of a port or network, or key of a label
+    Column("value", String),  # value of a label
 )
 
 counts = Table(
@@ -147,6 +149,15 @@ bridges = Table(
     Column("name", String, nullable=False),
 )
 
+speakers = Table(
+    "speakers",
+    metadata,
+    Column("bridge", ForeignKey("bridges.dpid", ondelete="CASCADE"), primary_key=True),
+    Column("database", String, nullable=False),  # its target; empty: none has the bridge
+    Column("row", String, nullable=False),  # uuid of the Bridge row
+    Column("certificate", String),  # the name in the certificate of the host
+)
+
 placements = Table(
     "placements",
     metadata,
@@ -156,11 +167,19 @@ placements = Table(
     Column("ofport", Integer, nullable=False),
 )
 
-holdings = Table(
+places = Table(
+    "places",
+    metadata,
+    Column("who", String, primary_key=True),  # "port ID", or "link BRIDGE INTERFACE" for its end
+    Column("bridge", String, nullable=False),  # 16 hex digits
+    Column("interface", String, nullable=False),
+)
+
+installed_sessions = Table(
     "holdings",
     metadata,
-    Column("bridge", String, primary_key=True),  # 16 hex digits, known to `bridges` or not yet
-    Column("session", Integer, primary_key=True),
+    Column("bridge", String, primary_key=True),  # 16 hex digits; may be missing in `bridges`
+    Column("session", Integer, primary_key=True),  # its number
 )
 
 audit = Table(
@@ -178,7 +197,7 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
-once = Table(
+idempotency_keys = Table(
     "once",
     metadata,
     Column("key", String, primary_key=True),
@@ -187,3 +206,8 @@ once = Table(
     Column("answer", String),
     Column("at", String, nullable=False),
 )
+
+
+def storable(count: int) -> int:
+    """The nearest integer that can be stored: sums of many counters may be larger."""
+    return max(-INTEGER_MAX - 1, min(count, INTEGER_MAX))

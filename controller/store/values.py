@@ -1,18 +1,22 @@
-"""What the store gives back, as frozen values."""
+"""Records of the store, as frozen values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
-from flows.model.filter import Filter
-from flows.model.session import Collector, CollectorId, Dpid, Sensor, Session, SessionId
+from flows.model import Collector, CollectorId, Dpid, Filter, Sensor, Session, SessionId
+from flows.openflow import NO_PACKETS, PacketCount
+
+WHO = "cloudtap"
+"""Who does what nobody asked for at that moment, in audit entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectorRecord:
-    """A collector, when it was created (UTC), and how to ask its sensors whether they are well."""
+    """A collector, when it was created (UTC), and the URLs of its sensors' health probes."""
 
     collector: Collector
     created_at: datetime
@@ -28,16 +32,8 @@ class FilterRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """Copies, in packets and bytes."""
-
-    packets: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """When a session stops by itself.
+    """When a session stops by itself (state `stopped`).
 
     ``max_packets`` and ``max_bytes`` count the copies after the first ``counted_from``.
     """
@@ -45,11 +41,11 @@ class Limits:
     expires_at: datetime | None = None
     max_packets: int | None = None
     max_bytes: int | None = None
-    counted_from: Counted = Counted()
+    counted_from: PacketCount = NO_PACKETS
 
     @property
     def counts_copies(self) -> bool:
-        """Whether the copies must be counted to know."""
+        """Whether checking the limits needs the counters of copies."""
         return self.max_packets is not None or self.max_bytes is not None
 
     def __bool__(self) -> bool:
@@ -58,9 +54,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session, when it was created (UTC), and whether it is only waiting to be gone.
+    """A session and when it was created (UTC).
 
-    ``stopped`` is the reason why it is stopped, if a limit was reached.
+    ``is_deleting`` marks one that was deleted but whose flows may still be installed. ``stopped``
+    is the reason why it stopped, if a limit was reached.
     """
 
     session: Session
@@ -71,13 +68,14 @@ class SessionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
-    """What tenants want, at one moment: live sessions, and those whose flows must go.
+class DesiredState:
+    """The desired state at one moment: live sessions, and those whose flows must be removed.
 
-    ``stopped`` says of sessions that reached a limit why; they are among the live ones, switched
-    off. ``limits`` are those of running sessions that have any. ``moment`` counts the changes of
-    sessions (see SessionMemory.changed_between). ``probes`` are URLs like ``tcp://192.0.2.9:22``
-    that tell whether a sensor is well; collectors may differ about one.
+    ``stopped`` maps sessions that reached a limit to the reason; they are among the live ones, as
+    not enabled. ``limits`` are those of running sessions that have any. ``moment`` counts the
+    changes of sessions (see Store.changed_between). ``probes`` are URLs like
+    ``tcp://192.0.2.9:22`` that check the health of a sensor; two collectors may probe one sensor
+    in different ways.
     """
 
     collectors: tuple[Collector, ...] = ()
@@ -95,9 +93,12 @@ class Desired:
         return tuple(self.session_by_id.values())
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class InterfaceRow:
-    """One interface of a bridge as it was last seen; ``iface_id`` comes from OVSDB."""
+@dataclass(frozen=True, slots=True)
+class InterfaceRecord:
+    """One interface of a bridge as last seen; ``iface_id`` is from its external_ids (OVSDB).
+
+    Two of one bridge may have one name: a switch may report so, and ports are renamed.
+    """
 
     interface: str
     iface_id: str | None
@@ -106,16 +107,35 @@ class InterfaceRow:
 
 @dataclass(frozen=True, slots=True)
 class BridgeRecord:
-    """A bridge as it was last seen."""
+    """A bridge and its interfaces as last seen, and who was seen to speak for it first.
+
+    ``database`` is the target of the database that has it, ``row`` the uuid of its Bridge row there
+    (both empty if none has), and ``certificate`` the name in the certificate of its host.
+    """
 
     dpid: Dpid
     name: str
-    rows: tuple[InterfaceRow, ...] = ()
+    rows: tuple[InterfaceRecord, ...] = ()
+    database: str = ""
+    row: str = ""
+    certificate: str | None = None
+
+
+Place = tuple[Dpid, str]
+"""Where a port or the end of a link is: a bridge, and the name of an interface of it."""
+
+
+AuditedAction = Literal[
+    "created", "changed", "deleted", "removed", "stopped", "verified", "accepted", "forgotten"
+]
+"""What an entry of the audit log says was done; ``removed``: the bridges have confirmed it."""
+AuditedKind = Literal["session", "filter", "collector", "bridge", "inventory"]
+"""The kind of the object that an entry of the audit log is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change: when (UTC), who did what to which object, and how."""
+    """One entry of the audit log: when (UTC), who did what to which object, and how."""
 
     number: int
     at: datetime
@@ -129,8 +149,8 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class OnceKey:
-    """A request that must count once: the client's key, and a digest of what it asked for."""
+class IdempotencyKey:
+    """The client's key of a request to carry out at most once, and a digest of the request."""
 
     key: str
     digest: str

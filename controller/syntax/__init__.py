@@ -1,1 +1,20 @@
-"""Face."""
+"""Filters, packets and rates as text or JSON: parsed into values, and formatted again."""
+
+from controller.syntax.digits import is_number
+from controller.syntax.filters import BadRule, flow_count, read_rules, show_rules
+from controller.syntax.packets import BadPacket, build_frame
+from controller.syntax.rates import read_rate, show_rate
+from controller.syntax.suggest import did_you_mean
+
+__all__ = [
+    "BadPacket",
+    "BadRule",
+    "build_frame",
+    "did_you_mean",
+    "flow_count",
+    "is_number",
+    "read_rate",
+    "read_rules",
+    "show_rate",
+    "show_rules",
+]

@@ -1,7 +1,7 @@
-"""Filters as people write them in JSON and YAML, read into flows.filter values and shown again.
+"""Filter rules in JSON and YAML: parsed into values of flows/model, and formatted again.
 
-A rule is `{"number": 10, "action": "accept", "match": {...}}`. What is shown reads back to the same
-value; what is refused names direction, number of the rule, and key.
+A rule is `{"number": 10, "action": "accept", "match": {...}}`. A formatted rule parses to the same
+value; an error names direction, number of the rule, and key.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 
 from netaddr import EUI, AddrFormatError, IPNetwork, mac_unix_expanded
 
-from flows.compile.filter import masks
+from controller.process import Yielder
+from controller.syntax.digits import is_number
+from controller.syntax.suggest import did_you_mean
 from flows.errors import InvalidValue
-from flows.model.filter import (
+from flows.model import (
     EVERY_BIT,
     MacPattern,
     PortRange,
@@ -23,13 +25,27 @@ from flows.model.filter import (
     Tagged,
     TcpFlags,
     Verdict,
+    masks,
+    parse_mac,
+)
+from flows.openflow import (
+    ETH_ARP,
+    ETH_IPV4,
+    ETH_IPV6,
+    PROTO_GRE,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_SCTP,
+    PROTO_TCP,
+    PROTO_UDP,
+    VLAN_ID_MASK,
 )
 
 ETH_TYPES: Mapping[str, int] = {
-    "ipv4": 0x0800,
-    "arp": 0x0806,
+    "ipv4": ETH_IPV4,
+    "arp": ETH_ARP,
     "rarp": 0x8035,
-    "ipv6": 0x86DD,
+    "ipv6": ETH_IPV6,
     "mpls": 0x8847,
     "eapol": 0x888E,
     "lldp": 0x88CC,
@@ -38,42 +54,44 @@ ETH_TYPES: Mapping[str, int] = {
 """EtherTypes with a name (IEEE 802 numbers of IANA)."""
 
 PROTOCOLS: Mapping[str, int] = {
-    "icmp": 1,
+    "icmp": PROTO_ICMP,
     "igmp": 2,
-    "tcp": 6,
-    "udp": 17,
-    "gre": 47,
+    "tcp": PROTO_TCP,
+    "udp": PROTO_UDP,
+    "gre": PROTO_GRE,
     "esp": 50,
     "ah": 51,
-    "icmpv6": 58,
+    "icmpv6": PROTO_ICMPV6,
     "ospf": 89,
     "vrrp": 112,
-    "sctp": 132,
+    "sctp": PROTO_SCTP,
 }
 """IP protocols with a name (protocol numbers of IANA)."""
 
 ARP_OPERATIONS: Mapping[str, int] = {"request": 1, "reply": 2}
 
-TCP_FLAGS = (
+TCP_FLAG_NAMES = (
     *("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"),
     *("bit9", "bit10", "bit11"),
 )
 """TCP flags from the lowest bit on (RFC 9293; the last three are reserved)."""
 
 RANGES_MAX = 64
-"""Alternatives in one list of transport ports."""
+"""Most ranges in one list of transport ports."""
 
-FLOWS_MAX = 1024
-"""Flows that one rule may become on a switch."""
+RULE_FLOWS_MAX = 1024
+"""Most flows that one rule may compile to."""
 
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+DIRECTION_FLOWS_MAX = 100_000
+"""Most flows that the rules of one direction of a filter may compile to."""
+
 _NUMBER = re.compile(r"[0-9]{1,9}|0[xX][0-9A-Fa-f]{1,8}")
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_PORT_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _RULE_KEYS = ("number", "action", "match")
 
 
 class BadRule(InvalidValue):
-    """A rule that cannot be; ``where`` is its place in the request, like ``ingress.0.match``."""
+    """A rule is not valid; ``where`` is the field of the request, like ``ingress.0.match``."""
 
     def __init__(self, sentence: str, where: str) -> None:
         super().__init__(sentence)
@@ -81,15 +99,19 @@ class BadRule(InvalidValue):
 
 
 def read_rules(direction: str, given: object) -> tuple[Rule, ...]:
-    """The rules of one direction, in the order of their numbers, however they were written.
+    """Parse the rules of one direction, given in any order; sorted by number.
+
+    Thousands of rules take seconds: other threads run now and then.
 
     Raises:
-        BadRule: the first rule that is wrong, by direction, number and key.
+        BadRule: for the first error, with direction, number and key.
     """
     if not isinstance(given, list):
         raise BadRule(f"`{direction}` is written as a list of rules", direction)
     rules: dict[int, Rule] = {}
+    yielder, flows = Yielder(), 0
     for index, one in enumerate(given):
+        yielder.pause()
         where = f"{direction}.{index}"
         rule = _rule(direction, one, where)
         if rule.number in rules:
@@ -99,19 +121,29 @@ def read_rules(direction: str, given: object) -> tuple[Rule, ...]:
                 f"{where}.number",
             )
         rules[rule.number] = rule
+        flows += flow_count(rule.match)
+        if flows > DIRECTION_FLOWS_MAX:
+            raise BadRule(
+                f"a switch needs more than {DIRECTION_FLOWS_MAX} flows for the {len(given)} "
+                f"{direction} rules: use fewer rules, or rounder port ranges",
+                direction,
+            )
     return tuple(rules[number] for number in sorted(rules))
 
 
 def show_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Rules as JSON values; ``read_rules`` reads the same rules from them."""
-    return [
-        {"number": rule.number, "action": rule.verdict.value, "match": show_match(rule.match)}
-        for rule in rules
-    ]
+    """Rules as JSON values, which ``read_rules`` parses to the same rules."""
+    yielder, shown = Yielder(), []
+    for rule in rules:
+        yielder.pause()
+        shown.append(
+            {"number": rule.number, "action": rule.verdict.value, "match": show_match(rule.match)}
+        )
+    return shown
 
 
 def show_match(match: RuleMatch) -> dict[str, Any]:
-    """The conditions of a rule as JSON values, in the order of the documentation."""
+    """The match of a rule as JSON values, in the order of the documentation."""
     return {
         key: show(getattr(match, key))
         for key, (_, show) in _KEYS.items()
@@ -120,11 +152,11 @@ def show_match(match: RuleMatch) -> dict[str, Any]:
 
 
 def flow_count(match: RuleMatch) -> int:
-    """How many flows a switch needs for one rule: ranges of ports become masks."""
+    """How many flows one rule compiles to: each range of ports becomes several masks."""
     count = len(match.eth_types)
-    for ranges in (match.source_port, match.destination_port):
-        count *= sum(len(masks(one)) for one in ranges) or 1
-    return count
+    for ranges, ends in ((match.source_port, 1), (match.destination_port, 1), (match.port, 2)):
+        count *= ends * sum(len(masks(one)) for one in ranges) or 1
+    return count if match.address is None else 2 * count
 
 
 def _rule(direction: str, given: object, where: str) -> Rule:
@@ -161,9 +193,8 @@ def _match(what: str, given: object, where: str) -> RuleMatch:
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in _KEYS:
-            raise BadRule(
-                f"{what}: {key!r} is no key of a match; keys: {', '.join(_KEYS)}", f"{where}.{key}"
-            )
+            hint = did_you_mean(str(key), _KEYS) or f"; keys: {', '.join(_KEYS)}"
+            raise BadRule(f"{what}: {key!r} is no key of a match{hint}", f"{where}.{key}")
         try:
             values[key] = _KEYS[key][0](value)
         except InvalidValue as error:
@@ -173,10 +204,10 @@ def _match(what: str, given: object, where: str) -> RuleMatch:
     except InvalidValue as error:
         keys = f" ({', '.join(values)})" if values else ""
         raise BadRule(f"{what}: match{keys}: {error}", where) from error
-    if (flows := flow_count(match)) > FLOWS_MAX:
+    if (flows := flow_count(match)) > RULE_FLOWS_MAX:
         raise BadRule(
-            f"{what}: match (source_port, destination_port): a switch needs {flows} flows for it, "
-            f"and {FLOWS_MAX} are possible for one rule: use fewer or rounder port ranges",
+            f"{what}: match (ports): a switch needs {flows} flows for it, "
+            f"and {RULE_FLOWS_MAX} are possible for one rule: use fewer or rounder port ranges",
             where,
         )
     return match
@@ -190,19 +221,20 @@ def _number(value: object, names: Mapping[str, int], most: int) -> int:
     elif isinstance(value, str) and _NUMBER.fullmatch(value):
         number = int(value, 16 if value[:2].lower() == "0x" else 10)
     else:
-        words = f", or one of {', '.join(names)}" if names else ""
-        raise InvalidValue(f"{value!r} is not a number from 0 to {most}{words}")
+        hint = f", or one of {', '.join(names)}" if names else ""
+        hint += did_you_mean(str(value), names)
+        raise InvalidValue(f"{value!r} is not a number from 0 to {most}{hint}")
     if not 0 <= number <= most:
         raise InvalidValue(f"{value!r} is outside 0..{most}")
     return number
 
 
 def _read_vlan(value: object) -> int | Tagged:
-    words = {tagged.value: tagged for tagged in Tagged}
-    if isinstance(value, str) and value in words:
-        return words[value]
+    tagged_by_word = {tagged.value: tagged for tagged in Tagged}
+    if isinstance(value, str) and value in tagged_by_word:
+        return tagged_by_word[value]
     try:
-        return _number(value, {}, 4095)
+        return _number(value, {}, VLAN_ID_MASK)
     except InvalidValue as error:
         raise InvalidValue(f"{error}, 'any' or 'none'") from error
 
@@ -213,12 +245,12 @@ def _show_vlan(vlan: int | Tagged) -> int | str:
 
 def _read_mac(value: object) -> MacPattern:
     parts = value.split("/") if isinstance(value, str) else []
-    if not 1 <= len(parts) <= 2 or not all(_MAC.fullmatch(part) for part in parts):
+    macs = [mac for part in parts if (mac := parse_mac(part)) is not None]
+    if not 1 <= len(parts) <= 2 or len(macs) < len(parts):
         raise InvalidValue(
             f"{value!r} is not a MAC address: write '02:00:00:00:00:01', or with a mask "
             "'02:00:00:00:00:00/ff:ff:00:00:00:00'"
         )
-    macs = [EUI(part, dialect=mac_unix_expanded) for part in parts]
     return MacPattern(macs[0], macs[1] if len(macs) == 2 else EVERY_BIT)
 
 
@@ -237,7 +269,9 @@ def _read_prefix(value: object) -> IPNetwork:
         address, _, length = value.partition("/")
         if "." in address and address.count(".") != 3:  # netaddr would read 10.1 as 10.0.0.1
             raise ValueError
-        if not address or not ("." in address or ":" in address) or "." in length:
+        if not address or not ("." in address or ":" in address):
+            raise ValueError
+        if "/" in value and not is_number(length):
             raise ValueError
         prefix = IPNetwork(value)
     except (AddrFormatError, ValueError, TypeError):
@@ -260,7 +294,7 @@ def _show_prefix(prefix: IPNetwork) -> str:
 def _read_ports(value: object) -> tuple[PortRange, ...]:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else []
-    found = [_PORTS.fullmatch(part) for part in parts]
+    found = [_PORT_RANGE.fullmatch(part) for part in parts]
     if not found or not all(found):
         raise InvalidValue(f"{value!r} is no list of ports: write '80', '80-443' or '53,80-443'")
     if len(found) > RANGES_MAX:
@@ -270,7 +304,7 @@ def _read_ports(value: object) -> tuple[PortRange, ...]:
 
 
 def _merged(ranges: Sequence[PortRange]) -> tuple[PortRange, ...]:
-    """The same ports, without overlaps: no packet meets two alternatives."""
+    """The same ports as disjoint ranges: no packet matches two."""
     merged: list[PortRange] = []
     for one in ranges:
         if merged and one.first <= merged[-1].last + 1:
@@ -285,42 +319,42 @@ def _show_ports(ranges: tuple[PortRange, ...]) -> str:
 
 
 def _read_flags(value: object) -> TcpFlags:
-    given = mask = 0
+    bits = mask = 0
     for part in value.split(",") if isinstance(value, str) else [""]:
         name = part.strip().lower()
         is_clear = name.startswith("!")
         name = name.removeprefix("!")
-        if name not in TCP_FLAGS:
+        if name not in TCP_FLAG_NAMES:
             raise InvalidValue(
                 f"{value!r} is no list of TCP flags: write 'syn,!ack' for SYN set and ACK clear; "
-                f"flags: {', '.join(TCP_FLAGS)}"
+                f"flags: {', '.join(TCP_FLAG_NAMES)}"
             )
-        bit = 1 << TCP_FLAGS.index(name)
+        bit = 1 << TCP_FLAG_NAMES.index(name)
         if mask & bit:
             raise InvalidValue(f"{value!r} names {name} twice")
         mask |= bit
-        given |= 0 if is_clear else bit
-    return TcpFlags(given, mask)
+        bits |= 0 if is_clear else bit
+    return TcpFlags(bits, mask)
 
 
 def _show_flags(flags: TcpFlags) -> str:
-    bits = [(name, 1 << place) for place, name in enumerate(TCP_FLAGS)]
+    bits = [(name, 1 << place) for place, name in enumerate(TCP_FLAG_NAMES)]
     return ",".join(
         name if flags.value & bit else f"!{name}" for name, bit in bits if flags.mask & bit
     )
 
 
 def _named(names: Mapping[str, int], most: int) -> tuple[_Read, _Show]:
-    word_by_number = {number: name for name, number in names.items()}
+    name_by_number = {number: name for name, number in names.items()}
     return (
         lambda value: _number(value, names, most),
-        lambda number: word_by_number.get(number, number),
+        lambda number: name_by_number.get(number, number),
     )
 
 
 def _show_eth_type(number: int) -> str:
-    words = {value: name for name, value in ETH_TYPES.items()}
-    return words.get(number, f"{number:#06x}")
+    name_by_number = {value: name for name, value in ETH_TYPES.items()}
+    return name_by_number.get(number, f"{number:#06x}")
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -337,12 +371,14 @@ _KEYS: Mapping[str, tuple[_Read, _Show]] = {
     "destination_mac": (_read_mac, _show_mac),
     "source": (_read_prefix, _show_prefix),
     "destination": (_read_prefix, _show_prefix),
+    "address": (_read_prefix, _show_prefix),
     "protocol": _named(PROTOCOLS, 255),
     "source_port": (_read_ports, _show_ports),
     "destination_port": (_read_ports, _show_ports),
+    "port": (_read_ports, _show_ports),
     "icmp_type": _named({}, 255),
     "icmp_code": _named({}, 255),
     "tcp_flags": (_read_flags, _show_flags),
     "arp_operation": _named(ARP_OPERATIONS, 255),
 }
-"""Each key of a match: how it is read, and how it is shown."""
+"""For each key of a match, its parser and its formatter."""

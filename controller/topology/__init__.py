@@ -1,1 +1,15 @@
-"""Face."""
+"""Where every port, link and tunnel is now, and whether it works."""
+
+from controller.topology.placements import Placements
+from controller.topology.routes import RouteTable
+from controller.topology.sensor_health import SensorHealth
+from controller.topology.tracker import PlacementTracker
+from controller.topology.tunnels import TunnelPorts
+
+__all__ = [
+    "PlacementTracker",
+    "Placements",
+    "RouteTable",
+    "SensorHealth",
+    "TunnelPorts",
+]

@@ -1,186 +1,405 @@
-"""Where every port and link is now: OpenFlow ports, OVSDB rows and the inventory, as one answer."""
+"""Where every port and link is now, merged from OpenFlow ports, OVSDB rows and the inventory.
+
+Who speaks for a bridge, and what stays where it was although others claim it, is decided in
+``speakers`` and ``merge``; this file keeps what they need to know, under locks.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from controller.inventory.file import Inventory
-from controller.topology.merge import Bridge, Report, Seen, cut, resolve
-from controller.southbound.ovsdb.rows import OvsdbSnapshot
-from controller.southbound.wire.message import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.store.values import BridgeRecord, InterfaceRow
-from controller.process.time_slices import TURNS
-from flows.model.session import OFPORT_MAX, Dpid, PortId
-from flows.model.world import Link, Placement
+from controller.inventory import DeclaredBridge, Inventory
+from controller.process import TIME_SLICES
+from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot
+from controller.store import BridgeRecord
+from controller.topology.bridge_state import BridgeReport, BridgeState, truncate_name
+from controller.topology.merge import Places, merge_reports
+from controller.topology.speakers import EVERY, Heard, Speakers
+from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId
 
 
 @dataclass(frozen=True, slots=True)
-class PlacesSnapshot:
-    """Where everything is at one moment; ``problems`` are sentences for the operator.
+class PlacementsSnapshot:
+    """All placements and links at one moment; ``problems`` are sentences for the operator.
 
-    ``records`` is what to remember for the next start, one for each known bridge; ``version``
-    counts the changes that were reported until then.
+    ``doubts`` are those about ports, ``contests`` the places that claim a port beside its own.
+    ``records`` is stored for the next start, one for each known bridge, and so is ``places``.
+    ``expected`` are the bridges that the inventory refers to, ``undeclared`` the interfaces in no
+    inventory (see Merged). ``version`` is the number of changes that were reported until then.
     """
 
     placements: Mapping[PortId, Placement] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     problems: tuple[str, ...] = ()
+    places: Places = field(default_factory=dict)
+    doubts: Mapping[PortId, str] = field(default_factory=dict)
+    contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    expected: frozenset[Dpid] = frozenset()
+    undeclared: Mapping[Dpid, tuple[str, ...]] = field(default_factory=dict)
     records: tuple[BridgeRecord, ...] = ()
     version: int = field(default=0, compare=False)
 
 
-class Places:
-    """Collects what is reported about places, in any order and from any thread.
+class Placements:
+    """Collects reports of bridges and databases, from any thread.
 
-    A port is placed where its id is the ``external_ids:iface-id`` of an interface that OVSDB and
-    OpenFlow agree about, else where its hint in the inventory says. What was remembered counts
-    until a bridge, or its database, reports; what was reported counts after it has gone.
+    A port is placed at the interface whose ``external_ids:iface-id`` is the id of the port and
+    about which OVSDB and OpenFlow agree, else at the interface of its hint in the inventory. Once
+    placed it stays there until it is gone there. Stored records count until the bridge, or its
+    database, reports; reports count also after a disconnect.
+
+    ``targets`` returns the databases that are configured; None for any.
     """
 
-    def __init__(self) -> None:
-        self._lock, self._resolving = threading.Lock(), threading.Lock()
+    def __init__(self, targets: Callable[[], Collection[str] | None] = EVERY) -> None:
+        self._lock, self._merging = threading.Lock(), threading.Lock()
         self._inventory = Inventory()
-        self._bridges: dict[Dpid, Bridge] = {}
+        self._is_declared = False
+        self._declared: Mapping[Dpid, DeclaredBridge] = {}
+        self._bridges: dict[Dpid, BridgeState] = {}
         self._forgotten: set[Dpid] = set()
-        self._said = OvsdbSnapshot()
-        self._reports: dict[Dpid, Report] = {}
-        self._moment = 0
+        self._speakers = Speakers(targets)
+        self._reported, self._heard = OvsdbSnapshot(), Heard()
+        self._replaced: dict[Dpid, Dpid] = {}
+        self._reports: dict[Dpid, BridgeReport] = {}
+        self._places: Places = {}
         self._version = 1
-        self._snapshot = PlacesSnapshot()
+        self._snapshot = PlacementsSnapshot()
 
     def declare(self, inventory: Inventory) -> None:
-        """Take the ports, hints and links of the inventory, in place of the one before."""
+        """Replace the ports, hints, links and declared bridges of the inventory."""
         with self._lock:
-            self._inventory = inventory
+            has_new_bridges = inventory.bridges != self._inventory.bridges
+            self._inventory, self._is_declared = inventory, True
+            self._declared = {bridge.dpid: bridge for bridge in inventory.bridges}
+            self._version += 1
+            if has_new_bridges:
+                self._speakers.declare(inventory.bridges)
+                self._hear(self._reported)
+
+    def remember(self, records: Iterable[BridgeRecord], places: Places | None = None) -> None:
+        """Take the stored records of bridges that have not reported yet, and where ports were."""
+        with self._lock:
+            found = [record for record in records if record.dpid not in self._bridges]
+            for record in found:
+                self._bridges[record.dpid] = _restore(record)
+            self._speakers.remember(found)
+            self._places = dict(places or {})
             self._version += 1
 
-    def remember(self, records: Iterable[BridgeRecord]) -> None:
-        """Take what was known before the start; for bridges of which nothing was reported yet."""
-        with self._lock:
-            for record in records:
-                if record.dpid not in self._bridges:
-                    self._bridges[record.dpid] = _recall(record)
-            self._version += 1
+    def report_ports(
+        self, dpid: Dpid, ports: Iterable[SwitchPort], certificate: str | None = None
+    ) -> None:
+        """A bridge has connected and reported all its ports.
 
-    def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> None:
-        """A bridge has connected and told all its ports."""
+        ``certificate`` is the name in the certificate of its host; the first one counts.
+        """
         with self._lock:
             is_known = dpid in self._bridges
             bridge = self._reporting(dpid)
-            name, before = bridge.name(dpid), bridge.ports
-            found: dict[int, Seen] = {}
+            name, before = bridge.name(dpid), (bridge.ports, bridge.certificate)
+            found: dict[int, str] = {}
             for port in ports:
                 if 1 <= port.ofport <= OFPORT_MAX:
-                    known = before.get(port.ofport)
-                    same = known is not None and known.name == port.name
-                    found[port.ofport] = known if known and same else self._seen(port.name)
+                    found[port.ofport] = port.name
                 elif port.ofport == LOCAL_PORT:
                     bridge.local_name = port.name
-            bridge.ports = found
-            if not is_known or found != before or bridge.name(dpid) != name:
+            bridge.ports, bridge.has_connected = found, True
+            bridge.certificate = self._declared_certificate(dpid) or bridge.certificate
+            bridge.certificate = bridge.certificate or certificate
+            is_same = before == (found, bridge.certificate) and bridge.name(dpid) == name
+            if not is_known or not is_same:
                 self._outdate(dpid)
 
     def report_port(self, dpid: Dpid, change: PortChange) -> None:
-        """A port of a bridge has come, gone or changed."""
+        """A port of a bridge was added, deleted or modified."""
         number, name = change.port.ofport, change.port.name
         if not 1 <= number <= OFPORT_MAX:
             return
         with self._lock:
             bridge = self._reporting(dpid)
-            seen = bridge.ports.get(number)
+            before = bridge.ports.get(number)
             if change.reason is PortReason.DELETED:
                 bridge.ports.pop(number, None)
-            elif seen is None or seen.name != name:
-                bridge.ports[number] = self._seen(name)
-            if bridge.ports.get(number) is not seen:
+            else:
+                bridge.ports[number] = name
+            if bridge.ports.get(number) != before:
                 self._outdate(dpid)
 
     def report_interfaces(self, snapshot: OvsdbSnapshot) -> None:
-        """The databases have changed: everything that they say now.
+        """The databases have changed: ``snapshot`` is all that they contain now.
 
-        A bridge that they say nothing about (any more) goes by the names of its ports.
+        The ports of a bridge that they do not contain are placed by their names.
         """
         with self._lock:
-            self._said = snapshot
-            self._take(snapshot)
+            self._hear(snapshot)
+
+    @property
+    def believed(self) -> OvsdbSnapshot:
+        """What the databases that speak for their bridges report; the same value until a change."""
+        return self._heard.believed
 
     def forget(self, dpid: Dpid) -> None:
-        """A bridge is ours no longer; what its database says counts again when it connects.
+        """Forget a bridge, and who speaks for it; its database counts again when it connects.
 
-        The database of a host that is gone stays known as it was last.
+        Otherwise the last rows of a host that was removed would count for ever.
         """
         with self._lock:
             self._bridges.pop(dpid, None)
+            self._speakers.forget(dpid)
             self._forgotten.add(dpid)
+            self._places = {who: at for who, at in self._places.items() if at[0] != dpid}
             self._outdate(dpid)
 
-    def bridge_names(self) -> dict[Dpid, str]:
-        """Every bridge that is, or was, known, with its name."""
+    def kept(self) -> frozenset[Dpid]:
+        """The bridges that are stored."""
         with self._lock:
-            return {dpid: bridge.name(dpid) for dpid, bridge in self._bridges.items()}
+            return frozenset(d for d, bridge in self._bridges.items() if bridge.is_remembered)
+
+    def strangers(self) -> frozenset[Dpid]:
+        """The bridges that have connected, and on which nothing of ours is or was placed."""
+        self.snapshot()  # what was reported last counts, also for ``drop_stranger``
+        used = {dpid for dpid, _ in self._places.values()}
+        with self._lock:
+            return frozenset(
+                dpid
+                for dpid, bridge in self._bridges.items()
+                if bridge.has_connected and not bridge.is_remembered and dpid not in used
+            )
+
+    def move(self, port: PortId, place: Placement) -> bool:
+        """A port was heard at a place that claims it: it is there; False if that claim is gone."""
+        contests = self.snapshot().contests.get(port, ())
+        with self._lock:
+            if place not in contests or place.dpid not in self._bridges:
+                return False
+            found = (i for i in self._report(place.dpid).interfaces if i.place == place)
+            interface = next(found, None)
+            if interface is None or interface.iface_id != port:
+                return False
+            self._places = {**self._places, f"port {port}": interface.where}
+            self._version += 1
+            return True
+
+    def drop_stranger(self, dpid: Dpid) -> bool:
+        """Forget a bridge of which nothing of ours was ever placed; False if that is not so.
+
+        What its database says of it counts as before. It makes no snapshot: who calls it holds a
+        lock that others wait for with the time slices.
+        """
+        with self._lock:
+            bridge = self._bridges.get(dpid)
+            is_needed = any(at[0] == dpid for at in self._places.values())
+            is_stranger = bridge is not None and bridge.has_connected and not bridge.is_remembered
+            if bridge is None or not is_stranger or is_needed:
+                return False
+            if bridge.rows is None:
+                del self._bridges[dpid]
+            else:
+                bridge.ports, bridge.local_name = {}, ""
+                bridge.certificate, bridge.has_connected = None, False
+            self._outdate(dpid)
+            return True
+
+    def replaced(self) -> Mapping[Dpid, Dpid]:
+        """Datapath ids that bridges do not have any more, and those that they have instead."""
+        with self._lock:
+            return dict(self._replaced)
+
+    def retire(self, dpid: Dpid) -> None:
+        """Nothing waits any more for a datapath id that was replaced."""
+        with self._lock:
+            self._replaced.pop(dpid, None)
+            if self._bridges.pop(dpid, None) is not None:
+                self._outdate(dpid)
+
+    def bridge_names(self) -> dict[Dpid, str]:
+        """The name of every bridge that was ever ours, is connected, or should be.
+
+        Bridges that only databases have, and that nothing in the last snapshot refers to, are those
+        of others.
+        """
+        expected = self._snapshot.expected
+        with self._lock:
+            return {
+                dpid: bridge.name(dpid)
+                for dpid, bridge in self._bridges.items()
+                if bridge.has_connected or bridge.is_remembered or dpid in expected
+            }
+
+    def knows(self, dpid: Dpid) -> bool:
+        """Whether ``bridge_names`` has this bridge."""
+        expected = self._snapshot.expected
+        with self._lock:
+            bridge = self._bridges.get(dpid)
+            return bridge is not None and (
+                bridge.has_connected or bridge.is_remembered or dpid in expected
+            )
+
+    def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
+        """The interfaces that are in no inventory, on bridges with ports that are."""
+        return self._snapshot.undeclared
 
     def bridge_name(self, dpid: Dpid) -> str:
-        """The name of one bridge; its datapath id where nobody knows one."""
+        """The name of one bridge; its datapath id if no name is known."""
         with self._lock:
             bridge = self._bridges.get(dpid)
             return bridge.name(dpid) if bridge is not None else f"{dpid:016x}"
 
-    def snapshot(self) -> PlacesSnapshot:
-        """Where everything is now; the same value again while nothing was reported."""
-        with self._resolving:
+    def hosts_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """The names of the host of a bridge."""
+        with self._lock:
+            bridge = self._bridges.get(dpid)
+            known = [*bridge.hosts, bridge.certificate] if bridge is not None else []
+            declared = self._declared.get(dpid)
+            named = [declared.host] if declared is not None else []
+            return tuple(dict.fromkeys(name for name in (*named, *known) if name))
+
+    def certificate_of(self, dpid: Dpid) -> str | None:
+        """The name in the certificate of a bridge's host, declared or seen first."""
+        with self._lock:
+            bridge = self._bridges.get(dpid)
+            seen = bridge.certificate if bridge is not None else None
+            return self._declared_certificate(dpid) or seen
+
+    def doubts_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """Who claims to speak for a bridge and is not believed, a sentence each."""
+        return tuple(self._heard.doubts.get(dpid, ()))
+
+    def database_doubts(self) -> frozenset[str]:
+        """Which databases claim bridges that others speak for, a sentence each."""
+        return frozenset(s for found in self._heard.doubts.values() for s in found)
+
+    def is_current(self, snapshot: PlacementsSnapshot) -> bool:
+        """Whether everything is where this snapshot says."""
+        return self._places is snapshot.places
+
+    def keep(self, dpid: Dpid) -> None:
+        """A bridge is stored: it stays known until it is forgotten."""
+        with self._lock:
+            if dpid in self._bridges:
+                self._bridges[dpid].is_remembered = True
+
+    def snapshot(self) -> PlacementsSnapshot:
+        """All placements and links now; the same value again until something is reported."""
+        with self._merging:
             with self._lock:
                 version, inventory = self._version, self._inventory
-                dpids = sorted(self._bridges)
+                dpids, places = sorted(self._bridges), self._places
+                doubts = self.database_doubts()
             if version != self._snapshot.version:
-                with TURNS.taken():
+                with TIME_SLICES.taken():
                     reports = list(self._all_reports(dpids))
-                    found = resolve(inventory, reports, TURNS.pause)
-                records = tuple(report.record for report in reports)
-                self._snapshot = PlacesSnapshot(*found, records, version)
+                    found = merge_reports(inventory, reports, TIME_SLICES.pause, places)
+                with self._lock:
+                    if self._is_declared and self._places is places:
+                        self._places = found.places
+                self._snapshot = PlacementsSnapshot(
+                    found.placements,
+                    found.links,
+                    tuple(sorted({*found.problems, *doubts})),
+                    self._places,
+                    found.doubts,
+                    found.contests,
+                    found.expected,
+                    found.undeclared,
+                    tuple(report.record for report in reports),
+                    version,
+                )
             return self._snapshot
 
     @property
     def version(self) -> int:
-        """How many changes were reported until now."""
+        """The number of changes that were reported until now."""
         return self._version
 
-    def _reporting(self, dpid: Dpid) -> Bridge:
-        """What is known of a bridge that is about to report itself."""
+    def _reporting(self, dpid: Dpid) -> BridgeState:
+        """The state of a bridge that reports now; a forgotten one starts with its OVSDB rows."""
         if dpid in self._forgotten:
             self._forgotten.discard(dpid)
-            self._take(self._said)
-        return self._bridges.setdefault(dpid, Bridge())
+            self._hear(self._reported)
+        return self._bridges.setdefault(dpid, BridgeState())
+
+    def _hear(self, snapshot: OvsdbSnapshot) -> None:
+        """Take the rows of the databases that speak for their bridges."""
+        before, self._reported = self._heard, snapshot
+        self._heard = self._speakers.hear(snapshot)
+        for old, new in self._heard.replaced.items():
+            self._replace(old, new)
+        if before.doubts != self._heard.doubts:
+            self._version += 1
+        self._take(self._heard.believed)
+
+    def _replace(self, old: Dpid, new: Dpid) -> None:
+        """A bridge has another datapath id: what was known of it goes on under the new one."""
+        known = self._bridges.pop(old, None)
+        has_left = known is not None and known.is_ours
+        has_left = has_left or any(dpid == old for dpid, _ in self._places.values())
+        if known is not None:
+            bridge = self._bridges.setdefault(new, BridgeState())
+            bridge.ports = bridge.ports or known.ports
+            bridge.certificate = bridge.certificate or known.certificate
+            bridge.is_remembered |= known.is_remembered
+            bridge.has_connected |= known.has_connected
+        self._places = {
+            who: (new if dpid == old else dpid, name) for who, (dpid, name) in self._places.items()
+        }
+        self._replaced = {was: new if now == old else now for was, now in self._replaced.items()}
+        if has_left:  # else nothing of ours is stored or counted under the old one
+            self._replaced[old] = new
+        self._replaced.pop(new, None)
+        for dpid in (old, new):
+            self._outdate(dpid)
 
     def _take(self, snapshot: OvsdbSnapshot) -> None:
-        """Take what the databases say of bridges that are not forgotten."""
-        names = {row.dpid: row.name for row in snapshot.bridges if row.dpid not in self._forgotten}
-        for dpid, name in names.items():
-            bridge = self._bridges.setdefault(dpid, Bridge())
-            if bridge.database_name != name:
-                bridge.database_name = name
+        """Take the OVSDB rows of bridges that are not forgotten."""
+        said = {row.dpid: row for row in snapshot.bridges if row.dpid not in self._forgotten}
+        for dpid, row in said.items():
+            bridge = self._bridges.setdefault(dpid, BridgeState())
+            new = (row.name, row.database, row.row, row.hosts)
+            if (bridge.database_name, bridge.database, bridge.row, bridge.hosts) != new:
+                bridge.database_name, bridge.database, bridge.row, bridge.hosts = new
                 self._outdate(dpid)
-        rows: dict[Dpid, dict[str, InterfaceRow]] = {dpid: {} for dpid in names}
-        for row in snapshot.interfaces:
-            seen = InterfaceRow(row.name, row.iface_id, row.ofport or 0)
-            rows.setdefault(row.dpid, {})[row.name] = seen
+        rows: dict[Dpid, tuple[InterfaceRow, ...]] = dict.fromkeys(said, ())
+        rows |= {key[0]: group for key, group in snapshot.by_bridge.items() if key[0] in said}
         for dpid, bridge in self._bridges.items():
-            before = bridge.rows
-            bridge.take_rows(rows.get(dpid), self._seen)
-            if before != bridge.rows:
+            if bridge.take_rows(rows.get(dpid)):
                 self._outdate(dpid)
+        self._drop_others(said.keys())
 
-    def _all_reports(self, dpids: Iterable[Dpid]) -> Iterator[Report]:
-        """What each bridge says; who reports meanwhile waits for one bridge, not for all."""
+    def _drop_others(self, said: Set[Dpid]) -> None:
+        """Forget bridges that only a database had, on which nothing of ours is, and that are gone.
+
+        A database may name any number of them, one after the other. Who spoke for them stays known,
+        of the last ones.
+        """
+        gone = [d for d in self._bridges.keys() - said if not self._bridges[d].is_ours]
+        if not gone:
+            return
+        placed = {dpid for dpid, _ in self._places.values()}
+        for dpid in gone:
+            if dpid not in placed:
+                del self._bridges[dpid]
+                self._outdate(dpid)
+        self._speakers.shorten(self._bridges.keys() | placed)
+
+    def _declared_certificate(self, dpid: Dpid) -> str | None:
+        declared = self._declared.get(dpid)
+        return None if declared is None else declared.certificate
+
+    def _all_reports(self, dpids: Iterable[Dpid]) -> Iterator[BridgeReport]:
+        """The report of each bridge; the lock is held for one bridge at a time."""
         for dpid in dpids:
-            TURNS.pause()
+            TIME_SLICES.pause()
             with self._lock:
                 if dpid in self._bridges:
                     yield self._report(dpid)
 
-    def _report(self, dpid: Dpid) -> Report:
-        """What a bridge says; the same value again while it says nothing else."""
+    def _report(self, dpid: Dpid) -> BridgeReport:
+        """The report of a bridge; the same value again until it changes."""
         if dpid not in self._reports:
             self._reports[dpid] = self._bridges[dpid].report(dpid)
         return self._reports[dpid]
@@ -189,12 +408,14 @@ class Places:
         self._reports.pop(dpid, None)
         self._version += 1
 
-    def _seen(self, name: str) -> Seen:
-        self._moment += 1
-        return Seen(name, self._moment)
 
-
-def _recall(record: BridgeRecord) -> Bridge:
-    ports = {row.ofport: Seen(cut(row.interface), 0) for row in record.rows}
-    rows = {row.interface: (row, 0) for row in record.rows}
-    return Bridge(remembered_name=record.name, ports=ports, remembered_rows=rows)
+def _restore(record: BridgeRecord) -> BridgeState:
+    return BridgeState(
+        remembered_name=record.name,
+        database=record.database,
+        row=record.row,
+        certificate=record.certificate,
+        is_remembered=True,
+        ports={row.ofport: truncate_name(row.interface) for row in record.rows},
+        remembered_rows={row.interface: row for row in record.rows},
+    )

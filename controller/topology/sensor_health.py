@@ -1,67 +1,111 @@
-"""Which sensors do not receive: tap ports without a link, and targets of probes that are silent."""
+"""Which sensors do not receive (no link, a silent probe), and what is known of ports on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
 
-from controller.reconcile.snapshot import Probes
-from controller.process.coalescer import Folding
+from netaddr import AddrFormatError, IPAddress, IPNetwork
+
+from controller.inventory import Inventory
+from controller.process import ChangeSignal, Coalescer
+from controller.southbound import PortChange, SwitchPort
+from controller.southbound.ovsdb import OvsdbSnapshot
+from controller.topology.hops import Hops
+from controller.topology.link_state import LinkStates
+from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
-from controller.inventory.file import Inventory
-from controller.topology.link_state import Links
-from controller.topology.placements import PlacesSnapshot
-from controller.southbound.ovsdb.rows import OvsdbSnapshot
-from controller.southbound.wire.message import PortChange, SwitchPort
-from flows.model.session import CollectorId, Dpid, PortId, Sensor
-from flows.model.world import Down
+from flows.model import CollectorId, Down, Dpid, Hop, Placement, PortId, Sensor
 
-PAUSE_S = 0.02
-"""Between two looks at links that change, in seconds."""
+Probes = Mapping[tuple[CollectorId, Sensor], str]
+"""The address to connect to that shows whether a sensor receives, by collector and sensor."""
+LINKS_PAUSE_S = 0.02
+"""The least time between two evaluations of changed links, in seconds."""
 
 
 class SensorHealth:
-    """Takes reports of ports from any thread; ``changed`` is called when other sensors are down."""
+    """Takes reports of ports from any thread, and signals a change when other sensors are down, or
+    something else is known of ports.
+
+    ``may_probe`` are the networks whose addresses the operator lets tenants have probed.
+    """
 
     def __init__(
         self,
         inventory: Callable[[], Inventory],
-        places: Callable[[], PlacesSnapshot],
-        changed: Callable[[], object],
+        placements: Callable[[], PlacementsSnapshot],
+        changes: ChangeSignal,
+        may_probe: Sequence[IPNetwork] = (),
     ) -> None:
-        self._inventory, self._places, self._changed = inventory, places, changed
-        self._links = Links()
-        self._without_link: frozenset[PortId] = frozenset()
-        self._looking = Folding(self._look, "links", PAUSE_S)
-        self.probe: HealthProbe[tuple[CollectorId, Sensor]] = HealthProbe(changed)
+        self._inventory, self._placements, self._changes = inventory, placements, changes
+        self._may_probe = may_probe
+        self._links, self._hops = LinkStates(), Hops()
+        self._passed_on: Mapping[Placement, Hop] = self._hops.known()
+        self._without_link: frozenset[PortId | Placement] = frozenset()
+        self._timer: threading.Timer | None = None
+        self._looking = Coalescer(self._look, "links", LINKS_PAUSE_S)
+        self.probe: HealthProbe[tuple[CollectorId, Sensor]] = HealthProbe(changes.changed)
 
     def ports_reported(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> None:
-        """A bridge has told all its ports."""
-        if self._links.report_ports(dpid, ports):
+        """A bridge has reported all its ports."""
+        ports = tuple(ports)
+        if self._links.report_ports(dpid, ports) | self._hops.report_ports(dpid, ports):
             self._looking.ask()
 
     def port_changed(self, dpid: Dpid, change: PortChange) -> None:
         """A port of a bridge has come, gone or changed."""
-        if self._links.report_port(dpid, change):
+        if self._links.report_port(dpid, change) | self._hops.report_port(dpid, change):
+            self._looking.ask()
+
+    def bridge_forgotten(self, dpid: Dpid) -> None:
+        """What a bridge has reported over OpenFlow does not count any more."""
+        if self._links.forget(dpid) | self._hops.forget(dpid):
             self._looking.ask()
 
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
-        """The databases say something else."""
-        if self._links.report_interfaces(snapshot):
+        """The databases report something else."""
+        if self._links.report_interfaces(snapshot) | self._hops.report_interfaces(snapshot):
             self._looking.ask()
 
     def down(self, probes: Probes) -> frozenset[Down]:
-        """The sensors that are down now; these are the probes from now on."""
-        self.probe.watch(probes)
-        self._without_link = self._links.down(self._inventory(), self._places().placements)
+        """The sensors and ends of links that are down now; these are the probes from now on."""
+        self.probe.watch({key: probe for key, probe in probes.items() if self._is_allowed(probe)})
+        self._without_link = self._links_down()
         return self._without_link | self.probe.down
 
+    def _is_allowed(self, probe: str) -> bool:
+        """Whether the address of a probe is in a network that the operator allows."""
+        try:
+            address = IPAddress(urlsplit(probe).hostname or "")
+        except (AddrFormatError, ValueError):
+            return False
+        return any(address in network for network in self._may_probe)
+
+    def hops(self) -> Mapping[Placement, Hop]:
+        """What is known of every port; the same value again until something else is known."""
+        self._passed_on = self._hops.known()
+        return self._passed_on
+
     def stop(self) -> None:
-        """Look and ask no more."""
+        """Stop evaluating links and probing."""
         self._looking.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         self.probe.stop()
 
     def _look(self) -> None:
-        """Let the world know if it is tap ports whose links have changed."""
-        down = self._links.down(self._inventory(), self._places().placements)
-        if down != self._without_link:
-            self._changed()
+        """Signal a change if links that matter have changed, or something else is known."""
+        if (due := self._links.due()) is not None:  # a link that has flapped is to be used again
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = threading.Timer(max(0.0, due - time.monotonic()), self._looking.ask)
+            self._timer.daemon = True
+            self._timer.start()
+        if self._links_down() != self._without_link or self._hops.known() is not self._passed_on:
+            self._changes.changed()
+
+    def _links_down(self) -> frozenset[PortId | Placement]:
+        places = self._placements()
+        return self._links.down(self._inventory(), places.placements, places.links)

@@ -1,128 +1,266 @@
-"""What is reported about places: passed on to the writers, and remembered for the next start."""
+"""What is reported about ports: noted in placements, signalled, and stored for the next start."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
-from controller.process.coalescer import Folding
-from controller.topology.placements import Places, PlacesSnapshot
-from controller.southbound.ovsdb.rows import OvsdbSnapshot
-from controller.southbound.switch import Switch
-from controller.southbound.wire.message import PortChange, SwitchPort
-from controller.store import BridgeRecord
+from controller.inventory import Inventory
+from controller.process import CLAIMS_REFUSED, ChangeSignal, Coalescer
+from controller.southbound import PortChange, Switch, SwitchPort
+from controller.southbound.ovsdb import OvsdbSnapshot
+from controller.store import BridgeRecord, Place, StoredCounts
+from controller.topology.placements import Placements, PlacementsSnapshot
 from flows.errors import CloudtapError
-from flows.model.session import Dpid
+from flows.model import Dpid, Placement, PortId
 
-TOGETHER = 8
-"""Bridges that are remembered in one change of the database, before others may run."""
+BRIDGES_BETWEEN_PAUSES = 8
+"""Bridges that are stored in one transaction, before other threads may run."""
 
 log = structlog.get_logger(__name__)
 
 
-def _nobody(dpid: Dpid, ports: Sequence[SwitchPort]) -> None:
-    """Nobody else wants to know."""
-
-
-class Memory(Protocol):
-    """What is asked of the store."""
+class BridgeStore(Protocol):
+    """Keeps over restarts where ports were seen last."""
 
     def remember_bridges(self, bridges: Iterable[BridgeRecord]) -> None:
         """Replace what is known of some bridges."""
         ...
 
-    def forget_bridge(self, dpid: Dpid, name: str, who: str) -> None:
-        """Forget one bridge, and what it may be making copies of."""
+    def remember_places(self, places: Mapping[str, Place]) -> None:
+        """Replace where every port and every end of a link is."""
+        ...
+
+    def retire_bridge(self, old: Dpid, new: Dpid, counts: StoredCounts) -> None:
+        """A bridge has another datapath id; what is stored under the old one is of the new one.
+
+        ``counts`` take the place of what both have counted.
+        """
+        ...
+
+    def forget_bridge(self, dpid: Dpid, name: str, who: str, counts: StoredCounts) -> None:
+        """Forget one bridge, and what it may be making copies of; ``counts`` it has counted."""
         ...
 
 
-class Movements:
-    """Takes reports about ports, from any thread, and lets writers and store know of them.
+class LinkListener(Protocol):
+    """Who else wants to know of ports: whether their links are up."""
 
-    Reports that come close together make one new version of the world. ``changed`` is called when
-    something is elsewhere than it was.
+    def ports_reported(self, dpid: Dpid, ports: Sequence[SwitchPort]) -> None:
+        """A bridge has reported all its ports."""
+        ...
+
+    def port_changed(self, dpid: Dpid, change: PortChange) -> None:
+        """A port of a bridge has come, gone or changed."""
+        ...
+
+    def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
+        """The databases report something else."""
+        ...
+
+    def bridge_forgotten(self, dpid: Dpid) -> None:
+        """What a bridge has reported over OpenFlow does not count any more."""
+        ...
+
+
+class PlacementTracker:
+    """Takes reports about ports, from any thread: into the world, and into the store.
+
+    Reports that come close together make one change of the world.
     """
 
-    def __init__(self, places: Places, changed: Callable[[], object], memory: Memory) -> None:
-        self._places, self._changed, self._memory = places, changed, memory
+    def __init__(
+        self,
+        *,
+        placements: Placements,
+        changes: ChangeSignal,
+        store: BridgeStore,
+        links: LinkListener | None = None,
+    ) -> None:
+        self._placements, self._changes, self._store = placements, changes, store
+        self._links = links
         self._port_changes: Counter[Dpid] = Counter()
         self._passed_on = 0
+        self._doubted: frozenset[tuple[str, str]] = frozenset()
         self._remembered: dict[Dpid, BridgeRecord] = {}
+        self._remembered_places: Mapping[str, Place] = {}
         self._remembering = threading.Lock()
+        self._telling, self._told = threading.Lock(), OvsdbSnapshot()
         self.problem = ""
-        """Why the places could not be remembered; empty when they are."""
-        self._folding = Folding(self._pass_on, "movements")
+        """Why the places could not be stored; empty when they are."""
+        self._coalescer = Coalescer(self._pass_on, "tracker")
 
     @property
     def waiting(self) -> int:
         """Reports that no version of the world knows of yet."""
-        return self._folding.waiting
+        return self._coalescer.waiting
 
-    def greeted(
-        self, switch: Switch, tell: Callable[[Dpid, Sequence[SwitchPort]], None] = _nobody
-    ) -> None:
+    def declare(self, inventory: Inventory) -> None:
+        """This is the inventory from now on."""
+        self._placements.declare(inventory)
+        self._tell_believed()
+        self._changes.changed()
+
+    def bridge_connected(self, switch: Switch) -> None:
         """A bridge has connected: its ports are known, and in the world, when this returns.
 
-        Who else wants to know of them is told, too.
-
-        When a thousand bridges come back as they were, not one of them hears of the others.
+        When a thousand bridges come back as they were, none of them causes a change of the world.
         """
         while True:  # again if a port changed meanwhile: the list may be older
             seen = self._port_changes[switch.dpid]
             ports = switch.ports()
-            self._places.report_ports(switch.dpid, ports)
-            tell(switch.dpid, ports)
+            self._placements.report_ports(switch.dpid, ports, switch.certificate)
+            self._tell_believed()
+            if self._links is not None:
+                self._links.ports_reported(switch.dpid, ports)
             if self._port_changes[switch.dpid] == seen:
                 break
-        if self._places.version != self._passed_on or not self._folding.is_idle:
-            self._folding.wait(self._folding.ask())
+        if self._placements.version != self._passed_on or not self._coalescer.is_idle:
+            self._coalescer.wait(self._coalescer.ask())
 
     def port_changed(self, dpid: Dpid, change: PortChange) -> None:
         """A port of a bridge has come, gone or changed."""
         self._port_changes[dpid] += 1
-        self._places.report_port(dpid, change)
+        self._placements.report_port(dpid, change)
         self._ask()
+        if self._links is not None:
+            self._links.port_changed(dpid, change)
 
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
-        """The databases say something else."""
-        self._places.report_interfaces(snapshot)
+        """The databases report something else."""
+        self._placements.report_interfaces(snapshot)
         self._ask()
+        self._tell_believed()
 
-    def forget(self, dpid: Dpid, who: str) -> None:
+    def believed(self) -> OvsdbSnapshot:
+        """What the databases that speak for their bridges report."""
+        return self._placements.believed
+
+    def bridge_names(self) -> dict[Dpid, str]:
+        """Every bridge that was ever ours, is connected, or should be, with its name."""
+        return self._placements.bridge_names()
+
+    def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
+        """The interfaces that are in no inventory, on bridges with ports that are."""
+        return self._placements.undeclared()
+
+    def bridge_name(self, dpid: Dpid) -> str:
+        """The name of one bridge; its datapath id where no name is known."""
+        return self._placements.bridge_name(dpid)
+
+    def hosts_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """The names of the host of a bridge."""
+        return self._placements.hosts_of(dpid)
+
+    def certificate_of(self, dpid: Dpid) -> str | None:
+        """The name in the certificate of a bridge's host, declared or seen first."""
+        return self._placements.certificate_of(dpid)
+
+    def doubts_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """Who claims to speak for a bridge and is not believed, a sentence each."""
+        return self._placements.doubts_of(dpid)
+
+    def doubts(self) -> Mapping[PortId, str]:
+        """Why it is not certain where ports are, a sentence for each of them."""
+        return self._placements.snapshot().doubts
+
+    def contradictions(self) -> tuple[str, ...]:
+        """What the reports of ports contradict, a sentence each."""
+        return tuple(self._placements.snapshot().problems)
+
+    def forget(self, dpid: Dpid, who: str, counts: StoredCounts) -> None:
         """Forget a bridge that will not come back, here and in the store.
+
+        ``counts`` are what it has counted: they are stored.
 
         Raises:
             CloudtapError: the store cannot be written; then nothing was forgotten.
         """
         with self._remembering:  # or an older report of it could be remembered after that
-            self._memory.forget_bridge(dpid, self._places.bridge_name(dpid), who)
-            self._places.forget(dpid)
+            self._store.forget_bridge(dpid, self._placements.bridge_name(dpid), who, counts)
+            self._placements.forget(dpid)
             self._remembered.pop(dpid, None)
+        self._forget_ports(dpid)
         self._ask()
 
+    def replaced(self) -> Mapping[Dpid, Dpid]:
+        """Datapath ids that bridges do not have any more, and those that they have instead."""
+        return self._placements.replaced()
+
+    def retire(self, old: Dpid, new: Dpid, counts: StoredCounts) -> None:
+        """A datapath id was replaced: what is stored under it is of the new one.
+
+        ``counts`` take the place of what is stored of both.
+
+        Raises:
+            CloudtapError: the store cannot be written; then nothing was changed.
+        """
+        with self._remembering:
+            self._store.retire_bridge(old, new, counts)
+            self._placements.retire(old)
+            self._remembered.pop(old, None)
+        self._ask()
+
+    def move(self, port: PortId, place: Placement) -> None:
+        """A port was heard at a place that claims it, and no longer where it was: it is there."""
+        if self._placements.move(port, place):
+            log.info("port moved", port=port, dpid=f"{place.dpid:016x}", ofport=place.ofport)
+            self._ask()
+
+    def strangers(self) -> frozenset[Dpid]:
+        """The bridges that have connected, and on which nothing of ours is or was placed."""
+        return self._placements.strangers()
+
+    def drop_stranger(self, dpid: Dpid) -> bool:
+        """Forget a bridge of which nothing of ours was ever placed; False if that is not so."""
+        with self._remembering:
+            is_dropped = self._placements.drop_stranger(dpid)
+        if is_dropped:
+            self._forget_ports(dpid)
+        return is_dropped
+
     def retry(self) -> None:
-        """Try again to remember what could not be."""
+        """Try again to store what could not be stored."""
         if self.problem:
-            self._folding.ask()
+            self._coalescer.ask()
 
     def stop(self) -> None:
-        """Pass on no more."""
-        self._folding.stop()
+        """Stop signalling and storing."""
+        self._coalescer.stop()
+
+    def _tell_believed(self) -> None:
+        """Tell who else wants to know what is believed of the databases, if that is news.
+
+        It is not only a report that changes it: another database may be declared for a bridge.
+        """
+        if self._links is None:
+            return
+        with self._telling:
+            believed = self._placements.believed
+            if believed is not self._told:
+                self._told = believed
+                self._links.interfaces_changed(believed)
+
+    def _forget_ports(self, dpid: Dpid) -> None:
+        self._port_changes.pop(dpid, None)
+        if self._links is not None:
+            self._links.bridge_forgotten(dpid)
 
     def _ask(self) -> None:
-        if self._places.version != self._passed_on:
-            self._folding.ask()
+        if self._placements.version != self._passed_on:
+            self._coalescer.ask()
 
     def _pass_on(self) -> None:
-        places = self._places.snapshot()
+        places = self._placements.snapshot()
         if places.version != self._passed_on:
-            self._changed()
+            self._changes.changed()
             self._passed_on = places.version
+            self._note_claims(places)
         try:
             self._remember(places)
             self.problem = ""
@@ -130,12 +268,34 @@ class Movements:
             self.problem = f"the places of ports are not remembered: {problem}"
             log.warning("places not remembered", reason=str(problem))
 
-    def _remember(self, places: PlacesSnapshot) -> None:
-        new = [r for r in places.records if self._remembered.get(r.dpid) is not r]
-        for first in range(0, len(new), TOGETHER):
+    def _note_claims(self, places: PlacementsSnapshot) -> None:
+        """Log and count claims that are not believed, once each."""
+        doubted = {("place", sentence) for sentence in places.doubts.values()}
+        doubted |= {("database", sentence) for sentence in self._placements.database_doubts()}
+        for claim, sentence in sorted(doubted - self._doubted):
+            CLAIMS_REFUSED.labels(claim).inc()
+            log.warning("claim refused", claim=claim, reason=sentence)
+        self._doubted = frozenset(doubted)
+
+    def _remember(self, places: PlacementsSnapshot) -> None:
+        """Store where ports are, and the bridges on which any is or was: others leave no trace."""
+        used = {dpid for dpid, _ in places.places.values()} | self._placements.kept()
+        new = [
+            record
+            for record in places.records
+            if record.dpid in used and self._remembered.get(record.dpid) is not record
+        ]
+        for first in range(0, len(new), BRIDGES_BETWEEN_PAUSES):
             with self._remembering:
-                known = self._places.bridge_names()
-                some = [r for r in new[first : first + TOGETHER] if r.dpid in known]
-                self._memory.remember_bridges(some)
+                known = self._placements.bridge_names()
+                some = [r for r in new[first : first + BRIDGES_BETWEEN_PAUSES] if r.dpid in known]
+                self._store.remember_bridges(some)
                 self._remembered |= {record.dpid: record for record in some}
+                for record in some:
+                    self._placements.keep(record.dpid)
             time.sleep(0)
+        if places.places is not self._remembered_places:
+            with self._remembering:
+                if self._placements.is_current(places):
+                    self._store.remember_places(places.places)
+                    self._remembered_places = places.places

@@ -1,4 +1,4 @@
-"""What arrived of the beacons of one check, compared with what was sent."""
+"""What a sensor received of the beacons of one check, compared with what was sent."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flows.beacon.beacon import Beacon, read_beacon
-from flows.beacon.decapsulate import open_envelope
-from flows.model.session import Dpid
+from flows.beacon.decapsulate import decapsulate
+from flows.model import Dpid
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way of copies: from a bridge to a sensor (its position), of one network or of all (0).
+class BeaconPath:
+    """One copy path that beacons are sent on: from a bridge to a sensor (its position).
 
-    ``tag`` is the 802.1Q id that they should wear, ``length`` what should arrive of each in bytes;
-    0 when nothing should.
+    ``network`` is the number of a network, or 0 when the path carries all of them. ``tag`` is the
+    802.1Q id that the beacons should have on arrival, ``length`` how many bytes of each should
+    arrive; 0 when none should.
     """
 
     bridge: Dpid
@@ -29,13 +30,13 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What arrived by one way; the counts are of frames, by what was seen at them.
+    """What arrived on one path: counts of frames, and how often each tag, length and tunnel came.
 
-    ``late`` arrived behind one with a higher number; ``damaged`` differ from what was sent where
-    they are there at all.
+    ``late`` frames arrived after one with a higher number. ``damaged`` ones differ from what was
+    sent in the bytes that arrived.
     """
 
-    way: Way
+    path: BeaconPath
     arrived: int = 0
     twice: int = 0
     late: int = 0
@@ -46,75 +47,86 @@ class Finding:
 
     @property
     def lost(self) -> int:
-        """How many did not arrive that should have."""
-        return self.way.sent - self.arrived if self.way.length else 0
+        """How many frames should have arrived and did not."""
+        return self.path.sent - self.arrived if self.path.length else 0
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong, a clause each; nothing when all is as it should be."""
-        way, found = self.way, []
+        """What is wrong, a clause each; empty when everything arrived as it should."""
+        path, found = self.path, []
         counts = {"lost": self.lost, "twice": self.twice, "out of order": self.late}
         counts["damaged"] = self.damaged
         found += [f"{count} {what}" for what, count in counts.items() if count]
-        if wrong := sorted(str(tag or "none") for tag in self.tags if tag != way.tag):
-            found.append(f"tag {', '.join(wrong)} instead of {way.tag or 'none'}")
-        if odd := sorted(length for length in self.lengths if length != way.length):
-            instead = f"instead of {way.length}" if way.length else "though it is too long to go"
+        if wrong := sorted(str(tag or "none") for tag in self.tags if tag != path.tag):
+            found.append(f"tag {', '.join(wrong)} instead of {path.tag or 'none'}")
+        if odd := sorted(length for length in self.lengths if length != path.length):
+            instead = f"instead of {path.length}" if path.length else "though it is too long to go"
             found.append(f"{', '.join(map(str, odd))} bytes {instead}")
         return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """One beacon as it arrived; ``length`` is in bytes, without tags and tunnel headers."""
+
+    beacon: Beacon
+    tag: int | None
+    length: int
+    tunnel: str
+    is_damaged: bool
+
+
 class Arrivals:
-    """Takes frames as they come to a sensor, and picks out the beacons of one check."""
+    """Collects the beacons among the frames that a sensor receives."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Beacon, int | None, int, str, bool]] = []
+        self._arrivals: list[_Arrival] = []
 
     def take(self, frame: bytes) -> None:
-        """Look at one frame, with its outer tag in it; what is no beacon is passed over."""
-        opened = open_envelope(frame)
-        beacon = read_beacon(opened.frame)
+        """Read one frame, its outer tag included; a frame that is no beacon is ignored."""
+        inner = decapsulate(frame)
+        beacon = read_beacon(inner.frame)
         if beacon is None:
             return
-        inner = opened.frame[: beacon.length]  # an Ethernet card may have filled it up
-        tag = opened.tags[0] if opened.tags else None
-        is_whole = beacon.frame()[: len(inner)] == inner
-        words = "plain" if opened.tunnel is None else str(opened.tunnel)
-        self._seen.append((beacon, tag, len(inner), words, not is_whole))
-
-    def findings(self, run: int, ways: Iterable[Way]) -> tuple[Finding, ...]:
-        """What arrived of one check, by way."""
-        return tuple(self._finding(run, way) for way in ways)
-
-    def count(self, run: int) -> int:
-        """How many of the beacons of one check have arrived, however often."""
-        return len(
-            {
-                (beacon.bridge, beacon.sensor, beacon.network, beacon.number)
-                for beacon, *_ in self._seen
-                if beacon.run == run
-            }
+        arrived = inner.frame[: beacon.length]  # without padding by an Ethernet card
+        self._arrivals.append(
+            _Arrival(
+                beacon,
+                tag=inner.tags[0] if inner.tags else None,
+                length=len(arrived),
+                tunnel="plain" if inner.tunnel is None else str(inner.tunnel),
+                is_damaged=beacon.frame()[: len(arrived)] != arrived,
+            )
         )
 
-    def _finding(self, run: int, way: Way) -> Finding:
-        wanted = (run, way.bridge, way.sensor, way.network)
-        mine = [
-            seen
-            for seen in self._seen
-            if (seen[0].run, seen[0].bridge, seen[0].sensor, seen[0].network) == wanted
+    def findings(self, run: int, paths: Iterable[BeaconPath]) -> tuple[Finding, ...]:
+        """What arrived of one check, path by path."""
+        return tuple(self._finding(run, path) for path in paths)
+
+    def count(self, run: int) -> int:
+        """How many different beacons of one check have arrived."""
+        beacons = [arrival.beacon for arrival in self._arrivals if arrival.beacon.run == run]
+        return len({(b.bridge, b.sensor, b.network, b.number) for b in beacons})
+
+    def _finding(self, run: int, path: BeaconPath) -> Finding:
+        wanted = (path.bridge, path.sensor, path.network)
+        arrivals = [
+            arrival
+            for arrival in self._arrivals
+            if (b := arrival.beacon).run == run and (b.bridge, b.sensor, b.network) == wanted
         ]
-        numbers = [beacon.number for beacon, *_ in mine]
+        numbers = [arrival.beacon.number for arrival in arrivals]
         highest, late = 0, 0
         for number in dict.fromkeys(numbers):
             late += number < highest
             highest = max(highest, number)
         return Finding(
-            way,
+            path,
             arrived=len(set(numbers)),
             twice=len(numbers) - len(set(numbers)),
             late=late,
-            damaged=sum(is_damaged for *_, is_damaged in mine),
-            tags=Counter(tag for _, tag, *_ in mine),
-            lengths=Counter(length for _, _, length, *_ in mine),
-            tunnels=Counter(words for *_, words, _ in mine),
+            damaged=sum(arrival.is_damaged for arrival in arrivals),
+            tags=Counter(arrival.tag for arrival in arrivals),
+            lengths=Counter(arrival.length for arrival in arrivals),
+            tunnels=Counter(arrival.tunnel for arrival in arrivals),
         )

@@ -1,32 +1,40 @@
-"""From a world to the exact flows of each bridge."""
+"""Compiles a resolved world to the exact flows of each bridge."""
 
 from __future__ import annotations
 
-from flows.compile.impact import Needs
-from flows.compile.sink import Outlet
+from flows.compile.copy_paths import CopyPath, copy_paths
+from flows.compile.deliver import leads_nowhere
+from flows.compile.epoch import Epoch, is_of_epoch, without_epoch
+from flows.compile.impact import Impact
+from flows.compile.production import counted_by
 from flows.compile.program import Program
-from flows.resolve.session import Standing
-from flows.resolve.world import Survey
-from flows.compile.copy_paths import CopyWay, copy_ways
-from flows.openflow.flow import Flow
-from flows.model.session import Dpid
+from flows.compile.sink import FlowSink
+from flows.compile.stages import Stages, in_stages
+from flows.model import Dpid
+from flows.openflow import Flow
+from flows.resolve import ResolvedWorld
 
 __all__ = [
-    "CopyWay",
-    "Needs",
-    "Outlet",
+    "CopyPath",
+    "Epoch",
+    "FlowSink",
+    "Impact",
     "Program",
-    "Standing",
-    "Survey",
+    "Stages",
     "compile_bridge",
-    "copy_ways",
+    "copy_paths",
+    "counted_by",
+    "in_stages",
+    "is_of_epoch",
+    "leads_nowhere",
+    "without_epoch",
 ]
 
 
-def compile_bridge(dpid: Dpid, survey: Survey) -> tuple[Flow, ...]:
-    """Every flow that one bridge should have; each obeys the contract of its table.
+def compile_bridge(dpid: Dpid, resolved: ResolvedWorld) -> tuple[Flow, ...]:
+    """Every flow that one bridge should have.
 
     Raises:
-        InvalidFlow: the compiler broke a contract: a defect of ours.
+        InvalidFlow: a flow breaks the contract of its table, which is a defect of the compiler.
     """
-    return Program(dpid).update(survey).put
+    return Program(dpid).update(resolved).put

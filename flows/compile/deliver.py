@@ -1,8 +1,9 @@
-"""The copy itself: to a tap port, over the links to the bridge that has it, or into a tunnel.
+"""Delivery: copies go to a tap port, over links to the tap port's bridge, or into a tunnel.
 
-A session that nothing limits has one flow in the deliver table. Copies that are capped, cut, spread
-over sensors or sent through tunnels pass the stages that follow it, those that only a link limits
-the last two of them.
+A session without limits has one flow in the deliver table. Copies that are capped, cut, spread over
+sensors or sent through tunnels also pass the tables after it; copies that only a link limits pass
+the last two of them. On a bridge with meters each copy that was sent is counted in the table after
+all of these.
 """
 
 from __future__ import annotations
@@ -11,11 +12,24 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from netaddr import IPAddress
 
-from flows.resolve.bridge_view import Site
-from flows.resolve.session import Standing
-from flows.openflow.field import IN_PORT, VLAN_PRESENT, VLAN_VID, Term
-from flows.openflow.flow import (
+from flows.model import (
+    BRIDGE_METER,
+    BUCKETS,
+    Balance,
+    Collector,
+    NetworkId,
+    Ofport,
+    Oversize,
+    Port,
+    Sensor,
+    assign,
+    cut_length,
+)
+from flows.openflow import (
+    IN_PORT,
     PRODUCTION,
+    VLAN_PRESENT,
+    VLAN_VID,
     Action,
     CheckLarger,
     Clone,
@@ -34,15 +48,14 @@ from flows.openflow.flow import (
     SetTunnelRemote,
     SetVlan,
     Steps,
+    Term,
     make_flow,
 )
-from flows.plan.meters import Meter, long_meter
-from flows.model.session import Balance, Collector, NetworkId, Ofport, Oversize, Port, Sensor
-from flows.pipeline.tables import (
+from flows.pipeline import (
     BRIDGE_CAP,
-    BRIDGE_METER,
     BUCKET,
     CAP,
+    COUNT,
     CUT,
     DELIVER,
     LARGER,
@@ -55,125 +68,189 @@ from flows.pipeline.tables import (
     SESSION,
     SIZE,
     START,
+    TAGGED,
     Table,
 )
-from flows.model.pool import BUCKETS, assign
-from flows.model.tunnel import cut_length
+from flows.plan import Meter, count_meter, long_meter, lost_meter, port_meter
+from flows.resolve import BridgeView, ResolvedSession
 
 CUT_NOWHERE = 64
-"""Bytes of what goes nowhere."""
-HASHES = {Balance.CONNECTION: HashOf.CONNECTION, Balance.HOSTS: HashOf.HOSTS}
+"""Bytes to which an output to NOWHERE truncates; with it a clone works on a separate packet."""
+HASH_BY_BALANCE = {Balance.CONNECTION: HashOf.CONNECTION, Balance.HOSTS: HashOf.HOSTS}
 
 
-def delivery_frame(site: Site) -> Iterator[Flow]:
-    """What is there whatever sessions there are."""
-    for table in (DELIVER, CAP, SIZE, SEND, CUT):
+def fixed_delivery_flows(view: BridgeView) -> Iterator[Flow]:
+    """The flows of the delivery tables that do not depend on sessions."""
+    for table in (DELIVER, CAP, SIZE, SEND, CUT, COUNT):
         yield _flow(table, "nothing", (), (), PRODUCTION, "no such session any more")
     yield _flow(POOL_TABLE, "nothing", (), (), PRODUCTION, "no such pool any more")
     cut = (Resubmit(CUT.number),)
     yield _flow(SEND, "larger", (LARGER.eq(1),), cut, PRODUCTION, "too long for a whole copy")
     go: tuple[Action, ...] = (Resubmit(SIZE.number),)
-    if site.world.bridge_rate is not None:
+    if view.world.bridge_rate is not None:
         go = (Metered(BRIDGE_METER), *go)
     yield _flow(BRIDGE_CAP, "everything", (), go, PRODUCTION, "copies of every session")
 
 
-def bridge_meter(site: Site) -> Iterator[Meter]:
-    """The meter of all copies of the bridge together, if they are capped."""
-    if site.world.bridge_rate is not None:
-        yield Meter(BRIDGE_METER, site.world.bridge_rate)
+def bridge_meter(view: BridgeView) -> Iterator[Meter]:
+    """The meter that caps all copies of the bridge together, if the configuration sets a rate."""
+    if view.world.bridge_rate is not None:
+        yield Meter(BRIDGE_METER, view.world.bridge_rate)
 
 
-def meter_of(site: Site, standing: Standing) -> Meter | None:
-    """The meter of one session's copies, if they are capped."""
-    rate = standing.session.max_rate
-    number = site.world.numbers.meter.get(standing.session.id)
+def meter_of(view: BridgeView, resolved_session: ResolvedSession) -> Meter | None:
+    """The meter that caps one session's copies, if it sets a rate or its tap ports send little."""
+    rate = resolved_session.session.max_rate
+    share = view.resolved.port_caps.get(resolved_session.session.id)
+    if share is not None:
+        return port_meter(_number(view, resolved_session), share)
+    number = view.world.numbers.meter.get(resolved_session.session.id)
     return None if rate is None or number is None else Meter(number, rate)
 
 
-def long_meter_of(site: Site, standing: Standing) -> Meter | None:
-    """The meter that counts what is too long for the path to a session's sensors.
+def long_meter_of(view: BridgeView, resolved_session: ResolvedSession) -> Meter | None:
+    """The meter that counts frames too long for the path to a session's sensors.
 
-    None where nothing is, where the owner wants no more than fits, and on a bridge without meters.
+    None when any frame fits, when the session's ``packet_length`` is within the limit, and on a
+    bridge without meters. When no sensor can get copies, this meter counts all of them.
     """
-    session = standing.session
-    if not site.has_meters or standing.collector is None:
+    session = resolved_session.session
+    if not view.has_meters or resolved_session.collector is None:
         return None
-    limit = site.limit_of(session)
+    if leads_nowhere(view, resolved_session):
+        return lost_meter(_number(view, resolved_session))
+    limit = view.limit_of(session)
     if limit is None or limit >= (session.packet_length or limit + 1):
         return None
-    return long_meter(_number(site, standing), session.oversize)
+    return long_meter(_number(view, resolved_session), session.oversize)
 
 
-def deliver(site: Site, standing: Standing) -> Iterator[Flow]:
-    """The copy of one session that this bridge serves.
-
-    The counters of its flows in the deliver table count the copies that it wants. A session that
-    watches networks with tags of their own has one flow for each network.
+def count_meters_of(view: BridgeView, resolved_session: ResolvedSession) -> tuple[Meter, ...]:
+    """The meters that count the copies that a session makes here: of those without a tag of ours,
+    and of those with one. None on a bridge without meters.
     """
-    why = f"copy of session {standing.session.name}"
-    if site.survey.is_staged(standing):
-        yield from _staged(site, standing, why)
-    elif site.limit_of(standing.session) is not None:
-        yield from _sized(site, standing, DELIVER, why)
+    number = _number(view, resolved_session)
+    kinds = _kinds_of_copies(view, resolved_session) if view.has_meters else ()
+    return tuple(count_meter(number, is_tagged=is_tagged) for is_tagged in kinds)
+
+
+def deliver(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flow]:
+    """The delivery flows of one session that this bridge serves.
+
+    A session whose networks have different tags has one flow for each network. On a bridge without
+    meters the counters of its flows in the deliver table count its copies.
+    """
+    why = f"copy of session {resolved_session.session.name}"
+    if leads_nowhere(view, resolved_session):
+        yield from _counted_only(view, resolved_session, why)
+    elif view.resolved.is_staged(resolved_session):
+        yield from _staged(view, resolved_session, why)
+    elif view.limit_of(resolved_session.session) is not None:
+        yield from _sized(view, resolved_session, DELIVER, why)
     else:
-        sensor = _collector(standing).sensors[0]
-        yield from _sent(site, standing, DELIVER, None, 0, f"{why} for {sensor}")
+        sensor = _collector(resolved_session).sensors[0]
+        yield from _sent(view, resolved_session, DELIVER, None, 0, f"{why} for {sensor}")
+    yield from _counting(view, resolved_session)
 
 
-def pool(site: Site, collector: Collector) -> Iterator[Flow]:
-    """The sensor of each bucket of a collector with several sensors, as they are well now."""
-    there = [sensor for sensor in collector.sensors if site.way_to(sensor, collector) is not None]
-    well = [sensor for sensor in there if not site.world.is_down(collector, sensor)]
-    number = site.world.numbers.collector[collector.id]
-    for bucket, position in enumerate(assign(collector.sensors, well or there)):
+def leads_nowhere(view: BridgeView, resolved_session: ResolvedSession) -> bool:
+    """Whether settings or missing routes keep the copies that leave here from every sensor."""
+    collector = _collector(resolved_session)
+    return not any(view.is_open(sensor, collector) for sensor in collector.sensors)
+
+
+def pool(view: BridgeView, collector: Collector) -> Iterator[Flow]:
+    """The sensor of each bucket of a collector with several sensors, by their state now.
+
+    Sensors that are down are left out unless all of them are.
+    """
+    reachable = [
+        sensor
+        for sensor in collector.sensors
+        if view.next_hop_of_copies(sensor, collector) is not None
+    ]
+    open_ones = [sensor for sensor in reachable if view.is_open(sensor, collector)]
+    up = [sensor for sensor in open_ones if not view.world.is_down(collector, sensor)]
+    number = view.world.numbers.collector[collector.id]
+    for bucket, position in enumerate(assign(collector.sensors, up or open_ones or reachable)):
         terms = (POOL.eq(number), BUCKET.eq(bucket))
         why = f"{collector.sensors[position]} has this share of collector {collector.name}"
         yield _flow(POOL_TABLE, "bucket", terms, (Load(SENSOR, position),), PRODUCTION, why)
 
 
-def transport(site: Site, tap: Port, tag: int | None) -> Iterator[Flow]:
-    """Take copies that come over a link to the tap port, or to the link that leads there."""
-    link_tag, way = site.link_tag_of_copies(tap, tag), site.way(tap)
-    if link_tag is not None and way is not None:
-        for link in site.link_ports:
-            if link != way:
-                yield _carry(site, tap, tag, link_tag, link)
+def transport(view: BridgeView, tap: Port, tag: int | None) -> Iterator[Flow]:
+    """The flows that forward copies from links to a tap port, or to the link towards it."""
+    link_tag, next_hop = view.link_tag_of_copies(tap, tag), view.next_hop(tap)
+    if link_tag is not None and next_hop is not None:
+        for link in view.link_ports:
+            if link != next_hop:
+                yield _transport_flow(view, tap, tag, link_tag, link)
 
 
-def tags_of(site: Site, standing: Standing) -> Mapping[NetworkId, int | None]:
+def tags_of(view: BridgeView, resolved_session: ResolvedSession) -> Mapping[NetworkId, int | None]:
     """The tag that copies of a session wear, for each network that it watches."""
-    networks = standing.networks
-    return {n: site.survey.tag_of_copy(standing.session, n) for n in sorted(networks)}
+    networks = resolved_session.networks
+    return {n: view.resolved.tag_of_copy(resolved_session.session, n) for n in sorted(networks)}
 
 
-def _staged(site: Site, standing: Standing, why: str) -> Iterator[Flow]:
-    session, number = standing.session, _number(site, standing)
+def way_of_copies(
+    view: BridgeView, resolved_session: ResolvedSession, sensor: Sensor, tag: int | None
+) -> tuple[Action, ...] | None:
+    """What is done to copies before they are output to a sensor; None if they cannot get there."""
+    collector = _collector(resolved_session)
+    if view.next_hop_of_copies(sensor, collector) is None:
+        return None
+    before: tuple[Action, ...] = () if tag is None else (PushVlan(), SetVlan(tag))
+    if isinstance(sensor, IPAddress):
+        return (*before, SetTunnelKey(collector.key or 0), SetTunnelRemote(sensor))
+    if view.is_here(tap := view.world.port_by_id[sensor]):
+        return before
+    link_tag = view.link_tag_of_copies(tap, tag)
+    if link_tag is None:
+        return None
+    # without ForgetInPort no copy would go back over the link that the packet came from
+    return (PushVlan(), SetVlan(link_tag), ForgetInPort())
+
+
+def _staged(view: BridgeView, resolved_session: ResolvedSession, why: str) -> Iterator[Flow]:
+    session, number = resolved_session.session, _number(view, resolved_session)
     own = (SESSION.eq(number),)
-    meter, is_capped = meter_of(site, standing), site.world.bridge_rate is not None
+    meter, is_capped = meter_of(view, resolved_session), view.world.bridge_rate is not None
     after = (Resubmit((BRIDGE_CAP if is_capped else SIZE).number),)
     first: tuple[Action, ...] = (Resubmit(CAP.number),) if meter else after
     if meter or is_capped:
-        # Open vSwitch 3.1 would do a plain clone in line, and a meter in line sheds whatever
-        # follows, be it other copies or production. A clone that cuts is done on a packet apart.
+        # Open vSwitch 3.1 executes a plain clone inline, and an inline meter drops whatever
+        # follows, other copies or production. A clone that truncates works on a separate packet.
         first = (Clone((*first, Output(NOWHERE, CUT_NOWHERE))), Load(SESSION, 0))
     wanted = f"session {session.name} wants a copy"
     yield _flow(DELIVER, "session", own, first, number, wanted)
     if meter:
         capped = f"{why}, at most {session.max_rate}"
         yield _flow(CAP, "session", own, (Metered(meter.number), *after), number, capped)
-    yield from _sized(site, standing, SIZE, why)
+    yield from _sized(view, resolved_session, SIZE, why)
 
 
-def _sized(site: Site, standing: Standing, table: Table, why: str) -> Iterator[Flow]:
-    """The flow of one table that asks whether a packet is too long, and what follows either way."""
-    session, number = standing.session, _number(site, standing)
-    own, collector = (SESSION.eq(number),), _collector(standing)
-    length = cut_length(session, site.limit_of(session))
+def _counted_only(view: BridgeView, resolved_session: ResolvedSession, why: str) -> Iterator[Flow]:
+    """The flows that count the copies of a session, and send none."""
+    number = _number(view, resolved_session)
+    own = (SESSION.eq(number),)
+    to_cut = (Load(LARGER, 1), Resubmit(SEND.number))
+    yield _flow(DELIVER, "session", own, to_cut, number, f"{why}: no sensor can get it")
+    count = _count_long(view, resolved_session)
+    yield _flow(CUT, "session", own, count, number, f"{why}, which no sensor can get: lost")
+
+
+def _sized(
+    view: BridgeView, resolved_session: ResolvedSession, table: Table, why: str
+) -> Iterator[Flow]:
+    """The flow of one table that checks the length of a packet, and the flows for either result."""
+    session, number = resolved_session.session, _number(view, resolved_session)
+    own, collector = (SESSION.eq(number),), _collector(resolved_session)
+    length = cut_length(session, view.limit_of(session))
     steps: list[Action] = [Load(LARGER, 0) if length is None else CheckLarger(length, LARGER)]
     if len(collector.sensors) > 1:
-        bucket = Multipath(HASHES[collector.balance], BUCKETS, BUCKET)
-        number_of_pool = site.world.numbers.collector[collector.id]
+        bucket = Multipath(HASH_BY_BALANCE[collector.balance], BUCKETS, BUCKET)
+        number_of_pool = view.world.numbers.collector[collector.id]
         steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
     chosen = f"{why}: does it fit, and which sensor gets it?"
     yield _flow(table, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
@@ -181,93 +258,132 @@ def _sized(site: Site, standing: Standing, table: Table, why: str) -> Iterator[F
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"
         at = position if len(collector.sensors) > 1 else None
-        # padding behind an IP packet is not counted by the check, but would be copied
-        yield from _sent(site, standing, SEND, at, length or 0, where)
+        # the check ignores padding after an IP packet, but the output would contain it
+        yield from _sent(view, resolved_session, SEND, at, length or 0, where)
         if length is not None and not is_skipped:
-            yield from _sent(site, standing, CUT, at, length, f"{where}, cut to {length} bytes")
+            yield from _sent(
+                view, resolved_session, CUT, at, length, f"{where}, cut to {length} bytes"
+            )
     if is_skipped:
         yield _flow(
             CUT,
             "session",
             own,
-            _counted(site, standing),
+            _count_long(view, resolved_session),
             number,
             f"{why} that does not fit its path: skipped",
         )
 
 
 def _sent(
-    site: Site, standing: Standing, table: Table, position: int | None, length: int, why: str
+    view: BridgeView,
+    resolved_session: ResolvedSession,
+    table: Table,
+    position: int | None,
+    length: int,
+    why: str,
 ) -> Iterator[Flow]:
-    """The flows of one table that send copies to one sensor; one for each tag that they wear."""
-    number, tags = _number(site, standing), tags_of(site, standing)
-    sensor = _collector(standing).sensors[position or 0]
+    """The flows of one table that output copies to one sensor; one for each tag that they wear."""
+    number, tags = _number(view, resolved_session), tags_of(view, resolved_session)
+    sensor = _collector(resolved_session).sensors[position or 0]
     same = len(set(tags.values())) == 1
     for network, tag in list(tags.items())[: 1 if same else None]:
-        actions = tuple(_copy(site, standing, sensor, tag, length))
+        actions = tuple(_copy(view, resolved_session, sensor, tag, length))
         if not actions:
             continue
         if table is CUT:
-            actions = (*_counted(site, standing), *actions)
-        networks = () if same else (NETWORK.eq(site.world.numbers.network[network]),)
+            actions = (*_count_long(view, resolved_session), *actions)
+        networks = () if same else (NETWORK.eq(view.world.numbers.network[network]),)
         sensors = () if position is None else (SENSOR.eq(position),)
         asked = table.pattern("session" if same else "network", *networks, SESSION, *sensors)
         yield make_flow(asked, (number,), Steps.of(*actions), number, why)
 
 
-def _counted(site: Site, standing: Standing) -> tuple[Action, ...]:
-    meter = long_meter_of(site, standing)
+def _count_long(view: BridgeView, resolved_session: ResolvedSession) -> tuple[Action, ...]:
+    meter = long_meter_of(view, resolved_session)
     return () if meter is None else (Metered(meter.number),)
 
 
 def _copy(
-    site: Site, standing: Standing, sensor: Sensor, tag: int | None, length: int
+    view: BridgeView,
+    resolved_session: ResolvedSession,
+    sensor: Sensor,
+    tag: int | None,
+    length: int,
 ) -> Iterator[Action]:
-    """Output to the sensor, or to the link towards it; cut to a length that is not 0."""
-    collector = _collector(standing)
-    way = site.way_to(sensor, collector)
-    if way is None:
+    """Output to the sensor or to the link towards it, truncated to ``length`` unless it is 0."""
+    next_hop = view.next_hop_of_copies(sensor, _collector(resolved_session))
+    before = way_of_copies(view, resolved_session, sensor, tag)
+    if next_hop is None or before is None:
         return
-    before: tuple[Action, ...] = () if tag is None else (PushVlan(), SetVlan(tag))
-    if isinstance(sensor, IPAddress):
-        before = (*before, SetTunnelKey(collector.key or 0), SetTunnelRemote(sensor))
-    elif not site.is_here(tap := site.world.port_by_id[sensor]):
-        link_tag = site.link_tag_of_copies(tap, tag)
-        if link_tag is None:
-            return
-        # a packet that came over this very link is copied back over it
-        before = (PushVlan(), SetVlan(link_tag), ForgetInPort())
+    count: tuple[Action, ...] = ()
+    if view.has_meters:
+        # after the output, which has applied pending changes of tags: the length is known here
+        count = (Load(TAGGED, 1),) if _is_tagged(before) else ()
+        count = (*count, Resubmit(COUNT.number))
     if not before and not length:
-        yield Output(way)
+        yield from (Output(next_hop), *count)
         return
-    yield Clone((*before, Output(way, length)))
+    yield Clone((*before, Output(next_hop, length), *count))
     if length:
-        # Open vSwitch cuts before it makes pending changes of tags, so their bytes would count.
-        # A clone that cuts and is not the last action is done in earnest, on a finished packet.
+        # Open vSwitch truncates before it commits pending changes of tags, so their bytes would
+        # count. A clone that truncates and is not the last action commits them to its packet first.
         yield Load(SESSION, 0)
 
 
-def _carry(site: Site, tap: Port, tag: int | None, link_tag: int, link: Ofport) -> Flow:
+def _is_tagged(before: tuple[Action, ...]) -> bool:
+    return PushVlan() in before
+
+
+def _counting(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flow]:
+    """The flows that count the copies of a session that were sent."""
+    number = _number(view, resolved_session)
+    why = f"copies of session {resolved_session.session.name} that were made"
+    for is_tagged in _kinds_of_copies(view, resolved_session) if view.has_meters else ():
+        meter = count_meter(number, is_tagged=is_tagged)
+        terms = (SESSION.eq(number), TAGGED.eq(int(is_tagged)))
+        yield _flow(COUNT, "session", terms, (Metered(meter.number),), number, why)
+
+
+def _kinds_of_copies(view: BridgeView, resolved_session: ResolvedSession) -> list[bool]:
+    """Whether copies of a session leave this bridge without a tag of ours, with one, or both."""
+    if leads_nowhere(view, resolved_session):
+        return []
+    tags = set(tags_of(view, resolved_session).values())
+    sensors = _collector(resolved_session).sensors
+    ways = [
+        way_of_copies(view, resolved_session, sensor, tag) for sensor in sensors for tag in tags
+    ]
+    return sorted({_is_tagged(way) for way in ways if way is not None})
+
+
+def _transport_flow(
+    view: BridgeView, tap: Port, tag: int | None, link_tag: int, link: Ofport
+) -> Flow:
     match = Match.of(IN_PORT.eq(link), VLAN_VID.eq(VLAN_PRESENT | link_tag))
     last: tuple[Action, ...] = ()
-    if site.is_here(tap):
+    if view.is_here(tap):
         last = (PopVlan(),) if tag is None else (SetVlan(tag),)
     why = f"copies for tap port {tap.id} from another bridge"
-    actions = (*last, Output(site.ofport(tap)))
+    actions = (*last, Output(view.ofport(tap)))
     return Flow(START.number, START["transport"], match, actions, PRODUCTION, why)
 
 
 def _flow(
-    table: Table, priority: str, terms: Iterable[Term], actions: tuple[Action, ...], owner: int,
+    table: Table,
+    priority: str,
+    terms: Iterable[Term],
+    actions: tuple[Action, ...],
+    owner: int,
     why: str,
-) -> Flow:  # fmt: skip
+) -> Flow:
     return Flow(table.number, table[priority], Match.of(*terms), actions, owner, why)
 
 
-def _number(site: Site, standing: Standing) -> int:
-    return site.world.numbers.session[standing.session.id]
+def _number(view: BridgeView, resolved_session: ResolvedSession) -> int:
+    return view.world.numbers.session[resolved_session.session.id]
 
 
-def _collector(standing: Standing) -> Collector:
-    assert standing.collector is not None, "a served session has a collector"
-    return standing.collector
+def _collector(resolved_session: ResolvedSession) -> Collector:
+    assert resolved_session.collector is not None, "a served session has a collector"
+    return resolved_session.collector

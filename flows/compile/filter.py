@@ -1,7 +1,7 @@
-"""Filters as flows: one shared table, keyed by filter and direction, that only says yes or no.
+"""Filters as flows: one table for all of them, keyed by filter and direction, with a verdict each.
 
-Keyed by a number that no packet holds, the rules of one filter never widen the packet paths that
-Open vSwitch caches for the packets of another (staged lookup: registers are looked at first).
+The key is in a register, so the rules of one filter add no fields to the megaflows for packets of
+another (Open vSwitch's staged lookup compares metadata registers first).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from itertools import product
 
 from netaddr import IPNetwork
 
-from flows.openflow.field import (
+from flows.model import NUMBER_RANGES, Filter, PortRange, Rule, RuleMatch, Tagged, Verdict, masks
+from flows.openflow import (
     ARP_OP,
     ETH_DST,
     ETH_IPV4,
@@ -22,33 +23,45 @@ from flows.openflow.field import (
     ICMPV6_CODE,
     ICMPV6_TYPE,
     IP_DST,
+    IP_FRAG,
     IP_PROTO,
     IP_SRC,
     IPV6_DST,
     IPV6_SRC,
+    LATER_FRAGMENT,
+    PORT_FIELDS,
+    PRODUCTION,
     PROTO_ICMP,
     TCP_FLAGS,
     VLAN_PRESENT,
     VLAN_VID,
     Field,
+    Flow,
+    Load,
+    Match,
     Term,
 )
-from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Tagged, Verdict
-from flows.openflow.flow import PRODUCTION, Flow, Load, Match
-from flows.semantics.filter import PORT_FIELDS
-from flows.pipeline.tables import FILTER, FILTER_ID, RULE_PRIORITIES, RULES, VERDICT, Rules
+from flows.pipeline import FILTER, FILTER_ID, RULE_PRIORITIES, RULES, VERDICT, Rules
+
+EDITION_SHIFT = (NUMBER_RANGES["filter"].stop - 1).bit_length()
+"""The bits of FILTER_ID below the edition hold the number."""
 
 
-def filter_frame() -> Flow:
-    """What is there whatever filters there are: what no rule matches stays rejected."""
+def filter_table_miss() -> Flow:
+    """The table-miss flow of the filter table: what no rule matches is rejected."""
     why = "no rule matches: rejected"
     return Flow(FILTER.number, FILTER["nothing"], Match(), (), PRODUCTION, why)
+
+
+def filter_key(number: int, wanted: Filter) -> int:
+    """What stands for a filter in FILTER_ID: its number, and which edition it is."""
+    return wanted.edition << EDITION_SHIFT | number
 
 
 def filter_rules(number: int, wanted: Filter) -> Iterator[Flow]:
     """The rules of one filter with its number."""
     for direction, rules in ((Rules.EGRESS, wanted.egress), (Rules.INGRESS, wanted.ingress)):
-        key = (FILTER_ID.eq(number), RULES.eq(direction))
+        key = (FILTER_ID.eq(filter_key(number, wanted)), RULES.eq(direction))
         for rule in rules:
             yield from _rule(wanted, direction, key, rule)
 
@@ -60,37 +73,30 @@ def _rule(wanted: Filter, direction: Rules, key: tuple[Term, ...], rule: Rule) -
         f"{direction.name.lower()} rule {rule.number} of filter {wanted.name}: {rule.verdict.value}"
     )
     for terms in alternatives(rule.match):
-        yield Flow(
-            FILTER.number, RULE_PRIORITIES.stop - rule.number, Match.of(*key, *terms), actions,
-            PRODUCTION, why,
-        )  # fmt: skip
+        priority = RULE_PRIORITIES.stop - rule.number
+        yield Flow(FILTER.number, priority, Match.of(*key, *terms), actions, PRODUCTION, why)
 
 
 def alternatives(match: RuleMatch) -> Iterator[tuple[Term, ...]]:
-    """The matches that together mean one rule; no packet satisfies two of them."""
+    """The matches that together are equivalent to one rule.
+
+    A packet can match two of them only if both of its ends meet a condition on either end; the
+    flows have the same priority and actions, so it does not matter which one a switch takes.
+    """
     link_layer = tuple(_link_layer(match))
     for eth_type in match.eth_types:
         kind = () if eth_type is None else (ETH_TYPE.eq(eth_type),)
-        addresses = tuple(_addresses(match, eth_type))
-        if match.protocol is None:
-            yield (*link_layer, *kind, *addresses)
-            continue
-        transport = (IP_PROTO.eq(match.protocol), *_icmp(match), *_flags(match))
-        for ports in _ports(match):
-            yield (*link_layer, *kind, *addresses, *transport, *ports)
-
-
-def masks(wanted: PortRange) -> list[tuple[int, int]]:
-    """The fewest (value, mask) pairs of 16 bits that cover a range of ports exactly."""
-    found: list[tuple[int, int]] = []
-    first = wanted.first
-    while first <= wanted.last:
-        size = first & -first or 1 << 16
-        while first + size - 1 > wanted.last:
-            size >>= 1
-        found.append((first, 0xFFFF & ~(size - 1)))
-        first += size
-    return found
+        for addresses in _addresses(match, eth_type):
+            if match.protocol is None:
+                yield (*link_layer, *kind, *addresses)
+                continue
+            header = (*_icmp(match), *_flags(match))
+            for ports in _ports(match):
+                transport = (*header, *ports)
+                yield (
+                    *(*link_layer, *kind, *addresses, IP_PROTO.eq(match.protocol)),
+                    *(*transport, *_not_later(match, transport)),
+                )
 
 
 def _link_layer(match: RuleMatch) -> Iterator[Term]:
@@ -110,15 +116,18 @@ def _link_layer(match: RuleMatch) -> Iterator[Term]:
         yield ARP_OP.eq(match.arp_operation)
 
 
-def _addresses(match: RuleMatch, eth_type: int | None) -> Iterator[Term]:
+def _addresses(match: RuleMatch, eth_type: int | None) -> list[tuple[Term, ...]]:
     source, destination = (IP_SRC, IP_DST) if eth_type == ETH_IPV4 else (IPV6_SRC, IPV6_DST)
-    yield from _prefix(source, match.source)
-    yield from _prefix(destination, match.destination)
+    if match.address is not None and match.address.prefixlen:
+        return [_prefix(field, match.address) for field in (source, destination)]
+    return [(*_prefix(source, match.source), *_prefix(destination, match.destination))]
 
 
-def _prefix(field: Field, network: IPNetwork | None) -> Iterator[Term]:
-    if network is not None and network.prefixlen:
-        yield field.masked(int(network.network), int(network.netmask))
+def _prefix(field: Field, network: IPNetwork | None) -> tuple[Term, ...]:
+    if network is None or not network.prefixlen:
+        return ()
+    # netaddr makes an object for each property: this is several times faster
+    return (field.masked(network.first, field.full & ~(field.full >> network.prefixlen)),)
 
 
 def _icmp(match: RuleMatch) -> Iterator[Term]:
@@ -139,10 +148,20 @@ def _ports(match: RuleMatch) -> Iterator[tuple[Term, ...]]:
         yield ()
         return
     source, destination = PORT_FIELDS[match.protocol]
+    if match.port:
+        yield from dict.fromkeys((*_range(source, match.port), *_range(destination, match.port)))
+        return
     for pair in product(
         _range(source, match.source_port), _range(destination, match.destination_port)
     ):
         yield tuple(term for terms in pair for term in terms)
+
+
+def _not_later(match: RuleMatch, transport: tuple[Term, ...]) -> tuple[Term, ...]:
+    """The condition that keeps out later fragments: a switch reads 0 for all that they lack."""
+    if not match.asks_for_transport or any(term.value for term in transport):
+        return ()
+    return (IP_FRAG.masked(0, LATER_FRAGMENT),)
 
 
 def _range(field: Field, ranges: tuple[PortRange, ...]) -> list[tuple[Term, ...]]:

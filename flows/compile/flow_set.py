@@ -1,4 +1,4 @@
-"""The flows of one bridge, what they ask for being told apart, and what has changed of them."""
+"""The flows of one bridge, unique by match and priority, and the changes to them."""
 
 from __future__ import annotations
 
@@ -6,107 +6,106 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from flows.compile.sink import Outlet
-from flows.pipeline.contract import check_flows
-from flows.plan.plan import Delta
-from flows.openflow.flow import Flow
-from flows.openflow.pattern import Pattern
+from flows.compile.sink import FlowSink
+from flows.openflow import Flow, Pattern
+from flows.pipeline import check_flows
+from flows.plan import Delta
 
-PAUSE_AFTER = 32
-"""Flows that are worked on between two calls of ``pause``."""
-PART = 512
-"""About so many flows are given out together."""
-Slot = tuple[Pattern, tuple[int, ...]]
-"""What a flow asks for: in one set there is one flow for it."""
+FLOWS_BETWEEN_PAUSES = 32
+"""Flows that are processed between two calls of ``pause``."""
+FLOWS_PER_BATCH = 512
+"""The sink receives about so many flows at once."""
+FlowId = tuple[Pattern, tuple[int, ...]]
+"""The identity of a flow: its pattern (table, priority, matched fields) and the values of these."""
 
 
 class FlowSet:
-    """Flows of which no two ask for the same; later ones take the place of earlier ones.
+    """Flows by identity; a later flow replaces an earlier one of the same identity.
 
-    ``pause`` is called again and again, for who must not be kept waiting by many flows. The
-    outlet gets every flow that is put here, until changes are asked for.
+    ``pause`` is called every few flows, so that other work of the process is not delayed. ``sink``
+    receives every flow that is put, until ``changes_from`` is called.
     """
 
-    def __init__(self, outlet: Outlet | None = None) -> None:
-        self._outlet, self._part = outlet, list[Flow]()
+    def __init__(self, sink: FlowSink | None = None) -> None:
+        self._sink, self._batch = sink, list[Flow]()
         self._shapes: set[tuple[Pattern, str]] = set()
-        """Those of flows that keep the contract."""
+        """The shapes of flows that were checked against the contract."""
         self.pause: Callable[[], None] = lambda: None
         self._flows: defaultdict[Pattern, dict[tuple[int, ...], Flow]] = defaultdict(dict)
-        self._before: dict[Slot, Flow | None] | None = None
-        """What was there for each slot that was touched; not noted before ``note``."""
+        self._before: dict[FlowId, Flow | None] | None = None
+        """The flow of each changed identity when ``record_changes`` was called; None before."""
 
     def __len__(self) -> int:
         return sum(map(len, self._flows.values()))
 
     def __iter__(self) -> Iterator[Flow]:
-        for alike in self._flows.values():
-            yield from alike.values()
+        for flows in self._flows.values():
+            yield from flows.values()
 
-    def note(self) -> None:
-        """Remember from now on what changes."""
+    def record_changes(self) -> None:
+        """Record changes from now on."""
         self._before = {}
 
     def put(self, flows: Iterable[Flow]) -> None:
         """Add flows."""
-        found, part = self._flows, self._part
+        found, batch = self._flows, self._batch
         coming = iter(flows)
-        while some := list(islice(coming, PAUSE_AFTER)):
+        while some := list(islice(coming, FLOWS_BETWEEN_PAUSES)):
             if self._before is not None:
                 for flow in some:
                     self._set((flow.pattern, flow.values), flow)
             else:
                 for flow in some:
                     found[flow.pattern][flow.values] = flow
-                part += some
-                if len(part) >= PART:
-                    self._give_out()
+                batch += some
+                if len(batch) >= FLOWS_PER_BATCH:
+                    self._flush()
             self.pause()
 
     def end_stage(self) -> None:
-        """What was put so far makes sense by itself.
+        """The flows that were put so far can be installed by themselves.
 
         Raises:
-            InvalidFlow: a flow breaks the contract of its table; the outlet does not get it.
+            InvalidFlow: a flow breaks the contract of its table; the sink does not receive it.
         """
-        self._give_out()
-        if self._outlet is not None:
-            self._outlet.end_stage()
+        self._flush()
+        if self._sink is not None:
+            self._sink.end_stage()
 
-    def take_away(self, flows: Iterable[Flow]) -> None:
-        """Remove flows, or those that ask for the same."""
+    def remove(self, flows: Iterable[Flow]) -> None:
+        """Remove flows, or those of the same identity."""
         for flow in flows:
             self._set((flow.pattern, flow.values), None)
 
     def changes(self) -> Delta:
-        """What has changed since ``note``.
+        """The changes since ``record_changes``.
 
         Raises:
             InvalidFlow: a new flow breaks the contract of its table.
         """
         before = self._before or {}
-        return self._delta((self._get(slot), old) for slot, old in before.items())
+        return self._delta((self._get(key), old) for key, old in before.items())
 
     def changes_from(self, old: FlowSet) -> Delta:
-        """What is other than in an older set.
+        """The changes from an older set.
 
         Raises:
             InvalidFlow: a new flow breaks the contract of its table.
         """
-        self._give_out()
-        self._outlet = None
+        self._flush()
+        self._sink = None
         if not old:
             return Delta(tuple(self))
         return self._delta(self._pairs(old))
 
-    def _give_out(self) -> None:
-        part = self._part.copy()
-        self._part.clear()
-        shapes = {(flow.pattern, flow.steps.form): flow for flow in part}
+    def _flush(self) -> None:
+        batch = self._batch.copy()
+        self._batch.clear()
+        shapes = {(flow.pattern, flow.steps.form): flow for flow in batch}
         check_flows(shapes[shape] for shape in shapes.keys() - self._shapes)
         self._shapes |= shapes.keys()
-        if self._outlet is not None and part:
-            self._outlet.take(part)
+        if self._sink is not None and batch:
+            self._sink.take(batch)
 
     def _pairs(self, old: FlowSet) -> Iterator[tuple[Flow | None, Flow | None]]:
         for flow in self:
@@ -119,7 +118,7 @@ class FlowSet:
         put: list[Flow] = []
         gone: list[Flow] = []
         for number, (new, old) in enumerate(pairs):
-            if number % PAUSE_AFTER == 0:
+            if number % FLOWS_BETWEEN_PAUSES == 0:
                 self.pause()
             if new is None:
                 gone += [old] if old is not None else []
@@ -128,17 +127,17 @@ class FlowSet:
         check_flows(put)
         return Delta(tuple(put), tuple(gone))
 
-    def _get(self, slot: Slot) -> Flow | None:
-        alike = self._flows.get(slot[0])
-        return None if alike is None else alike.get(slot[1])
+    def _get(self, key: FlowId) -> Flow | None:
+        flows = self._flows.get(key[0])
+        return None if flows is None else flows.get(key[1])
 
-    def _set(self, slot: Slot, flow: Flow | None) -> None:
+    def _set(self, key: FlowId, flow: Flow | None) -> None:
         if self._before is not None:
-            self._before.setdefault(slot, self._get(slot))
-        alike = self._flows[slot[0]]
+            self._before.setdefault(key, self._get(key))
+        flows = self._flows[key[0]]
         if flow is not None:
-            alike[slot[1]] = flow
+            flows[key[1]] = flow
             return
-        alike.pop(slot[1], None)
-        if not alike:
-            del self._flows[slot[0]]  # a pattern that nobody uses is forgotten
+        flows.pop(key[1], None)
+        if not flows:
+            del self._flows[key[0]]  # patterns without flows are not kept

@@ -1,91 +1,106 @@
-"""The flows of one bridge, kept up to date: a change of sessions costs what it touches.
+"""The program of one bridge: its compiled flows, updated incrementally when sessions change.
 
-What all sessions share (lists of sessions at a station, rules of a filter, the way of copies to a
-tap port, how a sender is identified) is counted, and made again only when somebody joins or leaves.
-A bridge that is compiled from nothing goes the same way, so there is one compiler only.
+Flows that sessions share (tap points, the rules of a filter, the transport of copies to a tap port,
+the identification of a sender) are counted by use, and compiled again only when a session starts or
+stops using them. Compiling a bridge completely is adding all sessions to an empty program, so there
+is one compiler only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from flows.resolve.arbitration import Chain
 from flows.compile.deliver import (
     bridge_meter,
+    count_meters_of,
     deliver,
-    delivery_frame,
+    fixed_delivery_flows,
     long_meter_of,
     meter_of,
     pool,
     tags_of,
     transport,
 )
-from flows.compile.exclusive import NO_SHARE, Share, contest_frame, share
-from flows.compile.filter import filter_frame, filter_rules
-from flows.compile.flow_set import PAUSE_AFTER, FlowSet
-from flows.compile.sink import Outlet
+from flows.compile.exclusive import (
+    NO_EXCLUSIVE_FLOWS,
+    ExclusiveFlows,
+    compile_exclusive,
+    fixed_exclusive_flows,
+)
+from flows.compile.filter import filter_key, filter_rules, filter_table_miss
+from flows.compile.flow_set import FLOWS_BETWEEN_PAUSES, FlowSet
+from flows.compile.overlap import Move, is_move, overlap
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
-    Station,
+    TapPoint,
+    fixed_selection_flows,
     identify,
     select,
-    selection_frame,
-    station,
+    tap_point_flow,
 )
-from flows.resolve.bridge_view import Site
-from flows.resolve.session import Standing
-from flows.resolve.world import Survey
-from flows.plan.plan import Delta
-from flows.model.filter import Filter
-from flows.openflow.flow import Flow
-from flows.plan.meters import Meter
-from flows.model.session import CollectorId, Dpid, FilterId, NetworkId, Port, PortId, SessionId
+from flows.compile.sink import FlowSink
+from flows.errors import InvalidValue
+from flows.model import (
+    CollectorId,
+    Dpid,
+    Filter,
+    FilterId,
+    NetworkId,
+    Port,
+    PortId,
+    SessionId,
+    World,
+)
+from flows.openflow import Flow
+from flows.pipeline import check_flows
+from flows.plan import Delta, Meter
+from flows.resolve import BridgeView, Chain, ResolvedSession, ResolvedWorld
 
-K = TypeVar("K")
-Carried = tuple[PortId, int | None]
-"""Copies for a tap port with a tag of their own, or without."""
+Shared = TypeVar("Shared")
+CopyTransport = tuple[PortId, int | None]
+"""Copies that cross the bridge to a tap port, with the tag that they wear there."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """What one session has on the bridge, and what it shares with others."""
+class _SessionFlows:
+    """What one session has on the bridge: its own flows and meters, and what it shares."""
 
     number: int
-    standing: Standing
+    resolved_session: ResolvedSession
     flows: tuple[Flow, ...] = ()
-    stations: tuple[Station, ...] = ()
+    tap_points: tuple[TapPoint, ...] = ()
     senders: tuple[Port, ...] = ()
     filters: tuple[FilterId, ...] = ()
-    carried: tuple[Carried, ...] = ()
+    transports: tuple[CopyTransport, ...] = ()
     pools: tuple[CollectorId, ...] = ()
     meters: tuple[Meter, ...] = ()
 
 
-class _Users(Generic[K]):
+class _UseCounts(Generic[Shared]):
     """How many sessions use each of some shared things."""
 
     def __init__(self) -> None:
-        self.count: Counter[K] = Counter()
-        self._before: dict[K, int] = {}
+        self.count: Counter[Shared] = Counter()
+        self._before: dict[Shared, int] = {}
 
-    def change(self, keys: Iterable[K], by: int) -> None:
-        """So many users more, or fewer, of each."""
+    def change(self, keys: Iterable[Shared], by: int) -> None:
+        """Add ``by`` users of each; it may be negative."""
         for key in keys:
             count = self.count.get(key, 0)
             self._before.setdefault(key, count)
             self.count[key] = count + by
 
     @property
-    def touched(self) -> list[K]:
-        """What was joined or left since ``turned`` was asked before."""
+    def touched(self) -> list[Shared]:
+        """What was changed since the last ``settle``."""
         return list(self._before)
 
-    def turned(self) -> tuple[list[K], list[K]]:
-        """What has lost its last user, and what has got its first, since this was asked before."""
+    def settle(self) -> tuple[list[Shared], list[Shared]]:
+        """What lost its last user, and what got its first, since the last ``settle``."""
         before, self._before = self._before, {}
         gone = [key for key, count in before.items() if count and not self.count[key]]
         new = [key for key, count in before.items() if not count and self.count[key]]
@@ -96,10 +111,10 @@ class _Users(Generic[K]):
 
 
 class Program:
-    """The compiled flows of one bridge, and which session put them there.
+    """The compiled flows and meters of one bridge, by session.
 
-    ``update`` brings it to another survey. Not for use by two threads at once. On a bridge that
-    has meters (``has_meters``) what is too long for its path is counted by them.
+    ``update`` compiles it for another resolved world. Not safe for use by several threads. On a
+    bridge with meters (``has_meters``) these count copies, and frames too long for their path.
     """
 
     def __init__(self, dpid: Dpid) -> None:
@@ -107,230 +122,338 @@ class Program:
         self._has_meters = False
         self.flows = FlowSet()
         self.meters: dict[int, Meter] = {}
-        """The meters that flows name, by their numbers."""
-        self._survey: Survey | None = None
+        """The meters that flows refer to, by number."""
+        self._resolved: ResolvedWorld | None = None
         self._pause: Callable[[], None] = lambda: None
-        self._forget()
+        self._clear()
 
     @property
     def has_meters(self) -> bool:
-        """Whether the bridge has meters; with another answer all is compiled anew."""
+        """Whether the bridge has meters; a change makes the next update compile all flows again."""
         return self._has_meters
 
     @has_meters.setter
     def has_meters(self, has_meters: bool) -> None:
         if has_meters != self._has_meters:
-            self._has_meters, self._survey = has_meters, None
+            self._has_meters, self._resolved = has_meters, None
 
     def serves(self, session: SessionId) -> bool:
         """Whether this bridge makes copies for a session."""
-        part = self._parts.get(session)
-        return part is not None and bool(part.stations)
+        those = self._flows_by_session.get(session)
+        return those is not None and bool(those.tap_points)
 
     @property
     def served(self) -> frozenset[int]:
         """The numbers of the sessions that this bridge makes copies for."""
         return frozenset(self._served)
 
+    @property
+    def uncompilable(self) -> Mapping[int, str]:
+        """Why sessions have no flows here although they should, by session number: a defect, or a
+        value that nothing has refused. All others have theirs.
+        """
+        return dict(self._uncompilable)
+
+    @property
+    def filters(self) -> frozenset[int]:
+        """What stands in FILTER_ID for the filters that its flows refer to."""
+        return frozenset(self._filter_keys.values())
+
     def update(
         self,
-        survey: Survey,
+        resolved: ResolvedWorld,
         pause: Callable[[], None] = lambda: None,
-        outlet: Outlet | None = None,
+        sink: FlowSink | None = None,
     ) -> Delta:
-        """Bring the flows to what ``survey`` asks for; cheap when it follows the one before.
+        """Compile what changed in ``resolved`` since the last update; the difference of the flows.
 
-        ``pause`` is called again and again, for who must not be kept waiting by a large bridge.
-        When all is compiled anew, ``outlet`` gets the flows as soon as they are made.
+        All flows are compiled again when ``resolved`` does not follow the world of the last update.
+        Then ``sink`` receives them as soon as they are compiled. ``pause`` is called every few
+        flows, so that other work of the process is not delayed.
 
         Raises:
-            InvalidFlow: the compiler broke the contract of a table: a defect of ours.
+            InvalidFlow: a flow breaks the contract of its table, which is a defect of the compiler.
         """
-        site, self._pause = Site(self.dpid, survey, has_meters=self._has_meters), pause
-        changed = survey.changed_since(self._survey, self.dpid)
-        delta = self._anew(site, outlet) if changed is None else self._follow(site, changed)
-        self._survey = survey
+        view, self._pause = BridgeView(self.dpid, resolved, has_meters=self._has_meters), pause
+        changed = resolved.changed_since(self._resolved, self.dpid)
+        delta = (
+            self._compile_all(view, sink)
+            if changed is None
+            else self._compile_changed(view, changed)
+        )
+        self._resolved = resolved
         return delta
 
-    def _anew(self, site: Site, outlet: Outlet | None) -> Delta:
-        """Compile everything; nothing of the sort that was there before is taken for granted."""
-        old, self.flows = self.flows, FlowSet(outlet)
+    def follows(self, resolved: ResolvedWorld) -> bool:
+        """Whether nothing changes for another world; then the last update counts for that world.
+
+        Of a thousand bridges nearly all have nothing to do with a change of one.
+        """
+        if self._resolved is None or resolved.changed_since(self._resolved, self.dpid) != set():
+            return False
+        known = resolved.world.filter_by_id
+        if any(compiled is not known.get(f) for f, (compiled, _) in self._filters.items()):
+            return False
+        if self._pools and _has_other_reach(self._resolved.world, resolved.world):
+            return False
+        self._resolved = resolved
+        return True
+
+    def _compile_all(self, view: BridgeView, sink: FlowSink | None) -> Delta:
+        """Compile all flows from nothing; the difference from those before."""
+        old, self.flows = self.flows, FlowSet(sink)
         self.flows.pause = self._pause
-        self._forget()
-        self.flows.put(compile_production(site))
+        self._clear()
+        self.flows.put(compile_production(view))
         self.flows.end_stage()
-        frame = (*selection_frame(), *contest_frame(), *delivery_frame(site), filter_frame())
-        self.flows.put(frame)
-        self.meters = {meter.number: meter for meter in bridge_meter(site)}
-        self._replace(site, site.survey.sessions_at(self.dpid))
+        self.flows.put(fixed_selection_flows())
+        self.flows.put(fixed_exclusive_flows())
+        self.flows.put(fixed_delivery_flows(view))
+        self.flows.put([filter_table_miss()])
+        self.meters = {meter.number: meter for meter in bridge_meter(view)}
+        self._replace(view, view.resolved.sessions_at(self.dpid))
         self.flows.end_stage()
         return self.flows.changes_from(old)
 
-    def _follow(self, site: Site, changed: Iterable[SessionId]) -> Delta:
-        """Compile what changed sessions touch."""
+    def _compile_changed(self, view: BridgeView, changed: Iterable[SessionId]) -> Delta:
+        """Compile the flows that changed sessions have or share."""
         self.flows.pause = self._pause
-        self.flows.note()
-        self._replace(site, changed)
-        return self.flows.changes()
+        self.flows.record_changes()
+        moves = self._replace(view, changed, self._resolved)
+        delta = self.flows.changes()
+        if not moves:
+            return delta
+        whole = overlap(
+            view,
+            moves,
+            delta.gone,
+            lambda point: self._sessions_at.get(point, {}),
+            lambda point, those: tap_point_flow(view, point, those, self._chains.get(point, ())),
+        )
+        check_flows(whole.meanwhile)
+        return replace(delta, overlap=whole)
 
-    def _forget(self) -> None:
-        self._parts: dict[SessionId, _Part] = {}
+    def _clear(self) -> None:
+        self._flows_by_session: dict[SessionId, _SessionFlows] = {}
         self._served: set[int] = set()
-        self._stations: dict[Station, dict[int, Standing]] = {}
-        self._chains: dict[Station, Chain] = {}
-        self._shares: dict[NetworkId, Share] = {}
-        self._senders: _Users[PortId] = _Users()
-        self._carried: _Users[Carried] = _Users()
-        self._used: _Users[FilterId] = _Users()
+        self._uncompilable: dict[int, str] = {}
+        self._sessions_at: dict[TapPoint, dict[int, ResolvedSession]] = {}
+        """The copy sessions that are asked at each tap point, by number."""
+        self._chains: dict[TapPoint, Chain] = {}
+        self._exclusive: dict[NetworkId, ExclusiveFlows] = {}
+        self._senders: _UseCounts[PortId] = _UseCounts()
+        self._transports: _UseCounts[CopyTransport] = _UseCounts()
+        self._used_filters: _UseCounts[FilterId] = _UseCounts()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
-        self._pooled: _Users[CollectorId] = _Users()
+        self._filter_keys: dict[FilterId, int] = {}
+        self._used_pools: _UseCounts[CollectorId] = _UseCounts()
         self._pools: dict[CollectorId, tuple[Flow, ...]] = {}
 
-    def _replace(self, site: Site, changed: Iterable[SessionId]) -> None:
-        """Take out and put in again what changed sessions have, and what they share."""
-        touched: dict[Station, None] = {}
-        contested: dict[NetworkId, None] = {}
-        for number, session in enumerate(changed):
-            if number % PAUSE_AFTER == 0:
-                self._pause()
-            old = self._parts.pop(session, None)
-            if old is not None:
-                self._leave(old, touched)
-                contested |= _contested(old.standing)
-            standing = site.survey.standings.get(session)
-            if standing is not None and standing.is_served:
-                self._join(_part(site, standing), touched)
-                contested |= _contested(standing)
-        self.flows.end_stage()  # nobody asks for these sessions yet
-        for network in contested:
-            self._share(network, share(site, network), touched)
-        left = [place for place in touched if not self._stations.get(place)]
-        empty = {place for place in left if place not in self._chains}
-        self.flows.take_away([station(site, place, {}, ()) for place in empty])
-        self.flows.put(
-            station(site, place, self._stations.get(place, {}), self._chains.get(place, ()))
-            for place in touched
-            if place not in empty
-        )
-        for place in left:
-            self._stations.pop(place, None)
-        self._settle_shared(site)
+    def _replace(
+        self,
+        view: BridgeView,
+        changed: Iterable[SessionId],
+        previous: ResolvedWorld | None = None,
+    ) -> list[Move]:
+        """Replace the flows of changed sessions, and the flows that they share.
 
-    def _share(self, network: NetworkId, new: Share, touched: dict[Station, None]) -> None:
-        """Exchange what the exclusive sessions of a network have here."""
-        old = self._shares.pop(network, NO_SHARE)
+        Returns the sessions whose copies other bridges may make than in the ``previous`` world.
+        """
+        sessions_before = previous.sessions if previous is not None else {}
+        moves: list[Move] = []
+        touched: dict[TapPoint, None] = {}
+        networks: dict[NetworkId, None] = {}
+        for number, session in enumerate(changed):
+            if number % FLOWS_BETWEEN_PAUSES == 0:
+                self._pause()
+            old = self._flows_by_session.pop(session, None)
+            if old is not None:
+                self._remove(old, touched)
+                networks |= _contended(old.resolved_session)
+            resolved_session = view.resolved.sessions.get(session)
+            if resolved_session is not None and resolved_session.is_served:
+                new = self._compile_session(view, resolved_session)
+                self._add(new, touched)
+                networks |= _contended(resolved_session)
+                before = sessions_before.get(session)
+                is_whole = new.number not in self._uncompilable
+                if is_whole and before is not None and is_move(view, before, resolved_session):
+                    moves.append(_move(before, old, new))
+        self.flows.end_stage()  # no flow resubmits packets to these sessions yet
+        for network in networks:
+            self._replace_exclusive(network, compile_exclusive(view, network), touched)
+        self._replace_tap_points(view, touched)
+        self._settle_shared(view)
+        return moves
+
+    def _compile_session(
+        self, view: BridgeView, resolved_session: ResolvedSession
+    ) -> _SessionFlows:
+        """What a session has here: nothing, if its flows cannot be compiled. Production and the
+        other sessions do not wait for it.
+        """
+        try:
+            return _session_flows(view, resolved_session)
+        except InvalidValue as problem:
+            number = view.world.numbers.session[resolved_session.session.id]
+            self._uncompilable[number] = str(problem)
+            return _SessionFlows(number, resolved_session)
+
+    def _replace_tap_points(self, view: BridgeView, touched: Iterable[TapPoint]) -> None:
+        left = [point for point in touched if not self._sessions_at.get(point)]
+        unused = {point for point in left if point not in self._chains}
+        self.flows.remove([tap_point_flow(view, point, {}, ()) for point in unused])
+        self.flows.put(
+            tap_point_flow(
+                view, point, self._sessions_at.get(point, {}), self._chains.get(point, ())
+            )
+            for point in touched
+            if point not in unused
+        )
+        for point in left:
+            self._sessions_at.pop(point, None)
+
+    def _replace_exclusive(
+        self, network: NetworkId, new: ExclusiveFlows, touched: dict[TapPoint, None]
+    ) -> None:
+        """Replace what the exclusive sessions of a network have on this bridge."""
+        old = self._exclusive.pop(network, NO_EXCLUSIVE_FLOWS)
         for by, those in ((-1, old), (1, new)):
             self._senders.change((port.id for port in those.senders), by)
-            self._used.change(those.filters, by)
+            self._used_filters.change(those.filters, by)
             touched |= dict.fromkeys(those.chains)
-        self.flows.take_away(old.flows)
+        self.flows.remove(old.flows)
         self.flows.put(new.flows)
-        for place in old.chains:
-            del self._chains[place]
+        for point in old.chains:
+            del self._chains[point]
         self._chains |= new.chains
-        if new is not NO_SHARE:
-            self._shares[network] = new
+        if new is not NO_EXCLUSIVE_FLOWS:
+            self._exclusive[network] = new
 
-    def _leave(self, part: _Part, touched: dict[Station, None]) -> None:
-        self._served.discard(part.number)
-        for meter in part.meters:
+    def _remove(self, those: _SessionFlows, touched: dict[TapPoint, None]) -> None:
+        self._served.discard(those.number)
+        self._uncompilable.pop(those.number, None)
+        for meter in those.meters:
             if self.meters[meter.number] is meter:
-                del self.meters[meter.number]  # else it is another session's by now
-        self.flows.take_away(part.flows)
-        for place in _own_stations(part):
-            del self._stations[place][part.number]
-            touched[place] = None
-        self._count(part, -1)
+                del self.meters[meter.number]  # otherwise another session has the number by now
+        self.flows.remove(those.flows)
+        for point in _own_tap_points(those):
+            del self._sessions_at[point][those.number]
+            touched[point] = None
+        self._count(those, -1)
 
-    def _join(self, part: _Part, touched: dict[Station, None]) -> None:
-        self._parts[part.standing.session.id] = part
-        for meter in part.meters:
+    def _add(self, those: _SessionFlows, touched: dict[TapPoint, None]) -> None:
+        self._flows_by_session[those.resolved_session.session.id] = those
+        for meter in those.meters:
             self.meters[meter.number] = meter
-        self.flows.put(part.flows)
-        if part.stations:
-            self._served.add(part.number)
-        for place in _own_stations(part):
-            self._stations.setdefault(place, {})[part.number] = part.standing
-            touched[place] = None
-        self._count(part, 1)
+        self.flows.put(those.flows)
+        if those.tap_points:
+            self._served.add(those.number)
+        for point in _own_tap_points(those):
+            self._sessions_at.setdefault(point, {})[those.number] = those.resolved_session
+            touched[point] = None
+        self._count(those, 1)
 
-    def _count(self, part: _Part, by: int) -> None:
-        self._senders.change([port.id for port in part.senders], by)
-        self._carried.change(part.carried, by)
-        self._used.change(part.filters, by)
-        self._pooled.change(part.pools, by)
+    def _count(self, those: _SessionFlows, by: int) -> None:
+        self._senders.change([port.id for port in those.senders], by)
+        self._transports.change(those.transports, by)
+        self._used_filters.change(those.filters, by)
+        self._used_pools.change(those.pools, by)
 
-    def _settle_shared(self, site: Site) -> None:
-        """Make, or remove, what has got its first or lost its last user."""
-        ports = site.world.port_by_id
-        gone_senders, new_senders = self._senders.turned()
+    def _settle_shared(self, view: BridgeView) -> None:
+        """Compile what got its first user, and remove what lost its last one."""
+        ports = view.world.port_by_id
+        gone_senders, new_senders = self._senders.settle()
         for port in gone_senders:
-            self.flows.take_away(identify(site, ports[port]))
+            self.flows.remove(identify(view, ports[port]))
         for port in new_senders:
-            self.flows.put(identify(site, ports[port]))
-        gone_ways, new_ways = self._carried.turned()
-        for tap, tag in gone_ways:
-            self.flows.take_away(transport(site, ports[tap], tag))
-        for tap, tag in new_ways:
-            self.flows.put(transport(site, ports[tap], tag))
-        self._settle_filters(site)
-        self._settle_pools(site)
+            self.flows.put(identify(view, ports[port]))
+        gone_transports, new_transports = self._transports.settle()
+        for tap, tag in gone_transports:
+            self.flows.remove(transport(view, ports[tap], tag))
+        for tap, tag in new_transports:
+            self.flows.put(transport(view, ports[tap], tag))
+        self._settle_filters(view)
+        self._settle_pools(view)
 
-    def _settle_filters(self, site: Site) -> None:
-        numbers, known = site.world.numbers.filter, site.world.filter_by_id
-        gone, new = self._used.turned()
+    def _settle_filters(self, view: BridgeView) -> None:
+        numbers, known = view.world.numbers.filter, view.world.filter_by_id
+        gone, new = self._used_filters.settle()
         for old in gone:
-            self.flows.take_away(self._filters.pop(old)[1])
-        changed = [f for f, (held, _) in self._filters.items() if held is not known[f]]
+            del self._filter_keys[old]
+            self.flows.remove(self._filters.pop(old)[1])
+        changed = [f for f, (compiled, _) in self._filters.items() if compiled is not known[f]]
         for wanted in (*new, *changed):
             if wanted in self._filters:
-                self.flows.take_away(self._filters[wanted][1])
+                self.flows.remove(self._filters[wanted][1])
             rules = tuple(filter_rules(numbers[wanted], known[wanted]))
             self.flows.put(rules)
             self._filters[wanted] = (known[wanted], rules)
+            self._filter_keys[wanted] = filter_key(numbers[wanted], known[wanted])
 
-    def _settle_pools(self, site: Site) -> None:
-        """Make pools again whose sessions stand otherwise: sensors may have come, gone or moved."""
-        touched = self._pooled.touched
-        gone, _ = self._pooled.turned()
-        if self._survey is None or self._survey.world.down != site.world.down:
-            touched = [*self._pooled.count, *gone]
+    def _settle_pools(self, view: BridgeView) -> None:
+        """Compile pools again when their sessions changed: sensors may have come, gone or moved."""
+        touched = self._used_pools.touched
+        gone, _ = self._used_pools.settle()
+        if self._resolved is None or _has_other_reach(self._resolved.world, view.world):
+            touched = [*self._used_pools.count, *gone]
         for wanted in touched:
-            self.flows.take_away(self._pools.pop(wanted, ()))
-            if self._pooled.count[wanted]:
-                self._pools[wanted] = tuple(pool(site, site.world.collector_by_id[wanted]))
+            self.flows.remove(self._pools.pop(wanted, ()))
+            if self._used_pools.count[wanted]:
+                self._pools[wanted] = tuple(pool(view, view.world.collector_by_id[wanted]))
                 self.flows.put(self._pools[wanted])
 
 
-def _contested(standing: Standing) -> dict[NetworkId, None]:
-    """The networks where others have to be looked at again when a session changes."""
-    return dict.fromkeys(sorted(standing.networks)) if standing.is_exclusive else {}
+def _has_other_reach(one: World, other: World) -> bool:
+    """Whether other sensors are known not to receive."""
+    is_same = one.hops is other.hops and one.routes is other.routes
+    return one.down != other.down or not is_same
 
 
-def _own_stations(part: _Part) -> tuple[Station, ...]:
-    """Where a session stands for itself; exclusive ones stand in the chains of their networks."""
-    return () if part.standing.is_exclusive else part.stations
+def _contended(resolved_session: ResolvedSession) -> dict[NetworkId, None]:
+    """The networks whose exclusive sessions are affected when a session changes, sorted."""
+    return dict.fromkeys(sorted(resolved_session.networks)) if resolved_session.is_exclusive else {}
 
 
-def _part(site: Site, standing: Standing) -> _Part:
-    """What a served session has on this bridge: perhaps only the way of its copies through it."""
-    collector = standing.collector
+def _move(before: ResolvedSession, old: _SessionFlows | None, new: _SessionFlows) -> Move:
+    """A session of which this bridge had ``old``, or nothing, and now has ``new``."""
+    flows, points = (old.flows, old.tap_points) if old is not None else ((), ())
+    after = new.resolved_session
+    return Move(new.number, before, after, flows, new.flows, points, new.tap_points)
+
+
+def _own_tap_points(those: _SessionFlows) -> tuple[TapPoint, ...]:
+    """Where a copy session is asked; exclusive ones are asked in the chains of their networks."""
+    return () if those.resolved_session.is_exclusive else those.tap_points
+
+
+def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _SessionFlows:
+    """What a served session has on this bridge; perhaps only the transport of its copies."""
+    collector = resolved_session.collector
     assert collector is not None, "a served session has a collector"
-    number = site.world.numbers.session[standing.session.id]
-    carried: tuple[Carried, ...] = ()
-    if site.link_ports:
-        tags = dict.fromkeys(tags_of(site, standing).values())
-        carried = tuple((tap.id, tag) for tap in standing.taps for tag in tags)
-    is_reached = any(site.way_to(sensor, collector) is not None for sensor in collector.sensors)
-    selected = select(site, standing) if is_reached else NOTHING_SELECTED
-    if not selected.stations:
-        return _Part(number, standing, carried=carried)
-    flows = (*selected.flows, *deliver(site, standing))
-    # the filters of exclusive sessions are asked where they compete
-    asks_here = not (standing.is_plain or standing.is_exclusive)
-    filters = (standing.session.filter,) if asks_here else ()
-    pools = (collector.id,) if len(collector.sensors) > 1 else ()
-    return _Part(
-        number, standing, flows, selected.stations, selected.senders, filters, carried, pools,
-        tuple(filter(None, (meter_of(site, standing), long_meter_of(site, standing)))),
-    )  # fmt: skip
+    number = view.world.numbers.session[resolved_session.session.id]
+    transports: tuple[CopyTransport, ...] = ()
+    if view.link_ports:
+        tags = dict.fromkeys(tags_of(view, resolved_session).values())
+        transports = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
+    is_reached = any(
+        view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
+    )
+    selected = select(view, resolved_session) if is_reached else NOTHING_SELECTED
+    if not selected.tap_points:
+        return _SessionFlows(number, resolved_session, transports=transports)
+    # compile_exclusive asks for the filters of exclusive sessions
+    has_own_filter = not (resolved_session.is_plain or resolved_session.is_exclusive)
+    limits = (meter_of(view, resolved_session), long_meter_of(view, resolved_session))
+    meters = (*limits, *count_meters_of(view, resolved_session))
+    return _SessionFlows(
+        number,
+        resolved_session,
+        flows=(*selected.flows, *deliver(view, resolved_session)),
+        tap_points=selected.tap_points,
+        senders=selected.senders,
+        filters=(resolved_session.session.filter,) if has_own_filter else (),
+        transports=transports,
+        pools=(collector.id,) if len(collector.sensors) > 1 else (),
+        meters=tuple(meter for meter in meters if meter is not None),
+    )

@@ -1,9 +1,9 @@
-"""Which sessions want a packet, and on which of its stations each of them takes its one copy.
+"""Selection: which sessions want a packet, and at which tap point each of them takes its one copy.
 
 The sender's own bridge makes the copy of a session that watches the sender, if the filter accepts
-it. Else the bridge that delivers a unicast packet makes it; and of a packet that is flooded, the
-lowest bridge on which the session watches a port that hears it. Every bridge decides alone, from
-who sent the packet.
+the packet. Otherwise the bridge that delivers a unicast packet makes it; the copy of a flooded
+packet is made by the designated bridge of the session, the lowest on which it watches a port that
+receives the packet. Every bridge decides by itself, from the sender of the packet.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flows.resolve.bridge_view import Site
-from flows.resolve.session import Standing
-from flows.openflow.field import ETH_SRC, IN_PORT, Term
-from flows.openflow.flow import (
+from flows.compile.filter import filter_key
+from flows.model import Direction, Dpid, NetworkId, Ofport, Port, Session
+from flows.openflow import (
+    ETH_SRC,
+    IN_PORT,
     NOTHING,
     PRODUCTION,
     Action,
@@ -26,10 +27,10 @@ from flows.openflow.flow import (
     Pattern,
     Resubmit,
     Steps,
+    Term,
     make_flow,
 )
-from flows.model.session import Direction, Dpid, NetworkId, Ofport, Port, Session
-from flows.pipeline.tables import (
+from flows.pipeline import (
     ACCEPT,
     ALONE,
     CAST,
@@ -56,6 +57,7 @@ from flows.pipeline.tables import (
     Rules,
     Table,
 )
+from flows.resolve import BridgeView, ResolvedSession
 
 TO_ONCE, TO_ACCEPT, TO_DELIVER, TO_FILTER, TO_CLAIM = (
     Resubmit(table.number) for table in (ONCE, ACCEPT, DELIVER, FILTER, CLAIM)
@@ -63,240 +65,277 @@ TO_ONCE, TO_ACCEPT, TO_DELIVER, TO_FILTER, TO_CLAIM = (
 OF_EGRESS, OF_INGRESS = Load(RULES, Rules.EGRESS), Load(RULES, Rules.INGRESS)
 ACCEPTED, COPIED = Steps.of(TO_ACCEPT), Steps.of(TO_DELIVER)
 
-# what flows ask for, of which there is one for each port, network or session
-SENT = EGRESS.pattern("port", IN_PORT)
-HEARD = INGRESS.pattern("port", OUT, CAST.eq(Cast.UNICAST))
-FLOODED = INGRESS.pattern("network", NETWORK, CAST)
-SENDS = IDENTIFY.pattern("address", NETWORK, ETH_SRC)
-SENT_BEFORE = ONCE.pattern("sent", SENDER, SESSION)
-SENT_ALONE = ONCE.pattern("sender", SENDER, CAST.eq(Cast.FLOOD), SESSION)
-SESSIONS = ACCEPT.pattern("session", SESSION)
+# the patterns of flows that exist once for each port, network or session
+SENT_BY_PORT = EGRESS.pattern("port", IN_PORT)
+RECEIVED_BY_PORT = INGRESS.pattern("port", OUT, CAST.eq(Cast.UNICAST))
+FLOODED_IN_NETWORK = INGRESS.pattern("network", NETWORK, CAST)
+SENDER_BY_ADDRESS = IDENTIFY.pattern("address", NETWORK, ETH_SRC)
+COPIED_WHEN_SENT = ONCE.pattern("sent", SENDER, SESSION)
+SENT_BY_ONLY_PORT = ONCE.pattern("sender", SENDER, CAST.eq(Cast.FLOOD), SESSION)
+ACCEPT_SESSION = ACCEPT.pattern("session", SESSION)
 
-Station = tuple[int, Ofport] | tuple[int, NetworkId, Cast]
-"""Where sessions are asked, by table: what a port sends, or hears, or what a network hears."""
+TapPoint = tuple[int, Ofport] | tuple[int, NetworkId, Cast]
+"""Where sessions are asked about packets: those that a port sends or receives (the number of the
+table, the port), or those that are flooded in a network (the table, the network, the cast)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What one session adds to the selection tables of a bridge.
 
-    ``stations`` are the lists that it stands in, ``senders`` the ports that it asks about.
+    Its own ``flows``, the ``tap_points`` where it is asked, and the ``senders`` that its flows
+    must be able to identify.
     """
 
     flows: tuple[Flow, ...]
-    stations: tuple[Station, ...]
+    tap_points: tuple[TapPoint, ...]
     senders: tuple[Port, ...]
 
 
 NOTHING_SELECTED = Selected((), (), ())
 
 
-def selection_frame() -> Iterator[Flow]:
-    """The flows of the selection tables that are there whatever sessions there are."""
+def fixed_selection_flows() -> Iterator[Flow]:
+    """The flows of the selection tables that do not depend on sessions."""
     go = (Resubmit(ACCEPT.number),)
     copy = (Resubmit(DELIVER.number),)
-    yield flow(EGRESS, "nothing", (), (), "nobody watches what this port sends")
-    yield flow(INGRESS, "nothing", (), (), "nobody watches where this went")
-    yield flow(ONCE, "first", (), go, "nobody has copied it before")
-    yield flow(UNSENT, "unsent", (), go, "the sender's bridge had no reason to copy it")
-    yield flow(UNSENT, "sent", (VERDICT.eq(1),), (), "the sender's bridge has copied it")
-    yield flow(ACCEPT, "nothing", (), (), "no such session any more")
-    yield flow(DECIDE, "rejected", (), (), "the filter rejects it")
-    yield flow(DECIDE, "accepted", (VERDICT.eq(1),), copy, "the filter accepts it")
-    yield flow(IDENTIFY, "nothing", (), (), "no session asks who sent it")
+    yield shared_flow(EGRESS, "nothing", (), (), "no session watches what this port sends")
+    yield shared_flow(INGRESS, "nothing", (), (), "no session watches the port that it goes to")
+    yield shared_flow(ONCE, "first", (), go, "no bridge has copied it before")
+    yield shared_flow(UNSENT, "unsent", (), go, "the sender's bridge had no reason to copy it")
+    yield shared_flow(UNSENT, "sent", (VERDICT.eq(1),), (), "the sender's bridge has copied it")
+    yield shared_flow(ACCEPT, "nothing", (), (), "no such session any more")
+    yield shared_flow(DECIDE, "rejected", (), (), "the filter rejects it")
+    yield shared_flow(DECIDE, "accepted", (VERDICT.eq(1),), copy, "the filter accepts it")
+    yield shared_flow(IDENTIFY, "nothing", (), (), "no session asks who sent it")
 
 
-def select(site: Site, standing: Standing) -> Selected:
-    """Where a session takes its copies on this bridge; no stations when it takes none here."""
-    return _Selection(site, standing).selected()
+def select(view: BridgeView, resolved_session: ResolvedSession) -> Selected:
+    """Where a session takes its copies on this bridge; no tap points when it takes none here."""
+    return _Selection(view, resolved_session).selected()
 
 
-def station(
-    site: Site, place: Station, standings: Mapping[int, Standing], chain: tuple[Standing, ...]
+def tap_point_flow(
+    view: BridgeView,
+    tap_point: TapPoint,
+    resolved_sessions: Mapping[int, ResolvedSession],
+    chain: tuple[ResolvedSession, ...],
 ) -> Flow:
-    """The flow that asks the sessions of one station in turn, by their numbers.
+    """The flow that asks the sessions of one tap point, one after the other.
 
-    The exclusive ones, ``chain``, come last.
+    ``resolved_sessions`` are the copy sessions by number; they are asked in that order, and after
+    them the exclusive ones, ``chain``.
     """
-    ordered = sorted(standings.items()) if len(standings) > 1 else list(standings.items())
-    competing = tuple(compete(site, chain)) if chain else ()
+    ordered = (
+        sorted(resolved_sessions.items())
+        if len(resolved_sessions) > 1
+        else list(resolved_sessions.items())
+    )
+    competing = tuple(compete(view, chain)) if chain else ()
     count = len(ordered) + len(chain)
-    match place:
+    match tap_point:
         case (EGRESS.number, int(ofport)):
             steps = Steps.of(OF_EGRESS, *_ask_each(ordered, None), *competing)
             why = f"{count} session(s) watch what this port sends"
-            return make_flow(SENT, (ofport,), steps, PRODUCTION, why)
+            return make_flow(SENT_BY_PORT, (ofport,), steps, PRODUCTION, why)
         case (_, int(ofport)):
-            steps = Steps.of(*_heard(Cast.UNICAST, ordered, competing))
+            steps = Steps.of(*_received(Cast.UNICAST, ordered, competing))
             why = f"{count} session(s) watch what this port receives"
-            return make_flow(HEARD, (ofport,), steps, PRODUCTION, why)
+            return make_flow(RECEIVED_BY_PORT, (ofport,), steps, PRODUCTION, why)
         case (_, network, cast):
-            values = site.world.numbers.network[network], cast.value
-            steps = Steps.of(*_heard(cast, ordered, competing))
-            why = f"{count} session(s) watch a port that hears a flooded packet"
-            return make_flow(FLOODED, values, steps, PRODUCTION, why)
+            values = view.world.numbers.network[network], cast.value
+            steps = Steps.of(*_received(cast, ordered, competing))
+            why = f"{count} session(s) watch a port that receives a flooded packet"
+            return make_flow(FLOODED_IN_NETWORK, values, steps, PRODUCTION, why)
         case _:
-            raise AssertionError(f"no station {place}")
+            raise AssertionError(f"no tap point {tap_point}")
 
 
-def identify(site: Site, port: Port) -> Iterator[Flow]:
-    """What a sender on another bridge is known by, if neither its link tag nor its port says it."""
-    if site.is_here(port) or not port.is_protected or port.mac is None:
+def identify(view: BridgeView, port: Port) -> Iterator[Flow]:
+    """The flow that identifies a protected sender on another bridge by its address.
+
+    Ports of this bridge and link tags of unprotected ports identify their senders by themselves.
+    """
+    if view.is_here(port) or not port.is_protected or port.mac is None:
         return
-    values = site.world.numbers.network[_network(port)], int(port.mac)
-    load = Steps.of(Load(SENDER, site.number(port.id)))
-    yield make_flow(SENDS, values, load, PRODUCTION, f"{port.id} alone may use this address")
+    values = view.world.numbers.network[_network(port)], int(port.mac)
+    load = Steps.of(Load(SENDER, view.number(port.id)))
+    yield make_flow(
+        SENDER_BY_ADDRESS, values, load, PRODUCTION, f"{port.id} alone may use this address"
+    )
 
 
-def ask(site: Site, session: Session) -> tuple[Action, ...]:
-    """Have the filter of a session say what it thinks of the packet."""
-    number = site.world.numbers.filter[session.filter]
-    return (Load(FILTER_ID, number), Load(VERDICT, 0), TO_FILTER)
+def ask(view: BridgeView, session: Session) -> tuple[Action, ...]:
+    """The actions that evaluate the filter of a session; VERDICT then holds the result."""
+    world = view.world
+    key = filter_key(world.numbers.filter[session.filter], world.filter_by_id[session.filter])
+    return (Load(FILTER_ID, key), Load(VERDICT, 0), TO_FILTER)
 
 
-def compete(site: Site, chain: Iterable[Standing]) -> Iterator[Action]:
-    """Let exclusive sessions claim the packet, one after the other."""
-    for standing in chain:
-        yield Load(SESSION, site.world.numbers.session[standing.session.id])
+def compete(view: BridgeView, chain: Iterable[ResolvedSession]) -> Iterator[Action]:
+    """The actions that offer the packet to exclusive sessions, one after the other."""
+    for resolved_session in chain:
+        yield Load(SESSION, view.world.numbers.session[resolved_session.session.id])
         yield TO_CLAIM
 
 
-class Turns(NamedTuple):
-    """Who makes a session's copy of flooded packets: the lowest bridge with a watched port.
+def leaves_to_others(flow: Flow) -> bool:
+    """Whether a flow leaves copies of a session to another bridge, which should make them."""
+    if flow.table != ONCE.number or flow.steps == ACCEPTED:
+        return False
+    return flow.priority in (ONCE["sent"], ONCE["sender"], ONCE["elsewhere"])
 
-    When the one watched port there, ``alone``, is the sender itself, the ``second`` one steps in.
+
+def sender_of_copied(flow: Flow) -> int | None:
+    """The number of the sender whose bridge is expected to have made a copy, if a flow says it."""
+    return flow.values[0] if flow.pattern == COPIED_WHEN_SENT else None
+
+
+class DesignatedBridge(NamedTuple):
+    """The bridge that makes a session's copy of flooded packets: the lowest with a watched port.
+
+    If ``only_port``, the only watched port there, is the sender, ``backup`` makes the copy.
     """
 
-    first: Dpid
-    alone: Port | None
-    second: Dpid | None
+    dpid: Dpid
+    only_port: Port | None
+    backup: Dpid | None
 
 
-def turns(site: Site, ports: Sequence[Port]) -> Turns:
-    """Which bridges make copies of what some ports of one network hear, at least one port."""
+def designated_bridge(view: BridgeView, ports: Sequence[Port]) -> DesignatedBridge:
+    """The bridge that copies what is flooded to some ports (at least one) of one network."""
     if len(ports) == 1:
-        return Turns(site.survey.place(ports[0]), ports[0], None)
-    places: dict[Dpid, list[Port]] = defaultdict(list)
+        return DesignatedBridge(view.resolved.place(ports[0]), ports[0], None)
+    ports_by_dpid: dict[Dpid, list[Port]] = defaultdict(list)
     for port in ports:
-        places[site.survey.place(port)].append(port)
-    first, *others = sorted(places)
-    if len(places[first]) > 1:
-        return Turns(first, None, None)
-    return Turns(first, places[first][0], others[0] if others else None)
+        ports_by_dpid[view.resolved.place(port)].append(port)
+    lowest, *others = sorted(ports_by_dpid)
+    if len(ports_by_dpid[lowest]) > 1:
+        return DesignatedBridge(lowest, None, None)
+    return DesignatedBridge(lowest, ports_by_dpid[lowest][0], others[0] if others else None)
 
 
-def flow(
+def shared_flow(
     table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action], why: str
 ) -> Flow:
-    """A flow that belongs to no session alone."""
+    """A flow that is not owned by a single session."""
     return Flow(table.number, table[priority], Match.of(*terms), tuple(actions), PRODUCTION, why)
 
 
 class _Selection:
-    """Collects what one session needs on one bridge."""
+    """Collects what one session adds to the selection tables of one bridge."""
 
-    def __init__(self, site: Site, standing: Standing) -> None:
-        self.site, self.standing = site, standing
-        self.session = standing.session
-        self.number = site.world.numbers.session[standing.session.id]
-        self.is_plain, self.is_exclusive = standing.is_plain, standing.is_exclusive
-        # what happens on bridges that no link leads to is decided there, and only there
-        self.watched = tuple([p for p in standing.watched if site.is_joined(p)])
+    def __init__(self, view: BridgeView, resolved_session: ResolvedSession) -> None:
+        self.view, self.resolved_session = view, resolved_session
+        self.session = resolved_session.session
+        self.number = view.world.numbers.session[resolved_session.session.id]
+        self.is_plain, self.is_exclusive = resolved_session.is_plain, resolved_session.is_exclusive
+        # bridges of other regions decide about their packets by themselves
+        self.watched = tuple([p for p in resolved_session.watched if view.is_joined(p)])
         self._flows: list[Flow] = []
-        self._stations: list[Station] = []
+        self._tap_points: list[TapPoint] = []
         self._senders: dict[str, Port] = {}
 
     def selected(self) -> Selected:
-        """Everything, in a stable order."""
+        """All of it, in a stable order."""
         if self.session.direction.is_egress:
             self._egress()
         if self.session.direction.is_ingress:
             for network, ports in _by_network(self.watched).items():
                 self._ingress(network, ports)
-        if self._stations:
+        if self._tap_points:
             self._accept()
             if self.is_exclusive and self.session.direction is Direction.BOTH:
                 terms = (SESSION.eq(self.number), WINNER.eq(self.number))
                 self._add(ONCE, "won", terms, (), "copied when it was sent")
         senders = tuple(self._senders.values())
-        return Selected(tuple(self._flows), tuple(self._stations), senders)
+        return Selected(tuple(self._flows), tuple(self._tap_points), senders)
 
     def _egress(self) -> None:
         for port in self.watched:
-            if self.site.is_here(port):
-                self._stations.append((EGRESS.number, self.site.ofport(port)))
+            if self.view.is_here(port):
+                self._tap_points.append((EGRESS.number, self.view.ofport(port)))
 
     def _ingress(self, network: NetworkId, ports: tuple[Port, ...]) -> None:
-        here = [port for port in ports if self.site.is_here(port)]
-        self._stations += [(INGRESS.number, self.site.ofport(port)) for port in here]
-        if here and self.site.link_ports:
-            self._stations.append((INGRESS.number, network, Cast.LATE_FLOOD))
-        if self._floods(network, ports):
-            self._stations.append((INGRESS.number, network, Cast.FLOOD))
+        here = [port for port in ports if self.view.is_here(port)]
+        self._tap_points += [(INGRESS.number, self.view.ofport(port)) for port in here]
+        if here and self.view.link_ports:
+            self._tap_points.append((INGRESS.number, network, Cast.LATE_FLOOD))
+        if self._copies_floods(network, ports):
+            self._tap_points.append((INGRESS.number, network, Cast.FLOOD))
         if here and self.session.direction.is_egress and not self.is_exclusive:
             unless_sent = self._unless_sent
             for port in ports:
-                if self.site.way(port) is not None:
+                if self.view.next_hop(port) is not None:
                     values = self._sender(port), self.number
-                    self._make(SENT_BEFORE, values, unless_sent, f"copied when {port.id} sent it")
+                    self._make(
+                        COPIED_WHEN_SENT, values, unless_sent, f"copied when {port.id} sent it"
+                    )
 
     def _accept(self) -> None:
         steps, why = COPIED, f"session {self.session.name} has no filter"
         if self.is_exclusive:
             why = f"session {self.session.name} has taken it"
         elif not self.is_plain:
-            steps = Steps.of(*ask(self.site, self.session), Resubmit(DECIDE.number))
-            name = self.site.world.filter_by_id[self.session.filter].name
+            steps = Steps.of(*ask(self.view, self.session), Resubmit(DECIDE.number))
+            name = self.view.world.filter_by_id[self.session.filter].name
             why = f"session {self.session.name} has filter {name}"
-        self._make(SESSIONS, (self.number,), steps, why)
+        self._make(ACCEPT_SESSION, (self.number,), steps, why)
 
-    def _floods(self, network: NetworkId, ports: tuple[Port, ...]) -> bool:
-        """Whether the copy of some flooded packets is made here; of which, says ONCE."""
-        turn = turns(self.site, ports)
-        alone = turn.alone
-        if turn.first == self.site.dpid:
-            if alone is not None:
-                values = self._sender(alone), self.number
-                self._make(SENT_ALONE, values, NOTHING, "its one watched port here sent it")
+    def _copies_floods(self, network: NetworkId, ports: tuple[Port, ...]) -> bool:
+        """Whether this bridge copies some flooded packets; its flows in ONCE select which."""
+        designated = designated_bridge(self.view, ports)
+        only_port = designated.only_port
+        if designated.dpid == self.view.dpid:
+            if only_port is not None:
+                values = self._sender(only_port), self.number
+                self._make(SENT_BY_ONLY_PORT, values, NOTHING, "its one watched port here sent it")
             return True
-        if alone is None or turn.second != self.site.dpid:
+        if only_port is None or designated.backup != self.view.dpid:
             return False
         terms = (
-            NETWORK.eq(self.site.world.numbers.network[network]),
-            *(CAST.eq(Cast.FLOOD), SESSION.eq(self.number)),
+            NETWORK.eq(self.view.world.numbers.network[network]),
+            CAST.eq(Cast.FLOOD),
+            SESSION.eq(self.number),
         )
-        here, why = SENDER.eq(self._sender(alone)), f"{alone.id} sent it, so nobody lower copies it"
-        self._add(ONCE, "sender", (*terms, here), self._unless_sent.actions, why)
+        from_only_port = SENDER.eq(self._sender(only_port))
+        why = f"{only_port.id} sent it, so no lower bridge copies it"
+        self._add(ONCE, "sender", (*terms, from_only_port), self._unless_sent.actions, why)
         self._add(ONCE, "elsewhere", terms, (), "another bridge copies it")
         return True
 
     @property
     def _unless_sent(self) -> Steps:
-        """Go on with a packet of a watched sender only if its bridge has not copied it."""
+        """Go on with a packet of a watched sender only if the sender's bridge has not copied it."""
         if self.is_exclusive or not self.session.direction.is_egress:
             return ACCEPTED
         if self.is_plain:
             return NOTHING
         back = (OF_INGRESS, Resubmit(UNSENT.number))
-        return Steps.of(OF_EGRESS, *ask(self.site, self.session), *back)
+        return Steps.of(OF_EGRESS, *ask(self.view, self.session), *back)
 
     def _sender(self, port: Port) -> int:
         self._senders[port.id] = port
-        return self.site.number(port.id)
+        return self.view.number(port.id)
 
     def _make(self, pattern: Pattern, values: tuple[int, ...], steps: Steps, why: str) -> None:
         self._flows.append(make_flow(pattern, values, steps, PRODUCTION, why))
 
     def _add(
-        self, table: Table, priority: str, terms: Iterable[Term], actions: Iterable[Action],
+        self,
+        table: Table,
+        priority: str,
+        terms: Iterable[Term],
+        actions: Iterable[Action],
         why: str,
-    ) -> None:  # fmt: skip
-        self._flows.append(flow(table, priority, terms, actions, why))
+    ) -> None:
+        self._flows.append(shared_flow(table, priority, terms, actions, why))
 
 
-def _heard(
-    cast: Cast, ordered: Sequence[tuple[int, Standing]], competing: tuple[Action, ...]
+def _received(
+    cast: Cast, ordered: Sequence[tuple[int, ResolvedSession]], competing: tuple[Action, ...]
 ) -> list[Action]:
+    """The actions at a tap point of received packets."""
     before: list[Action] = []
     if competing:
         alone = [Resubmit(ALONE.number)] if cast is Cast.FLOOD else []
@@ -304,12 +343,12 @@ def _heard(
     return [*before, OF_INGRESS, *_ask_each(ordered, TO_ONCE), *competing]
 
 
-def _ask_each(ordered: Sequence[tuple[int, Standing]], go: Resubmit | None) -> list[Action]:
-    """Serve one session after the other; if not told where, straight to its filter or copy."""
+def _ask_each(ordered: Sequence[tuple[int, ResolvedSession]], go: Resubmit | None) -> list[Action]:
+    """Resubmit for one session after the other: to ``go``, or directly to its filter or copy."""
     found: list[Action] = []
-    for number, standing in ordered:
+    for number, resolved_session in ordered:
         found.append(Load(SESSION, number))
-        found.append(go or (TO_DELIVER if standing.is_plain else TO_ACCEPT))
+        found.append(go or (TO_DELIVER if resolved_session.is_plain else TO_ACCEPT))
     return found
 
 

@@ -1,21 +1,21 @@
-"""Where flows go while the others of their bridge are still being compiled."""
+"""Receives flows while the remaining flows of their bridge are still being compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from flows.openflow.flow import Flow
+from flows.openflow import Flow
 
 
-class Outlet(Protocol):
-    """Takes the flows of a bridge that is compiled from nothing, in the order of their making."""
+class FlowSink(Protocol):
+    """Receives the flows of a bridge that is compiled completely, in the order of compilation."""
 
     def take(self, flows: Sequence[Flow]) -> None:
-        """The next of them; of two that ask for the same the later one counts."""
+        """Receive the next flows; of two with the same match and priority the later one counts."""
 
     def end_stage(self) -> None:
-        """What came so far makes sense by itself.
+        """The flows so far can be installed by themselves.
 
-        First that is production, then what sessions have alone, then what leads packets to them.
+        There are three stages: production; what sessions own; what resubmits packets to them.
         """

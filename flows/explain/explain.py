@@ -1,23 +1,31 @@
-"""Why a packet is, or is not, copied: session by session, from the flows bridges should have."""
+"""Why a packet is, or is not, copied: session by session, from the flows that are desired.
+
+Settings of ports and links that stop the packet, or its copies, are taken into account.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flows.compile import Program, Standing, Survey
-from flows.model.filter import Rule
-from flows.openflow.flow import Flow, Metered
-from flows.semantics.filter import first_match
-from flows.semantics.meaning import Touched, may_send, meaning, wants
-from flows.model.session import ALL, Direction, Dpid, Mode, Port, Session, SessionId
-from flows.openflow.packet import Fields, read_fields
-from flows.pipeline.tables import CUT, DELIVER, EGRESS, INGRESS
-from flows.model.source import is_watched
+from flows.compile import Program, leads_nowhere
 from flows.explain.trace import Interpreter, Trace
+from flows.model import ALL, Direction, Dpid, Mode, Port, Rule, Session, SessionId, is_watched
+from flows.openflow import Fields, Flow, Metered, read_fields
+from flows.pipeline import CUT, DELIVER, EGRESS, INGRESS
+from flows.resolve import (
+    BridgeView,
+    ResolvedSession,
+    ResolvedWorld,
+    are_protected,
+    at_links,
+    at_receiver,
+    at_sender,
+)
+from flows.semantics import PortDirection, first_match, may_send, meaning, wants
 
-TOGETHER = 256
-"""So many flows are looked at before others may run."""
+TRACED_BETWEEN_PAUSES = 256
+"""Flows that are read between two calls of ``pause``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,84 +45,133 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What happens to one packet: who receives it, what each session does, and the whole way."""
+    """What happens to one packet: its receivers, an answer for each session, and every flow hit.
+
+    ``obstacles`` say what keeps the packet itself from ports that should receive it.
+    """
 
     answers: tuple[Answer, ...]
     receivers: tuple[Port, ...]
     steps: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()
 
 
 def explain(
-    survey: Survey, sender: Port, frame: bytes, pause: Callable[[], None] = lambda: None
+    resolved: ResolvedWorld, sender: Port, frame: bytes, pause: Callable[[], None] = lambda: None
 ) -> Explanation:
-    """Follow ``frame`` from ``sender``, a placed workload, through the compiled flows.
+    """Traces ``frame`` from ``sender``, a placed workload, through the compiled flows.
 
-    Nothing is learned before: an address that no port declares is taken for unknown. ``pause`` is
-    called again and again, for who must not be kept waiting by large bridges.
+    Bridges start with no learned addresses, so a destination that no port declares is unknown.
+    ``pause`` is called after every few flows, to let other threads run.
 
     Raises:
         InvalidValue: ``frame`` is shorter than an Ethernet header.
     """
-    world = survey.world
+    world = resolved.world
     fields = read_fields(frame)
     place = world.placements[sender.id]
-    reached = [d for d in world.dpids if survey.is_joined(d, place.dpid)]
-    flows = {dpid: _flows(dpid, survey, pause) for dpid in reached}
-    trace = Interpreter(flows, world.links).send(place, frame)
-    means = meaning(frame, sender, world)
-    receivers = tuple(world.port_by_id[port_id] for port_id in sorted(means.receivers))
-    question = _Question(survey, sender, receivers, fields, means.taken)
-    answers = tuple(_answer(question, standing, trace) for standing in survey.standings.values())
-    return Explanation(answers, receivers, tuple(map(str, trace.steps)))
+    reached = [dpid for dpid in world.dpids if resolved.is_joined(dpid, place.dpid)]
+    flows = {dpid: _flows(dpid, resolved, pause) for dpid in reached}
+    interpreter = Interpreter(flows, world.links)
+    wanted = interpreter.send(place, frame)  # as if no setting stopped it
+    closed = at_links(world)
+    crossed = tuple(closed[end] for end in sorted(wanted.crossed & closed.keys()))
+    trace = interpreter.send(place, frame, closed) if crossed else wanted
+    expected = meaning(frame, sender, world)
+    receivers = tuple(world.port_by_id[port_id] for port_id in sorted(expected.receivers))
+    question = _Question(resolved, sender, receivers, fields, expected.taken)
+    answers = tuple(
+        _answer(question, resolved_session, wanted)
+        for resolved_session in resolved.sessions.values()
+    )
+    if why := at_sender(sender, world):
+        return Explanation(tuple(_withheld(each, why) for each in answers), (), (), (why,))
+    if crossed:
+        numbers, why = world.numbers.session, "; ".join(crossed)
+        is_made = [_copy(trace, numbers[each.session.id]) is not None for each in answers]
+        answers = tuple(
+            each if made else _withheld(each, why)
+            for each, made in zip(answers, is_made, strict=True)
+        )
+    missed = {port: at_receiver(sender, port, world) for port in receivers}
+    at = {emission.place for emission in trace.emissions}
+    gone = {emission.place for emission in wanted.emissions} - at
+    return Explanation(
+        tuple(_with_missed(each, missed) for each in answers),
+        tuple(p for p in receivers if not missed[p] and world.placements[p.id] not in gone),
+        tuple(map(str, trace.steps)),
+        (*crossed, *filter(None, missed.values())),
+    )
 
 
-def _flows(dpid: Dpid, survey: Survey, pause: Callable[[], None]) -> Iterator[Flow]:
-    """The flows of one bridge, when they are needed."""
-    for at, flow in enumerate(Program(dpid).update(survey, pause).put):
-        if at % TOGETHER == 0:
+def _withheld(answer: Answer, why: str) -> Answer:
+    """The answer when the packet does not get to where it would be copied."""
+    if not answer.is_copied:
+        return answer
+    return Answer(answer.session, False, f"not copied: {why}")
+
+
+def _with_missed(answer: Answer, missed: Mapping[Port, str]) -> Answer:
+    """An answer, and whether the copy is of a packet that a watched port does not get."""
+    if not answer.is_copied or not answer.session.direction.is_ingress:
+        return answer
+    whys = [why for port, why in missed.items() if why and is_watched(answer.session, port)]
+    return replace(answer, sentence="; ".join((answer.sentence, *whys)))
+
+
+def _flows(dpid: Dpid, resolved: ResolvedWorld, pause: Callable[[], None]) -> Iterator[Flow]:
+    """The desired flows of one bridge, compiled when the first one is asked for."""
+    for at, flow in enumerate(Program(dpid).update(resolved, pause).put):
+        if at % TRACED_BETWEEN_PAUSES == 0:
             pause()
         yield flow
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One packet in a world, and which exclusive sessions take it where."""
+    """One packet in a world; ``taken`` says which exclusive session takes it at which port."""
 
-    survey: Survey
+    resolved: ResolvedWorld
     sender: Port
     receivers: tuple[Port, ...]
     fields: Fields
-    taken: Mapping[Touched, SessionId]
+    taken: Mapping[PortDirection, SessionId]
 
     @property
-    def touched(self) -> Iterator[tuple[Port, Direction]]:
-        """The ports that the packet concerns."""
+    def port_directions(self) -> Iterator[tuple[Port, Direction]]:
+        """The port that sends the packet (egress), then those that receive it (ingress)."""
         yield self.sender, Direction.EGRESS
         for port in self.receivers:
             yield port, Direction.INGRESS
 
 
-def _answer(question: _Question, standing: Standing, trace: Trace) -> Answer:
-    session, survey, fields = standing.session, question.survey, question.fields
-    number = survey.world.numbers.session[session.id]
+def _answer(question: _Question, resolved_session: ResolvedSession, trace: Trace) -> Answer:
+    session, resolved, fields = resolved_session.session, question.resolved, question.fields
+    number = resolved.world.numbers.session[session.id]
     made = _copy(trace, number)
+    if made is not None and _is_lost(resolved, resolved_session, made[0]):
+        why = "; ".join(resolved_session.missing)
+        return Answer(session, False, f"not copied: no sensor can get it: {why}")
+    if made is not None and (why := _shielded(question, resolved_session, made[0])):
+        return Answer(session, False, f"not copied: no sensor can get it: {why}")
     if made is not None and _is_skipped(trace, number):
-        limit = survey.limit_at(made[0], session)
+        limit = resolved.limit_at(made[0], session)
         why = f"it is longer than the {limit} bytes that fit the path to its sensor"
         return Answer(session, False, f"not copied: {why}")
     if made is not None:
         bridge, direction = made
-        rule = _rule(survey, session, direction, fields)
+        rule = _rule(resolved, session, direction, fields)
         by = f"rule {rule.number} accepts it" if rule else "it has no filter"
         what = "sent" if direction is Direction.EGRESS else "received"
         sentence = f"copied, as a watched port {what} it: {by}"
-        return Answer(session, True, sentence, bridge, direction, rule)
-    sentence, rule = _why_not(question, standing)
+        said = "; ".join((sentence, *resolved_session.unknown))
+        return Answer(session, True, said, bridge, direction, rule)
+    sentence, rule = _why_not(question, resolved_session)
     return Answer(session, False, sentence, rule=rule)
 
 
 def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
-    """The bridge that made the copy of a session, and for which direction."""
+    """The bridge that makes the copy of a session, and the direction that it is made for."""
     stage: dict[Dpid, Direction] = {}
     for step in trace.steps:
         if step.flow.table == EGRESS.number:
@@ -126,8 +183,25 @@ def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
     return None
 
 
+def _is_lost(resolved: ResolvedWorld, resolved_session: ResolvedSession, maker: Dpid) -> bool:
+    """Whether settings or missing routes keep a copy that a bridge makes from every sensor."""
+    view = BridgeView(maker, resolved)
+    return leads_nowhere(view, resolved_session)
+
+
+def _shielded(question: _Question, resolved_session: ResolvedSession, maker: Dpid) -> str:
+    """Why every sensor is a protected port, of the bridge of a protected sender; empty if not."""
+    world, collector = question.resolved.world, resolved_session.collector
+    if collector is None or world.placements[question.sender.id].dpid != maker:
+        return ""
+    if len(resolved_session.taps) < len(collector.sensors):
+        return ""
+    whys = [are_protected(question.sender, tap, world) for tap in resolved_session.taps]
+    return "; ".join(whys) if all(whys) else ""
+
+
 def _is_skipped(trace: Trace, number: int) -> bool:
-    """Whether the copy of a session would have been too long for its path."""
+    """Whether the copy of a session is left out because it does not fit its path."""
     steps = [step.flow for step in trace.steps if step.flow.table == CUT.number]
     return any(
         flow.owner == number and all(isinstance(action, Metered) for action in flow.actions)
@@ -135,34 +209,34 @@ def _is_skipped(trace: Trace, number: int) -> bool:
     )
 
 
-def _why_not(question: _Question, standing: Standing) -> tuple[str, Rule | None]:
-    session, sender, receivers = standing.session, question.sender, question.receivers
+def _why_not(question: _Question, resolved_session: ResolvedSession) -> tuple[str, Rule | None]:
+    session, sender, receivers = resolved_session.session, question.sender, question.receivers
     if not session.enabled:
         return "not copied: the session is switched off", None
-    if standing.refused is not None:
-        return f"not copied: {standing.refused}", None
-    if not standing.is_served:
-        return f"not copied: {'; '.join(standing.missing)}", None
+    if resolved_session.refused is not None:
+        return f"not copied: {resolved_session.refused}", None
+    if not resolved_session.is_served:
+        return f"not copied: {'; '.join(resolved_session.missing)}", None
     sends = session.direction.is_egress and is_watched(session, sender)
-    hears = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)
-    if not sends and not hears:
+    receives = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)
+    if not sends and not receives:
         return f"not copied: {_unwatched(session, sender, receivers, question.fields)}", None
-    if others := _takers(question, session):
+    if others := _taken_by(question, session):
         return f"not copied: {others}", None
     direction = Direction.EGRESS if sends else Direction.INGRESS
-    rule = _rule(question.survey, session, direction, question.fields)
+    rule = _rule(question.resolved, session, direction, question.fields)
     what = "what it sends" if sends else "what it receives"
     if rule is None:
         return f"not copied: no rule of its filter for {what} matches", None
     return f"not copied: rule {rule.number} of its filter for {what} rejects it", rule
 
 
-def _takers(question: _Question, session: Session) -> str:
-    """Who takes the packet from an exclusive session wherever it accepts it; empty: nobody."""
-    world = question.survey.world
+def _taken_by(question: _Question, session: Session) -> str:
+    """The sessions that take the packet before an exclusive session; empty: none."""
+    world = question.resolved.world
     names = {other.id: other.name for other in world.sessions}
     found: dict[str, str] = {}
-    for port, direction in question.touched:
+    for port, direction in question.port_directions:
         if wants(session, port, direction, question.fields, world):
             taker = question.taken.get((port.id, direction))
             if session.mode is Mode.EXCLUSIVE and taker not in (None, session.id):
@@ -181,10 +255,12 @@ def _unwatched(session: Session, sender: Port, receivers: tuple[Port, ...], fiel
     return "it watches neither the sender nor anybody who receives the packet"
 
 
-def _rule(survey: Survey, session: Session, direction: Direction, fields: Fields) -> Rule | None:
-    """The rule of the session's own filter that decides; None without one."""
+def _rule(
+    resolved: ResolvedWorld, session: Session, direction: Direction, fields: Fields
+) -> Rule | None:
+    """The first matching rule of the session's filter; None when it has none."""
     if session.filter == ALL:
         return None
-    wanted = survey.world.filter_by_id[session.filter]
+    wanted = resolved.world.filter_by_id[session.filter]
     rules = wanted.egress if direction is Direction.EGRESS else wanted.ingress
     return first_match(rules, fields)

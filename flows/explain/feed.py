@@ -1,7 +1,7 @@
-"""What the sensors of a collector get to see: networks and their tags, and what is missing of them.
+"""What the sensors of a collector receive: networks with their tags, and what is left out of them.
 
-A sensor that serves several collectors sees the copies of all of them. Of other tenants that use
-the same remote address nothing is told but that they do.
+A sensor that serves several collectors receives the copies of all of them. When other tenants
+deliver to the same remote address, the feed shows only that they do.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from netaddr import IPAddress
 
-from flows.resolve.world import Survey
-from flows.model.session import (
+from flows.model import (
     Collector,
     CollectorId,
     Direction,
@@ -23,14 +22,15 @@ from flows.model.session import (
     Sensor,
     Session,
     TagMode,
+    receiving_places,
+    watched_by,
 )
-from flows.model.source import watched_by
-from flows.semantics.tags import receiving_places
+from flows.resolve import ResolvedWorld
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A network whose copies wear a tag, or none; without ``sessions`` nobody watches it now."""
+class ReceivedNetwork:
+    """A network and the tag on its copies; without ``sessions`` no session watches it now."""
 
     network: Network
     tag: int | None
@@ -39,20 +39,19 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """All that a sensor must know of the copies that it gets.
+    """What the configuration of a sensor must know of the copies that the sensor receives.
 
     ``addresses`` are those of the workloads in these networks, ``unknown`` the names of workloads
-    without any. Of the sessions, by name: ``cut`` are those that make short copies, with their
-    length in bytes, ``one_way`` those that copy one direction only, ``capped`` those that shed
-    copies, ``filtered`` those with a filter, by its name, and ``exclusive`` those that get what no
-    other such session has taken before. ``longest`` is what fits the path in bytes, ``shared``
-    names other collectors of the same sensors, and ``has_strangers`` says that other tenants send
-    copies there as well.
+    without declared addresses. Sessions, by name: ``cut`` are those that truncate copies, with the
+    length in bytes; ``one_way`` copy one direction only; ``capped`` have a rate cap; ``filtered``
+    have a filter, by its name; ``exclusive`` get only what no other exclusive session took first.
+    ``longest`` is how many bytes of a frame fit the path, ``shared`` are other collectors with the
+    same sensors, and ``has_strangers`` is true when other tenants deliver there as well.
     """
 
     collector: Collector
     sensors: tuple[str, ...]
-    heard: tuple[Heard, ...]
+    networks: tuple[ReceivedNetwork, ...]
     addresses: tuple[IPAddress, ...] = ()
     unknown: tuple[str, ...] = ()
     cut: tuple[tuple[str, int], ...] = ()
@@ -65,18 +64,18 @@ class Feed:
     has_strangers: bool = False
 
     @property
-    def tags(self) -> tuple[Heard, ...]:
-        """The networks that can be told apart by a tag of their own."""
-        found = [heard for heard in self.heard if heard.tag is not None]
-        return tuple(found) if len({heard.tag for heard in found}) == len(found) else ()
+    def tags(self) -> tuple[ReceivedNetwork, ...]:
+        """The tagged networks, if each has a tag of its own; otherwise none."""
+        found = [received for received in self.networks if received.tag is not None]
+        return tuple(found) if len({received.tag for received in found}) == len(found) else ()
 
 
-def feed_of(survey: Survey, key: CollectorId) -> Feed | None:
-    """What a collector's sensors get, by what is wanted and allowed now; None: no such collector.
+def feed_of(resolved: ResolvedWorld, key: CollectorId) -> Feed | None:
+    """What a collector's sensors receive of the allowed sessions; None: no such collector.
 
-    Sessions count whether their ports run now or not, so that it does not change with every VM.
+    A session counts whether its ports run now or not, so the feed does not change with every VM.
     """
-    world = survey.world
+    world = resolved.world
     collector = world.collector_by_id.get(key)
     if collector is None:
         return None
@@ -84,16 +83,17 @@ def feed_of(survey: Survey, key: CollectorId) -> Feed | None:
     everybody = [c for c in world.collectors if places & set(receiving_places(c))]
     sharing = [c for c in everybody if c.tenant == collector.tenant]
     keys, all_keys = {c.id for c in sharing}, {c.id for c in everybody}
-    wanted = [s for s in world.sessions if s.collector in all_keys and _is_wanted(survey, s)]
+    wanted = [s for s in world.sessions if s.collector in all_keys and _is_wanted(resolved, s)]
     sessions = [s for s in wanted if s.collector in keys]
-    heard = tuple(_heard(survey, collector, sessions))
-    networks = {h.network.id for h in heard if h.sessions} or {h.network.id for h in heard}
+    received = tuple(_received_networks(resolved, collector, sessions))
+    watched = {r.network.id for r in received if r.sessions}
+    networks = watched or {r.network.id for r in received}
     workloads = [port for port in world.workloads if port.network in networks]
-    limits = [survey.limit_of(session) for session in sessions]
+    limits = [resolved.limit_of(session) for session in sessions]
     return Feed(
         collector,
-        tuple(_name(survey, sensor) for sensor in collector.sensors),
-        heard,
+        tuple(_name(resolved, sensor) for sensor in collector.sensors),
+        received,
         addresses=tuple(sorted({ip for port in workloads for ip in port.ips})),
         unknown=tuple(port.name for port in workloads if not port.ips),
         cut=tuple((s.name, s.packet_length) for s in sessions if s.packet_length is not None),
@@ -111,32 +111,34 @@ def feed_of(survey: Survey, key: CollectorId) -> Feed | None:
     )
 
 
-def _is_wanted(survey: Survey, session: Session) -> bool:
-    standing = survey.standings.get(session.id)
-    return session.enabled and standing is not None and standing.refused is None
+def _is_wanted(resolved: ResolvedWorld, session: Session) -> bool:
+    resolved_session = resolved.sessions.get(session.id)
+    return session.enabled and resolved_session is not None and resolved_session.refused is None
 
 
-def _heard(survey: Survey, collector: Collector, sessions: Iterable[Session]) -> Iterator[Heard]:
-    """The networks that sessions watch, then those that they may watch with a tag that is ready."""
-    world = survey.world
+def _received_networks(
+    resolved: ResolvedWorld, collector: Collector, sessions: Iterable[Session]
+) -> Iterator[ReceivedNetwork]:
+    """The networks that sessions watch, then the tenant's others, with the tag they would get."""
+    world = resolved.world
     names: dict[tuple[NetworkId, int | None], list[str]] = {}
     for session in sessions:
         for network in _networks(watched_by(session, world.workloads)):
-            tag = survey.tag_of_copy(session, network)
+            tag = resolved.tag_of_copy(session, network)
             names.setdefault((network, tag), []).append(session.name)
     for (network, tag), watching in names.items():
-        yield Heard(world.network_by_id[network], tag, tuple(watching))
+        yield ReceivedNetwork(world.network_by_id[network], tag, tuple(watching))
     watched = {network for network, _ in names}
     for one in world.networks:
         if one.tenant == collector.tenant and one.id not in watched:
-            yield Heard(one, _ready_tag(survey, collector, one.id))
+            yield ReceivedNetwork(one, _tag_to_be(resolved, collector, one.id))
 
 
-def _ready_tag(survey: Survey, collector: Collector, network: NetworkId) -> int | None:
+def _tag_to_be(resolved: ResolvedWorld, collector: Collector, network: NetworkId) -> int | None:
     if isinstance(collector.tenant_tag, int):
         return collector.tenant_tag
     if collector.tenant_tag is TagMode.AUTO:
-        return survey.world.numbers.tag.get(f"network:{network}")
+        return resolved.world.numbers.tag.get(f"network:{network}")
     return None
 
 
@@ -144,6 +146,6 @@ def _networks(ports: Iterable[Port]) -> list[NetworkId]:
     return list(dict.fromkeys(port.network for port in ports if port.network is not None))
 
 
-def _name(survey: Survey, sensor: Sensor) -> str:
-    port = None if isinstance(sensor, IPAddress) else survey.world.port_by_id.get(sensor)
+def _name(resolved: ResolvedWorld, sensor: Sensor) -> str:
+    port = None if isinstance(sensor, IPAddress) else resolved.world.port_by_id.get(sensor)
     return str(sensor) if port is None else port.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -11,53 +12,67 @@ from itertools import pairwise
 
 from netaddr import EUI, IPAddress
 
-from flows.pipeline import tables as pipeline
-from flows.compile import Survey, compile_bridge
-from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.openflow.flow import Flow
-from flows.model.session import (
+from flows.compile import compile_bridge
+from flows.model import (
+    METERS,
     Collector,
     CollectorId,
     Delivery,
     Direction,
     Dpid,
+    Filter,
     FilterId,
+    Link,
     Mode,
     Network,
     NetworkId,
+    Numbers,
     Ofport,
+    Placement,
     Port,
     PortId,
     PortKind,
+    PortRange,
     Rate,
     RateUnit,
+    Rule,
+    RuleMatch,
     Session,
     SessionId,
     Source,
     TenantName,
+    Verdict,
+    World,
+    tag_keys,
 )
-from flows.pipeline.tables import FILTER, PIPELINE, REGISTERS, RULE_PRIORITIES, Table
-from flows.model.world import METERS, Link, Numbers, Placement, World, tag_keys
+from flows.openflow import Flow
+from flows.pipeline import FILTER, PIPELINE, REGISTER_FIELDS, RULE_PRIORITIES, Table
+from flows.resolve import ResolvedWorld
 
-INTRODUCTION = """\
+TABLES = sys.modules[Table.__module__]
+"""The module that defines the tables: its docstrings are part of the page."""
+
+PAGE_INTRODUCTION = """\
 # How packets travel through a bridge
 
-This page is generated from `flows/pipeline.py` and the compiler: `make docs` writes it again.
+This page is generated from `flows/pipeline/tables.py` and the compiler: `make docs` writes it
+again.
 
-On a bridge that cloudtap owns, a packet enters the table `start`. First production handles it: who
-sent it, may it pass, where does it go; it is sent out at once. What production did stays in
-registers. Only then the sessions are served: `egress` and `ingress` choose those that want the
-packet, `once` sees to it that each of them gets it one time, a filter says yes or no, and `deliver`
-makes the copy; copies that are capped, cut, spread over sensors or sent through tunnels go on to
-the stages after it. A session can therefore never change what production delivers, and removing its
-flows ends its copies at once.
+On a bridge that cloudtap owns, a packet enters the table `start`. Production comes first: the
+tables identify the sender, apply anti-spoofing, look the destination up, and output the packet.
+Registers keep how it was delivered. Only then the sessions are evaluated: `egress` and `ingress`
+select those that watch a port of the packet, `once` lets each of them copy it at most once, a
+filter accepts or rejects it, and `deliver` makes the copy. Copies that are capped, truncated,
+spread over sensors or sent through tunnels continue in the tables after it. A session can therefore
+never change what production delivers, and removing its flows ends its copies at once.
 
-Exclusive sessions are asked after the others, one after the other: `claim` asks a session unless
-the packet has been taken, `won` lets the one that accepts take it. `probe` finds out who has copied
-it on the sender's bridge, `alone` whom the sender leaves without a receiver.
+Exclusive sessions are evaluated after the others, in order of their numbers: `claim` evaluates a
+session unless the packet is already taken, `won` marks it as taken by the session that accepts it.
+`probe` finds the session that took it at the sender's bridge, `alone` marks cohorts of ports that
+do not receive it because their only port is the sender.
 
-Why it is built so: [decision 0003](decisions/0003-owned-pipeline.md). What happens between bridges:
-[decision 0004](decisions/0004-links-between-owned-bridges.md). Exclusive sessions:
+Why it is built this way: [decision 0003](decisions/0003-owned-pipeline.md). What happens between
+bridges: [decision 0004](decisions/0004-links-between-owned-bridges.md). Exclusive sessions:
 [decision 0010](decisions/0010-exclusive-sessions.md). How copies are delivered:
 [decision 0015](decisions/0015-how-a-copy-is-delivered.md).
 """
@@ -71,8 +86,8 @@ runs on bridge 1, `db` of both on bridge 2; port 9 of each bridge is the link. R
 443 only, to its own tap port on bridge 1. It also has two exclusive sessions for both ports:
 `blue-first` (number 10) takes TCP to port 443 that they receive, `blue-rest` (number 20) everything
 else. Red also copies what its `web` sends to two remote sensors in VXLAN, at most 20,000 kbit/s.
-These are the flows of bridge 1, highest priority first; the cookie, which names the owner and holds
-a digest of the flow, is left out.
+These are the flows of bridge 1, highest priority first; the cookie, which holds the owner and a
+digest of the flow, is left out.
 """
 
 HERE, THERE = Dpid(1), Dpid(2)
@@ -86,33 +101,33 @@ FAR_SESSION = Session(
     SessionId("red-far"), "red-far", FAR.tenant, Source((PortId("red-web"),)), FAR.id,
     Direction.EGRESS, max_rate=Rate(RateUnit.KBPS, 20_000),
 )  # fmt: skip
-SHOWN = 20
-"""Flows of one table that the example shows."""
+FLOWS_SHOWN = 20
+"""Most flows of one table that the example shows."""
 ENUMERATIONS = {"Cast": "cast", "Rules": "rules"}
-"""Enumerations of flows/pipeline.py, and the registers that hold their values."""
+"""Enumerations of flows/pipeline/tables.py, and the registers that hold their values."""
 
 
 def render() -> str:
     """The whole page."""
-    parts = [INTRODUCTION, *_registers(), *map(_contract, PIPELINE), EXAMPLE, *_example()]
+    parts = [PAGE_INTRODUCTION, *_registers(), *map(_contract, PIPELINE), EXAMPLE, *_example()]
     return "\n".join(parts)
 
 
 def _registers() -> Iterator[str]:
     yield "## Registers\n"
-    yield "All are 0 when a packet enters. They are gone when it has left the bridge.\n"
+    yield "All are 0 when a packet enters a bridge; they do not leave it with the packet.\n"
     yield "| name | register | bits | meaning |\n|---|---|---|---|"
-    for register in sorted(REGISTERS, key=lambda r: (r.reg, r.low)):
+    for register in sorted(REGISTER_FIELDS, key=lambda r: (r.reg, r.low)):
         bits = f"{register.low}-{register.high}" if register.bits > 1 else str(register.low)
         meaning = _sentences()[register.name]
         yield f"| `{register.name}` | {register.field.name} | {bits} | {meaning} |"
     for name, register_name in ENUMERATIONS.items():
         yield f"\nValues of `{register_name}`:\n\n| value | name | meaning |\n|---|---|---|"
-        for member in getattr(pipeline, name):
+        for member in getattr(TABLES, name):
             meaning = _sentences()[f"{name}.{member.name}"]
             yield f"| {member.value} | {member.name.lower().replace('_', ' ')} | {meaning} |"
     yield "\n## Tables\n"
-    yield "A packet only ever goes on to a table with a higher number, so nothing can loop.\n"
+    yield "A packet only continues in tables with a higher number, so it cannot loop.\n"
 
 
 def _contract(table: Table) -> str:
@@ -136,14 +151,14 @@ def _names(names: frozenset[str]) -> str:
 
 
 def _example() -> Iterator[str]:
-    flows = compile_bridge(HERE, Survey(example_world()))
+    flows = compile_bridge(HERE, ResolvedWorld(example_world()))
     for table in PIPELINE:
         in_table = sorted((f for f in flows if f.table == table.number), key=_rank)
         if in_table:
             yield f"### Flows of `{table.name}`\n"
-            yield from map(_row, in_table[:SHOWN])
-            if len(in_table) > SHOWN:
-                yield f"- and {len(in_table) - SHOWN} more of their kind"
+            yield from map(_row, in_table[:FLOWS_SHOWN])
+            if len(in_table) > FLOWS_SHOWN:
+                yield f"- and {len(in_table) - FLOWS_SHOWN} more of their kind"
             yield ""
 
 
@@ -152,24 +167,24 @@ def _rank(flow: Flow) -> tuple[int, str]:
 
 
 def _row(flow: Flow) -> str:
-    """One flow: its reason, and what ovs-ofctl would be given, less cookie and table."""
+    """One flow: its reason, and its text for ovs-ofctl without cookie and table."""
     text = str(flow).partition(",")[2].partition(",")[2]
     return f"- {flow.why}\n  `{text}`"
 
 
 @cache
 def _sentences() -> Mapping[str, str]:
-    """The sentence that stands below each register and each enumeration member in pipeline.py."""
-    tree = ast.parse(inspect.getsource(pipeline))
+    """The docstring of each register and each enumeration member in flows/pipeline/tables.py."""
+    tree = ast.parse(inspect.getsource(TABLES))
     found = dict(_documented(tree.body))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name in ENUMERATIONS:
-            found |= {f"{node.name}.{name}": says for name, says in _documented(node.body)}
+            found |= {f"{node.name}.{name}": text for name, text in _documented(node.body)}
     return found
 
 
 def _documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
-    """Names and the strings below their assignments; a register goes by its own name."""
+    """Names and the docstrings below their assignments; a register is listed by its own name."""
     for statement, below in pairwise(body):
         is_string = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
         if isinstance(statement, ast.Assign) and is_string:
@@ -177,8 +192,8 @@ def _documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
             name = target.id if isinstance(target, ast.Name) else ""
             if isinstance(value, ast.Call) and value.args:
                 name = str(ast.literal_eval(value.args[0]))
-            says = below.value.value  # type: ignore[attr-defined]
-            yield name, " ".join(str(says).split())
+            text = below.value.value  # type: ignore[attr-defined]
+            yield name, " ".join(str(text).split())
 
 
 def example_world() -> World:

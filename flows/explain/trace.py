@@ -1,41 +1,46 @@
-"""Reference interpreter: a packet through compiled flows, what comes out where, and why.
+"""Reference interpreter of compiled flows: which frames a packet becomes, where, and why.
 
-It does what Open vSwitch does with our action lists (ofproto-dpif-xlate of 3.1): registers are
-kept across resubmits and restored after clone; nothing is sent to the port a packet came from.
+It executes action lists as ofproto-dpif-xlate of Open vSwitch 3.1 does: registers survive resubmit
+and are restored after clone; output to the ingress port sends nothing.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from netaddr import IPAddress
 
-from flows.openflow.field import (
+from flows.model import Dpid, Link, Ofport, Placement
+from flows.openflow import (
     ETH_DST,
     ETH_IPV4,
     ETH_IPV6,
     ETH_SRC,
     ETH_TYPE,
+    ETH_VLAN,
     IN_PORT,
     IP_DST,
     IP_PROTO,
     IP_SRC,
     IPV6_DST,
     IPV6_SRC,
-    REGISTERS,
-    VLAN_PCP,
-    VLAN_VID,
-    Field,
-    RegField,
-)
-from flows.openflow.flow import (
     LEARNED_OBJECT,
+    PORT_FIELDS,
+    REGISTERS,
+    VLAN_HEADER,
+    VLAN_ID_MASK,
+    VLAN_PCP,
+    VLAN_PRESENT,
+    VLAN_VID,
     Action,
     CheckLarger,
     Clone,
+    Field,
+    Fields,
     Flow,
     ForgetInPort,
     HashOf,
@@ -46,25 +51,26 @@ from flows.openflow.flow import (
     MoveToVlan,
     Multipath,
     Output,
+    PopMpls,
     PopVlan,
+    PushMpls,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
+    length_without_padding,
+    read_fields,
 )
-from flows.semantics.filter import PORT_FIELDS
-from flows.model.session import Dpid, Ofport
-from flows.openflow.packet import VLAN_HEADER, Fields, length_without_padding, read_fields
-from flows.pipeline.tables import CUT, DELIVER, NOWHERE, SEND, SESSION, START, TABLE_BY_NUMBER
-from flows.model.world import Link, Placement
+from flows.pipeline import CUT, DELIVER, NOWHERE, SEND, SESSION, START, TABLE_BY_NUMBER
 
 NO_PORT = 0xFFFF
 DELIVERING = frozenset({DELIVER.number, SEND.number, CUT.number})
 """The tables whose outputs are copies."""
 Shape = tuple[int, tuple[tuple[Field, int], ...]]
-"""A priority, and the fields that flows ask for with their masks."""
+"""A priority, and the fields that a flow matches with their masks (a subtable of OVS)."""
 MAX_HOPS = 64
 """Links that one packet may cross before the interpreter calls it a loop."""
 
@@ -73,7 +79,7 @@ MAX_HOPS = 64
 class Emission:
     """One frame that left a port; ``session`` is the session number when it is a copy.
 
-    ``key`` and ``remote`` say where a tunnel port sends it.
+    ``key`` and ``remote`` are the tunnel metadata of an output to a tunnel port.
     """
 
     place: Placement
@@ -85,7 +91,7 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One flow that a packet met on its way."""
+    """One flow that a packet hit."""
 
     dpid: Dpid
     flow: Flow
@@ -97,17 +103,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything that one packet did: frames at ports that are not links, and the way there."""
+    """What became of one packet: frames at ports that are not links, and the flows it hit.
+
+    ``crossed`` are the ends of links by which it left a bridge.
+    """
 
     emissions: tuple[Emission, ...]
     steps: tuple[Step, ...]
+    crossed: frozenset[Placement] = frozenset()
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.steps))
 
 
 class Interpreter:
-    """Bridges with their flows and links; it keeps what the bridges learn between packets."""
+    """Bridges with flows and links; learned flows stay from one packet to the next."""
 
     def __init__(self, flows: Mapping[Dpid, Iterable[Flow]], links: Iterable[Link] = ()) -> None:
         self._bridges = {dpid: _BridgeState(dpid, given) for dpid, given in flows.items()}
@@ -116,10 +126,16 @@ class Interpreter:
             self._far_end[link.a] = link.b
             self._far_end[link.b] = link.a
 
-    def send(self, place: Placement, frame: bytes) -> Trace:
-        """Let ``frame`` come in at a port, and follow it until nothing moves any more."""
+    def send(
+        self, place: Placement, frame: bytes, closed: Container[Placement] = frozenset()
+    ) -> Trace:
+        """Receive ``frame`` at a port, and follow it over links until every frame has left.
+
+        What leaves by the ends of links in ``closed`` does not arrive.
+        """
         emissions: list[Emission] = []
         steps: list[Step] = []
+        crossed: set[Placement] = set()
         arriving = deque([(place, frame, 0)])
         while arriving:
             at, frame, hops = arriving.popleft()
@@ -130,9 +146,11 @@ class Interpreter:
                 far = self._far_end.get(out.place)
                 if far is None:
                     emissions.append(out)
-                elif hops < MAX_HOPS:
+                    continue
+                crossed.add(out.place)
+                if hops < MAX_HOPS and out.place not in closed:
                     arriving.append((far, out.frame, hops + 1))
-        return Trace(tuple(emissions), tuple(steps))
+        return Trace(tuple(emissions), tuple(steps), frozenset(crossed))
 
 
 @dataclass
@@ -143,13 +161,13 @@ class _Packet:
     fields: Fields
     registers: list[int] = field(default_factory=lambda: [0] * len(REGISTERS))
     table: int = START.number
-    lessons: list[tuple[int, Flow]] = field(default_factory=list)
+    learned: list[tuple[int, Flow]] = field(default_factory=list)
     pushed: int = 0
-    """Bytes of tags that were pushed in this clone; cutting does not count them."""
+    """Bytes of tags that were pushed in this clone; truncation does not count them."""
     key: int | None = None
     remote: IPAddress | None = None
     padding: int = 0
-    """Bytes behind the IP packet, as it arrived; a check of the length does not count them."""
+    """Bytes after the IP packet on arrival; check_pkt_larger does not count them."""
 
     def get(self, wanted: Field) -> int:
         if wanted.is_register:
@@ -163,13 +181,19 @@ class _Packet:
         self.registers[part.reg] = self.registers[part.reg] & ~part.mask | value << part.low
 
     def push_vlan(self) -> None:
-        self.frame = self.frame[:12] + bytes((0x81, 0, 0, 0)) + self.frame[12:]
+        self.frame = self.frame[:12] + struct.pack("!HH", ETH_VLAN, 0) + self.frame[12:]
         self.pushed += VLAN_HEADER
-        self.fields = self.fields | {VLAN_VID: 0x1000, VLAN_PCP: 0}
+        self.fields = self.fields | {VLAN_VID: VLAN_PRESENT, VLAN_PCP: 0}
 
     def pop_vlan(self) -> None:
         self.frame = self.frame[:12] + self.frame[16:]
         self.fields = {f: v for f, v in self.fields.items() if f is not VLAN_PCP} | {VLAN_VID: 0}
+
+    def read_again(self) -> None:
+        """Read the fields of the packet as it is now, like a switch that recirculates it."""
+        self.fields = read_fields(self.frame) | {IN_PORT: self.fields[IN_PORT]}
+        self.padding = len(self.frame) - length_without_padding(self.frame)
+        self.pushed = 0
 
     def set_tag(self, value: int, mask: int) -> None:
         old = int.from_bytes(self.frame[14:16], "big")
@@ -178,13 +202,13 @@ class _Packet:
 
     def duplicate(self) -> _Packet:
         registers = list(self.registers)
-        copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.lessons)
+        copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.learned)
         copy.key, copy.remote, copy.padding = self.key, self.remote, self.padding
         return copy
 
 
 class _Table:
-    """The flows of one table; those that ask for the same fields are found by their values."""
+    """The flows of one table, looked up by tuple space search: a hash table for each shape."""
 
     def __init__(self) -> None:
         self._shapes: dict[Shape, dict[tuple[int, ...], Flow]] = {}
@@ -202,10 +226,10 @@ class _Table:
     def find(self, packet: _Packet) -> Flow | None:
         """The flow of the highest priority that matches."""
         for shape in self._order:
-            # a field that the packet has not is below zero, and equals no value behind a mask
+            # get() returns -1 for a field that the packet lacks, which equals no masked value
             values = tuple(
-                value & mask if (value := packet.get(asked)) >= 0 else value
-                for asked, mask in shape[1]
+                value & mask if (value := packet.get(wanted)) >= 0 else value
+                for wanted, mask in shape[1]
             )
             if (found := self._shapes[shape].get(values)) is not None:
                 return found
@@ -213,7 +237,7 @@ class _Table:
 
 
 class _BridgeState:
-    """The flows of one bridge by table, and what it has learned."""
+    """The flows of one bridge by table, learned ones included."""
 
     def __init__(self, dpid: Dpid, flows: Iterable[Flow]) -> None:
         self.dpid = dpid
@@ -226,8 +250,8 @@ class _BridgeState:
         packet.padding = len(frame) - length_without_padding(frame)
         out: list[Emission] = []
         self._resubmit(packet, START.number, out, steps)
-        for table, learned in packet.lessons:
-            self._tables[table].add(learned)
+        for table, flow in packet.learned:
+            self._tables[table].add(flow)
         return out
 
     def _resubmit(
@@ -266,9 +290,9 @@ class _BridgeState:
 
 
 def flow_hash(fields: Fields, hash_of: HashOf) -> int:
-    """A number that both directions of a flow share; Open vSwitch makes another, just as good.
+    """A hash that is the same for both directions of a flow; not the hash that OVS computes.
 
-    Packets that are not IP all have the same.
+    Packets that are not IP all have the same hash.
     """
     pairs = [(IP_SRC, IP_DST), (IPV6_SRC, IPV6_DST)]
     protocol = fields.get(IP_PROTO)
@@ -282,13 +306,13 @@ def flow_hash(fields: Fields, hash_of: HashOf) -> int:
 
 
 def _learn(packet: _Packet, learn: Learn) -> None:
-    """What a packet teaches is known to the next packet, not to itself."""
+    """Notes the learned flow; it takes effect for the next packet, as in Open vSwitch."""
     match = Match.of(
         learn.network.eq(packet.register(learn.network)), ETH_DST.eq(packet.fields[ETH_SRC])
     )
     load = Load(learn.out, packet.fields[IN_PORT])
     learned = Flow(learn.table, learn.priority, match, (load,), LEARNED_OBJECT, "learned")
-    packet.lessons.append((learn.table, learned))
+    packet.learned.append((learn.table, learned))
 
 
 def _change(packet: _Packet, action: Action) -> None:
@@ -299,14 +323,18 @@ def _change(packet: _Packet, action: Action) -> None:
             packet.push_vlan()
         case PopVlan():
             packet.pop_vlan()
+        case PushMpls():
+            pass  # what follows it removes the label
+        case PopMpls():
+            packet.read_again()
         case ForgetInPort():
             packet.fields = packet.fields | {IN_PORT: NO_PORT}
         case SetVlan(vid=vid):
-            packet.set_tag(vid, 0x0FFF)
+            packet.set_tag(vid, VLAN_ID_MASK)
         case SetVlanPriority(pcp=pcp):
             packet.set_tag(pcp << 13, 0xE000)
         case MoveToVlan(source=source):
-            packet.set_tag(packet.register(source), 0x0FFF)
+            packet.set_tag(packet.register(source), VLAN_ID_MASK)
         case SetTunnelKey(key=key):
             packet.key = key
         case SetTunnelRemote(address=address):
@@ -316,6 +344,6 @@ def _change(packet: _Packet, action: Action) -> None:
         case Multipath(hash=hash_of, buckets=buckets, target=target):
             packet.load(target, flow_hash(packet.fields, hash_of) % buckets)
         case Metered():
-            pass  # who is shed depends on time; the interpreter has none
+            pass  # what a meter drops depends on time; the interpreter has none
         case _:
             raise AssertionError(f"no meaning for {action}")

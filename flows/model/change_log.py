@@ -1,29 +1,29 @@
-"""States that follow one another, and which sessions changed at each step."""
+"""A log of changes: which sessions changed from one version of a state to the next."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 
-from flows.model.session import SessionId
+from flows.model.names import SessionId
 
 STEPS_MAX = 1000
-"""Steps that are remembered: whoever missed more must look at everything."""
+"""Versions that are kept; a reader that missed more must read everything again."""
 
 
-class Lineage:
-    """States that followed one another, surveys for example, and what changed at each step."""
+class ChangeLog:
+    """The sessions that changed in each version of a state, a ResolvedWorld for example."""
 
     def __init__(self) -> None:
         self._changed: dict[int, frozenset[SessionId]] = {}
 
     def note(self, serial: int, changed: Set[SessionId]) -> int:
-        """The number of the state that follows number ``serial`` with these changes."""
+        """Record what changed after version ``serial``; returns the number of the next version."""
         self._changed[serial + 1] = frozenset(changed)
         self._changed.pop(serial + 1 - STEPS_MAX, None)
         return serial + 1
 
     def between(self, before: int, now: int) -> Set[SessionId] | None:
-        """What changed after one state up to another; None when that is not known any more."""
+        """What changed after one version up to another; None when the log does not reach back."""
         steps = [self._changed.get(serial) for serial in range(before + 1, now + 1)]
         known = [step for step in steps if step is not None]
         return set().union(*known) if before <= now and len(known) == len(steps) else None

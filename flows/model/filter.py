@@ -8,29 +8,32 @@ from enum import Enum
 from netaddr import EUI, IPNetwork
 
 from flows.errors import InvalidValue
-from flows.openflow.field import (
+from flows.model.names import FilterId, TenantName, check_name
+from flows.openflow import (
     ETH_ARP,
     ETH_IPV4,
     ETH_IPV6,
+    ETH_TYPE_MIN,
+    PORT_FIELDS,
     PROTO_ICMP,
     PROTO_ICMPV6,
-    PROTO_SCTP,
     PROTO_TCP,
-    PROTO_UDP,
+    VLAN_ID_MASK,
 )
-from flows.model.session import FilterId, TenantName, check_name
 
 RULE_NUMBERS = range(1, 60001)
-"""Numbers a rule may have; the lowest is asked first."""
+"""Numbers of rules; the lowest is evaluated first."""
+EDITIONS = 16
+"""How many editions of a filter are told apart; then the first one comes again."""
 RULES_MAX = 20_000
-"""Rules of one direction of one filter."""
-PORTS_MAX = 0xFFFF
+"""Most rules of one direction of one filter."""
+TRANSPORT_PORT_MAX = 0xFFFF
 EVERY_BIT = EUI("ff:ff:ff:ff:ff:ff")
-WITH_PORTS = (PROTO_TCP, PROTO_UDP, PROTO_SCTP)
+"""The mask that compares whole MAC addresses."""
 
 
 class Verdict(Enum):
-    """What a rule says about the packets that it matches."""
+    """What a rule decides about the packets that it matches."""
 
     ACCEPT = "accept"
     """Copy it."""
@@ -39,7 +42,7 @@ class Verdict(Enum):
 
 
 class Tagged(Enum):
-    """Which VLAN tags of the workload's own a rule matches, when it names no id."""
+    """Which of the workload's own VLAN tags a rule matches, when it names no id."""
 
     ANY = "any"
     """Some tag."""
@@ -55,8 +58,10 @@ class PortRange:
     last: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.last <= PORTS_MAX:
-            raise InvalidValue(f"ports {self.first}-{self.last} are no range inside 0-{PORTS_MAX}")
+        if not 0 <= self.first <= self.last <= TRANSPORT_PORT_MAX:
+            raise InvalidValue(
+                f"ports {self.first}-{self.last} are no range inside 0-{TRANSPORT_PORT_MAX}"
+            )
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
@@ -76,7 +81,7 @@ class MacPattern:
 
 @dataclass(frozen=True, slots=True)
 class TcpFlags:
-    """TCP flags that are set or clear as ``value`` says, in the bits of ``mask`` (12 bits)."""
+    """TCP flags that equal ``value`` in the bits of ``mask`` (12 bits)."""
 
     value: int
     mask: int
@@ -88,9 +93,10 @@ class TcpFlags:
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """Which packets a rule is about; what is None or empty is not asked.
+    """The conditions of a rule; None or empty matches every packet.
 
-    Conditions on IP need no EtherType of their own: they imply it. Port lists hold alternatives.
+    Conditions on IP imply the EtherType. Port lists hold alternatives. ``address`` and ``port``
+    hold for either end: the source has it, or the destination, or both.
 
     Raises:
         InvalidValue: conditions that no packet can meet together, or that lack what they need.
@@ -102,40 +108,56 @@ class RuleMatch:
     destination_mac: MacPattern | None = None
     source: IPNetwork | None = None
     destination: IPNetwork | None = None
+    address: IPNetwork | None = None
     protocol: int | None = None
     source_port: tuple[PortRange, ...] = ()
     destination_port: tuple[PortRange, ...] = ()
+    port: tuple[PortRange, ...] = ()
     icmp_type: int | None = None
     icmp_code: int | None = None
     tcp_flags: TcpFlags | None = None
     arp_operation: int | None = None
 
     def __post_init__(self) -> None:
-        _check_number("EtherType", self.eth_type, 0xFFFF, least=0x0600)
+        _check_number("EtherType", self.eth_type, 0xFFFF, least=ETH_TYPE_MIN)
         if isinstance(self.vlan, int):
-            _check_number("VLAN id", self.vlan, 4095)
+            _check_number("VLAN id", self.vlan, VLAN_ID_MASK)
         _check_number("protocol", self.protocol, 255)
         _check_number("ICMP type", self.icmp_type, 255)
         _check_number("ICMP code", self.icmp_code, 255)
         _check_number("ARP operation", self.arp_operation, 255)
-        if (self.source_port or self.destination_port) and self.protocol not in WITH_PORTS:
+        named_ports = self.source_port or self.destination_port
+        if (named_ports or self.port) and self.protocol not in PORT_FIELDS:
             raise InvalidValue("ports need `protocol`: tcp, udp or sctp")
+        if named_ports and self.port:
+            raise InvalidValue(
+                "`port` means either end: leave `source_port` and `destination_port` out"
+            )
+        if self.address is not None and (self.source is not None or self.destination is not None):
+            raise InvalidValue("`address` means either end: leave `source` and `destination` out")
         if self.tcp_flags is not None and self.protocol != PROTO_TCP:
             raise InvalidValue("TCP flags need `protocol: tcp`")
         if self.icmp_code is not None and self.icmp_type is None:
             raise InvalidValue("an ICMP code needs an ICMP type")
         if self.icmp_type is not None and self.protocol not in (PROTO_ICMP, PROTO_ICMPV6):
             raise InvalidValue("an ICMP type needs `protocol`: icmp or icmpv6")
-        self.eth_types  # noqa: B018  # refuses contradictions
+        self.eth_types  # noqa: B018  # raises on contradictions
+
+    @property
+    def asks_for_transport(self) -> bool:
+        """Whether it asks for something that only the first fragment of a packet has."""
+        ports = self.source_port or self.destination_port or self.port
+        return bool(ports) or self.icmp_type is not None or self.tcp_flags is not None
 
     @property
     def eth_types(self) -> tuple[int | None, ...]:
-        """The EtherTypes of the packets meant, alternatives; (None,) when it is not asked.
+        """The EtherTypes that can match, as alternatives; (None,) when every EtherType can.
 
         Raises:
             InvalidValue: the conditions contradict each other.
         """
-        versions = {ip.version for ip in (self.source, self.destination) if ip is not None}
+        addresses = (self.source, self.destination, self.address)
+        versions = {ip.version for ip in addresses if ip is not None}
         wanted: set[int] | None = None
         if self.arp_operation is not None:
             wanted = {ETH_ARP}
@@ -162,7 +184,7 @@ class RuleMatch:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: its place in the order, what it says, and about which packets."""
+    """One rule: its number in the order, its verdict, and the packets that it matches."""
 
     number: int
     verdict: Verdict
@@ -180,8 +202,9 @@ class Rule:
 class Filter:
     """Two ordered lists of rules; a packet that no rule matches is not copied.
 
-    ``ingress`` is asked for packets that a watched workload receives, ``egress`` for those it
-    sends.
+    ``ingress`` applies to packets that a watched workload receives, ``egress`` to those it sends.
+    The rules of one ``edition`` are replaced where they are. Those of the next one come beside
+    them, and go into effect together: so many rules can change while a switch goes on forwarding.
     """
 
     id: FilterId
@@ -189,9 +212,12 @@ class Filter:
     tenant: TenantName
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
+    edition: int = 0
 
     def __post_init__(self) -> None:
         check_name("filter", self.name)
+        if self.edition not in range(EDITIONS):
+            raise InvalidValue(f"edition {self.edition} is outside 0..{EDITIONS - 1}")
         for direction, rules in (("ingress", self.ingress), ("egress", self.egress)):
             numbers = [rule.number for rule in rules]
             if len(numbers) > RULES_MAX:
@@ -204,6 +230,19 @@ class Filter:
                     f"filter {self.name!r}: its {direction} rules are not in order of their "
                     "numbers, or a number is used twice"
                 )
+
+
+def masks(wanted: PortRange) -> list[tuple[int, int]]:
+    """The fewest (value, mask) pairs of 16 bits that together match exactly a range of ports."""
+    found: list[tuple[int, int]] = []
+    first = wanted.first
+    while first <= wanted.last:
+        size = first & -first or 1 << 16
+        while first + size - 1 > wanted.last:
+            size >>= 1
+        found.append((first, 0xFFFF & ~(size - 1)))
+        first += size
+    return found
 
 
 def _check_number(what: str, value: int | None, most: int, least: int = 0) -> None:

@@ -1,16 +1,17 @@
-"""Ways between bridges: a spanning tree of the links, and the first hop towards each bridge."""
+"""A spanning tree of the links between bridges, and the first hop towards each bridge."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 
-from flows.model.session import Dpid, Ofport
-from flows.model.world import Link
+from flows.model.names import Dpid, Ofport
+from flows.model.world import Link, Placement
 
 
-class Fabric:
-    """The tree that connects bridges; links that would close a ring are left unused.
+class SpanningTree:
+    """The tree that connects bridges; links that would close a loop are not used.
 
     The tree depends on the set of links only, never on their order.
     """
@@ -31,7 +32,7 @@ class Fabric:
             self._neighbours.setdefault(b.dpid, []).append((b.ofport, a.dpid))
 
     def component(self, dpid: Dpid) -> Dpid:
-        """The lowest bridge that ``dpid`` is connected with (perhaps itself)."""
+        """The lowest datapath id among ``dpid`` and the bridges it is connected with."""
         while (parent := self._component.get(dpid, dpid)) != dpid:
             dpid = parent
         return dpid
@@ -41,7 +42,9 @@ class Fabric:
         return tuple(sorted(ofport for ofport, _ in self._neighbours.get(dpid, ())))
 
     def first_hops(self, dpid: Dpid) -> Mapping[Dpid, Ofport]:
-        """For every other bridge that can be reached from ``dpid``: the port that leads there."""
+        """The port towards every other bridge that can be reached from ``dpid``."""
+        if dpid not in self._neighbours:  # nothing to remember: such bridges come and go
+            return {}
         if dpid not in self._routes:
             hops: dict[Dpid, Ofport] = {}
             queue: deque[tuple[Dpid, Ofport | None]] = deque([(dpid, None)])
@@ -54,7 +57,7 @@ class Fabric:
             self._routes[dpid] = hops
         return self._routes[dpid]
 
-    def way(self, here: Dpid, there: Dpid) -> tuple[Dpid, ...]:
+    def path(self, here: Dpid, there: Dpid) -> tuple[Dpid, ...]:
         """The bridges that a packet visits from ``here`` to ``there``, both included.
 
         Both must be in one component.
@@ -65,3 +68,14 @@ class Fabric:
             port = self.first_hops(at)[there]
             visited.append(next(dpid for ofport, dpid in self._neighbours[at] if ofport == port))
         return tuple(visited)
+
+    def exits(self, here: Dpid, there: Dpid) -> Iterator[tuple[Placement, Placement]]:
+        """The links that a packet crosses from ``here`` to ``there``: the end by which it leaves a
+        bridge, and the one at which it arrives; none if the bridges are not in one component.
+        """
+        if self.component(here) != self.component(there):
+            return
+        visited = self.path(here, there)
+        for at, after in pairwise(visited):
+            out, into = self.first_hops(at)[there], self.first_hops(after)[at]
+            yield Placement(at, out), Placement(after, into)

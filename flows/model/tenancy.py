@@ -1,4 +1,4 @@
-"""The only place that decides who may watch what, and deliver where."""
+"""The only place that decides which tenant may watch which ports, and deliver where."""
 
 from __future__ import annotations
 
@@ -14,23 +14,16 @@ from flows.errors import (
     NotATapPort,
     NotAWorkload,
 )
+from flows.model.collector import Collector
 from flows.model.filter import Filter
-from flows.model.session import (
-    Collector,
-    CollectorId,
-    FilterId,
-    Network,
-    NetworkId,
-    Port,
-    PortId,
-    PortKind,
-    Session,
-)
+from flows.model.names import CollectorId, FilterId, NetworkId, PortId
+from flows.model.port import Network, Port, PortKind
+from flows.model.session import Session
 from flows.model.tunnel import KEY_WORDS, key_space
 
 
 def check_key(collector: Collector, others: Iterable[Collector]) -> None:
-    """Refuse a collector whose copies a sensor could not tell from those of another tenant.
+    """Refuse a collector whose copies a sensor cannot tell from those of another tenant.
 
     Raises:
         KeyTaken: a collector of another tenant sends to the same address with the same key.
@@ -52,7 +45,7 @@ def check_key(collector: Collector, others: Iterable[Collector]) -> None:
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:
     """Refuse a collector with a sensor that is a port, but not a tap port of its tenant.
 
-    A sensor that is in no inventory (any more) is not judged: it is nowhere, so it gets nothing.
+    A sensor that is not in the inventory is not checked: it is not placed, so it gets no copies.
 
     Raises:
         CrossTenantSensor: the tap port belongs to another tenant.
@@ -77,9 +70,9 @@ def check_session(
 ) -> None:
     """Refuse a session that would show one tenant a packet of another.
 
-    Every source port must be a workload of the session's tenant, and so must the collector and
-    its tap port be the tenant's own, and the filter unless it is built in. Ports, collectors and
-    filters that are gone are not judged.
+    Every source port must be a workload of the session's tenant. The collector, its tap ports, and
+    the filter unless it is built in, must belong to the tenant. Ports, collectors, filters and
+    networks that do not exist (any more) are not checked.
 
     Raises:
         CrossTenantSource, NotAWorkload: a source port is not the tenant's, or is a tap port.

@@ -1,4 +1,4 @@
-"""Ways of copies: what tunnels and links add to a frame, and which keys tunnels have.
+"""Tunnels of copies: how many bytes tunnels and links add to a frame, and the keys of tunnels.
 
 Header sizes: RFC 7348 (VXLAN), RFC 2784 and 2890 (GRE with a key), RFC 8926 (Geneve without
 options), draft-foschiano-erspan-03 (ERSPAN II and III, whose GRE header has a sequence number);
@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from netaddr import IPAddress
 
 from flows.errors import NoKeyLeft
-from flows.model.session import KEYS, TAGGED_BYTES, Collector, Delivery, Session
+from flows.model.collector import TUNNEL_KEYS, Collector, Delivery
+from flows.model.hop import frame_limit
+from flows.model.session import Session
+from flows.openflow import ETH_HEADER, IPV4_HEADER, IPV6_HEADER, VLAN_HEADER
 
-ETHERNET_HEADER = 14
-IP_HEADER = {4: 20, 6: 40}
-HEADERS = {
+TUNNEL_HEADERS = {
     Delivery.VXLAN: 16,
     Delivery.GRE: 8,
     Delivery.ERSPAN2: 16,
@@ -32,32 +33,32 @@ KEY_WORDS = {
     Delivery.ERSPAN3: "session_id",
     Delivery.GENEVE: "vni",
 }
-"""What people call the key of each kind of tunnel."""
+"""The name of the key of each kind of tunnel."""
 
-CHOSEN_FROM = {
+FIRST_CHOSEN_KEY = {
     Delivery.VXLAN: 0x800000,
     Delivery.GRE: 0x80000000,
     Delivery.ERSPAN2: 1,
     Delivery.ERSPAN3: 1,
     Delivery.GENEVE: 0x800000,
 }
-"""The first key that is chosen for collectors which name none; lower ones are for people."""
+"""The first key that we choose for collectors without a key; lower ones are left to users."""
 
 
 def key_space(delivery: Delivery) -> Delivery:
-    """The kind whose keys a receiver cannot tell from these: both ERSPANs have one space."""
+    """The kind of tunnel that stands for the space of keys: ERSPAN II and III share one."""
     return Delivery.ERSPAN2 if delivery is Delivery.ERSPAN3 else delivery
 
 
 def free_key(delivery: Delivery, collectors: Iterable[Collector]) -> int:
-    """The lowest key that none of the collectors has, for one that names none.
+    """The lowest key that no collector uses, for a collector that names none.
 
     Raises:
-        NoKeyLeft: they have all of them.
+        NoKeyLeft: all keys are used.
     """
     space = key_space(delivery)
     taken = {c.key for c in collectors if key_space(c.delivery) is space}
-    first, last = CHOSEN_FROM[delivery], KEYS[delivery].stop - 1
+    first, last = FIRST_CHOSEN_KEY[delivery], TUNNEL_KEYS[delivery].stop - 1
     for key in range(first, last + 1):
         if key not in taken:
             return key
@@ -65,27 +66,28 @@ def free_key(delivery: Delivery, collectors: Iterable[Collector]) -> int:
 
 
 def overhead(delivery: Delivery, address: IPAddress) -> int:
-    """Bytes of the outer IP packet that are not the copied frame; 0 for a tap port."""
+    """Bytes that encapsulation adds, without the outer Ethernet header; 0 for a tap port."""
     if delivery is Delivery.PORT:
         return 0
-    return IP_HEADER[address.version] + HEADERS[delivery]
+    return (IPV4_HEADER if address.version == 4 else IPV6_HEADER) + TUNNEL_HEADERS[delivery]
 
 
 def path_limit(collector: Collector, address: IPAddress, underlay_mtu: int, is_tagged: bool) -> int:
     """Bytes of the longest original frame whose copy fits the path to a remote sensor.
 
-    The smaller counts of what the collector says of its path, and of what the hosts have.
+    The MTU of the path is the smaller of the collector's and the hosts' one. A switch cuts no copy
+    shorter than its Ethernet header, even if not that fits the path.
     """
     mtu = min(collector.path_mtu or underlay_mtu, underlay_mtu)
-    return mtu - overhead(collector.delivery, address) - TAGGED_BYTES * is_tagged
+    return max(ETH_HEADER, mtu - overhead(collector.delivery, address) - VLAN_HEADER * is_tagged)
 
 
-def link_limit(link_mtu: int) -> int:
-    """Bytes of the longest original frame whose copy fits a link; it wears one tag there."""
-    return ETHERNET_HEADER + link_mtu - TAGGED_BYTES
+def link_limit(link_mtu: int) -> int | None:
+    """Bytes of the longest original frame whose copy, with a link tag, fits a link; None: any."""
+    return frame_limit(ETH_HEADER + link_mtu - VLAN_HEADER)
 
 
 def cut_length(session: Session, limit: int | None) -> int | None:
-    """Bytes after which a copy is cut or left out: the least of its limits; None: none."""
+    """Bytes to which a copy is truncated, or above which it is skipped; None without a limit."""
     limits = [length for length in (session.packet_length, limit) if length is not None]
     return min(limits, default=None)

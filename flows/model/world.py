@@ -1,4 +1,4 @@
-"""The world at one moment: what is declared, where it runs, and its numbers on switches."""
+"""The world at one moment: inventory, sessions, placements, links, and numbers on switches."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flows.openflow.cookie import OBJECT_MAX
+from netaddr import IPAddress
+
 from flows.errors import InvalidValue
+from flows.model.collector import Collector, Delivery, Sensor
 from flows.model.filter import Filter
-from flows.model.session import (
+from flows.model.hop import NOTHING_KNOWN, STOPS_ARRIVALS, STOPS_COPIES, Hop, Route
+from flows.model.names import (
     OFPORT_MAX,
-    Collector,
     CollectorId,
-    Delivery,
     Dpid,
     FilterId,
-    Network,
     NetworkId,
     Ofport,
-    Port,
     PortId,
-    PortKind,
-    Rate,
-    Sensor,
-    Session,
     SessionId,
 )
+from flows.model.numbers import Numbers
+from flows.model.port import Network, Port, PortKind
+from flows.model.rate import Rate
+from flows.model.session import Session
+from flows.openflow import VLAN_HEADER
+
+UNDERLAY_MTU = 1500
+"""MTU of the network between hosts, in bytes, unless configured."""
+LINK_MTU = 1508
+"""MTU of links between bridges, in bytes, unless configured: 1500 of a workload, its own tag, and
+the link tag."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
-    """Where a port, or the end of a link, is now: a bridge and its OpenFlow port number."""
+    """Where a port, or the end of a link, is now: a bridge and its OpenFlow port number.
+
+    Raises:
+        InvalidValue: the datapath id or the port number is outside its range.
+    """
 
     dpid: Dpid
     ofport: Ofport
@@ -45,7 +55,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A cable between two bridges that we own; it carries one 802.1Q tag of ours."""
+    """A cable between two bridges that we own; frames on it have a link tag (802.1Q)."""
 
     a: Placement
     b: Placement
@@ -55,74 +65,20 @@ class Link:
             raise InvalidValue(f"a link joins bridge {self.a.dpid:016x} to itself")
 
 
-Down = Sensor | tuple[CollectorId, Sensor]
-"""A sensor that does not receive: for every collector, or as one collector's probe says."""
-
-METERS = range(40_000, 65_000)
-"""Meters of sessions on a bridge; low numbers are left to others that use the same switch."""
-LONG_METERS = range(1 << 21, 1 << 22)
-"""Meters that drop nothing and count the copies that are too long for their path: two for each
-session number, since flows cannot tell. Open vSwitch 3.1 counts for a flow all packets of a cached
-path, long ones and short ones."""
-NUMBER_RANGES = {
-    **dict.fromkeys(("network", "port", "filter", "collector"), range(1, 1 << 20)),
-    "session": range(1, OBJECT_MAX),
-    "tag": range(1, 4095),
-    "meter": METERS,
-}
-UNDERLAY_MTU = 1500
-"""Bytes of the longest IP packet that hosts send, if nobody says otherwise."""
-LINK_MTU = 1508
-"""Bytes that links carry behind the Ethernet header, if nobody says otherwise: 1500 of a workload,
-a tag of its own, and ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """The small numbers that stand for names in registers, cookies and link tags.
-
-    They are kept across restarts, so that a restarted controller compiles the same flows.
-    ``network``, ``port``, ``session``, ``filter``, ``collector`` numbers are 1..2^20-1; ``tag``
-    values are VLAN ids 1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or
-    ``tap:<id>``; ``meter`` numbers are in METERS, for sessions with a rate cap. A collector needs
-    a number when it has several sensors.
-
-    Raises:
-        InvalidValue: a number is outside its range: it would not fit where flows hold it.
-    """
-
-    network: Mapping[NetworkId, int] = field(default_factory=dict)
-    port: Mapping[PortId, int] = field(default_factory=dict)
-    session: Mapping[SessionId, int] = field(default_factory=dict)
-    tag: Mapping[str, int] = field(default_factory=dict)
-    filter: Mapping[FilterId, int] = field(default_factory=dict)
-    collector: Mapping[CollectorId, int] = field(default_factory=dict)
-    meter: Mapping[SessionId, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for what, allowed in NUMBER_RANGES.items():
-            given = getattr(self, what).values()
-            if given and not (min(given) >= allowed.start and max(given) < allowed.stop):
-                wrong = next(number for number in given if number not in allowed)
-                limits = f"{allowed.start}..{allowed.stop - 1}"
-                raise InvalidValue(f"{wrong} is no number of a {what}: they are {limits}")
-
-
-def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
-    """The names that need a link tag once bridges are linked, in a stable order."""
-    keys = [f"network:{n.id}" for n in networks]
-    keys += [f"port:{p.id}" for p in ports if p.kind is PortKind.VM and not p.is_protected]
-    return keys + [f"tap:{p.id}" for p in ports if p.kind is PortKind.TAP]
+Down = Sensor | Placement | tuple[CollectorId, Sensor]
+"""What is down: a tap port or the end of a link between bridges, by the state of its port, or a
+sensor by the probe of one collector."""
 
 
 @dataclass(frozen=True, eq=False)
 class World:
     """One snapshot of everything that decides which flows each bridge should have.
 
-    ``tunnels`` are the ports of bridges that send to remote sensors; ``down`` are sensors that
-    are known not to receive; ``underlay_mtu`` is what the hosts' own network carries, in bytes, and
-    ``link_mtu`` what links between bridges carry; ``bridge_rate`` caps all copies of each bridge
-    together.
+    ``tunnels`` are the tunnel ports of bridges by delivery; ``down`` are sensors that are known not
+    to receive, and ends of links that carry nothing. ``underlay_mtu`` and ``link_mtu`` are the MTUs
+    of the network between hosts and of links between bridges, in bytes. ``bridge_rate`` caps all
+    copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
+    bridges to remote sensors.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -142,6 +98,9 @@ class World:
     underlay_mtu: int = UNDERLAY_MTU
     bridge_rate: Rate | None = None
     link_mtu: int = LINK_MTU
+    hops: Mapping[Placement, Hop] = field(default_factory=dict)
+    routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
+    contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))
@@ -157,54 +116,90 @@ class World:
             ((p.network, int(p.mac)) for p in self.workloads if p.mac is not None),
         )
 
-    def with_wishes(
+    def with_desired_state(
         self,
         collectors: tuple[Collector, ...],
         session_by_id: Mapping[SessionId, Session],
         filters: tuple[Filter, ...],
         numbers: Numbers,
     ) -> World:
-        """The same estate with other wishes; what is known of the estate is not worked out again.
+        """The same inventory and placements with other sessions, filters and collectors.
 
-        Their ids are not checked: they must be unique, and ``numbers`` may have other numbers for
-        sessions, filters, collectors and meters only.
+        Ids are not checked: they must be unique. ``numbers`` may differ for sessions, filters,
+        collectors and meters only.
         """
         sessions = tuple(session_by_id.values())
-        wishes: dict[str, object] = {"collectors": collectors, "filters": filters}
-        wishes |= {"sessions": sessions, "session_by_id": session_by_id, "numbers": numbers}
-        return self._other({"collector_by_id", "filter_by_id"}, wishes)
+        desired: dict[str, object] = {"collectors": collectors, "filters": filters}
+        desired |= {"sessions": sessions, "session_by_id": session_by_id, "numbers": numbers}
+        return self._other({"collector_by_id", "filter_by_id"}, desired)
 
-    def with_places(
+    def with_placements(
         self,
         placements: Mapping[PortId, Placement],
         links: tuple[Link, ...],
         numbers: Numbers,
+        contests: Mapping[PortId, tuple[Placement, ...]] | None = None,
     ) -> World:
-        """The same networks and ports at other places; they were checked already."""
-        of_places = {"members_by_network", "ports_by_dpid", "port_by_placement", "dpids"}
-        places = {"placements": placements, "links": links, "numbers": numbers}
-        return self._other(of_places, places)
+        """The same networks and ports, already checked, with other placements and links."""
+        stale = {
+            "members_by_network", "ports_by_dpid", "port_by_placement", "dpids",
+            "longest_by_network", "link_mtu_now", "claims_by_dpid", "broken_links",
+        }  # fmt: skip
+        changed = {"placements": placements, "links": links, "numbers": numbers}
+        return self._other(stale, {**changed, "contests": contests or {}})
 
-    def _other(self, forgotten: set[str], fields: Mapping[str, object]) -> World:
-        world = object.__new__(World)
-        world.__dict__.update({k: v for k, v in self.__dict__.items() if k not in forgotten})
-        world.__dict__.update(fields)
-        return world
-
-    def with_reach(
-        self, tunnels: Mapping[tuple[Dpid, Delivery], Ofport], down: frozenset[Down]
+    def with_reachability(
+        self,
+        tunnels: Mapping[tuple[Dpid, Delivery], Ofport],
+        down: frozenset[Down],
+        hops: Mapping[Placement, Hop],
+        routes: Mapping[tuple[Dpid, IPAddress], Route],
     ) -> World:
-        """The same world, whose remote sensors are reached otherwise, and other sensors are down.
-
-        What is known of the rest is not worked out again.
-        """
-        world = object.__new__(World)
-        world.__dict__.update(self.__dict__, tunnels=tunnels, down=down)
-        return world
+        """The same world with other tunnel ports, sensors down, hops and routes."""
+        stale = {"broken_links"}
+        if hops is not self.hops:
+            stale |= {"longest_by_network", "link_mtu_now"}
+        changed = {"tunnels": tunnels, "down": down, "hops": hops, "routes": routes}
+        return self._other(stale, changed)
 
     def is_down(self, collector: Collector, sensor: Sensor) -> bool:
-        """Whether a sensor of a collector is known not to receive."""
+        """Whether a sensor of a collector is known not to receive, wherever copies come from."""
+        return self.is_dead(collector, sensor) or self.is_stopped(sensor)
+
+    def is_dead(self, collector: Collector, sensor: Sensor) -> bool:
+        """Whether the link of a sensor is down, or its probe fails."""
         return sensor in self.down or (collector.id, sensor) in self.down
+
+    def is_stopped(self, sensor: Sensor) -> bool:
+        """Whether a sensor is a tap port that sends nothing out: its link is down, or a setting."""
+        if isinstance(sensor, IPAddress):
+            return False
+        hop = self.hop_of(sensor)
+        return sensor in self.down or (
+            hop is not None and not STOPS_COPIES.isdisjoint(hop.settings)
+        )
+
+    def is_cut_off(self, here: Dpid, sensor: Sensor) -> bool:
+        """Whether copies that a bridge makes cannot reach a remote sensor: it has no route."""
+        route = self.routes.get((here, sensor)) if isinstance(sensor, IPAddress) else None
+        return route is not None and route.is_broken
+
+    @cached_property
+    def broken_links(self) -> frozenset[Placement]:
+        """The ends of links by which a bridge sends what never arrives at the other end."""
+        both = [pair for link in self.links for pair in ((link.a, link.b), (link.b, link.a))]
+        return frozenset(out for out, into in both if self._is_broken(out, into))
+
+    def _is_broken(self, out: Placement, into: Placement) -> bool:
+        if not self.down.isdisjoint((out, into)):
+            return True
+        sends, takes = (self.hops.get(end, NOTHING_KNOWN).settings for end in (out, into))
+        return not (STOPS_COPIES.isdisjoint(sends) and STOPS_ARRIVALS.isdisjoint(takes))
+
+    def hop_of(self, port: PortId) -> Hop | None:
+        """What is known of a port at its place; None if it has none, or nothing is known."""
+        place = self.placements.get(port)
+        return None if place is None else self.hops.get(place)
 
     @cached_property
     def network_by_id(self) -> Mapping[NetworkId, Network]:
@@ -251,6 +246,33 @@ class World:
         return {network: tuple(ports) for network, ports in members.items()}
 
     @cached_property
+    def longest_by_network(self) -> Mapping[NetworkId, int | None]:
+        """The MTU of the longest packets in each network, in bytes; None if not bounded or known.
+
+        Networks without placed workloads are left out.
+        """
+        found: dict[NetworkId, int | None] = {}
+        for port in self.workloads:
+            if port.network is None or port.id not in self.placements:
+                continue
+            hop = self.hop_of(port.id)
+            longest = None if hop is None else hop.longest
+            known = found.get(port.network, 0)
+            is_bounded = known is not None and longest is not None
+            found[port.network] = max(known or 0, longest or 0) if is_bounded else None
+        return found
+
+    @cached_property
+    def link_mtu_now(self) -> int:
+        """The MTU of links: the declared one, unless a device of a link is known to have less.
+
+        Linux sends a frame with an 802.1Q tag, as all on links are, beyond the MTU by this tag.
+        """
+        hops = (self.hops.get(end) for link in self.links for end in (link.a, link.b))
+        known = [hop.mtu + VLAN_HEADER for hop in hops if hop is not None and hop.mtu is not None]
+        return min((self.link_mtu, *known))
+
+    @cached_property
     def ports_by_dpid(self) -> Mapping[Dpid, tuple[Port, ...]]:
         """The placed ports of each bridge, in the order of the inventory."""
         found: dict[Dpid, list[Port]] = {}
@@ -260,8 +282,19 @@ class World:
         return {dpid: tuple(ports) for dpid, ports in found.items()}
 
     @cached_property
+    def claims_by_dpid(self) -> Mapping[Dpid, tuple[tuple[Port, Ofport], ...]]:
+        """The workloads that a bridge claims to have, and that are elsewhere, with their place."""
+        found: dict[Dpid, list[tuple[Port, Ofport]]] = {}
+        ends = {end for link in self.links for end in (link.a, link.b)}
+        for port in self.workloads if self.contests else ():
+            for place in self.contests.get(port.id, ()):
+                if place not in self.port_by_placement and place not in ends:
+                    found.setdefault(place.dpid, []).append((port, place.ofport))
+        return {dpid: tuple(claims) for dpid, claims in found.items()}
+
+    @cached_property
     def port_by_placement(self) -> Mapping[Placement, Port]:
-        """Which port is at a place."""
+        """The port at each placement."""
         return {self.placements[p.id]: p for p in self.ports if p.id in self.placements}
 
     @cached_property
@@ -270,6 +303,13 @@ class World:
         seen = {p.dpid for p in self.placements.values()}
         seen |= {end.dpid for link in self.links for end in (link.a, link.b)}
         return tuple(sorted(seen))
+
+    def _other(self, stale: set[str], fields: Mapping[str, object]) -> World:
+        """This world with other fields, without the cached properties that are stale."""
+        world = object.__new__(World)
+        world.__dict__.update({k: v for k, v in self.__dict__.items() if k not in stale})
+        world.__dict__.update(fields)
+        return world
 
 
 def _check_unique(what: str, keys: Iterable[object]) -> None:

@@ -1,4 +1,4 @@
-"""What a flow does with a packet: actions as values, each with its text in ovs-ofctl syntax."""
+"""Actions of flows as values, each with its text in ovs-ofctl syntax."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ from enum import Enum
 
 from netaddr import IPAddress
 
-from flows.openflow.cookie import Cookie
 from flows.errors import InvalidFlow
-from flows.openflow.field import RegField
+from flows.openflow.cookie import Cookie
+from flows.openflow.field import VLAN_PRESENT, RegField
+from flows.openflow.protocol import ETH_MPLS, ETH_VLAN, VLAN_ID_MASK
+
+CHECKED_LENGTHS = range(1, 1 << 16)
+"""The lengths of packets, in bytes, that check_pkt_larger can compare with."""
 
 
-class _Said:
-    """What all actions have: a text, which is their form with their numbers in its places.
+class _FormattedAction:
+    """The text of an action: a format string, ``form``, and the ``numbers`` that fill it.
 
-    Actions of one form do the same but for ``numbers``. An action without numbers of its own has
-    its whole text as its form.
+    Actions with the same form differ in their numbers only. An action that shares its form with no
+    other has its whole text as form, and no numbers.
     """
 
     __slots__ = ()
 
     @property
     def form(self) -> str:
-        """Its text in the syntax of ovs-ofctl, with places for its numbers (see ``%``)."""
+        """Its text in ovs-ofctl syntax as a printf-style format for ``numbers``."""
         raise NotImplementedError
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """What goes into the places of ``form``."""
+        """The values for the conversions of ``form``, in order."""
         return ()
 
     def __str__(self) -> str:
@@ -36,7 +40,7 @@ class _Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Load(_Said):
+class Load(_FormattedAction):
     """Set a part of a register to a value."""
 
     target: RegField
@@ -56,7 +60,7 @@ class Load(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class MoveToVlan(_Said):
+class MoveToVlan(_FormattedAction):
     """Copy 12 bits of a register into the VLAN id of the outer tag, which must exist."""
 
     source: RegField
@@ -71,7 +75,7 @@ class MoveToVlan(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class SetVlan(_Said):
+class SetVlan(_FormattedAction):
     """Set the VLAN id of the outer tag (0..4095)."""
 
     vid: int
@@ -79,16 +83,16 @@ class SetVlan(_Said):
     form = "set_field:%d->vlan_vid"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.vid <= 0xFFF:
+        if not 0 <= self.vid <= VLAN_ID_MASK:
             raise InvalidFlow(f"{self.vid} is no VLAN id")
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        return (0x1000 | self.vid,)
+        return (VLAN_PRESENT | self.vid,)
 
 
 @dataclass(frozen=True, slots=True)
-class SetVlanPriority(_Said):
+class SetVlanPriority(_FormattedAction):
     """Set the priority bits of the outer tag (0..7)."""
 
     pcp: int
@@ -103,32 +107,57 @@ class SetVlanPriority(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class PushVlan(_Said):
+class PushVlan(_FormattedAction):
     """Add an outer 802.1Q tag with id 0."""
 
-    form = "push_vlan:0x8100"
+    form = f"push_vlan:{ETH_VLAN:#x}"
 
 
 @dataclass(frozen=True, slots=True)
-class PopVlan(_Said):
+class PopVlan(_FormattedAction):
     """Remove the outer tag; the flow must match on its presence."""
 
     form = "pop_vlan"
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetInPort(_Said):
-    """Forget where the packet came from, so that it may leave by the same port again."""
+class PushMpls(_FormattedAction):
+    """Add an MPLS label; only PopMpls follows it here."""
+
+    form = f"push_mpls:{ETH_MPLS:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class PopMpls(_FormattedAction):
+    """Remove an MPLS label that was added by the same flow, before a frame of this EtherType.
+
+    The frame is as before, and nothing is done to it in the datapath. But Open vSwitch does not
+    know what is behind a label, so it has the packet read again from its first byte (recirculation)
+    before the next table: so a VLAN tag gets read that was below another.
+    """
+
+    eth_type: int
+
+    form = "pop_mpls:%#x"
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (self.eth_type,)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetInPort(_FormattedAction):
+    """Clear the ingress port, so that the packet may be output to the port it came from."""
 
     form = "load:0xffff->NXM_OF_IN_PORT[]"
 
 
 @dataclass(frozen=True, slots=True)
-class Output(_Said):
-    """Send the packet to a port; OVS sends nothing when that is the port it came from.
+class Output(_FormattedAction):
+    """Send the packet to a port; Open vSwitch sends nothing to the ingress port.
 
-    ``max_len`` cuts what is sent to so many bytes (at least 14), not counting tags that were pushed
-    in the same clone: Open vSwitch 3.1 cuts first and pushes then. 0 cuts nothing.
+    ``max_len`` truncates the packet to so many bytes (at least 14), without the tags pushed in the
+    same clone: Open vSwitch 3.1 truncates before it pushes. 0 truncates nothing.
     """
 
     ofport: int
@@ -144,8 +173,8 @@ class Output(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class Resubmit(_Said):
-    """Look the packet up in another table, then go on with the next action."""
+class Resubmit(_FormattedAction):
+    """Look the packet up in another table, then continue with the next action."""
 
     table: int
 
@@ -155,8 +184,8 @@ class Resubmit(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class Clone(_Said):
-    """Do actions on a duplicate: packet and registers are as before afterwards."""
+class Clone(_FormattedAction):
+    """Execute actions on a copy of the packet; packet and registers are unchanged afterwards."""
 
     actions: tuple[Action, ...]
 
@@ -170,7 +199,7 @@ class Clone(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class SetTunnelKey(_Said):
+class SetTunnelKey(_FormattedAction):
     """Set the key of the tunnel that an output to a tunnel port uses (VNI, GRE key, session id)."""
 
     key: int
@@ -187,7 +216,7 @@ class SetTunnelKey(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class SetTunnelRemote(_Said):
+class SetTunnelRemote(_FormattedAction):
     """Set the address to which an output to a tunnel port sends."""
 
     address: IPAddress
@@ -199,17 +228,17 @@ class SetTunnelRemote(_Said):
 
 
 class HashOf(Enum):
-    """Which fields decide in which bucket a packet falls; each is the same in both directions."""
+    """The fields that select the bucket of a packet; both directions select the same bucket."""
 
     CONNECTION = "symmetric_l3l4+udp"
     """Addresses, protocol, and the ports of TCP, UDP and SCTP."""
     HOSTS = "symmetric_l3"
-    """Addresses alone: fragments, which have no ports, fall where their packet does."""
+    """Addresses alone: fragments, which have no ports, get the bucket of their packet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Multipath(_Said):
-    """Set a part of a register to a bucket 0..``buckets``-1 that the packet's flow decides."""
+class Multipath(_FormattedAction):
+    """Set a part of a register to a bucket 0..``buckets``-1, selected by a hash of the packet."""
 
     hash: HashOf
     buckets: int
@@ -225,20 +254,19 @@ class Multipath(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckLarger(_Said):
+class CheckLarger(_FormattedAction):
     """Set a bit of a register to whether the packet is longer than ``length`` bytes.
 
-    Open vSwitch 3.1 does not count padding behind an IP packet.
-
-    What follows in the same action list is done in either case, each with its own bit.
+    Open vSwitch 3.1 does not count padding after an IP packet. The actions after it are executed in
+    both cases, each with its value of the bit.
     """
 
     length: int
     target: RegField
 
     def __post_init__(self) -> None:
-        if self.target.bits != 1 or not 0 < self.length <= 0xFFFF:
-            raise InvalidFlow(f"{self.length} bytes cannot be told by {self.target.name!r}")
+        if self.target.bits != 1 or self.length not in CHECKED_LENGTHS:
+            raise InvalidFlow(f"{self.length} bytes cannot be noted in {self.target.name!r}")
 
     @property
     def form(self) -> str:
@@ -247,8 +275,8 @@ class CheckLarger(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class Metered(_Said):
-    """Let the packet pass a meter, which may drop it; the first action of a flow, or none."""
+class Metered(_FormattedAction):
+    """Pass the packet through a meter, which may drop it; must be the first action of a flow."""
 
     meter: int
 
@@ -260,12 +288,12 @@ class Metered(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class Learn(_Said):
-    """Let the switch remember behind which port the sender's address is.
+class Learn(_FormattedAction):
+    """Learn the port of the packet's source MAC address: the switch adds a flow to ``table``.
 
-    Adds to ``table`` a flow "network of this packet, destination = this source -> its port",
-    at most ``limit`` with this cookie; they go when the flow that holds this action goes.
-    ``idle_s`` is in seconds.
+    That flow matches the network of the packet and its source as destination, and loads the ingress
+    port into ``out``. The switch keeps at most ``limit`` such flows with this cookie, and removes
+    them with the flow that has this action. ``idle_s`` is the idle timeout in seconds.
     """
 
     table: int
@@ -291,7 +319,7 @@ class Learn(_Said):
 
 Action = (
     Load | MoveToVlan | SetVlan | SetVlanPriority | PushVlan | PopVlan
-    | ForgetInPort | Output | Resubmit | Clone | Learn
+    | PushMpls | PopMpls | ForgetInPort | Output | Resubmit | Clone | Learn
     | SetTunnelKey | SetTunnelRemote | Multipath | CheckLarger | Metered
 )  # fmt: skip
 

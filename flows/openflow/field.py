@@ -16,8 +16,13 @@ from flows.errors import InvalidFlow
 
 REGISTER_CLASS, REGISTER_COUNT = 0x0001, 16
 
+FRAGMENT_NAMES = {
+    (0, 3): "no", (1, 1): "yes", (1, 3): "first", (3, 3): "later", (0, 2): "not_later",
+}  # fmt: skip
+"""How ovs-ofctl writes value and mask of ``ip_frag``."""
+
 _sound_term = tuple.__new__
-"""Makes a term of what is known to fit: half of the time of the constructor, which checks."""
+"""Makes a term without checks, in half of the time that the constructor takes."""
 
 
 class Notation(Enum):
@@ -28,15 +33,16 @@ class Notation(Enum):
     MAC = "six bytes with colons"
     IPV4 = "dotted quad"
     IPV6 = "IPv6 address"
+    FRAGMENT = "fragments by name"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One field of a packet or one register: its ovs-ofctl name, OXM class and number, and bits.
 
-    ``order`` sorts the terms of a match so that prerequisites come first, as OVS demands, and is
-    different for each field. There is one Field for each field, so it is compared by identity:
-    a comparison of its values would be a fifth of the time that a compilation takes.
+    ``order`` sorts the terms of a match so that prerequisites come first, as OVS demands; it is
+    unique. There is one object for each field, so fields are compared by identity: comparing values
+    would take a fifth of the time of a compilation.
     """
 
     name: str
@@ -46,9 +52,9 @@ class Field:
     bits: int
     notation: Notation
     size: int = field(init=False)
-    """Bytes of the value on the wire."""
+    """Bytes of the value in an OXM."""
     full: int = field(init=False)
-    """The mask that asks for every bit."""
+    """The mask of an exact match."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", (self.bits + 7) // 8)
@@ -56,14 +62,14 @@ class Field:
 
     @property
     def is_register(self) -> bool:
-        """Whether it is a register, not a part of the packet."""
+        """Whether it is a register, not a field of the packet."""
         return self.oxm_class == REGISTER_CLASS and self.oxm_field < REGISTER_COUNT
 
     def eq(self, value: int) -> Term:
         """The term "this field is exactly ``value``"."""
         if 0 <= value <= self.full:
             return _sound_term(Term, (self, value, self.full))
-        return Term(self, value, self.full)  # says what is wrong
+        return Term(self, value, self.full)  # raises
 
     def masked(self, value: int, mask: int) -> Term:
         """The term "this field is ``value`` in the bits of ``mask``"."""
@@ -80,7 +86,7 @@ class Field:
                 return str(IPAddress(value, 6))
             case Notation.HEX:
                 return f"{value:#x}"
-            case Notation.NUMBER:
+            case Notation.NUMBER | Notation.FRAGMENT:
                 return str(value)
 
     def read(self, text: str) -> int:
@@ -101,15 +107,18 @@ class _Condition(NamedTuple):
 
 
 class Term(_Condition):
-    """One condition of a match: a field, a value, and the bits of it that count.
+    """One condition of a match: a field, a value and a mask.
 
     A tuple, because a compilation makes and compares some hundred thousand of them.
+
+    Raises:
+        InvalidFlow: value or mask do not fit the field, or the value has bits outside the mask.
     """
 
     __slots__ = ()
 
     def __new__(cls, field: Field, value: int, mask: int) -> Term:
-        """Refuse what does not fit the field."""
+        """Check value and mask."""
         if not 0 <= value <= field.full or not 0 < mask <= field.full:
             raise InvalidFlow(f"{field.name}={value:#x}/{mask:#x} does not fit")
         if value & ~mask:
@@ -118,17 +127,19 @@ class Term(_Condition):
 
     @property
     def is_exact(self) -> bool:
-        """Whether every bit of the field counts."""
+        """Whether the mask has every bit of the field."""
         return self.mask == self.field.full
 
     def __str__(self) -> str:
+        if self.field.notation is Notation.FRAGMENT and (self.value, self.mask) in FRAGMENT_NAMES:
+            return f"{self.field.name}={FRAGMENT_NAMES[self.value, self.mask]}"
         shown = f"{self.field.name}={self.field.show(self.value)}"
         return shown if self.is_exact else f"{shown}/{self.field.show(self.mask)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RegField:
-    """A named range of bits in one register: what the pipeline remembers of a packet.
+    """A named range of bits in one register: metadata of a packet inside the pipeline.
 
     ``low`` and ``high`` are bit numbers, both included.
     """
@@ -138,11 +149,11 @@ class RegField:
     low: int
     high: int
     bits: int = field(init=False, compare=False, repr=False)
-    """How many bits it has."""
+    """Its width in bits."""
     mask: int = field(init=False, compare=False, repr=False)
     """Its bits inside the register."""
     setting: str = field(init=False, compare=False, repr=False)
-    """How ovs-ofctl writes that it is set, with a place for the value (see ``%``)."""
+    """The load action in ovs-ofctl syntax as a printf-style format for the value."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.reg <= 15 and 0 <= self.low <= self.high <= 31):
@@ -154,7 +165,7 @@ class RegField:
 
     @property
     def field(self) -> Field:
-        """The whole register that it is a part of."""
+        """The register that contains it."""
         return REGISTERS[self.reg]
 
     def eq(self, value: int) -> Term:
@@ -175,10 +186,14 @@ IN_PORT = _basic(0, "in_port", 0, 32, Notation.NUMBER)
 REGISTERS = tuple(
     Field(f"reg{n}", 1 + n, REGISTER_CLASS, n, 32, Notation.HEX) for n in range(REGISTER_COUNT)
 )
+PKT_MARK = Field("pkt_mark", 18, REGISTER_CLASS, 33, 32, Notation.HEX)
+"""A mark beside the packet that Open vSwitch keeps in its datapath (NXM_NX_PKT_MARK): 0 here."""
 ETH_DST = _basic(20, "eth_dst", 3, 48, Notation.MAC)
 ETH_SRC = _basic(21, "eth_src", 4, 48, Notation.MAC)
 VLAN_VID = _basic(22, "vlan_vid", 6, 13, Notation.HEX)
-"""802.1Q id with the presence bit 0x1000 set."""
+"""802.1Q id with the bit VLAN_PRESENT; 0 matches frames without a tag."""
+VLAN_PRESENT = 0x1000
+"""The bit of ``vlan_vid`` that is set when a frame has a tag (OFPVID_PRESENT)."""
 VLAN_PCP = _basic(23, "vlan_pcp", 7, 3, Notation.NUMBER)
 ETH_TYPE = _basic(24, "eth_type", 5, 16, Notation.HEX)
 IP_PROTO = _basic(25, "ip_proto", 10, 8, Notation.NUMBER)
@@ -196,6 +211,10 @@ TCP_FLAGS = Field("tcp_flags", 36, 0x0001, 34, 12, Notation.HEX)
 """The twelve flag bits of a TCP header (NXM_NX_TCP_FLAGS)."""
 ICMP_TYPE = _basic(37, "icmp_type", 19, 8, Notation.NUMBER)
 ICMP_CODE = _basic(38, "icmp_code", 20, 8, Notation.NUMBER)
+IP_FRAG = Field("ip_frag", 39, REGISTER_CLASS, 26, 2, Notation.FRAGMENT)
+"""Whether an IP packet is a fragment (NXM_NX_IP_FRAG): the bits FRAGMENT and LATER_FRAGMENT."""
+FRAGMENT, LATER_FRAGMENT = 1, 2
+"""Bits of ``ip_frag``: set in every fragment; set in all fragments but the first of a packet."""
 ARP_OP = _basic(40, "arp_op", 21, 16, Notation.NUMBER)
 ARP_SPA = _basic(41, "arp_spa", 22, 32, Notation.IPV4)
 ARP_TPA = _basic(42, "arp_tpa", 23, 32, Notation.IPV4)
@@ -208,15 +227,11 @@ ND_TARGET = _basic(51, "nd_target", 31, 128, Notation.IPV6)
 FIELDS: tuple[Field, ...] = (
     IN_PORT,
     *REGISTERS,
+    PKT_MARK,
     *(ETH_DST, ETH_SRC, VLAN_VID, VLAN_PCP, ETH_TYPE),
     *(IP_PROTO, IP_SRC, IP_DST, IPV6_SRC, IPV6_DST, TCP_SRC, TCP_DST, UDP_SRC, UDP_DST),
-    *(SCTP_SRC, SCTP_DST, TCP_FLAGS, ICMP_TYPE, ICMP_CODE),
+    *(SCTP_SRC, SCTP_DST, TCP_FLAGS, ICMP_TYPE, ICMP_CODE, IP_FRAG),
     *(ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA, ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET),
 )
 FIELD_BY_NAME = {field.name: field for field in FIELDS}
 FIELD_BY_OXM = {(field.oxm_class, field.oxm_field): field for field in FIELDS}
-
-VLAN_PRESENT = 0x1000
-"""The bit of ``vlan_vid`` that says a frame has a tag."""
-ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
-PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_ICMPV6, PROTO_SCTP = 1, 6, 17, 58, 132

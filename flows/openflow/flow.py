@@ -1,8 +1,6 @@
 """A flow as a value with one canonical text, the syntax of ovs-ofctl.
 
-What flows ask for (flows/pattern.py), actions (flows/action.py) and cookies (flows/cookie.py) are
-imported from here too.
-flows/text.py reads the text back; controller/southbound/wire.py turns values into bytes.
+text.py reads the text back; controller/southbound/wire/flow.py turns values into bytes.
 """
 
 from __future__ import annotations
@@ -11,99 +9,33 @@ from typing import Any, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
+from flows.errors import InvalidFlow
 from flows.openflow.action import (
     Action,
-    CheckLarger,
-    Clone,
-    ForgetInPort,
-    HashOf,
-    Learn,
-    Load,
     Metered,
-    MoveToVlan,
-    Multipath,
-    Output,
-    PopVlan,
-    PushVlan,
-    Resubmit,
-    SetTunnelKey,
-    SetTunnelRemote,
-    SetVlan,
-    SetVlanPriority,
     show_actions,
 )
 from flows.openflow.cookie import (
     DIGEST_MASK,
-    LEARNED_OBJECT,
-    OBJECT_MASK,
     OBJECT_MAX,
     OBJECT_SHIFT,
-    OWNER,
-    OWNER_MASK,
-    OWNER_SHIFT,
-    PRODUCTION,
     Cookie,
-    is_ours,
     make_cookie,
-    object_of,
 )
-from flows.errors import InvalidFlow
 from flows.openflow.pattern import Match, Pattern, open_pattern
 
-__all__ = [
-    "LEARNED_OBJECT",
-    "NOTHING",
-    "OBJECT_MASK",
-    "OBJECT_MAX",
-    "OBJECT_SHIFT",
-    "OWNER",
-    "OWNER_MASK",
-    "OWNER_SHIFT",
-    "PRODUCTION",
-    "Action",
-    "CheckLarger",
-    "Clone",
-    "Cookie",
-    "Flow",
-    "FlowKey",
-    "ForgetInPort",
-    "HashOf",
-    "Learn",
-    "Load",
-    "Mark",
-    "Match",
-    "Metered",
-    "MoveToVlan",
-    "Multipath",
-    "Output",
-    "Pattern",
-    "PopVlan",
-    "PushVlan",
-    "Resubmit",
-    "SetTunnelKey",
-    "SetTunnelRemote",
-    "SetVlan",
-    "SetVlanPriority",
-    "Steps",
-    "is_ours",
-    "make_cookie",
-    "make_flow",
-    "object_of",
-    "show_actions",
-]  # fmt: skip
-
 Mark = tuple[int, int, Cookie]
-"""Table, priority and cookie: what tells flows apart without a look at their matches."""
+"""Table, priority and cookie: they identify a flow without its match, but for equal digests."""
 
 _OURS = make_cookie(0, 0)
 _new = tuple.__new__
 
 
 class Steps(NamedTuple):
-    """What a flow does, in order.
+    """An action list with its text.
 
-    ``form`` is what it has in common with lists of actions that differ in ``numbers`` alone,
-    ``text`` says all of it.
+    ``form`` is the text as a printf-style format for ``numbers``; action lists that differ only in
+    numbers share it. ``text`` is the whole text.
     """
 
     actions: tuple[Action, ...]
@@ -113,10 +45,10 @@ class Steps(NamedTuple):
 
     @staticmethod
     def of(*actions: Action) -> Steps:
-        """The steps with these actions.
+        """The action list of these actions.
 
         Raises:
-            InvalidFlow: a meter comes after something else.
+            InvalidFlow: a meter is not the first action.
         """
         form = ",".join([action.form for action in actions]) or "drop"
         if f",{Metered.form}" in form:
@@ -125,7 +57,7 @@ class Steps(NamedTuple):
         return _new(Steps, (actions, form, numbers, form % numbers if numbers else form))
 
     def then(self, more: Steps) -> Steps:
-        """These steps, which do something, and ``more``, which do not begin with a meter."""
+        """These actions followed by ``more``; these are not empty, and ``more`` has no meter."""
         actions, form, numbers, text = self
         more_actions, more_form, more_numbers, more_text = more
         form, text = f"{form},{more_form}", f"{text},{more_text}"
@@ -133,13 +65,13 @@ class Steps(NamedTuple):
 
 
 NOTHING = Steps((), "drop", (), "drop")
-"""A flow that does nothing drops its packets."""
+"""The empty action list: it drops packets."""
 
 
 class FlowKey(NamedTuple):
-    """What makes two flows the same flow for a switch: table, priority and match.
+    """What identifies a flow on a switch: table, priority and match.
 
-    A flow of a switch whose match we cannot read has its cookie in place of it.
+    An installed flow with a match that we cannot read has its cookie in place of the match.
     """
 
     table: int
@@ -159,9 +91,8 @@ class _Flow(NamedTuple):
 class Flow(_Flow):
     """One flow that a bridge should have; ``why`` is one clause for people.
 
-    ``owner`` is the object in its cookie: a session number, or PRODUCTION. The cookie holds the
-    owner and a digest of everything that the flow does. A tuple, because a compilation makes some
-    hundred thousand of them.
+    ``owner`` is the object in its cookie: a session number, or PRODUCTION. The cookie also holds a
+    digest of match and actions. A tuple, because a compilation makes some hundred thousand of them.
     """
 
     __slots__ = ()
@@ -170,7 +101,7 @@ class Flow(_Flow):
         cls, table: int, priority: int, match: Match, actions: tuple[Action, ...], owner: int,
         why: str,
     ) -> Flow:  # fmt: skip
-        """Any flow; see ``make_flow`` for those of which there are many."""
+        """Make one flow; ``make_flow`` is faster for many flows of one pattern."""
         fields, values, masks = match
         pattern = open_pattern(table, priority, fields, masks)
         return make_flow(pattern, values, Steps.of(*actions), owner, why)
@@ -182,36 +113,36 @@ class Flow(_Flow):
 
     @property
     def priority(self) -> int:
-        """Which of the flows of a table that match is taken: the highest."""
+        """Its priority; the matching flow with the highest one is executed."""
         return self.pattern.priority
 
     @property
     def match(self) -> Match:
-        """Its conditions."""
+        """Its match."""
         return self.pattern.match(self.values)
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What it does."""
+        """Its action list."""
         return self.steps.actions
 
     @property
     def cookie(self) -> Cookie:
-        """Owner, object and a digest of everything that the flow does."""
+        """Our mark, the owner, and a digest of match and actions."""
         return self.mark[2]
 
     @property
     def shape(self) -> tuple[Pattern, str]:
-        """What flows share that differ in numbers alone."""
+        """Pattern and form of its actions: flows with the same shape differ only in numbers."""
         return self.pattern, self.steps.form
 
     @property
     def key(self) -> FlowKey:
-        """What a switch identifies this flow by."""
+        """Table, priority and match, which identify it on a switch."""
         return FlowKey(self.table, self.priority, self.match)
 
     def replace(self, **changes: Any) -> Flow:
-        """The same flow, but with other arguments of the constructor."""
+        """The same flow with some arguments of the constructor changed."""
         names = ("table", "priority", "match", "actions", "owner", "why")
         return Flow(**{name: getattr(self, name) for name in names} | changes)
 
@@ -244,8 +175,8 @@ def make_flow(
 ) -> Flow:
     """The flow of a pattern with these values.
 
-    Whether the values fit their fields is not asked here: they are numbers and addresses of a
-    world, which were checked when they came in.
+    It does not check that the values fit their fields: they are numbers and addresses of a world,
+    which were checked on input.
 
     Raises:
         InvalidFlow: the owner does not fit a cookie.

@@ -1,7 +1,9 @@
-"""The header fields that Open vSwitch sees in a frame, read the way its flow extraction reads them.
+"""Reads the header fields of a frame as Open vSwitch extracts them.
 
-One VLAN header is looked behind (``vlan-limit=1``, the default); what a malformed or truncated
-header should have held is 0. Source: lib/flow.c of Open vSwitch 3.1, miniflow_extract.
+It parses one VLAN header (``vlan-limit=1``, the default); the fields of a malformed or truncated
+header are 0. Ports are read as in the fragment mode nx-match: the first fragment of a packet has
+them like a whole packet; in later ones they are 0. Source: lib/flow.c of Open vSwitch 3.1,
+miniflow_extract.
 """
 
 from __future__ import annotations
@@ -13,29 +15,22 @@ from flows.openflow.field import (
     ARP_SPA,
     ARP_THA,
     ARP_TPA,
-    ETH_ARP,
     ETH_DST,
-    ETH_IPV4,
-    ETH_IPV6,
-    ETH_QINQ,
     ETH_SRC,
     ETH_TYPE,
-    ETH_VLAN,
+    FRAGMENT,
     ICMP_CODE,
     ICMP_TYPE,
     ICMPV6_CODE,
     ICMPV6_TYPE,
     IP_DST,
+    IP_FRAG,
     IP_PROTO,
     IP_SRC,
     IPV6_DST,
     IPV6_SRC,
+    LATER_FRAGMENT,
     ND_TARGET,
-    PROTO_ICMP,
-    PROTO_ICMPV6,
-    PROTO_SCTP,
-    PROTO_TCP,
-    PROTO_UDP,
     SCTP_DST,
     SCTP_SRC,
     TCP_DST,
@@ -48,29 +43,53 @@ from flows.openflow.field import (
     VLAN_VID,
     Field,
 )
+from flows.openflow.protocol import (
+    ETH_ARP,
+    ETH_HEADER,
+    ETH_IPV4,
+    ETH_IPV6,
+    ETH_QINQ,
+    ETH_TYPE_MIN,
+    ETH_VLAN,
+    IPV4_HEADER,
+    IPV6_HEADER,
+    ND_ADVERTISEMENT,
+    ND_SOLICITATION,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_SCTP,
+    PROTO_TCP,
+    PROTO_UDP,
+    VLAN_HEADER,
+    VLAN_ID_MASK,
+)
 
-ETH_HEADER, VLAN_HEADER, IPV4_HEADER, IPV6_HEADER, ARP_BODY = 14, 4, 20, 40, 28
-ETH_TYPE_MIN, ETH_TYPE_NONE = 0x0600, 0x05FF
+ARP_BODY = 28
+ETH_TYPE_NONE = 0x05FF
+"""What Open vSwitch reports for a frame without EtherType (OFP_DL_TYPE_NOT_ETH_TYPE)."""
 SNAP = bytes((0xAA, 0xAA, 3, 0, 0, 0))
-"""LLC and SNAP header behind which the real EtherType stands (RFC 1042)."""
+"""LLC and SNAP header, which the EtherType follows (RFC 1042)."""
 GROUP_BIT = 1 << 40
-"""The bit of a MAC address that makes it a group (multicast, broadcast) address."""
-_EXTENSIONS = {0: 8, 43: 8, 60: 8, 51: 4}
-_FRAGMENT = 44
-_ND_TYPES = (135, 136)
+"""The bit of a MAC address that marks a group (multicast or broadcast) address."""
 ICMP_HEADER, ND_HEADER = 8, 24
-_PORTS = {
-    PROTO_TCP: (TCP_SRC, TCP_DST, 20),
-    PROTO_UDP: (UDP_SRC, UDP_DST, 8),
-    PROTO_SCTP: (SCTP_SRC, SCTP_DST, 12),
+PORT_FIELDS = {
+    PROTO_TCP: (TCP_SRC, TCP_DST),
+    PROTO_UDP: (UDP_SRC, UDP_DST),
+    PROTO_SCTP: (SCTP_SRC, SCTP_DST),
 }
-"""Transports with ports: the fields, and the shortest header in bytes."""
-
+"""The source and destination port field of each protocol that has ports."""
 Fields = dict[Field, int]
+"""The values of header fields; what a frame lacks is absent."""
+
+_PORTS_HEADER = {PROTO_TCP: 20, PROTO_UDP: 8, PROTO_SCTP: 12}
+"""Bytes of the shortest header of each protocol that has ports."""
+_EXTENSIONS = {0: 8, 43: 8, 60: 8, 51: 4}
+"""IPv6 extension headers, and the unit of their length in bytes (RFC 8200; 51 is AH, RFC 4302)."""
+_FRAGMENT = 44
 
 
 def read_fields(frame: bytes) -> Fields:
-    """Every field of ``frame`` that a flow of ours could match.
+    """Every field of ``frame`` that one of our flows may match.
 
     Raises:
         InvalidValue: the frame is shorter than an Ethernet header.
@@ -81,7 +100,7 @@ def read_fields(frame: bytes) -> Fields:
     fields[VLAN_VID] = 0
     if _is_tagged(frame):
         tci = _int(frame, 14, 2)
-        fields[VLAN_VID], fields[VLAN_PCP] = VLAN_PRESENT | tci & 0xFFF, tci >> 13
+        fields[VLAN_VID], fields[VLAN_PCP] = VLAN_PRESENT | tci & VLAN_ID_MASK, tci >> 13
     eth_type, at = _ethernet(frame)
     fields[ETH_TYPE] = eth_type if eth_type >= ETH_TYPE_MIN else ETH_TYPE_NONE
     body = frame[at:]
@@ -95,9 +114,9 @@ def read_fields(frame: bytes) -> Fields:
 
 
 def length_without_padding(frame: bytes) -> int:
-    """Bytes of ``frame`` up to the end of its IP packet: what Open vSwitch holds for its length.
+    """Bytes of ``frame`` up to the end of its IP packet: its length for Open vSwitch.
 
-    Of a frame that is not IP, or that it cannot read, every byte counts.
+    For a frame that is not IP, or whose IP header is malformed, every byte counts.
     """
     eth_type, at = _ethernet(frame)
     body = frame[at:]
@@ -131,7 +150,7 @@ def _ethernet(frame: bytes) -> tuple[int, int]:
 
 
 def _is_ipv4(body: bytes) -> bool:
-    """Whether the lengths that an IPv4 header tells can be true."""
+    """Whether the lengths in an IPv4 header fit the packet."""
     if len(body) < IPV4_HEADER:
         return False
     return IPV4_HEADER <= (body[0] & 0xF) * 4 <= _int(body, 2, 2) <= len(body)
@@ -156,28 +175,28 @@ def _arp(body: bytes) -> Fields:
 
 
 def _ipv4(body: bytes) -> Fields:
-    fields: Fields = dict.fromkeys((IP_PROTO, IP_SRC, IP_DST), 0)
+    fields: Fields = dict.fromkeys((IP_PROTO, IP_SRC, IP_DST, IP_FRAG), 0)
     if not _is_ipv4(body):
         return fields
     header, total = (body[0] & 0xF) * 4, _int(body, 2, 2)
     fields = {IP_PROTO: body[9], IP_SRC: _int(body, 12, 4), IP_DST: _int(body, 16, 4)}
-    is_later_fragment = bool(_int(body, 6, 2) & 0x1FFF)
-    return fields | _transport(
-        body[9], b"" if is_later_fragment else body[header:total], PROTO_ICMP
-    )
+    fields[IP_FRAG] = _fragment(_int(body, 6, 2), 0x2000, 0x1FFF)
+    is_later = bool(fields[IP_FRAG] & LATER_FRAGMENT)
+    return fields | _transport(body[9], b"" if is_later else body[header:total], PROTO_ICMP)
 
 
 def _ipv6(body: bytes) -> Fields:
-    fields: Fields = dict.fromkeys((IP_PROTO, IPV6_SRC, IPV6_DST), 0)
+    fields: Fields = dict.fromkeys((IP_PROTO, IPV6_SRC, IPV6_DST, IP_FRAG), 0)
     if not _is_ipv6(body):
         return fields
-    fields = {IPV6_SRC: _int(body, 8, 16), IPV6_DST: _int(body, 24, 16), IP_PROTO: 0}
+    fields |= {IPV6_SRC: _int(body, 8, 16), IPV6_DST: _int(body, 24, 16)}
     proto, rest = body[6], body[IPV6_HEADER : IPV6_HEADER + _int(body, 4, 2)]
     while proto in _EXTENSIONS or proto == _FRAGMENT:
         if len(rest) < 8:
             return fields
         if proto == _FRAGMENT:
-            if _int(rest, 2, 2) & 0xFFF8:  # a later fragment: what it is part of is not told
+            fields[IP_FRAG] = _fragment(_int(rest, 2, 2), 0x0007, 0xFFF8)
+            if fields[IP_FRAG] & LATER_FRAGMENT:  # its protocol is unknown
                 return fields | {IP_PROTO: _FRAGMENT}
             proto, rest = rest[0], rest[8:]
             continue
@@ -188,10 +207,15 @@ def _ipv6(body: bytes) -> Fields:
     return fields | {IP_PROTO: proto} | _transport(proto, rest, PROTO_ICMPV6)
 
 
+def _fragment(bits: int, more: int, offset: int) -> int:
+    """The value of ``ip_frag`` for the 16 bits of a header with these masks of its parts."""
+    return (FRAGMENT if bits & (more | offset) else 0) | (LATER_FRAGMENT if bits & offset else 0)
+
+
 def _transport(proto: int, data: bytes, icmp: int) -> Fields:
     """The fields of a transport header; ``icmp`` is the ICMP of this version of IP."""
-    if proto in _PORTS:
-        source, destination, least = _PORTS[proto]
+    if proto in PORT_FIELDS:
+        (source, destination), least = PORT_FIELDS[proto], _PORTS_HEADER[proto]
         is_whole = len(data) >= least
         if proto == PROTO_TCP and is_whole:
             is_whole = least <= (data[12] >> 4) * 4 <= len(data)
@@ -203,6 +227,8 @@ def _transport(proto: int, data: bytes, icmp: int) -> Fields:
     head = data[:2] if len(data) >= ICMP_HEADER else bytes(2)
     if proto == PROTO_ICMP:
         return {ICMP_TYPE: head[0], ICMP_CODE: head[1]}
-    is_nd = len(data) >= ND_HEADER and data[0] in _ND_TYPES and data[1] == 0
+    is_nd = (
+        len(data) >= ND_HEADER and data[0] in (ND_SOLICITATION, ND_ADVERTISEMENT) and data[1] == 0
+    )
     target = _int(data, 8, 16) if is_nd else 0
     return {ICMPV6_TYPE: head[0], ICMPV6_CODE: head[1], ND_TARGET: target}

@@ -1,10 +1,11 @@
-"""What flows ask for: matches in columns, and patterns, of which flows differ in values alone."""
+"""Matches of flows, and patterns: matches with some values left open, which many flows share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
+from sys import intern
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -12,8 +13,8 @@ from flows.errors import InvalidFlow
 from flows.openflow.field import Field, RegField, Term
 
 TABLE_MAX, PRIORITY_MAX = 254, 0xFFFF
-SHAPES_MAX = 4096
-"""Shapes of flows that are kept; the compiler makes some hundred."""
+PATTERNS_MAX = 4096
+"""Patterns that are cached; the compiler makes some hundred."""
 
 _new = tuple.__new__
 Columns = tuple[tuple[Field, ...], tuple[int, ...]]
@@ -21,10 +22,9 @@ Columns = tuple[tuple[Field, ...], tuple[int, ...]]
 
 
 class Match(NamedTuple):
-    """The conditions of a flow, one for each field, in canonical order.
+    """The match of a flow: fields, values and masks, one of each per condition, in field order.
 
-    In columns, because flows of one pattern share two of them, and the third holds nothing but
-    numbers.
+    Three columns instead of terms, because the flows of one pattern share fields and masks.
     """
 
     fields: tuple[Field, ...] = ()
@@ -36,7 +36,7 @@ class Match(NamedTuple):
         """Sort and merge ``terms``; parts of one register become one term.
 
         Raises:
-            InvalidFlow: two terms ask the same bits of a field.
+            InvalidFlow: two terms match the same bits of a field.
         """
         if not terms:
             return Match()
@@ -46,7 +46,7 @@ class Match(NamedTuple):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The conditions one by one."""
+        """The conditions as terms."""
         return tuple([_new(Term, condition) for condition in zip(*self, strict=True)])
 
     def __str__(self) -> str:
@@ -54,17 +54,20 @@ class Match(NamedTuple):
 
 
 class Pattern:
-    """A table, a priority, and the conditions of its flows, of which some values are left open.
+    """A table, a priority, and a match of which some values are left open.
 
-    ``form`` is a text that no flow of another pattern has, with a place for each open value (see
-    ``%``). Made by ``pattern`` and ``open_pattern`` alone: there is one pattern of each kind, so it
-    is compared by identity.
+    ``form`` is a printf-style format for the open values; it is unique to the pattern. ``kind`` is
+    the same for all patterns that differ at most in the priority. Only ``pattern`` and
+    ``open_pattern`` make patterns: equal ones are one object, so patterns are compared by identity.
 
     Raises:
         InvalidFlow: there is no such table or priority.
     """
 
-    __slots__ = ("__weakref__", "columns", "fixed", "form", "is_open", "order", "priority", "table")
+    __slots__ = (
+        *("__weakref__", "columns", "fixed", "form", "is_open", "kind", "order", "priority"),
+        "table",
+    )
 
     def __init__(
         self, table: int, priority: int, columns: Columns, fixed: Sequence[int | None]
@@ -72,33 +75,27 @@ class Pattern:
         if not (0 <= table <= TABLE_MAX and 0 <= priority <= PRIORITY_MAX):
             raise InvalidFlow(f"no table {table} with priority {priority} in OpenFlow")
         self.table, self.priority, self.columns = table, priority, columns
-        self.is_open = tuple([value is None for value in fixed])
-        self.fixed = tuple([value for value in fixed if value is not None])
-        self.order = _order_of(self.is_open) if self.fixed else tuple
-        asks = [
-            f"{field.order}={'%x' if value is None else f'{value:x}'}/{mask:x}"
-            for field, mask, value in zip(*columns, fixed, strict=True)
-        ]
-        self.form = f"{table},{priority},{','.join(asks)},"
+        self.is_open, self.fixed, self.order, form = _parts_of(columns, tuple(fixed))
+        self.form, self.kind = f"{table},{priority},{form},", intern(f"{table},{form}")
 
     def __repr__(self) -> str:
         return f"Pattern({self.form!r})"
 
     def match(self, values: tuple[int, ...]) -> Match:
-        """The conditions of the flow with these values."""
+        """The match with these values in place of the open ones."""
         fields, masks = self.columns
         return _new(Match, (fields, self.order(values + self.fixed), masks))
 
 
-@lru_cache(maxsize=SHAPES_MAX)
+@lru_cache(maxsize=PATTERNS_MAX)
 def pattern(table: int, priority: int, *conditions: Term | Field | RegField) -> Pattern:
-    """The pattern of flows with these conditions; a field in place of a term is left open.
+    """The pattern of flows with these conditions; a field in place of a term leaves its value open.
 
-    They stand in canonical order, a field once; a part of a register that is open is its lowest.
-    So the values of a flow need no work but to be written down.
+    Conditions are in field order, each field once. An open part of a register must start at bit 0,
+    so that values need no shift.
 
     Raises:
-        InvalidFlow: they are in another order.
+        InvalidFlow: they are in another order, or an open part starts at another bit.
     """
     columns: list[tuple[Field, int, int | None]] = []
     for condition in conditions:
@@ -114,51 +111,75 @@ def pattern(table: int, priority: int, *conditions: Term | Field | RegField) -> 
     fields, masks, fixed = zip(*columns, strict=True) if columns else ((), (), ())
     if _columns(fields, masks) is None:
         raise InvalidFlow(f"not in canonical order: {', '.join(f.name for f in fields)}")
-    return _only(table, priority, (fields, masks), fixed)
+    return _unique_pattern(table, priority, (fields, masks), fixed)
 
 
-@lru_cache(maxsize=SHAPES_MAX)
+@lru_cache(maxsize=PATTERNS_MAX)
 def open_pattern(
     table: int, priority: int, fields: tuple[Field, ...], masks: tuple[int, ...]
 ) -> Pattern:
-    """The pattern of this table and priority with every value open."""
-    return _only(table, priority, (fields, masks), (None,) * len(fields))
+    """The pattern of a table and priority with every value open."""
+    return _unique_pattern(table, priority, (fields, masks), (None,) * len(fields))
 
 
-_known: WeakValueDictionary[tuple[int, int, Columns, tuple[int | None, ...]], Pattern] = (
+class _Parts(NamedTuple):
+    """The parts of a pattern that do not depend on its table and its priority."""
+
+    is_open: tuple[bool, ...]
+    fixed: tuple[int, ...]
+    order: Callable[[tuple[int, ...]], tuple[int, ...]]
+    form: str
+
+
+_pattern_by_key: WeakValueDictionary[tuple[int, int, Columns, tuple[int | None, ...]], Pattern] = (
     WeakValueDictionary()
 )
 
 
-def _only(table: int, priority: int, columns: Columns, fixed: tuple[int | None, ...]) -> Pattern:
-    """The one pattern of its kind, as long as somebody has it.
+def _unique_pattern(
+    table: int, priority: int, columns: Columns, fixed: tuple[int | None, ...]
+) -> Pattern:
+    """The one pattern with this key, for as long as a reference to it exists.
 
-    Whoever makes flows in several threads sees to it that they take turns.
+    It is not thread-safe: threads that make flows must take turns.
     """
     key = table, priority, columns, fixed
-    found = _known.get(key)
+    found = _pattern_by_key.get(key)
     if found is None:
-        found = _known[key] = Pattern(table, priority, columns, fixed)
+        found = _pattern_by_key[key] = Pattern(table, priority, columns, fixed)
     return found
 
 
+@lru_cache(maxsize=PATTERNS_MAX)
+def _parts_of(columns: Columns, fixed: tuple[int | None, ...]) -> _Parts:
+    """What all patterns with this match have in common: the rules of a filter have thousands."""
+    is_open = tuple([value is None for value in fixed])
+    values = tuple([value for value in fixed if value is not None])
+    terms = [
+        f"{field.order}={'%x' if value is None else f'{value:x}'}/{mask:x}"
+        for field, mask, value in zip(*columns, fixed, strict=True)
+    ]
+    order = _order_of(is_open) if values else tuple
+    return _Parts(is_open, values, order, ",".join(terms))
+
+
 def _order_of(is_open: Sequence[bool]) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
-    """Puts values in the order of fields: first the open ones, then the fixed ones, are given."""
+    """A function that sorts values (the open ones, then the fixed ones) into field order."""
     opened = iter(range(is_open.count(True)))
     fixed = iter(range(is_open.count(True), len(is_open)))
     places = [next(opened if open_one else fixed) for open_one in is_open]
     return itemgetter(*places) if len(places) > 1 else tuple
 
 
-@lru_cache(maxsize=SHAPES_MAX)
+@lru_cache(maxsize=PATTERNS_MAX)
 def _columns(fields: tuple[Field, ...], masks: tuple[int, ...]) -> Columns | None:
-    """The same columns for every match that has them; None if they are in another order."""
+    """One object for equal columns; None when the fields are not in order."""
     orders = [field.order for field in fields]
     return (fields, masks) if orders == sorted(set(orders)) else None
 
 
 def _arrange(terms: Iterable[Term]) -> Match:
-    """Sort terms, and make one of those that ask parts of one register."""
+    """The match of unsorted terms; terms on parts of one register become one term."""
     merged: dict[Field, Term] = {}
     for term in terms:
         other = merged.get(term.field)

@@ -1,4 +1,4 @@
-"""Read the canonical text of a flow back into a value."""
+"""Parses the canonical text of flows and actions (ovs-ofctl syntax) into values."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from collections.abc import Iterator
 from netaddr import AddrFormatError, IPAddress
 
 from flows.errors import InvalidFlow
-from flows.openflow.field import FIELD_BY_NAME, RegField, Term
-from flows.openflow.flow import (
+from flows.openflow.action import (
     Action,
     CheckLarger,
     Clone,
-    Cookie,
-    Flow,
     ForgetInPort,
     HashOf,
     Learn,
     Load,
-    Match,
     Metered,
     MoveToVlan,
     Multipath,
     Output,
+    PopMpls,
     PopVlan,
+    PushMpls,
     PushVlan,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
-    object_of,
 )
+from flows.openflow.cookie import Cookie, object_of
+from flows.openflow.field import FIELD_BY_NAME, FRAGMENT_NAMES, IP_FRAG, RegField, Term
+from flows.openflow.flow import Flow
+from flows.openflow.pattern import Match
+from flows.openflow.protocol import VLAN_ID_MASK
 
 _REGISTER = r"NXM_NX_REG(\d+)\[(\d+)\.\.(\d+)\]"
 _TRUNCATED = re.compile(r"output\(port=(\d+),max_len=(\d+)\)")
@@ -49,9 +51,11 @@ _LEARN = re.compile(
     rf"load:NXM_OF_IN_PORT\[\]->{_REGISTER}\)"
 )
 
+FRAGMENT_BY_NAME = {name: bits for bits, name in FRAGMENT_NAMES.items()}
+
 
 def parse_flow(text: str, why: str = "read from text") -> Flow:
-    """The flow that ``str(flow)`` wrote; ``why`` is not part of the text.
+    """Parse the text that ``str(flow)`` makes; ``why`` is not part of it.
 
     Raises:
         InvalidFlow: the text is not in the canonical form.
@@ -72,7 +76,7 @@ def parse_flow(text: str, why: str = "read from text") -> Flow:
 
 
 def parse_actions(text: str) -> tuple[Action, ...]:
-    """The action list that ``show_actions`` wrote.
+    """Parse the text that ``show_actions`` makes.
 
     Raises:
         InvalidFlow: an action is not one of ours.
@@ -85,6 +89,8 @@ def parse_actions(text: str) -> tuple[Action, ...]:
 
 def _term(name: str, text: str) -> Term:
     field = FIELD_BY_NAME[name]
+    if field is IP_FRAG and text in FRAGMENT_BY_NAME:
+        return field.masked(*FRAGMENT_BY_NAME[text])
     value, _, mask = text.partition("/")
     return Term(field, field.read(value), field.read(mask) if mask else field.full)
 
@@ -112,11 +118,15 @@ def _action(text: str) -> Action:
         return Resubmit(int(text[10:-1]))
     if text.startswith("clone("):
         return Clone(parse_actions(text[6:-1]))
-    if text == "push_vlan:0x8100":
+    if text == PushVlan.form:
         return PushVlan()
-    if text == "pop_vlan":
+    if text == PopVlan.form:
         return PopVlan()
-    if text == str(ForgetInPort()):
+    if text == PushMpls.form:
+        return PushMpls()
+    if text.startswith("pop_mpls:"):
+        return PopMpls(int(text[9:], 16))
+    if text == ForgetInPort.form:
         return ForgetInPort()
     if found := _LOAD.fullmatch(text):
         return Load(_register(*found.groups()[1:]), int(found[1], 16))
@@ -124,7 +134,7 @@ def _action(text: str) -> Action:
         return MoveToVlan(_register(*found.groups()))
     if found := _SET.fullmatch(text):
         value = int(found[1])
-        return SetVlan(value & 0xFFF) if found[2] == "vlan_vid" else SetVlanPriority(value)
+        return SetVlan(value & VLAN_ID_MASK) if found[2] == "vlan_vid" else SetVlanPriority(value)
     if found := _LEARN.fullmatch(text):
         table, idle, priority = (int(found[n]) for n in (1, 2, 3))
         registers = found.groups()[5:]
@@ -132,11 +142,11 @@ def _action(text: str) -> Action:
             table, priority, idle, int(found[5]), Cookie(int(found[4], 16)),
             _register(*registers[:3]), _register(*registers[3:]),
         )  # fmt: skip
-    return _delivering(text)
+    return _delivery_action(text)
 
 
-def _delivering(text: str) -> Action:
-    """The actions that only the delivery of copies uses."""
+def _delivery_action(text: str) -> Action:
+    """Parse an action that only flows for the delivery of copies use."""
     if text.startswith("meter:"):
         return Metered(int(text[6:]))
     if found := _KEY.fullmatch(text):

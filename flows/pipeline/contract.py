@@ -1,11 +1,11 @@
-"""What a compiled flow may not do: whatever the contract of its table does not allow."""
+"""Checks compiled flows against the contract of their table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from flows.errors import InvalidFlow
-from flows.openflow.flow import (
+from flows.openflow import (
     Action,
     CheckLarger,
     Clone,
@@ -22,11 +22,12 @@ from flows.openflow.flow import (
 from flows.pipeline.tables import (
     BRIDGE_CAP,
     CAP,
+    COUNT,
     CUT,
     FILTER,
     LEARN,
     LEARNED,
-    REGISTERS,
+    REGISTER_FIELDS,
     RULE_PRIORITIES,
     SEND,
     TABLE_BY_NUMBER,
@@ -36,37 +37,51 @@ from flows.pipeline.tables import (
 
 
 def check_flows(flows: Iterable[Flow]) -> None:
-    """Refuse flows of which one breaks the contract of its table; one of each shape is looked at.
+    """Refuse flows of which one breaks the contract of its table; checks one flow of each shape.
+
+    Of flows that differ in the priority, as the rules of a filter do, only that is checked.
 
     Raises:
         InvalidFlow: see check_flow.
     """
+    checked: set[tuple[str, str]] = set()
     for flow in {flow.shape: flow for flow in flows}.values():
-        check_flow(flow)
+        kind = flow.pattern.kind, flow.steps.form
+        if kind in checked:
+            _table_of(flow)
+        else:
+            check_flow(flow)
+            checked.add(kind)
 
 
 def check_flow(flow: Flow) -> None:
     """Refuse a flow that breaks the contract of its table.
 
     Raises:
-        InvalidFlow: it matches, sets or continues with what its table may not.
+        InvalidFlow: it matches, sets, resubmits or does what its table may not.
     """
+    table = _table_of(flow)
+    for term in flow.match.terms:
+        mask = term.mask
+        if term.field.name in table.matches:
+            continue
+        for register in REGISTER_FIELDS:
+            if register.field == term.field and register.name in table.matches:
+                mask &= ~register.mask
+        if not term.field.is_register or mask:
+            raise InvalidFlow(f"table {table.name!r} may not match {term.field.name}: {flow}")
+    _check_actions(table, flow, flow.actions)
+
+
+def _table_of(flow: Flow) -> Table:
+    """The table of a flow, which has its priority."""
     table = TABLE_BY_NUMBER.get(flow.table)
     if table is None:
         raise InvalidFlow(f"table {flow.table} is not ours: {flow}")
     is_rule = table is FILTER and flow.priority in RULE_PRIORITIES
     if flow.priority not in table.priorities.values() and not is_rule:
         raise InvalidFlow(f"table {table.name!r} has no priority {flow.priority}: {flow}")
-    for term in flow.match.terms:
-        mask = term.mask
-        if term.field.name in table.matches:
-            continue
-        for register in REGISTERS:
-            if register.field == term.field and register.name in table.matches:
-                mask &= ~register.mask
-        if not term.field.is_register or mask:
-            raise InvalidFlow(f"table {table.name!r} may not match {term.field.name}: {flow}")
-    _check_actions(table, flow, flow.actions)
+    return table
 
 
 def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> None:
@@ -83,8 +98,8 @@ def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> Non
                 _check_actions(table, flow, inner)
             case Learn(table=number) if number != LEARNED.number or table is not LEARN:
                 raise InvalidFlow(f"table {table.name!r} may not learn: {flow}")
-            case Metered() if table not in (CAP, BRIDGE_CAP, CUT):
-                raise InvalidFlow(f"table {table.name!r} may not drop by a meter: {flow}")
+            case Metered() if table not in (CAP, BRIDGE_CAP, CUT, COUNT):
+                raise InvalidFlow(f"table {table.name!r} may not use a meter: {flow}")
             case SetTunnelKey() | SetTunnelRemote() if table not in (SEND, CUT):
                 raise InvalidFlow(f"table {table.name!r} sends into no tunnel: {flow}")
             case MoveToVlan(source=source) if source != TAG:

@@ -1,10 +1,9 @@
 """Every table, register and priority that we own on a bridge, each with its contract.
 
-A packet goes through production first: start -> admit -> learn, lookup -> output or flood. What
-production did is left in registers; then egress and ingress choose the sessions that want the
-packet, once sees to it that a session gets it one time only, and deliver makes the copy. Exclusive
-sessions compete for it before that: probe, alone, claim, won.
-docs/pipeline.md is generated from this file.
+Production comes first: start -> admit -> learn, lookup -> output or flood. Registers hold how the
+packet was delivered. Then egress and ingress select the sessions that watch its ports, once
+deduplicates, and deliver makes the copy. Exclusive sessions compete before that: probe, alone,
+claim, won. docs/pipeline.md is generated from this file.
 """
 
 from __future__ import annotations
@@ -14,48 +13,52 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from flows.errors import InvalidFlow
-from flows.openflow.field import Field, RegField, Term
-from flows.model.session import OFPORT_MAX
-from flows.openflow.pattern import Pattern, pattern
-from flows.model.world import METERS
+from flows.model import OFPORT_MAX
+from flows.openflow import Field, Pattern, RegField, Term, pattern
 
-# --- what a packet's registers remember --------------------------------------------------------
+# --- registers ---------------------------------------------------------------------------------
 
 OUT = RegField("out", 0, 0, 15)
-"""OpenFlow port that production chose for a unicast packet; 0 when it chose none."""
+"""OpenFlow port to which production delivers a unicast packet; 0 when it delivers to none."""
 NETWORK = RegField("network", 1, 0, 19)
-"""Number of the network that the packet is in."""
+"""Number of the network that the packet belongs to."""
 SENDER = RegField("sender", 2, 0, 19)
 """Number of the port that sent the packet, on this bridge or another; 0 when unknown."""
 TAG = RegField("tag", 3, 0, 11)
-"""Link tag that the packet wears, or would wear, between bridges: it names network or sender."""
+"""Link tag (802.1Q id) of the packet between bridges; it stands for the network or the sender."""
 CAST = RegField("cast", 4, 0, 2)
 """How production delivered the packet on this bridge (see Cast)."""
 BY_LINK = RegField("by_link", 4, 8, 8)
-"""1 when the packet came over a link from another bridge."""
+"""1 when the packet arrived over a link from another bridge."""
 SESSION = RegField("session", 6, 0, 19)
 """Number of the session that is being served."""
 
 FILTER_ID = RegField("filter", 5, 0, 19)
-"""Number of the filter that is being asked."""
+"""Number and edition of the filter that is being evaluated."""
 RULES = RegField("rules", 7, 0, 0)
-"""Which list of rules is asked (see Rules)."""
+"""Which list of rules is evaluated (see Rules)."""
 VERDICT = RegField("verdict", 7, 8, 8)
-"""1 when the filter has accepted the packet."""
+"""1 when the filter accepts the packet."""
 
 LARGER = RegField("larger", 13, 0, 0)
-"""1 when the packet is longer than copies of the session may be."""
+"""1 when the packet is longer than a copy of the session may be."""
+TAGGED = RegField("tagged", 13, 8, 8)
+"""1 while the packet is a copy that wears a tag of ours."""
 BUCKET = RegField("bucket", 14, 0, 5)
-"""Virtual bucket of a sensor pool that the packet falls into."""
+"""Bucket of a sensor pool that the hash of the packet selects."""
 POOL = RegField("pool", 14, 8, 27)
-"""Number of the collector whose pool of sensors is asked."""
+"""Number of the collector whose pool of sensors gets the copy."""
 SENSOR = RegField("sensor", 15, 0, 7)
 """Position of the sensor among those of its collector."""
+EPOCH = RegField("epoch", 15, 8, 27)
+"""Number of an epoch of megaflows. It is 0 in every packet: only a flow that no packet is meant to
+match asks for it."""
 
 TAKEN = RegField("taken", 7, 16, 16)
-"""1 when an exclusive session has taken the packet at the port that is being served."""
+"""1 when an exclusive session has taken the packet at the port that is being evaluated."""
 COHORTS_0 = RegField("cohorts_0", 8, 0, 31)
-"""Cohorts 0-31 (ports that the same exclusive sessions contest) that are taken, a bit each."""
+"""Cohorts 0-31 in which the packet is taken, one bit each. A cohort is a set of ports that the
+same exclusive sessions watch."""
 COHORTS_1 = RegField("cohorts_1", 9, 0, 31)
 """The same for the cohorts 32-63."""
 COHORTS_2 = RegField("cohorts_2", 10, 0, 31)
@@ -63,13 +66,13 @@ COHORTS_2 = RegField("cohorts_2", 10, 0, 31)
 COHORTS_3 = RegField("cohorts_3", 11, 0, 31)
 """The same for the cohorts 96-127."""
 WINNER = RegField("winner", 12, 0, 19)
-"""Number of the exclusive session that takes what the sender sends; 0: none that matters here."""
+"""Number of the exclusive session that takes the packet at its sender; 0: none, or irrelevant."""
 
 COHORTS = (COHORTS_0, COHORTS_1, COHORTS_2, COHORTS_3)
-REGISTERS = (
+REGISTER_FIELDS = (
     *(OUT, NETWORK, SENDER, TAG, CAST, BY_LINK, SESSION, FILTER_ID, RULES, VERDICT),
     *(TAKEN, *COHORTS, WINNER),
-    *(LARGER, BUCKET, POOL, SENSOR),
+    *(LARGER, TAGGED, BUCKET, POOL, SENSOR, EPOCH),
 )
 
 
@@ -83,7 +86,7 @@ class Cast(IntEnum):
     FLOOD = 2
     """To every port of its network, on every bridge."""
     LATE_FLOOD = 3
-    """To every port of its network from here on: the bridge before knew the way, this one not."""
+    """To every port of its network from here on: the bridge before had learned the address."""
 
 
 class Rules(IntEnum):
@@ -96,12 +99,12 @@ class Rules(IntEnum):
 
 
 class FloodMark(IntEnum):
-    """Priority bits of the link tag: how the next bridge shall treat the packet."""
+    """Priority bits (PCP) of the link tag: how the next bridge must forward the packet."""
 
     LOOKUP = 0
     """Look the destination up."""
     FLOOD = 1
-    """The first bridge flooded it: flood it too."""
+    """The first bridge flooded it: flood it as well."""
 
 
 # --- tables ------------------------------------------------------------------------------------
@@ -109,8 +112,9 @@ class FloodMark(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: what it decides, what its flows may match, set and continue with.
+    """One flow table: its purpose, the fields its flows may match, and where they may resubmit.
 
+    ``then`` are names of tables, ``owns`` names of registers that its flows may set.
     ``priorities`` names every priority used, highest first.
     """
 
@@ -127,7 +131,7 @@ class Table:
         return self.priorities[name]
 
     def pattern(self, priority: str, *conditions: Term | Field | RegField) -> Pattern:
-        """What some of its flows ask for, with the values of fields left open (see pattern)."""
+        """The pattern of some of its flows, with the values of fields left open (see pattern)."""
         return pattern(self.number, self.priorities[priority], *conditions)
 
 
@@ -135,54 +139,54 @@ def _table(
     name: str, number: int, purpose: str, *, matches: str = "", then: str = "", owns: str = "",
     **priorities: int,
 ) -> Table:  # fmt: skip
-    asks, goes, sets = (frozenset(words.split()) for words in (matches, then, owns))
-    return Table(name, number, purpose, asks, goes, sets, priorities)
+    fields, tables, registers = (frozenset(names.split()) for names in (matches, then, owns))
+    return Table(name, number, purpose, fields, tables, registers, priorities)
 
 
 START = _table(
-    "start", 0, "Say who sent the packet, let production handle it, then serve the sessions.",
-    matches="in_port vlan_vid vlan_pcp",
-    then="admit learn identify lookup flood egress ingress",
+    "start", 0, "Identify sender and network, forward production, then evaluate the sessions.",
+    matches="in_port vlan_vid vlan_pcp epoch pkt_mark",
+    then="admit learn identify lookup flood own_tag egress ingress",
     owns="network sender tag by_link cast",
-    tap_port=400, transport=300, flooded=250, link=200, workload=100, nothing=0,
+    epoch=500, tap_port=400, transport=300, flooded=250, link=200, workload=100, nothing=0,
 )  # fmt: skip
 ADMIT = _table(
-    "admit", 10, "Drop what a protected port sends under another MAC address.",
+    "admit", 10, "Drop what a protected port sends with another source MAC address.",
     matches="in_port eth_src", then="admit_address lookup",
     protected=100, nothing=0,
 )  # fmt: skip
 ADMIT_ADDRESS = _table(
-    "admit_address", 11, "Drop what a protected port sends under another IP address.",
+    "admit_address", 11, "Drop what a protected port sends with another source IP address.",
     matches="in_port eth_type ip_src ip_proto udp_src udp_dst arp_spa arp_sha ipv6_src",
     then="admit_neighbour lookup",
     address=200, spoofed=100, other=0,
 )  # fmt: skip
 ADMIT_NEIGHBOUR = _table(
-    "admit_neighbour", 12, "Drop IPv6 neighbour advertisements for another address.",
+    "admit_neighbour", 12, "Drop IPv6 neighbour advertisements for addresses of others.",
     matches="in_port eth_type ip_proto icmpv6_type nd_target", then="lookup",
     address=200, spoofed=100, other=0,
 )  # fmt: skip
 IDENTIFY = _table(
-    "identify", 15, "Say which protected port of another bridge sent the packet.",
+    "identify", 15, "Identify the protected port of another bridge that sent the packet.",
     matches="network eth_src", owns="sender",
     address=100, nothing=0,
 )  # fmt: skip
 LEARN = _table(
-    "learn", 20, "Remember behind which port an unprotected sender's address is.",
+    "learn", 20, "Learn the port of an unprotected sender's MAC address.",
     matches="sender eth_src", group=200, sender=100, nothing=0,
 )  # fmt: skip
 LOOKUP = _table(
-    "lookup", 21, "Find the way to the destination: declared, learned, or everybody.",
+    "lookup", 21, "Look up the destination MAC address: declared, learned, or unknown (flood).",
     matches="network eth_dst", then="learned output flood", owns="out cast",
     group=200, address=100, unknown=0,
 )  # fmt: skip
 LEARNED = _table(
-    "learned", 22, "Addresses that the switch has learned; filled by the switch itself.",
+    "learned", 22, "Learned MAC addresses; the switch adds these flows itself.",
     matches="network eth_dst", owns="out",
     learned=100, nothing=0,
 )  # fmt: skip
 OUTPUT = _table(
-    "output", 30, "Deliver a unicast packet, if its way out still belongs to its network.",
+    "output", 30, "Deliver a unicast packet, if its output port still belongs to its network.",
     matches="in_port network out by_link", then="flood", owns="cast",
     hairpin=200, way=100, late=20, unknown=0,
 )  # fmt: skip
@@ -190,122 +194,130 @@ FLOOD = _table(
     "flood", 31, "Deliver to every port of the network but the sender's.",
     matches="network cast", network=100, nothing=0,
 )  # fmt: skip
+OWN_TAG = _table(
+    "own_tag", 35, "Have a packet from a link read again if the workload tagged it itself.",
+    matches="eth_type", then="reread ingress", tagged=100, nothing=0,
+)  # fmt: skip
+REREAD = _table(
+    "reread", 36, "Go on with a packet that was read again; its megaflows begin here.",
+    matches="epoch pkt_mark", then="ingress", epoch=500, nothing=0,
+)  # fmt: skip
 EGRESS = _table(
-    "egress", 40, "Choose the sessions that watch what this port sends.",
+    "egress", 40, "Select the sessions that watch what the ingress port sends.",
     matches="in_port", then="claim accept deliver", owns="session rules",
     port=100, nothing=0,
 )  # fmt: skip
 INGRESS = _table(
-    "ingress", 41, "Choose the sessions that watch a port to which production delivered.",
+    "ingress", 41, "Select the sessions that watch a port to which the packet was delivered.",
     matches="cast out network", then="probe alone claim once", owns="session rules taken",
     port=100, network=100, nothing=0,
 )  # fmt: skip
 PROBE = _table(
-    "probe", 42, "Find out which exclusive session has copied what another bridge's port sent.",
+    "probe", 42, "Find the exclusive session that took the packet at its sender on another bridge.",
     matches="sender", then="claim", owns="session rules",
     sender=100, nothing=0,
 )  # fmt: skip
 ALONE = _table(
-    "alone", 43, "Close the cohort of which the sender is the only port: nobody there hears it.",
+    "alone", 43, "Mark a cohort as taken if the sender is its only port: none receives the packet.",
     matches="sender", owns="cohorts_0 cohorts_1 cohorts_2 cohorts_3",
     sender=100, nothing=0,
 )  # fmt: skip
 CLAIM = _table(
-    "claim", 44, "Ask one exclusive session, unless others have taken the packet before.",
+    "claim", 44, "Evaluate one exclusive session, unless a session before it has taken the packet.",
     matches="session network sender rules cast taken cohorts_0 cohorts_1 cohorts_2 cohorts_3",
     then="filter won", owns="filter verdict",
     taken=300, lost=200, session=100, nothing=0,
 )  # fmt: skip
 WON = _table(
-    "won", 45, "Let an exclusive session that accepts the packet take it from the others.",
+    "won", 45, "Mark the packet as taken by the exclusive session that accepts it.",
     matches="session network rules cast by_link verdict", then="once deliver",
     owns="taken winner cohorts_0 cohorts_1 cohorts_2 cohorts_3",
     session=100, nothing=0,
 )  # fmt: skip
 ONCE = _table(
-    "once", 46, "Let each session have the packet one time only.",
+    "once", 46, "Deduplicate: let each session copy the packet at most once.",
     matches="session sender cast network winner", then="unsent accept filter",
     owns="filter rules verdict",
     won=500, sender=400, elsewhere=300, sent=200, first=0,
 )  # fmt: skip
 UNSENT = _table(
-    "unsent", 47, "Go on only if the sender's bridge had no reason to copy the packet.",
+    "unsent", 47, "Continue only if the sender's bridge did not copy the packet for this session.",
     matches="verdict", then="accept",
     sent=100, unsent=0,
 )  # fmt: skip
 ACCEPT = _table(
-    "accept", 50, "Ask the filter of the session.",
+    "accept", 50, "Select the filter of the session.",
     matches="session", then="filter decide deliver", owns="filter verdict",
     session=100, nothing=0,
 )  # fmt: skip
 FILTER = _table(
-    "filter", 70, "Say whether a list of rules accepts the packet: the first match decides.",
+    "filter", 70, "Evaluate a list of rules: the first match accepts or rejects the packet.",
     matches="filter rules eth_src eth_dst vlan_vid eth_type ip_proto ip_src ip_dst ipv6_src "
     "ipv6_dst tcp_src tcp_dst tcp_flags udp_src udp_dst sctp_src sctp_dst icmp_type icmp_code "
-    "icmpv6_type icmpv6_code arp_op",
+    "icmpv6_type icmpv6_code ip_frag arp_op",
     owns="verdict", nothing=0,
 )  # fmt: skip
 RULE_PRIORITIES = range(5_000, 65_000)
-"""Priorities of rules in the filter table: 65000 less the number of the rule."""
+"""Priorities of rules in the filter table: 65000 minus the number of the rule."""
 DECIDE = _table(
-    "decide", 71, "Copy what the filter has accepted.",
+    "decide", 71, "Continue with packets that the filter has accepted.",
     matches="verdict", then="deliver",
     accepted=100, rejected=0,
 )  # fmt: skip
 DELIVER = _table(
-    "deliver", 90, "Make the copy of one session, at once or by the stages that follow.",
-    matches="session network", then="cap bridge_cap size send", owns="session larger",
+    "deliver", 90, "Make the copy of one session, here or in the tables that follow.",
+    matches="session network", then="cap bridge_cap size send count", owns="session larger tagged",
     network=200, session=100, nothing=0,
 )  # fmt: skip
 CAP = _table(
-    "cap", 91, "Shed the copies of a session that exceed its rate.",
+    "cap", 91, "Drop the copies of a session that exceed its rate cap.",
     matches="session", then="bridge_cap size", session=100, nothing=0,
 )  # fmt: skip
 BRIDGE_CAP = _table(
-    "bridge_cap", 92, "Shed the copies that exceed what the bridge may spend on all sessions.",
+    "bridge_cap", 92, "Drop the copies that exceed the rate cap of the bridge.",
     then="size", everything=0,
 )  # fmt: skip
 SIZE = _table(
-    "size", 93, "Say whether the packet is too long for a copy, and choose the sensor.",
+    "size", 93, "Compare the length with the limit of copies, and hash the packet to a sensor.",
     matches="session", then="pool send", owns="larger bucket pool",
     session=100, nothing=0,
 )  # fmt: skip
 POOL_TABLE = _table(
-    "pool", 94, "Find the sensor of a pool that has the packet's bucket.",
+    "pool", 94, "Map the bucket of a pool to its sensor.",
     matches="pool bucket", owns="sensor", bucket=100, nothing=0,
 )  # fmt: skip
 SEND = _table(
     "send", 95, "Send the copy to its sensor.",
-    matches="session network sensor larger", then="cut", owns="session",
+    matches="session network sensor larger", then="cut count", owns="session tagged",
     larger=300, network=200, session=100, nothing=0,
 )  # fmt: skip
 CUT = _table(
-    "cut", 96, "Send the first bytes of a packet that is too long, or nothing.",
-    matches="session network sensor", owns="session",
+    "cut", 96, "Truncate the copy of a packet that is too long, or count it and send nothing.",
+    matches="session network sensor", then="count", owns="session tagged",
     network=200, session=100, nothing=0,
+)  # fmt: skip
+COUNT = _table(
+    "count", 97, "Count a copy that was sent, by a meter that drops nothing.",
+    matches="session tagged", session=100, nothing=0,
 )  # fmt: skip
 
 PIPELINE: tuple[Table, ...] = (
     *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
-    *(OUTPUT, FLOOD, EGRESS, INGRESS, PROBE, ALONE, CLAIM, WON, ONCE, UNSENT),
+    *(OUTPUT, FLOOD, OWN_TAG, REREAD, EGRESS, INGRESS, PROBE, ALONE, CLAIM, WON, ONCE, UNSENT),
     *(ACCEPT, FILTER, DECIDE, DELIVER),
-    *(CAP, BRIDGE_CAP, SIZE, POOL_TABLE, SEND, CUT),
+    *(CAP, BRIDGE_CAP, SIZE, POOL_TABLE, SEND, CUT, COUNT),
 )
 TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}
 
-LINK_TAGS = range(1, 4095)
-"""802.1Q ids that may be used between our bridges."""
-BRIDGE_METER = METERS.stop
-"""The meter of all copies of a bridge together."""
 NOWHERE = OFPORT_MAX + 1
-"""A port that no bridge has: what is sent there makes Open vSwitch do a clone in earnest, but goes
-nowhere."""
+"""A port number that no bridge has. A truncating output to it makes Open vSwitch execute the clone
+around it on a packet of its own, and sends nothing."""
 
 
 def check_pipeline(
-    tables: Iterable[Table] = PIPELINE, registers: Iterable[RegField] = REGISTERS
+    tables: Iterable[Table] = PIPELINE, registers: Iterable[RegField] = REGISTER_FIELDS
 ) -> None:
-    """Refuse a pipeline that could loop, names what is not there, or shares bits.
+    """Refuse a pipeline with a loop, an unknown table or register, or registers that share bits.
 
     Raises:
         InvalidFlow: with the table or register that is wrong.

@@ -1,1 +1,37 @@
-"""Face."""
+"""Resolves a world: which sessions are served, by which ports, and why others are not."""
+
+from flows.resolve.arbitration import Arbitration, Chain, Cohort
+from flows.resolve.bridge_view import BridgeView, LocalWorkload
+from flows.resolve.capacity import (
+    COHORTS_PER_NETWORK,
+    EXCLUSIVE_WEIGHT,
+    FAR_WEIGHT,
+    FILTERED_WEIGHT,
+    SESSIONS_PER_NETWORK,
+    STAGED_WEIGHT,
+)
+from flows.resolve.obstacles import are_protected, at_links, at_receiver, at_sender
+from flows.resolve.reach import sensor_notes
+from flows.resolve.session import ResolvedSession
+from flows.resolve.world import ResolvedWorld
+
+__all__ = [
+    "COHORTS_PER_NETWORK",
+    "EXCLUSIVE_WEIGHT",
+    "FAR_WEIGHT",
+    "FILTERED_WEIGHT",
+    "SESSIONS_PER_NETWORK",
+    "STAGED_WEIGHT",
+    "Arbitration",
+    "BridgeView",
+    "Chain",
+    "Cohort",
+    "LocalWorkload",
+    "ResolvedSession",
+    "ResolvedWorld",
+    "are_protected",
+    "at_links",
+    "at_receiver",
+    "at_sender",
+    "sensor_notes",
+]

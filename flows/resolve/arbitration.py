@@ -1,31 +1,34 @@
-"""Who competes for the packets of one network: its exclusive sessions, port by port, in order.
+"""Arbitration among the exclusive sessions of one network: the order in which they are asked.
 
-The same for every bridge that a packet can reach: each of them comes to the same order alone.
+Every bridge of a region computes the same order by itself, from the same world.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from flows.resolve.session import Standing
-from flows.model.session import Direction, Dpid, NetworkId, Port, PortId, SessionId
+from flows.model import Direction, Dpid, NetworkId, Port, PortId, Session, SessionId
+from flows.resolve.session import ResolvedSession
 
-Chain = tuple[Standing, ...]
-"""The exclusive sessions that are asked about the packets of a port, first one first.
+Chain = tuple[ResolvedSession, ...]
+"""The exclusive sessions that are asked about the packets of a port, in order.
 
-It ends with the first that accepts everything: whoever comes later never gets a packet.
+It ends with the first that accepts everything: sessions after that one never get a packet.
 """
 Rank = tuple[int, int, bool]
-"""The place of a session among others: its number, the one in registers, and is it plain."""
+"""The position of a session in the order: its number, its register number, whether it is plain."""
+RegionOf = Callable[[Port], Dpid]
+"""The region of a placed port, named by its lowest datapath id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The ports that the same sessions contest, in the same order, when they receive.
+    """The ports for whose received packets the same sessions compete, in the same order.
 
-    ``bit`` is where switches note that somebody has taken the packet; None: there is no contest.
+    ``bit`` is the register bit that notes that a session has taken the packet; None when only one
+    session watches these ports.
     """
 
     chain: Chain
@@ -33,90 +36,169 @@ class Cohort:
     bit: int | None
 
 
-class Contest:
-    """The exclusive sessions of one network on bridges that links join, and where they meet.
+class Arbitration:
+    """The exclusive sessions of one network in one region, and for which ports they compete.
 
-    ``entries`` are sessions with the ports there that they watch.
+    ``entries`` are sessions with the ports of the region that they watch. ``sent`` and ``received``
+    are the chains of the ports whose packets are watched in that direction, by port id.
     """
 
     def __init__(
-        self, entries: Iterable[tuple[Standing, Iterable[Port]]], numbers: Mapping[SessionId, int]
+        self,
+        entries: Iterable[tuple[ResolvedSession, Iterable[Port]]],
+        numbers: Mapping[SessionId, int],
     ) -> None:
         ordered = sorted(entries, key=lambda entry: rank(entry[0], numbers))
-        self.standings: Chain = tuple(standing for standing, _ in ordered)
+        self.sessions: Chain = tuple(resolved_session for resolved_session, _ in ordered)
         self.ports = {port.id: port for _, ports in ordered for port in ports}
         self.sent = _chains(ordered, Direction.EGRESS)
-        self.heard = _chains(ordered, Direction.INGRESS)
-        self.cohorts = _cohorts(self.heard, self.ports, numbers)
+        self.received = _chains(ordered, Direction.INGRESS)
+        self.cohorts = _cohorts(self.received, self.ports, numbers)
+        self._numbers = numbers
         self._cohorts_by_session: dict[SessionId, list[Cohort]] = defaultdict(list)
         for cohort in self.cohorts:
-            for standing in cohort.chain:
-                self._cohorts_by_session[standing.session.id].append(cohort)
+            for resolved_session in cohort.chain:
+                self._cohorts_by_session[resolved_session.session.id].append(cohort)
 
     @property
     def bits(self) -> int:
-        """How many bits switches need to follow it."""
+        """How many register bits switches need for its cohorts."""
         return sum(cohort.bit is not None for cohort in self.cohorts)
 
-    def cohorts_of(self, standing: Standing) -> tuple[Cohort, ...]:
-        """Where a session may get packets that ports receive."""
-        return tuple(self._cohorts_by_session.get(standing.session.id, ()))
+    def cohorts_of(self, resolved_session: ResolvedSession) -> tuple[Cohort, ...]:
+        """The cohorts in which a session may get received packets."""
+        return tuple(self._cohorts_by_session.get(resolved_session.session.id, ()))
 
     def in_order(self, sessions: Iterable[SessionId]) -> Chain:
-        """Some of its sessions as they are asked."""
+        """Some of its sessions, in the order in which they are asked."""
         wanted = set(sessions)
-        return tuple(s for s in self.standings if s.session.id in wanted)
+        return tuple(s for s in self.sessions if s.session.id in wanted)
+
+    def starving_sessions(
+        self, resolved_session: ResolvedSession, port: Port
+    ) -> Mapping[Direction, Session]:
+        """The sessions that take every packet of a watched port before one, by direction.
+
+        Empty when in some direction of the session packets of the port may be left for it. A
+        session takes every packet if it accepts everything; rules of filters are not evaluated.
+        """
+        found: dict[Direction, Session] = {}
+        for direction, chains in (
+            (Direction.EGRESS, self.sent),
+            (Direction.INGRESS, self.received),
+        ):
+            if resolved_session.session.direction.includes(direction):
+                chain = chains.get(port.id)
+                if not chain or not chain[-1].is_plain:  # one that takes everything ends a chain
+                    return {}
+                if rank(chain[-1], self._numbers) >= rank(resolved_session, self._numbers):
+                    return {}
+                found[direction] = chain[-1].session
+        return found
 
 
-def rank(standing: Standing, numbers: Mapping[SessionId, int]) -> Rank:
-    """Where a session stands among the exclusive ones; lower is asked first."""
-    session = standing.session
-    return session.number, numbers[session.id], standing.is_plain
+class ExclusiveSessions:
+    """The exclusive sessions that are served, by network; arbitrations are computed on demand."""
+
+    def __init__(
+        self,
+        numbers: Mapping[SessionId, int],
+        region_of: RegionOf,
+        previous: ExclusiveSessions | None = None,
+    ) -> None:
+        self._numbers, self._region_of = numbers, region_of
+        self._sessions: dict[NetworkId, dict[SessionId, ResolvedSession]] = {}
+        self._arbitrations: dict[NetworkId, Mapping[Dpid, Arbitration]] = {}
+        if previous is not None:
+            self._sessions = {network: dict(those) for network, those in previous._sessions.items()}
+            self._arbitrations = dict(previous._arbitrations)
+
+    def add(self, resolved_session: ResolvedSession) -> None:
+        """Add a served session; ignored unless it is exclusive."""
+        if resolved_session.is_exclusive:
+            session = resolved_session.session.id
+            for network in resolved_session.networks:
+                self._sessions.setdefault(network, {})[session] = resolved_session
+                self._arbitrations.pop(network, None)
+
+    def remove(self, resolved_session: ResolvedSession) -> None:
+        """Remove a session that was added."""
+        if resolved_session.is_exclusive:
+            for network in resolved_session.networks:
+                del self._sessions[network][resolved_session.session.id]
+                self._arbitrations.pop(network, None)
+
+    @property
+    def networks(self) -> Set[NetworkId]:
+        """The networks in which exclusive sessions are, or were, served."""
+        return self._sessions.keys()
+
+    def watching(self, network: NetworkId) -> Collection[ResolvedSession]:
+        """The exclusive sessions that watch a network."""
+        return self._sessions.get(network, {}).values()
+
+    def arbitrations(self, network: NetworkId) -> Mapping[Dpid, Arbitration]:
+        """The arbitration of a network in each region."""
+        if network not in self._arbitrations:
+            watching = self.watching(network)
+            self._arbitrations[network] = _arbitrations(
+                network, watching, self._numbers, self._region_of
+            )
+        return self._arbitrations[network]
 
 
-def contests(
-    network: NetworkId, standings: Iterable[Standing], numbers: Mapping[SessionId, int],
-    root: Callable[[Port], Dpid],
-) -> Mapping[Dpid, Contest]:  # fmt: skip
-    """The contests of one network, one for each ``root``: bridges that links join have the same."""
-    entries: dict[Dpid, dict[SessionId, tuple[Standing, list[Port]]]] = defaultdict(dict)
-    for standing in standings:
-        for port in standing.watched:
+def rank(resolved_session: ResolvedSession, numbers: Mapping[SessionId, int]) -> Rank:
+    """The position of a session among the exclusive ones; the lowest is asked first."""
+    session = resolved_session.session
+    return session.number, numbers[session.id], resolved_session.is_plain
+
+
+def _arbitrations(
+    network: NetworkId,
+    resolved_sessions: Iterable[ResolvedSession],
+    numbers: Mapping[SessionId, int],
+    region_of: RegionOf,
+) -> Mapping[Dpid, Arbitration]:
+    entries: dict[Dpid, dict[SessionId, tuple[ResolvedSession, list[Port]]]] = defaultdict(dict)
+    for resolved_session in resolved_sessions:
+        for port in resolved_session.watched:
             if port.network == network:
-                key = standing.session.id
-                entries[root(port)].setdefault(key, (standing, []))[1].append(port)
-    return {place: Contest(found.values(), numbers) for place, found in entries.items()}
+                key = resolved_session.session.id
+                entries[region_of(port)].setdefault(key, (resolved_session, []))[1].append(port)
+    return {region: Arbitration(found.values(), numbers) for region, found in entries.items()}
 
 
 def _chains(
-    ordered: Iterable[tuple[Standing, Iterable[Port]]], direction: Direction
+    ordered: Iterable[tuple[ResolvedSession, Iterable[Port]]], direction: Direction
 ) -> Mapping[PortId, Chain]:
-    """Who is asked about the packets of each port, by port id."""
-    chains: dict[PortId, list[Standing]] = defaultdict(list)
-    for standing, ports in ordered:
-        if standing.session.direction.includes(direction):
+    """The chain of each port in one direction."""
+    chains: dict[PortId, list[ResolvedSession]] = defaultdict(list)
+    for resolved_session, ports in ordered:
+        if resolved_session.session.direction.includes(direction):
             for port in ports:
                 chain = chains[port.id]
                 if not (chain and chain[-1].is_plain):
-                    chain.append(standing)
+                    chain.append(resolved_session)
     return {port: tuple(chains[port]) for port in sorted(chains)}
 
 
 def _cohorts(
-    heard: Mapping[PortId, Chain], ports: Mapping[PortId, Port], numbers: Mapping[SessionId, int]
+    received: Mapping[PortId, Chain],
+    ports: Mapping[PortId, Port],
+    numbers: Mapping[SessionId, int],
 ) -> tuple[Cohort, ...]:
-    """The ports that hear, by who contests them; numbered in an order that depends on nothing."""
+    """Group ports by their chains; the order, and so each bit, is the same on every bridge."""
     members: dict[tuple[int, ...], list[Port]] = defaultdict(list)
     chain_by_key: dict[tuple[int, ...], Chain] = {}
-    for port_id, chain in heard.items():
-        key = tuple(numbers[standing.session.id] for standing in chain)
+    for port_id, chain in received.items():
+        key = tuple(numbers[resolved_session.session.id] for resolved_session in chain)
         members[key].append(ports[port_id])
         chain_by_key[key] = chain
     cohorts: list[Cohort] = []
     bits = 0
     for key in sorted(members):
-        is_contested = len(key) > 1
-        bit = bits if is_contested else None
+        is_contended = len(key) > 1
+        bit = bits if is_contended else None
         cohorts.append(Cohort(chain_by_key[key], tuple(members[key]), bit))
-        bits += is_contested
+        bits += is_contended
     return tuple(cohorts)

@@ -1,4 +1,4 @@
-"""One bridge in a survey: its own ports, and what lies beyond each of its links."""
+"""One bridge's view of a resolved world: its own ports, and the next hop towards all others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from netaddr import IPAddress
 
-from flows.resolve.world import Survey
-from flows.model.session import (
+from flows.model import (
     Collector,
     Dpid,
     NetworkId,
@@ -19,30 +18,34 @@ from flows.model.session import (
     PortKind,
     Sensor,
     Session,
+    transport_key,
 )
-from flows.semantics.tags import transport_key
+from flows.resolve.world import ResolvedWorld
 
 
-class Resident(NamedTuple):
-    """A workload of a bridge: its OpenFlow port, the number of its network, its MAC address."""
+class LocalWorkload(NamedTuple):
+    """A workload on a bridge: its OpenFlow port, the number of its network, its MAC address."""
 
     port: Port
-    place: Ofport
+    ofport: Ofport
     network: int
     mac: int | None
 
 
-class Site:
-    """One bridge in a survey: its own ports, and what lies beyond each of its links."""
+class BridgeView:
+    """A resolved world as one bridge sees it; made anew for each compilation.
 
-    def __init__(self, dpid: Dpid, survey: Survey, *, has_meters: bool = False) -> None:
+    ``has_meters``: the bridge supports OpenFlow meters.
+    """
+
+    def __init__(self, dpid: Dpid, resolved: ResolvedWorld, *, has_meters: bool = False) -> None:
         self.dpid = dpid
         self.has_meters = has_meters
-        self.survey = survey
-        self.world = survey.world
-        self.first_hops = survey.fabric.first_hops(dpid)
-        self.link_ports = survey.fabric.link_ports(dpid)
-        self._ways: dict[PortId, Ofport | None] = {}
+        self.resolved = resolved
+        self.world = resolved.world
+        self.first_hops = resolved.spanning_tree.first_hops(dpid)
+        self.link_ports = resolved.spanning_tree.link_ports(dpid)
+        self._next_hops: dict[PortId, Ofport | None] = {}
 
     @cached_property
     def workloads(self) -> tuple[Port, ...]:
@@ -51,15 +54,20 @@ class Site:
         return tuple(p for p in here if p.kind is PortKind.VM)
 
     @cached_property
-    def residents(self) -> tuple[Resident, ...]:
-        """The same, with what their flows are made of."""
+    def local_workloads(self) -> tuple[LocalWorkload, ...]:
+        """The same, with the numbers that their flows contain."""
         numbers, places = self.world.numbers.network, self.world.placements
-        found: list[Resident] = []
+        found: list[LocalWorkload] = []
         for port in self.workloads:
             assert port.network is not None, "a workload is in a network"
             mac = None if port.mac is None else int(port.mac)
-            found.append(Resident(port, places[port.id].ofport, numbers[port.network], mac))
+            found.append(LocalWorkload(port, places[port.id].ofport, numbers[port.network], mac))
         return tuple(found)
+
+    @property
+    def claims(self) -> tuple[tuple[Port, Ofport], ...]:
+        """The workloads that claim to be on this bridge and are elsewhere."""
+        return self.world.claims_by_dpid.get(self.dpid, ())
 
     @cached_property
     def tap_ports(self) -> tuple[Port, ...]:
@@ -69,20 +77,20 @@ class Site:
 
     @cached_property
     def members(self) -> Mapping[NetworkId, tuple[Port, ...]]:
-        """The members of each network that has to do with this bridge, wherever they are.
+        """The members of each network whose packets pass this bridge, wherever they are.
 
-        A network has to do with it when a member is here, or when two members can reach each
-        other only through here. Members that cannot be reached are left out.
+        A network is included when a member is on this bridge, or when two members reach each
+        other only through it. Members that cannot be reached from here are left out.
         """
         found: dict[NetworkId, tuple[Port, ...]] = {}
         known = self.world.members_by_network
         here = {port.network for port in self.workloads}
-        # without a link nobody's packets pass but those of networks that are here
+        # without links only networks with a member on this bridge can pass it
         for network in known if self.link_ports else (n for n in known if n in here):
             ports = known[network]
-            reached = tuple(p for p in ports if self.way(p) is not None)
-            ways = {self.way(p) for p in reached if not self.is_here(p)}
-            if len(ways) > 1 or (len(reached) > 0 and any(self.is_here(p) for p in reached)):
+            reached = tuple(p for p in ports if self.next_hop(p) is not None)
+            next_hops = {self.next_hop(p) for p in reached if not self.is_here(p)}
+            if len(next_hops) > 1 or (len(reached) > 0 and any(self.is_here(p) for p in reached)):
                 found[network] = reached
         return found
 
@@ -93,62 +101,82 @@ class Site:
 
     def is_joined(self, port: Port) -> bool:
         """Whether links lead from this bridge to that of a placed port."""
-        return self.survey.is_joined(self.dpid, self.survey.place(port))
+        return self.resolved.is_joined(self.dpid, self.resolved.place(port))
 
-    def way(self, port: Port) -> Ofport | None:
-        """The OpenFlow port that leads to ``port``, its own or a link's; None when none does."""
-        if port.id in self._ways:
-            return self._ways[port.id]
-        placement, way = self.world.placements.get(port.id), None
+    def next_hop(self, port: Port) -> Ofport | None:
+        """The OpenFlow port towards ``port``: its own or a link's; None when unreachable."""
+        if port.id in self._next_hops:
+            return self._next_hops[port.id]
+        placement, next_hop = self.world.placements.get(port.id), None
         if placement is not None and placement.dpid == self.dpid:
-            way = placement.ofport
+            next_hop = placement.ofport
         elif placement is not None and self.tag_towards(port):
-            way = self.first_hops.get(placement.dpid)
-        self._ways[port.id] = way
-        return way
+            next_hop = self.first_hops.get(placement.dpid)
+        self._next_hops[port.id] = next_hop
+        return next_hop
 
-    def way_to(self, sensor: Sensor, collector: Collector) -> Ofport | None:
-        """The OpenFlow port that leads copies to a sensor; None when none does."""
+    def next_hop_of_copies(self, sensor: Sensor, collector: Collector) -> Ofport | None:
+        """The OpenFlow port towards a sensor: a port, link or tunnel; None when unreachable."""
         if isinstance(sensor, IPAddress):
             return self.world.tunnels.get((self.dpid, collector.delivery))
         tap = self.world.port_by_id.get(sensor)
-        return None if tap is None else self.way(tap)
+        return None if tap is None else self.next_hop(tap)
+
+    def is_open(self, sensor: Sensor, collector: Collector) -> bool:
+        """Whether copies that leave here can reach a sensor, as far as ports and routes tell."""
+        return not (
+            self.next_hop_of_copies(sensor, collector) is None
+            or self.world.is_stopped(sensor)
+            or self.world.is_cut_off(self.dpid, sensor)
+            or self._is_severed(sensor)
+        )
+
+    def _is_severed(self, sensor: Sensor) -> bool:
+        """Whether a link on the way of copies to a tap port carries nothing."""
+        place = None if isinstance(sensor, IPAddress) else self.world.placements.get(sensor)
+        if place is None or place.dpid == self.dpid or not self.world.broken_links:
+            return False
+        exits = self.resolved.spanning_tree.exits(self.dpid, place.dpid)
+        return any(out in self.world.broken_links for out, _ in exits)
 
     def limit_of(self, session: Session) -> int | None:
-        """Bytes of the longest frame that this bridge can copy whole for a session; None: any."""
-        return self.survey.limit_at(self.dpid, session)
+        """Bytes of the longest frame that this bridge copies whole for a session; None: any."""
+        return self.resolved.limit_at(self.dpid, session)
 
     def tag_towards(self, port: Port) -> int | None:
-        """The link tag that the packets of the port's network, or copies for a tap port, wear."""
+        """The link tag of packets of the port's network, or of copies for a tap port."""
         key = f"tap:{port.id}" if port.network is None else f"network:{port.network}"
         return self.world.numbers.tag.get(key)
 
     def link_tag_of_copies(self, tap: Port, tag: int | None) -> int | None:
-        """The link tag of copies that shall wear ``tag`` at a tap port of another bridge."""
+        """The link tag of copies for a tap port of another bridge, where they wear ``tag``."""
         return self.world.numbers.tag.get(transport_key(tap.id, tag))
 
     def tag_of_sender(self, port: Port) -> int | None:
-        """The link tag that says "sent by a protected port of this network", or "by this port"."""
+        """The link tag of packets that a port sends.
+
+        Protected ports of a network share one; an unprotected port has one of its own.
+        """
         key = f"network:{port.network}" if port.is_protected else f"port:{port.id}"
         return self.world.numbers.tag.get(key)
 
     def links_with(self, network: NetworkId) -> tuple[Ofport, ...]:
-        """The links beyond which the network has members, ascending."""
+        """The links that lead to members of the network, ascending."""
         return tuple(sorted({self.ofport(p) for p in self.members[network] if not self.is_here(p)}))
 
     def remote_senders(self) -> Iterator[tuple[Ofport, Port]]:
-        """Every workload of another bridge whose packets may arrive, with the link they come by."""
+        """Every workload of another bridge whose packets may arrive, with the link of arrival."""
         for ports in self.members.values():
             for port in ports:
                 if not self.is_here(port):
                     yield self.ofport(port), port
 
     def ofport(self, port: Port) -> Ofport:
-        """The OpenFlow port that leads to a port of which it is known that it can be reached."""
-        way = self.way(port)
-        assert way is not None, f"port {port.id} cannot be reached from {self.dpid:016x}"
-        return way
+        """The OpenFlow port towards a port that is known to be reachable."""
+        next_hop = self.next_hop(port)
+        assert next_hop is not None, f"port {port.id} cannot be reached from {self.dpid:016x}"
+        return next_hop
 
     def number(self, port_id: PortId) -> int:
-        """The number of a port in the registers."""
+        """The number of a port in registers."""
         return self.world.numbers.port[port_id]

@@ -1,36 +1,48 @@
-"""How much one network may ask of a switch for one packet, and what each session asks.
+"""How much one network may ask of a switch for one packet, and how much each session asks.
 
 Open vSwitch drops a packet, production included, that needs more than 4096 resubmits
-(MAX_RESUBMITS of ofproto-dpif-xlate). tests/ovs/test_limits.py fills networks up to these limits.
+(MAX_RESUBMITS of ofproto-dpif-xlate). tests/ovs/test_session_capacity.py fills networks up to them.
 """
 
 from __future__ import annotations
 
-from flows.model.session import ALL, Mode, Session
+from dataclasses import dataclass
+
+from flows.model import ALL, Mode, Rate
+from flows.resolve.session import ResolvedSession
 
 SESSIONS_PER_NETWORK = 1000
-"""Plain sessions that may watch one network; each costs at most three resubmits."""
+"""Plain sessions that may watch one network; each costs at most four resubmits."""
 FILTERED_WEIGHT = 3
-"""A session with a filter of its own counts so many times: it costs at most ten resubmits (claim,
-filter and won for the sender, then these, once, accept and deliver, if it is exclusive)."""
+"""A session with a filter of its own counts as so many plain ones: it costs at most eleven
+resubmits (claim, filter and won for the sender, then these, once, accept, deliver and count, if it
+is exclusive)."""
 EXCLUSIVE_WEIGHT = 2
-"""An exclusive session without a filter counts so many times: it costs at most five resubmits, as
-nobody is asked after it about what a port sends."""
+"""An exclusive session without a filter counts as so many: it costs at most six resubmits, because
+no session after it is asked about what a port sends."""
 STAGED_WEIGHT = 3
-"""And so many times more when copies are capped, cut or spread: at most eight resubmits (what
-follows a check of the size is translated for both answers)."""
+"""Added when copies are capped, cut or spread: at most ten resubmits (what follows a check of the
+size is translated for both results)."""
 FAR_WEIGHT = 1
-"""Or so many times more when nothing but a link limits them: at most three resubmits."""
+"""Added when only a link or a tap port limits copies: at most four resubmits."""
 COHORTS_PER_NETWORK = 128
-"""Cohorts of one network that two exclusive sessions or more contest: a bit in a register each."""
+"""Cohorts of one network that two or more exclusive sessions compete for: one register bit each."""
 
 
-def weight(session: Session, is_staged: bool, is_far: bool = False) -> int:
-    """How many plain sessions cost as much.
+@dataclass(frozen=True, slots=True)
+class NetworkLimits:
+    """What one network may ask of a switch: a sum of weights, and cohorts with a register bit."""
 
-    ``is_staged``: copies pass all stages; ``is_far``: some cross a link.
-    """
+    sessions: int = SESSIONS_PER_NETWORK
+    cohorts: int = COHORTS_PER_NETWORK
+
+
+def weight(resolved_session: ResolvedSession, bridge_rate: Rate | None) -> int:
+    """As how many plain sessions one session counts on each network that it watches."""
+    session = resolved_session.session
     asking = EXCLUSIVE_WEIGHT if session.mode is Mode.EXCLUSIVE else 1
     if session.filter != ALL:
         asking = FILTERED_WEIGHT
-    return asking + (STAGED_WEIGHT if is_staged else FAR_WEIGHT * is_far)
+    if resolved_session.is_staged(bridge_rate):
+        return asking + STAGED_WEIGHT
+    return asking + FAR_WEIGHT * (resolved_session.is_far or resolved_session.is_guarded)

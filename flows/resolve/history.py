@@ -1,57 +1,68 @@
-"""Surveys that follow one another, and what changed at each step: sessions, and places."""
+"""What changed from one resolved world to the next, by region."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from typing import TypeVar
 
-from flows.model.change_log import STEPS_MAX
-from flows.model.session import Dpid, PortId, SessionId
-from flows.model.world import Placement
+from flows.model import STEPS_MAX, Dpid, Placement, PortId, SessionId
 
-K = TypeVar("K")
-ByHome = Mapping[Dpid, Set[SessionId]]
-"""Sessions by the parts of the fabric in which they have flows; a part is named by its lowest
-bridge (see Fabric.component)."""
+Id = TypeVar("Id")
+SessionsByRegion = Mapping[Dpid, Set[SessionId]]
+"""Sessions by the regions in which they have flows.
+
+A region is a set of bridges that links connect; it is named by its lowest datapath id (see
+SpanningTree.component).
+"""
 
 
-class History:
-    """Surveys of one estate, and what changed from each to the next, by parts of the fabric."""
+class RegionHistory:
+    """The changes between consecutive resolved worlds, by region; the last STEPS_MAX are kept."""
 
     def __init__(self) -> None:
-        self._steps: dict[int, tuple[ByHome, frozenset[Dpid]]] = {}
+        self._steps: dict[int, tuple[SessionsByRegion, frozenset[Dpid]]] = {}
 
-    def note(self, serial: int, changed: ByHome, moved: frozenset[Dpid]) -> int:
-        """The number of the survey that follows number ``serial`` with these changes.
+    def note(self, serial: int, changed: SessionsByRegion, moved: frozenset[Dpid]) -> int:
+        """Record the step after world ``serial``; the serial of the world that follows.
 
-        ``moved`` are the parts of the fabric where ports came, went or got other numbers.
+        ``moved`` are the regions in which ports were added, removed, moved or renumbered.
         """
         self._steps[serial + 1] = changed, moved
         self._steps.pop(serial + 1 - STEPS_MAX, None)
         return serial + 1
 
-    def between(self, before: int, now: int, home: Dpid) -> Set[SessionId] | None:
-        """The sessions that changed in a part of the fabric after one survey up to another.
+    def between(self, before: int, now: int, region: Dpid) -> Set[SessionId] | None:
+        """The sessions that changed in a region after world ``before``, up to world ``now``.
 
-        None when that is not known any more, or when ports moved in this part.
+        None when a step is no longer kept, or when ports moved in this region.
         """
         steps = [self._steps.get(serial) for serial in range(before + 1, now + 1)]
-        known = [step[0] for step in steps if step is not None and home not in step[1]]
+        known = [step[0] for step in steps if step is not None and region not in step[1]]
         if before > now or len(known) < len(steps):
             return None
-        return set().union(*(step[home] for step in known if home in step))
+        return set().union(*(step[region] for step in known if region in step))
 
 
 def moved_ports(old: Mapping[PortId, Placement], new: Mapping[PortId, Placement]) -> Set[PortId]:
-    """The ports that are elsewhere than before, or came, or went."""
+    """The ports whose placement was added, removed or changed."""
     if old is new:
         return frozenset()
     others = {port for port, place in new.items() if old.get(port) != place}
     return others | (old.keys() - new.keys())
 
 
-def other_keys(one: Mapping[K, object], other: Mapping[K, object]) -> Set[K]:
-    """The keys under which two mappings hold different objects."""
+def moved_claims(
+    old: Mapping[PortId, tuple[Placement, ...]], new: Mapping[PortId, tuple[Placement, ...]]
+) -> list[Placement]:
+    """The places that claim a port now and did not, or did and do not."""
+    before, after = ({p for places in each.values() for p in places} for each in (old, new))
+    if old == new:
+        return []
+    return sorted(before ^ after) or sorted(before | after)
+
+
+def changed_keys(one: Mapping[Id, object], other: Mapping[Id, object]) -> Set[Id]:
+    """The keys whose values differ between two mappings, or that only one of them has."""
     if one is other:
         return frozenset()
     found = {key for key in one.keys() | other.keys() if one.get(key) is not other.get(key)}

@@ -1,21 +1,44 @@
-"""How one session stands in a world, before any switch was asked."""
+"""One session in a world: the ports that it watches, where its copies go, and what is missing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from flows.errors import Refused
-from flows.model.session import ALL, Collector, Mode, NetworkId, Port, Session
+from netaddr import IPAddress
+
+from flows.errors import NoMeterLeft, Refused
+from flows.model import (
+    ALL,
+    METERS,
+    Collector,
+    Dpid,
+    Mode,
+    NetworkId,
+    Port,
+    Rate,
+    Sensor,
+    Session,
+    SourceKind,
+    SpanningTree,
+    World,
+    check_session,
+    transport_key,
+    watched_by,
+)
+from flows.resolve.reach import SessionReach
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How one session stands in the world, before any switch was asked.
+class ResolvedSession:
+    """A session, and the ports, tap ports and collector that its ids stand for now.
 
-    ``watched`` are its source ports from which copies reach a sensor; ``taps`` the placed tap
-    ports and ``collector`` the collector, if it is there; ``is_far`` when copies may have to cross
-    a link to one of them; ``missing`` says in sentences what is not there, ``refused`` why nothing
-    may be copied at all.
+    ``watched`` are the placed source ports whose copies can reach a sensor; ``taps`` the placed tap
+    ports of the collector; ``collector`` is None when it does not exist. ``is_far``: copies that
+    some bridge makes cross a link. ``is_guarded``: a tap port may send only shorter frames than
+    copies can be; ``is_slow``: one is known to send little in a second. ``missing`` names in
+    sentences what does not exist, is unreachable or lets no copies pass, and ``unknown`` what
+    could not be checked; ``refused`` is the reason why nothing at all may be copied.
     """
 
     session: Session
@@ -25,16 +48,19 @@ class Standing:
     missing: tuple[str, ...] = ()
     refused: Refused | None = None
     is_far: bool = False
+    unknown: tuple[str, ...] = ()
+    is_guarded: bool = False
+    is_slow: bool = False
 
     @property
     def is_served(self) -> bool:
-        """Whether at least one port can be watched and copies have a place to go."""
+        """Whether at least one port can be watched and copies have a destination."""
         has_sensor = self.collector is not None and (self.taps or self.collector.is_tunnelled)
         return bool(self.session.enabled and self.watched and has_sensor and not self.refused)
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether it competes with others for its packets."""
+        """Whether it competes with other sessions for its packets."""
         return self.session.mode is Mode.EXCLUSIVE
 
     @property
@@ -46,3 +72,171 @@ class Standing:
     def networks(self) -> frozenset[NetworkId]:
         """The networks of the ports that it watches."""
         return frozenset(port.network for port in self.watched if port.network is not None)
+
+    def is_staged(self, bridge_rate: Rate | None) -> bool:
+        """Whether copies pass all delivery tables: they are capped, cut, spread or tunnelled."""
+        session, collector = self.session, self.collector
+        if session.max_rate is not None or bridge_rate is not None:
+            return True
+        if session.packet_length is not None or self.is_slow:
+            return True
+        return collector is not None and (collector.is_tunnelled or len(collector.sensors) > 1)
+
+
+def resolve_session(session: Session, world: World, spanning_tree: SpanningTree) -> ResolvedSession:
+    """Resolve one session by itself; whether switches have room for it is decided by Admission."""
+    try:
+        check_session(
+            session,
+            world.port_by_id,
+            world.collector_by_id,
+            world.filter_by_id,
+            world.network_by_id,
+        )
+    except Refused as refusal:
+        return ResolvedSession(session, refused=refusal)
+    if session.max_rate is not None and session.id not in world.numbers.meter:
+        return ResolvedSession(session, refused=NoMeterLeft(session.name, len(METERS)))
+    if session.filter != ALL and session.filter not in world.filter_by_id:
+        return ResolvedSession(session, missing=("its filter is gone",))
+    missing: list[str] = []
+    collector = world.collector_by_id.get(session.collector)
+    taps = _placed_taps(collector, world, missing)
+    is_list_of_ports = session.source.kind is SourceKind.PORT
+    known = world.port_by_id
+    unknown = [port_id for port_id in session.source.ports if port_id not in known]
+    missing += [f"port {port_id!r} is in no inventory" for port_id in unknown]
+    selected = watched_by(session, candidate_ports(session, world))
+    watched: list[Port] = []
+    for port in selected:
+        if port.id not in world.placements:
+            # every port of a list is expected to run; of a network or label some may be off
+            missing += [f"port {port.name!r} is on no bridge"] * is_list_of_ports
+        elif collector is not None and (
+            reason := _unreachable(port, collector, taps, world, spanning_tree)
+        ):
+            missing.append(reason)
+        else:
+            watched.append(port)
+    if not watched and not missing:
+        missing.append(_why_nothing_is_watched(session, bool(selected)))
+    is_far = _is_far(watched, taps, world, spanning_tree)
+    found = ResolvedSession(session, tuple(watched), taps, collector, tuple(missing), is_far=is_far)
+    return _with_reach(found, world, spanning_tree)
+
+
+def _why_nothing_is_watched(session: Session, are_ports_declared: bool) -> str:
+    source = session.source
+    if are_ports_declared:
+        return "no port that it should watch is on a bridge now"
+    match source.kind:
+        case SourceKind.LABEL:
+            labels = ", ".join(f"{key}={value}" for key, value in source.labels)
+            return f"no workload of tenant {session.tenant!r} has the label {labels}"
+        case SourceKind.NETWORK:
+            return "the inventory declares no workload in the network that it should watch"
+        case _:
+            return f"the inventory declares no workload of tenant {session.tenant!r}"
+
+
+def candidate_ports(session: Session, world: World) -> Iterable[Port]:
+    """The declared ports that a session's source selects from, placed or not."""
+    if session.source.kind is SourceKind.PORT:
+        known = world.port_by_id
+        return (known[p] for p in session.source.ports if p in known)
+    return world.workloads
+
+
+def is_deliverable(here: Dpid, tap: Port, world: World, spanning_tree: SpanningTree) -> bool:
+    """Whether copies that bridge ``here`` makes can reach a placed tap port."""
+    there = world.placements[tap.id].dpid
+    if here == there:
+        return True
+    has_tag = transport_key(tap.id, None) in world.numbers.tag
+    return has_tag and spanning_tree.component(here) == spanning_tree.component(there)
+
+
+def _placed_taps(collector: Collector | None, world: World, missing: list[str]) -> tuple[Port, ...]:
+    """The placed tap ports of a collector; adds what is wrong with its sensors to ``missing``."""
+    if collector is None:
+        missing.append("its collector is gone")
+        return ()
+    placed: list[Port] = []
+    for port_id in collector.tap_ports:
+        tap = world.port_by_id.get(port_id)
+        if tap is None:
+            missing.append(f"tap port {port_id!r} is in no inventory")
+        elif tap.id not in world.placements:
+            missing.append(f"tap port {tap.name!r} is on no bridge")
+        else:
+            placed.append(tap)
+    for sensor in collector.sensors:
+        if world.is_dead(collector, sensor):
+            missing.append(_down_sentence(collector, sensor, world))
+    return tuple(placed)
+
+
+def _down_sentence(collector: Collector, sensor: Sensor, world: World) -> str:
+    """A sensor that is down, and what becomes of the copies that are sent to it all the same."""
+    tap = None if isinstance(sensor, IPAddress) else world.port_by_id.get(sensor)
+    name = str(sensor) if tap is None else tap.name
+    sentence = f"sensor {name!r} is down"
+    if world.is_stopped(sensor):
+        return sentence
+    if not all(world.is_down(collector, each) for each in collector.sensors):
+        return f"{sentence}: its probe fails"
+    return (
+        f"{sentence}: its probe fails, so nobody knows whether it gets the copies that are sent to "
+        "it and counted"
+    )
+
+
+def _with_reach(
+    found: ResolvedSession, world: World, spanning_tree: SpanningTree
+) -> ResolvedSession:
+    """The same session, with what is known of the hops of its copies."""
+    reach = SessionReach(
+        found.session, found.watched, found.taps, found.collector, world, spanning_tree
+    )
+    return replace(
+        found,
+        missing=(*found.missing, *reach.obstacles()),
+        unknown=tuple(reach.unknowns()),
+        is_guarded=reach.is_guarded,
+        is_slow=reach.is_slow,
+    )
+
+
+def _unreachable(
+    port: Port,
+    collector: Collector,
+    taps: tuple[Port, ...],
+    world: World,
+    spanning_tree: SpanningTree,
+) -> str:
+    """Why copies of a port's packets reach no sensor; empty when they reach one."""
+    here = world.placements[port.id].dpid
+    if collector.is_tunnelled:
+        if (here, collector.delivery) in world.tunnels:
+            return ""
+        kind = collector.delivery.value
+        return f"the bridge of port {port.name!r} has no tunnel port for {kind}"
+    if not taps or any(is_deliverable(here, tap, world, spanning_tree) for tap in taps):
+        return ""
+    names = " or ".join(repr(tap.name) for tap in taps)
+    return f"no link leads from port {port.name!r} to tap port {names}"
+
+
+def _is_far(
+    watched: Iterable[Port], taps: tuple[Port, ...], world: World, spanning_tree: SpanningTree
+) -> bool:
+    """Whether copies that one of the bridges makes cross a link."""
+    if not taps:
+        return False
+    places = world.placements
+    dpids = {places[port.id].dpid for port in watched}
+    return any(
+        dpid != places[tap.id].dpid and is_deliverable(dpid, tap, world, spanning_tree)
+        for dpid in dpids
+        for tap in taps
+    )

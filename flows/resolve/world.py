@@ -1,84 +1,114 @@
-"""What a world means for switches: which sessions are served, and who is where from a bridge."""
+"""A resolved world: which sessions are served in a world, and the answers that bridges share."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property, partial
 from itertools import compress
 from operator import is_not
 
-from flows.resolve.capacity import COHORTS_PER_NETWORK, SESSIONS_PER_NETWORK, weight
-from flows.resolve.arbitration import Contest
-from flows.resolve.estate import Estate
-from flows.resolve.history import ByHome, History, moved_ports, other_keys
-from flows.resolve.rivals import Rivals, Root
-from flows.resolve.session import Standing
-from flows.errors import NoLinkTagLeft, TooManyOverlaps, TooManySessions
-from flows.model.spanning_tree import Fabric
-from flows.model.session import (
+from netaddr import IPAddress
+
+from flows.errors import NoLinkTagLeft, TooManySessions
+from flows.model import (
     CollectorId,
+    Direction,
+    Down,
     Dpid,
+    FilterId,
     NetworkId,
+    Numbers,
+    Placement,
     Port,
     PortId,
+    Rate,
     Session,
     SessionId,
     SourceKind,
-    TagMode,
+    SpanningTree,
+    World,
+    link_limit,
+    path_limit,
+    tag_keys,
+    tap_limit,
+    watched_by,
 )
-from flows.pipeline.tables import LINK_TAGS
-from flows.model.source import watched_by
-from flows.semantics.tags import receiving_places, transport_key
-from flows.model.tunnel import link_limit, path_limit
-from flows.model.world import Numbers, Placement, World, tag_keys
+from flows.openflow import VLAN_IDS
+from flows.resolve.admission import Admission
+from flows.resolve.arbitration import Arbitration
+from flows.resolve.capacity import COHORTS_PER_NETWORK, SESSIONS_PER_NETWORK, NetworkLimits
+from flows.resolve.history import (
+    RegionHistory,
+    SessionsByRegion,
+    changed_keys,
+    moved_claims,
+    moved_ports,
+)
+from flows.resolve.port_share import share_ports
+from flows.resolve.reach import longest_of
+from flows.resolve.session import (
+    ResolvedSession,
+    candidate_ports,
+    is_deliverable,
+    resolve_session,
+)
+from flows.resolve.tags import CopyTags
 
 
-class Survey:
-    """A world, its fabric, and the standing of every session; made once, used for each bridge.
+class ResolvedWorld:
+    """A world with the spanning tree of its links and the resolved state of every session.
 
-    A survey that follows a ``previous`` one of the same estate (networks, ports, links, numbers)
-    looks only at sessions that changed or have to do with a port that moved, and remembers which.
+    It is built once for each world and shared by all bridges. With the ``previous`` one (same
+    networks, ports, links and numbers) only sessions that changed, or that have to do with a port
+    that moved, are resolved again. ``changed`` names the sessions that may differ from those of
+    ``previous``; without it all are compared.
     """
 
     def __init__(
         self,
         world: World,
-        previous: Survey | None = None,
+        previous: ResolvedWorld | None = None,
         sessions_per_network: int = SESSIONS_PER_NETWORK,
         changed: Set[SessionId] | None = None,
         cohorts_per_network: int = COHORTS_PER_NETWORK,
     ) -> None:
         self.world = world
-        self.sessions_per_network = sessions_per_network
-        self.cohorts_per_network = cohorts_per_network
-        self._history: History
-        self._sessions = world.session_by_id
-        if previous is not None and previous.has_same_estate(world) and not previous._is_full:
-            self._begin(previous.fabric)
-            moved = moved_ports(previous.world.placements, world.placements)
-            self._follow(previous, changed, moved)
-            if not self._is_full:
-                return
-        self._begin(Fabric(world.links))  # who has no room depends on everybody
-        self._history = History()
-        self._take({}, self._sessions)
+        limits = NetworkLimits(sessions_per_network, cohorts_per_network)
+        if previous is not None and previous.has_same_declarations(world):
+            self._begin(previous.spanning_tree, limits, previous)
+            self._follow(previous, changed)
+            return
+        self._begin(SpanningTree(world.links), limits)
+        self._history, self._serial = RegionHistory(), 0
+        networks = self._add(world.session_by_id.values())
+        self._refuse_overlaps(networks)
 
-    def _begin(self, fabric: Fabric) -> None:
-        self.fabric, self._estate = fabric, Estate(self.world, fabric)
-        # nothing that a survey has knows the survey: so it goes when nobody has it any more
-        self._root: Root = partial(_root_of, fabric, self.world.placements)
-        self._serial = 0
-        self._without_room: set[SessionId] = set()
-        self._taken: Counter[NetworkId] = Counter()
-        self._heard_at: dict[str, Counter[NetworkId]] = {}
-        self._borrowed: set[str] = set()  # places whose counts are the previous survey's
-        self._gives: dict[SessionId, tuple[tuple[str, ...], frozenset[NetworkId]]] = {}
-        self.standings: dict[SessionId, Standing] = {}
-        self._rivals = Rivals(self.world.numbers.session, self._root)
+    def _begin(
+        self,
+        spanning_tree: SpanningTree,
+        limits: NetworkLimits,
+        previous: ResolvedWorld | None = None,
+    ) -> None:
+        """Start with the sessions of the previous world, or with none."""
+        # No part refers to the resolved world: reference counting frees it, without a cycle.
+        region_of = partial(_region_of, spanning_tree, self.world.placements)
+        self.spanning_tree = spanning_tree
+        self.sessions: dict[SessionId, ResolvedSession] = (
+            {} if previous is None else dict(previous.sessions)
+        )
+        self._admission: Admission = Admission(
+            self.world, region_of, limits, None if previous is None else previous._admission
+        )
+        self._tags: CopyTags = CopyTags(self.world, None if previous is None else previous._tags)
 
-    def has_same_estate(self, world: World) -> bool:
-        """Whether only sessions, filters, collectors, their health and places may differ."""
+    # --- following the world before ---------------------------------------------------------
+
+    def has_same_declarations(self, world: World) -> bool:
+        """Whether another world differs at most in sessions, filters, collectors and placements.
+
+        The state of sensors may differ, too.
+        """
         one, other = self.world, world
         return (
             one.networks is other.networks
@@ -91,117 +121,126 @@ class Survey:
         )
 
     def has_same_numbers(self, numbers: Numbers) -> bool:
-        """Whether other numbers differ in those of wishes at most."""
+        """Whether networks, ports and link tags have the same numbers."""
         own = self.world.numbers
-        kinds = (
-            (own.network, numbers.network), (own.port, numbers.port), (own.tag, numbers.tag)
-        )  # fmt: skip
+        kinds = ((own.network, numbers.network), (own.port, numbers.port), (own.tag, numbers.tag))
         return all(one is other or one == other for one, other in kinds)
 
-    def changed_since(self, before: Survey | None, dpid: Dpid) -> Set[SessionId] | None:
-        """The sessions that may have other flows on a bridge than in an older survey.
+    def changed_since(self, before: ResolvedWorld | None, dpid: Dpid) -> Set[SessionId] | None:
+        """The sessions whose flows on a bridge may differ from those in an older world.
 
-        None: everything on this bridge may be other. See also ``sessions_at``.
+        None: every flow of the bridge may differ. See also ``sessions_at``.
         """
         if before is None or before._history is not self._history:
             return None
-        return self._history.between(before._serial, self._serial, self.fabric.component(dpid))
+        region = self.spanning_tree.component(dpid)
+        return self._history.between(before._serial, self._serial, region)
 
-    def sessions_at(self, dpid: Dpid) -> Set[SessionId]:
-        """The sessions that may have flows on a bridge: they watch or deliver where links lead."""
-        return self._served_by_home.get(self.fabric.component(dpid), frozenset())
-
-    @cached_property
-    def _served_by_home(self) -> ByHome:
-        return _by_home((self,), self.standings)
-
-    def contest(self, network: NetworkId, dpid: Dpid) -> Contest | None:
-        """The exclusive sessions that watch a network where its packets can reach a bridge."""
-        return self._rivals.contests(network).get(self.fabric.component(dpid))
-
-    def tag_of_copy(self, session: Session, network: NetworkId) -> int | None:
-        """The tag on a session's copies of the packets of a network (see flows.tags)."""
-        collector = self.world.collector_by_id[session.collector]
-        match collector.tenant_tag:
-            case int(number):
-                return number
-            case TagMode.AUTO if self._is_tagged(session):
-                return self.world.numbers.tag.get(f"network:{network}")
-            case _:
-                return None
-
-    def _is_tagged(self, session: Session) -> bool:
-        """Whether copies wear the tag of their network: one of the sensors serves several."""
-        collector = self.world.collector_by_id[session.collector]
-        return collector.tenant_tag is TagMode.AUTO and any(
-            len(self._heard_at.get(place, ())) > 1 for place in receiving_places(collector)
+    def concerns(self, before: ResolvedWorld, dpid: Dpid) -> bool:
+        """Whether flows of a bridge may differ from those in an older world, rules included."""
+        changed = self.changed_since(before, dpid)
+        if changed is None or changed:
+            return True
+        filters = changed_keys(before.world.filter_by_id, self.world.filter_by_id)
+        return bool(filters) and any(
+            self.sessions[key].session.filter in filters for key in self.sessions_at(dpid)
         )
 
-    @property
-    def _is_full(self) -> bool:
-        """Whether a session was refused for want of room: then one that goes makes room."""
-        return bool(self._without_room)
+    def sessions_at(self, dpid: Dpid) -> Set[SessionId]:
+        """The sessions that may have flows on a bridge: they watch or deliver in its region."""
+        return self._served_by_region.get(self.spanning_tree.component(dpid), frozenset())
 
-    def _follow(self, previous: Survey, asked: Set[SessionId] | None, moved: Set[PortId]) -> None:
-        """Take over what has not changed since the previous survey."""
-        self.standings = dict(previous.standings)
-        self._taken = Counter(previous._taken)
-        self._heard_at, self._borrowed = dict(previous._heard_at), set(previous._heard_at)
-        self._gives = dict(previous._gives)
-        self._rivals = Rivals(self.world.numbers.session, self._root, previous._rivals)
-        old, new = previous._sessions, self._sessions
+    @cached_property
+    def _served_by_region(self) -> SessionsByRegion:
+        return _by_region((self,), self.sessions)
+
+    def _follow(self, previous: ResolvedWorld, asked: Set[SessionId] | None) -> None:
+        """Resolve again what changed since the previous world, and record it in the history."""
+        moved = moved_ports(previous.world.placements, self.world.placements)
+        old, new = previous.world.session_by_id, self.world.session_by_id
+        changed = self._changed_sessions(previous, asked)
+        if moved:
+            changed |= self._affected_by(moved)
+        changed |= self._affected_by_hops(previous)
+        before = self._tags.shared_places()
+        changed |= self._replace(
+            [key for key in changed if key in old], [new[key] for key in changed if key in new]
+        )
+        turned = before ^ self._tags.shared_places()
+        if turned:
+            changed |= self._tags.sessions_at(turned)
+        changed |= changed_keys(previous.port_caps, self.port_caps)
+        self._history = previous._history
+        places = [w.placements.get(p) for w in (previous.world, self.world) for p in moved]
+        places += moved_claims(previous.world.contests, self.world.contests)
+        regions = frozenset(self.spanning_tree.component(place.dpid) for place in places if place)
+        by_region = _by_region((previous, self), changed)
+        self._serial = self._history.note(previous._serial, by_region, regions)
+
+    def _changed_sessions(
+        self, previous: ResolvedWorld, asked: Set[SessionId] | None
+    ) -> set[SessionId]:
+        """The sessions that differ themselves, or whose collector, filter or meter does.
+
+        Other rules of a filter change nothing of a session; another edition of it does.
+        """
+        old, new = previous.world.session_by_id, self.world.session_by_id
         if asked is None:
             others = compress(new, map(is_not, new.values(), map(old.get, new)))
             asked = old.keys() - new.keys() | set(others)
         changed = {key for key in asked if old.get(key) != new.get(key)}
-        changed |= other_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
-        other_collectors = other_keys(previous.world.collector_by_id, self.world.collector_by_id)
-        other_filters = previous.world.filter_by_id.keys() ^ self.world.filter_by_id.keys()
-        other_collectors |= self._of_other_health(previous)
-        if other_collectors or other_filters:
+        changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
+        if previous.world.broken_links != self.world.broken_links:
+            changed |= {key for key, found in previous.sessions.items() if found.is_far}
+        collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
+        collectors |= self._collectors_of_changed_sensors(previous)
+        filters = changed_keys(_editions(previous.world), _editions(self.world))
+        if collectors or filters:
             changed |= {
                 key
                 for key, session in new.items()
-                if session.collector in other_collectors or session.filter in other_filters
+                if session.collector in collectors or session.filter in filters
             }
-        if moved:
-            changed |= self._concerned(moved)
-        was_tagged = {place for place, heard in self._heard_at.items() if len(heard) > 1}
-        self._take(
-            {k: old[k] for k in changed if k in old}, {k: new[k] for k in changed if k in new}
-        )
-        is_tagged = {place for place, heard in self._heard_at.items() if len(heard) > 1}
-        turned = was_tagged ^ is_tagged
-        if turned:
-            pools = {
-                collector.id: turned.intersection(receiving_places(collector))
-                for collector in self.world.collectors
-            }
-            changed |= {key for key in self._gives if pools.get(new[key].collector)}
-        self._history = previous._history
-        places = [w.placements.get(p) for w in (previous.world, self.world) for p in moved]
-        homes = frozenset(self.fabric.component(place.dpid) for place in places if place)
-        by_home = _by_home((previous, self), changed)
-        self._serial = self._history.note(previous._serial, by_home, homes)
+        return changed
 
-    def _concerned(self, moved: Set[PortId]) -> set[SessionId]:
-        """The sessions that may watch one of these ports, or have their copies sent to one."""
+    def _affected_by(self, moved: Set[PortId]) -> set[SessionId]:
+        """The sessions that may watch one of these ports, or deliver to one."""
         known, found = self.world.port_by_id, set()
         networks = {known[port].network for port in moved if port in known}
-        for key, session in self._sessions.items():
+        for key, session in self.world.session_by_id.items():
             collector = self.world.collector_by_id.get(session.collector)
             if session.source.kind is SourceKind.PORT:
                 is_source = not moved.isdisjoint(session.source.ports)
-            else:  # who was refused or is switched off has given nothing: look again
-                gives = self._gives.get(key)
-                is_source = gives is None or not networks.isdisjoint(gives[1])
+            else:  # unknown for a session that was refused or disabled: resolve it again
+                watched = self._tags.find_networks(key)
+                is_source = watched is None or not networks.isdisjoint(watched)
             if is_source or (collector and not moved.isdisjoint(collector.tap_ports)):
                 found.add(key)
         return found
 
-    def _of_other_health(self, previous: Survey) -> Set[CollectorId]:
-        """The collectors of which a sensor has failed, or has come back."""
-        turned = previous.world.down ^ self.world.down
+    def _affected_by_hops(self, previous: ResolvedWorld) -> Set[SessionId]:
+        """The sessions with a port on their path, or a link, of which something else is known."""
+        places = changed_keys(previous.world.hops, self.world.hops)
+        if not places:
+            return frozenset()
+        if previous.world.link_mtu_now != self.world.link_mtu_now or any(
+            end in places for link in self.world.links for end in (link.a, link.b)
+        ):
+            return self.world.session_by_id.keys()
+        ports = [p for p in map(self.world.port_by_placement.get, places) if p is not None]
+        found = self._affected_by({port.id for port in ports})
+        networks = {port.network for port in ports if port.network is not None}
+        for key in self.world.session_by_id.keys() - found if networks else ():
+            watched = self._tags.find_networks(key)
+            if watched is None or not networks.isdisjoint(watched):
+                found.add(key)
+        return found
+
+    def _collectors_of_changed_sensors(self, previous: ResolvedWorld) -> Set[CollectorId]:
+        """The collectors with a sensor that went down or came back, or has another route."""
+        turned: Set[Down] = previous.world.down ^ self.world.down
+        routes = changed_keys(previous.world.routes, self.world.routes)
+        turned |= {address for _, address in routes}
         if not turned:
             return set()
         return {
@@ -210,189 +249,233 @@ class Survey:
             if any(sensor in turned or (c.id, sensor) in turned for sensor in c.sensors)
         }
 
-    def _take(self, gone: Mapping[SessionId, Session], new: Mapping[SessionId, Session]) -> None:
-        """Let sessions go, then look at others, in the order of their numbers."""
-        # one that goes may have kept others from meeting: it took everything before them
-        touched = {network for key in gone for network in self.standings[key].networks}
+    def _replace(self, gone: Iterable[SessionId], new: Iterable[Session]) -> set[SessionId]:
+        """Remove sessions, then resolve and admit others; the others that this affects.
+
+        Those are sessions that got room, or lost it. Only networks that the sessions ask for, and
+        networks that share sessions with them, can be affected.
+        """
+        before, refused = dict(self.sessions), dict(self._admission.refused)
+        networks: set[NetworkId] = set()
         for key in gone:
-            standing = self.standings.pop(key)
-            if standing.is_served:
-                self._occupy(standing, -1)
-                self._rivals.leave(standing)
-            places, networks = self._gives.pop(key, ((), frozenset()))
-            self._hear(places, networks, -1)
-        number = self.world.numbers.session
-        for session in sorted(new.values(), key=lambda s: number[s.id]):
-            standing = self._estate.stand(session)
-            if standing.is_served:
-                standing = self._within_limit(standing)
-            self.standings[session.id] = standing
-            if standing.is_served:
-                self._rivals.join(standing)
-            if isinstance(standing.refused, TooManySessions):
-                self._without_room.add(session.id)
-            self._give(standing)
-        self._untangle(touched | {n for key in new for n in self.standings[key].networks})
-
-    def _untangle(self, networks: set[NetworkId]) -> None:
-        """Refuse exclusive sessions that compete in more ways than a switch can note."""
-        limit = self.cohorts_per_network
-        while tangled := self._rivals.tangled(networks, limit):
-            for standing, network in self._rivals.surplus(tangled, limit):
-                self._refuse(standing, network)
-                networks |= standing.networks
-
-    def _refuse(self, standing: Standing, network: NetworkId) -> None:
-        """No room among the exclusive sessions of a network."""
-        session, name = standing.session, self.world.network_by_id[network].name
-        refusal = TooManyOverlaps(session.name, name, self.cohorts_per_network)
-        self._occupy(standing, -1)
-        self._rivals.leave(standing)
-        self.standings[session.id] = Standing(session, refused=refusal)
-        self._without_room.add(session.id)
-
-    def _give(self, standing: Standing) -> None:
-        """Note which networks a sensor hears of by a session that is wanted and allowed."""
-        session = standing.session
-        collector = self.world.collector_by_id.get(session.collector)
-        is_allowed = standing.refused is None or isinstance(standing.refused, TooManySessions)
-        if session.enabled and collector is not None and is_allowed:
-            watched = watched_by(session, self._estate.declared(session))
-            networks = frozenset(p.network for p in watched if p.network is not None)
-            places = receiving_places(collector)
-            self._gives[session.id] = (places, networks)
-            self._hear(places, networks, 1)
-
-    def _hear(self, places: Iterable[str], networks: Iterable[NetworkId], by: int) -> None:
-        """So many sessions more, or fewer, by which sensors hear of networks."""
-        for place in places:
-            heard = self._heard_at.get(place)
-            if heard is None or place in self._borrowed:
-                self._borrowed.discard(place)
-                heard = self._heard_at[place] = Counter(heard)
-            for network in networks:
-                heard[network] += by
-                if not heard[network]:
-                    del heard[network]
-
-    def homes(self, session: SessionId) -> set[Dpid]:
-        """The parts of the fabric in which a session has flows."""
-        standing = self.standings.get(session)
-        if standing is None or not standing.is_served:
+            networks |= refused.get(key, self.sessions[key].networks)
+            self._admission.release(self.sessions.pop(key))
+            self._tags.remove(key)
+        waiting = self._admission.refused.copy()
+        networks |= self._add(new)
+        self._refuse_overlaps(networks)
+        is_contended = self._admission.refused != waiting or any(
+            not networks.isdisjoint(wanted) for wanted in waiting.values()
+        )
+        if not is_contended:
             return set()
-        dpids = {self.place(port) for port in (*standing.watched, *standing.taps)}
-        return set(map(self.fabric.component, dpids))
+        self._admit_again(networks)
+        return {key for key, one in self.sessions.items() if _is_other(before.get(key), one)}
+
+    def _add(self, sessions: Iterable[Session]) -> set[NetworkId]:
+        """Resolve and admit sessions in the order of their numbers; the networks that they want."""
+        number, networks = self.world.numbers.session, set[NetworkId]()
+        for session in sorted(sessions, key=lambda session: number[session.id]):
+            resolved_session = resolve_session(session, self.world, self.spanning_tree)
+            networks |= resolved_session.networks
+            self.sessions[session.id] = self._admission.admit(resolved_session)
+            self._add_tags(self.sessions[session.id])
+        return networks
+
+    def _refuse_overlaps(self, networks: Set[NetworkId]) -> None:
+        for refused in self._admission.refuse_overlaps(networks):
+            self.sessions[refused.session.id] = refused
+
+    def _admit_again(self, networks: Set[NetworkId]) -> None:
+        """Give the room of networks, and of those that share sessions with them, out again."""
+        wanted = {key: one.networks for key, one in self.sessions.items() if one.is_served}
+        wanted |= self._admission.refused
+        networks, size = set(networks), 0
+        while len(networks) > size:
+            size = len(networks)
+            for those in wanted.values():
+                if not networks.isdisjoint(those):
+                    networks |= those
+        number = self.world.numbers.session
+        again = [key for key, those in wanted.items() if not networks.isdisjoint(those)]
+        served = {key: self.sessions[key] for key in again if self.sessions[key].is_served}
+        for key in again:
+            self._admission.release(self.sessions[key])
+        for key in sorted(again, key=lambda key: number[key]):
+            candidate = served.get(key) or resolve_session(
+                self.sessions[key].session, self.world, self.spanning_tree
+            )
+            self.sessions[key] = self._admission.admit(candidate)
+        self._refuse_overlaps(networks)
+
+    def _add_tags(self, resolved_session: ResolvedSession) -> None:
+        """Count a session for the tags of copies if it is enabled and allowed, served or not."""
+        session, refused = resolved_session.session, resolved_session.refused
+        is_allowed = refused is None or isinstance(refused, TooManySessions)
+        if session.enabled and is_allowed and session.collector in self.world.collector_by_id:
+            watched = watched_by(session, candidate_ports(session, self.world))
+            networks = frozenset(port.network for port in watched if port.network is not None)
+            self._tags.add(session, networks)
+
+    # --- sessions ---------------------------------------------------------------------------
 
     @cached_property
-    def served(self) -> tuple[Standing, ...]:
-        """The sessions that get copies, by number."""
-        return tuple(standing for standing in self.standings.values() if standing.is_served)
+    def served(self) -> tuple[ResolvedSession, ...]:
+        """The sessions that get copies."""
+        return tuple(s for s in self.sessions.values() if s.is_served)
+
+    def is_staged(self, resolved_session: ResolvedSession) -> bool:
+        """Whether copies pass all delivery tables: they are capped, cut, spread or tunnelled."""
+        return resolved_session.is_staged(self.world.bridge_rate)
+
+    def arbitration(self, network: NetworkId, dpid: Dpid) -> Arbitration | None:
+        """The arbitration among the exclusive sessions of a network in the region of a bridge."""
+        arbitrations = self._admission.exclusive.arbitrations(network)
+        return arbitrations.get(self.spanning_tree.component(dpid))
+
+    def starving_sessions(
+        self, resolved_session: ResolvedSession, port: Port
+    ) -> Mapping[Direction, Session]:
+        """The exclusive sessions that take every packet of a watched port before a session.
+
+        By direction; see Arbitration.starving_sessions.
+        """
+        if not resolved_session.is_exclusive or port.network is None:
+            return {}
+        arbitration = self.arbitration(port.network, self.place(port))
+        return {} if arbitration is None else arbitration.starving_sessions(resolved_session, port)
+
+    def regions_of(self, session: SessionId) -> set[Dpid]:
+        """The regions in which a session has flows."""
+        resolved_session = self.sessions.get(session)
+        if resolved_session is None or not resolved_session.is_served:
+            return set()
+        dpids = {self.place(port) for port in (*resolved_session.watched, *resolved_session.taps)}
+        return set(map(self.spanning_tree.component, dpids))
+
+    # --- tags -------------------------------------------------------------------------------
+
+    def tag_of_copy(self, session: Session, network: NetworkId) -> int | None:
+        """The tag on a session's copies of the packets of a network; None: no tag."""
+        return self._tags.tag_of_copy(session, network)
+
+    def missing_link_tags(self, resolved_session: ResolvedSession) -> tuple[str, ...]:
+        """The keys of the tags that copies of a session need, and for which no number was left."""
+        return self._tags.missing_link_tags(resolved_session, self.world.placements)
 
     @cached_property
-    def untagged(self) -> tuple[NoLinkTagLeft, ...]:
+    def link_tag_shortages(self) -> tuple[NoLinkTagLeft, ...]:
         """What should cross links and cannot, because all link tags are taken."""
         if not self.world.links:
             return ()
         wanted = dict.fromkeys(tag_keys(self.world.networks, self.world.ports))
-        for standing in self.served:
-            wanted |= dict.fromkeys(self.uncarried(standing))
+        for resolved_session in self.served:
+            wanted |= dict.fromkeys(self.missing_link_tags(resolved_session))
         tags = self.world.numbers.tag
-        return tuple(NoLinkTagLeft(key, len(LINK_TAGS)) for key in wanted if key not in tags)
+        return tuple(NoLinkTagLeft(key, len(VLAN_IDS)) for key in wanted if key not in tags)
 
-    def uncarried(self, standing: Standing) -> tuple[str, ...]:
-        """The names of the tags without which some copies of a session go wrong, or nowhere."""
-        tags, keys = self.world.numbers.tag, set[str]()
-        for tap in standing.taps:
-            far = [port for port in standing.watched if self.place(port) != self.place(tap)]
-            networks = {port.network for port in far if port.network is not None}
-            keys |= {transport_key(tap.id, self.tag_of_copy(standing.session, n)) for n in networks}
-        if standing.collector is not None and self._is_tagged(standing.session):
-            keys |= {f"network:{p.network}" for p in standing.watched}
-        return tuple(sorted(key for key in keys if key not in tags))
-
-    def is_staged(self, standing: Standing) -> bool:
-        """Whether copies pass all stages: they may be capped, cut, spread, or tunnelled."""
-        session, collector = standing.session, standing.collector
-        is_capped = session.max_rate is not None or self.world.bridge_rate is not None
-        return is_capped or session.packet_length is not None or (
-            collector is not None and (collector.is_tunnelled or len(collector.sensors) > 1)
-        )  # fmt: skip
+    # --- paths ------------------------------------------------------------------------------
 
     def limit_of(self, session: Session) -> int | None:
         """Bytes of the longest original frame whose copy fits every path to its sensors.
 
-        None when none crosses a link: what production can carry, a tap port can.
+        None when no copy crosses a link or tunnel, and every one fits its tap port.
         """
-        standing = self.standings.get(session.id)
-        if standing is not None and standing.is_far:
-            return link_limit(self.world.link_mtu)
-        return self._path_limit(session)
+        resolved_session = self.sessions.get(session.id)
+        if resolved_session is None:
+            return self._tunnel_limit(session, ())
+        here = {self.place(port) for port in resolved_session.watched}
+        far = link_limit(self.world.link_mtu_now) if resolved_session.is_far else None
+        return _least(
+            far, self._tap_limit(resolved_session), self._tunnel_limit(session, sorted(here))
+        )
 
     def limit_at(self, here: Dpid, session: Session) -> int | None:
         """The same for the copies that one bridge makes of a session."""
-        standing = self.standings[session.id]
-        if standing.is_far and any(
-            here != self.place(tap) and self.is_deliverable(here, tap) for tap in standing.taps
+        resolved_session, far = self.sessions[session.id], None
+        if resolved_session.is_far and any(
+            here != self.place(tap) and is_deliverable(here, tap, self.world, self.spanning_tree)
+            for tap in resolved_session.taps
         ):
-            return link_limit(self.world.link_mtu)
-        return self._path_limit(session)
+            far = link_limit(self.world.link_mtu_now)
+        return _least(far, self._tap_limit(resolved_session), self._tunnel_limit(session, (here,)))
 
-    def _path_limit(self, session: Session) -> int | None:
+    def _tap_limit(self, resolved_session: ResolvedSession) -> int | None:
+        """The same for the last hop: the tap ports themselves."""
+        if not resolved_session.is_guarded:
+            return None
+        world, is_tagged = self.world, self._tags.wears_tags(resolved_session.session)
+        longest = longest_of(world, resolved_session.networks)
+        return _least(
+            *(
+                tap_limit(world.hop_of(tap.id), longest, is_tagged=is_tagged)
+                for tap in resolved_session.taps
+            )
+        )
+
+    def _tunnel_limit(self, session: Session, bridges: Iterable[Dpid]) -> int | None:
         collector = self.world.collector_by_id[session.collector]
         if not collector.is_tunnelled:
             return None
-        mtu, is_tagged = self.world.underlay_mtu, self.wears_tags(session)
-        return min(
-            (path_limit(collector, a, mtu, is_tagged) for a in collector.addresses), default=None
+        is_tagged = self._tags.wears_tags(session)
+        return _least(
+            *(
+                path_limit(collector, address, mtu, is_tagged)
+                for address in collector.addresses
+                for mtu in self._underlay_mtus(address, bridges)
+            )
         )
 
-    def wears_tags(self, session: Session) -> bool:
-        """Whether copies of a session wear a tag of ours."""
-        tag = self.world.collector_by_id[session.collector].tenant_tag
-        return isinstance(tag, int) or self._is_tagged(session)
+    def _underlay_mtus(self, address: IPAddress, bridges: Iterable[Dpid]) -> Iterator[int]:
+        """The MTU of the network between hosts, and those of devices on the way that are known."""
+        yield self.world.underlay_mtu
+        for dpid in bridges:
+            route = self.world.routes.get((dpid, address))
+            if route is not None and route.mtu is not None:
+                yield min(route.mtu, self.world.underlay_mtu)
 
-    def is_deliverable(self, here: Dpid, tap: Port) -> bool:
-        """Whether copies that a bridge makes reach a placed tap port."""
-        return self._estate.is_deliverable(here, tap)
+    @cached_property
+    def port_caps(self) -> Mapping[SessionId, Rate]:
+        """The caps of sessions whose tap ports send little: each gets its share of a tap port."""
+        return share_ports(self.served, self.world)
 
     def is_joined(self, one: Dpid, other: Dpid) -> bool:
-        """Whether packets can go from one bridge to the other."""
-        return self.fabric.component(one) == self.fabric.component(other)
+        """Whether links connect two bridges: whether they are in one region."""
+        return self.spanning_tree.component(one) == self.spanning_tree.component(other)
 
     def place(self, port: Port) -> Dpid:
-        """The bridge that a placed port is on."""
+        """The bridge of a placed port."""
         return self.world.placements[port.id].dpid
 
-    def _within_limit(self, standing: Standing) -> Standing:
-        more = self._weight(standing)
-        for network in sorted(standing.networks):
-            if self._taken[network] + more > self.sessions_per_network:
-                name = self.world.network_by_id[network].name
-                refusal = TooManySessions(standing.session.name, name, self.sessions_per_network)
-                return Standing(standing.session, refused=refusal)
-        self._occupy(standing, 1)
-        return standing
 
-    def _weight(self, standing: Standing) -> int:
-        """How many plain sessions cost as much as this one."""
-        return weight(standing.session, self.is_staged(standing), standing.is_far)
-
-    def _occupy(self, standing: Standing, by: int) -> None:
-        for network in standing.networks:
-            self._taken[network] += by * self._weight(standing)
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _root_of(fabric: Fabric, placements: Mapping[PortId, Placement], port: Port) -> Dpid:
-    """The lowest bridge that links join with that of a placed port."""
-    return fabric.component(placements[port.id].dpid)
+def _is_other(before: ResolvedSession | None, now: ResolvedSession) -> bool:
+    """Whether the flows of a session may differ: a session that is not served has none."""
+    is_served = before is not None and before.is_served, now.is_served
+    return any(is_served) and before is not now
 
 
-def _by_home(surveys: Iterable[Survey], sessions: Iterable[SessionId]) -> ByHome:
-    """Where sessions have flows in one of these surveys."""
+def _editions(world: World) -> Mapping[FilterId, int]:
+    return {each.id: each.edition for each in world.filters}
+
+
+def _region_of(
+    spanning_tree: SpanningTree, placements: Mapping[PortId, Placement], port: Port
+) -> Dpid:
+    return spanning_tree.component(placements[port.id].dpid)
+
+
+def _by_region(
+    resolved_worlds: Iterable[ResolvedWorld], sessions: Iterable[SessionId]
+) -> SessionsByRegion:
+    """The regions in which sessions have flows, in one of these worlds."""
     found: defaultdict[Dpid, dict[SessionId, None]] = defaultdict(dict)
     wanted = tuple(sessions)
-    for survey in surveys:
+    for resolved in resolved_worlds:
         for session in wanted:
-            for home in survey.homes(session):
-                found[home][session] = None
-    return {home: there.keys() for home, there in found.items()}
+            for region in resolved.regions_of(session):
+                found[region][session] = None
+    return {region: those.keys() for region, those in found.items()}

@@ -1,1 +1,21 @@
-"""Face."""
+"""What the contract means for one packet: the executable oracle."""
+
+from flows.semantics.filter import first_match
+from flows.semantics.meaning import (
+    LearnedAddresses,
+    PortDirection,
+    copied_frame,
+    may_send,
+    meaning,
+    wants,
+)
+
+__all__ = [
+    "LearnedAddresses",
+    "PortDirection",
+    "copied_frame",
+    "first_match",
+    "may_send",
+    "meaning",
+    "wants",
+]

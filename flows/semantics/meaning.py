@@ -1,7 +1,7 @@
-"""What the contract means, as Python: a packet that a port sends in a world, and its copies.
+"""The contract as executable Python: a packet that a port sends in a world, and its copies.
 
-Nothing here knows of tables or registers. Compiled flows, the interpreter and real switches are
-held against this file, so it is kept small enough to read in one sitting.
+Nothing here knows tables or registers. Tests compare compiled flows, the interpreter and real
+switches with this file, so it stays small enough to read in one sitting.
 """
 
 from __future__ import annotations
@@ -9,9 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from netaddr import IPAddress
+
 from flows.errors import Refused
-from flows.model.spanning_tree import Fabric
-from flows.openflow.field import (
+from flows.model import (
+    ALL,
+    Collector,
+    Direction,
+    Dpid,
+    Mode,
+    NetworkId,
+    Oversize,
+    Port,
+    PortId,
+    Sensor,
+    Session,
+    SessionId,
+    SpanningTree,
+    World,
+    check_session,
+    cut_length,
+    is_watched,
+    link_limit,
+    path_limit,
+    tap_limit,
+    watched_by,
+)
+from flows.openflow import (
     ARP_SHA,
     ARP_SPA,
     ETH_ARP,
@@ -25,82 +49,71 @@ from flows.openflow.field import (
     IP_PROTO,
     IP_SRC,
     IPV6_SRC,
+    ND_ADVERTISEMENT,
     ND_TARGET,
+    PROTO_ICMPV6,
+    PROTO_UDP,
     UDP_DST,
     UDP_SRC,
+    Fields,
+    is_group,
+    length_without_padding,
+    read_fields,
 )
 from flows.semantics.filter import is_accepted
-from flows.model.session import (
-    ALL,
-    Collector,
-    Direction,
-    Dpid,
-    Mode,
-    NetworkId,
-    Oversize,
-    Port,
-    PortId,
-    Sensor,
-    Session,
-    SessionId,
-)
-from flows.openflow.packet import Fields, is_group, length_without_padding, read_fields
-from flows.model.source import is_watched
 from flows.semantics.tags import tag_of_copy, wears_tags
-from flows.model.tenancy import check_session
-from flows.model.tunnel import cut_length, link_limit, path_limit
-from flows.model.world import World
 
-Learned = Mapping[tuple[Dpid, NetworkId, int], PortId]
-"""Behind which port a bridge believes an undeclared MAC address of a network to be."""
+LearnedAddresses = Mapping[tuple[Dpid, NetworkId, int], PortId]
+"""The port that each bridge has learned for a MAC address of a network, one nobody declares."""
 
-
-Touched = tuple[PortId, Direction]
-"""A port that a packet concerns: the one that sends it (egress), or one that receives it."""
+PortDirection = tuple[PortId, Direction]
+"""A port and what it does with a packet: it sends it (egress) or receives it (ingress)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Who receives a packet, which sessions get a copy (one each), and what bridges learned.
+    """Who receives a packet, which sessions get a copy (one each), and what bridges learn.
 
-    ``taken`` says which exclusive session takes the packet from the others, port by port, and
-    ``makers`` which bridge makes the copy of a session that wants one.
+    ``taken`` is the exclusive session that takes the packet from the others at each port;
+    ``makers`` is the bridge that makes the copy of each session, left-out copies included.
     """
 
     receivers: frozenset[PortId]
     copies: frozenset[SessionId]
-    learned: Learned
-    taken: Mapping[Touched, SessionId]
+    learned: LearnedAddresses
+    taken: Mapping[PortDirection, SessionId]
     makers: Mapping[SessionId, Dpid]
 
 
-def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = None) -> Meaning:
+def meaning(
+    frame: bytes, sender: Port, world: World, learned: LearnedAddresses | None = None
+) -> Meaning:
     """What happens to ``frame`` when ``sender``, a placed workload, sends it.
 
     Raises:
         InvalidValue: ``frame`` is shorter than an Ethernet header.
     """
     fields = read_fields(frame)
-    fabric = Fabric(world.links)
+    spanning_tree = SpanningTree(world.links)
     known = dict(learned or {})
     receivers: frozenset[Port] = frozenset()
     if may_send(sender, fields):
-        receivers, visited = _forward(fields, sender, world, fabric, known)
+        receivers, visited = _forward(fields, sender, world, spanning_tree, known)
         if not sender.is_protected and not is_group(fields[ETH_SRC]):
             known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
-    able = [session for session in world.sessions if _may_copy(session, sender, world)]
-    able.sort(key=lambda session: (session.number, world.numbers.session[session.id]))
-    touched = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
-    wanted: dict[SessionId, list[Touched]] = {}
-    taken: dict[Touched, SessionId] = {}
-    for port, direction in touched:
-        for session in able:
+    allowed = [session for session in world.sessions if _may_copy(session, sender, world)]
+    allowed.sort(key=lambda session: (session.number, world.numbers.session[session.id]))
+    ends = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
+    wanted: dict[SessionId, list[PortDirection]] = {}
+    taken: dict[PortDirection, SessionId] = {}
+    for port, direction in ends:
+        for session in allowed:
             if wants(session, port, direction, fields, world):
                 wanted.setdefault(session.id, []).append((port.id, direction))
                 if session.mode is Mode.EXCLUSIVE:
                     taken.setdefault((port.id, direction), session.id)
     copying = [
-        s for s in able if s.id in wanted and (s.mode is Mode.COPY or s.id in taken.values())
+        s for s in allowed if s.id in wanted and (s.mode is Mode.COPY or s.id in taken.values())
     ]
     makers = {s.id: _maker(s, wanted[s.id], taken, world) for s in copying}
     length, known_sessions = length_without_padding(frame), world.session_by_id
@@ -108,14 +121,15 @@ def meaning(frame: bytes, sender: Port, world: World, learned: Learned | None = 
         session
         for session, maker in makers.items()
         if not _is_skipped(known_sessions[session], length, maker, world)
+        and _arrives(known_sessions[session], sender, maker, world)
     )
     return Meaning(frozenset(p.id for p in receivers), copies, known, taken, makers)
 
 
 def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, world: World) -> bytes:
-    """The bytes of one session's copy: the frame as it was sent, cut and tagged as declared.
+    """The bytes of one session's copy: the frame as it was sent, truncated and tagged as declared.
 
-    ``maker`` is the bridge that makes it. What a tunnel puts around them is not part of it.
+    ``maker`` is the bridge that makes it. The header of a tunnel is not part of it.
     """
     copy = frame[: cut_length(session, _limit(session, maker, world))]
     tag = tag_of_copy(session, _network(sender), world)
@@ -124,26 +138,34 @@ def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, worl
     return copy[:12] + ETH_VLAN.to_bytes(2, "big") + tag.to_bytes(2, "big") + copy[12:]
 
 
-def sensors_of(session: Session, sender: Port, world: World) -> frozenset[Sensor]:
+def sensors_of(
+    session: Session, sender: Port, world: World, maker: Dpid | None = None
+) -> frozenset[Sensor]:
     """The sensors of which one gets a session's copy of what ``sender`` sends.
 
-    Those that can be reached and are not known to be down; if all are down, any of them.
+    ``maker`` is the bridge that makes it (None: that of the sender). These are the reachable
+    sensors that ports, links and routes let receive and whose probes do not fail; when the probes
+    of all of these fail, all of them.
     """
-    collector, fabric = world.collector_by_id[session.collector], Fabric(world.links)
-    there = set(collector.addresses) | {
+    collector, spanning_tree = world.collector_by_id[session.collector], SpanningTree(world.links)
+    reachable = set(collector.addresses) | {
         tap
         for tap in collector.tap_ports
-        if tap in world.placements and _is_joined(fabric, _place(sender, world), _at(tap, world))
+        if tap in world.placements
+        and _is_joined(spanning_tree, _place(sender, world), _at(tap, world))
     }
-    well = {sensor for sensor in there if not world.is_down(collector, sensor)}
-    return frozenset(well or there)
+    here = _place(sender, world) if maker is None else maker
+    open_ones = {sensor for sensor in reachable if _is_open(sensor, here, world, spanning_tree)}
+    up = {sensor for sensor in open_ones if not world.is_down(collector, sensor)}
+    return frozenset(up or open_ones or reachable)
 
 
 def may_send(port: Port, fields: Fields) -> bool:
     """Whether anti-spoofing lets a packet of ``port`` pass.
 
-    A protected port uses its own MAC address; if IP addresses are declared, its own addresses in
-    IPv4, ARP, IPv6 and neighbour advertisements, next to DHCP, ARP probes and address detection.
+    A protected port uses its own MAC address. If IP addresses are declared, it uses these in IPv4,
+    ARP, IPv6 and neighbour advertisements; DHCP requests, ARP probes (RFC 5227) and IPv6 duplicate
+    address detection (RFC 4862), which have no source address, pass as well.
     """
     if not port.is_protected:
         return True
@@ -153,28 +175,35 @@ def may_send(port: Port, fields: Fields) -> bool:
         return False
     if not port.ips:
         return True
-    own4 = {int(ip) for ip in port.ips if ip.version == 4}
-    own6 = {int(ip) for ip in port.ips if ip.version == 6} | {int(port.mac.ipv6_link_local())}
+    own_ipv4 = {int(ip) for ip in port.ips if ip.version == 4}
+    own_ipv6 = {int(ip) for ip in port.ips if ip.version == 6} | {int(port.mac.ipv6_link_local())}
     match fields[ETH_TYPE]:
         case t if t == ETH_IPV4:
-            asks_dhcp = fields[IP_PROTO] == 17 and (fields[UDP_SRC], fields[UDP_DST]) == (68, 67)
-            return fields[IP_SRC] in own4 or (fields[IP_SRC] == 0 and asks_dhcp)
+            asks_dhcp = fields[IP_PROTO] == PROTO_UDP and (fields[UDP_SRC], fields[UDP_DST]) == (
+                68,
+                67,
+            )
+            return fields[IP_SRC] in own_ipv4 or (fields[IP_SRC] == 0 and asks_dhcp)
         case t if t == ETH_ARP:
-            return fields[ARP_SHA] == mac and fields[ARP_SPA] in own4 | {0}
+            return fields[ARP_SHA] == mac and fields[ARP_SPA] in own_ipv4 | {0}
         case t if t == ETH_IPV6:
-            is_icmp = fields[IP_PROTO] == 58
-            if is_icmp and fields[ICMPV6_TYPE] == 136 and fields[ND_TARGET] not in own6:
+            is_icmp = fields[IP_PROTO] == PROTO_ICMPV6
+            if (
+                is_icmp
+                and fields[ICMPV6_TYPE] == ND_ADVERTISEMENT
+                and fields[ND_TARGET] not in own_ipv6
+            ):
                 return False
-            return fields[IPV6_SRC] in own6 or (fields[IPV6_SRC] == 0 and is_icmp)
+            return fields[IPV6_SRC] in own_ipv6 or (fields[IPV6_SRC] == 0 and is_icmp)
         case _:
             return True
 
 
 def wants(session: Session, port: Port, direction: Direction, fields: Fields, world: World) -> bool:
-    """Whether a session watches a port in one direction, and its rules of it accept a packet."""
+    """Whether a session watches a port in one direction, and its rules accept the packet there."""
     collector = world.collector_by_id[session.collector]
-    is_near = not collector.is_tunnelled or _has_tunnel(port, collector, world)
-    watches = is_near and session.direction.includes(direction) and is_watched(session, port)
+    can_send = not collector.is_tunnelled or _has_tunnel(port, collector, world)
+    watches = can_send and session.direction.includes(direction) and is_watched(session, port)
     if not watches or session.filter == ALL:
         return watches
     wanted = world.filter_by_id.get(session.filter)
@@ -185,23 +214,29 @@ def wants(session: Session, port: Port, direction: Direction, fields: Fields, wo
 
 
 def _forward(
-    fields: Fields, sender: Port, world: World, fabric: Fabric, learned: Learned
+    fields: Fields,
+    sender: Port,
+    world: World,
+    spanning_tree: SpanningTree,
+    learned: LearnedAddresses,
 ) -> tuple[frozenset[Port], frozenset[Dpid]]:
     """The receivers of an admitted packet, and the bridges that it visits."""
     here = world.placements[sender.id].dpid
     others = [
         port
         for port in world.members_by_network[_network(sender)]
-        if port != sender and _is_joined(fabric, here, world.placements[port.id].dpid)
+        if port != sender and _is_joined(spanning_tree, here, world.placements[port.id].dpid)
     ]
     target = _owner(fields[ETH_DST], (sender, *others))
     receivers = frozenset(others) if target is None else frozenset({target} - {sender})
     if target is None and (here, _network(sender), fields[ETH_DST]) in learned:
-        search = _Search(_network(sender), fields[ETH_DST], others, world, fabric, learned)
-        search.visit(here)
-        return frozenset(search.receivers), frozenset(search.visited)
+        forwarding = _LearnedForwarding(
+            _network(sender), fields[ETH_DST], others, world, spanning_tree, learned
+        )
+        forwarding.visit(here)
+        return frozenset(forwarding.receivers), frozenset(forwarding.visited)
     ends = [world.placements[port.id].dpid for port in receivers]
-    visited = {dpid for end in ends for dpid in fabric.way(here, end)}
+    visited = {dpid for end in ends for dpid in spanning_tree.path(here, end)}
     return receivers, frozenset({here} | visited)
 
 
@@ -210,38 +245,44 @@ def _owner(mac: int, ports: Iterable[Port]) -> Port | None:
     return next((p for p in ports if p.mac is not None and int(p.mac) == mac), None)
 
 
-class _Search:
-    """The way of a packet to a learned address: every bridge sends it where it believes it to be.
+class _LearnedForwarding:
+    """Forwarding of a packet to a learned address: each bridge sends it towards its learned port.
 
-    A bridge nearer to it has heard all that this one has heard from there, and perhaps more. One
-    that has forgotten it sends the packet to every port from there on (late flood).
+    A bridge nearer to the address has received every packet from it that this one has received,
+    and perhaps more. A bridge whose entry has timed out floods the packet from there on (late
+    flood).
     """
 
     def __init__(
-        self, network: NetworkId, mac: int, others: list[Port], world: World, fabric: Fabric,
-        learned: Learned,
-    ) -> None:  # fmt: skip
+        self,
+        network: NetworkId,
+        mac: int,
+        others: list[Port],
+        world: World,
+        spanning_tree: SpanningTree,
+        learned: LearnedAddresses,
+    ) -> None:
         self.network, self.mac, self.others = network, mac, others
-        self.world, self.fabric, self.learned = world, fabric, learned
+        self.world, self.spanning_tree, self.learned = world, spanning_tree, learned
         self.receivers: set[Port] = set()
         self.visited: set[Dpid] = set()
 
     def visit(self, here: Dpid) -> None:
-        """What bridge ``here`` does with the packet, and the bridges that it sends it to."""
+        """Forward the packet at bridge ``here``, then at each bridge that it goes to."""
         self.visited.add(here)
-        believed = self.learned.get((here, self.network, self.mac))
+        learned = self.learned.get((here, self.network, self.mac))
         for port in self.others:
             there = self.world.placements[port.id].dpid
-            if believed not in (None, port.id):
+            if learned not in (None, port.id):
                 continue
             if there == here:
                 self.receivers.add(port)
-            elif (then := self.fabric.way(here, there)[1]) not in self.visited:
-                self.visit(then)
+            elif (after := self.spanning_tree.path(here, there)[1]) not in self.visited:
+                self.visit(after)
 
 
 def _may_copy(session: Session, sender: Port, world: World) -> bool:
-    """Whether a session is allowed to copy anything, and copies of this sender have a way."""
+    """Whether a session may copy at all, and some sensor is reachable from this sender."""
     collector = world.collector_by_id.get(session.collector)
     if not session.enabled or collector is None:
         return False
@@ -256,16 +297,19 @@ def _may_copy(session: Session, sender: Port, world: World) -> bool:
 
 
 def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:
-    """Whether the bridge of a port can send copies to a collector's remote sensors by itself."""
+    """Whether the bridge of a port has a tunnel port of the collector's kind."""
     return (_place(port, world), collector.delivery) in world.tunnels
 
 
 def _maker(
-    session: Session, ends: list[Touched], taken: Mapping[Touched, SessionId], world: World
+    session: Session,
+    ends: list[PortDirection],
+    taken: Mapping[PortDirection, SessionId],
+    world: World,
 ) -> Dpid:
-    """The bridge that makes a copy: the sender's, or the lowest that delivers what is wanted.
+    """The bridge that makes a copy: the sender's, or the lowest that delivers to a watched port.
 
-    An exclusive session may have lost the packet there, but takes it elsewhere.
+    An exclusive session that another one beats at the sender makes its copy where it is delivered.
     """
     sent = [
         port
@@ -273,28 +317,60 @@ def _maker(
         if direction is Direction.EGRESS
         and (session.mode is Mode.COPY or taken[port, direction] == session.id)
     ]
-    heard = [port for port, direction in ends if direction is Direction.INGRESS]
-    return min(_at(port, world) for port in sent or heard)
+    received = [port for port, direction in ends if direction is Direction.INGRESS]
+    return min(_at(port, world) for port in sent or received)
 
 
 def _limit(session: Session, maker: Dpid, world: World) -> int | None:
-    """Bytes of the longest frame that a bridge can copy whole, whichever sensor gets the copy."""
+    """Bytes of the longest frame that a bridge can copy whole to every sensor; None: no limit."""
     collector, is_tagged = world.collector_by_id[session.collector], wears_tags(session, world)
-    fabric = Fabric(world.links)
+    spanning_tree, limits = SpanningTree(world.links), list[int | None]()
     places = {_at(tap, world) for tap in collector.tap_ports if tap in world.placements}
-    if any(there != maker and _is_joined(fabric, maker, there) for there in places):
-        return link_limit(world.link_mtu)
-    limits = [
-        path_limit(collector, address, world.underlay_mtu, is_tagged)
-        for address in collector.addresses
+    if any(there != maker and _is_joined(spanning_tree, maker, there) for there in places):
+        limits.append(link_limit(world.link_mtu_now))
+    longest = _longest(session, world)
+    limits += [
+        tap_limit(world.hop_of(tap), longest, is_tagged=is_tagged) for tap in collector.tap_ports
     ]
-    return min(limits, default=None)
+    for address in collector.addresses:
+        route = world.routes.get((maker, address))
+        mtu = world.underlay_mtu if route is None or route.mtu is None else route.mtu
+        mtu = min(mtu, world.underlay_mtu)
+        limits.append(path_limit(collector, address, mtu, is_tagged))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _longest(session: Session, world: World) -> int | None:
+    """The MTU of the longest packets in the networks that a session watches; None: any."""
+    watched = (p for p in watched_by(session, world.workloads) if p.id in world.placements)
+    longest = [world.longest_by_network.get(_network(port)) for port in watched]
+    known = [each for each in longest if each is not None]
+    return max(known, default=None) if len(known) == len(longest) else None
+
+
+def _arrives(session: Session, sender: Port, maker: Dpid, world: World) -> bool:
+    """Whether ports, links and routes let the copies that a bridge makes reach a sensor."""
+    spanning_tree = SpanningTree(world.links)
+    return any(
+        _is_open(sensor, maker, world, spanning_tree)
+        for sensor in sensors_of(session, sender, world, maker)
+    )
+
+
+def _is_open(sensor: Sensor, maker: Dpid, world: World, spanning_tree: SpanningTree) -> bool:
+    """Whether copies that a bridge makes can reach a sensor."""
+    if world.is_stopped(sensor) or world.is_cut_off(maker, sensor):
+        return False
+    if isinstance(sensor, IPAddress) or sensor not in world.placements:
+        return True
+    crossed = spanning_tree.exits(maker, _at(sensor, world))
+    return not any(out in world.broken_links for out, _ in crossed)
 
 
 def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:
-    """Whether a packet of ``length`` bytes is left out, as its copy would not fit its path.
+    """Whether a packet of ``length`` bytes is not copied, because its copy does not fit its path.
 
-    Padding behind the packet does not count: of a copy that fits without it, it is cut off.
+    ``length`` is without padding: when only the padding does not fit, it is cut off.
     """
     limit = _limit(session, maker, world)
     wanted = length if session.packet_length is None else min(length, session.packet_length)
@@ -309,8 +385,8 @@ def _at(port: PortId, world: World) -> Dpid:
     return world.placements[port].dpid
 
 
-def _is_joined(fabric: Fabric, one: Dpid, other: Dpid) -> bool:
-    return fabric.component(one) == fabric.component(other)
+def _is_joined(spanning_tree: SpanningTree, one: Dpid, other: Dpid) -> bool:
+    return spanning_tree.component(one) == spanning_tree.component(other)
 
 
 def _network(port: Port) -> NetworkId:

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.reconcile.snapshot import DesiredWorld
-from controller.inventory.file import Inventory, parse
-from controller.status.values import (
+from controller.inventory import Inventory
+from controller.inventory.file import parse
+from controller.process import ChangeSignal
+from controller.reconcile import SnapshotBuilder
+from controller.status import (
     BridgeShare,
     BridgeStatus,
     Check,
-    Copies,
+    Inspecting,
+    PathChecked,
+    PortPlace,
     PortWitness,
     Reconciling,
     SessionStatus,
     State,
     Verification,
     Vitals,
-    WayChecked,
 )
 from controller.store import Store
 from flows.errors import Refused
-from flows.explain.explain import Explanation, explain
-from flows.explain.feed import Feed, feed_of
-from flows.model.session import CollectorId, Dpid, NetworkId, Ofport, PortId, SessionId
-from flows.model.world import Link, Placement
+from flows.explain import Explanation, Feed, explain, feed_of
+from flows.model import (
+    Collector,
+    CollectorId,
+    Dpid,
+    Link,
+    NetworkId,
+    Ofport,
+    Placement,
+    PortId,
+    SessionId,
+)
+from flows.openflow import PacketCount
 
 TWO_TENANTS = parse(b"""\
 tenants: [red, blue]
@@ -55,31 +67,35 @@ ports:
 """)
 
 
-class FakeReconciler(Reconciling):
+class FakeReconciler(Reconciling, Inspecting):
     """Verifies at once what the store wants, for a bridge that is reachable or not."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self.store, self.changes = store, ChangeSignal()
         self.is_reachable = True
         self.places: dict[str, tuple[str, int]] = {}
-        self.world: DesiredWorld | None = None
+        self.world: SnapshotBuilder | None = None
         self.verified: set[SessionId] = set()
-        self.copies = Copies(3, 180)
+        self.copies = PacketCount(3, 180)
         """What bridge s1 has counted of each session."""
         self.others: tuple[BridgeShare, ...] = ()
         """Other bridges that have to do with each session."""
         self.tags: dict[str, int] = {}
         self.sentences: list[str] = []
         self.brought = 0
+        self.left_out: list[tuple[str, str]] = []
         self.forgotten: list[tuple[Dpid, str]] = []
 
-    def bring(self, timeout_s: float) -> bool:
+    def moment(self) -> object:
+        return None
+
+    def sync(self, timeout_s: float, since: object = None) -> bool:
         assert timeout_s > 0
         self.brought += 1
         if not self.is_reachable:
             return False
         if self.world is not None:
-            self.world.touch()
+            self.changes.changed()
         desired = self.store.desired()
         self.verified = {s.id for s in desired.sessions if s.enabled}
         return True
@@ -92,15 +108,18 @@ class FakeReconciler(Reconciling):
             return self._status(State.PENDING, "not verified yet")
         largest = None
         if self.world is not None:
-            survey = self.world.snapshot().survey
-            largest = survey.limit_of(survey.standings[session].session)
+            resolved = self.world.snapshot().resolved
+            largest = resolved.limit_of(resolved.sessions[session].session)
         return replace(self._status(State.ACTIVE), largest_frame=largest)
+
+    def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
+        return (self.session_status(session) for session in sessions)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         state = State.ACTIVE if self.is_reachable else State.PENDING
         if self.forgotten:
             return []
-        return [BridgeStatus(S1, "s1", state, (), self.is_reachable, 5, 40, 2)]
+        return [BridgeStatus(S1, "s1", state, (), self.is_reachable, 5, 40, 2, hosts=("hv1",))]
 
     def forget(self, dpid: Dpid, who: str) -> None:
         if self.is_reachable:
@@ -110,30 +129,36 @@ class FakeReconciler(Reconciling):
     def flows(self, dpid: Dpid) -> Sequence[str]:
         return [f"table=0 priority=1 actions=drop  # of {dpid:x}"]
 
-    def place_of(self, port: str) -> tuple[str, int] | None:
-        return self.places.get(port)
+    def place_of(self, port: str) -> PortPlace | None:
+        return PortPlace(S1, *self.places[port]) if port in self.places else None
+
+    def undeclared(self) -> Sequence[tuple[str, str]]:
+        return self.left_out
 
     def vitals(self) -> Vitals:
         return Vitals(self.is_reachable, 3, {"answers of switches": 2})
 
     def explain(self, port: PortId, frame: bytes) -> Explanation:
         assert self.world is not None, "give it a world first"
-        survey = self.world.snapshot().survey
-        return explain(survey, survey.world.port_by_id[port], frame)
+        resolved = self.world.snapshot().resolved
+        return explain(resolved, resolved.world.port_by_id[port], frame)
 
     def verify(self, session: SessionId, wish: Check) -> Verification:
         if session not in self.verified:
             raise Refused("the session is not served")
         dpid, sensor = S1, PortId("red-ids-1")
         length, count = min(wish.length, 200), wish.count
-        way = WayChecked(dpid, "s1", sensor, 0, None, 0, 7, length, count, count + 3)
+        way = PathChecked(dpid, "s1", sensor, 0, None, 0, 7, length, count, count + 3)
         witness = PortWitness("s1", (sensor,), count, count + 3)
         return Verification(wish.run, (way,), (witness,), ("bridge s2: it hangs",))
 
     def feed(self, collector: CollectorId) -> Feed | None:
         assert self.world is not None, "give it a world first"
-        self.world.touch()
-        return feed_of(self.world.snapshot().survey, collector)
+        self.changes.changed()
+        return feed_of(self.world.snapshot().resolved, collector)
+
+    def sensor_notes(self, collector: Collector) -> Sequence[str]:
+        return ()
 
     def tag_of(self, network: NetworkId) -> int | None:
         return self.tags.get(network)
@@ -144,24 +169,27 @@ class FakeReconciler(Reconciling):
     def _status(self, state: State, *reasons: str) -> SessionStatus:
         shares = (BridgeShare(S1, "s1", state, self.copies), *self.others)
         skipped = sum((Counter(share.skipped) for share in shares), Counter[str]())
-        copies = sum((share.copies for share in shares), Copies())
+        copies = sum((share.copies for share in shares), PacketCount())
         truncated = sum(share.truncated for share in shares)
         return SessionStatus(state, reasons, copies, skipped, shares, truncated=truncated)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where ports are; no links."""
+    """Where ports are; no links, and no place that another claims."""
 
     placements: Mapping[PortId, Placement]
     links: tuple[Link, ...] = ()
+    contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
 
 
 def fill(store: Store, inventory: Inventory) -> FakeReconciler:
     """A fake where every port is placed on bridge s1, in the order of the inventory."""
     fake = FakeReconciler(store)
     placements = {port.id: Placement(S1, Ofport(n)) for n, port in enumerate(inventory.ports, 1)}
-    fake.world = DesiredWorld(store, lambda: inventory, lambda: Placed(placements))
+    fake.world = SnapshotBuilder(
+        store, lambda: inventory, lambda: Placed(placements), changes=fake.changes
+    )
     fake.places = {PortId(port.id): ("s1", n) for n, port in enumerate(inventory.ports, 1)}
     return fake
 

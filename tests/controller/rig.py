@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from struct import Struct
+from types import SimpleNamespace
+from typing import Any
 
-from controller.reconcile.snapshot import DesiredWorld
-from controller.inventory.file import Inventory, parse
-from controller.topology.tracker import Movements
-from controller.topology.placements import Places
-from controller.reconcile.reconciler import Reconciler
-from controller.southbound.errors import NotOurs, SwitchUnfit
-from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
-from controller.southbound.switch import Switch
-from controller.southbound.wire.message import LOCAL_PORT
+from controller.inventory import Inventory
+from controller.inventory.file import parse
+from controller.process import ChangeSignal
+from controller.reconcile import (
+    Finalizer,
+    Reconciler,
+    SnapshotBuilder,
+    TunnelDemandLoop,
+    WriterLifecycle,
+    Writers,
+)
+from controller.reconcile.bridge import BridgeWriter
+from controller.reconcile.protocols import NoTunnels
+from controller.reconcile.report import CounterPoller, Inspector
+from controller.southbound import LOCAL_PORT, NotOurs, SettlingBridge, Switch, SwitchUnfit
+from controller.southbound.openflow import OpenFlowSwitch
+from controller.status import SessionCountersByBridge
 from controller.store import Store
+from controller.topology import Placements, PlacementTracker
 from flows.compile import Program
-from flows.openflow.flow import is_ours, object_of
-from flows.model.session import Collector, CollectorId, Dpid, PortId, Session, SessionId, Source, TenantName
-from flows.pipeline.tables import DELIVER
+from flows.model import (
+    Collector,
+    CollectorId,
+    Dpid,
+    Hop,
+    Placement,
+    PortId,
+    Session,
+    SessionId,
+    Source,
+    TenantName,
+)  # fmt: skip
+from flows.openflow import is_ours, object_of
+from flows.pipeline import DELIVER
+from flows.plan import count_meters
 from tests.fake_switches import FakeSwitch
 
 HEADER = Struct("!BBHI")
-TIMEOUT_S = 0.5
+TIMEOUT_S = 20.0
+"""How long a switch may take to answer: a loaded machine must not look like a switch that hangs."""
+HANG_TIMEOUT_S = 0.5
+"""The same for a switch that a test lets hang."""
 RED = TenantName("red")
 
 INVENTORY = """\
@@ -44,6 +70,27 @@ links:
 """
 
 
+class PatientReconciler(Reconciler):
+    """One that waits for bridges that have just connected, too: a test brings all of them up."""
+
+    def __init__(self, *, strangers: Set[int], writers: Writers, **parts: Any) -> None:
+        super().__init__(writers=writers, **parts)
+        self._strangers, self._all = strangers, writers
+
+    def sync(self, timeout_s: float, since: object = None) -> bool:
+        """Wait until every bridge was tried once, and then as the reconciler does."""
+
+        def is_tried(writer: BridgeWriter) -> bool:
+            seen = writer.confirmed
+            is_over = writer.state.is_final or writer.dpid in self._strangers
+            return bool(seen.version or seen.failure or is_over)
+
+        if self._ready.is_set():
+            self._all._attempts.wait_for(lambda: all(map(is_tried, self._all.writing())), timeout_s)
+            self.wait_settled(timeout_s)  # as the periodic work does
+        return super().sync(timeout_s, since)
+
+
 class Rig:
     """Three fake switches s1, s2, s3 in a row, and a controller that may crash and start again."""
 
@@ -53,20 +100,28 @@ class Rig:
         for n in (1, 2, 3):
             ports = {number: f"s{n}-eth{number}" for number in (1, 2, 7, 9, 10)}
             self.models[n] = FakeSwitch(n, f"s{n}", ports)
-        self.settle: Callable[[Collection[Switch]], bool] = lambda switches: True
+        self.wait_settled: Callable[[Sequence[SettlingBridge]], bool] = lambda bridges: True
         self.on_send: Callable[[int], None] = lambda dpid: None
+        self.may_hang: set[int] = set()
+        """Switches with a short timeout, from their next connection on."""
         self.foreign: set[int] = set()
+        self.strangers: set[int] = set()
+        """Switches that are not waited for although they were never verified."""
         self.unfit: set[int] = set()
+        self.stale: set[int] = set()
+        """Switches that may keep stale megaflows after a change of their flows."""
+        self.hops: Mapping[Placement, Hop] = {}
+        """What is known of ports."""
         self.connected: dict[int, OpenFlowSwitch] = {}
-        self.greeted: list[int] = []
+        self.adopted: list[int] = []
         self._start()
 
     def close(self) -> None:
         """End the controller in order."""
         for dpid in list(self.connected):
             self.cut(dpid)
-        self.movements.stop()
-        self.reconciler.stop()
+        self.tracker.stop()
+        self.lifecycle.stop()
         self.store.close()
 
     def restart(self) -> None:
@@ -91,9 +146,10 @@ class Rig:
                     at += length
             return True
 
-        switch = OpenFlowSwitch(Dpid(dpid), f"s{dpid}", send, TIMEOUT_S)
+        timeout_s = HANG_TIMEOUT_S if dpid in self.may_hang else TIMEOUT_S
+        switch = OpenFlowSwitch(Dpid(dpid), f"s{dpid}", send, timeout_s)
         self.connected[dpid] = switch
-        self.reconciler.connect(switch)
+        self.lifecycle.connect(switch)
         return switch
 
     def cut(self, dpid: int) -> None:
@@ -101,27 +157,26 @@ class Rig:
         switch = self.connected.pop(dpid)
         self.models[dpid].disconnected()
         switch.on_disconnect()
-        self.reconciler.disconnect(switch)
+        self.lifecycle.disconnect(switch)
 
     def place(self, port: str) -> int | None:
         """The port number that the world has for a port."""
-        place = self.world.snapshot().survey.world.placements.get(PortId(port))
+        place = self.world.snapshot().resolved.world.placements.get(PortId(port))
         return None if place is None else int(place.ofport)
 
     def declare(self, inventory: Inventory) -> None:
         """Another inventory."""
         self.inventory = inventory
-        self.places.declare(inventory)
-        self.reconciler.changed()
+        self.tracker.declare(inventory)
 
     def add_session(self, name: str, *ports: str, tap: str = "t1", enabled: bool = True) -> None:
         """A session; its id is its name, and each tap port has a collector of its own."""
         collector = CollectorId(f"to-{tap}")
-        if collector not in {record.collector.id for record in self.store.collectors()}:
-            self.store.add_collector(Collector(collector, collector, RED, (PortId(tap),)), "test")
+        if collector not in {record.collector.id for record in self.store.collectors.all()}:
+            self.store.collectors.add(Collector(collector, collector, RED, (PortId(tap),)), "test")
         source = Source(tuple(PortId(port) for port in ports))
         session = Session(SessionId(name), name, RED, source, collector, enabled=enabled)
-        self.store.add_session(session, "test")
+        self.store.sessions.add(session, "test")
 
     def copying(self, dpid: int) -> set[int]:
         """The numbers of the sessions that a switch makes copies of."""
@@ -129,35 +184,103 @@ class Rig:
         cookies = [entry.cookie for entry in entries if entry.table == DELIVER.number]
         return {object_of(cookie) for cookie in cookies if is_ours(cookie)} - {0}
 
+    def count_copies(self, dpid: int, session: str, packets: int, octets: int) -> None:
+        """A switch has made so many copies of a session since it has the flows."""
+        number = self.world.snapshot().numbers.session[SessionId(session)]
+        meters = self.models[dpid].tables.meters.by_number
+        [meter] = [meters[number] for number in count_meters(number) if number in meters]
+        is_tagged = meter.number != count_meters(number)[0]
+        meter.passed = packets, octets + 4 * packets * is_tagged
+
     def missing(self, dpid: int) -> list[str]:
         """What a switch should have and has not, or has and should not have."""
         program = Program(Dpid(dpid))
         program.has_meters = True
-        flows = program.update(self.world.snapshot().survey).put
+        flows = program.update(self.world.snapshot().resolved).put
         wanted = {(flow.table, flow.priority, flow.cookie) for flow in flows}
         entries = self.models[dpid].tables.flows.values()
         found = {(e.table, e.priority, e.cookie) for e in entries if is_ours(e.cookie)}
         return [*map(str, sorted(wanted - found)), *map(str, sorted(found - wanted))]
 
-    def _start(self) -> None:
-        self.store = Store(self.folder / "state")
-        self.places = Places()
-        self.places.remember(self.store.bridges())
-        self.places.declare(self.inventory)
-        self.world = DesiredWorld(self.store, lambda: self.inventory, self.places.snapshot)
-        self.reconciler = Reconciler(
-            self.world, self.store, self.store.holdings, self.places, self._greet,
-            lambda switches, timeout_s: self.settle(switches), list,
-        )  # fmt: skip
-        self.movements = Movements(self.places, self.reconciler.changed, self.store)
-        self.reconciler.memory = self.movements
-        self.reconciler.ready.set()
+    def wait_settled_of(self, bridges: Sequence[SettlingBridge], timeout_s: float) -> bool:
+        """Stands for Revalidation: ``wait_settled`` may be exchanged by a test."""
+        return self.wait_settled(bridges)
 
-    def _greet(self, switch: Switch) -> None:
-        self.greeted.append(switch.dpid)
+    def _start(self) -> None:
+        self.ready, self.changes = threading.Event(), ChangeSignal()
+        self.store = Store(self.folder / "state")
+        self.sensors = SimpleNamespace(down=lambda probes: frozenset(), hops=lambda: self.hops)
+        installed_sessions, changes = self.store.installed_sessions, self.changes
+        self.placements = Placements()
+        self.placements.remember(self.store.placements.bridges())
+        self.placements.declare(self.inventory)
+        self.tracker = PlacementTracker(
+            placements=self.placements, changes=changes, store=self.store.placements
+        )
+        self.world = SnapshotBuilder(
+            self.store,
+            lambda: self.inventory,
+            self.placements.snapshot,
+            changes=changes,
+            sensors=self.sensors,
+        )
+        counters, tunnels = SessionCountersByBridge(), NoTunnels()
+        self.writers = Writers()
+        self.lifecycle = WriterLifecycle(
+            writers=self.writers,
+            changes=changes,
+            snapshots=self.world,
+            adopt=self._adopt,
+            ready=self.ready,
+            counters=counters,
+            installed_sessions=installed_sessions,
+            needs_epoch=lambda switch: switch.dpid in self.stale,
+        )
+        self.poller = CounterPoller(counters, self.writers.writing)
+        self.finalizer = Finalizer(
+            changes=changes,
+            snapshots=self.world,
+            writers=self.writers,
+            installed_sessions=installed_sessions,
+            deletions=self.store.sessions,
+            bridges=self.tracker,
+            counters=self.poller,
+        )
+        demand = TunnelDemandLoop(
+            changes=changes,
+            databases=ChangeSignal(),
+            snapshots=self.world,
+            writers=self.writers,
+            tunnels=tunnels,
+            ready=self.ready,
+        )
+        self.reconciler = PatientReconciler(
+            strangers=self.strangers,
+            changes=changes,
+            snapshots=self.world,
+            ready=self.ready,
+            writers=self.writers,
+            finalizer=self.finalizer,
+            tunnels=demand,
+            revalidation=SimpleNamespace(wait_settled=self.wait_settled_of),
+        )
+        self.inspector = Inspector(
+            changes=changes,
+            snapshots=self.world,
+            writers=self.writers,
+            counters=self.poller,
+            installed_sessions=installed_sessions,
+            bridges=self.tracker,
+            tunnels=tunnels,
+            is_ready=self.ready.is_set,
+        )
+        self.ready.set()
+
+    def _adopt(self, switch: Switch) -> None:
+        self.adopted.append(switch.dpid)
         if switch.dpid in self.foreign:
             raise NotOurs(switch.name)
         if switch.dpid in self.unfit:
             raise SwitchUnfit(switch.name, ("the clone action",))
         assert any(port.ofport == LOCAL_PORT for port in switch.ports())
-        self.movements.greeted(switch)
+        self.tracker.bridge_connected(switch)

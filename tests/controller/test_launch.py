@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from controller import launch
-from controller.config.settings import Config, OvsdbConfig, StateConfig
+from controller.config import Config
+from controller.config.settings import BridgesConfig, OvsdbConfig, StateConfig
 from controller.launch import Services
-from controller.southbound.errors import Displaced
-from controller.southbound.wire.message import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.reconcile.bridge.confirmed import Depth
-from flows.model.session import Dpid
+from controller.reconcile.bridge import Adoption
+from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from controller.store import StoreError
+from flows.model import Dpid
 
 OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
 BRIDGE = SwitchPort(LOCAL_PORT, "s1", True)
@@ -27,11 +27,23 @@ class Nobody:
     def send(self, datapath: Any, data: bytes) -> bool:
         return False
 
-    def hang_up(self, datapath: Any, why: str) -> None:
+    def disconnect(self, datapath: Any, why: str) -> None:
+        raise AssertionError("there is nobody")
+
+    def close(self, datapath: Any) -> None:
+        raise AssertionError("there is nobody")
+
+    def adopted(self, datapath: Any) -> None:
         raise AssertionError("there is nobody")
 
     def queued(self, datapath: Any) -> int:
         return 0
+
+    def address_of(self, datapath: Any) -> str:
+        raise AssertionError("there is nobody")
+
+    def certificate_of(self, datapath: Any) -> str | None:
+        raise AssertionError("there is nobody")
 
 
 @pytest.fixture
@@ -39,56 +51,71 @@ def services(tmp_path: Path) -> Iterator[Services]:
     config = Config(ovsdb=OvsdbConfig(remotes=()), state=StateConfig(directory=tmp_path))
     made = Services(config, Nobody())
     yield made
-    made.movements.stop()
+    made.reports.tracker.stop()
     made.store.close()
 
 
 class Changing:
-    """A bridge on which port 3 gives way to port 4 while it tells its ports."""
+    """A bridge on which port 3 gives way to port 4 while it reports its ports."""
 
-    dpid, name = Dpid(1), "s1"
+    dpid, name, certificate = Dpid(1), "s1", None
 
     def __init__(self, services: Services) -> None:
         self.services, self.told = services, 0
+
+    def rename(self, name: str) -> None:
+        self.name = name
+
+    def adopt(self) -> None:
+        """What it reports counts from now on, as it did before."""
 
     def ports(self) -> tuple[SwitchPort, ...]:
         self.told += 1
         if self.told == 2:  # the answer is on its way already when the port changes
             for reason, port in ((PortReason.DELETED, OLD), (PortReason.ADDED, NEW)):
-                self.services.movements.port_changed(self.dpid, PortChange(reason, port))
+                self.services.reports.tracker.port_changed(self.dpid, PortChange(reason, port))
         return (BRIDGE, OLD if self.told <= 2 else NEW)
 
     def probe(self) -> tuple[str, ...]:
         return ()
 
 
-def test_a_port_that_changes_while_a_bridge_tells_its_ports_is_not_overlooked(
+def test_a_port_that_changes_while_a_bridge_reports_its_ports_is_not_overlooked(
     services: Services,
 ) -> None:
     switch: Any = Changing(services)
+    adoption = Adoption(
+        ownership=BridgesConfig(),
+        fail_modes=services.reports.ovsdb,
+        ports=services.reports.tracker,
+    )
 
-    services._greet(switch)
+    adoption.adopt(switch)
 
-    (record,) = services.places.snapshot().records
+    (record,) = services.reports.placements.snapshot().records
     assert [(row.interface, row.ofport) for row in record.rows] == [("s1-eth4", 4)]
 
 
-def test_a_bridge_that_another_controller_leads_is_looked_at_when_it_should_settle(
-    services: Services, monkeypatch: pytest.MonkeyPatch
+def test_a_part_that_cannot_be_stopped_keeps_no_other_from_being_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_at: list[tuple[Depth, str | None]] = []
+    config = Config(ovsdb=OvsdbConfig(remotes=()), state=StateConfig(directory=tmp_path))
+    services = Services(config, Nobody())
 
-    def nudge() -> None:
-        raise Displaced("s1")
+    def fail() -> None:
+        raise OverflowError("Python int too large")
 
-    switch: Any = SimpleNamespace(dpid=Dpid(1), name="s1", nudge=nudge)
-    said = SimpleNamespace(bridges=(SimpleNamespace(dpid=Dpid(1)),))
-    monkeypatch.setattr(launch, "REMOTE_SETTLE_S", 0.0)
-    monkeypatch.setattr(launch, "wait_revalidated", lambda timeout_s, nudge: nudge())
-    monkeypatch.setattr(services.ovsdb, "snapshot", lambda: said)
-    monkeypatch.setattr(
-        services.reconciler, "recheck", lambda depth, name: looked_at.append((depth, name))
-    )
+    def refuse() -> None:
+        raise StoreError("the disk is full")
 
-    assert services._settle([switch], 1.0)
-    assert looked_at == [(Depth.COOKIES, "s1")]
+    monkeypatch.setattr(services.control.limits, "keep", fail)
+    monkeypatch.setattr(services.bridges.lifecycle, "stop", refuse)
+    with capture_logs() as logs:
+        services.stop()
+    told = [(each["event"], each.get("part")) for each in logs]
+    assert told == [
+        ("not stopped in order", "counts of copies"),
+        ("not stopped in order", "writers"),
+        ("controller stopped", None),
+    ]
+    Services(config, Nobody()).stop()  # the state directory is free

@@ -18,20 +18,20 @@ from tests.fake_switches.refusal import Refusal, Refused
 TYPE_LENGTH = Struct("!HH")
 NICIRA_ID = 0x2320
 PORTS_MAX = 0xFF00
-"""Ports from here on are reserved; of these, only some can be sent to."""
+"""Port numbers from here on are reserved (OFPP_MAX of OpenFlow 1.0); only RESERVED are valid."""
 RESERVED = {0xFFFFFFF8, 0xFFFFFFF9, 0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFC, 0xFFFFFFFD, 0xFFFFFFFE}
 APPLY, WRITE, CLEAR, METER, GOTO = 4, 3, 5, 6, 1
 
 
 @dataclass
 class _State:
-    """What is known of a packet in the middle of an action list."""
+    """What is known of a packet at one point of an action list."""
 
     is_tagged: bool
 
 
 def check_instructions(body: bytes, terms: Terms, table: int) -> int | None:
-    """Refuse what Open vSwitch refuses of the instructions of a flow; which meter it uses."""
+    """Refuse instructions that Open vSwitch refuses; returns the meter that the flow uses."""
     at, meter = 0, None
     while at < len(body):
         if len(body) - at < 4:
@@ -53,12 +53,12 @@ def check_instructions(body: bytes, terms: Terms, table: int) -> int | None:
 
 
 def check_packet_actions(body: bytes, *, is_tagged: bool) -> None:
-    """Refuse what Open vSwitch refuses of the actions for one frame."""
+    """Refuse actions of a packet-out that Open vSwitch refuses."""
     check_actions(body, _State(is_tagged))
 
 
 def check_actions(body: bytes, state: _State) -> None:
-    """Refuse what Open vSwitch refuses of an action list."""
+    """Refuse action lists that Open vSwitch refuses."""
     at = 0
     while at < len(body):
         if len(body) - at < 4:
@@ -81,6 +81,9 @@ def _check(kind: int, action: bytes, state: _State) -> None:
         if not state.is_tagged:
             raise Refused(Refusal.ACTION_MATCH)
         state.is_tagged = False
+    elif kind in (19, 20):  # push and pop of an MPLS label, always together
+        if len(action) != 8:
+            raise Refused(Refusal.ACTION_LEN)
     elif kind == 25:
         _check_set_field(action, state)
     elif kind == 0xFFFF:

@@ -14,7 +14,7 @@ from tests.fake_switches.model import FakeSwitch
 LENGTH = Struct("!xxH")
 RECONNECT_S = 0.05
 CONNECTING_AT_ONCE = 200
-"""As many connections are being made at one time: more overflow the queue of the listener."""
+"""Connections that are opened at one time: more overflow the backlog of the listener."""
 
 
 class Connection(asyncio.Protocol):
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self.follow_faults()
 
     def follow_faults(self) -> None:
-        """Read, or do not read any more, as the faults say."""
+        """Resume or pause reading as the faults demand."""
         if self.transport is None or self.transport.is_closing():
             return
         if self.switch.faults.reads:
@@ -120,7 +120,7 @@ class Fleet:
         self._run(end)
 
     def tell(self, dpid: int, *messages: bytes) -> None:
-        """Have a switch send something of its own accord; nothing while it is not connected."""
+        """Have a switch send unsolicited messages; nothing while it is not connected."""
 
         def write() -> None:
             connection = self.connections.get(dpid)
@@ -130,7 +130,7 @@ class Fleet:
         self._run(write)
 
     def follow_faults(self) -> None:
-        """Say that the faults of some switches were changed."""
+        """Apply changed faults of switches."""
 
         def follow() -> None:
             for connection in self.connections.values():

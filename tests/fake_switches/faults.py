@@ -23,10 +23,12 @@ class Faults:
     refuse: Callable[[int], Refusal | None] = _nothing
     refuse_meter: Callable[[bytes], Refusal | None] = _nothing
     answers_echo: bool = True
+    takes_fragments: bool = True
+    """Whether the fragment mode can be set."""
     answers: bool = True
-    """Whether anything at all is answered; what is asked is read and forgotten."""
+    """Whether requests are answered; if not, they are read and discarded."""
     reads: bool = True
-    """Whether it takes bytes from the connection at all."""
+    """Whether it reads from the connection at all."""
     disconnect_after: int | None = None
     """The connection ends when this many messages of bundles have come, in the middle of one."""
 

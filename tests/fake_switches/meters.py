@@ -26,13 +26,15 @@ BANDS_MAX = 8
 
 @dataclass
 class Meter:
-    """One meter: what was told, and what its bands have dropped."""
+    """One meter: its configuration, and what its bands have dropped."""
 
     number: int
     flags: int
     bands: tuple[tuple[int, int], ...]
     dropped: tuple[int, int] = (0, 0)
     """Packets and bytes."""
+    passed: tuple[int, int] = (0, 0)
+    """The same of what has passed."""
 
 
 class Meters:
@@ -66,21 +68,22 @@ class Meters:
         self._set(command, meter)
 
     def config(self, number: int) -> Iterator[bytes]:
-        """The entries of a reply that says what was told."""
+        """The entries of a meter configuration reply."""
         for meter in self._asked(number):
             bands = b"".join(BAND.pack(DROP, BAND.size, *band) for band in meter.bands)
             yield CONFIG.pack(CONFIG.size + len(bands), meter.flags, meter.number) + bands
 
     def counters(self, number: int) -> Iterator[bytes]:
-        """The entries of a reply that says what was dropped."""
+        """The entries of a meter statistics reply."""
         for meter in self._asked(number):
             counts = BAND_COUNTERS.pack(*meter.dropped)
             counts += BAND_COUNTERS.pack(0, 0) * (len(meter.bands) - 1)
             size = COUNTERS.size + len(counts)
-            yield COUNTERS.pack(meter.number, size, 0, *meter.dropped, 0, 0) + counts
+            seen = [sum(both) for both in zip(meter.dropped, meter.passed, strict=True)]
+            yield COUNTERS.pack(meter.number, size, 0, *seen, 0, 0) + counts
 
     def features(self) -> bytes:
-        """The body of a reply that says what meters can."""
+        """The body of a meter features reply."""
         return FEATURES.pack(self.limit, 1 << DROP if self.limit else 0, 0xF, BANDS_MAX, 0)
 
     def _set(self, command: int, meter: Meter) -> None:

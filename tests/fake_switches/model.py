@@ -1,4 +1,4 @@
-"""One switch as a value that takes messages and gives answers; connections are elsewhere."""
+"""One switch as a value that takes messages and returns replies, without connections."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from tests.fake_switches import oxm
-from tests.fake_switches.bundles import Bundles
+from tests.fake_switches.bundles import HEADER, Bundles
 from tests.fake_switches.faults import Faults
 from tests.fake_switches.meters import REQUEST as METER_REQUEST
-from tests.fake_switches.packets import Sent, send
+from tests.fake_switches.packets import LOCAL, Sent, send
 from tests.fake_switches.refusal import EXPERIMENTER, ONF, Refusal, Refused
 from tests.fake_switches.roles import ROLE_REQUEST, Roles
 from tests.fake_switches.tables import Entry, Tables, is_under
 
-HEADER = Struct("!BBHI")
 ERROR_BYTES = 64
 """How much of a refused message is sent back with the error."""
 PART_BYTES = 8000
@@ -23,8 +22,8 @@ PART_BYTES = 8000
 small tests have several parts."""
 BUNDLE = Struct("!IIIHH")
 STATS = Struct("!B3xII4xQQ")
+DESCRIPTION = Struct("!256s256s256s32s256s")
 PORT = Struct("!I4x6s2x16sIIIIIIII")
-LOCAL = 0xFFFFFFFE
 
 
 @dataclass
@@ -43,24 +42,29 @@ class FakeSwitch:
     scans: int = 0
     """How often all flows were listed."""
     roles: Roles = field(default_factory=Roles)
+    config: tuple[int, ...] = (0, 128)
+    """Fragment mode, and bytes of a packet for a controller."""
+    software: str = "3.3.0"
+    """The version of Open vSwitch that it says it runs."""
 
     def __post_init__(self) -> None:
         self.bundles: dict[object, Bundles] = {}
 
     def hello(self) -> bytes:
-        """The first message of a connection: OpenFlow 1.3 alone."""
+        """The hello message: OpenFlow 1.3 only."""
         return message(0, 0, Struct("!HHI").pack(1, 8, 1 << 4))
 
     def disconnected(self, who: object = None) -> None:
-        """What belonged to the connection is gone: open bundles, and its role."""
+        """Discard what belongs to a connection: open bundles, and its role."""
         self.bundles.pop(who, None)
         self.roles.forget(who)
 
     def restart(self) -> None:
-        """Forget every flow and meter, as ovs-vswitchd does that was restarted."""
+        """Remove every flow and meter, like a restart of ovs-vswitchd."""
         self.tables.flows.clear()
         self.tables.meters.by_number.clear()
         self.bundles.clear()
+        self.config = (0, 128)
         self.roles = Roles()
 
     def port_status(self, number: int, reason: int = 2) -> bytes:
@@ -70,7 +74,7 @@ class FakeSwitch:
         return message(12, 0, Struct("!B7x").pack(reason) + port)
 
     def answer(self, data: bytes, who: object = None) -> Iterator[bytes]:
-        """What the switch sends back for one message; ``who`` tells its connections apart."""
+        """The replies to one message; ``who`` identifies the connection."""
         if not self.faults.answers:
             return
         _, kind, _, xid = HEADER.unpack_from(data)
@@ -88,8 +92,11 @@ class FakeSwitch:
             raise Refused(Refusal.BAD_VERSION)
         body = data[HEADER.size :]
         match kind:
-            case 0 | 1 | 3 | 9:  # hello, error, echo reply, set config: nothing to say
+            case 0 | 1 | 3:  # hello, error, echo reply: nothing to say
                 return
+            case 9:  # set config
+                if self.faults.takes_fragments:
+                    self.config = Struct("!HH").unpack(body[:4])
             case 2:
                 if self.faults.answers_echo:
                     yield message(3, xid, body)
@@ -98,7 +105,7 @@ class FakeSwitch:
             case 5:
                 yield message(6, xid, Struct("!QIBB2xII").pack(self.dpid, 0, 254, 0, 0x4F, 0))
             case 7:
-                yield message(8, xid, Struct("!HH").pack(0, 128))
+                yield message(8, xid, Struct("!HH").pack(*self.config))
             case 13:
                 send(body, self.tables, self.ports, self.sent)
             case 14:
@@ -143,6 +150,9 @@ class FakeSwitch:
             raise Refused(Refusal.BAD_LEN)
         kind, _ = Struct("!HH").unpack_from(data, HEADER.size)
         match kind:
+            case 0:
+                texts = ("Nicira, Inc.", "Open vSwitch", self.software, "None", self.name)
+                yield from parts(xid, kind, [DESCRIPTION.pack(*map(str.encode, texts))])
             case 1:
                 self.scans += 1
                 yield from parts(xid, kind, (entry.stats() for entry in self._asked(data)))
@@ -167,7 +177,7 @@ class FakeSwitch:
                 raise Refused(Refusal.BAD_MULTIPART)
 
     def _asked(self, data: bytes) -> Iterator[Entry]:
-        """The flows that a statistics request is about."""
+        """The flows that a statistics request selects."""
         start = HEADER.size + 8
         if len(data) < start + STATS.size:
             raise Refused(Refusal.BAD_LEN)

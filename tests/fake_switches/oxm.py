@@ -10,7 +10,7 @@ HEAD = Struct("!HBB")
 BASIC, NICIRA = 0x8000, 0x0001
 Key = tuple[int, int]
 Terms = dict[Key, tuple[int, int]]
-"""What a match asks: (class, field) -> (value, mask)."""
+"""A match: (class, field) -> (value, mask)."""
 
 # field -> bytes, significant bits, whether it takes a mask
 FIELDS: dict[Key, tuple[int, int, bool]] = {
@@ -30,6 +30,8 @@ FIELDS: dict[Key, tuple[int, int, bool]] = {
     (BASIC, 25): (6, 48, True),
     **{(BASIC, number): (16, 128, True) for number in (26, 27, 31)},
     **{(NICIRA, number): (4, 32, True) for number in range(16)},
+    (NICIRA, 26): (1, 2, True),
+    (NICIRA, 33): (4, 32, True),
     (NICIRA, 34): (2, 12, True),
     (BASIC, 38): (8, 64, True),
     (NICIRA, 32): (4, 32, True),
@@ -44,6 +46,7 @@ _ETHERNET = {
     **dict.fromkeys([(BASIC, 26), (BASIC, 27)], IPV6),
     **dict.fromkeys([(BASIC, number) for number in range(21, 26)], ARP),
     IP_PROTO: IP | IPV6,
+    (NICIRA, 26): IP | IPV6,
 }
 _PROTOCOL = {
     **dict.fromkeys([(BASIC, 13), (BASIC, 14), (NICIRA, 34)], 6),
@@ -100,7 +103,7 @@ def write_terms(terms: Terms) -> bytes:
 
 
 def covers(wide: Terms, narrow: Terms) -> bool:
-    """Whether every packet of ``narrow`` is one of ``wide``: what a loose request is about."""
+    """Whether ``wide`` matches every packet of ``narrow`` (non-strict requests)."""
     for key, (value, mask) in wide.items():
         other_value, other_mask = narrow.get(key, (0, 0))
         if mask & ~other_mask or (other_value ^ value) & mask:
@@ -109,7 +112,7 @@ def covers(wide: Terms, narrow: Terms) -> bool:
 
 
 def has_tag(terms: Terms) -> bool:
-    """Whether all packets of a match wear an 802.1Q tag."""
+    """Whether all packets of a match have an 802.1Q tag."""
     value, mask = terms.get(VLAN_VID, (0, 0))
     return bool(value & mask & 0x1000)
 

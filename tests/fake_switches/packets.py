@@ -1,7 +1,8 @@
-"""What a fake switch does with a frame that it is told to send: registers, resubmits, outputs.
+"""The packet-out of a fake switch: registers, resubmits and outputs.
 
-Only as much of a data path as frames of the controller need: each flow that they meet counts them,
-and so does each port that they leave by. Tags and tunnels are not made.
+Only as much of a datapath as packet-outs of the controller need: flows that a frame hits and ports
+that it leaves by count it, and meters pass it. Of tags only the length is implemented, and nothing
+of tunnels.
 """
 
 from __future__ import annotations
@@ -11,27 +12,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 
-from tests.fake_switches.actions import TYPE_LENGTH, check_packet_actions
+from tests.fake_switches.actions import PORTS_MAX, TYPE_LENGTH, check_packet_actions
 from tests.fake_switches.refusal import Refusal, Refused
 from tests.fake_switches.tables import Entry, Tables
 
 BODY = Struct("!IIH6x")
 NO_BUFFER = 0xFFFFFFFF
-PORTS_MAX, LOCAL, CONTROLLER, ANY = 0xFF00, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFF
+LOCAL, CONTROLLER, ANY = 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFF
 TAGGED = (b"\x81\x00", b"\x88\xa8")
 REGISTER_CLASS = 1
+METER, PUSH_VLAN = 6, 17
+"""An instruction, and an action."""
 
 
 @dataclass
 class Sent:
-    """What each port has sent: frames, and their bytes."""
+    """Frames and bytes that each port has sent."""
 
     frames: Counter[int] = field(default_factory=Counter)
     octets: Counter[int] = field(default_factory=Counter)
 
 
 def send(body: bytes, tables: Tables, ports: dict[int, str], sent: Sent) -> None:
-    """Do what a packet-out message says, or refuse it."""
+    """Execute a packet-out message, or refuse it."""
     if len(body) < BODY.size:
         raise Refused(Refusal.BAD_LEN)
     buffer, in_port, length = BODY.unpack_from(body)
@@ -57,7 +60,9 @@ class _Frame:
     def do(self, actions: bytes) -> None:
         """Follow an action list."""
         for kind, action in _split(actions):
-            if kind == 0:
+            if kind == PUSH_VLAN:
+                self.size += 4
+            elif kind == 0:
                 self._leave(Struct("!I").unpack_from(action, 4)[0], self.size)
             elif kind == 0xFFFF:
                 self._nicira(Struct("!H").unpack_from(action, 8)[0], action)
@@ -73,9 +78,9 @@ class _Frame:
             port, longest = Struct("!HI").unpack_from(action, 10)
             self._leave(port, min(longest, self.size))
         elif subtype == 42:
-            before = dict(self.registers)
+            before = dict(self.registers), self.size
             self.do(action[16:])
-            self.registers = before
+            self.registers, self.size = before
 
     def _load(self, register: int, low: int, bits: int, value: int) -> None:
         mask = ((1 << bits) - 1) << low
@@ -87,7 +92,16 @@ class _Frame:
             entry = max(entries, key=lambda e: e.priority)
             entry.packets += 1
             entry.octets += self.size
-            self.do(entry.instructions[8:])
+            self._execute(entry.instructions)
+
+    def _execute(self, instructions: bytes) -> None:
+        for kind, instruction in _split(instructions):
+            if kind == METER:
+                meter = self.tables.meters.by_number[Struct("!I").unpack_from(instruction, 4)[0]]
+                packets, octets = meter.passed
+                meter.passed = packets + 1, octets + self.size
+            else:
+                self.do(instruction[8:])
 
     def _meets(self, entry: Entry) -> bool:
         return all(

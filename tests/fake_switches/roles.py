@@ -23,11 +23,11 @@ class Roles:
         self._generation: int | None = None
 
     def forget(self, who: object) -> None:
-        """A connection is over."""
+        """Forget a connection that ended."""
         self._roles.pop(who, None)
 
     def check(self, who: object, kind: int) -> None:
-        """Refuse a change that a slave asks for."""
+        """Refuse a change by a slave."""
         is_change = kind in CHANGES or kind == EXPERIMENTER  # the others of those are bundles
         if is_change and self._roles.get(who) == SLAVE:
             raise Refused(Refusal.IS_SLAVE)

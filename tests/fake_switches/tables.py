@@ -17,7 +17,7 @@ ADD, MODIFY, MODIFY_STRICT, DELETE, DELETE_STRICT = range(5)
 ALL_TABLES, INTERNAL_TABLE = 255, 254
 ANY = 0xFFFFFFFF
 KEEPS_NO_COUNTS = 4
-"""Flag of a flow mod: an addition that overwrites starts to count from 0."""
+"""Flag of a flow mod: an addition that overwrites resets the counters (OFPFF_RESET_COUNTS)."""
 
 Place = tuple[int, int, bytes]
 """What makes two flows the same one: table, priority, match."""
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class FlowMod:
-    """A flow-mod message that was found to be in order."""
+    """A flow-mod message that was checked."""
 
     command: int
     cookie_mask: int
@@ -109,7 +109,7 @@ class Tables:
         return len(self.flows) >= self.limit
 
     def _meant(self, mod: FlowMod) -> list[Place]:
-        """The flows that a change or removal is about."""
+        """The flows that a change or removal selects."""
         like = mod.entry
         if mod.command in (MODIFY_STRICT, DELETE_STRICT):
             tables = range(ALL_TABLES) if like.table == ALL_TABLES else [like.table]

@@ -1,4 +1,4 @@
-"""Small worlds written by hand: ports named by what they are, one collector for each tap port."""
+"""Small worlds written by hand: short port names, one collector for each tap port."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from dataclasses import dataclass
 
 from netaddr import EUI, IPAddress
 
-from flows.compile import Survey, compile_bridge
-from flows.model.filter import Filter
-from flows.openflow.flow import Flow
-from flows.semantics.meaning import meaning
-from flows.model.session import (
+from flows.compile import compile_bridge
+from flows.explain import Interpreter
+from flows.model import (
     ALL,
+    METERS,
     Collector,
     CollectorId,
     Direction,
     Dpid,
+    Filter,
+    Link,
     Mode,
     Network,
     NetworkId,
+    Numbers,
     Ofport,
+    Placement,
     Port,
     PortId,
     PortKind,
@@ -28,9 +31,12 @@ from flows.model.session import (
     SessionId,
     Source,
     TenantName,
+    World,
+    tag_keys,
 )
-from flows.explain.trace import Interpreter
-from flows.model.world import METERS, Link, Numbers, Placement, World, tag_keys
+from flows.openflow import Flow
+from flows.resolve import ResolvedWorld
+from flows.semantics import meaning
 from tests import frames
 
 S1, S2, S3 = Dpid(1), Dpid(2), Dpid(3)
@@ -39,7 +45,7 @@ BOTH, EGRESS, INGRESS = Direction.BOTH, Direction.EGRESS, Direction.INGRESS
 
 @dataclass(frozen=True)
 class Plugged:
-    """A port and the place where it is; None when it is nowhere."""
+    """A port and its placement; None when it is on no bridge."""
 
     port: Port
     place: Placement | None
@@ -53,7 +59,7 @@ def vm(
     name: str, place: Placement | None, mac: int | None, *, network: str = "red-lan",
     ips: tuple[str, ...] = (), anti_spoofing: bool = True,
 ) -> Plugged:  # fmt: skip
-    """A workload; the tenant is what stands before the dash of ``network``."""
+    """A workload; its tenant is the part of ``network`` before the dash."""
     port = Port(
         PortId(name), name, TenantName(network.split("-")[0]), NetworkId(network),
         mac=None if mac is None else EUI(mac, version=48),
@@ -71,9 +77,9 @@ def watch(
     name: str, *ports: str, to: str, direction: Direction = BOTH, tenant: str = "red",
     enabled: bool = True, wanted: Filter | None = None, exclusive: int | None = None,
 ) -> Session:  # fmt: skip
-    """A session of ``tenant``; ``to`` names the tap port, which its collector is named after.
+    """A session of ``tenant``; ``to`` is the name of the tap port and of its collector.
 
-    ``exclusive`` is the number of an exclusive session.
+    ``exclusive`` is the number of the session, to make it exclusive.
     """
     return Session(
         SessionId(name), name, TenantName(tenant), Source(tuple(map(PortId, ports))),
@@ -89,7 +95,7 @@ def cable(one: Placement, other: Placement) -> Link:
 
 
 def world(*things: Plugged | Session | Link | Filter) -> World:
-    """Everything together, with numbers from 1 in the order given."""
+    """A world of all these, with numbers from 1 in the order given."""
     plugged = [thing for thing in things if isinstance(thing, Plugged)]
     ports = tuple(p.port for p in plugged)
     names = dict.fromkeys(p.network for p in ports if p.network is not None)
@@ -118,19 +124,19 @@ def world(*things: Plugged | Session | Link | Filter) -> World:
 
 
 def compile_all(of: World) -> dict[Dpid, tuple[Flow, ...]]:
-    survey = Survey(of)
-    return {dpid: compile_bridge(dpid, survey) for dpid in of.dpids}
+    resolved = ResolvedWorld(of)
+    return {dpid: compile_bridge(dpid, resolved) for dpid in of.dpids}
 
 
 def packet(dst: int, src: int, payload: bytes = b"payload") -> bytes:
-    """A frame of an EtherType that nobody looks behind."""
+    """A frame of an EtherType that no flow looks into."""
     return frames.pad(frames.ethernet(dst, src, 0x88B6, payload))
 
 
-def heard(of: World, sender: str, *sent: bytes) -> Counter[str]:
-    """How many frames reach each port (tap ports: copies) when ``sender`` sends these.
+def received(of: World, sender: str, *sent: bytes) -> Counter[str]:
+    """How many frames each port receives (tap ports: copies) when ``sender`` sends these.
 
-    Asked of the contract and of the compiled flows; they must agree.
+    By the contract and by the compiled flows, which must agree.
     """
     port = of.port_by_id[PortId(sender)]
     bridges = Interpreter(compile_all(of), of.links)

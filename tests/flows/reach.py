@@ -1,8 +1,8 @@
-"""Everything that packets of one port could do, whatever is in them: a walk over all flows.
+"""Reachability: all that packets of one port could reach, with any content, by a walk over flows.
 
-Packet fields are unknown and may match anything, and so are the registers that only say what
-filters and checks made of the packet; other registers, the port of arrival and our link tag are
-known. Priorities are ignored, so the walk reaches at least all that a real packet reaches.
+Packet fields are unknown and match anything. So do the registers that hold results of filters and
+checks; other registers, the port of arrival and our link tag are known. Priorities are ignored, so
+the walk reaches at least all that a real packet reaches.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from flows.openflow.field import IN_PORT, VLAN_VID, RegField
-from flows.openflow.flow import (
+from flows.model import Dpid, Link, Ofport, Placement
+from flows.openflow import (
+    IN_PORT,
+    VLAN_VID,
     CheckLarger,
     Clone,
     Flow,
@@ -21,13 +23,13 @@ from flows.openflow.flow import (
     Output,
     PopVlan,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
 )
-from flows.model.session import Dpid, Ofport
-from flows.pipeline.tables import (
+from flows.pipeline import (
     BUCKET,
     COHORTS,
     FILTER_ID,
@@ -40,22 +42,21 @@ from flows.pipeline.tables import (
     VERDICT,
     WINNER,
 )
-from flows.model.world import Link, Placement
 
 Known = tuple[tuple[int, int], ...]
 """For each register its value, and the bits of it that are known."""
 FOUND = (FILTER_ID, VERDICT, TAKEN, WINNER, *COHORTS, LARGER, BUCKET)
-"""What only says how a packet fared with filters, its length and its hash: it may be anything."""
+"""Registers with results of filters, length checks and hashes: these may hold any value."""
 UNKNOWN = [sum(part.mask for part in FOUND if part.reg == reg) for reg in range(16)]
-"""The bits of each register that hold such things."""
+"""The bits of each register that hold such results."""
 BLANK: Known = tuple((0, 0xFFFFFFFF & ~unknown) for unknown in UNKNOWN)
 
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a packet; ``tag`` is the outer tag when we put it there.
+    """What is known of a packet; ``tag`` is the outer tag if one of our flows pushed it.
 
-    ``key`` and ``remote`` say where an output to a tunnel port would go.
+    ``key`` and ``remote`` are the tunnel key and destination of an output to a tunnel port.
     """
 
     in_port: int
@@ -76,8 +77,8 @@ class State:
                 value, known = registers[term.field.oxm_field]
                 if (value ^ term.value) & known & term.mask:
                     return None
-                told = term.mask & ~UNKNOWN[term.field.oxm_field]
-                registers[term.field.oxm_field] = (value | term.value & told, known | told)
+                learned = term.mask & ~UNKNOWN[term.field.oxm_field]
+                registers[term.field.oxm_field] = (value | term.value & learned, known | learned)
         return replace(self, registers=tuple(registers))
 
     def load(self, part: RegField, value: int | None) -> State:

@@ -27,15 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After every test: no bridge, no cable, no controller."""
+    """Check after every test that no bridge and no veth pair is left; remove them otherwise."""
     yield
     bridges = subprocess.run(
         ["ovs-vsctl", "list-br"], capture_output=True, text=True
     ).stdout.split()
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True).stdout
-    cables = [line.split("@")[0] for line in links.splitlines() if "-eth" in line]
-    for bridge in bridges:  # the next test shall not suffer
+    left = [line.split("@")[0] for line in links.splitlines() if "-eth" in line]
+    for bridge in bridges:  # or the next test fails, too
         subprocess.run(["ovs-vsctl", "del-br", bridge], check=True)
-    for cable in cables:  # its other end may have gone with it
-        subprocess.run(["ip", "link", "del", cable], capture_output=True)
-    assert (bridges, cables) == ([], [])
+    for link in left:  # its peer may have been deleted with it
+        subprocess.run(["ip", "link", "del", link], capture_output=True)
+    assert (bridges, left) == ([], [])

@@ -1,4 +1,4 @@
-"""Terminals for tests: somebody types a command, and what the screen then shows is awaited."""
+"""Terminals for tests: types a command and waits for its output."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from types import TracebackType
 
 SUDO = """#!/bin/sh
-# should mn fail, it clears /tmp of what it takes for its own: let this /tmp be its own
+# mn cleans up /tmp when it fails: give it a /tmp of its own
 case $PWD in /tmp/*) exec "$@";; esac
 exec unshare --mount sh -c 'mount -t tmpfs tmpfs /tmp && exec "$@"' sh "$@"
 """
-"""What stands for sudo: the tests are root already."""
+"""The replacement of sudo: tests run as root."""
 READY = "<ready>"
-"""What the shell prints when a command has ended."""
+"""Printed by the shell when a command has ended."""
 DEADLINE_S = 30.0
 
 
@@ -31,13 +31,13 @@ def make_sudo(folder: Path) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-def _listen_to_ctrl_c() -> None:
-    """As in a terminal, although whoever runs the tests in the background ignores it."""
+def _enable_ctrl_c() -> None:
+    """Restore the default of SIGINT, which is ignored in background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
-    """A shell with everything that it printed; ``prompts`` end the output of a command."""
+    """A shell, and everything that it has printed."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.screen = ""
@@ -49,7 +49,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_listen_to_ctrl_c,
+            preexec_fn=_enable_ctrl_c,
         )
         assert self._shell.stdin is not None and self._shell.stdout is not None
         os.set_blocking(self._shell.stdout.fileno(), False)
@@ -73,7 +73,7 @@ class Terminal:
         return self._enter(f"{command}; echo; echo '{READY}'", until, deadline_s)
 
     def type_until(self, command: str, wanted: str, deadline_s: float = DEADLINE_S) -> str:
-        """Type a question again and again until the answer is the wanted one."""
+        """Repeat a command until its output matches ``wanted``."""
         end = time.monotonic() + deadline_s
         while True:
             answer = self.type(command, READY)
@@ -82,11 +82,11 @@ class Terminal:
             assert time.monotonic() < end, f"{command!r} never showed {wanted!r}; last:\n{answer}"
 
     def type_inside(self, command: str, until: str, deadline_s: float = DEADLINE_S) -> str:
-        """Type one line in the program that runs in the shell."""
+        """Type one line into the program that runs in the shell."""
         return self._enter(command, until, deadline_s)
 
     def press_ctrl_c(self, until: str = re.escape(READY)) -> str:
-        """Interrupt the program that runs in the shell, and wait for what it then prints."""
+        """Interrupt the program that runs in the shell, and wait for its output."""
         start = len(self.screen)
         children = Path(f"/proc/{self._shell.pid}/task/{self._shell.pid}/children")
         for child in children.read_text().split():
@@ -113,7 +113,7 @@ class Terminal:
         return self._wait(start, until, deadline_s)
 
     def _wait(self, start: int, until: str, deadline_s: float) -> str:
-        """What was printed since ``start``, once it matches."""
+        """The output since ``start``, once it matches."""
         end = time.monotonic() + deadline_s
         while not re.search(until, self.screen[start:], re.DOTALL):
             left = end - time.monotonic()

@@ -1,15 +1,15 @@
-"""The arithmetic of the stories says no to everything that is not exactly right."""
+"""The check of the scenarios detects every missing, extra and lost frame."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
-from story import frames
-from story.check import Verdict, judge
-from story.words import Session, Story, TapPort, Workload
+from scenario import frames
+from scenario.check import Comparison, compare
+from scenario.model import Scenario, Session, TapPort, Workload
 
-STORY = Story(
+SCENARIO = Scenario(
     name="small",
     workloads=(
         Workload("red", "web-1", "s1-eth1", "02:00:00:00:00:01", "10.0.0.1"),
@@ -21,7 +21,7 @@ STORY = Story(
     tap_ports=(TapPort("red", "ids", "s1-eth4"), TapPort("blue", "ids", "s1-eth8")),
     sessions=(
         Session("red", "both", sources=("web-1", "web-2"), direction="both", tap_port="ids"),
-        Session("blue", "heard", sources=("web-2",), direction="ingress", tap_port="ids"),
+        Session("blue", "received", sources=("web-2",), direction="ingress", tap_port="ids"),
     ),
 )
 ONE, TWO, LB = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"
@@ -29,8 +29,8 @@ LETTER = frames.ethernet(TWO, ONE, frames.EXPERIMENT, b"letter")
 CALL = frames.ethernet(frames.BROADCAST, ONE, frames.EXPERIMENT, b"call")
 
 
-def check(sent: dict[tuple[str, bytes], int], received: dict[tuple[str, bytes], int]) -> Verdict:
-    return judge(STORY, Counter(sent), Counter(received), frames.kind_of)
+def check(sent: dict[tuple[str, bytes], int], received: dict[tuple[str, bytes], int]) -> Comparison:
+    return compare(SCENARIO, Counter(sent), Counter(received), frames.kind_of)
 
 
 def test_a_frame_between_two_watched_ports_makes_one_copy() -> None:
@@ -56,9 +56,9 @@ def test_a_production_frame_that_does_not_arrive_is_lost_and_one_too_many_is_ext
 def test_a_frame_that_crosses_to_the_other_tenant_is_extra(host: str) -> None:
     right = {("red_web2", LETTER): 1, ("red_ids", LETTER): 1}
 
-    verdict = check({("red_web1", LETTER): 1}, right | {(host, LETTER): 1})
+    comparison = check({("red_web1", LETTER): 1}, right | {(host, LETTER): 1})
 
-    assert [(f.what, f.host, f.senders) for f in verdict.findings] == [
+    assert [(f.what, f.host, f.senders) for f in comparison.deviations] == [
         ("extra", host, ("red_web1",))
     ]
 
@@ -80,9 +80,11 @@ def test_equal_frames_of_both_tenants_are_counted_apart() -> None:
 def test_a_copy_with_one_byte_changed_is_missing_and_extra() -> None:
     changed = LETTER[:-1] + b"!"
 
-    verdict = check({("red_web1", LETTER): 1}, {("red_web2", LETTER): 1, ("red_ids", changed): 1})
+    comparison = check(
+        {("red_web1", LETTER): 1}, {("red_web2", LETTER): 1, ("red_ids", changed): 1}
+    )
 
-    assert (verdict.count("missing"), verdict.count("extra")) == (1, 1)
+    assert (comparison.count("missing"), comparison.count("extra")) == (1, 1)
 
 
 def test_what_a_tap_port_sends_and_what_has_a_forged_sender_must_go_nowhere() -> None:
@@ -94,7 +96,7 @@ def test_what_a_tap_port_sends_and_what_has_a_forged_sender_must_go_nowhere() ->
     assert check({("blue_web1", forged): 1}, {("blue_web2", forged): 1}).count("extra") == 1
 
 
-def test_a_frame_to_a_learned_address_may_be_flooded_and_is_then_copied_for_who_heard_it() -> None:
+def test_a_frame_to_a_learned_address_may_be_flooded_and_is_then_copied_for_its_receivers() -> None:
     story_from_lb = frames.ethernet(LB, TWO, frames.EXPERIMENT, b"to the balancer")
     sent = {("red_web2", story_from_lb): 1}
     direct = {("red_lb", story_from_lb): 1, ("red_ids", story_from_lb): 1}

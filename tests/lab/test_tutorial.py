@@ -69,5 +69,5 @@ def _do(step: Step, terminal: Terminal) -> None:
 
 
 def _words(screen: str) -> str:
-    """What was shown without the prompt after it."""
+    """The output without the prompt after it."""
     return re.sub(rf"({READY}|{MININET})\s*$", "", screen).strip()

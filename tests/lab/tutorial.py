@@ -1,4 +1,4 @@
-"""Reads the commands of a tutorial: which terminal, what to type, what is then shown."""
+"""Reads the steps of a tutorial: the terminal, the command, and the output that is shown."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Step:
 
     @property
     def is_ctrl_c(self) -> bool:
-        """Whether it is a key instead of a command."""
+        """Whether it is Ctrl-C and not a command."""
         return self.command == _CTRL_C
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether a reader who is too fast would simply ask again."""
+        """Whether it only shows a state, so that it can be repeated."""
         return bool(re.match(r"cloudtap (status|\w+ (list|show))\b", self.command))
 
     @property
     def pattern(self) -> str:
-        """All that was shown, as a regular expression: ``...`` stands for anything."""
+        """The output as a regular expression: ``...`` matches anything."""
         return r"\s+".join(_word(word) for word in " ".join(self.shown).split())
 
 
 def read_steps(page: str) -> list[Step]:
-    """Every step of a tutorial in the order in which a reader comes to it."""
+    """Every step of a tutorial, in order."""
     steps: list[Step] = []
     for block in _BLOCK.finditer(page):
         for line in block["body"].splitlines():

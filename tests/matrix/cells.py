@@ -1,7 +1,7 @@
-"""What a cell of the matrix asks, and how many copies it must give, counted by rules of its own.
+"""The cells of the matrix, and how many copies each must give, counted by rules of its own.
 
-Nothing here asks flows/meaning.py or the compiler: the counts are what a reader of the contract
-would write down with a pencil.
+Nothing here uses flows/semantics/meaning.py or the compiler: the counts are what a reader of the
+contract would work out by hand.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import product
 
-from flows.model.session import Delivery, Direction, Dpid, TagMode
-from tests.random_worlds import BRIDGES
+from flows.model import Delivery, Direction, Dpid, TagMode
+from tests.generators.random_worlds import BRIDGES
 
 
 class Cast(Enum):
-    """To whom the sender speaks."""
+    """The destination of a packet."""
 
     UNICAST = "unicast"
     BROADCAST = "broadcast"
@@ -42,7 +42,7 @@ class Watched(Enum):
 
 
 class Wanted(Enum):
-    """What the session's filter says about the packets."""
+    """Which packets the session's filter accepts."""
 
     ALL = "all"
     BOTH = "accept both"
@@ -61,15 +61,15 @@ class Size(Enum):
 
 
 class Event(Enum):
-    """What a packet is at a port."""
+    """What a port does with a packet."""
 
     SENT = "sent"
-    HEARD = "heard"
+    RECEIVED = "received"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What one session asks for."""
+class Request:
+    """What one session requests."""
 
     direction: Direction
     watched: Watched
@@ -77,7 +77,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Way:
+class SensorPath:
     """How copies reach their sensor: tap ports on some bridges, or remote addresses."""
 
     name: str
@@ -93,20 +93,20 @@ class Way:
 
     @property
     def path_mtu(self) -> int | None:
-        """What the collector says of the path when it is tight; None: what the hosts have."""
+        """The path MTU of the collector on a tight path; None: that of the hosts."""
         return None if self.addresses == ADDRESS6 else TIGHT_MTU
 
     @property
     def limit(self) -> int:
-        """Bytes of the longest frame whose copy fits the path when it is tight."""
+        """Bytes of the longest frame whose copy fits a tight path."""
         versions = [6 if ":" in address else 4 for address in self.addresses]
         return (self.path_mtu or HOST_MTU) - max(OVERHEAD[self.delivery, v] for v in versions)
 
 
 DIRECTIONS = (Direction.EGRESS, Direction.INGRESS, Direction.BOTH)
-WISHES = tuple(Wish(*each) for each in product(DIRECTIONS, Watched, Wanted))
-ENDS = tuple(wish for wish in WISHES if wish.watched is not Watched.NETWORK)
-"""The wishes of rivals: they watch one end, or both."""
+REQUESTS = tuple(Request(*each) for each in product(DIRECTIONS, Watched, Wanted))
+ENDS = tuple(request for request in REQUESTS if request.watched is not Watched.NETWORK)
+"""The requests of competing sessions: they watch one end, or both."""
 
 SHORT, LONG = 200, 1514
 """Bytes of the frames; the long one is the longest that the workloads can send."""
@@ -124,62 +124,65 @@ FIXED_TAG = 77
 ADDRESS4, ADDRESS6 = ("192.0.2.9",), ("fd00:9::9",)
 FIRST, SECOND, THIRD = BRIDGES
 
-TAP = Way("tap port", Delivery.PORT, (FIRST,))
-FAR = Way("tap port on a third bridge", Delivery.PORT, (THIRD,))
-FIXED = Way("tap port, tag 77", Delivery.PORT, (SECOND,), tag=FIXED_TAG)
-AUTO = Way("tap port, tag of the network", Delivery.PORT, (THIRD,), tag=TagMode.AUTO)
-POOL = Way("pool of three tap ports on three bridges", Delivery.PORT, BRIDGES)
+TAP = SensorPath("tap port", Delivery.PORT, (FIRST,))
+FAR = SensorPath("tap port on a third bridge", Delivery.PORT, (THIRD,))
+FIXED = SensorPath("tap port, tag 77", Delivery.PORT, (SECOND,), tag=FIXED_TAG)
+AUTO = SensorPath("tap port, tag of the network", Delivery.PORT, (THIRD,), tag=TagMode.AUTO)
+POOL = SensorPath("pool of three tap ports on three bridges", Delivery.PORT, BRIDGES)
 KINDS = (Delivery.VXLAN, Delivery.GRE, Delivery.ERSPAN2, Delivery.ERSPAN3, Delivery.GENEVE)
 TUNNELS = tuple(
-    Way(f"{kind.value} over {version}", kind, addresses=addresses)
+    SensorPath(f"{kind.value} over {version}", kind, addresses=addresses)
     for kind in KINDS
     for version, addresses in (("IPv4", ADDRESS4), ("IPv6", ADDRESS6))
 )
 VXLAN6 = TUNNELS[1]
-SPREAD = Way(
+SPREAD = SensorPath(
     "vxlan to a pool of three addresses", Delivery.VXLAN,
     addresses=(*ADDRESS4, "192.0.2.10", *ADDRESS6),
 )  # fmt: skip
-WAYS = (TAP, FAR, FIXED, AUTO, POOL, *TUNNELS, SPREAD)
+PATHS = (TAP, FAR, FIXED, AUTO, POOL, *TUNNELS, SPREAD)
 
 
-def wants(wish: Wish, cast: Cast) -> frozenset[Event]:
-    """At which of its ports a session wants a packet; nobody hears one that its sender sends
-    to itself.
+def wants(request: Request, cast: Cast) -> frozenset[Event]:
+    """At which of its ports a session wants a packet.
+
+    No port receives a packet that its sender sends to itself.
     """
     sends = (
-        wish.direction in (Direction.EGRESS, Direction.BOTH)
-        and wish.watched is not Watched.RECEIVER
-        and wish.wanted in (Wanted.ALL, Wanted.BOTH, Wanted.EGRESS)
+        request.direction in (Direction.EGRESS, Direction.BOTH)
+        and request.watched is not Watched.RECEIVER
+        and request.wanted in (Wanted.ALL, Wanted.BOTH, Wanted.EGRESS)
     )
-    hears = (
+    receives = (
         cast is not Cast.HAIRPIN
-        and wish.direction in (Direction.INGRESS, Direction.BOTH)
-        and wish.watched is not Watched.SENDER
-        and wish.wanted in (Wanted.ALL, Wanted.BOTH, Wanted.INGRESS)
+        and request.direction in (Direction.INGRESS, Direction.BOTH)
+        and request.watched is not Watched.SENDER
+        and request.wanted in (Wanted.ALL, Wanted.BOTH, Wanted.INGRESS)
     )
-    return frozenset({Event.SENT} if sends else ()) | frozenset({Event.HEARD} if hears else ())
+    return frozenset({Event.SENT} if sends else ()) | frozenset(
+        {Event.RECEIVED} if receives else ()
+    )
 
 
-def copies_of(wish: Wish, cast: Cast) -> int:
-    """One copy, however many of its ports a packet touches, or none."""
-    return 1 if wants(wish, cast) else 0
+def copies_of(request: Request, cast: Cast) -> int:
+    """One copy, however many of its ports send or receive the packet, or none."""
+    return 1 if wants(request, cast) else 0
 
 
-def copies_of_rivals(first: Wish, second: Wish, cast: Cast) -> tuple[int, int]:
-    """The copies of two exclusive sessions: the second gets what the first leaves over."""
+def copies_of_rivals(first: Request, second: Request, cast: Cast) -> tuple[int, int]:
+    """The copies of two exclusive sessions: the second gets what the first does not take."""
     left = wants(second, cast) - wants(first, cast)
     return copies_of(first, cast), 1 if left else 0
 
 
-def length_of_copy(length: int, way: Way, size: Size) -> int | None:
+def length_of_copy(length: int, path: SensorPath, size: Size) -> int | None:
     """Bytes of the original frame that a copy holds; None when there is no copy."""
     match size:
         case Size.SHORTENED:
             return min(length, PACKET_LENGTH)
         case Size.FITTED:
-            return min(length, way.limit)
+            return min(length, path.limit)
         case Size.SKIPPED:
-            return length if length <= way.limit else None
+            return length if length <= path.limit else None
         case _:
             return length

@@ -13,11 +13,11 @@ from tests.matrix.cells import (
     SHORT,
     TIGHT_MTU,
     Cast,
+    Request,
+    SensorPath,
     Size,
     Wanted,
     Watched,
-    Way,
-    Wish,
     copies_of,
     length_of_copy,
 )
@@ -29,24 +29,24 @@ HEAD = """# The test matrix
 {seen}
 
 A cell is one session and one packet: a direction, a watched end, a filter, a mode, a delivery, a
-limit of length, and to whom the packet goes from where to where. Its number is how many copies
-the session gets. The counts on this page are worked out by rules of their own
-(`tests/matrix/cells.py`), not by the compiler and not by `flows/meaning.py`; tests hold all of
-them against each other, and against real Open vSwitch, where every frame at every port and every
-remote sensor is compared byte by byte. A copy is known by its place and its bytes, so one too
-many never makes up for one that is missing. Play it: `tools/isolate .venv/bin/python -m
+limit of length, and the destination and place of the packet. Its number is how many copies the
+session gets. The counts on this page are worked out by rules of their own
+(`tests/matrix/cells.py`), not by the compiler and not by `flows/semantics/meaning.py`; tests
+compare all of them with each other, and with real Open vSwitch, where every frame at every port and
+every remote sensor is compared byte by byte. A copy is identified by its place and its bytes, so
+an extra copy never makes up for a missing one. Play it: `tools/isolate .venv/bin/python -m
 tests.ovs.matrix`.
 
 The filters: `all` is built in; `accept both` accepts the packets in both directions; `accept
 egress` and `accept ingress` reject them, by their first rule, in the other one; `reject` rejects
-them in both. Hairpin is a frame to the sender's own address: it is sent, and nobody hears it. All
-networks of a world use the same addresses. On different bridges means both ways round: the
+them in both. Hairpin is a frame to the sender's own address: it is sent, and no port receives it.
+All networks of a world use the same addresses. On different bridges means both ways round: the
 sender's bridge has the lower datapath id, or the higher one.
 """
 COPY = """
 ## Mode `copy`
 
-Sender, receiver and a third workload are in one network. Each session is asked for each of the
+Sender, receiver and a third workload are in one network. Each session is played with each of the
 deliveries below.
 """
 EXCLUSIVE = """
@@ -83,14 +83,14 @@ def render() -> str:
 
 def copy_tables() -> Iterator[str]:
     """One table for all casts and placements that have the same counts."""
-    yield from _tables(Watched, lambda wish, cast: str(copies_of(wish, cast)))
+    yield from _tables(Watched, lambda request, cast: str(copies_of(request, cast)))
 
 
 def rival_tables() -> Iterator[str]:
     """The same for each rival, which comes before or after the session."""
     ends = [watched for watched in Watched if watched is not Watched.NETWORK]
     for watched, is_first in product(ends, (True, False)):
-        rivalry = Rivalry(watched, is_first, RIVALRIES[0].way)
+        rivalry = Rivalry(watched, is_first, RIVALRIES[0].path)
         order = "lower" if is_first else "higher"
         yield f"\n### The rival has the {order} number and watches: {watched.value}\n"
         yield from _tables(ends, _with_rival(rivalry))
@@ -98,29 +98,29 @@ def rival_tables() -> Iterator[str]:
 
 def delivery_table() -> Iterator[str]:
     """How long copies are by each delivery, and in which mode they were played."""
-    sizes: dict[Way, list[Size]] = {}
-    for way, size in (group for groups in COPY_SCENES for group in groups):
-        sizes.setdefault(way, []).append(size)
-    exclusive = {rivalry.way for rivalry in RIVALRIES}
+    sizes: dict[SensorPath, list[Size]] = {}
+    for path, size in (group for groups in COPY_SCENES for group in groups):
+        sizes.setdefault(path, []).append(size)
+    exclusive = {rivalry.path for rivalry in RIVALRIES}
     yield _row("delivery", *(size.value for size in Size), "in mode `exclusive`")
     yield _row("---", *("---" for _ in Size), "---")
-    for way, played in sizes.items():
-        cells = [_lengths(way, size) if size in played else "" for size in Size]
-        yield _row(way.name, *cells, "yes" if way in exclusive else "")
+    for path, played in sizes.items():
+        cells = [_lengths(path, size) if size in played else "" for size in Size]
+        yield _row(path.name, *cells, "yes" if path in exclusive else "")
 
 
-def _with_rival(rivalry: Rivalry) -> Callable[[Wish, Cast], str]:
-    return lambda wish, cast: "{}+{}".format(*rivalry.counts(wish, cast))
+def _with_rival(rivalry: Rivalry) -> Callable[[Request, Cast], str]:
+    return lambda request, cast: "{}+{}".format(*rivalry.counts(request, cast))
 
 
-def _tables(watched: Iterable[Watched], count: Callable[[Wish, Cast], str]) -> Iterator[str]:
+def _tables(watched: Iterable[Watched], count: Callable[[Request, Cast], str]) -> Iterator[str]:
     """Tables of directions and watched ends by filters, each with the casts that it is true of."""
     casts_by_table: dict[str, list[Cast]] = {}
     for cast in Cast:
         lines = [_row("direction", "watched", *(wanted.value for wanted in Wanted))]
         lines.append(_row("---", "---", *(":-:" for _ in Wanted)))
         for direction, end in product(DIRECTIONS, watched):
-            counts = [count(Wish(direction, end, wanted), cast) for wanted in Wanted]
+            counts = [count(Request(direction, end, wanted), cast) for wanted in Wanted]
             lines.append(_row(direction.value, end.value, *counts))
         casts_by_table.setdefault("".join(lines), []).append(cast)
     for table, casts in casts_by_table.items():
@@ -129,8 +129,8 @@ def _tables(watched: Iterable[Watched], count: Callable[[Wish, Cast], str]) -> I
         yield f"\n{names}; {where}:\n\n{table}"
 
 
-def _lengths(way: Way, size: Size) -> str:
-    found = [length_of_copy(length, way, size) for length in (SHORT, LONG)]
+def _lengths(path: SensorPath, size: Size) -> str:
+    found = [length_of_copy(length, path, size) for length in (SHORT, LONG)]
     return ", ".join("no copy" if length is None else str(length) for length in found)
 
 

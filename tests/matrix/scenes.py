@@ -1,4 +1,4 @@
-"""A scene of the matrix: a world, what is sent in it, and every frame that must come out.
+"""A scene of the matrix: a world, the packets sent in it, and every frame that must come out.
 
 Each cell is known by where its copy arrives and by the bytes of the frame, so a copy too many never
 makes up for one that is missing.
@@ -12,43 +12,51 @@ from dataclasses import dataclass, field
 
 from netaddr import EUI, IPAddress
 
-from flows.model.filter import Filter, PortRange, Rule, RuleMatch, Verdict
-from flows.model.session import (
+from flows.model import (
     ALL,
     Collector,
     CollectorId,
+    Filter,
     FilterId,
+    Link,
     Mode,
     Network,
     NetworkId,
+    Numbers,
     Ofport,
     Oversize,
+    Placement,
     Port,
     PortId,
     PortKind,
+    PortRange,
+    Rule,
+    RuleMatch,
     Session,
     SessionId,
     Source,
     SourceKind,
     TagMode,
     TenantName,
+    Verdict,
+    World,
+    tag_keys,
+    transport_keys,
 )
-from flows.semantics.tags import transport_keys
-from flows.model.world import Link, Numbers, Placement, World, tag_keys
 from tests import frames
 from tests.arrivals import Frames, Remote, Where
+from tests.generators.random_worlds import BRIDGES, FIRST_TUNNEL, LINK_PORTS, REMOTE
 from tests.matrix.cells import (
     PACKET_LENGTH,
     Apart,
     Cast,
+    Request,
+    SensorPath,
     Size,
     Wanted,
     Watched,
-    Way,
-    Wish,
     length_of_copy,
 )
-from tests.random_worlds import BRIDGES, FIRST_TUNNEL, LINK_PORTS, REMOTE
 
 SLOTS = range(101, 165)
 """OpenFlow ports of each bridge that a scene may use."""
@@ -79,7 +87,7 @@ FILTERS = tuple(
 
 @dataclass(frozen=True)
 class Trio:
-    """The workloads of one network: who sends, who receives, and perhaps who hears floods too."""
+    """The workloads of one network: a sender, a receiver, and perhaps a third for floods."""
 
     network: NetworkId
     apart: Apart
@@ -130,7 +138,7 @@ def packet(trio: Trio, cast: Cast, serial: int, length: int) -> Packet:
 class Scene:
     """A world, what is sent in it, what must come out, and how many cells that answers.
 
-    ``one_of`` joins tap ports of a pool: which of them gets a copy is not the matrix's business.
+    ``one_of`` joins tap ports of a pool: the matrix does not check which of them gets a copy.
     """
 
     name: str
@@ -153,13 +161,13 @@ class Scene:
         return max(1, min(BURST, ON_A_LINK * len(self.packets) // (copies or 1)))
 
     def place(self, where: Where) -> Where:
-        """The place that a place counts as."""
+        """The place that represents ``where``: one for all sensors of a pool."""
         return self.one_of.get(where, where)
 
 
 @dataclass
-class Casting:
-    """Who takes part in a scene, while it is put together."""
+class SceneBuilder:
+    """Builds a scene: its workloads, tap ports, collectors, sessions and expected copies."""
 
     trios: tuple[Trio, ...]
     taps: dict[Placement, Port] = field(default_factory=dict)
@@ -169,41 +177,43 @@ class Casting:
     copies: Frames = field(default_factory=Counter)
     cells: int = 0
 
-    def collector(self, name: str, way: Way, ofport: int, key: int, is_tight: bool) -> Collector:
+    def collector(
+        self, name: str, path: SensorPath, ofport: int, key: int, is_tight: bool
+    ) -> Collector:
         """Sensors at one port number of some bridges, or at remote addresses with a key."""
-        places = [Placement(dpid, Ofport(ofport)) for dpid in way.bridges]
+        places = [Placement(dpid, Ofport(ofport)) for dpid in path.bridges]
         for place in places:
             tap = PortId(f"tap-{place.dpid:x}-{place.ofport}")
             self.taps[place] = Port(tap, tap, RED, None, PortKind.TAP)
             self.one_of[place] = places[0]
         sensors = tuple(self.taps[place].id for place in places)
         made = Collector(
-            CollectorId(name), name, RED, sensors or tuple(map(IPAddress, way.addresses)),
-            tenant_tag=way.tag, delivery=way.delivery, key=key if way.is_tunnel else None,
-            path_mtu=way.path_mtu if is_tight else None,
+            CollectorId(name), name, RED, sensors or tuple(map(IPAddress, path.addresses)),
+            tenant_tag=path.tag, delivery=path.delivery, key=key if path.is_tunnel else None,
+            path_mtu=path.path_mtu if is_tight else None,
         )  # fmt: skip
-        for address in way.addresses:
-            there = Remote(way.delivery, address, key)
-            self.one_of[there] = Remote(way.delivery, way.addresses[0], key)
+        for address in path.addresses:
+            there = Remote(path.delivery, address, key)
+            self.one_of[there] = Remote(path.delivery, path.addresses[0], key)
         self.collectors.append(made)
         return made
 
     def session(
-        self, name: str, wish: Wish, trios: Iterable[Trio], to: Collector,
+        self, name: str, request: Request, trios: Iterable[Trio], to: Collector,
         size: Size = Size.WHOLE, exclusive: int | None = None,
     ) -> None:  # fmt: skip
         """A session that watches its ends of some networks."""
         trios = tuple(trios)
         ends = {Watched.SENDER: (0, 1), Watched.RECEIVER: (1, 2), Watched.BOTH: (0, 2)}
         source = Source(kind=SourceKind.NETWORK, networks=tuple(trio.network for trio in trios))
-        if wish.watched in ends:
-            part = slice(*ends[wish.watched])
+        if request.watched in ends:
+            part = slice(*ends[request.watched])
             source = Source(tuple(port.id for trio in trios for port in trio.ports[part]))
         self.sessions.append(
             Session(
-                SessionId(name), name, RED, source, to.id, wish.direction,
+                SessionId(name), name, RED, source, to.id, request.direction,
                 number=exclusive or 100,
-                filter=ALL if wish.wanted is Wanted.ALL else FilterId(wish.wanted.name),
+                filter=ALL if request.wanted is Wanted.ALL else FilterId(request.wanted.name),
                 packet_length=PACKET_LENGTH if size is Size.SHORTENED else None,
                 oversize=Oversize.SKIP if size is Size.SKIPPED else Oversize.TRUNCATE,
                 mode=Mode.COPY if exclusive is None else Mode.EXCLUSIVE,
@@ -211,21 +221,21 @@ class Casting:
         )  # fmt: skip
 
     def expect(
-        self, packet: Packet, count: int, way: Way, size: Size, to: Collector, tags: Numbers
+        self, packet: Packet, count: int, path: SensorPath, size: Size, to: Collector, tags: Numbers
     ) -> None:
-        """Note one cell, and the frame that it puts at a sensor."""
+        """Count one cell, and expect its frame at a sensor."""
         self.cells += 1
-        length = length_of_copy(len(packet.frame), way, size)
+        length = length_of_copy(len(packet.frame), path, size)
         if not count or length is None:
             return
         copy = packet.frame[:length]
-        tag = tags.tag[f"network:{packet.trio.network}"] if way.tag is TagMode.AUTO else way.tag
+        tag = tags.tag[f"network:{packet.trio.network}"] if path.tag is TagMode.AUTO else path.tag
         if isinstance(tag, int):
             copy = copy[:12] + bytes((0x81, 0, tag >> 8, tag & 0xFF)) + copy[12:]
         where: Where
-        if way.is_tunnel:
+        if path.is_tunnel:
             assert to.key is not None
-            where = Remote(way.delivery, way.addresses[0], to.key)
+            where = Remote(path.delivery, path.addresses[0], to.key)
         else:
             where = next(place for place, tap in self.taps.items() if tap.id == to.sensors[0])
         self.copies[where, copy] += count
@@ -246,7 +256,7 @@ class Casting:
         )
 
     def scene(self, name: str, packets: tuple[Packet, ...], numbers: Numbers) -> Scene:
-        """Everything together."""
+        """The finished scene."""
         placements = {tap.id: place for place, tap in self.taps.items()}
         for trio in self.trios:
             placements |= {p.id: at for p, at in zip(trio.ports, trio.places, strict=True)}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+from tests.ovs.controller_process import RUNTIMES, ControllerProcess
 from tests.ovs.lab import Lab
+from tests.ovs.small_cloud import INVENTORY, SmallCloud, build_cloud, make_collectors
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,3 +44,25 @@ def bridge(lab: Lab) -> Callable[..., str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def cloud(lab: Lab) -> SmallCloud:
+    """A bridge ``s1`` with the ports of two tenants."""
+    return build_cloud(lab)
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The OpenFlow library that the controller runs on; see on_both_runtimes."""
+    return str(getattr(request, "param", RUNTIMES[0]))
+
+
+@pytest.fixture
+def controller(tmp_path: Path, cloud: SmallCloud, runtime: str) -> Iterator[ControllerProcess]:
+    """A running controller with collectors for the tap ports of the cloud."""
+    with ControllerProcess(tmp_path, INVENTORY, runtime) as process:
+        process.start("s1")
+        make_collectors(process)
+        yield process
+        assert "Traceback" not in process.log()

@@ -1,4 +1,4 @@
-"""The real controller as a process of its own, with a state directory, an inventory and an API."""
+"""The real controller in a process of its own, with a state directory, an inventory and an API."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+import pytest
 
-from controller.runtime.command import command
+from controller.runtime import launch_command
 from tests.ovs.lab import vsctl
 from tests.ovs.waiting import wait_for
 
@@ -21,34 +22,45 @@ ROOT = Path(__file__).resolve().parents[2]
 API, OPENFLOW = "127.0.0.1:9470", "127.0.0.1:6653"
 TARGET = f"tcp:{OPENFLOW}"
 """What a bridge needs as its controller."""
+RUNTIMES = ("ryu", "os-ken")
+"""The OpenFlow libraries that it runs on."""
+on_both_runtimes = pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
+"""A mark of tests, or as ``pytestmark`` of a module; the fixture ``runtime`` is in conftest."""
 NOBODY = "tcp:127.0.0.1:6699"
-"""A target where nobody listens. A bridge that never is without a target keeps its flows."""
+"""A target where nobody listens. A bridge keeps its flows if it always has a target."""
 DEADLINE_S = 20.0
+START_S = 60.0
+"""A bound for the start of a process on a loaded machine."""
 CALL_AGAIN_S = 1.0
 
 Document = dict[str, Any]
 
 
 class ControllerProcess:
-    """`ryu-manager controller.app`, or the same on os-ken; started as often as one likes.
+    """`ryu-manager controller.app`, or the same on os-ken; can be started repeatedly.
 
     ``settings`` are written like ``bridges__own="s1"``. The log of all starts is in ``log()``.
-    A second one needs addresses of its own: where its API and its OpenFlow server listen.
+    A second one needs its own listening addresses for the API and OpenFlow. ``open_files`` limits
+    the file descriptors of the process.
     """
 
     def __init__(
         self,
         folder: Path,
         inventory: str | None,
-        runtime: str = "ryu",
+        runtime: str = RUNTIMES[0],
         addresses: tuple[str, str] = (API, OPENFLOW),
+        open_files: int | None = None,
     ) -> None:
-        self._addresses = addresses
+        self.addresses = addresses
+        """Those of the API and of OpenFlow."""
         self.folder, self.inventory = folder, folder / "inventory.yaml"
         if inventory is not None:
             self.inventory.write_text(inventory)
         self._log = folder / "controller.log"
-        self._command = command(runtime)
+        self._command = launch_command(runtime)
+        if open_files is not None:
+            self._command = ["prlimit", f"--nofile={open_files}:{open_files}", *self._command]
         self.process: subprocess.Popen[bytes] | None = None
         self.api = httpx.Client(base_url=f"http://{addresses[0]}", timeout=30)
 
@@ -68,20 +80,25 @@ class ControllerProcess:
         if what is not None:
             print(f"--- log of the controller ---\n{self.log()}")
 
-    def launch(self, **settings: str) -> subprocess.Popen[bytes]:
-        """Start the process and do not wait for anything."""
+    def launch(
+        self, application: str | None = None, folder: Path = ROOT, **settings: str
+    ) -> subprocess.Popen[bytes]:
+        """Start the process, in a folder, without waiting."""
         given = {
             "inventory__file": str(self.inventory),
+            # tests write it in place, and take away what they like
+            "inventory__vanish_limit": "1",
+            "inventory__settle_seconds": "0",
             "state__directory": str(self.folder / "state"),
-            "api__listen": self._addresses[0],
-            "openflow__listen": self._addresses[1],
+            "api__listen": self.addresses[0],
+            "openflow__listen": self.addresses[1],
             **settings,
         }
         environment = {f"CLOUDTAP_{key.upper()}": value for key, value in given.items()}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
+                self._command if application is None else [self._command[0], application],
+                cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -89,27 +106,27 @@ class ControllerProcess:
             )
         return self.process
 
-    def start(self, *bridges: str, **settings: str) -> None:
-        """Start it; return when its API answers and these bridges are verified."""
+    def start(self, *bridges: str, **settings: Any) -> None:
+        """Start it; returns when its API answers and these bridges are verified."""
         process = self.launch(**settings)
 
-        def answers() -> bool:
+        def has_started() -> bool:
             assert process.poll() is None, f"the controller has ended: {self.log()}"
             return self.is_answering()
 
-        wait_for(answers, bool, DEADLINE_S)
+        wait_for(has_started, bool, START_S)
         for bridge in bridges:
             self.wait_until_connected(bridge)
             self.wait_for_bridge(bridge)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; returns the exit status."""
+        """Send a signal and wait for the exit; returns the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.wait_for_end()
 
     def wait_for_end(self) -> int:
-        """The exit status, once it has one."""
+        """Wait for the exit; returns the exit status."""
         assert self.process is not None
         try:
             return self.process.wait(DEADLINE_S)
@@ -117,7 +134,7 @@ class ControllerProcess:
             raise AssertionError(f"not ended in {DEADLINE_S} s: {self.log()}") from None
 
     def log(self) -> str:
-        """Everything that it has written."""
+        """The whole log."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def is_answering(self) -> bool:
@@ -166,7 +183,7 @@ class ControllerProcess:
     # --- what a user sees -----------------------------------------------------------------------
 
     def status(self) -> Document:
-        """The whole system."""
+        """The status of the whole system."""
         return dict(self.api.get("/v1/status").raise_for_status().json())
 
     def bridge(self, name: str) -> Document:
@@ -185,9 +202,9 @@ class ControllerProcess:
         return (found["bridge"], found["ofport"]) if found else None
 
     def wait_until_connected(self, bridge: str) -> None:
-        """Return when a bridge is connected, which is soon: it is made to try again now and then.
+        """Block until a bridge is connected; resets its controller so that it retries at once.
 
-        By itself it would try each 8 seconds only; Open vSwitch 3.1 does not honour max_backoff.
+        By itself it retries every 8 seconds only: Open vSwitch 3.1 does not honour max_backoff.
         """
         called = 0.0
 

@@ -1,4 +1,4 @@
-"""One end of a cable to a bridge: sends and receives whole Ethernet frames, VLAN tags included."""
+"""The peer of a veth port of a bridge: sends and receives whole Ethernet frames with VLAN tags."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FRAME_MAX = 65_600
 
 
 class FramesLost(AssertionError):
-    """The test's own socket was too slow: what it received cannot be trusted."""
+    """The socket of the test was too slow and has lost frames."""
 
 
 class Endpoint:
-    """The far end of a port: what a VM's network card would be.
+    """The peer of a port, in place of the network card of a VM.
 
-    The kernel takes the outer VLAN tag out of a received frame and reports it beside the frame;
-    ``receive_raw`` puts it back, so frames are byte for byte what the bridge sent.
+    The kernel strips the outer VLAN tag of a received frame and reports it as ancillary data;
+    ``receive_raw`` inserts it again, so frames are byte for byte those that the bridge sent.
     """
 
     def __init__(self, bridge: str, ofport: int, interface: str, far: str) -> None:
@@ -41,15 +41,15 @@ class Endpoint:
         return f"<{self.interface}: port {self.ofport} of {self.bridge}>"
 
     def fileno(self) -> int:
-        """The socket's descriptor, so that an endpoint can be waited for."""
+        """The descriptor of the socket, for select and epoll."""
         return self._socket.fileno()
 
     def send(self, frame: bytes) -> None:
-        """Put one whole frame on the cable."""
+        """Send one whole frame."""
         self._socket.send(frame)
 
     def receive_all(self) -> list[bytes]:
-        """Every frame that ``Lab.flush`` has collected here; they are given out once."""
+        """The frames that ``Lab.flush`` has collected here, and removes them."""
         frames, self.frames = self.frames, []
         return frames
 

@@ -1,13 +1,13 @@
-"""Real bridges with cables for tests: frames go in, and exactly what comes out is collected.
+"""Bridges of a real Open vSwitch with veth pairs: sends frames and collects all that comes out.
 
-``Lab.exchange`` knows when everything has been delivered without waiting for time to pass. After
-the frames, every endpoint sends a marker that test-only flows carry to all other endpoints.
-Cables and the data path keep the order of what enters by one port, so once the markers are
-everywhere, so is all that was sent before them, and a frame too many cannot hide.
+``Lab.exchange`` detects without a timeout that everything has been delivered. After the frames,
+every endpoint sends a marker, which flows of the lab carry to all other endpoints. veth pairs and
+the datapath keep the order of frames that enter by one port, so once the markers have arrived
+everywhere, all that was sent before them has arrived too, extra frames included.
 
-Several rounds of markers are needed. Inside one burst Open vSwitch sends packets of new flows
-before those of known ones, so a first marker may overtake; and a copy that travels back over a
-link is only fenced by a marker that starts where it turned round.
+Several rounds of markers are needed. Within one burst Open vSwitch sends packets that need an
+upcall before packets that hit a megaflow, so the first marker may overtake frames. A copy that
+travels back over a link is only followed by a marker that starts at the bridge where it turned.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import ctypes
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -31,12 +32,12 @@ from tests.ovs.endpoint import Endpoint
 
 MARKER = 0x88B5
 """EtherType for local experiments (IEEE 802): no test may send it."""
-FENCE_COOKIE = 0xFE9CE
-"""Cookie of the flows that carry markers: foreign to the product, which must leave them alone."""
-FENCE_PRIORITY = 65535
+MARKER_COOKIE = 0xFE9CE
+"""Cookie of the flows of markers. It is not a cookie of the product, which must keep them."""
+MARKER_PRIORITY = 65535
 MARKER_MAC = bytes.fromhex("02fece0000")
 BURST = 32
-"""Frames sent before a fence: what the receive buffers of the data path hold with certainty."""
+"""Frames sent before a round of markers: the receive buffers of the datapath hold as many."""
 LINK_MTU = 1600
 DEADLINE_S = 10.0
 WARM_UP_S = 0.1
@@ -45,11 +46,11 @@ SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
 
 
 class LabError(RuntimeError):
-    """The lab cannot be built here, or did not deliver in time; the message says what was seen."""
+    """The lab cannot be built here, or frames did not arrive in time."""
 
 
 class Lab:
-    """Bridges of the userspace data path, endpoints at their ports, and links between bridges.
+    """Bridges of the userspace datapath, endpoints at their ports, and links between bridges.
 
     Everything is removed by ``close`` (or at the end of a ``with`` block).
     """
@@ -59,17 +60,17 @@ class Lab:
             raise LabError(
                 "tests on Open vSwitch need a private one: run them with `tools/isolate COMMAND`"
             )
-        for scope in ("all", "default"):  # or the kernel itself would send on every cable
+        for scope in ("all", "default"):  # or the kernel sends frames of its own
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
         self.bridges: list[str] = []
         self.endpoints: list[Endpoint] = []
         self.links: list[tuple[str, int, str, int]] = []
-        self._cables: list[str] = []
-        self._is_armed = False
+        self._veths: list[str] = []
+        self._has_markers = False
         self._round = 0
         self._closing: list[Callable[[], None]] = []
-        self.criers: list[Endpoint] = []
-        """The endpoints that send markers, one on each bridge; none named: all."""
+        self.marker_senders: list[Endpoint] = []
+        """The endpoints that send markers, one on each bridge; if empty, all do."""
 
     def __enter__(self) -> Lab:
         return self
@@ -83,7 +84,7 @@ class Lab:
         self.close()
 
     def add_bridge(self, name: str, dpid: int | None = None, controller: str | None = None) -> str:
-        """Create a bridge that forwards nothing until it is told to; returns its name.
+        """Create a bridge in fail mode secure, without flows; returns its name.
 
         ``controller`` is a target such as ``tcp:127.0.0.1:6653``.
         """
@@ -102,7 +103,7 @@ class Lab:
         return int(vsctl("get", "Bridge", bridge, "datapath_id").strip().strip('"'), 16)
 
     def add_port(self, bridge: str, ofport: int, iface_id: str | None = None) -> Endpoint:
-        """Plug one cable into port ``ofport`` of ``bridge``; see ``add_ports``."""
+        """Add one port with an endpoint; see ``add_ports``."""
         ids = {} if iface_id is None else {ofport: iface_id}
         return self.add_ports(bridge, [ofport], ids)[0]
 
@@ -110,15 +111,15 @@ class Lab:
         self, bridge: str, ofports: Iterable[int], iface_ids: dict[int, str] | None = None,
         mtu: int = 1500,
     ) -> list[Endpoint]:  # fmt: skip
-        """Plug cables into ``ofports`` of ``bridge``, all at once (one port alone is not faster).
+        """Add ports with endpoints to a bridge, all at once (one port alone is not faster).
 
         The interface is named BRIDGE-ethNUMBER. ``iface_ids`` gives some of them an
         ``external_ids:iface-id``.
         """
         numbers = list(ofports)
         names = [(f"{bridge}-eth{n}", f"{bridge}-far{n}") for n in numbers]
-        self._lay_cables(names, mtu)
-        self._plug(
+        self._add_veth_pairs(names, mtu)
+        self._attach(
             [(bridge, n, near) for n, (near, _) in zip(numbers, names, strict=True)], iface_ids
         )
         added = [Endpoint(bridge, n, *pair) for n, pair in zip(numbers, names, strict=True)]
@@ -128,107 +129,123 @@ class Lab:
     def link(
         self, bridge_a: str, ofport_a: int, bridge_b: str, ofport_b: int, mtu: int = LINK_MTU
     ) -> None:
-        """Join two bridges by a cable (MTU 1600, so a tag of ours never cuts a frame)."""
+        """Join two bridges by a veth pair (MTU 1600: a full frame with a tag of ours fits)."""
         near, far = f"{bridge_a}-eth{ofport_a}", f"{bridge_b}-eth{ofport_b}"
-        self._lay_cables([(near, far)], mtu)
-        self._plug([(bridge_a, ofport_a, near), (bridge_b, ofport_b, far)])
+        self._add_veth_pairs([(near, far)], mtu)
+        self._attach([(bridge_a, ofport_a, near), (bridge_b, ofport_b, far)])
         self.links.append((bridge_a, ofport_a, bridge_b, ofport_b))
 
     def remove_port(self, endpoint: Endpoint) -> None:
-        """Pull the cable of an endpoint out and delete its port."""
+        """Delete the port of an endpoint and its veth pair."""
         vsctl("--if-exists", "del-port", endpoint.bridge, endpoint.interface)
         endpoint.close()
         self.endpoints.remove(endpoint)
-        self._cables.remove(endpoint.interface)
+        self._veths.remove(endpoint.interface)
         _run(["ip", "link", "del", endpoint.interface])
-        self._is_armed = False
+        self._has_markers = False
 
-    def settle(self) -> None:
-        """Wait until cached packet paths agree with the flow tables (after any change of flows)."""
+    def remove_device(self, endpoint: Endpoint) -> None:
+        """Delete the veth pair of an endpoint; the database keeps its port."""
+        endpoint.close()
+        self.endpoints.remove(endpoint)
+        self._veths.remove(endpoint.interface)
+        _run(["ip", "link", "del", endpoint.interface])
+        self._has_markers = False
+
+    def wait_settled(self) -> None:
+        """Wait until revalidators have checked every megaflow (after any change of flows)."""
         _run(["ovs-appctl", "revalidator/wait"])
 
     def exchange(
         self, frames: Sequence[tuple[Endpoint, bytes]], burst_size: int = BURST,
-        pause: int | None = None,
+        pause: int | None = None, at_once: bool = False,
     ) -> dict[Endpoint, list[bytes]]:  # fmt: skip
-        """Send each frame from its endpoint, and collect all that arrives, at every endpoint.
+        """Send each frame from its endpoint, and collect all that arrives at every endpoint.
 
-        ``burst_size`` frames are sent at once: they and all that is made of them must fit the
-        receive buffers. Between bursts there are ``pause`` rounds of markers, if not all.
-        Endpoints that received nothing are in the answer with an empty list. What was still
-        unread from before is thrown away by ``receive_all``, not mixed in.
+        ``burst_size`` frames are sent at once: they and all their copies must fit the receive
+        buffers. ``pause`` is the number of rounds of markers between bursts (None: as many as at
+        the end). ``at_once`` makes Open vSwitch receive each burst as one batch. Endpoints that
+        received nothing have an empty list. Frames that were unread before are discarded.
         """
-        if not self._is_armed:
-            self.arm()
+        if not self._has_markers:
+            self.install_markers()
         for endpoint in self.endpoints:
             endpoint.receive_all()
         rest = iter(frames)
         while burst := list(islice(rest, burst_size)):
-            for endpoint, frame in burst:
-                endpoint.send(frame)
+            with paused_switch() if at_once else nullcontext():
+                for endpoint, frame in burst:
+                    endpoint.send(frame)
             self.flush(pause)
         if pause is not None:
             self.flush()
         return {endpoint: endpoint.receive_all() for endpoint in self.endpoints}
 
     def flush(self, rounds: int | None = None) -> None:
-        """Return when everything sent so far has been delivered (to ``Endpoint.receive_all``).
+        """Block until everything sent so far has been delivered (to ``Endpoint.receive_all``).
 
         Raises:
             LabError: a marker did not arrive; the message says which ones are missing.
         """
-        if not self._is_armed:
-            self.arm()
+        if not self._has_markers:
+            self.install_markers()
         for _ in range(rounds or self._rounds()):
-            self._one_round(DEADLINE_S)
+            self._send_markers(DEADLINE_S)
         for endpoint in self.endpoints:
             endpoint.check_nothing_was_lost()
 
-    def arm(self) -> None:
+    def install_markers(self) -> None:
         """Install the flows that carry markers; again after Open vSwitch was restarted.
 
-        New cables swallow frames until the kernel has noticed that both ends are up: rounds that
-        fail are repeated until one is complete. From then on the data path knows the markers.
+        New veth pairs drop frames until the kernel sees both ends up: rounds that fail are
+        repeated until one is complete. From then on the datapath has megaflows for the markers.
         """
         for bridge in self.bridges:
-            fence = f"cookie={FENCE_COOKIE:#x}/-1"
+            fence = f"cookie={MARKER_COOKIE:#x}/-1"
             _run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", bridge, fence])
-            text = "\n".join(self._fence_flows(bridge)) + "\n"
+            text = "\n".join(self._marker_flows(bridge)) + "\n"
             _run(["ovs-ofctl", "-O", "OpenFlow13", "add-flows", bridge, "-"], text)
-        self._is_armed = True
+        self._has_markers = True
         deadline = time.monotonic() + DEADLINE_S
         while True:
             try:
-                return self._one_round(WARM_UP_S)
+                return self._send_markers(WARM_UP_S)
             except LabError:
                 if time.monotonic() > deadline:
                     raise
 
+    def remove_markers(self) -> None:
+        """Remove the flows that carry markers: a controller reports them as flows of others."""
+        for bridge in self.bridges:
+            fence = f"cookie={MARKER_COOKIE:#x}/-1"
+            _run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", bridge, fence])
+        self._has_markers = False
+
     def on_close(self, close: Callable[[], None]) -> None:
-        """Have something closed together with the lab."""
+        """Register a function that ``close`` calls first, in reverse order."""
         self._closing.append(close)
 
     def close(self) -> None:
-        """Remove bridges and cables."""
+        """Remove bridges and veth pairs."""
         while self._closing:
             self._closing.pop()()
         for endpoint in self.endpoints:
             endpoint.close()
         for bridge in self.bridges:
             vsctl("--if-exists", "del-br", bridge)
-        _run(["ip", "-batch", "-"], "".join(f"link del {name}\n" for name in self._cables))
-        self.bridges, self.endpoints, self.links, self._cables = [], [], [], []
+        _run(["ip", "-batch", "-"], "".join(f"link del {name}\n" for name in self._veths))
+        self.bridges, self.endpoints, self.links, self._veths = [], [], [], []
 
-    def _lay_cables(self, pairs: list[tuple[str, str]], mtu: int) -> None:
+    def _add_veth_pairs(self, pairs: list[tuple[str, str]], mtu: int) -> None:
         lines = [f"link add {a} mtu {mtu} type veth peer name {b} mtu {mtu}" for a, b in pairs]
         lines += [f"link set {end} up" for pair in pairs for end in pair]
         _run(["ip", "-batch", "-"], "\n".join(lines) + "\n")
-        self._cables += [a for a, _ in pairs]
+        self._veths += [a for a, _ in pairs]
         for pair in pairs:
             for end in pair:
-                finish_checksums(end)
+                disable_checksum_offload(end)
 
-    def _plug(
+    def _attach(
         self, ports: list[tuple[str, int, str]], iface_ids: dict[int, str] | None = None
     ) -> None:
         command: list[str] = []
@@ -246,14 +263,15 @@ class Lab:
                 raise LabError(
                     f"{interface} should be port {ofport}, Open vSwitch made it {got[interface]}"
                 )
-        self._is_armed = False
+        self._has_markers = False
 
     def _link_ports(self, bridge: str) -> list[tuple[int, str, int]]:
         ends = [(port_a, b, port_b) for a, port_a, b, port_b in self.links if a == bridge]
         return ends + [(port_b, a, port_a) for a, port_a, b, port_b in self.links if b == bridge]
 
-    def _fence_flows(self, bridge: str) -> list[str]:
-        """Markers go to every other endpoint here, and over each other link with one hop less."""
+    def _marker_flows(self, bridge: str) -> list[str]:
+        """Flows that output a marker to every other endpoint here, and to each other link with one
+        hop less."""
         own = [e.ofport for e in self.endpoints if e.bridge == bridge]
         links = [port for port, _, _ in self._link_ports(bridge)]
         most = len(self.bridges) - 1
@@ -266,7 +284,7 @@ class Lab:
                 actions.append(f"set_field:{_mac(hops - 1)}->eth_dst")
                 actions += [f"output:{other}" for other in links if other != port]
             flows.append(
-                f"cookie={FENCE_COOKIE:#x},table=0,priority={FENCE_PRIORITY},in_port={port},"
+                f"cookie={MARKER_COOKIE:#x},table=0,priority={MARKER_PRIORITY},in_port={port},"
                 f"dl_type={MARKER:#x},dl_dst={_mac(hops)},actions={','.join(actions) or 'drop'}"
             )
         return flows
@@ -287,19 +305,21 @@ class Lab:
         return expected
 
     def _rounds(self) -> int:
-        """Markers of one port are behind the frames of another after a turn of the data path, which
-        serves one port after the other: with few criers each hop takes a turn more.
+        """How many rounds are needed.
+
+        The datapath polls one port after the other, so a marker of one port is behind the frames
+        of another only after a full poll. With few senders each hop takes a poll more.
         """
         usual = 3 if self.links else 2
-        return usual + 2 * len(self.bridges) if self.criers else usual
+        return usual + 2 * len(self.bridges) if self.marker_senders else usual
 
-    def _one_round(self, seconds: float) -> None:
+    def _send_markers(self, seconds: float) -> None:
         self._round += 1
         missing: Counter[Endpoint] = Counter()
         hops = len(self.bridges) - 1
-        for sender in self.criers or self.endpoints:
+        for sender in self.marker_senders or self.endpoints:
             missing += self._expected(sender)
-            with suppress(OSError):  # a dead cable; its markers will be missing
+            with suppress(OSError):  # the veth is down; its markers will be missing
                 sender.send(_marker(hops, self._round))
         by_descriptor = {endpoint.fileno(): endpoint for endpoint in self.endpoints}
         deadline = time.monotonic() + seconds
@@ -316,7 +336,7 @@ class Lab:
                     missing[endpoint] -= self._collect(endpoint)
 
     def _collect(self, endpoint: Endpoint) -> int:
-        """Keep the frames in the socket; the number of markers of this round among them."""
+        """Store the frames in the socket; returns how many are markers of this round."""
         markers = 0
         while (frame := endpoint.receive_raw()) is not None:
             if frame[:5] == MARKER_MAC and frame[12:14] == MARKER.to_bytes(2, "big"):
@@ -326,12 +346,23 @@ class Lab:
         return markers
 
 
-def finish_checksums(interface: str) -> None:
-    """Have the kernel finish checksums before it sends, as ``ethtool -K INTERFACE tx off``."""
+def disable_checksum_offload(interface: str) -> None:
+    """Have the kernel fill in checksums, as ``ethtool -K INTERFACE tx off`` does."""
     value = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_STXCSUM, 0), 8)
     request = struct.pack("=16sQ16x", interface.encode(), ctypes.addressof(value))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+
+
+@contextmanager
+def paused_switch() -> Iterator[None]:
+    """Stop ovs-vswitchd, so that it reads all that is sent meanwhile in one batch (of up to 32)."""
+    daemon = int(Path("/run/openvswitch/ovs-vswitchd.pid").read_text())
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(daemon, signal.SIGCONT)
 
 
 def vsctl(*arguments: str) -> str:
@@ -351,13 +382,18 @@ def ofctl_text(bridge: str, lines: Iterable[str]) -> None:
 
 
 def ofproto_trace(bridge: str, ofport: int, frame: bytes) -> str:
-    """What Open vSwitch says that it does with a frame."""
+    """The output of `ofproto/trace` for a frame."""
     return _run(["ovs-appctl", "ofproto/trace", bridge, f"in_port={ofport}", frame.hex()])
 
 
 def purge_cache() -> None:
-    """Empty the data path's cache, so that the next packets meet the flow tables themselves."""
+    """Delete all megaflows, so that the next packets need upcalls."""
     _run(["ovs-appctl", "revalidator/purge"])
+
+
+def dump_megaflows() -> str:
+    """All megaflows of the userspace datapath with every field, one a line."""
+    return _run(["ovs-appctl", "dpctl/dump-flows", "-m", "netdev@ovs-netdev"])
 
 
 def _run(command: list[str], text: str | None = None) -> str:

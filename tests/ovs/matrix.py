@@ -1,4 +1,4 @@
-"""The test matrix on real Open vSwitch: every scene is played, and each frame is compared.
+"""The test matrix on real Open vSwitch: runs every scene and compares each frame.
 
     tools/isolate .venv/bin/python -m tests.ovs.matrix [--write]
 
@@ -19,15 +19,15 @@ from tests.matrix.cells import HOST_MTU
 from tests.matrix.plays import scenes
 from tests.matrix.scenes import SLOTS, Scene
 from tests.matrix.seen import Seen, digest_of, keep
+from tests.ovs.bridge_ring import BridgeRing, Damage
 from tests.ovs.lab import Lab, vsctl
-from tests.ovs.stage import Damage, Stage
 
 PAUSE = 2
-"""Rounds of markers between bursts: what crosses a link has then left it."""
+"""Rounds of markers between bursts: frames in flight on a link have then arrived."""
 
 
-class Wrong(NamedTuple):
-    """The frames that a scene should have shown and did not, and those that it should not have."""
+class Difference(NamedTuple):
+    """The frames of a scene that are missing, and those that are extra."""
 
     missing: Frames
     extra: Frames
@@ -36,35 +36,35 @@ class Wrong(NamedTuple):
         return bool(self.missing or self.extra)
 
 
-def build(lab: Lab) -> Stage:
-    """Three bridges with as many endpoints as a scene may use."""
-    return Stage(lab, SLOTS)
+def build_ring(lab: Lab) -> BridgeRing:
+    """A ring of three bridges with as many endpoints as a scene may use."""
+    return BridgeRing(lab, SLOTS)
 
 
-def play(stage: Stage, scene: Scene, damage: Damage | None = None) -> Wrong:
-    """Build the world of a scene, send its packets, and compare what came out."""
-    stage.install(scene.world, damage)
+def run_scene(ring: BridgeRing, scene: Scene, damage: Damage | None = None) -> Difference:
+    """Install the world of a scene, send its packets, and compare what came out."""
+    ring.install(scene.world, damage)
     places = scene.world.placements
-    sent = [(stage.ends[places[packet.sender.id]], packet.frame) for packet in scene.packets]
-    got = stage.lab.exchange(sent, scene.burst, PAUSE)
+    sent = [(ring.ends[places[packet.sender.id]], packet.frame) for packet in scene.packets]
+    got = ring.lab.exchange(sent, scene.burst, PAUSE)
     seen: Frames = Counter(
-        (scene.place(place), frame) for place, end in stage.ends.items() for frame in got[end]
+        (scene.place(place), frame) for place, end in ring.ends.items() for frame in got[end]
     )
     path_mtu = {c.key: c.path_mtu or HOST_MTU for c in scene.world.collectors if c.is_tunnelled}
-    for carried in stage.underlay.arrived():
+    for carried in ring.underlay.arrived():
         assert carried.packet_bytes <= path_mtu[carried.key], f"too long for its path: {carried}"
         there = Remote(carried.delivery, carried.address, carried.key)
         seen[scene.place(there), carried.frame] += 1
-    return Wrong(scene.expected - seen, seen - scene.expected)
+    return Difference(scene.expected - seen, seen - scene.expected)
 
 
-def play_all(stage: Stage, all_scenes: Iterable[Scene]) -> tuple[Seen, list[str]]:
-    """Play scene after scene; what was seen, and a text for each scene that was not as expected."""
+def run_scenes(ring: BridgeRing, all_scenes: Iterable[Scene]) -> tuple[Seen, list[str]]:
+    """Run all scenes; returns the counts, and a text for each scene that was not as expected."""
     played, failures = tuple(all_scenes), []
     missing = extra = 0
     for scene in played:
         began = time.monotonic()
-        wrong = play(stage, scene)
+        wrong = run_scene(ring, scene)
         missing, extra = missing + wrong.missing.total(), extra + wrong.extra.total()
         took = time.monotonic() - began
         print(f"{took:5.1f} s, {scene.cells} cells: {scene.name}", file=sys.stderr, flush=True)
@@ -81,8 +81,8 @@ def play_all(stage: Stage, all_scenes: Iterable[Scene]) -> tuple[Seen, list[str]
     return seen, failures
 
 
-def explain(scene: Scene, wrong: Wrong) -> str:
-    """The first frames of a scene that are missing or too many, and what they were made of."""
+def explain(scene: Scene, wrong: Difference) -> str:
+    """The first missing and extra frames of a scene, and the packets that they are copies of."""
     lines = [f"scene: {scene.name}"]
     for change, found in (("missing", wrong.missing), ("extra", wrong.extra)):
         lines.append(f"{change}: {found.total()}")
@@ -97,12 +97,12 @@ def explain(scene: Scene, wrong: Wrong) -> str:
 
 
 def main() -> int:
-    """Play the matrix and end with one line that says how exact it was."""
+    """Run the matrix and end with one line of counts."""
     parser = argparse.ArgumentParser(description="the test matrix on real Open vSwitch")
     parser.add_argument("--write", action="store_true", help="keep the result for the docs")
     arguments = parser.parse_args()
     with Lab() as lab:
-        seen, failures = play_all(build(lab), scenes())
+        seen, failures = run_scenes(build_ring(lab), scenes())
     print("\n".join((*failures, str(seen))))
     if arguments.write and not failures:
         keep(seen)

@@ -1,4 +1,4 @@
-"""Open vSwitch of an isolated run, whose daemons can be killed and started again."""
+"""The daemons of the Open vSwitch of an isolated run: kills and restarts them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ QUIET = ["--no-chdir", "--pidfile", "--detach", "--log-file", "-vconsole:off", "
 
 
 def kill(daemon: str) -> None:
-    """Kill `ovs-vswitchd` or `ovs-ovsdb-server`'s process at once, and wait until it is gone."""
+    """Kill `ovs-vswitchd` or `ovsdb-server` with SIGKILL, and wait until it is gone."""
     number = int((RUN / f"{daemon}.pid").read_text())
     os.kill(number, signal.SIGKILL)
     wait_for(lambda: _is_alive(number), lambda alive: not alive)
 
 
 def start_vswitchd() -> None:
-    """Start ovs-vswitchd as it was started before; returns when it has read its database."""
+    """Start ovs-vswitchd with the same options; returns when it has read its database."""
     subprocess.run(["ovs-vswitchd", f"unix:{SOCKET}", *QUIET], check=True)
 
 
 def start_ovsdb_server() -> None:
-    """Start ovsdb-server on the database that is there."""
+    """Start ovsdb-server on the existing database."""
     remotes = [
         f"--remote=punix:{SOCKET}",
         "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",

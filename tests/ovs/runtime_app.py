@@ -1,4 +1,4 @@
-"""An application for the tests of the runtime: it prints what happens as lines of JSON.
+"""An application for the tests of the runtime that prints events as lines of JSON.
 
 TEST_SETTINGS (JSON) holds the keyword arguments of configure(); `api`: [host, port] of a small API;
 `fail`: a sentence for fail().
@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from controller import runtime
-from controller.runtime.http_server import serve_wsgi
+from controller.http import FrontSettings, HttpServer
 from flows.errors import CloudtapError
 
 BARRIER = struct.pack("!BBHI", 4, 20, 8, runtime.own_xid(1))
@@ -30,7 +30,7 @@ structlog.configure(logger_factory=structlog.WriteLoggerFactory())
 
 
 def tell(event: str, **details: Any) -> None:
-    """One line for the test that watches."""
+    """Print an event as one line of JSON."""
     sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
     sys.stdout.flush()
 
@@ -42,7 +42,7 @@ def api(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 class Recorder(runtime.App):
-    """Tells of switches, answers to raw requests, refused switches and handler errors."""
+    """Prints connections, answers to raw requests, refused switches and handler errors."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -52,13 +52,17 @@ class Recorder(runtime.App):
             runtime.fail(CloudtapError(sentence))
         runtime.configure(**settings)
         runtime.listen_raw(self.raw)
+        runtime.listen_port_status(self.port)
         runtime.listen_handler_errors(lambda dpid, e: tell("handler error", dpid=dpid, what=str(e)))
         runtime.listen_refused(lambda address, sentence: tell("refused", sentence=sentence))
-        self.server = serve_wsgi(api, *address) if address else None
+        self.server = None
+        if address:
+            self.server = HttpServer(api, *address, FrontSettings(bodies=()))
+            self.server.start()
         tell("started", backend=runtime.BACKEND, hub=runtime.HUB)
 
     def close(self) -> None:
-        """Called at a clean end."""
+        """Called at a regular shutdown."""
         if self.server:
             self.server.stop()
         tell("closed", handler_errors=runtime.handler_errors())
@@ -67,23 +71,23 @@ class Recorder(runtime.App):
         runtime.ofp_event.EventOFPStateChange, [runtime.MAIN_DISPATCHER, runtime.DEAD_DISPATCHER]
     )
     def state(self, event: Any) -> None:
-        """A switch came or left."""
+        """A switch has connected or disconnected."""
         datapath = event.datapath
         if event.state == runtime.DEAD_DISPATCHER:
             tell("gone", dpid=datapath.id)
             return
         tell("connected", dpid=datapath.id)
-        # enough at once to be cut into several sends
+        # large enough to be split into several sends
         accepted = runtime.send(datapath, DROP_IPV6 * 5000 + UNKNOWN_TYPE + BARRIER)
         tell("sent", accepted=accepted)
 
-    @runtime.set_ev_cls(runtime.ofp_event.EventOFPPortStatus, runtime.MAIN_DISPATCHER)
-    def port(self, event: Any) -> None:
-        """A port whose handling fails."""
-        raise ValueError(f"cannot handle {event.msg.desc.name.decode()}")
+    def port(self, datapath: Any, message: bytes) -> None:
+        """A callback that fails."""
+        name = message[32:48].rstrip(b"\0").decode()
+        raise ValueError(f"cannot handle {name}")
 
     def raw(self, datapath: Any, message: bytes) -> None:
-        """An answer to a request of ours."""
+        """An answer to our own request."""
         tell("raw", dpid=datapath.id, kind=message[1], message=message.hex())
         if message[1] == 21:
             raise RuntimeError("raw callback fails")

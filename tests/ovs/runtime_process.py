@@ -1,4 +1,4 @@
-"""A controller with tests/ovs/runtime_app.py as its own process, and certificates for OpenFlow."""
+"""Runs tests/ovs/runtime_app.py in a process of its own, and issues certificates for OpenFlow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.runtime.command import command
+from controller.runtime import launch_command
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 15.0
@@ -39,7 +39,7 @@ SIGNS_CERTIFICATES = x509.KeyUsage(
 
 
 class RuntimeProcess:
-    """The application under test on one runtime; `with` ends it. Its events come in as dicts."""
+    """The application on one runtime, inside a `with` block; its events are dicts."""
 
     def __init__(self, runtime: str, *flags: str, **settings: Any) -> None:
         self.events: list[Event] = []
@@ -48,7 +48,7 @@ class RuntimeProcess:
         self._is_over = False
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  # __exit__ closes it
         self.process = subprocess.Popen(
-            command(runtime, "tests.ovs.runtime_app", flags),
+            launch_command(runtime, "tests.ovs.runtime_app", flags),
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -73,7 +73,7 @@ class RuntimeProcess:
         self._errors.close()
 
     def wait_for(self, event: str, count: int = 1, **details: Any) -> list[Event]:
-        """Wait until count events of this name with these details were told, and return them."""
+        """Wait until ``count`` events of this name and details were printed; returns them."""
 
         def found() -> list[Event]:
             return [e for e in self.events if {**e, **details, "event": event} == e]
@@ -82,7 +82,7 @@ class RuntimeProcess:
         return found()
 
     def end(self, number: signal.Signals | None = None) -> int:
-        """Send a signal, if one is named, and wait for the end; returns the exit status."""
+        """Send a signal, if one is given, and wait for the exit; returns the exit status."""
         if number is not None:
             self.process.send_signal(number)
         try:
@@ -91,7 +91,7 @@ class RuntimeProcess:
             raise AssertionError(f"not ended in {DEADLINE_S} s; {self.seen()}") from None
 
     def wait_for_log(self, words: str) -> None:
-        """Wait until the log says these words."""
+        """Wait until the log contains these words."""
         self._wait(lambda: words in self.log(), f"log {words!r}")
 
     def log(self) -> str:
@@ -140,10 +140,11 @@ class Authority:
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(self._sign(self._name, self._key, is_authority=True))
 
-    def issue(self, name: str) -> tuple[str, str]:
-        """A certificate for this name and its private key."""
+    def issue(self, name: str, *more: str) -> tuple[str, str]:
+        """A certificate for this name, and ``more`` common names, and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        common = x509.NameOID.COMMON_NAME
+        subject = x509.Name([x509.NameAttribute(common, each) for each in (name, *more)])
         certificate, private = self._folder / f"{name}-cert.pem", self._folder / f"{name}-key.pem"
         certificate.write_bytes(self._sign(subject, key, is_authority=False))
         private.write_bytes(
@@ -153,6 +154,7 @@ class Authority:
                 serialization.NoEncryption(),
             )
         )
+        private.chmod(0o600)
         return str(certificate), str(private)
 
     def _sign(

@@ -1,4 +1,4 @@
-"""A real Suricata for tests: fed by live interfaces, it tells what it has seen."""
+"""A real Suricata for tests: captures on live interfaces, and its events are read from eve.json."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NoSuricata(AssertionError):
 
 
 def program() -> str:
-    """Where Suricata 7 is.
+    """The path of Suricata 7.
 
     Raises:
         NoSuricata: it is not installed, or too old.
@@ -42,35 +42,35 @@ def program() -> str:
     found = shutil.which("suricata", path="/usr/bin:/usr/sbin:/usr/local/bin")
     if found is None:
         raise NoSuricata(
-            "Suricata is not installed: run `tools/setup --tests`, which says what hinders it"
+            "Suricata is not installed: run `tools/setup --tests`, which says why it cannot"
         )
-    said = subprocess.run([found, "-V"], capture_output=True, text=True).stdout
-    version = said.partition("version ")[2].split(".")[0]
+    output = subprocess.run([found, "-V"], capture_output=True, text=True).stdout
+    version = output.partition("version ")[2].split(".")[0]
     if not version.isdecimal() or int(version) < 7:
-        raise NoSuricata(f"these tests were written for Suricata 7, here is: {said.strip()}")
+        raise NoSuricata(f"these tests were written for Suricata 7, here is: {output.strip()}")
     return found
 
 
 def loads(folder: Path, *arguments: str) -> str:
-    """What Suricata says against a configuration; nothing when it would start with it."""
+    """The errors of `suricata -T` for a configuration; empty if it is valid."""
     command = [program(), "-T", "-l", str(folder), "-S", str(write_rules(folder)), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def write_rules(folder: Path) -> Path:
-    """The rules of the tests as a file."""
+    """Write the rules of the tests to a file."""
     file = folder / "test.rules"
     file.write_text(RULES)
     return file
 
 
 class Suricata:
-    """One that listens where its configuration says, inside a `with` block."""
+    """A process that captures as its configuration says, inside a `with` block."""
 
     def __init__(self, folder: Path, text: str, *arguments: str) -> None:
         folder.mkdir(exist_ok=True)
-        self._folder, self._log = folder, folder / "said"
+        self._folder, self._log = folder, folder / "output"
         configuration = folder / "suricata.yaml"
         configuration.write_text(text)
         self._command = [program(), "--runmode", "workers", "-c", str(configuration)]
@@ -102,10 +102,10 @@ class Suricata:
         self._process.kill()
         self._process.wait()
         if what is not None:
-            print(f"--- what Suricata said ---\n{self._log.read_text()}")
+            print(f"--- output of Suricata ---\n{self._log.read_text()}")
 
     def events(self, kind: str) -> list[Event]:
-        """Every event of one kind so far."""
+        """All events of one type so far."""
         file = self._folder / "eve.json"
         lines = file.read_text().splitlines() if file.exists() else []
         found = []
@@ -119,16 +119,16 @@ class Suricata:
         return found
 
     def alerts(self) -> list[tuple[str, Event]]:
-        """What each alert is called, and the alert."""
+        """The signature of each alert, and the alert."""
         return [(event["alert"]["signature"], event) for event in self.events("alert")]
 
     def wait_for_alerts(self, is_right: Callable[[list[str]], bool]) -> list[Event]:
-        """Return all alerts once their names are right."""
+        """Return all alerts once their signatures satisfy a condition."""
         wait_for(lambda: sorted(name for name, _ in self.alerts()), is_right, SEES_S)
         return [event for _, event in self.alerts()]
 
     def wait_for_http(self, uris: Iterable[str]) -> None:
-        """Return when Suricata has seen requests for all of these: what came before is done."""
+        """Block until Suricata has logged requests for all of these, and so all before them."""
         wanted = set(uris)
         wait_for(
             lambda: {e["http"].get("url") for e in self.events("http")},

@@ -1,43 +1,25 @@
-"""What the API has answered is true for every packet that is sent after the answer."""
+"""A change of a session holds for every packet that is sent after the answer of the API."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.lab import Lab
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.controller_process import ControllerProcess, on_both_runtimes
+from tests.ovs.small_cloud import SmallCloud
 from tests.ovs.traffic import Stream, Traffic
+
+pytestmark = on_both_runtimes
 
 ROUNDS = 12
 
 
-@pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
-
-
-@pytest.fixture(params=["ryu", "os-ken"])
-def controller(
-    request: pytest.FixtureRequest, tmp_path: Path, scene: Scene
-) -> Iterator[ControllerProcess]:
-    with ControllerProcess(tmp_path, INVENTORY, request.param) as process:
-        process.start("s1")
-        make_collectors(process)
-        yield process
-
-
 class Watch:
-    """Copies at one tap port while sessions come and go; ``took`` has seconds of each call."""
+    """The copies at one tap port while sessions change; ``took`` holds the seconds of each call."""
 
-    def __init__(self, traffic: Traffic, streams: tuple[Stream, ...], scene: Scene) -> None:
+    def __init__(self, traffic: Traffic, streams: tuple[Stream, ...], cloud: SmallCloud) -> None:
         self.traffic, self.streams = traffic, streams
-        self.tap, self.scene = scene.at["red-ids"], scene
+        self.tap, self.cloud = cloud.at["red-ids"], cloud
         self.took: dict[str, list[float]] = {}
         self.lag: list[int] = []
 
@@ -46,19 +28,19 @@ class Watch:
         return [self.traffic.now(stream) for stream in self.streams]
 
     def timed(self, what: str, begun: float) -> None:
-        """Note how long a call took."""
+        """Record the duration of a call."""
         self.took.setdefault(what, []).append(time.monotonic() - begun)
 
     def until_delivered(self, since: list[int]) -> list[int]:
-        """Wait until ten more of each were delivered, and so copied if they are copied at all."""
+        """Wait until ten more frames of each stream were delivered: their copies precede them."""
         ends = {1: "red-db", 2: "red-web"}
         for stream, number in zip(self.streams, since, strict=True):
-            at = self.scene.at[ends[stream.key]]
+            at = self.cloud.at[ends[stream.key]]
             self.traffic.wait_until_past(stream, at, number + 10)
         return self.now()
 
     def copied(self, index: int, first: int, last: int) -> list[int]:
-        """Which numbers of a stream were copied."""
+        """The numbers of the copied frames of a stream."""
         seen = self.traffic.arrived(self.streams[index], self.tap)
         return [n for n in range(first, last + 1) if seen[n]]
 
@@ -69,10 +51,12 @@ class Watch:
             print(f"{what}: {median:.1f} ms, at most {worst:.1f} ms ({len(seconds)} times)")
 
 
-def test_copies_begin_and_end_with_the_answer(scene: Scene, controller: ControllerProcess) -> None:
-    ends = [scene.at[name] for name in ("red-web", "red-db", "red-ids")]
+def test_copies_begin_and_end_with_the_answer(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    ends = [cloud.at[name] for name in ("red-web", "red-db", "red-ids")]
     with Traffic(ends) as traffic:
-        watch = Watch(traffic, scene.red_streams(traffic), scene)
+        watch = Watch(traffic, cloud.red_streams(traffic), cloud)
         watch.until_delivered(watch.now())
         for end in ["delete", "disable"] * ROUNDS:
             begun = time.monotonic()
@@ -103,11 +87,11 @@ def test_copies_begin_and_end_with_the_answer(scene: Scene, controller: Controll
 
 
 def test_a_changed_source_is_left_and_found_with_the_answer(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
-    ends = [scene.at[name] for name in ("red-web", "red-db", "red-ids")]
+    ends = [cloud.at[name] for name in ("red-web", "red-db", "red-ids")]
     with Traffic(ends) as traffic:
-        watch = Watch(traffic, scene.red_streams(traffic), scene)
+        watch = Watch(traffic, cloud.red_streams(traffic), cloud)
         watch.until_delivered(watch.now())
         controller.create_session("red", "one", ["web"], "ids", direction="egress")
         for turn in range(2 * ROUNDS):

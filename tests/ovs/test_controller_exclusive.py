@@ -1,45 +1,26 @@
-"""Exclusive sessions over the API on a real bridge: who has the packets, through all changes."""
+"""Exclusive sessions over the API on a real bridge: which one gets the packets at each change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.lab import Lab
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.small_cloud import SmallCloud
 from tests.ovs.traffic import Traffic
 
 
-@pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
-
-
-@pytest.fixture
-def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
-    with ControllerProcess(tmp_path, INVENTORY) as process:
-        process.start("s1")
-        make_collectors(process)
-        yield process
-
-
 def test_who_takes_the_packets_changes_with_the_answer_of_the_api(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     nothing = {"tenant": "red", "name": "nothing", "egress": [], "ingress": []}
     assert controller.api.post("/v1/filters", json=nothing).status_code == 201
-    taps = {name: scene.at[f"red-{name}"] for name in ("ids", "soc")}
-    with Traffic([scene.at["red-web"], scene.at["red-db"], *taps.values()]) as traffic:
-        stream, _ = scene.red_streams(traffic)
+    taps = {name: cloud.at[f"red-{name}"] for name in ("ids", "soc")}
+    with Traffic([cloud.at["red-web"], cloud.at["red-db"], *taps.values()]) as traffic:
+        stream, _ = cloud.red_streams(traffic)
 
         def takers() -> set[str]:
-            """Who gets the next packets; each of them once."""
+            """Which sessions get the next packets; each packet exactly once."""
             first = traffic.now(stream) + 1
             last = first + 50
-            traffic.wait_until_past(stream, scene.at["red-db"], last)
+            traffic.wait_until_past(stream, cloud.at["red-db"], last)
             found = set()
             for name, tap in taps.items():
                 seen = traffic.arrived(stream, tap)
@@ -49,7 +30,7 @@ def test_who_takes_the_packets_changes_with_the_answer_of_the_api(
             return found
 
         def beaten() -> set[str]:
-            """Who says that it is left nothing; the others say nothing of the kind."""
+            """Which sessions report starvation."""
             found = set()
             for name, other in (("late", "early"), ("early", "late")):
                 status = controller.session(name)["status"]

@@ -1,4 +1,4 @@
-"""Whatever is wrong is said in a sentence, where people look, and everything else goes on."""
+"""Every fault is reported in one sentence, and everything else keeps working."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.runtime.command import command
+from controller.runtime import launch_command
 from tests.ovs import open_vswitch
 from tests.ovs.controller_process import ROOT, TARGET, ControllerProcess
 from tests.ovs.lab import Lab, ofctl, vsctl
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.waiting import wait_for
-
-
-@pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
 
 
 @pytest.fixture
@@ -32,7 +27,7 @@ def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
 
 
 @pytest.fixture
-def running(scene: Scene, controller: ControllerProcess) -> ControllerProcess:
+def running(cloud: SmallCloud, controller: ControllerProcess) -> ControllerProcess:
     """With a session on s1."""
     controller.start("s1")
     make_collectors(controller)
@@ -41,16 +36,16 @@ def running(scene: Scene, controller: ControllerProcess) -> ControllerProcess:
 
 
 def refusal(controller: ControllerProcess) -> str:
-    """The sentence with which a controller has ended."""
+    """The last sentence of a controller that has exited."""
     assert controller.wait_for_end() == 1, controller.log()
-    said = [line for line in controller.log().splitlines() if line.startswith("cloudtap: ")]
-    assert len(said) == 1, controller.log()
-    return said[0]
+    output = [line for line in controller.log().splitlines() if line.startswith("cloudtap: ")]
+    assert len(output) == 1, controller.log()
+    return output[0]
 
 
 @pytest.fixture
 def taken() -> Iterator[str]:
-    """An address where somebody else listens already."""
+    """An address that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -68,16 +63,16 @@ def test_an_address_in_use_ends_the_start(
 ) -> None:
     with ControllerProcess(tmp_path, INVENTORY, runtime) as controller:
         controller.launch(**{setting: taken})
-        said = refusal(controller)
-        assert words in said and "the port is in use by another program" in said
+        output = refusal(controller)
+        assert words in output and "the port is in use by another program" in output
         assert "Traceback" not in controller.log()
 
 
 def test_a_bad_configuration_ends_the_start(controller: ControllerProcess) -> None:
     controller.launch(api__listen="nowhere", bridges__owned="s1")
-    said = refusal(controller) + controller.log()
-    assert "CLOUDTAP_BRIDGES__OWNED: [bridges] owned: there is no such key" in said
-    assert "CLOUDTAP_API__LISTEN: [api] listen: 'nowhere' is not an address to listen on" in said
+    output = refusal(controller) + controller.log()
+    assert "CLOUDTAP_BRIDGES__OWNED: [bridges] owned: there is no such key" in output
+    assert "CLOUDTAP_API__LISTEN: [api] listen: 'nowhere' is not an address to listen on" in output
 
 
 def test_a_second_controller_on_the_same_state_ends_and_the_first_goes_on(
@@ -89,7 +84,7 @@ def test_a_second_controller_on_the_same_state_ends_and_the_first_goes_on(
     settings["STATE__DIRECTORY"] = str(running.folder / "state")
     environment = {f"CLOUDTAP_{key}": value for key, value in settings.items()}
     second = subprocess.run(
-        command("ryu"),
+        launch_command("ryu"),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -102,11 +97,19 @@ def test_a_second_controller_on_the_same_state_ends_and_the_first_goes_on(
     assert running.session("one")["status"]["state"] == "active"
 
 
+def test_the_application_can_be_named_by_its_file(cloud: SmallCloud, tmp_path: Path) -> None:
+    """From any folder, as people do it who are used to ryu."""
+    with ControllerProcess(tmp_path, INVENTORY) as controller:
+        controller.start("s1", application=str(ROOT / "controller" / "app.py"), folder=tmp_path)
+        assert controller.end() == 0
+        assert "Traceback" not in controller.log()
+
+
 def test_a_broken_inventory_leaves_the_old_one_in_force(running: ControllerProcess) -> None:
     flows = ofctl("--no-stats", "dump-flows", "s1")
     running.inventory.write_text(INVENTORY + "  - {id: red-x, tenant: red, network: nowhere}\n")
-    said = running.wait_for_problem("nowhere")
-    assert ("inventory.yaml" in said and "line" in said) or ":" in said
+    output = running.wait_for_problem("nowhere")
+    assert ("inventory.yaml" in output and "line" in output) or ":" in output
     assert running.session("one")["status"]["state"] == "active"
     assert ofctl("--no-stats", "dump-flows", "s1") == flows
     running.inventory.unlink()
@@ -118,12 +121,12 @@ def test_a_broken_inventory_leaves_the_old_one_in_force(running: ControllerProce
 
 
 def test_open_vswitch_that_does_not_run_is_said_and_found_when_it_does(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     open_vswitch.kill("ovs-vswitchd")
     open_vswitch.kill("ovsdb-server")
     controller.start()
-    assert "see whether ovsdb-server runs" in controller.wait_for_problem("db.sock")
+    assert "db.sock" in controller.wait_for_problem("see whether ovsdb-server runs")
     make_collectors(controller)
     made = controller.create_session("red", "one", ["web"], "ids")
     assert made["status"]["state"] == "pending"
@@ -140,14 +143,14 @@ def test_a_switch_that_speaks_only_openflow_10_is_said_and_the_others_go_on(
     vsctl("add-br", "old", "--", "set", "Bridge", "old", "datapath_type=netdev",
           "protocols=OpenFlow10", "--", "set-controller", "old", TARGET)  # fmt: skip
     lab.bridges.append("old")
-    said = running.wait_for_problem("does not speak OpenFlow 1.3")
-    assert "ovs-vsctl add bridge BRIDGE protocols OpenFlow13" in said
+    output = running.wait_for_problem("does not speak OpenFlow 1.3")
+    assert "ovs-vsctl add bridge BRIDGE protocols OpenFlow13" in output
     assert running.session("one")["status"]["state"] == "active"
     assert running.delete_session("one") == 204
 
 
 def test_a_bridge_that_is_left_to_others_gets_no_flow(
-    lab: Lab, scene: Scene, controller: ControllerProcess
+    lab: Lab, cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     lab.add_bridge("s2", dpid=0x52, controller=TARGET)
     ofctl("add-flow", "s2", "actions=drop")
@@ -176,11 +179,13 @@ def test_an_unknown_port_is_refused_by_name(running: ControllerProcess) -> None:
 
 
 def test_a_full_disk_refuses_changes_and_stops_nothing_else(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(state)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(state)], check=True
+    )
     try:
         controller.start("s1")
         make_collectors(controller)
@@ -211,7 +216,7 @@ def test_a_full_disk_refuses_changes_and_stops_nothing_else(
 
 
 def fill(file: Path) -> None:
-    """Take all the room that is left."""
+    """Fill the file system."""
     with file.open("wb", buffering=0) as stream:
         for size in (4096, 512, 1):
             try:

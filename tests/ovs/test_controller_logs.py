@@ -1,4 +1,4 @@
-"""The log as programs read it: one JSON object a line, whatever happens."""
+"""The JSON log: one object on each line, whatever happens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.ovs.controller_process import NOBODY, ControllerProcess
 from tests.ovs.lab import Lab, ofctl, vsctl
-from tests.ovs.scene import INVENTORY, build, make_collectors
+from tests.ovs.small_cloud import INVENTORY, build_cloud, make_collectors
 from tests.ovs.waiting import wait_for
 
 
@@ -20,14 +20,14 @@ from tests.ovs.waiting import wait_for
 def controller(
     lab: Lab, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[ControllerProcess]:
-    build(lab)
+    build_cloud(lab)
     with ControllerProcess(tmp_path, INVENTORY, request.param) as process:
         process.start("s1", log__format="json", bridges__recheck_seconds="0.2")
         yield process
 
 
 def events(controller: ControllerProcess) -> list[dict[str, Any]]:
-    """Every line that is whole, as a document, but for what the runtime says before it knows."""
+    """Every complete line as a document, except what the runtime logs before it is configured."""
     lines = controller.log().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     before = list(takewhile(lambda line: not line.startswith("{"), whole))

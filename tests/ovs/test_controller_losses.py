@@ -1,19 +1,18 @@
-"""Copies that are cut, left out or shed are counted exactly, with the whole controller."""
+"""Truncated, skipped and shed copies are counted exactly, with the whole controller."""
 
 from __future__ import annotations
 
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
-from tests.ovs.lab import Lab
-from tests.ovs.scene import DB, INVENTORY, WEB, Scene, build, make_collectors
+from tests.ovs.small_cloud import DB, INVENTORY, WEB, SmallCloud, make_collectors
 from tests.ovs.underlay import SENSORS, Underlay
 from tests.ovs.waiting import wait_for
 
@@ -23,35 +22,34 @@ SHORT, LONG = (frames.ethernet(DB, WEB, 0x88B7, bytes(size - 14)) for size in (1
 
 
 @pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
-
-
-@pytest.fixture
 def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
     with ControllerProcess(tmp_path, INVENTORY) as process:
         yield process
 
 
-def exchange(scene: Scene, *sent: bytes) -> dict[str, list[bytes]]:
-    """What arrives at each port; production gets everything."""
-    got = scene.lab.exchange([(scene.at["red-web"], frame) for frame in sent])
-    assert Counter(got[scene.at["red-db"]]) == Counter(sent)
-    return {name: got[end] for name, end in scene.at.items()}
+def exchange(cloud: SmallCloud, *sent: bytes) -> dict[str, list[bytes]]:
+    """The frames that arrive at each port; checks that production gets all."""
+    got = cloud.lab.exchange([(cloud.at["red-web"], frame) for frame in sent])
+    assert Counter(got[cloud.at["red-db"]]) == Counter(sent)
+    return {name: got[end] for name, end in cloud.at.items()}
 
 
-def counted(controller: ControllerProcess, name: str, copies: int) -> Document:
-    """The status of a session once so many copies were made."""
+def counted(
+    controller: ControllerProcess, name: str, copies: int, skipped: Mapping[str, int] | None = None
+) -> Document:
+    """The status of a session once it has counted so many copies, and lost so many."""
     found = wait_for(
         lambda: controller.session(name)["status"],
-        lambda status: bool(status["copies"]["packets"] >= copies),
+        lambda status: bool(
+            status["copies"]["packets"] >= copies and skipped in (None, status["skipped"])
+        ),
     )
     assert found["copies"]["packets"] == copies
     return dict(found)
 
 
 def metrics(controller: ControllerProcess, family: str) -> dict[str, float]:
-    """Values by the name of the session, or bridge, and the reason where there is one."""
+    """Samples by name of the session or bridge, and by reason where there is one."""
     text = controller.api.get("/metrics").raise_for_status().text
     found: dict[str, float] = {}
     for labels, value in re.findall(rf"^{family}{{(.*)}} (.*)$", text, re.MULTILINE):
@@ -62,9 +60,9 @@ def metrics(controller: ControllerProcess, family: str) -> dict[str, float]:
 
 
 def test_what_is_too_long_for_its_path_is_counted_exactly(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
-    underlay = Underlay(scene.lab)
+    underlay = Underlay(cloud.lab)
     controller.start("s1")
     far = {
         "tenant": "red", "name": "far", "delivery": "vxlan", "path_mtu": PATH_MTU,
@@ -75,7 +73,7 @@ def test_what_is_too_long_for_its_path_is_counted_exactly(
     controller.create_session("red", "whole", ["web"], "far", oversize="skip", max_packets=1000)
     assert controller.session("whole")["status"]["state"] == "active"
 
-    exchange(scene, *[SHORT] * 10, *[LONG] * 5)
+    exchange(cloud, *[SHORT] * 10, *[LONG] * 5)
 
     assert Counter(len(each.frame) for each in underlay.arrived()) == {100: 20, LARGEST: 5}
     cut, whole = counted(controller, "cut", 15), counted(controller, "whole", 10)
@@ -88,7 +86,7 @@ def test_what_is_too_long_for_its_path_is_counted_exactly(
     assert metrics(controller, "cloudtap_copies_skipped_total") == {"whole mtu": 5}
 
     controller.end(signal.SIGTERM)
-    exchange(scene, SHORT, LONG)
+    exchange(cloud, SHORT, LONG)
     controller.start()
     controller.wait_until_connected("s1")
     assert counted(controller, "whole", 11)["skipped"] == {"mtu": 6}
@@ -97,7 +95,7 @@ def test_what_is_too_long_for_its_path_is_counted_exactly(
 
 
 def test_what_a_session_may_not_have_is_shed_and_counted_and_no_copy(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     make_collectors(controller)
@@ -105,26 +103,39 @@ def test_what_a_session_may_not_have_is_shed_and_counted_and_no_copy(
     controller.create_session("red", "slow", ["web"], "ids", max_rate=slow, max_packets=1000)
     sent = [SHORT] * 200
 
-    arrived = len(exchange(scene, *sent)["red-ids"])
+    arrived = len(exchange(cloud, *sent)["red-ids"])
 
     assert 0 < arrived < len(sent)
-    status = counted(controller, "slow", arrived)
-    assert status["skipped"] == {"rate": len(sent) - arrived}
+    status = counted(controller, "slow", arrived, {"rate": len(sent) - arrived})
     assert status["state"] == "degraded"
     assert any("exceeded its max_rate" in reason for reason in status["reasons"])
 
 
 def test_what_a_bridge_may_not_spend_is_shed_and_counted_for_the_bridge(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.start("s1", bridges__bridge_rate="1 pps")
     make_collectors(controller)
     controller.create_session("red", "one", ["web"], "ids")
     sent = [SHORT] * 200
 
-    arrived = len(exchange(scene, *sent)["red-ids"])
+    arrived = len(exchange(cloud, *sent)["red-ids"])
 
     assert 0 < arrived < len(sent)
+    status = wait_for(
+        lambda: controller.session("one")["status"],
+        lambda seen: any(f"left out {200 - arrived} copies" in r for r in seen["reasons"]),
+    )
+    assert (status["state"], status["skipped"]) == ("degraded", {})
     found = wait_for(lambda: controller.bridge("s1"), lambda seen: seen["shed"] == 200 - arrived)
     assert any("than `bridge_rate` of [bridges] allows" in reason for reason in found["reasons"])
     assert metrics(controller, "cloudtap_bridge_copies_shed_total") == {"s1": 200 - arrived}
+
+    controller.end(signal.SIGTERM)
+    controller.start(bridges__bridge_rate="1 pps")
+    controller.wait_until_connected("s1")
+    wait_for(lambda: controller.bridge("s1"), lambda seen: seen["shed"] == 200 - arrived)
+    status = wait_for(
+        lambda: controller.session("one")["status"], lambda seen: seen["state"] != "pending"
+    )
+    assert not any("bridge_rate" in reason for reason in status["reasons"])

@@ -1,11 +1,13 @@
-"""Each bridge loses copies in its own way: what is told of each is exact, and adds up."""
+"""Losses of copies by bridge: the counts of each bridge are exact, and add up."""
 
 from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from controller.cli import main
 from tests import frames
 from tests.ovs.controller_process import API, NOBODY, TARGET, ControllerProcess, Document
 from tests.ovs.lab import Lab, vsctl
-from tests.ovs.scene import DB, WEB
+from tests.ovs.small_cloud import DB, WEB
 from tests.ovs.underlay import SENSORS, Underlay
 from tests.ovs.waiting import wait_for
 
@@ -33,8 +35,8 @@ FROM_WEB = [
     frames.ethernet(DB, WEB, 0x88B7, bytes(size - 14)) for size in (*[100] * 3, *[1000] * 5)
 ]
 FROM_DB = [frames.ethernet(WEB, DB, 0x88B7, bytes(86))] * 200
-Told = dict[str, tuple[int, int, dict[str, int]]]
-"""Of each bridge: copies, how many of them were cut, and those that were not made."""
+LossesByBridge = dict[str, tuple[int, int, dict[str, int]]]
+"""By bridge: copies, truncated copies, and copies that were not made."""
 
 
 class Cloud:
@@ -50,7 +52,7 @@ class Cloud:
         self.underlay = Underlay(lab)
 
     def exchange(self) -> dict[int, int]:
-        """How many frames reach the sensor by sender, of those that both send."""
+        """How many frames of each sender reach the sensor."""
         sent = [(self.web, frame) for frame in FROM_WEB] + [(self.db, frame) for frame in FROM_DB]
         got = self.lab.exchange(sent)
         assert Counter(got[self.db]) == Counter(FROM_WEB), "production was hurt"
@@ -77,14 +79,14 @@ def controller(cloud: Cloud, tmp_path: Path) -> Iterator[ControllerProcess]:
 
 
 def make(controller: ControllerProcess, name: str, **more: object) -> None:
-    """A session of what both send, without an end that it could reach."""
+    """A session that watches what both send, without a limit."""
     more |= {"direction": "egress", "max_packets": 1_000_000}
     made = controller.create_session("red", name, ["web", "db"], "far", **more)
     assert made["status"]["state"] == "active", made["status"]
 
 
-def told(status: Document) -> Told:
-    """What is told of each bridge; what is told of the session must be the sum of it."""
+def reported(status: Document) -> LossesByBridge:
+    """The counts of each bridge; checks that those of the session are their sum."""
     shares: list[Document] = status["bridges"]
     skipped: Counter[str] = Counter()
     for share in shares:
@@ -96,21 +98,23 @@ def told(status: Document) -> Told:
     return {s["bridge"]: (s["copies"]["packets"], s["truncated"], s["skipped"]) for s in shares}
 
 
-def wait_until_told(controller: ControllerProcess, name: str, wanted: Told) -> dict[str, str]:
-    """Return the states of the bridges once this is told of them."""
+def wait_until_reported(
+    controller: ControllerProcess, name: str, wanted: LossesByBridge
+) -> dict[str, str]:
+    """Return the states of the bridges once their counts are these."""
     seen = wait_for(
-        lambda: controller.session(name)["status"], lambda status: told(status) == wanted
+        lambda: controller.session(name)["status"], lambda status: reported(status) == wanted
     )
     return {share["bridge"]: share["state"] for share in seen["bridges"]}
 
 
-def metrics(controller: ControllerProcess, name: str) -> Told:
-    """The same, as /metrics has it."""
+def metrics(controller: ControllerProcess, name: str) -> LossesByBridge:
+    """The same counts from /metrics."""
     text = controller.api.get("/metrics").raise_for_status().text
     found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for family, labels, value in re.findall(r"^(\w+){(.*)} (.*)$", text, re.MULTILINE):
         of = dict(re.findall(r'(\w+)="(.*?)"', labels))
-        if of.get("name") == name:
+        if of.get("name") == name and "bridge" in of:
             assert (of["tenant"], of["dpid"][-2:]) == (
                 "red",
                 {"s1": "51", "s2": "52"}[of["bridge"]],
@@ -145,16 +149,19 @@ def test_what_each_bridge_loses_is_told_by_bridge_and_reason(
     whole = cloud.exchange()
     shed = len(FROM_DB) - whole[DB]
     assert shed > 100 and whole[WEB] == 3
-    of_whole: Told = {"s1": (3, 0, {"mtu": 5}), "s2": (whole[DB], 0, {"rate": shed})}
-    wait_until_told(controller, "whole", of_whole)
+    of_whole: LossesByBridge = {"s1": (3, 0, {"mtu": 5}), "s2": (whole[DB], 0, {"rate": shed})}
+    wait_until_reported(controller, "whole", of_whole)
     controller.change_session("whole", enabled=False)
 
     make(controller, "cut")
     assert cloud.exchange() == {WEB: 8, DB: 200}
-    of_cut: Told = {"s1": (8, 5, {}), "s2": (200, 0, {})}
-    assert wait_until_told(controller, "cut", of_cut) == {"s1": "active", "s2": "active"}
+    of_cut: LossesByBridge = {"s1": (8, 5, {}), "s2": (200, 0, {})}
+    assert wait_until_reported(controller, "cut", of_cut) == {"s1": "active", "s2": "active"}
 
-    assert wait_until_told(controller, "whole", of_whole) == {"s1": "inactive", "s2": "inactive"}
+    assert wait_until_reported(controller, "whole", of_whole) == {
+        "s1": "inactive",
+        "s2": "inactive",
+    }
     assert (metrics(controller, "whole"), metrics(controller, "cut")) == (of_whole, of_cut)
     table = shown("whole")
     assert table[0] == ["bridge", "state", "packets", "bytes", "mtu", "rate"]
@@ -168,20 +175,21 @@ def test_the_sum_holds_when_a_bridge_goes_the_controller_restarts_and_a_workload
     make(controller, "whole", oversize="skip", max_rate={"pps": 1})
     arrived = cloud.exchange()[DB]
     shed = len(FROM_DB) - arrived
-    wanted: Told = {"s1": (3, 0, {"mtu": 5}), "s2": (arrived, 0, {"rate": shed})}
-    wait_until_told(controller, "whole", wanted)
+    wanted: LossesByBridge = {"s1": (3, 0, {"mtu": 5}), "s2": (arrived, 0, {"rate": shed})}
+    wait_until_reported(controller, "whole", wanted)
 
     vsctl("set-controller", "s2", NOBODY)
     wait_for(lambda: controller.bridge("s2")["connected"], lambda there: not there)
-    assert wait_until_told(controller, "whole", wanted) == {"s1": "active", "s2": "degraded"}
+    assert wait_until_reported(controller, "whole", wanted) == {"s1": "active", "s2": "degraded"}
 
     controller.end(signal.SIGTERM)
+    cloud.lab.remove_markers()
     controller.start()
     controller.wait_until_connected("s1")
-    assert wait_until_told(controller, "whole", wanted)["s2"] == "pending"
+    assert wait_until_reported(controller, "whole", wanted)["s2"] == "pending"
     controller.wait_until_connected("s2")
-    controller.wait_for_session("whole")  # what was lost before the restart is no news
-    assert wait_until_told(controller, "whole", wanted)["s2"] == "active"
+    controller.wait_for_session("whole")  # losses before the restart are not counted again
+    assert wait_until_reported(controller, "whole", wanted)["s2"] == "active"
     assert metrics(controller, "whole") == wanted
 
     cloud.lab.remove_port(cloud.db)
@@ -191,7 +199,41 @@ def test_the_sum_holds_when_a_bridge_goes_the_controller_restarts_and_a_workload
     cloud.exchange()
     everything = 2 * len(FROM_WEB) + len(FROM_DB)
     seen = wait_for(
-        lambda: told(controller.session("whole")["status"]),
+        lambda: reported(controller.session("whole")["status"]),
         lambda now: now["s1"][0] + sum(now["s1"][2].values()) == everything,
     )
     assert seen["s2"] == wanted["s2"]
+
+
+def stored(controller: ControllerProcess, dpid: int) -> int:
+    """How many copies the state database has of one bridge."""
+    with closing(sqlite3.connect(controller.folder / "state" / "state.db")) as connection:
+        query = "SELECT sum(before_packets + last_packets) FROM counts WHERE bridge = ?"
+        [(found,)] = connection.execute(
+            f"{query} AND measure IN ('made', 'tagged')", [f"{dpid:016x}"]
+        )
+    return int(found or 0)
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_what_a_removed_bridge_has_copied_outlives_a_crash(
+    cloud: Cloud, controller: ControllerProcess, is_forgotten: bool
+) -> None:
+    make(controller, "cut")
+    assert cloud.exchange() == {WEB: 8, DB: 200}
+    wait_until_reported(controller, "cut", {"s1": (8, 5, {}), "s2": (200, 0, {})})
+    cloud.lab.remove_markers()
+    vsctl("del-br", "s2")
+    wait_for(lambda: controller.bridge("s2")["connected"], lambda there: not there)
+    if is_forgotten:
+        assert controller.api.delete("/v1/bridges/s2").status_code == 204
+        wait_for(
+            lambda: " ".join(controller.session("cut")["status"]["reasons"]),
+            lambda why: "port 'db' is on no bridge" in why and "secure" not in why,
+        )
+    else:
+        wait_for(lambda: stored(controller, 0x52), lambda copies: copies == 200)
+    controller.end(signal.SIGKILL)
+    controller.start("s1")
+    name = f"{0x52:016x}" if is_forgotten else "s2"
+    wait_until_reported(controller, "cut", {"s1": (8, 5, {}), name: (200, 0, {})})

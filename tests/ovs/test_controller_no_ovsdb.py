@@ -1,4 +1,4 @@
-"""The database of Open vSwitch is out of reach when the controller starts, and comes later."""
+"""The Open vSwitch database is unreachable when the controller starts, and becomes reachable."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 from tests.ovs import open_vswitch
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab, ofctl, vsctl
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.small_cloud import INVENTORY, SmallCloud, build_cloud, make_collectors
 from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
 
 REMOTE = "tcp:127.0.0.1:6640"
-"""Nobody listens there before ``let_in``."""
+"""Nothing listens there before ``let_in``."""
 
 
 @pytest.fixture
-def scene(lab: Lab) -> Iterator[Scene]:
-    yield build(lab)
+def cloud(lab: Lab) -> Iterator[SmallCloud]:
+    yield build_cloud(lab)
     if not Path(open_vswitch.SOCKET).exists():  # a test has failed
         open_vswitch.start_ovsdb_server()
     vsctl("del-manager")
@@ -35,20 +35,20 @@ def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
 
 
 def let_in() -> None:
-    """Let controllers of other machines read the database."""
+    """Have ovsdb-server listen for remote controllers."""
     vsctl("set-manager", f"p{REMOTE.replace('127.0.0.1:6640', '6640:127.0.0.1')}")
 
 
 def test_without_the_database_what_was_known_goes_on_and_wishes_are_served(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     make_collectors(controller)
     controller.create_session("red", "one", ["web"], "ids")
-    watched = [scene.at[name] for name in ("red-web", "red-db", "red-ids", "red-soc")]
+    watched = [cloud.at[name] for name in ("red-web", "red-db", "red-ids", "red-soc")]
     with Traffic(watched) as traffic:
-        there, _ = scene.red_streams(traffic)
-        traffic.wait_until_past(there, scene.at["red-ids"], 5)
+        there, _ = cloud.red_streams(traffic)
+        traffic.wait_until_past(there, cloud.at["red-ids"], 5)
         first = traffic.now(there) + 1
         controller.end(signal.SIGKILL)
         controller.start("s1", ovsdb__remotes=REMOTE)
@@ -59,23 +59,23 @@ def test_without_the_database_what_was_known_goes_on_and_wishes_are_served(
         controller.create_session("red", "two", ["db"], "soc")
         controller.wait_for_session("two")
         begun = traffic.now(there) + 1
-        traffic.wait_until_past(there, scene.at["red-soc"], begun)
+        traffic.wait_until_past(there, cloud.at["red-soc"], begun)
         plans = controller.bridge("s1")["plans"]
         let_in()
         wait_for(lambda: controller.status()["problems"], lambda found: not found)
         last = traffic.now(there)
         for tap in ("red-ids", "red-soc"):
-            traffic.wait_until_past(there, scene.at[tap], last)
+            traffic.wait_until_past(there, cloud.at[tap], last)
         traffic.stop()
-        assert controller.bridge("s1")["plans"] == plans, "the database says what was known"
+        assert controller.bridge("s1")["plans"] == plans, "the database confirms what was known"
         for name in ("one", "two"):
             assert controller.session(name)["status"]["state"] == "active"
-        assert not traffic.faults(there, scene.at["red-ids"], first, last)
-        assert not traffic.faults(there, scene.at["red-soc"], begun, last)
+        assert not traffic.faults(there, cloud.at["red-ids"], first, last)
+        assert not traffic.faults(there, cloud.at["red-soc"], begun, last)
 
 
 def test_a_first_start_without_the_database_places_ports_when_it_comes(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     vsctl("set-fail-mode", "s1", "standalone")
     controller.start("s1", ovsdb__remotes=REMOTE)
@@ -83,7 +83,7 @@ def test_a_first_start_without_the_database_places_ports_when_it_comes(
     make_collectors(controller)
     made = controller.create_session("red", "one", ["web"], "ids")
     assert made["status"]["state"] == "pending"
-    assert "web" in " ".join(made["status"]["reasons"]), "nobody says where it is"
+    assert "web" in " ".join(made["status"]["reasons"]), "its placement is unknown"
     assert controller.place("red-web") is None
     assert "in_port" not in ofctl("dump-flows", "s1", "table=90")
     let_in()
@@ -94,11 +94,11 @@ def test_a_first_start_without_the_database_places_ports_when_it_comes(
 
 
 def test_open_vswitch_that_starts_after_the_controller_is_found_although_nobody_named_it(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     for daemon in ("ovs-vswitchd", "ovsdb-server"):
         open_vswitch.kill(daemon)
-    Path(open_vswitch.SOCKET).unlink()  # as after a start of the machine
+    Path(open_vswitch.SOCKET).unlink()  # as after a boot
     controller.start()
     assert controller.status()["problems"] == [], "it need not be on this machine"
     make_collectors(controller)

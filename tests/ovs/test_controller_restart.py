@@ -1,4 +1,4 @@
-"""The controller ends and comes back while traffic flows: nobody notices."""
+"""A restart of the controller under traffic loses and duplicates nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.launch import INVENTORY_KEPT
 from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.lab import Lab, ofctl
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.lab import ofctl
+from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
 
@@ -20,11 +21,6 @@ MORE = """\
   - {id: red-new, name: new, tenant: red, network: lan, mac: "02:00:00:00:00:09"}
 """
 FLOW = re.compile(r"cookie=(\S+), duration=([\d.]+)s, table=(\d+), n_packets=(\d+), [^ ]* (.*)")
-
-
-@pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def controller(runtime: str, tmp_path: Path) -> Iterator[ControllerProcess]:
 
 
 def flows_of(bridge: str) -> dict[tuple[str, str, str], tuple[float, int]]:
-    """Age and packets of each flow, by cookie, table and the rest of its text."""
+    """Age and packet count of each flow, by cookie, table and the rest of its text."""
     found = {}
     for line in ofctl("dump-flows", bridge).splitlines():
         if match := FLOW.search(line):
@@ -50,17 +46,17 @@ def flows_of(bridge: str) -> dict[tuple[str, str, str], tuple[float, int]]:
 
 @pytest.mark.parametrize("runtime", ["ryu", "os-ken"])
 def test_restarts_lose_and_repeat_nothing_and_send_no_flow(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     make_collectors(controller)
     controller.create_session("red", "one", ["web"], "ids")
     controller.create_session("red", "both-ends", ["web", "db"], "soc")
-    watched = [scene.at[name] for name in ("red-web", "red-db", "red-ids", "red-soc", "blue-ids")]
+    watched = [cloud.at[name] for name in ("red-web", "red-db", "red-ids", "red-soc", "blue-ids")]
     with Traffic(watched) as traffic:
-        there, back = scene.red_streams(traffic)
-        scene.blue_streams(traffic)
-        traffic.wait_until_past(there, scene.at["red-ids"], 5)
+        there, back = cloud.red_streams(traffic)
+        cloud.blue_streams(traffic)
+        traffic.wait_until_past(there, cloud.at["red-ids"], 5)
         before = flows_of("s1")
         begun = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -74,17 +70,17 @@ def test_restarts_lose_and_repeat_nothing_and_send_no_flow(
         controller.end(signal.SIGTERM)
         controller.inventory.write_text(INVENTORY + MORE)
         controller.start("s1")
-        traffic.wait_until_past(back, scene.at["red-soc"], traffic.now(back))
+        traffic.wait_until_past(back, cloud.at["red-soc"], traffic.now(back))
         traffic.stop()
         ends = {"red-db": (there,), "red-web": (back,)}
         ends |= dict.fromkeys(("red-ids", "red-soc"), (there, back))
         for name, streams in ends.items():
-            at = scene.at[name]
+            at = cloud.at[name]
             for stream in streams:
                 traffic.wait_for(stream, at, stream.last)
                 assert not traffic.faults(stream, at, 1, stream.last)
             assert not traffic.strangers(at, streams)
-        assert not traffic.strangers(scene.at["blue-ids"], ())
+        assert not traffic.strangers(cloud.at["blue-ids"], ())
     print(f"{there.last + back.last} packets, twice as many copies: nothing lost or repeated")
     passed = time.monotonic() - begun
     after = flows_of("s1")
@@ -94,8 +90,28 @@ def test_restarts_lose_and_repeat_nothing_and_send_no_flow(
         assert after[key][1] >= packets, f"{key} counts from 0 again"
 
 
+def test_without_a_valid_inventory_the_one_that_was_in_force_goes_on_after_a_restart(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    controller.start("s1")
+    make_collectors(controller)
+    controller.create_session("red", "one", ["web"], "ids")
+    before = flows_of("s1").keys()
+    for broken in (None, "tenants: [red\n"):
+        controller.end()
+        if broken is None:
+            controller.inventory.unlink()
+        else:
+            controller.inventory.write_text(broken)
+        controller.start("s1")
+        controller.wait_for_problem("the inventory that was read last stays in force")
+        assert controller.wait_for_session("one")
+        assert flows_of("s1").keys() == before
+    assert controller.delete_session("one") == 204
+
+
 def test_without_an_inventory_existing_flows_stay_as_they_are(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     make_collectors(controller)
@@ -103,6 +119,7 @@ def test_without_an_inventory_existing_flows_stay_as_they_are(
     before = flows_of("s1").keys()
     for broken in (None, "tenants: [red\n", "tenants: [red]\nports: [{id: x, tenant: green}]\n"):
         controller.end()
+        (controller.folder / "state" / INVENTORY_KEPT).unlink(missing_ok=True)
         if broken is None:
             controller.inventory.unlink()
         else:

@@ -1,4 +1,4 @@
-"""Tunnel ports come for sessions that need them, harm no tunnel of production, and go again."""
+"""Tunnel ports are added and removed with sessions; production tunnels keep working."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from controller.southbound.ovsdb.tunnel_port import KINDS, MARK, tunnel_name, tunnel_options
-from flows.model.session import Delivery, Dpid
+from controller.southbound.ovsdb import KINDS, MARK, tunnel_name, tunnel_options
+from flows.model import Delivery, Dpid
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.open_vswitch import kill, start_ovsdb_server, start_vswitchd
-from tests.ovs.scene import DB, INVENTORY, WEB, Scene, build, make_collectors
+from tests.ovs.small_cloud import DB, INVENTORY, WEB, SmallCloud, make_collectors
 from tests.ovs.underlay import BRIDGE, HOST4, SENSORS, Underlay
 from tests.ovs.waiting import wait_for
 
@@ -24,12 +24,7 @@ FRAME = frames.ethernet(DB, WEB, 0x88B7, bytes(range(100)))
 
 
 @pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
-
-
-@pytest.fixture
-def underlay(lab: Lab, scene: Scene) -> Underlay:
+def underlay(lab: Lab, cloud: SmallCloud) -> Underlay:
     return Underlay(lab)
 
 
@@ -49,7 +44,7 @@ def make_remote(controller: ControllerProcess, kind: Delivery, **more: object) -
 
 def our_ports(bridge: str = "s1") -> set[str]:
     names = vsctl("list-ports", bridge).split()
-    # one that goes meanwhile is not there
+    # a bridge may be deleted meanwhile
     return {
         name
         for name in names
@@ -62,10 +57,10 @@ def identity(name: str) -> tuple[str, str]:
     return uuid, ofport
 
 
-def carried(scene: Scene, underlay: Underlay) -> list[tuple[Delivery, bytes]]:
-    """What arrives at the far end of one frame from web to db, which production delivers too."""
-    got = scene.lab.exchange([(scene.at["red-web"], FRAME)])
-    assert got[scene.at["red-db"]] == [FRAME]
+def carried(cloud: SmallCloud, underlay: Underlay) -> list[tuple[Delivery, bytes]]:
+    """What arrives at the sensor for one frame from web to db, which production delivers too."""
+    got = cloud.lab.exchange([(cloud.at["red-web"], FRAME)])
+    assert got[cloud.at["red-db"]] == [FRAME]
     return [(each.delivery, each.frame) for each in underlay.arrived()]
 
 
@@ -74,20 +69,21 @@ def active(answer: Document) -> bool:
 
 
 def test_a_session_is_active_when_it_is_answered_and_its_ports_go_with_it(
-    scene: Scene, underlay: Underlay, controller: ControllerProcess
+    cloud: SmallCloud, underlay: Underlay, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     for kind in KINDS:
         name = make_remote(controller, kind)
-        assert active(controller.create_session("red", f"by-{kind.value}", ["web"], name))
+        created = controller.create_session("red", f"by-{kind.value}", ["web"], name)
+        assert active(created), created["status"]
     assert our_ports() == {tunnel_name(Dpid(0x51), kind) for kind in KINDS}
 
-    got = carried(scene, underlay)
+    got = carried(cloud, underlay)
 
     assert sorted(got, key=str) == sorted([(kind, FRAME) for kind in KINDS], key=str)
     for kind in KINDS:
         assert controller.delete_session(f"by-{kind.value}") == 204
-        assert not [each for each in carried(scene, underlay) if each[0] is kind]
+        assert not [each for each in carried(cloud, underlay) if each[0] is kind]
     wait_for(our_ports, lambda names: not names)
     assert "192.0.2" not in ofctl("dump-flows", "s1")
 
@@ -101,9 +97,9 @@ def encapsulated(vni: int, source: str, inner: bytes) -> bytes:
 
 
 def test_what_arrives_in_a_tunnel_is_production_or_nobodys(
-    scene: Scene, underlay: Underlay, controller: ControllerProcess
+    cloud: SmallCloud, underlay: Underlay, controller: ControllerProcess
 ) -> None:
-    lab = scene.lab
+    lab = cloud.lab
     lab.add_bridge("prod", 0x77)
     (workload,) = lab.add_ports("prod", [1])
     vsctl(
@@ -114,7 +110,7 @@ def test_what_arrives_in_a_tunnel_is_production_or_nobodys(
     ofctl("add-flow", BRIDGE, "in_port=1,actions=LOCAL")
     controller.start("s1")
     controller.create_session("red", "far", ["web"], make_remote(controller, Delivery.VXLAN))
-    lab.arm()
+    lab.install_markers()
 
     def arriving(vni: int, source: str) -> list[bytes]:
         for end in lab.endpoints:
@@ -134,19 +130,21 @@ def test_what_arrives_in_a_tunnel_is_production_or_nobodys(
 
 
 def test_nothing_flaps_when_controller_database_or_switch_come_back(
-    scene: Scene, underlay: Underlay, controller: ControllerProcess
+    cloud: SmallCloud, underlay: Underlay, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     controller.create_session("red", "far", ["web"], make_remote(controller, Delivery.VXLAN))
     before = identity(NAME)
 
     controller.end(signal.SIGKILL)
-    assert carried(scene, underlay) == [(Delivery.VXLAN, FRAME)]
+    assert carried(cloud, underlay) == [(Delivery.VXLAN, FRAME)]
+    cloud.lab.remove_markers()
     controller.start()
     controller.wait_until_connected("s1")
     assert active(controller.wait_for_session("far"))
     assert (controller.bridge("s1")["plans"], identity(NAME)) == (0, before)
-    assert carried(scene, underlay) == [(Delivery.VXLAN, FRAME)]
+    assert carried(cloud, underlay) == [(Delivery.VXLAN, FRAME)]
+    cloud.lab.remove_markers()
 
     kill("ovsdb-server")
     controller.wait_for_problem("db.sock")
@@ -163,7 +161,7 @@ def test_nothing_flaps_when_controller_database_or_switch_come_back(
 
 
 def test_a_port_of_that_name_that_is_not_ours_is_left_alone_and_named(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     vsctl("add-port", "s1", NAME, "--", "set", "Interface", NAME, "type=internal")
     controller.start("s1")
@@ -173,11 +171,11 @@ def test_a_port_of_that_name_that_is_not_ours_is_left_alone_and_named(
     controller.wait_for_session("far", "pending", "is there already and is not ours")
     assert active(controller.session("near"))
     vsctl("del-port", "s1", NAME)
-    controller.wait_for_session("far")
+    controller.wait_for_session("far", "degraded", f"no route to sensor {FAR}")
 
 
 def test_an_interface_that_open_vswitch_cannot_open_is_a_reason(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
     make_collectors(controller)
@@ -191,13 +189,13 @@ def test_an_interface_that_open_vswitch_cannot_open_is_a_reason(
 
 
 def vsctl_options() -> list[str]:
-    """The very options of our port, for a rival of it."""
+    """The options of our tunnel port, for a conflicting one."""
     options = tunnel_options(Dpid(0x51), Delivery.VXLAN)
     return [f"options:{key}={value}" for key, value in options.items()]
 
 
 def test_without_a_database_a_session_says_what_to_do(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     red_web = "{id: red-web, name: web, "
     controller.inventory.write_text(INVENTORY.replace(red_web, f"{red_web}interface: s1-eth1, "))

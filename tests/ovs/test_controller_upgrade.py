@@ -9,25 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from flows.openflow.flow import LEARNED_OBJECT, make_cookie, object_of
+from flows.openflow import UNPLANNED_OBJECTS, make_cookie, object_of
 from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.lab import Lab, ofctl, ofctl_text
-from tests.ovs.scene import INVENTORY, Scene, build, make_collectors
+from tests.ovs.lab import ofctl, ofctl_text
+from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
 
 FIRST, EXTRA, OLD_COPIES = 0, 200, 201
-"""The first table, and two that today's pipeline does not have."""
+"""The first table, and two tables that the current pipeline does not have."""
 COOKIE = re.compile(r"cookie=0x([0-9a-f]+)")
 
 
 @pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
-
-
-@pytest.fixture
-def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
+def controller(tmp_path: Path, cloud: SmallCloud) -> Iterator[ControllerProcess]:
     with ControllerProcess(tmp_path, INVENTORY) as process:
         process.start("s1")
         make_collectors(process)
@@ -37,10 +32,10 @@ def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
 
 
 def flows_of(bridge: str) -> set[str]:
-    """The flows of a bridge as ovs-ofctl takes them, but for what the bridge has learned."""
+    """The flows of a bridge in the syntax of ovs-ofctl, without learned flows."""
     lines = ofctl("--no-stats", "dump-flows", bridge).splitlines()
     flows = {line.strip() for line in lines if "actions=" in line}
-    return {flow for flow in flows if object_of(cookie_of(flow)) != LEARNED_OBJECT}
+    return {flow for flow in flows if object_of(cookie_of(flow)) not in UNPLANNED_OBJECTS}
 
 
 def cookie_of(flow: str) -> int:
@@ -50,7 +45,7 @@ def cookie_of(flow: str) -> int:
 
 
 def make_old(bridge: str) -> None:
-    """Do the same with other flows: other digests, one table more at the begin, and leftovers."""
+    """Replace flows by equivalent ones: other digests, another first table, leftovers."""
     ours = [COOKIE.sub(lambda m: f"cookie=0x{int(m[1], 16) ^ 0x5A5A:x}", f) for f in flows_of("s1")]
     first = [flow for flow in ours if "table=" not in flow or f"table={FIRST}," in flow]
     assert first and len(first) < len(ours), ours
@@ -66,17 +61,17 @@ def make_old(bridge: str) -> None:
 
 
 def test_flows_of_an_older_pipeline_are_replaced_without_a_frame_lost(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     new = flows_of("s1")
-    with Traffic(scene.at.values()) as traffic:
-        red, blue = scene.red_streams(traffic), scene.blue_streams(traffic)
-        traffic.wait_until_past(red[0], scene.at["red-ids"], 5)
+    with Traffic(cloud.at.values()) as traffic:
+        red, blue = cloud.red_streams(traffic), cloud.blue_streams(traffic)
+        traffic.wait_until_past(red[0], cloud.at["red-ids"], 5)
         controller.end(signal.SIGKILL)
         make_old("s1")
         since = traffic.now(red[0])
         for stream, end in ((red[0], "red-ids"), (blue[1], "blue-ids"), (blue[0], "blue-db")):
-            traffic.wait_until_past(stream, scene.at[end], since + 20)
+            traffic.wait_until_past(stream, cloud.at[end], since + 20)
         old = flows_of("s1")
         assert not old & new and len(old) > len(new), "nothing of it is as it should be"
 
@@ -85,7 +80,7 @@ def test_flows_of_an_older_pipeline_are_replaced_without_a_frame_lost(
         assert wait_for(lambda: flows_of("s1"), new.__eq__)
         controller.wait_for_session("one")
         over = traffic.now(red[0])
-        traffic.wait_until_past(red[0], scene.at["red-ids"], over + 50)
+        traffic.wait_until_past(red[0], cloud.at["red-ids"], over + 50)
         traffic.stop()
         ends = {
             "red-db": red[:1], "red-web": red[1:], "red-ids": red,
@@ -93,7 +88,7 @@ def test_flows_of_an_older_pipeline_are_replaced_without_a_frame_lost(
         }  # fmt: skip
         for name, streams in ends.items():
             for stream in streams:
-                traffic.wait_for(stream, scene.at[name], stream.last)
-                assert not traffic.faults(stream, scene.at[name], 1, stream.last), name
-            assert not traffic.strangers(scene.at[name], streams), name
+                traffic.wait_for(stream, cloud.at[name], stream.last)
+                assert not traffic.faults(stream, cloud.at[name], 1, stream.last), name
+            assert not traffic.strangers(cloud.at[name], streams), name
     print(f"{4 * red[0].last} packets, all copied once; {len(old)} flows became {len(new)}")

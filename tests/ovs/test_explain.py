@@ -1,4 +1,4 @@
-"""What explain answers is what Open vSwitch itself says that it would do with the packet."""
+"""The answer of explain agrees with `ofproto/trace` of Open vSwitch."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from random import Random
 
 import pytest
 
-from flows.compile import Survey
-from flows.openflow.cookie import Cookie
-from flows.explain.explain import Answer, explain
-from flows.openflow.flow import Flow
-from flows.model.session import ALL, Direction, Dpid, Mode, PortKind
-from flows.pipeline.tables import DELIVER, EGRESS, FILTER, INGRESS
-from flows.model.world import World
+from flows.explain import Answer, explain
+from flows.model import ALL, Direction, Dpid, Mode, PortKind, World
+from flows.openflow import Cookie, Flow
+from flows.pipeline import DELIVER, EGRESS, FILTER, INGRESS
+from flows.resolve import ResolvedWorld
+from tests.generators.random_worlds import Sent, random_packets, random_world
+from tests.ovs.bridge_ring import BridgeRing
 from tests.ovs.lab import Lab, ofproto_trace
-from tests.ovs.stage import Stage
-from tests.ovs.worlds import spoil
-from tests.random_worlds import Sent, random_packets, random_world
+from tests.ovs.worlds import damage_all
 
 WORLDS, PACKETS, SEED = 60, 40, 8800
 VISIT = re.compile(r"^\s*\d+\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
-TOO_LONG = "not copied: it is longer than"
+NOT_SENT = ("not copied: it is longer than", "not copied: no sensor can get it")
+"""Copies that the deliver table is asked for, and that are only counted."""
 NONE = "no rule"
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+def ring() -> Iterator[BridgeRing]:
     with Lab() as lab:
-        yield Stage(lab)
+        yield BridgeRing(lab)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A copy: who asked for it, where, at which end, and what the deciding flow is for."""
+    """A copy: its session, bridge, direction, and the reason of the deciding flow."""
 
     session: int
     bridge: Dpid
@@ -68,59 +67,60 @@ def made_by(
     return copies, rejected
 
 
-def said_by(answer: Answer, world: World) -> Made:
-    """A copy that explain speaks of, in the same words."""
+def explained_by(answer: Answer, world: World) -> Made:
+    """A copy in an answer of explain, in the same form."""
     assert answer.bridge is not None, "somebody makes it"
     assert answer.direction is not None, "it is sent or received"
     number = world.numbers.session[answer.session.id]
     rule = NONE
     if answer.rule is not None:
-        rule = f"{answer.direction.value} {words_of(answer, world)}"
+        rule = f"{answer.direction.value} {reason_of(answer, world)}"
     return Made(number, answer.bridge, answer.direction, rule)
 
 
-def words_of(answer: Answer, world: World) -> str:
-    """What the flow of the rule that decided says of itself."""
+def reason_of(answer: Answer, world: World) -> str:
+    """The reason of the flow of the deciding rule."""
     assert answer.rule is not None
     name = world.filter_by_id[answer.session.filter].name
     return f"rule {answer.rule.number} of filter {name}: {answer.rule.verdict.value}"
 
 
 def compared(
-    stage: Stage, seed: int, damage: str | None = None
+    ring: BridgeRing, seed: int, damage: str | None = None
 ) -> Iterator[tuple[Counter[str], str]]:
-    """For each packet: what explain says, by kinds, and what is wrong when it and we disagree."""
+    """For each packet: copies of explain by kind, and a text if explain and the trace differ."""
     rng = Random(seed)
     world = random_world(rng, bridges=1)
-    stage.install(world, spoil(damage) if damage else None)
-    survey = Survey(world)
+    ring.install(world, damage_all(damage) if damage else None)
+    resolved = ResolvedWorld(world)
     (dpid,) = world.dpids or (None,)
-    flows = {} if dpid is None else {f.cookie: f for f in stage.programs[dpid].flows}
+    flows = {} if dpid is None else {f.cookie: f for f in ring.programs[dpid].flows}
     plain = {world.numbers.session[s.id] for s in world.sessions if s.filter == ALL}
     for sent in random_packets(rng, world, PACKETS):
         if dpid is None or not is_repeatable(sent):
             continue
-        answers = explain(survey, sent.sender, sent.frame).answers
+        answers = explain(resolved, sent.sender, sent.frame).answers
         place = world.placements[sent.sender.id]
-        text = ofproto_trace(stage.names[dpid], place.ofport, sent.frame)
+        text = ofproto_trace(ring.names[dpid], place.ofport, sent.frame)
         made, rejected = made_by(text, dpid, flows, plain)
-        long = {world.numbers.session[a.session.id] for a in answers if TOO_LONG in a.sentence}
-        said = {said_by(answer, world) for answer in answers if answer.is_copied}
-        # an exclusive session is not asked at all when one before it takes everything
+        unsent = {
+            world.numbers.session[a.session.id] for a in answers if a.sentence.startswith(NOT_SENT)
+        }
+        explained = {explained_by(answer, world) for answer in answers if answer.is_copied}
+        # an exclusive session is not evaluated if one before it accepts everything
         copying = [a for a in answers if a.session.mode is Mode.COPY and not a.is_copied]
-        against = {words_of(a, world) for a in copying if a.rule is not None}
+        against = {reason_of(a, world) for a in copying if a.rule is not None}
         is_right = (
-            said == {one for one in made if one.session not in long}
-            and long <= {one.session for one in made}
+            explained == {one for one in made if one.session not in unsent}
+            and unsent <= {one.session for one in made}
             and all(any(words in seen for seen in rejected) for words in against)
         )
         kinds = Counter(
-            f"{one.direction.value}, {'rule' if one.rule != NONE else NONE}" for one in said
+            f"{one.direction.value}, {'rule' if one.rule != NONE else NONE}" for one in explained
         )
         kinds["rejected"] = len(against)
-        wrong = (
-            f"{sent.kind} of {sent.sender.id}: we say {said}, {long}, {against}, not {made}\n{text}"
-        )
+        ours = f"{explained}, {unsent}, {against}"
+        wrong = f"{sent.kind} of {sent.sender.id}: we say {ours}, not {made}\n{text}"
         yield kinds, "" if is_right else wrong
 
 
@@ -129,8 +129,8 @@ def is_repeatable(sent: Sent) -> bool:
     return sent.sender.kind is PortKind.VM and sent.sender.is_protected
 
 
-def test_explain_agrees_with_the_trace_of_open_vswitch(stage: Stage) -> None:
-    seen = [one for number in range(WORLDS) for one in compared(stage, SEED + number)]
+def test_explain_agrees_with_the_trace_of_open_vswitch(ring: BridgeRing) -> None:
+    seen = [one for number in range(WORLDS) for one in compared(ring, SEED + number)]
     assert not [wrong for _, wrong in seen if wrong]
     kinds = sum((kinds for kinds, _ in seen), Counter[str]())
     ends = [f"{end}, {rule}" for end in ("egress", "ingress") for rule in ("rule", NONE)]
@@ -138,23 +138,23 @@ def test_explain_agrees_with_the_trace_of_open_vswitch(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("damage", ["copy-lost", "sender-not-watched"])
-def test_a_switch_that_does_something_else_is_noticed(stage: Stage, damage: str) -> None:
-    worlds = (compared(stage, SEED + number, damage) for number in range(WORLDS))
+def test_a_switch_that_does_something_else_is_noticed(ring: BridgeRing, damage: str) -> None:
+    worlds = (compared(ring, SEED + number, damage) for number in range(WORLDS))
     assert any(wrong for seen in worlds for _, wrong in seen)
 
 
 @pytest.mark.parametrize("change", ["direction", "rule", "bridge"])
 def test_an_answer_that_is_wrong_in_one_point_is_noticed(
-    stage: Stage, change: str, monkeypatch: pytest.MonkeyPatch
+    ring: BridgeRing, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is copied is right; where, at which end or by which rule is not."""
+    """The sessions are right; bridge, direction or rule is not."""
     other: dict[str, object] = {
         "direction": Direction.EGRESS, "rule": "rule 7", "bridge": Dpid(0xDD),
     }  # fmt: skip
-    whole = said_by
+    whole = explained_by
     monkeypatch.setattr(
-        f"{__name__}.said_by",
+        f"{__name__}.explained_by",
         lambda answer, world: replace(whole(answer, world), **{change: other[change]}),
     )
-    worlds = (compared(stage, SEED + number) for number in range(WORLDS))
+    worlds = (compared(ring, SEED + number) for number in range(WORLDS))
     assert any(wrong for seen in worlds for _, wrong in seen)

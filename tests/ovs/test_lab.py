@@ -1,4 +1,4 @@
-"""The lab itself: it sees every frame, and one frame too many as well."""
+"""The lab itself: it detects every frame, extra ones included."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_frame_arrives_once_over_three_linked_bridges(lab: Lab) -> None:
             assert sorted(got[endpoint]) == wanted
 
 
-def test_a_ring_of_bridges_is_fenced_as_well(lab: Lab) -> None:
+def test_markers_pass_a_ring_of_bridges(lab: Lab) -> None:
     for name in ("s1", "s2", "s3"):
         lab.add_bridge(name)
         lab.add_port(name, 1)
@@ -71,7 +71,7 @@ def test_a_copy_that_comes_back_over_the_link_is_seen(lab: Lab) -> None:
         assert {e: len(got[e]) for e in lab.endpoints} == {sender: 0, tap: 5, receiver: 5}
 
 
-def test_the_lab_says_so_when_a_cable_is_dead(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_is_down_is_reported(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.ovs.lab.DEADLINE_S", 0.2)
     lab.add_bridge("s1")
     lab.add_ports("s1", (1, 2))
@@ -81,7 +81,7 @@ def test_the_lab_says_so_when_a_cable_is_dead(lab: Lab, monkeypatch: pytest.Monk
         lab.flush()
 
 
-def test_outside_of_an_isolated_world_the_lab_refuses_to_run() -> None:
+def test_the_lab_refuses_to_run_outside_of_tools_isolate() -> None:
     world = {key: value for key, value in os.environ.items() if key != "CLOUDTAP_ISOLATED"}
     command = [sys.executable, "-c", "from tests.ovs.lab import Lab; Lab()"]
     done = subprocess.run(command, env=world, capture_output=True, text=True)

@@ -1,18 +1,18 @@
-"""Late floods on real Open vSwitch: what comes out is what the interpreter says, copy by copy."""
+"""Late floods on real Open vSwitch: the copies are those of the interpreter."""
 
 from __future__ import annotations
 
-from flows.explain.trace import Interpreter
+from flows.explain import Interpreter
 from tests.arrivals import Arrivals
 from tests.late_flood import is_late, random_story
+from tests.ovs.bridge_ring import BridgeRing
 from tests.ovs.lab import Lab
-from tests.ovs.stage import Stage
 
 WORLDS = 30
 
 
 def test_bridges_that_forgot_an_address_copy_as_the_interpreter_does(lab: Lab) -> None:
-    stage, late, seed = Stage(lab), 0, 700
+    ring, late, seed = BridgeRing(lab), 0, 700
     while late < WORLDS:
         seed += 1
         story = random_story(seed)
@@ -24,9 +24,9 @@ def test_bridges_that_forgot_an_address_copy_as_the_interpreter_does(lab: Lab) -
         if not is_late(trace):
             continue
         late += 1
-        stage.install(of, lambda dpid, compiled, flows=flows: flows.get(dpid, ()))
+        ring.install(of, lambda dpid, compiled, flows=flows: flows.get(dpid, ()))
 
-        seen = stage.exchange(arrivals, [story.sent])
+        seen = ring.exchange(arrivals, [story.sent])
 
         assert seen == arrivals.seen(trace), f"world of seed {seed}\n{trace}"
         want, _, _ = arrivals.expected(story.sent, story.learned)

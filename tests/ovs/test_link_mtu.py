@@ -1,6 +1,6 @@
-"""Copies that are too long for a link between bridges, on real Open vSwitch: production is whole.
+"""Copies too long for a link between bridges, on real Open vSwitch: no production is lost.
 
-One frame that is too long for the interface of a link makes Open vSwitch lose what else is in its
+One frame longer than the MTU of the link makes Open vSwitch drop the other frames of its
 burst, so no copy may be one.
 """
 
@@ -12,19 +12,18 @@ from dataclasses import replace
 
 import pytest
 
-from controller.southbound.openflow.management import open_management
-from flows.compile import Program, Survey
-from flows.plan.plan import plan
-from flows.model.session import CollectorId, Direction, Dpid, Oversize
-from flows.model.tunnel import link_limit
-from flows.model.world import LINK_MTU, World
+from controller.southbound.openflow import open_management
+from flows.compile import Program
+from flows.model import LINK_MTU, CollectorId, Direction, Dpid, Oversize, World, link_limit
+from flows.plan import counts_long, plan
+from flows.resolve import ResolvedWorld
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofctl, purge_cache
 
 WEB, DB, APP, BESIDE = 0x020000000001, 0x020000000002, 0x020000000003, 0x020000000004
 JUMBO, LONG = 9000, 2000
-"""Bytes that workloads may send, and those of frames of which a burst fits all receive buffers."""
+"""Longest frame of workloads, and the frame length of which a burst fits all receive buffers."""
 NAMES: dict[int, str] = {S1: "j1", S2: "j2"}
 PORTS = (
     vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB), tap("near", at(S1, 3)),
@@ -37,25 +36,25 @@ LONGEST = link_limit(LINK_MTU)
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """Two bridges whose workloads use jumbo frames, and a link that carries what usual ones need.
+    """Two bridges with jumbo frames between workloads, and a link with a usual MTU.
 
-    Linux lets a frame with an 802.1Q tag be longer by that tag.
+    Linux allows a frame with an 802.1Q tag to exceed the MTU by the tag.
     """
     with Lab() as lab:
         for dpid, name in NAMES.items():
             lab.add_bridge(name, dpid)
             lab.add_ports(name, (1, 2, 3), mtu=JUMBO)
         lab.link("j1", 21, "j2", 22, mtu=LINK_MTU - 4)
-        lab.arm()
+        lab.install_markers()
         yield lab
 
 
 def install(of: World) -> dict[Dpid, Program]:
-    survey, programs = Survey(of), {}
+    resolved, programs = ResolvedWorld(of), {}
     for dpid, name in NAMES.items():
         programs[dpid] = Program(dpid)
         programs[dpid].has_meters = True
-        programs[dpid].update(survey)
+        programs[dpid].update(resolved)
         ofctl("del-meters", name)
         for meter in programs[dpid].meters.values():
             ofctl("add-meter", name, str(meter))
@@ -72,11 +71,11 @@ def udp(dst: int, size: int, serial: int, src: int = WEB) -> bytes:
 
 
 def exchange(lab: Lab, sent: list[bytes], sender: int = S1) -> dict[str, list[bytes]]:
-    """What arrives at each port when web, or app on the other bridge, sends frames."""
+    """The frames that arrive at each port when web, or app on the other bridge, sends frames."""
     (end,) = [e for e in lab.endpoints if (e.bridge, e.ofport) == (NAMES[sender], 1)]
     for frame in sent:
         end.send(frame)
-    lab.arm()  # where frames are lost markers may be, too: they are repeated until all arrive
+    lab.install_markers()  # markers may be lost, too: repeats them
     lab.flush()
     ports = {(NAMES[p.place.dpid], p.place.ofport): p.port.id for p in PORTS}
     return {ports[e.bridge, e.ofport]: got for e in lab.endpoints if (got := e.receive_all())}
@@ -105,14 +104,14 @@ def test_copies_that_fit_no_link_cost_the_production_on_it_nothing(
     assert got["db"] == long, "production of neighbours"
     copies = [frame[:LONGEST] for frame in long] if oversize is Oversize.TRUNCATE else []
     assert Counter(got["far"]) == Counter(copies + short)
-    (meter,) = programs[S1].meters
+    (meter,) = (number for number in programs[S1].meters if counts_long(number))
     assert f"packet_in_count:{len(long)} " in ofctl("meter-stats", "j1", f"meter={meter}")
 
 
 def test_the_test_of_the_guard_sees_what_happens_without_it(lab: Lab) -> None:
-    """A link that is said to carry jumbo frames and does not: production is lost on it.
+    """A link with a declared MTU that it does not have: production is lost on it.
 
-    How much depends on what Open vSwitch takes into one burst, so now and then nothing is.
+    How much depends on the batches of Open vSwitch, so sometimes nothing is.
     """
     install(replace(world(*PORTS, LINK, OF_WEB), link_mtu=JUMBO + 100))
     long, short = burst()
@@ -139,7 +138,7 @@ def test_a_copy_that_crosses_no_link_is_whole_whatever_links_carry(lab: Lab) -> 
 
 
 def test_the_bridge_of_the_tap_port_copies_whole_what_the_others_cut(lab: Lab) -> None:
-    """One session, of which each bridge makes copies."""
+    """Each bridge makes copies for one session."""
     install(world(*PORTS, LINK, watch("s", "web", "app", to="near", direction=Direction.EGRESS)))
     here, there = udp(DB, LONG, 1), udp(BESIDE, LONG, 2, src=APP)
 

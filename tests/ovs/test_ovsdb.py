@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,31 +11,47 @@ from pathlib import Path
 import pytest
 from netaddr import EUI
 
-from controller.southbound.ovsdb.watcher import OvsdbWatcher, RemoteState
+from controller.process import ChangeSignal
+from controller.southbound.ovsdb import (
+    OvsdbSnapshot,
+    OvsdbWatcher,
+    RemoteState,
+    TlsFiles,
+    TunnelDemand,
+)
 from controller.southbound.revalidation import wait_revalidated
-from flows.model.session import Dpid
+from controller.topology import Placements
+from flows.model import Delivery, Dpid
+from tests.ovs.database_server import DatabaseServer
 from tests.ovs.lab import Lab, ofctl, vsctl
+from tests.ovs.runtime_process import Authority
 from tests.ovs.waiting import wait_for
 
 LOCAL = "unix:/run/openvswitch/db.sock"
 
 
-class Heard:
+class Changes:
+    """The bridges of which the databases have reported something else."""
+
     def __init__(self) -> None:
         self.dpids: set[Dpid] = set()
+        self.reports = 0
+        self._before = OvsdbSnapshot()
 
-    def __call__(self, dpids: frozenset[Dpid]) -> None:
-        self.dpids |= dpids
+    def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
+        self.reports += 1
+        self.dpids |= snapshot.changed_since(self._before)
+        self._before = snapshot
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def changes() -> Changes:
+    return Changes()
 
 
 @pytest.fixture
-def watcher(heard: Heard) -> Iterator[OvsdbWatcher]:
-    watching = OvsdbWatcher([LOCAL], heard)
+def watcher(changes: Changes) -> Iterator[OvsdbWatcher]:
+    watching = OvsdbWatcher([LOCAL], changes, ChangeSignal())
     watching.start()
     yield watching
     watching.stop()
@@ -47,7 +62,7 @@ def interfaces(watcher: OvsdbWatcher) -> dict[str, tuple[str | None, int | None]
 
 
 def test_ports_are_seen_as_they_come_change_and_go(
-    lab: Lab, watcher: OvsdbWatcher, heard: Heard
+    lab: Lab, watcher: OvsdbWatcher, changes: Changes
 ) -> None:
     dpid = Dpid(lab.dpid(lab.add_bridge("s1", dpid=0x51)))
     endpoint = lab.add_port("s1", 7, iface_id="vm-a")
@@ -60,7 +75,7 @@ def test_ports_are_seen_as_they_come_change_and_go(
         "secure",
         "netdev",
     )
-    assert heard.dpids == {dpid}
+    assert changes.dpids == {dpid}
 
     address = 'external_ids:attached-mac="02:00:00:00:00:07"'
     vsctl("set", "Interface", "s1-eth7", "external_ids:iface-id=vm-b", address)
@@ -91,62 +106,41 @@ def test_a_bridge_that_would_forward_by_itself_is_made_secure(
     wait_for(modes, lambda seen: seen == {"s1": "secure", "s2": "secure"})
 
 
-class Server:
-    """An ovsdb-server of the test's own, which can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.remote = folder, f"unix:{folder}/db.sock"
-        schema = "/usr/share/openvswitch/vswitch.ovsschema"
-        subprocess.run(["ovsdb-tool", "create", f"{folder}/db", schema], check=True)
-
-    def start(self) -> None:
-        command = ["ovsdb-server", f"{self.folder}/db", f"--remote=p{self.remote}", "--no-chdir"]
-        command += [f"--unixctl={self.folder}/ctl", "-vconsole:off"]
-        self.process = subprocess.Popen(command)
-        wait_for(lambda: (self.folder / "db.sock").exists(), bool)
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        (self.folder / "db.sock").unlink(missing_ok=True)
-
-    def add_bridge(self, name: str, dpid: int) -> None:
-        command = ["ovs-vsctl", f"--db={self.remote}", "--no-wait", "--", "init", "--"]
-        command += ["add-br", name, "--", "set", "Bridge", name, f'datapath_id="{dpid:016x}"']
-        subprocess.run(command, check=True)
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    own = Server(tmp_path)
+def server(tmp_path: Path) -> Iterator[DatabaseServer]:
+    own = DatabaseServer(tmp_path)
     own.start()
     yield own
     own.kill()
 
 
-def test_segments_that_open_vswitch_would_not_cut_are_noticed(server: Server, heard: Heard) -> None:
-    """On a database without a switch: the setting cannot be undone in a running one."""
+def test_segments_that_open_vswitch_would_not_cut_are_noticed(
+    server: DatabaseServer, changes: Changes
+) -> None:
+    """On a database without ovs-vswitchd, where the setting cannot be reverted."""
     server.add_bridge("far1", 0xF1)
-    watching = OvsdbWatcher([server.remote], heard)
+    watching = OvsdbWatcher([server.remote], changes, ChangeSignal())
     watching.start()
     try:
         wait_for(watching.snapshot, lambda snapshot: bool(snapshot.bridges))
         assert not watching.snapshot().userspace_tso
-        heard.dpids.clear()
+        changes.dpids.clear()
         setting = "other_config:userspace-tso-enable=true"
         command = ["ovs-vsctl", f"--db={server.remote}", "--no-wait", "set", "Open_vSwitch", "."]
         subprocess.run([*command, setting], check=True)
         wait_for(watching.snapshot, lambda snapshot: snapshot.userspace_tso)
-        wait_for(lambda: heard.dpids, lambda dpids: dpids == {0xF1})
+        wait_for(lambda: changes.dpids, lambda dpids: dpids == {0xF1})
     finally:
         watching.stop()
 
 
 def test_a_database_that_dies_and_comes_back_is_found_again_and_others_go_on(
-    lab: Lab, server: Server, heard: Heard
+    lab: Lab, server: DatabaseServer, changes: Changes
 ) -> None:
     server.add_bridge("far1", 0xF1)
-    watching = OvsdbWatcher([server.remote, LOCAL, "unix:/nowhere/db.sock"], heard)
+    watching = OvsdbWatcher(
+        [server.remote, LOCAL, "unix:/nowhere/db.sock"], changes, ChangeSignal()
+    )
     watching.start()
     try:
         names = lambda: {row.name for row in watching.snapshot().bridges}  # noqa: E731
@@ -157,27 +151,30 @@ def test_a_database_that_dies_and_comes_back_is_found_again_and_others_go_on(
         assert "far1" in names(), "what was known stays known"
         lab.add_bridge("s1")
         wait_for(names, lambda seen: seen == {"far1", "s1"})
-        status = watching.statuses()["unix:/nowhere/db.sock"]
-        assert "does not exist: see whether ovsdb-server runs" in status.reason
+        wait_for(
+            lambda: watching.statuses()["unix:/nowhere/db.sock"].reason,
+            lambda reason: "does not exist: see whether ovsdb-server runs" in reason,
+        )
 
-        heard.dpids.clear()
+        before = changes.reports
         server.start()
         wait_for(state, lambda status: status.state is RemoteState.SYNCED)
-        wait_for(lambda: heard.dpids, lambda dpids: Dpid(0xF1) in dpids)
+        wait_for(lambda: changes.reports, lambda reports: reports > before)
         server.add_bridge("far2", 0xF2)
         wait_for(names, lambda seen: seen == {"far1", "far2", "s1"})
     finally:
         watching.stop()
 
 
-def test_a_user_without_permission_is_told_so(server: Server) -> None:
+def test_a_user_without_permission_is_told_so(server: DatabaseServer) -> None:
     os.chmod(server.folder / "db.sock", 0o600)
     for folder in (server.folder, *server.folder.parents):
         os.chmod(folder, folder.stat().st_mode | 0o055)
     program = (
         "import os, sys, time\n"
+        "from controller.process import ChangeSignal\n"
         "from controller.southbound.ovsdb import OvsdbWatcher\n"
-        "watcher = OvsdbWatcher([sys.argv[1]], print)\n"
+        "watcher = OvsdbWatcher([sys.argv[1]], None, ChangeSignal())\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "watcher.start()\n"
         "end = time.monotonic() + 15\n"
@@ -209,3 +206,85 @@ def test_nothing_is_known_where_no_switch_can_be_asked(tmp_path: Path) -> None:
     assert not wait_revalidated(str(tmp_path))
     (tmp_path / "ovs-vswitchd.pid").write_text("1")
     assert not wait_revalidated(str(tmp_path))
+
+
+def test_a_database_over_tls_is_watched_if_its_certificate_is_signed_by_ours(
+    server: DatabaseServer, changes: Changes, tmp_path: Path
+) -> None:
+    server.kill()
+    ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
+    certificate, key = ours.issue("database")
+    files = [
+        f"--certificate={certificate}",
+        f"--private-key={key}",
+        f"--ca-cert={ours.certificate}",
+    ]
+    server.start("--remote=pssl:6641:127.0.0.1", *files)
+    server.add_bridge("far1", 0xF1)
+    remote = "ssl:127.0.0.1:6641"
+    mine, my_key = ours.issue("controller")
+    tls = TlsFiles(my_key, mine, str(ours.certificate))
+    foreign, foreign_key = other.issue("stranger")
+    doubting = TlsFiles(my_key, mine, str(other.certificate))
+    stranger = TlsFiles(foreign_key, foreign, str(ours.certificate))
+    watching = [
+        OvsdbWatcher([remote], changes, ChangeSignal(), t) for t in (tls, doubting, stranger)
+    ]
+    trusting, *refused = watching
+    for each in watching:
+        each.start()
+    try:
+        wait_for(trusting.snapshot, lambda seen: [row.dpid for row in seen.bridges] == [0xF1])
+        wait_for(
+            lambda: refused[0].statuses()[remote].reason,
+            lambda reason: "is not trusted" in reason and "`ca` of [ovsdb]" in reason,
+        )
+        wait_for(
+            lambda: refused[1].statuses()[remote].reason,
+            lambda reason: "over TLS" in reason or "accepts our certificate" in reason,
+        )
+        assert not refused[0].snapshot().bridges and not refused[1].snapshot().bridges
+    finally:
+        for each in watching:
+            each.stop()
+
+
+def test_nothing_is_written_to_a_database_that_does_not_speak_for_the_bridge(
+    lab: Lab, server: DatabaseServer
+) -> None:
+    lab.add_bridge("s1", dpid=0x51)
+    vsctl("set-fail-mode", "s1", "standalone")
+    server.add_bridge("s1", 0x51)
+    placements, dpid = Placements(), Dpid(0x51)
+
+    class Listener:
+        def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
+            placements.report_interfaces(snapshot)
+
+    speaking = OvsdbWatcher([LOCAL], Listener(), ChangeSignal())
+    speaking.start()
+    try:
+        wait_for(lambda: placements.believed.bridges, bool)
+    finally:
+        speaking.stop()
+    watching = OvsdbWatcher(
+        [server.remote, LOCAL], Listener(), ChangeSignal(), believed=lambda: placements.believed
+    )
+    watching.start()
+    try:
+        watching.secure(dpid)
+        watching.want_tunnels({dpid: TunnelDemand(frozenset([Delivery.VXLAN]))})
+        for remote in (server.remote, LOCAL):
+            wait_for(
+                lambda remote=remote: watching.statuses()[remote].state,
+                lambda state: state is RemoteState.SYNCED,
+            )
+        modes = lambda: {r.database: r.fail_mode for r in watching.snapshot().bridges}  # noqa: E731
+        wait_for(modes, lambda seen: seen.get(LOCAL) == "secure")
+        wait_for(
+            lambda: [r.database for r in watching.snapshot().interfaces if r.tunnel],
+            lambda databases: databases == [LOCAL],
+        )
+        assert modes()[server.remote] == ""
+    finally:
+        watching.stop()

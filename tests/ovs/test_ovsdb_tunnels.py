@@ -1,4 +1,4 @@
-"""Tunnel ports are made, mended and removed in real databases, and nothing else is touched."""
+"""Tunnel ports are added, repaired and removed in real databases, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -6,33 +6,42 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.southbound.ovsdb.watcher import OvsdbWatcher
-from controller.southbound.ovsdb.rows import InterfaceRow
-from controller.southbound.ovsdb.tunnel_port import (
+from controller.process import ChangeSignal
+from controller.southbound.ovsdb import (
     KINDS,
     MARK,
-    TunnelWish,
+    InterfaceRow,
+    OvsdbSnapshot,
+    OvsdbWatcher,
+    TunnelDemand,
     in_key,
     tunnel_name,
     tunnel_options,
 )
-from flows.model.session import Delivery, Dpid
+from flows.model import Delivery, Dpid
 from tests.ovs.lab import Lab, vsctl
 from tests.ovs.open_vswitch import kill, start_ovsdb_server
 from tests.ovs.waiting import wait_for
 
 LOCAL = "unix:/run/openvswitch/db.sock"
 ONE, OTHER = Dpid(0x51), Dpid(0xFFFFFFFFFFFFFFFF)
-ALL = TunnelWish(frozenset(KINDS))
-NONE = TunnelWish(frozenset(), frozenset(KINDS))
+ALL = TunnelDemand(frozenset(KINDS))
+NONE = TunnelDemand(frozenset(), frozenset(KINDS))
 VXLAN = Delivery.VXLAN
+
+
+class Nobody:
+    """Who does not care."""
+
+    def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
+        """It is read from the watcher."""
 
 
 @pytest.fixture
 def watcher(lab: Lab) -> Iterator[OvsdbWatcher]:
     lab.add_bridge("s1", dpid=ONE)
     lab.add_bridge("s2", dpid=OTHER)
-    watching = OvsdbWatcher([LOCAL], lambda _: None)
+    watching = OvsdbWatcher([LOCAL], Nobody(), ChangeSignal())
     watching.start()
     yield watching
     watching.stop()
@@ -67,7 +76,7 @@ def test_a_port_goes_when_nothing_needs_it_and_only_then(watcher: OvsdbWatcher) 
     watcher.want_tunnels({ONE: ALL, OTHER: ALL})
     wait_for_tunnels(watcher, 2 * len(KINDS))
 
-    watcher.want_tunnels({ONE: TunnelWish(frozenset([VXLAN]), frozenset([Delivery.GRE]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN]), frozenset([Delivery.GRE]))})
 
     seen = wait_for_tunnels(watcher, 2 * len(KINDS) - 1)
     assert (ONE, Delivery.GRE) not in seen, "all others are left as they are"
@@ -76,7 +85,7 @@ def test_a_port_goes_when_nothing_needs_it_and_only_then(watcher: OvsdbWatcher) 
 
 
 def test_what_somebody_deleted_or_altered_is_mended(watcher: OvsdbWatcher) -> None:
-    watcher.want_tunnels({ONE: TunnelWish(frozenset([VXLAN]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN]))})
     wait_for_tunnels(watcher, 1)
     name = tunnel_name(ONE, VXLAN)
 
@@ -99,7 +108,7 @@ def test_a_port_of_that_name_that_is_not_ours_is_left_alone(watcher: OvsdbWatche
     name = tunnel_name(ONE, VXLAN)
     vsctl("add-port", "s2", name, "--", "set", "Interface", name, "type=internal")
 
-    watcher.want_tunnels({ONE: TunnelWish(frozenset([VXLAN, Delivery.GRE]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN, Delivery.GRE]))})
 
     (why,) = wait_for(watcher.tunnel_problems, bool).values()
     assert f"a port {name!r} is there already and is not ours" in why
@@ -116,7 +125,7 @@ def test_a_port_of_ours_with_the_name_of_another_bridge_goes(watcher: OvsdbWatch
         *("add-port", "s1", stale, "--", "set", "Interface", stale, "type=vxlan"),
         *("options:remote_ip=flow", f"external_ids:{MARK}=vxlan"),
     )
-    watcher.want_tunnels({ONE: TunnelWish(frozenset([VXLAN]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN]))})
     wait_for(
         lambda: {row.name for row in tunnels(watcher).values()}, {tunnel_name(ONE, VXLAN)}.__eq__
     )
@@ -126,7 +135,7 @@ def test_an_interface_that_cannot_be_made_says_why(lab: Lab, watcher: OvsdbWatch
     options = [f"options:{k}={v}" for k, v in tunnel_options(ONE, VXLAN).items()]
     vsctl("add-port", "s2", "rival", "--", "set", "Interface", "rival", "type=vxlan", *options)
 
-    watcher.want_tunnels({ONE: TunnelWish(frozenset([VXLAN]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN]))})
 
     seen = wait_for(lambda: tunnels(watcher), lambda rows: any(r.error for r in rows.values()))
     assert seen[ONE, VXLAN].ofport is None

@@ -1,4 +1,4 @@
-"""flows/packet.py reads a frame as Open vSwitch itself does, malformed frames included."""
+"""flows/openflow/packet.py reads a frame as Open vSwitch itself does, malformed frames included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 
 from netaddr import EUI, IPAddress
 
-from flows.openflow.field import (
+from flows.openflow import (
     ARP_OP,
     ARP_SHA,
     ARP_SPA,
@@ -20,15 +20,18 @@ from flows.openflow.field import (
     ETH_IPV6,
     ETH_SRC,
     ETH_TYPE,
+    FRAGMENT,
     ICMP_CODE,
     ICMP_TYPE,
     ICMPV6_CODE,
     ICMPV6_TYPE,
     IP_DST,
+    IP_FRAG,
     IP_PROTO,
     IP_SRC,
     IPV6_DST,
     IPV6_SRC,
+    LATER_FRAGMENT,
     ND_TARGET,
     SCTP_DST,
     SCTP_SRC,
@@ -40,10 +43,11 @@ from flows.openflow.field import (
     VLAN_PCP,
     VLAN_PRESENT,
     VLAN_VID,
+    Fields,
+    read_fields,
 )
-from flows.openflow.packet import Fields, read_fields
+from tests.generators.random_frames import random_frame
 from tests.ovs.lab import ofproto_trace
-from tests.random_frames import random_frame
 
 FRAMES = 1200
 KINDS = {
@@ -52,7 +56,7 @@ KINDS = {
     "tcp6": (ETH_IPV6, 6), "udp6": (ETH_IPV6, 17), "sctp6": (ETH_IPV6, 132),
     "arp": (ETH_ARP, None), "rarp": (0x8035, None),
 }  # fmt: skip
-"""The words that stand for an EtherType and a protocol in the text of Open vSwitch."""
+"""The keywords for an EtherType and a protocol in the flow syntax of Open vSwitch."""
 TRANSPORT = {
     6: {"tp_src": TCP_SRC, "tp_dst": TCP_DST, "tcp_flags": TCP_FLAGS},
     17: {"tp_src": UDP_SRC, "tp_dst": UDP_DST},
@@ -61,6 +65,7 @@ TRANSPORT = {
     58: {"icmp_type": ICMPV6_TYPE, "icmp_code": ICMPV6_CODE, "nd_target": ND_TARGET},
 }
 PLAIN = {
+    "nw_frag": IP_FRAG,
     "dl_src": ETH_SRC, "dl_dst": ETH_DST, "dl_type": ETH_TYPE, "dl_vlan_pcp": VLAN_PCP,
     "nw_src": IP_SRC, "nw_dst": IP_DST, "nw_proto": IP_PROTO,
     "ipv6_src": IPV6_SRC, "ipv6_dst": IPV6_DST,
@@ -69,11 +74,12 @@ ARP = {
     "arp_op": ARP_OP, "arp_spa": ARP_SPA, "arp_tpa": ARP_TPA, "arp_sha": ARP_SHA,
     "arp_tha": ARP_THA,
 }  # fmt: skip
+FRAGMENTS = {"no": 0, "first": FRAGMENT, "later": FRAGMENT | LATER_FRAGMENT}
 FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns")
 
 
 def fields_of(text: str) -> Fields:
-    """What Open vSwitch says that it sees; what it does not mention is 0."""
+    """The fields that Open vSwitch parses; those that it omits are 0."""
     words = text.strip().split(",")
     pairs = dict(word.split("=", 1) for word in words if "=" in word)
     eth_type, proto = KINDS[words[0]] if "=" not in words[0] else (None, None)
@@ -93,6 +99,8 @@ def fields_of(text: str) -> Fields:
 
 
 def _number(text: str) -> int:
+    if text in FRAGMENTS:
+        return FRAGMENTS[text]
     if re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", text):
         return int(EUI(text, version=48))
     if re.fullmatch(r"\d+\.\d+\.\d+\.\d+|[0-9a-f:]*:[0-9a-f:.]*", text):
@@ -126,5 +134,5 @@ def test_a_difference_would_be_seen() -> None:
     )
     assert fields_of(text) == {
         ETH_SRC: 2, ETH_DST: 1, ETH_TYPE: 0x0800, IP_SRC: 0x0A000001, IP_DST: 0x0A000002,
-        IP_PROTO: 6, TCP_SRC: 1, TCP_DST: 2, TCP_FLAGS: 0x12,
+        IP_FRAG: 0, IP_PROTO: 6, TCP_SRC: 1, TCP_DST: 2, TCP_FLAGS: 0x12,
     }  # fmt: skip

@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Iterator[Authority]:
-    """A certificate authority that the switches of this Open vSwitch trust and have a paper of."""
+    """A certificate authority that this Open vSwitch trusts and has a certificate of."""
     made = Authority(tmp_path, "ca")
     certificate, key = made.issue("switch")
     vsctl("set-ssl", key, certificate, str(made.certificate))
@@ -39,7 +39,7 @@ def authority(tmp_path: Path) -> Iterator[Authority]:
 
 
 def flows(bridge: str) -> str:
-    """What the switch itself says it has."""
+    """The flows that the switch reports."""
     return subprocess.run(
         ["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", bridge],
         check=True,
@@ -49,7 +49,7 @@ def flows(bridge: str) -> str:
 
 
 def connect(lab: Lab, controller: RuntimeProcess, *names: str, scheme: str = "tcp") -> list[int]:
-    """Make bridges with this controller and wait until it knows them; their datapath ids."""
+    """Add bridges with this controller and wait until they are connected; returns datapath ids."""
     controller.wait_for("started")
     dpids = []
     for name in names:
@@ -106,7 +106,7 @@ def test_answers_to_own_requests_arrive_as_bytes(lab: Lab, backend: str) -> None
         controller.wait_for("raw", dpid=dpid, kind=BARRIER_REPLY)
         answers = [e["message"] for e in controller.wait_for("raw")]
 
-    # the switch names the request that it does not know, then has done all that came before
+    # the switch refuses the request that it does not know, and has done all before it
     refused = struct.pack(
         "!BBHIHHBBHI", 4, ERROR, 20, runtime.own_xid(2), 1, 1, 4, 99, 8, 0xC7000002
     )
@@ -143,6 +143,15 @@ def test_a_signal_ends_it_cleanly_and_flows_stay(
         assert "Traceback" not in controller.errors()
     for bridge in ("s1", "s2"):
         assert "cookie=0xc10d" in flows(bridge)
+
+
+def test_a_hangup_ends_nothing_and_says_what_is_read_again(lab: Lab, backend: str) -> None:
+    with RuntimeProcess(backend) as controller:
+        connect(lab, controller, "s1")
+        controller.process.send_signal(signal.SIGHUP)
+        controller.wait_for_log("SIGHUP changes nothing")
+        connect(lab, controller, "s2")
+        assert controller.end(signal.SIGTERM) == 0, controller.seen()
 
 
 def test_a_signal_before_any_switch_ends_it_cleanly(backend: str) -> None:

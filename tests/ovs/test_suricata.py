@@ -1,4 +1,4 @@
-"""A real Suricata, configured as cloudtap says, understands the copies that cloudtap delivers."""
+"""A real Suricata with the configuration of cloudtap parses the copies that cloudtap delivers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.conversation import (
+from tests.ovs.endpoint import Endpoint
+from tests.ovs.http_connection import (
     CLIENT,
     CLIENT_MAC,
     PORT,
     SERVER,
     SERVER_MAC,
-    Conversation,
+    HttpConnection,
 )
-from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab
-from tests.ovs.scene import INVENTORY, PORTS, Scene
+from tests.ovs.small_cloud import INVENTORY, PORTS, SmallCloud
 from tests.ovs.suricata import MARK, URI, Suricata, community_id
 from tests.ovs.waiting import wait_for
 
@@ -38,49 +38,51 @@ MORE_PORTS = PORTS | {8: "red-web-2", 9: "red-db-2"}
 
 
 @pytest.fixture
-def scene(lab: Lab) -> Scene:
+def cloud(lab: Lab) -> SmallCloud:
     lab.add_bridge("s1", dpid=0x51, controller="tcp:127.0.0.1:6653")
     ends = lab.add_ports("s1", MORE_PORTS, MORE_PORTS)
-    return Scene(lab, dict(zip(MORE_PORTS.values(), ends, strict=True)))
+    return SmallCloud(lab, dict(zip(MORE_PORTS.values(), ends, strict=True)))
 
 
 @pytest.fixture
-def controller(tmp_path: Path, scene: Scene) -> Iterator[ControllerProcess]:
+def controller(tmp_path: Path, cloud: SmallCloud) -> Iterator[ControllerProcess]:
     with ControllerProcess(tmp_path, TWO_NETWORKS) as process:
         process.start("s1")
         yield process
 
 
 def collect(controller: ControllerProcess, tenant: str, **more: Any) -> None:
-    """A collector `ids` of the tenant with its tap port `ids`."""
+    """Create a collector `ids` of the tenant with its tap port `ids`."""
     body = {"tenant": tenant, "name": "ids", "sensors": [{"port": "ids"}], **more}
     answer = controller.api.post("/v1/collectors", json=body)
     assert answer.status_code == 201, answer.text
 
 
 def text_for(controller: ControllerProcess, interface: str, tenant: str = "red") -> str:
-    """The configuration that cloudtap has for the sensor."""
+    """The configuration that cloudtap generates for the sensor."""
     query = {"for": "suricata", "interface": interface, "tenant": tenant}
     answer = controller.api.get("/v1/collectors/ids/sensor-config", params=query)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["text"])
 
 
-def talk(scene: Scene, tenant: str = "red", more: str = "", **how: Any) -> Conversation:
-    """A conversation between the web and the db of a tenant."""
-    ends = scene.at[f"{tenant}-web{more}"], scene.at[f"{tenant}-db{more}"]
-    return Conversation(*ends, **how)
+def talk(cloud: SmallCloud, tenant: str = "red", more: str = "", **how: Any) -> HttpConnection:
+    """An HTTP connection between web and db of a tenant."""
+    ends = cloud.at[f"{tenant}-web{more}"], cloud.at[f"{tenant}-db{more}"]
+    return HttpConnection(*ends, **how)
 
 
-@pytest.mark.parametrize("spoil", [False, True], ids=["valid checksums", "checksums not filled in"])
+@pytest.mark.parametrize(
+    "bad_checksums", [False, True], ids=["valid checksums", "checksums not filled in"]
+)
 def test_both_directions_of_an_exchange_raise_alerts(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path, spoil: bool
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path, bad_checksums: bool
 ) -> None:
     collect(controller, "red")
     controller.create_session("red", "web", ["web"], "ids")
-    text = text_for(controller, scene.at["red-ids"].far)
+    text = text_for(controller, cloud.at["red-ids"].far)
     with Suricata(tmp_path / "ids", text) as ids:
-        talk(scene, spoil=spoil).whole()
+        talk(cloud, bad_checksums=bad_checksums).exchange_all()
         alerts = ids.wait_for_alerts(BOTH.__eq__)
     assert {alert["community_id"] for alert in alerts} == {
         community_id(CLIENT, 40000, SERVER, PORT)
@@ -89,7 +91,7 @@ def test_both_directions_of_an_exchange_raise_alerts(
 
 @contextmanager
 def machine(end: Endpoint, mac: str, address: str) -> Iterator[str]:
-    """The far end of a cable is the network card of a machine of its own meanwhile: its name."""
+    """Move the interface of an endpoint into a network namespace of its own; yields its name."""
     name = f"m-{end.far}"
     commands = [
         f"ip netns add {name}",
@@ -109,7 +111,7 @@ def machine(end: Endpoint, mac: str, address: str) -> Iterator[str]:
 
 
 def test_curl_and_a_web_server_on_two_machines_raise_alerts(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
     collect(controller, "red")
     controller.create_session("red", "web", ["web"], "ids")
@@ -118,12 +120,12 @@ def test_curl_and_a_web_server_on_two_machines_raise_alerts(
     page.write_text(MARK)
     server = [sys.executable, "-m", "http.server", str(PORT), "--directory", str(page.parent)]
     with (
-        machine(scene.at["red-web"], CLIENT_MAC, CLIENT) as web,
-        machine(scene.at["red-db"], SERVER_MAC, SERVER) as db,
+        machine(cloud.at["red-web"], CLIENT_MAC, CLIENT) as web,
+        machine(cloud.at["red-db"], SERVER_MAC, SERVER) as db,
         subprocess.Popen(
             ["ip", "netns", "exec", db, *server], stderr=subprocess.DEVNULL
         ) as serving,
-        Suricata(tmp_path / "ids", text_for(controller, scene.at["red-ids"].far)) as ids,
+        Suricata(tmp_path / "ids", text_for(controller, cloud.at["red-ids"].far)) as ids,
     ):
         try:
             ask = ["ip", "netns", "exec", web, "curl", "-s", "-m", "5", f"http://{SERVER}{URI}"]
@@ -135,26 +137,26 @@ def test_curl_and_a_web_server_on_two_machines_raise_alerts(
 
 
 def test_what_no_session_copies_raises_no_alert(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
     collect(controller, "red")
     controller.create_session("red", "web", ["web-2"], "ids")
-    text = text_for(controller, scene.at["red-ids"].far)
+    text = text_for(controller, cloud.at["red-ids"].far)
     with Suricata(tmp_path / "ids", text) as ids:
-        talk(scene).whole()
-        talk(scene, "blue", port=40001).whole()
-        talk(scene, more="-2", port=40002).whole("/seen", "nothing")
+        talk(cloud).exchange_all()
+        talk(cloud, "blue", port=40001).exchange_all()
+        talk(cloud, more="-2", port=40002).exchange_all("/seen", "nothing")
         ids.wait_for_http(["/seen"])
         assert ids.alerts() == []
 
 
 def test_a_session_that_begins_in_mid_conversation_raises_alerts(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
     collect(controller, "red")
-    text = text_for(controller, scene.at["red-ids"].far)
+    text = text_for(controller, cloud.at["red-ids"].far)
     with Suricata(tmp_path / "ids", text) as ids:
-        conversation = talk(scene)
+        conversation = talk(cloud)
         conversation.open()
         conversation.get("/before", "nothing")
         controller.create_session("red", "web", ["web"], "ids")
@@ -164,27 +166,27 @@ def test_a_session_that_begins_in_mid_conversation_raises_alerts(
 
 
 def two_networks(
-    controller: ControllerProcess, scene: Scene, folder: Path, **more: Any
+    controller: ControllerProcess, cloud: SmallCloud, folder: Path, **more: Any
 ) -> Suricata:
-    """A Suricata at a tap port that gets two networks with the same addresses."""
+    """A Suricata at a tap port that receives copies of two networks with equal addresses."""
     collect(controller, "red", **more)
     controller.create_session("red", "both", ["web", "web-2"], "ids")
-    return Suricata(folder / "ids", text_for(controller, scene.at["red-ids"].far))
+    return Suricata(folder / "ids", text_for(controller, cloud.at["red-ids"].far))
 
 
-def interleaved(scene: Scene) -> None:
-    """The same exchange in both networks at once, with the same addresses and ports."""
-    one, other = talk(scene), talk(scene, more="-2")
+def interleaved(cloud: SmallCloud) -> None:
+    """The same exchange in both networks concurrently, with equal addresses and ports."""
+    one, other = talk(cloud), talk(cloud, more="-2")
     for step in ("open", "get", "close"):
         getattr(one, step)()
         getattr(other, step)()
 
 
 def test_networks_with_equal_addresses_are_told_apart_by_the_tag(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
-    with two_networks(controller, scene, tmp_path) as ids:
-        interleaved(scene)
+    with two_networks(controller, cloud, tmp_path) as ids:
+        interleaved(cloud)
         alerts = ids.wait_for_alerts((BOTH[:1] * 2 + BOTH[1:] * 2).__eq__)
     items = controller.api.get("/v1/networks?tenant=red").json()["items"]
     tags = {network["name"]: network["tag"] for network in items}
@@ -195,11 +197,11 @@ def test_networks_with_equal_addresses_are_told_apart_by_the_tag(
 
 
 def test_without_tags_they_are_not_and_the_configuration_says_so(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
-    with two_networks(controller, scene, tmp_path, tenant_tag=None) as ids:
-        interleaved(scene)
-        talk(scene, port=41000).whole("/after", "nothing")
+    with two_networks(controller, cloud, tmp_path, tenant_tag=None) as ids:
+        interleaved(cloud)
+        talk(cloud, port=41000).exchange_all("/after", "nothing")
         ids.wait_for_http(["/after"])
         assert len(ids.alerts()) < 4
     text = text_for(controller, "eth0")
@@ -207,18 +209,18 @@ def test_without_tags_they_are_not_and_the_configuration_says_so(
 
 
 def test_two_tenants_on_two_interfaces_of_one_sensor_are_told_apart(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path
 ) -> None:
     for tenant in ("red", "blue"):
         collect(controller, tenant)
         controller.create_session(tenant, f"{tenant}-web", ["web"], "ids")
-    interfaces = {tenant: scene.at[f"{tenant}-ids"].far for tenant in ("red", "blue")}
+    interfaces = {tenant: cloud.at[f"{tenant}-ids"].far for tenant in ("red", "blue")}
     text = text_for(controller, interfaces["red"])
     second = text_for(controller, interfaces["blue"], "blue").partition("af-packet:\n")[2]
     entry = second.partition("capture:\n")[0].replace("cluster-id: 99", "cluster-id: 98")
     text = text.replace("capture:\n", f"{entry}capture:\n")
     with Suricata(tmp_path / "ids", text) as ids:
-        one, other = talk(scene), talk(scene, "blue")
+        one, other = talk(cloud), talk(cloud, "blue")
         for step in ("open", "get", "close"):
             getattr(one, step)()
             getattr(other, step)()

@@ -1,4 +1,4 @@
-"""The real Suricata takes every configuration that cloudtap writes for it."""
+"""A real Suricata accepts every configuration that cloudtap generates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.utils import wrpcap
 
 from controller.sensors import configure
-from flows.model.session import Delivery
+from flows.model import Delivery
 from tests.ovs import suricata
 from tests.ovs.suricata import STOCK, NoSuricata, loads, program
 from tests.sensor_feeds import TAGGED, UNTAGGED, make_feed, with_rules_for_each_network
@@ -21,9 +21,9 @@ from tests.sensor_feeds import TAGGED, UNTAGGED, make_feed, with_rules_for_each_
 def test_a_configuration_loads_by_itself_and_after_the_one_of_the_package(
     delivery: Delivery, tmp_path: Path
 ) -> None:
-    for number, heard in enumerate((TAGGED, UNTAGGED)):
+    for number, networks in enumerate((TAGGED, UNTAGGED)):
         file = tmp_path / f"{number}.yaml"
-        made = configure("suricata", make_feed(delivery, heard, one_way=("half",)), "eth0")
+        made = configure("suricata", make_feed(delivery, networks, one_way=("half",)), "eth0")
         file.write_text(made.text)
         assert loads(tmp_path, "-c", str(file)) == ""
         assert loads(tmp_path, "-c", str(STOCK), "--include", str(file)) == ""

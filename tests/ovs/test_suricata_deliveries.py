@@ -1,4 +1,4 @@
-"""Copies that a controller delivers in every kind of tunnel reach Suricata, as it is configured."""
+"""Copies in every kind of tunnel, delivered by a controller, reach Suricata."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab
-from tests.ovs.scene import Scene
+from tests.ovs.small_cloud import SmallCloud
 from tests.ovs.suricata import Suricata
-from tests.ovs.test_suricata import BOTH, TWO_NETWORKS, interleaved, scene, text_for
+from tests.ovs.test_suricata import BOTH, TWO_NETWORKS, cloud, interleaved, text_for
 from tests.ovs.test_verify import run
 from tests.ovs.underlay import Underlay
 from tests.ovs.waiting import wait_for
 
-__all__ = ["scene"]
+__all__ = ["cloud"]
 
 SENSOR = "192.0.2.9"
 KEY = 77
@@ -33,20 +33,22 @@ KEYS = {
 
 
 @pytest.fixture
-def underlay(lab: Lab, scene: Scene) -> Underlay:
-    """The hosts' own network; the controller makes the tunnel ports."""
+def underlay(lab: Lab, cloud: SmallCloud) -> Underlay:
+    """The underlay; the controller adds the tunnel ports."""
     return Underlay(lab, mtu=1600)
 
 
 @pytest.fixture
-def controller(tmp_path: Path, scene: Scene, underlay: Underlay) -> Iterator[ControllerProcess]:
+def controller(
+    tmp_path: Path, cloud: SmallCloud, underlay: Underlay
+) -> Iterator[ControllerProcess]:
     with ControllerProcess(tmp_path, TWO_NETWORKS) as process:
         process.start("s1")
         yield process
 
 
 def deliver(controller: ControllerProcess, delivery: str, **more: Any) -> None:
-    """A session that watches two networks with equal addresses, for one remote sensor."""
+    """A session that watches two networks with equal addresses and has one remote sensor."""
     body = {"tenant": "red", "name": "ids", "delivery": delivery}
     body |= {"sensors": [{"address": SENSOR}], **KEYS[delivery], **more}
     answer = controller.api.post("/v1/collectors", json=body)
@@ -57,11 +59,11 @@ def deliver(controller: ControllerProcess, delivery: str, **more: Any) -> None:
 
 @pytest.mark.parametrize("delivery", [kind for kind in KEYS if kind != "erspan3"])
 def test_networks_with_equal_addresses_are_told_apart_in_every_delivery(
-    scene: Scene, controller: ControllerProcess, tmp_path: Path, delivery: str
+    cloud: SmallCloud, controller: ControllerProcess, tmp_path: Path, delivery: str
 ) -> None:
     deliver(controller, delivery)
     with Suricata(tmp_path / "ids", text_for(controller, "under-far1")) as ids:
-        interleaved(scene)
+        interleaved(cloud)
         alerts = ids.wait_for_alerts((BOTH[:1] * 2 + BOTH[1:] * 2).__eq__)
     items = controller.api.get("/v1/networks?tenant=red").json()["items"]
     seen = sorted((alert["alert"]["signature"], alert["vlan"]) for alert in alerts)

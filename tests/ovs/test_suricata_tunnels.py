@@ -1,4 +1,4 @@
-"""Copies in every kind of tunnel, from a real bridge: Suricata and `verify` look into them."""
+"""Copies in every kind of tunnel, from a real bridge: Suricata and `verify` decapsulate them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from pathlib import Path
 import pytest
 from netaddr import IPAddress
 
-from controller.cli.sniffer import Listener
+from controller.cli.sniffer import Sniffer
 from controller.sensors import configure
-from controller.southbound.openflow.management import open_management
-from controller.southbound.ovsdb.tunnel_port import KINDS
-from flows.beacon.arrivals import Way
-from flows.beacon.beacon import Beacon
-from flows.compile import Program, Survey, copy_ways
-from flows.plan.plan import plan
-from flows.explain.feed import feed_of
-from flows.model.session import Collector, CollectorId, Delivery, Dpid, Ofport, TagMode, TenantName
-from flows.model.world import World
+from controller.southbound.openflow import open_management
+from controller.southbound.ovsdb import KINDS
+from flows.beacon import Beacon, BeaconPath
+from flows.compile import Program, copy_paths
+from flows.explain import feed_of
+from flows.model import Collector, CollectorId, Delivery, Dpid, Ofport, TagMode, TenantName, World
+from flows.plan import plan
+from flows.resolve import ResolvedWorld
 from tests.flows.hand_made import at, vm, watch, world
-from tests.ovs.conversation import Conversation
 from tests.ovs.endpoint import Endpoint
+from tests.ovs.http_connection import HttpConnection
 from tests.ovs.lab import Lab
 from tests.ovs.suricata import Event, Suricata
 from tests.ovs.underlay import Underlay
@@ -39,14 +38,14 @@ def to_sensor(
     name: str, tenant: str, key: int, delivery: Delivery = Delivery.VXLAN,
     tag: TagMode = TagMode.AUTO,
 ) -> Collector:  # fmt: skip
-    """A collector of a tenant that delivers to the one sensor."""
+    """A collector of a tenant with the remote sensor."""
     there = (IPAddress(SENSOR),)
     return Collector(CollectorId(name), name, TenantName(tenant), there, tag, delivery, key)
 
 
 @dataclass
 class Host:
-    """One bridge with two networks of one tenant that use the same addresses."""
+    """One bridge with two networks of one tenant that have equal addresses."""
 
     lab: Lab
     underlay: Underlay
@@ -54,7 +53,7 @@ class Host:
     tunnels: dict[tuple[Dpid, Delivery], Ofport]
 
     def deliver(self, delivery: Delivery) -> World:
-        """Let one session deliver the copies of both networks to the sensor in this way."""
+        """Install one session that delivers copies of both networks to the sensor."""
         collector = to_sensor("ids", "red", KEY, delivery)
         built = world(
             vm("web", at(HERE, 1), 0x020000000001, ips=("10.0.0.1",)),
@@ -66,7 +65,7 @@ class Host:
         return self.install(replace(built, collectors=(collector,)))
 
     def deliver_of_tenants(self, tag: TagMode) -> World:
-        """Let two tenants deliver to the sensor, each with a key of its own."""
+        """Install sessions of two tenants that deliver to the sensor, each with its own key."""
         built = world(
             vm("web", at(HERE, 1), 0x020000000001, ips=("10.0.0.1",)),
             vm("db", at(HERE, 2), 0x020000000002, ips=("10.0.0.2",)),
@@ -79,18 +78,18 @@ class Host:
         return self.install(replace(built, collectors=both))
 
     def install(self, built: World) -> World:
-        """Bring the bridge to a world, which is completed by the tunnels that there are."""
+        """Install a world on the bridge, with the tunnel ports that exist."""
         built = replace(built, tunnels=self.tunnels, underlay_mtu=1600)
-        flows = Program(HERE).update(Survey(built)).put
+        flows = Program(HERE).update(ResolvedWorld(built)).put
         with open_management("s1") as switch:
             assert switch.apply(plan(flows, switch.our_flows())) == ()
-        self.lab.settle()
+        self.lab.wait_settled()
         return built
 
     def interleaved(self, port: int = 40000) -> None:
-        """The same exchange in both networks at once."""
+        """The same exchange in both networks concurrently."""
         web, db, web_2, db_2 = self.ends
-        pair = Conversation(web, db, port), Conversation(web_2, db_2, port)
+        pair = HttpConnection(web, db, port), HttpConnection(web_2, db_2, port)
         for step in ("open", "get", "close"):
             for conversation in pair:
                 getattr(conversation, step)()
@@ -103,13 +102,13 @@ def host(lab: Lab) -> Iterator[Host]:
     underlay = Underlay(lab, mtu=1600)
     found = underlay.add_tunnels("s1", HERE)
     tunnels = {at: Ofport(ofport) for at, ofport in found.items()}
-    lab.arm()
+    lab.install_markers()
     yield Host(lab, underlay, ends, tunnels)
 
 
 def text_for(built: World) -> str:
-    """What cloudtap writes for the Suricata at the far end of the underlay."""
-    feed = feed_of(Survey(built), CollectorId("ids"))
+    """The configuration that cloudtap generates for the Suricata behind the underlay."""
+    feed = feed_of(ResolvedWorld(built), CollectorId("ids"))
     assert feed is not None
     return configure("suricata", feed, "under-far1").text
 
@@ -132,7 +131,7 @@ def test_networks_with_equal_addresses_are_told_apart_inside_a_tunnel(
 def test_tenants_with_equal_addresses_are_told_apart_at_one_address(
     host: Host, tmp_path: Path
 ) -> None:
-    """Suricata does not look at the keys of their tunnels, so their copies wear tags."""
+    """Suricata ignores the keys of the tunnels, so the copies have tags."""
     built = host.deliver_of_tenants(TagMode.AUTO)
     tags = built.numbers.tag
     with Suricata(tmp_path / "ids", text_for(built)) as ids:
@@ -149,14 +148,14 @@ def test_without_tags_one_of_two_tenants_at_one_address_is_not_seen(
     built = host.deliver_of_tenants(TagMode.NONE)
     with Suricata(tmp_path / "ids", text_for(built)) as ids:
         host.interleaved()
-        Conversation(*host.ends[:2], 42000).whole()
+        HttpConnection(*host.ends[:2], 42000).exchange_all()
         ids.wait_for_alerts(lambda _: len([a for _, a in ids.alerts() if 42000 in ends_of(a)]) == 2)
         before = [name for name, alert in ids.alerts() if 40000 in ends_of(alert)]
     assert len(before) < len(NAMES)
 
 
 def ends_of(alert: Event) -> tuple[int, int]:
-    """The ports of a connection that Suricata warns of."""
+    """The ports of the connection of an alert."""
     return alert["src_port"], alert["dest_port"]
 
 
@@ -177,19 +176,19 @@ def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
 
 @pytest.mark.parametrize("delivery", KINDS)
 def test_a_listener_finds_every_beacon_inside_a_tunnel(host: Host, delivery: Delivery) -> None:
-    survey = Survey(host.deliver(delivery))
-    [standing] = survey.served
+    resolved = ResolvedWorld(host.deliver(delivery))
+    [resolved_session] = resolved.served
     run, count, length = 5, 50, 900
     ways = []
-    with Listener("under-far1", None) as listener, open_management("s1") as switch:
-        for number, way in enumerate(copy_ways(HERE, survey, standing)):
+    with Sniffer("under-far1", None) as sniffer, open_management("s1") as switch:
+        for number, way in enumerate(copy_paths(HERE, resolved, resolved_session)):
             frames = [
                 Beacon(run, HERE, 0, number, n, count, length).frame() for n in range(1, count + 1)
             ]
             switch.send(frames, way.actions)
-            ways.append(Way(HERE, 0, number, count, length, way.tag))
-        wait_for(lambda: listener.arrivals.count(run), lambda seen: seen == count * len(ways))
-        findings = listener.arrivals.findings(run, ways)
+            ways.append(BeaconPath(HERE, 0, number, count, length, way.tag))
+        wait_for(lambda: sniffer.arrivals.count(run), lambda seen: seen == count * len(ways))
+        findings = sniffer.arrivals.findings(run, ways)
     assert len(findings) == 2
     assert [finding.faults for finding in findings] == [(), ()]
     words = {words for finding in findings for words in finding.tunnels}

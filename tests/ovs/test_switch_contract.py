@@ -1,4 +1,4 @@
-"""Open vSwitch does what every switch must do, as our fake of it."""
+"""Open vSwitch fulfils the contract of a switch, as the fake does."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.frame_contract import *  # noqa: F403  # the tests themselves
-from tests.install_contract import *  # noqa: F403  # the tests themselves
-from tests.meter_contract import *  # noqa: F403  # the tests themselves
+from tests.contracts.frame_contract import *  # noqa: F403  # the tests themselves
+from tests.contracts.install_contract import *  # noqa: F403  # the tests themselves
+from tests.contracts.meter_contract import *  # noqa: F403  # the tests themselves
+from tests.contracts.role_contract import *  # noqa: F403  # the tests themselves
+from tests.contracts.switch_contract import *  # noqa: F403
 from tests.ovs.lab import Lab
-from tests.role_contract import *  # noqa: F403  # the tests themselves
-from tests.switch_contract import *  # noqa: F403
 
 
 @pytest.fixture

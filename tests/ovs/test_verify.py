@@ -1,4 +1,4 @@
-"""Sessions are verified on real bridges: what arrives at the sensor is what the command tells."""
+"""`session verify` on real bridges: the command reports what arrives at the sensor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.lab.tutorial import read_steps
 from tests.ovs.controller_process import TARGET, ControllerProcess
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, vsctl
-from tests.ovs.scene import INVENTORY, PORTS, Scene, build, make_collectors
+from tests.ovs.small_cloud import INVENTORY, PORTS, SmallCloud, build_cloud, make_collectors
 from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
 
@@ -42,12 +42,7 @@ def runtime() -> str:
 
 
 @pytest.fixture
-def scene(lab: Lab) -> Scene:
-    return build(lab)
-
-
-@pytest.fixture
-def controller(tmp_path: Path, scene: Scene, runtime: str) -> Iterator[ControllerProcess]:
+def controller(tmp_path: Path, cloud: SmallCloud, runtime: str) -> Iterator[ControllerProcess]:
     with ControllerProcess(tmp_path, INVENTORY, runtime) as process:
         process.start("s1")
         make_collectors(process)
@@ -55,20 +50,20 @@ def controller(tmp_path: Path, scene: Scene, runtime: str) -> Iterator[Controlle
 
 
 @pytest.fixture
-def far(lab: Lab, tmp_path: Path) -> Iterator[tuple[Scene, ControllerProcess]]:
-    """The scene, and a second bridge with a workload of another network of the same tenant."""
-    scene = build(lab)
+def far(lab: Lab, tmp_path: Path) -> Iterator[tuple[SmallCloud, ControllerProcess]]:
+    """The cloud, and a second bridge with a workload of another network of the same tenant."""
+    cloud = build_cloud(lab)
     lab.add_bridge("s2", dpid=0x52, controller=TARGET)
-    scene.at["red-app"] = lab.add_port("s2", 1, "red-app")
+    cloud.at["red-app"] = lab.add_port("s2", 1, "red-app")
     lab.link("s1", LINK, "s2", LINK)
     with ControllerProcess(tmp_path, TWO_BRIDGES) as process:
         process.start("s1", "s2")
         make_collectors(process)
-        yield scene, process
+        yield cloud, process
 
 
 def verify(name: str, at: Endpoint, *more: str) -> tuple[int, dict[str, Any]]:
-    """Exit status and answer of the command, which listens at an endpoint."""
+    """Exit status and output of the command, which listens at an endpoint."""
     command = [CLOUDTAP, "session", "verify", name, "-o", "json"]
     done = subprocess.run(
         [*command, "--listen", at.far, *more], capture_output=True, text=True, timeout=60
@@ -79,37 +74,37 @@ def verify(name: str, at: Endpoint, *more: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("runtime", ["ryu", "os-ken"])
 def test_every_frame_arrives_in_order_and_whole_and_nobody_else_sees_one(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.create_session("red", "one", ["web", "db"], "ids")
-    for endpoint in scene.lab.endpoints:
+    for endpoint in cloud.lab.endpoints:
         endpoint.receive_all()
-    status, found = verify("one", scene.at["red-ids"], "--count", "1000", "--length", "1500")
+    status, found = verify("one", cloud.at["red-ids"], "--count", "1000", "--length", "1500")
 
     assert (status, found["faults"], found["sent"]) == (0, [], 1000)
     [way] = found["ways"]
     assert (way["arrived"], way["lost"], way["out_of_order"]) == (1000, 0, 0)
     assert (way["lengths"], way["tags"], way["delivered"]) == ([1500], ["none"], ["plain"])
     assert way["counted"] == found["witnesses"][0]["sent"] == 1000
-    scene.lab.flush()
-    seen = {e.ofport: len(e.receive_all()) for e in scene.lab.endpoints}
+    cloud.lab.flush()
+    seen = {e.ofport: len(e.receive_all()) for e in cloud.lab.endpoints}
     assert {PORTS[ofport] for ofport, frames in seen.items() if frames} == {"red-ids"}
 
 
 def test_frames_of_a_check_neither_count_nor_reach_a_limit_also_after_a_restart(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.create_session("red", "few", ["web"], "ids", max_packets=300)
-    with Traffic([scene.at[name] for name in ("red-web", "red-db", "red-ids")]) as traffic:
-        streams = scene.red_streams(traffic)
-        traffic.wait_for(streams[0], scene.at["red-ids"], 20)
+    with Traffic([cloud.at[name] for name in ("red-web", "red-db", "red-ids")]) as traffic:
+        streams = cloud.red_streams(traffic)
+        traffic.wait_for(streams[0], cloud.at["red-ids"], 20)
         traffic.stop()
         for stream in streams:
-            traffic.wait_for(stream, scene.at["red-ids"], traffic.now(stream))
-    status, found = verify("few", scene.at["red-ids"], "--count", "500")
+            traffic.wait_for(stream, cloud.at["red-ids"], traffic.now(stream))
+    status, found = verify("few", cloud.at["red-ids"], "--count", "500")
     assert (status, found["faults"]) == (0, [])
     copies = controller.session("few")["status"]["copies"]["packets"]
-    arrived = [traffic.arrived(stream, scene.at["red-ids"]).total() for stream in streams]
+    arrived = [traffic.arrived(stream, cloud.at["red-ids"]).total() for stream in streams]
     assert copies == sum(arrived) >= 20
     controller.end()
     controller.start("s1")
@@ -118,37 +113,37 @@ def test_frames_of_a_check_neither_count_nor_reach_a_limit_also_after_a_restart(
 
 
 def test_copies_are_verified_while_production_runs_and_it_loses_nothing(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.create_session("red", "one", ["web"], "ids")
-    with Traffic([scene.at[name] for name in ("red-web", "red-db")]) as traffic:
-        there, _ = scene.red_streams(traffic)
-        traffic.wait_for(there, scene.at["red-db"], 20)
-        status, found = verify("one", scene.at["red-ids"], "--count", "500")
+    with Traffic([cloud.at[name] for name in ("red-web", "red-db")]) as traffic:
+        there, _ = cloud.red_streams(traffic)
+        traffic.wait_for(there, cloud.at["red-db"], 20)
+        status, found = verify("one", cloud.at["red-ids"], "--count", "500")
         last = traffic.now(there)
-        traffic.wait_for(there, scene.at["red-db"], last)
-        assert traffic.faults(there, scene.at["red-db"], 20, last) == []
+        traffic.wait_for(there, cloud.at["red-db"], last)
+        assert traffic.faults(there, cloud.at["red-db"], 20, last) == []
     assert (status, found["faults"]) == (0, [])
     assert found["ways"][0]["counted"] >= 500
 
 
 def test_copies_are_cut_where_the_session_cuts_them(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.create_session("red", "head", ["web"], "ids", packet_length=128)
-    status, found = verify("head", scene.at["red-ids"], "--length", "1000")
+    status, found = verify("head", cloud.at["red-ids"], "--length", "1000")
     assert (status, found["faults"], found["ways"][0]["lengths"]) == (0, [], [128])
     assert controller.session("head")["status"]["copies"]["packets"] == 0
 
 
 def test_each_sensor_of_a_pool_is_verified_and_those_elsewhere_are_no_fault(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     body = {"tenant": "red", "name": "pool", "sensors": [{"port": "ids"}, {"port": "soc"}]}
     assert controller.api.post("/v1/collectors", json=body).status_code == 201
     controller.create_session("red", "spread", ["web"], "pool", max_rate={"pps": 1})
     controller.wait_for_session("spread")
-    status, found = verify("spread", scene.at["red-ids"])
+    status, found = verify("spread", cloud.at["red-ids"])
 
     assert (status, found["faults"]) == (0, [])
     seen = {way["sensor"]: (way["arrived"], way["here"]) for way in found["ways"]}
@@ -157,19 +152,19 @@ def test_each_sensor_of_a_pool_is_verified_and_those_elsewhere_are_no_fault(
     assert sent == {("ids",): 100, ("soc",): 100}
     assert controller.session("spread")["status"]["copies"]["packets"] == 0
 
-    only = f"cloudtap session verify spread --sensor soc --listen {scene.at['red-soc'].far}"
+    only = f"cloudtap session verify spread --sensor soc --listen {cloud.at['red-soc'].far}"
     shown = wait_for(partial(run, only), lambda seen: seen is not None)
     assert shown is not None
     assert "100 frames of 256 bytes sent, 100 arrived" in shown
 
 
 def test_a_far_tap_port_gets_each_network_with_its_tag_over_the_link(
-    far: tuple[Scene, ControllerProcess],
+    far: tuple[SmallCloud, ControllerProcess],
 ) -> None:
-    scene, controller = far
+    cloud, controller = far
     controller.create_session("red", "all", ["web", "app"], "ids")
     controller.wait_for_session("all")
-    status, found = verify("all", scene.at["red-ids"], "--count", "200")
+    status, found = verify("all", cloud.at["red-ids"], "--count", "200")
 
     assert (status, found["faults"]) == (0, [])
     networks = controller.api.get("/v1/networks?tenant=red").json()["items"]
@@ -182,34 +177,34 @@ def test_a_far_tap_port_gets_each_network_with_its_tag_over_the_link(
 
 
 def test_a_copy_path_that_loses_or_alters_is_found_out(
-    far: tuple[Scene, ControllerProcess],
+    far: tuple[SmallCloud, ControllerProcess],
 ) -> None:
-    scene, controller = far
+    cloud, controller = far
     controller.create_session("red", "app", ["app"], "ids")
     controller.wait_for_session("app")
-    tap = scene.at["red-ids"]
+    tap = cloud.at["red-ids"]
     foreign = f"priority=60000,in_port={LINK},dl_dst=0e:c7:a0:00:00:02,vlan_vid=0x1000/0x1000"
 
-    def spoil(actions: str) -> None:
+    def replace_delivery(actions: str) -> None:
         ofctl("add-flow", "s1", f"{foreign},actions={actions}")
-        scene.lab.settle()
+        cloud.lab.wait_settled()
 
-    spoil("push_vlan:0x8100,set_field:4100->vlan_vid,output:5")
+    replace_delivery("push_vlan:0x8100,set_field:4100->vlan_vid,output:5")
     status, found = verify("app", tap)
     assert status == 1
     assert "instead of none" in found["faults"][0]
 
-    spoil("pop_vlan,output:5,output:5")
+    replace_delivery("pop_vlan,output:5,output:5")
     twice = wait_for(lambda: _try(tap), lambda found: found is not None)
     assert twice == ["bridge s2: 100 twice"]
 
-    spoil("drop")
+    replace_delivery("drop")
     seen = wait_for(lambda: _try(tap), lambda found: found is not None)
     assert seen == ["bridge s2: 100 lost"]
 
 
 def _try(tap: Endpoint) -> list[str] | None:
-    """The faults that the command finds; None while it is too early for another check."""
+    """The faults that the command reports; None while it is too early for another run."""
     command = [CLOUDTAP, "session", "verify", "app", "-o", "json"]
     done = subprocess.run([*command, "--listen", tap.far], capture_output=True, text=True)
     return json.loads(done.stdout)["faults"] if done.stdout else None
@@ -220,7 +215,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "verify.md"
 
 @contextmanager
 def sensor_namespace(tap: Endpoint) -> Iterator[None]:
-    """The far end of a cable is `eth0` of the namespace `sensor` meanwhile."""
+    """Move the interface of an endpoint into the namespace `sensor`, as `eth0`."""
     for command in (
         "ip netns add sensor",
         f"ip link set {tap.far} netns sensor name eth0",
@@ -237,7 +232,7 @@ def sensor_namespace(tap: Endpoint) -> Iterator[None]:
 
 
 def run(command: str) -> str | None:
-    """What a command shows; None while it is too early to verify the session again."""
+    """The output of a command; None while it is too early to verify the session again."""
     program, *arguments = shlex.split(command)
     assert program == "cloudtap"
     environment = {**os.environ, "COLUMNS": "140"}
@@ -251,12 +246,13 @@ def run(command: str) -> str | None:
 
 
 def test_the_page_works_word_for_word_with_a_sensor_in_a_namespace(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.create_session("red", "web-to-ids", ["web"], "ids")
     steps = read_steps(PAGE.read_text())
     assert steps
-    with sensor_namespace(scene.at["red-ids"]):
+    with sensor_namespace(cloud.at["red-ids"]):
+        controller.wait_for_session("web-to-ids")  # its link was down on the way there
         for step in steps:
             shown = wait_for(partial(run, step.command), lambda seen: seen is not None)
             assert shown is not None
@@ -264,12 +260,12 @@ def test_the_page_works_word_for_word_with_a_sensor_in_a_namespace(
 
 
 def test_a_namespace_may_be_named_by_a_process_in_it(
-    scene: Scene, controller: ControllerProcess
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     controller.create_session("red", "one", ["web"], "ids")
     inside = ["ip", "netns", "exec", "sensor", "cat"]
     with (
-        sensor_namespace(scene.at["red-ids"]),
+        sensor_namespace(cloud.at["red-ids"]),
         subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat,
     ):
         assert cat.stdin is not None
@@ -277,6 +273,7 @@ def test_a_namespace_may_be_named_by_a_process_in_it(
         cat.stdin.write(b"!")
         cat.stdin.flush()
         assert cat.stdout.read(1) == b"!", "it has arrived in the namespace"
+        controller.wait_for_session("one")
         shown = run(f"cloudtap session verify one --listen eth0 --netns {cat.pid} -o json")
         cat.stdin.close()
     assert shown is not None

@@ -1,4 +1,4 @@
-"""What we send is what Open vSwitch understands, and what it reports back is what we sent."""
+"""Encoding and decoding of OpenFlow against real Open vSwitch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from collections.abc import Iterator
 import pytest
 from netaddr import IPAddress
 
-from controller.southbound.errors import WireError
-from controller.southbound.openflow.management import ManagedSwitch, open_management
-from controller.southbound.wire.flow import encode_instructions
-from controller.southbound.wire.action_decode import decode_instructions
-from flows.openflow import field
-from flows.plan.plan import Plan, plan
-from flows.openflow.field import Field, RegField, Term
-from flows.openflow.flow import (
+from controller.southbound import WireError
+from controller.southbound.openflow import ManagedSwitch, open_management
+from controller.southbound.wire import decode_instructions, encode_instructions
+from flows.model import Rate, RateUnit
+from flows.openflow import (
     LEARNED_OBJECT,
     Action,
     CheckLarger,
     Clone,
+    Field,
     Flow,
     ForgetInPort,
     HashOf,
@@ -33,18 +31,21 @@ from flows.openflow.flow import (
     Output,
     PopVlan,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
     SetVlanPriority,
+    Term,
+    field,
     make_cookie,
+    protocol,
     show_actions,
 )
-from flows.plan.meters import Meter, MeterPlan
-from flows.model.session import Rate, RateUnit
+from flows.plan import Meter, MeterPlan, Plan, plan
+from tests.generators.random_actions import SIMPLE, ActionChance
 from tests.ovs.lab import Lab, ofctl
-from tests.random_actions import SIMPLE, ActionChance
 
 LOW, TAG = RegField("low", 3, 4, 19), RegField("tag", 5, 0, 11)
 LEARN = Learn(22, 100, 300, 50, make_cookie(LEARNED_OBJECT, 7), RegField("n", 1, 0, 19), LOW)
@@ -85,7 +86,7 @@ def flow_of(match: Match, *actions: Action, priority: int = 1, owner: int = 9) -
 
 def raw(switch: ManagedSwitch) -> dict[tuple[int, int, int, bytes], bytes]:
     """Every flow of ours as bytes: what identifies it, and its instructions."""
-    with switch._lock:
+    with switch._channel.lock:
         flows = switch._flow_stats("list its flows")
         return {(f.table, f.priority, f.cookie, f.terms): f.instructions for f in flows}
 
@@ -107,8 +108,13 @@ def test_every_action_is_understood_as_ovs_ofctl_means_it(switch: ManagedSwitch)
     assert raw(switch) == ours
 
 
+LATER = next(bits for bits, name in field.FRAGMENT_NAMES.items() if name == "later")
+FRAGMENTS = tuple(bits for bits in field.FRAGMENT_NAMES if bits != LATER)
+"""No other values and masks have a text in ovs-ofctl."""
+
+
 class Chance:
-    """Random matches that keep the rules of prerequisites."""
+    """Random matches with their prerequisites."""
 
     def __init__(self, seed: int, *, only_prefixes: bool = False) -> None:
         self.random, self.only_prefixes = random.Random(seed), only_prefixes
@@ -130,6 +136,7 @@ class Chance:
     def match(self) -> Match:
         registers = self.random.sample(field.REGISTERS, self.random.randrange(4))
         terms = [self.masked(register) for register in registers]
+        terms += self.some(self.masked(field.PKT_MARK))
         terms += self.some(field.IN_PORT.eq(self.random.randint(1, 0xFEFF)))
         terms += self.some(self.masked(field.ETH_SRC), self.masked(field.ETH_DST))
         tag = self.random.choice([None, 0, TAGGED, 0x1000 | self.random.getrandbits(12)])
@@ -146,46 +153,50 @@ class Chance:
 
     def ipv4(self) -> list[Term]:
         addresses = self.some(self.masked(field.IP_SRC), self.masked(field.IP_DST))
-        return [field.ETH_TYPE.eq(field.ETH_IPV4), *addresses, *self.transport()]
+        addresses.insert(0, field.ETH_TYPE.eq(protocol.ETH_IPV4))
+        if self.random.random() < 0.1:  # it has no transport header
+            return [*addresses, field.IP_FRAG.masked(*LATER)]
+        addresses += self.some(field.IP_FRAG.masked(*self.random.choice(FRAGMENTS)))
+        return [*addresses, *self.transport()]
 
     def ipv6(self) -> list[Term]:
         addresses = self.some(self.masked(field.IPV6_SRC), self.masked(field.IPV6_DST))
-        return [field.ETH_TYPE.eq(field.ETH_IPV6), *addresses, *self.transport()]
+        return [field.ETH_TYPE.eq(protocol.ETH_IPV6), *addresses, *self.transport()]
 
     def transport(self) -> list[Term]:
-        protocols = [None, field.PROTO_TCP, field.PROTO_UDP, field.PROTO_SCTP, 47]
+        protocols = [None, protocol.PROTO_TCP, protocol.PROTO_UDP, protocol.PROTO_SCTP, 47]
         match self.random.choice(protocols):
             case None:
                 return []
-            case field.PROTO_TCP:
+            case protocol.PROTO_TCP:
                 ports = self.masked(field.TCP_SRC), self.masked(field.TCP_DST)
                 flags = self.masked(field.TCP_FLAGS)
-                return [field.IP_PROTO.eq(field.PROTO_TCP), *self.some(*ports, flags)]
-            case field.PROTO_SCTP:
+                return [field.IP_PROTO.eq(protocol.PROTO_TCP), *self.some(*ports, flags)]
+            case protocol.PROTO_SCTP:
                 ports = self.masked(field.SCTP_SRC), self.masked(field.SCTP_DST)
-                return [field.IP_PROTO.eq(field.PROTO_SCTP), *self.some(*ports)]
-            case field.PROTO_UDP:
+                return [field.IP_PROTO.eq(protocol.PROTO_SCTP), *self.some(*ports)]
+            case protocol.PROTO_UDP:
                 ports = self.masked(field.UDP_SRC), self.masked(field.UDP_DST)
-                return [field.IP_PROTO.eq(field.PROTO_UDP), *self.some(*ports)]
+                return [field.IP_PROTO.eq(protocol.PROTO_UDP), *self.some(*ports)]
             case number:
                 return [field.IP_PROTO.eq(number)]
 
     def arp(self) -> list[Term]:
-        terms = [field.ETH_TYPE.eq(field.ETH_ARP)]
+        terms = [field.ETH_TYPE.eq(protocol.ETH_ARP)]
         terms += self.some(field.ARP_OP.eq(self.random.choice([1, 2])))
         terms += self.some(self.masked(field.ARP_SPA), self.masked(field.ARP_TPA))
         return terms + self.some(self.masked(field.ARP_SHA), self.masked(field.ARP_THA))
 
     def icmp(self) -> list[Term]:
-        terms = [field.ETH_TYPE.eq(field.ETH_IPV4), field.IP_PROTO.eq(field.PROTO_ICMP)]
+        terms = [field.ETH_TYPE.eq(protocol.ETH_IPV4), field.IP_PROTO.eq(protocol.PROTO_ICMP)]
         return terms + self.some(self.value(field.ICMP_TYPE), self.value(field.ICMP_CODE))
 
     def icmpv6(self) -> list[Term]:
-        terms = [field.ETH_TYPE.eq(field.ETH_IPV6), field.IP_PROTO.eq(field.PROTO_ICMPV6)]
+        terms = [field.ETH_TYPE.eq(protocol.ETH_IPV6), field.IP_PROTO.eq(protocol.PROTO_ICMPV6)]
         return terms + self.some(self.value(field.ICMPV6_TYPE), self.value(field.ICMPV6_CODE))
 
     def neighbour(self) -> list[Term]:
-        terms = [field.ETH_TYPE.eq(field.ETH_IPV6), field.IP_PROTO.eq(field.PROTO_ICMPV6)]
+        terms = [field.ETH_TYPE.eq(protocol.ETH_IPV6), field.IP_PROTO.eq(protocol.PROTO_ICMPV6)]
         terms.append(field.ICMPV6_TYPE.eq(self.random.choice([135, 136])))
         return terms + self.some(self.masked(field.ND_TARGET))
 
@@ -204,7 +215,7 @@ def test_every_match_comes_back_as_it_was_sent(switch: ManagedSwitch) -> None:
 
 
 def test_the_text_of_a_match_means_the_same_to_ovs_ofctl(switch: ManagedSwitch) -> None:
-    chance = Chance(21, only_prefixes=True)  # ovs-ofctl reads no other masks of IPv6 addresses
+    chance = Chance(21, only_prefixes=True)  # ovs-ofctl parses no other masks of IPv6 addresses
     flows = {(f := flow_of(chance.match(), Output(1), owner=n)).key: f for n in range(300)}
     assert switch.apply(Plan(tuple(flows.values()), (), 0)) == ()
     ours = raw(switch)
@@ -234,7 +245,7 @@ def test_random_actions_come_back_byte_for_byte_and_as_they_were(switch: Managed
     flows = []
     for priority in range(1, 1001):
         meter = (Metered(METER.number),) if priority % 7 == 0 else ()
-        actions = meter + chance.actions(chance.random.randint(0, 12))
+        actions = meter + chance.whole(chance.random.randint(0, 12))
         flows.append(flow_of(Match.of(TAGGED), *actions, priority=priority))
     used = set[type]().union(*(kinds_of(flow.actions) for flow in flows))
     assert used == {*SIMPLE, Clone, Metered}, "every action is tried"
@@ -263,7 +274,7 @@ def test_one_other_number_in_an_action_is_seen_and_read(switch: ManagedSwitch) -
 
 
 def changed(flow: Flow) -> str:
-    """The text of a flow that loads another number, with the cookie of the right one."""
+    """The text of a flow that loads another number, with the cookie of the original."""
     return str(flow).replace("load:0xabc->NXM_NX_REG3", "load:0xabd->NXM_NX_REG3")
 
 
@@ -290,6 +301,6 @@ def test_actions_that_we_never_send_are_never_taken_for_ours(switch: ManagedSwit
 
 
 def marked(priority: int) -> str:
-    """The beginning of a flow with our mark."""
+    """The beginning of the text of a flow with our cookie."""
     flow = flow_of(Match(), priority=priority)
     return str(flow).partition(",actions=")[0]

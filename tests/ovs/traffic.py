@@ -1,4 +1,4 @@
-"""Numbered traffic that flows steadily, and an account of where every single frame arrived."""
+"""Steady streams of frames; here of numbered ones, with a record of where each frame arrived."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import select
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Self
 
-from tests.frames import ethernet
+from tests import frames
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.waiting import wait_for
 
 NUMBERED = 0x88B6
 """EtherType for local experiments (IEEE 802)."""
 BODY = struct.Struct("!HQ")
+IPV4, UDP, UDP_FROM = 0x0800, 17, 40_000
+DATAGRAM_DATA = 14 + 20 + 8
+"""Where the data of an untagged UDP datagram begins, in bytes."""
 FRAMES_PER_S = 200
-"""For each stream: the receive buffers of the data path hold more than a second of it."""
+"""For each stream: the receive buffers of the datapath hold more than one second of it."""
 
 
 class Stream:
@@ -26,27 +31,44 @@ class Stream:
 
     def __init__(self, key: int, sender: Endpoint, source: int, destination: int) -> None:
         self.key, self.sender, self.last = key, sender, 0
-        self._head = ethernet(destination, source, NUMBERED, b"")
+        self._head = frames.ethernet(destination, source, NUMBERED, b"")
 
     def frame(self, number: int) -> bytes:
         """The frame of this number."""
         return (self._head + BODY.pack(self.key, number)).ljust(60, b"\0")
 
 
-class Traffic:
-    """Streams that are sent by one thread and counted by another, inside a `with` block."""
+class Datagrams(Stream):
+    """The same in UDP datagrams to one port, for filters that ask for more than a MAC address."""
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(
+        self, key: int, sender: Endpoint, source: int, destination: int, port: int
+    ) -> None:
+        super().__init__(key, sender, source, destination)
+        self._macs, self._port = (destination, source), port
+
+    def frame(self, number: int) -> bytes:
+        """The frame of this number."""
+        datagram = frames.udp(UDP_FROM, self._port, BODY.pack(self.key, number))
+        packet = frames.ipv4("10.0.0.1", "10.0.0.2", UDP, datagram)
+        return frames.pad(frames.ethernet(*self._macs, IPV4, packet))
+
+
+class Streaming(ABC):
+    """Frames that one thread sends at a pace and another one receives, inside a `with` block.
+
+    After a stall at most the frames of ``behind_s`` are made up for: more at once would overflow
+    receive buffers. ``_send_some`` and changes of ``_endpoints`` happen with ``_sending`` held.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], period_s: float, behind_s: float) -> None:
         self._endpoints = {endpoint.fileno(): endpoint for endpoint in endpoints}
-        self._streams: list[Stream] = []
-        self._seen: defaultdict[tuple[Endpoint, int], Counter[int]] = defaultdict(Counter)
-        self._first: dict[tuple[Endpoint, int, int], float] = {}
+        self._period_s, self._behind_s = period_s, behind_s
         self._sending = threading.Lock()
-        self._is_over = threading.Event()
-        self._is_paused = threading.Event()
+        self._is_over, self._is_paused = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=run) for run in (self._send, self._receive)]
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -61,72 +83,21 @@ class Traffic:
         for thread in self._threads:
             thread.join()
 
-    def add(self, sender: Endpoint, source: int, destination: int) -> Stream:
-        """One more stream, from now on."""
-        with self._sending:
-            stream = Stream(len(self._streams) + 1, sender, source, destination)
-            self._streams.append(stream)
-        return stream
+    @abstractmethod
+    def _send_some(self) -> None:
+        """Send the frames of one period."""
 
-    def now(self, stream: Stream) -> int:
-        """The number of the last frame sent: whatever is sent later has a higher one."""
-        with self._sending:
-            return stream.last
-
-    def replug(self, old: Endpoint, new: Endpoint) -> None:
-        """What was sent from ``old`` goes out of ``new`` from now on; ``new`` is watched, too."""
-        with self._sending:
-            self._endpoints.pop(old.fileno(), None)
-            self._endpoints[new.fileno()] = new
-            for stream in self._streams:
-                if stream.sender is old:
-                    stream.sender = new
-
-    def stop(self) -> None:
-        """Send no more; what was sent still arrives."""
-        with self._sending:
-            self._is_paused.set()
-
-    def arrived(self, stream: Stream, at: Endpoint) -> Counter[int]:
-        """How often each number of a stream has arrived at an endpoint."""
-        return Counter(self._seen[at, stream.key])
-
-    def wait_until_past(self, stream: Stream, at: Endpoint, number: int) -> None:
-        """Return when a frame with a higher number has arrived."""
-        wait_for(lambda: max(self.arrived(stream, at), default=0), lambda seen: seen > number)
-
-    def wait_for(self, stream: Stream, at: Endpoint, number: int) -> None:
-        """Return when the frame of this number has arrived."""
-        wait_for(lambda: self.arrived(stream, at)[number], bool)
-
-    def faults(self, stream: Stream, at: Endpoint, first: int, last: int) -> list[str]:
-        """What is wrong with the frames ``first`` to ``last`` where each should arrive once."""
-        seen = self.arrived(stream, at)
-        wrong = {n: seen[n] for n in range(first, last + 1) if seen[n] != 1}
-        return [f"frame {n} of {last} arrived {count} times at {at}" for n, count in wrong.items()]
-
-    def strangers(self, at: Endpoint, streams: Iterable[Stream]) -> list[tuple[int, int]]:
-        """Stream and number of what arrived at an endpoint, but for these streams."""
-        known = {stream.key for stream in streams}
-        every = [
-            (k, n) for (where, k), seen in list(self._seen.items()) if where is at for n in seen
-        ]
-        return [(key, number) for key, number in every if key not in known]
-
-    def when(self, stream: Stream, at: Endpoint, number: int) -> float:
-        """The moment (monotonic seconds) at which a frame arrived."""
-        return self._first[at, stream.key, number]
+    @abstractmethod
+    def _note(self, endpoint: Endpoint, frame: bytes) -> None:
+        """Record a frame that has arrived."""
 
     def _send(self) -> None:
         due = time.monotonic()
         while not self._is_over.wait(max(0.0, due - time.monotonic())):
-            due = max(due + 1 / FRAMES_PER_S, time.monotonic() - 0.05)  # no bursts after a stall
+            due = max(due + self._period_s, time.monotonic() - self._behind_s)
             with self._sending:
-                if self._is_paused.is_set():
-                    continue
-                for stream in self._streams:
-                    stream.last += 1
-                    stream.sender.send(stream.frame(stream.last))
+                if not self._is_paused.is_set():
+                    self._send_some()
 
     def _receive(self) -> None:
         while not self._is_over.is_set():
@@ -137,9 +108,101 @@ class Traffic:
                 while endpoint is not None and (frame := endpoint.receive_raw()) is not None:
                     self._note(endpoint, frame)
 
+
+class Traffic(Streaming):
+    """Numbered streams, and where and when each of their frames has arrived."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        super().__init__(endpoints, 1 / FRAMES_PER_S, behind_s=0.05)
+        self._streams: list[Stream] = []
+        self._keys: list[int] = []
+        self._seen: defaultdict[tuple[Endpoint, int], Counter[int]] = defaultdict(Counter)
+        self._first: dict[tuple[Endpoint, int, int], float] = {}
+
+    def add(self, sender: Endpoint, source: int, destination: int) -> Stream:
+        """Start one more stream."""
+        with self._sending:
+            key = len(self._keys) + 1
+            stream = Stream(key, sender, source, destination)
+            self._keys.append(key)
+            self._streams.append(stream)
+        return stream
+
+    def add_datagrams(self, sender: Endpoint, source: int, destination: int, port: int) -> Stream:
+        """Start one more stream, of UDP datagrams to ``port``."""
+        with self._sending:
+            key = len(self._keys) + 1
+            stream = Datagrams(key, sender, source, destination, port)
+            self._keys.append(key)
+            self._streams.append(stream)
+        return stream
+
+    def end(self, stream: Stream) -> None:
+        """Send no more of one stream; frames in flight still arrive."""
+        with self._sending:
+            self._streams.remove(stream)
+
+    def now(self, stream: Stream) -> int:
+        """The number of the last frame sent; later frames have higher numbers."""
+        with self._sending:
+            return stream.last
+
+    def replug(self, old: Endpoint, new: Endpoint) -> None:
+        """Send the streams of ``old`` from ``new`` from now on, and receive at ``new``."""
+        with self._sending:
+            self._endpoints.pop(old.fileno(), None)
+            self._endpoints[new.fileno()] = new
+            for stream in self._streams:
+                if stream.sender is old:
+                    stream.sender = new
+
+    def stop(self) -> None:
+        """Stop sending; frames in flight still arrive."""
+        with self._sending:
+            self._is_paused.set()
+
+    def arrived(self, stream: Stream, at: Endpoint) -> Counter[int]:
+        """How often each number of a stream has arrived at an endpoint."""
+        return Counter(self._seen[at, stream.key])
+
+    def wait_until_past(self, stream: Stream, at: Endpoint, number: int) -> None:
+        """Block until a frame with a higher number has arrived."""
+        wait_for(lambda: max(self.arrived(stream, at), default=0), lambda seen: seen > number)
+
+    def wait_for(self, stream: Stream, at: Endpoint, number: int) -> None:
+        """Block until the frame of this number has arrived."""
+        wait_for(lambda: self.arrived(stream, at)[number], bool)
+
+    def faults(self, stream: Stream, at: Endpoint, first: int, last: int) -> list[str]:
+        """The frames from ``first`` to ``last`` that did not arrive exactly once."""
+        seen = self.arrived(stream, at)
+        wrong = {n: seen[n] for n in range(first, last + 1) if seen[n] != 1}
+        return [f"frame {n} of {last} arrived {count} times at {at}" for n, count in wrong.items()]
+
+    def strangers(self, at: Endpoint, streams: Iterable[Stream]) -> list[tuple[int, int]]:
+        """Stream and number of frames at an endpoint that belong to none of these streams."""
+        known = {stream.key for stream in streams}
+        every = [
+            (k, n) for (where, k), seen in list(self._seen.items()) if where is at for n in seen
+        ]
+        return [(key, number) for key, number in every if key not in known]
+
+    def when(self, stream: Stream, at: Endpoint, number: int) -> float:
+        """The moment (monotonic seconds) at which a frame arrived."""
+        return self._first[at, stream.key, number]
+
+    def _send_some(self) -> None:
+        for stream in self._streams:
+            stream.last += 1
+            stream.sender.send(stream.frame(stream.last))
+
     def _note(self, endpoint: Endpoint, frame: bytes) -> None:
-        if frame[12:14] != NUMBERED.to_bytes(2, "big"):
+        eth_type, source_port = (int.from_bytes(frame[at : at + 2], "big") for at in (12, 34))
+        if eth_type == NUMBERED:
+            key, number = BODY.unpack_from(frame, 14)
+        elif (eth_type, source_port) == (IPV4, UDP_FROM):
+            key, number = BODY.unpack_from(frame, DATAGRAM_DATA)
+        else:
             return
-        key, number = BODY.unpack_from(frame, 14)
         self._seen[endpoint, key][number] += 1
         self._first.setdefault((endpoint, key, number), time.monotonic())

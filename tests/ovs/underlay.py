@@ -1,17 +1,12 @@
-"""The hosts' own network for tests: a bridge with an address, and a cable to remote sensors."""
+"""The underlay for tests: a bridge with an IP address, and a veth pair to remote sensors."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from controller.southbound.ovsdb.tunnel_port import (
-    KINDS,
-    tunnel_name,
-    tunnel_options,
-    tunnel_type,
-)
-from flows.model.session import Delivery, Dpid
+from controller.southbound.ovsdb import KINDS, tunnel_name, tunnel_options, tunnel_type
+from flows.model import Delivery, Dpid
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, vsctl
 from tests.tunnels import Carried, unwrap
@@ -19,13 +14,13 @@ from tests.tunnels import Carried, unwrap
 BRIDGE = "under"
 HOST4, HOST6 = "192.0.2.1/24", "fd00:9::1/64"
 SENSORS = ("192.0.2.9", "192.0.2.10", "fd00:9::9")
-"""Addresses of remote sensors; they all are at the far end of the cable."""
+"""Addresses of remote sensors, all behind the same veth pair."""
 SENSOR_MAC = bytes.fromhex("020000009999")
 FIRST_OFPORT = 31
 
 
 class Underlay:
-    """Carries what tunnel ports send; ``arrived`` are the frames inside."""
+    """Carries the packets of tunnel ports; ``arrived`` decapsulates them."""
 
     def __init__(self, lab: Lab, mtu: int = 1500) -> None:
         self._ports: dict[str, int] = {}
@@ -52,7 +47,7 @@ class Underlay:
         lab.on_close(self.close)
 
     def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, Delivery], int]:
-        """Give a bridge one tunnel port of each kind, as the product does."""
+        """Add a tunnel port of each kind to a bridge, as the product does."""
         found: dict[tuple[Dpid, Delivery], int] = {}
         for number, delivery in enumerate(KINDS):
             name, ofport = tunnel_name(dpid, delivery), FIRST_OFPORT + number
@@ -67,11 +62,11 @@ class Underlay:
         return found
 
     def arrived(self) -> list[Carried]:
-        """What has arrived since it was asked before; nothing else may go to the sensors."""
+        """The copies that have arrived since the last call; nothing else may go to sensors."""
         found: list[Carried] = []
         while (outer := self.end.receive_raw()) is not None:
             if outer[:6] != SENSOR_MAC:
-                continue  # the kernel of the host itself looks for neighbours
+                continue  # neighbour discovery of the kernel
             carried = unwrap(outer)
             assert carried is not None, f"not a tunnel: {outer.hex()}"
             found.append(carried)
@@ -79,7 +74,7 @@ class Underlay:
         return found
 
     def close(self) -> None:
-        """Remove the bridge and the cable."""
+        """Remove the bridge and the veth pair."""
         self.end.close()
         vsctl("--if-exists", "del-br", BRIDGE)
         _run("ip link del under-eth1")

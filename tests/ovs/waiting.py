@@ -1,7 +1,8 @@
-"""Waiting for a condition with a deadline; what was seen last is printed when it does not come."""
+"""Waits for a condition with a deadline; a failure shows the last value that was seen."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +14,10 @@ LOOK_AGAIN_S = 0.01
 
 
 def wait_for(look: Callable[[], T], is_right: Callable[[T], bool], seconds: float = 15.0) -> T:
-    """Look again and again until ``is_right``; returns what was seen.
+    """Call ``look`` until its value ``is_right``; returns the value.
 
     Raises:
-        AssertionError: the deadline has passed; the message shows what was seen last.
+        AssertionError: the deadline has passed; the message shows the last value.
     """
     deadline = time.monotonic() + seconds
     pause = threading.Event()
@@ -24,3 +25,11 @@ def wait_for(look: Callable[[], T], is_right: Callable[[T], bool], seconds: floa
         assert time.monotonic() < deadline, f"not after {seconds} s; seen last: {seen!r}"
         pause.wait(LOOK_AGAIN_S)
     return seen
+
+
+async def pass_time(seconds: float) -> None:
+    """Let time pass in an event loop: the pace of a peer, or of looking at a condition again."""
+    loop = asyncio.get_running_loop()
+    passed: asyncio.Future[None] = loop.create_future()
+    loop.call_later(seconds, passed.set_result, None)
+    await passed

@@ -1,9 +1,9 @@
-"""Random worlds on real Open vSwitch: packets in, byte-identical copies out, counted at every port.
+"""Random worlds on real Open vSwitch: every copy compared byte by byte, and counted at every port.
 
     python -m tests.ovs.worlds --worlds 1000 --seed 7
 
 World number n has the seed SEED+n, so any failure is replayed with `--worlds 1` and its own seed.
-With `--damage KIND` the flows are spoilt on purpose, to see that the run notices.
+With `--damage KIND` flows are damaged on purpose: the run must fail.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from random import Random
 
-from flows.compile import Survey, compile_bridge
-from flows.semantics.meaning import Learned, meaning
-from flows.model.session import Oversize, Port, Rate, RateUnit
-from flows.pipeline.tables import BRIDGE_METER
-from flows.explain.trace import Interpreter
-from flows.model.world import World
+from flows.compile import compile_bridge
+from flows.explain import Interpreter
+from flows.model import BRIDGE_METER, Oversize, Port, Rate, RateUnit, World
+from flows.resolve import ResolvedWorld
+from flows.semantics import LearnedAddresses, meaning
 from tests.arrivals import Arrivals, Frames, Where
 from tests.damage import DAMAGES
+from tests.generators.random_changes import changed_world
+from tests.generators.random_worlds import Sent, random_packets, random_world
+from tests.ovs.bridge_ring import BridgeRing, Damage
 from tests.ovs.lab import Lab, LabError, ofctl, ofproto_trace, purge_cache
-from tests.ovs.stage import Damage, Stage
-from tests.random_changes import changed_world
-from tests.random_worlds import Sent, random_packets, random_world
 
 PACKETS = 24
 """Packets of each world."""
 STREAM, AFTERWARDS = 12, 12
-"""Packets that are on their way while it changes, and those that follow."""
+"""Packets in flight while the world changes, and packets after it."""
 SHEDDING, BURST = 0.15, 30
-"""In how many of the worlds a cap sheds, and the equal packets that are sent at once then."""
+"""Share of the worlds with a cap that sheds copies, and how many equal packets are sent then."""
 
 
 @dataclass
-class Tally:
-    """What was sent and seen so far; a failure text for each packet or batch that was wrong."""
+class WorldsResult:
+    """What was sent and received so far, with a text for each batch that was wrong."""
 
     worlds: int = 0
     packets: int = 0
@@ -51,7 +50,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
     def note(self, missing: Frames, extra: Frames) -> None:
-        """Count frames that did not come, or should not have."""
+        """Count missing and extra frames."""
         self.missing += missing.total()
         self.extra += extra.total()
 
@@ -67,34 +66,41 @@ class Tally:
         )
 
 
-def play(stage: Stage, seed: int, tally: Tally, damage: Damage | None = None) -> None:
-    """Build one world, send its packets, and compare what came out with what the contract says.
+def run_world(
+    ring: BridgeRing, seed: int, result: WorldsResult, damage: Damage | None = None
+) -> None:
+    """Install one world, send its packets, and compare what came out with the contract.
 
-    Then the world changes while packets are on their way, and more follow; a damaged one does not.
+    Then change the world while packets are in flight, and send more; not in a damaged world.
     """
     rng = Random(seed)
     world = random_world(rng)
     packets = random_packets(rng, world, PACKETS)
-    stage.install(world, damage)
-    tally.worlds += 1
-    learned = play_packets(stage, seed, world, packets, {}, tally)
+    ring.install(world, damage)
+    result.worlds += 1
+    learned = run_packets(ring, seed, world, packets, {}, result)
     if damage is None:
         other = changed_world(rng, world)
         stream = random_packets(rng, other, STREAM)
         if (world.ports, world.placements) != (other.ports, other.placements):
-            stage.forget()
+            ring.forget_addresses()
             learned = {}
-        play_change(stage, seed, (world, other), stream, learned, tally)
+        run_change(ring, seed, (world, other), stream, learned, result)
         packets = random_packets(rng, other, AFTERWARDS)
-        learned = play_packets(stage, seed, other, packets, learned, tally)
+        learned = run_packets(ring, seed, other, packets, learned, result)
         if rng.random() < SHEDDING:
-            play_shedding(stage, seed, rng, other, learned, tally)
+            run_shedding(ring, seed, rng, other, learned, result)
 
 
-def play_packets(
-    stage: Stage, seed: int, world: World, packets: Sequence[Sent], learned: Learned, tally: Tally
-) -> Learned:
-    """Send packets and compare what came out; returns what the bridges have learned then."""
+def run_packets(
+    ring: BridgeRing,
+    seed: int,
+    world: World,
+    packets: Sequence[Sent],
+    learned: LearnedAddresses,
+    result: WorldsResult,
+) -> LearnedAddresses:
+    """Send packets and compare what came out; returns what the bridges have learned by then."""
     arrivals = Arrivals(world)
     for batch in batches(arrivals, packets, learned):
         want: Frames = Counter()
@@ -102,30 +108,30 @@ def play_packets(
         for sent in batch:
             frames, copies, taught = arrivals.expected(sent, learned)
             want += frames
-            tally.copies += copies
-        seen = stage.exchange(arrivals, batch)
+            result.copies += copies
+        seen = ring.exchange(arrivals, batch)
         if taught != learned:
             purge_cache()
         learned = taught
-        tally.packets += len(batch)
+        result.packets += len(batch)
         if seen != want:
-            tally.note(want - seen, seen - want)
-            tally.failures.append(explain(stage, seed, world, batch, want - seen, seen - want))
-            stage.collect(arrivals)  # a trace with a packet lets some of its copies out
+            result.note(want - seen, seen - want)
+            result.failures.append(explain(ring, seed, world, batch, want - seen, seen - want))
+            ring.collect(arrivals)  # ofproto/trace with a packet sends some of its copies
     return learned
 
 
-def play_change(
-    stage: Stage, seed: int, worlds: tuple[World, World], stream: Sequence[Sent],
-    learned: Learned, tally: Tally,
+def run_change(
+    ring: BridgeRing, seed: int, worlds: tuple[World, World], stream: Sequence[Sent],
+    learned: LearnedAddresses, result: WorldsResult,
 ) -> None:  # fmt: skip
-    """Change a world while packets that teach nothing are on their way.
+    """Change a world while packets are in flight that make no bridge learn an address.
 
-    Production of ports that stay where they are does not notice. On one bridge each packet is
-    copied by the one world or by the other, never by half of both; of several bridges some are
-    there before the others, so that what the one floods may be heard at places of the other world:
-    there a packet is on its way only if both worlds deliver it to the same places, and none if a
-    tap port moves, for the one bridge may send copies where the other has brought the port.
+    Production between ports that stay in place is not affected. On one bridge each packet is
+    copied by the old world or by the new one, never by parts of both. Of several bridges some
+    change before others, so that a flood of one may reach ports of the other world: there only
+    packets are sent that both worlds deliver to the same places, and none if a tap port moves,
+    because one bridge may send copies to where the other has already moved the port.
     """
     old, new = Arrivals(*worlds), Arrivals(*reversed(worlds))
     may_tag = not worlds[0].links  # one of the worlds may have a filter (see random_packets)
@@ -137,7 +143,11 @@ def play_change(
     if not is_one_bridge and taps[0] != taps[1]:
         silent = []
     elif not is_one_bridge:
-        silent = [s for s in silent if heard(old, s, learned) == heard(new, s, learned)]
+        silent = [
+            s
+            for s in silent
+            if delivered_frames(old, s, learned) == delivered_frames(new, s, learned)
+        ]
     least, most = Counter[tuple[Where, bytes]](), Counter[tuple[Where, bytes]]()
     for sent in silent:
         one, other = (arrivals.expected(sent, learned)[0] for arrivals in (old, new))
@@ -145,19 +155,19 @@ def play_change(
         least += one & other if is_one_bridge else production
         most += one | other if is_one_bridge else one + other - production
     waiting = iter(silent)
-    stage.collect(old)
-    stage.change(worlds[1], lambda: stage.send(worlds[0], islice(waiting, 2)))
-    stage.send(worlds[0], waiting)
-    seen = stage.collect(old)
-    tally.packets += len(silent)
+    ring.collect(old)
+    ring.change(worlds[1], lambda: ring.send(worlds[0], islice(waiting, 2)))
+    ring.send(worlds[0], waiting)
+    seen = ring.collect(old)
+    result.packets += len(silent)
     if least - seen or seen - most:
-        tally.note(least - seen, seen - most)
-        text = explain(stage, seed, worlds[1], silent, least - seen, seen - most)
-        tally.failures.append(f"while this world changed:\n{worlds[0]}\n{text}")
-        stage.collect(old)
+        result.note(least - seen, seen - most)
+        text = explain(ring, seed, worlds[1], silent, least - seen, seen - most)
+        result.failures.append(f"while this world changed:\n{worlds[0]}\n{text}")
+        ring.collect(old)
 
 
-def heard(arrivals: Arrivals, sent: Sent, learned: Learned) -> Frames:
+def delivered_frames(arrivals: Arrivals, sent: Sent, learned: LearnedAddresses) -> Frames:
     """Where production delivers a packet."""
     return arrivals.delivered(arrivals.expected(sent, learned)[0])
 
@@ -171,12 +181,17 @@ def stays(port: Port, worlds: tuple[World, World]) -> bool:
     )
 
 
-def play_shedding(
-    stage: Stage, seed: int, rng: Random, world: World, learned: Learned, tally: Tally
+def run_shedding(
+    ring: BridgeRing,
+    seed: int,
+    rng: Random,
+    world: World,
+    learned: LearnedAddresses,
+    result: WorldsResult,
 ) -> None:
-    """Cap one session, or whole bridges, far below what a burst of one packet wants.
+    """Cap one session, or whole bridges, far below the rate of a burst of one packet.
 
-    All that is missing are copies under the cap, and meters have counted each of them.
+    All missing frames must be copies under the cap, and meters must have counted each of them.
     """
     arrivals = Arrivals(world)
     for sent in random_packets(rng, world, PACKETS):
@@ -185,30 +200,30 @@ def play_shedding(
         if means[2] != learned or not copies:
             continue
         capped, meters = capped_world(rng, world, sent, learned)
-        stage.change(capped, lambda: None)
+        ring.change(capped, lambda: None)
         one = Arrivals(capped).expected(sent, learned)[0]
-        wanted, before = Counter({k: n * BURST for k, n in one.items()}), stage.metered(meters)
-        seen = stage.exchange(arrivals, [sent] * BURST)
+        wanted, before = Counter({k: n * BURST for k, n in one.items()}), ring.metered(meters)
+        seen = ring.exchange(arrivals, [sent] * BURST)
         shed = wanted - seen
-        tally.packets += BURST
-        tally.shed += shed.total()
+        result.packets += BURST
+        result.shed += shed.total()
         wrong = arrivals.delivered(shed), seen - wanted
-        counted = stage.metered(meters) - before
+        counted = ring.metered(meters) - before
         if wrong[0] or wrong[1] or counted != shed.total() or not counted:
-            tally.note(*wrong)
-            tally.failures.append(
+            result.note(*wrong)
+            result.failures.append(
                 f"under a cap {counted} were counted:\n"
-                f"{explain(stage, seed, capped, [sent], shed, wrong[1])}"
+                f"{explain(ring, seed, capped, [sent], shed, wrong[1])}"
             )
         return
 
 
 def capped_world(
-    rng: Random, world: World, sent: Sent, learned: Learned
+    rng: Random, world: World, sent: Sent, learned: LearnedAddresses
 ) -> tuple[World, Container[int]]:
-    """A world with a cap that a burst of a packet exceeds, and the meters that keep it.
+    """A world with a cap that a burst of a packet exceeds, and the meters that enforce it.
 
-    No session leaves long packets out: what a cap sheds before that was never to be seen.
+    No session skips oversize packets, because those would be shed without being expected.
     """
     low = Rate(RateUnit.PPS, 1)
     world = replace(
@@ -224,10 +239,12 @@ def capped_world(
     return replace(world, sessions=sessions), (world.numbers.meter[victim],)
 
 
-def batches(arrivals: Arrivals, packets: Iterable[Sent], learned: Learned) -> Iterator[list[Sent]]:
-    """Packets that may be on their way together; one that teaches bridges something goes alone.
+def batches(
+    arrivals: Arrivals, packets: Iterable[Sent], learned: LearnedAddresses
+) -> Iterator[list[Sent]]:
+    """Batches of packets; a packet from which bridges learn an address is a batch of its own.
 
-    Packets of different ports overtake each other, so nobody could say who knew what when.
+    Packets of different ports may overtake each other, so the order of learning would be unknown.
     """
     batch: list[Sent] = []
     for sent in packets:
@@ -242,11 +259,11 @@ def batches(arrivals: Arrivals, packets: Iterable[Sent], learned: Learned) -> It
 
 
 def explain(
-    stage: Stage, seed: int, world: World, batch: Sequence[Sent], missing: Frames, extra: Frames
+    ring: BridgeRing, seed: int, world: World, batch: Sequence[Sent], missing: Frames, extra: Frames
 ) -> str:
-    """The world, the packets that went wrong, and their way by us and by Open vSwitch."""
-    survey = Survey(world)
-    flows = {dpid: compile_bridge(dpid, survey) for dpid in world.dpids}
+    """The world, the packets that went wrong, and their traces by us and by Open vSwitch."""
+    resolved = ResolvedWorld(world)
+    flows = {dpid: compile_bridge(dpid, resolved) for dpid in world.dpids}
     wrong = {frame for _, frame in missing + extra}
     lines = [f"world of seed {seed}: replay with `make worlds WORLDS=1 SEED={seed}`", str(world)]
     for change, frames in (("missing", missing), ("extra", extra)):
@@ -259,81 +276,85 @@ def explain(
             lines.append(f"--- {sent.kind} of {sent.sender.id} at port {place.ofport}, by us:")
             lines.append(str(Interpreter(flows, world.links).send(place, sent.frame)))
             lines.append("--- by Open vSwitch:")
-            lines.append(ofctl("dump-flows", stage.names[place.dpid], "table=22"))
-            lines.append(ofproto_trace(stage.names[place.dpid], place.ofport, sent.frame))
+            lines.append(ofctl("dump-flows", ring.names[place.dpid], "table=22"))
+            lines.append(ofproto_trace(ring.names[place.dpid], place.ofport, sent.frame))
     return "\n".join(lines)
 
 
 def is_made_of(frame: bytes, sent: bytes) -> bool:
-    """Whether a frame is a packet that was sent, or a copy of it: perhaps tagged, perhaps cut."""
+    """Whether a frame is a packet that was sent, or a copy of it, possibly tagged or truncated."""
     return sent.startswith((frame, frame[:12] + frame[16:]))
 
 
-def spoil(kind: str) -> Damage:
+def damage_all(kind: str) -> Damage:
     """Damage all flows of a kind (tests/damage.py) on every bridge."""
     return lambda dpid, flows: DAMAGES[kind].all(flows)
 
 
 @dataclass
-class Run:
-    """Many worlds one after the other; a lab that breaks down is built anew, once for each world.
+class WorldsRun:
+    """Many worlds in sequence; a lab that breaks down is rebuilt, at most once for each world.
 
-    What was not delivered in time by cables and sockets of an overloaded machine says nothing of
-    flows; a frame that is missing behind its marker is no break-down, and counts.
+    A marker that an overloaded machine did not deliver in time says nothing about flows. A frame
+    that is missing although its marker arrived is no breakdown, and counts.
     """
 
-    tally: Tally = field(default_factory=Tally)
+    result: WorldsResult = field(default_factory=WorldsResult)
     began: float = field(default_factory=time.monotonic)
     shown: int = 0
     broken_at: int | None = None
 
     def is_over(self, seeds: range, failures: int) -> bool:
-        """Whether all worlds were played, or so many packets were wrong."""
-        return self.tally.worlds == len(seeds) or self.shown >= failures
+        """Whether all worlds were run, or the limit of failures is reached."""
+        return self.result.worlds == len(seeds) or self.shown >= failures
 
-    def go_on(self, stage: Stage, seeds: range, failures: int, damage: Damage | None) -> None:
-        """Play the worlds that are left, and tell of them."""
+    def run_rest(
+        self, ring: BridgeRing, seeds: range, failures: int, damage: Damage | None
+    ) -> None:
+        """Run the remaining worlds and print failures and progress."""
         last = time.monotonic()
         while not self.is_over(seeds, failures):
-            play(stage, seeds[self.tally.worlds], self.tally, damage)
-            for text in self.tally.failures[self.shown :]:
+            run_world(ring, seeds[self.result.worlds], self.result, damage)
+            for text in self.result.failures[self.shown :]:
                 print(text, flush=True)
-            self.shown = len(self.tally.failures)
+            self.shown = len(self.result.failures)
             if time.monotonic() - last > 5:
                 last = time.monotonic()
-                told = f"{self.tally} after {last - self.began:.0f} s"
-                print(told, file=sys.stderr, flush=True)
+                progress = f"{self.result} after {last - self.began:.0f} s"
+                print(progress, file=sys.stderr, flush=True)
 
-    def begin_again(self, seeds: range, problem: LabError) -> None:
-        """Play the last world again, in another lab; not twice."""
-        self.tally.worlds -= 1
-        if self.broken_at == self.tally.worlds:
+    def retry_last(self, seeds: range, problem: LabError) -> None:
+        """Have the last world run again in another lab; not twice."""
+        self.result.worlds -= 1
+        if self.broken_at == self.result.worlds:
             raise problem
-        self.broken_at = self.tally.worlds
-        again = f"the world of seed {seeds[self.tally.worlds]} is played again in a new lab"
+        self.broken_at = self.result.worlds
+        again = f"the world of seed {seeds[self.result.worlds]} is run again in a new lab"
         print(f"{again}: {problem}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run worlds, show progress, and end with one line that says how exact they were."""
+    """Run worlds, print progress, and end with one line of counts."""
     parser = argparse.ArgumentParser(description="random worlds on real Open vSwitch")
     parser.add_argument("--worlds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--failures", type=int, default=5, help="give up after so many (default 5)")
     parser.add_argument(
-        "--damage", choices=sorted(DAMAGES), help="spoil every world in this way: the run must fail"
+        "--damage",
+        choices=sorted(DAMAGES),
+        help="damage every world in this way: the run must fail",
     )
     arguments = parser.parse_args()
-    damage = spoil(arguments.damage) if arguments.damage else None
-    seeds, run = range(arguments.seed, arguments.seed + arguments.worlds), Run()
+    damage = damage_all(arguments.damage) if arguments.damage else None
+    seeds, run = range(arguments.seed, arguments.seed + arguments.worlds), WorldsRun()
     while not run.is_over(seeds, arguments.failures):
         try:
             with Lab() as lab:
-                run.go_on(Stage(lab), seeds, arguments.failures, damage)
+                run.run_rest(BridgeRing(lab), seeds, arguments.failures, damage)
         except LabError as problem:
-            run.begin_again(seeds, problem)
-    print(run.tally)
-    return 0 if run.tally.is_clean and run.tally.worlds == arguments.worlds else 1
+            run.retry_last(seeds, problem)
+    print(run.result)
+    return 0 if run.result.is_clean and run.result.worlds == arguments.worlds else 1
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Rules about who may know whom."""
+"""Rules about who may import whom: the table of docs/architecture.md, and the folders' faces."""
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 
-from tests.rules.sources import Source
+from tests.rules.sources import ROOT, Source
 
 # modules of the standard library that touch the world, or differ from run to run
 IMPURE = frozenset(
@@ -36,59 +38,74 @@ IMPURE = frozenset(
 )
 LIBRARIES_OF_THE_RUNTIME = ("ryu", "os_ken", "eventlet", "greenlet")
 
-# the reconciler: it knows switches and the store by their Protocols and values alone
-RECONCILER = tuple(
-    f"controller.{part}"
-    for part in (
-        *("reconcile", "bridge", "ahead", "desired", "standing"),
-        *("counters", "counting", "status", "limits", "verify", "verified", "programs"),
-        *("tunnel_needs", "tally", "losses", "beaten", "drifts", "flow_list", "neighbours"),
-        "explaining",
-    )
+ANY = None
+"""Every name that a folder offers."""
+Names = frozenset[str] | None
+VALUES_OF_THE_INVENTORY = frozenset(
+    ["DeclaredBridge", "Inventory", "InventoryChange", "InterfaceName", "LinkHint", "Pending"]
 )
-VALUES = (
-    "controller.process.metrics",
-    "controller.process.garbage",
-    "controller.process.time_slices",
-    "controller.inventory.file",
-    "controller.southbound.errors",
-    "controller.southbound.switch",
-    "controller.southbound.ovsdb.tunnel_port",
-    "controller.store.Desired",
-    "controller.store.Counted",
-    "controller.store.Limits",
-)
-# part of the controller -> the parts of the controller that it may know
-MAY_KNOW = {
-    **dict.fromkeys(RECONCILER, (*RECONCILER, *VALUES)),
-    "controller.southbound": ("controller.southbound", "controller.status.values"),
-    "controller.store": (
-        "controller.store",
-        "controller.syntax.filters",
-        "controller.runtime.blocking",
-    ),
-    "controller.api": (
-        "controller.api",
-        "controller.syntax.filters",
-        "controller.syntax.packets",
-        "controller.inventory.file",
-        "controller.process.metrics",
-        "controller.process.pauses",
-        "controller.sensors",
-        "controller.store",
-        "controller.status.values",
-    ),
-    "controller.sensors": ("controller.sensors",),
-    "controller.cli": (
-        "controller.cli",
-        "controller.config.settings",
-        "controller.syntax.rates",
-        "controller.runtime.command",
-        "controller.runtime.errors",
-    ),
-    "controller.records": ("controller.records",),
-    "controller.runtime": ("controller.runtime",),
+
+_MIDDLE = dict.fromkeys(("model", "openflow", "errors"), ANY)
+MAY_IMPORT_IN_FLOWS: Mapping[str, Mapping[str, Names]] = {
+    "errors": {},
+    "openflow": {"errors": ANY},
+    "model": {"openflow": ANY, "errors": ANY},
+    **dict.fromkeys(("resolve", "pipeline", "plan", "semantics", "beacon"), _MIDDLE),
+    "compile": {
+        **_MIDDLE,
+        **dict.fromkeys(("resolve", "pipeline", "plan", "semantics", "beacon"), ANY),
+    },
+    "explain": {
+        **_MIDDLE,
+        **dict.fromkeys(("compile", "resolve", "pipeline", "plan", "semantics", "beacon"), ANY),
+    },
 }
+"""Each folder of flows/, and the folders of flows/ that it may import, by name."""
+
+MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
+    "process": {},
+    "inventory": {},
+    "syntax": {},
+    "status": {},
+    "sensors": {},
+    "runtime": {},
+    "databases": {},
+    "southbound": {"databases": ANY},
+    "http": {"runtime": frozenset(["CannotListen"])},
+    "config": {"syntax": ANY},
+    "store": {"syntax": ANY, "runtime": frozenset(["run_blocking"])},
+    "topology": {
+        "inventory": VALUES_OF_THE_INVENTORY,
+        "southbound": ANY,
+        "store": frozenset(["BridgeRecord", "InterfaceRecord", "Place", "StoredCounts"]),
+    },
+    "reconcile": {
+        "inventory": VALUES_OF_THE_INVENTORY,
+        "store": frozenset(["DesiredState", "Limits"]),
+        "southbound": ANY,
+        "status": ANY,
+    },
+    "api": {
+        **dict.fromkeys(("store", "inventory", "status", "syntax", "sensors"), ANY),
+        "http": frozenset(["FRONT_TITLES"]),
+    },
+    "cli": {
+        "config": ANY,
+        "syntax": ANY,
+        "store": frozenset(["back_up", "restore"]),
+        "runtime": frozenset(
+            ["launch_command", "default_runtime", "RuntimeMissing", "UnknownRuntime"]
+        ),
+    },
+}
+"""Each folder of controller/, and what it may import besides itself, flows/ and process/."""
+
+OF_ALL_FLOWS = {"runtime": frozenset(["errors", "openflow"]), "databases": frozenset()}
+"""Folders of controller/ that may not import all of flows/, and what they may."""
+
+ONLY_FOR_LAUNCH = frozenset(["Connections", "OpenFlowSwitch", "OvsdbWatcher", "ManagedSwitch"])
+"""Adapters: reconcile/ and topology/ know them by Protocols."""
+
 ROOTS = ("controller.launch", "controller.app")
 
 
@@ -112,13 +129,56 @@ def runtime_imports(source: Source) -> Iterator[str]:
 
 
 def direction(source: Source) -> Iterator[str]:
-    """Each part of the controller knows only the parts below it."""
-    for part, known in MAY_KNOW.items():
-        if not within(source.module, part):
+    """Each folder imports only what the tables name; a folder that they do not name, nothing."""
+    if source.path in ("flows/__init__.py", "controller/__init__.py") or source.module in ROOTS:
+        return
+    tree, _, rest = source.module.partition(".")
+    folder = rest.split(".")[0]
+    for line, name in source.imports():
+        other_tree, _, other_rest = name.partition(".")
+        other = other_rest.split(".")[0]
+        if other_tree not in ("flows", "controller") or (other_tree, other) == (tree, folder):
             continue
-        for line, name in source.imports():
-            if within(name, "controller") and not any_of(name, known):
-                yield f"{source.path}:{line}: {part} may not import {name}"
+        if not _may_import(tree, folder, other_tree, other, name.rpartition(".")[2]):
+            yield f"{source.path}:{line}: {tree}/{folder} may not import {name}"
+
+
+def _may_import(tree: str, folder: str, other_tree: str, other: str, name: str) -> bool:
+    if tree == "flows":
+        allowed = MAY_IMPORT_IN_FLOWS.get(folder, {})
+        return other_tree == "flows" and other in allowed
+    if other_tree == "flows":
+        return folder not in OF_ALL_FLOWS or other in OF_ALL_FLOWS[folder]
+    if other == "process":
+        return True
+    allowed = MAY_IMPORT_IN_CONTROLLER.get(folder, {})
+    if other not in allowed or (folder in ("reconcile", "topology") and name in ONLY_FOR_LAUNCH):
+        return False
+    names = allowed[other]
+    return names is ANY or name in names
+
+
+def faces(source: Source) -> Iterator[str]:
+    """A folder is imported through its face: names of its ``__all__``, and nothing behind it.
+
+    Inside a folder, and from the folders in it, its modules are imported directly.
+    """
+    package = source.module if source.path.endswith("/__init__.py") else _parent(source.module)
+    for line, name in source.imports():
+        module, last = _parent(name), name.rpartition(".")[2]
+        if module.split(".")[0] not in ("flows", "controller") or module == "flows.errors":
+            continue
+        face = module if is_folder(module) else _parent(module)
+        if within(package, face) or (within(face, package) and source.path.endswith("__init__.py")):
+            continue
+        if face in ("flows", "controller") and module == face:
+            if last in ("errors",) or not is_folder(name):
+                continue
+            yield f"{source.path}:{line}: import a name of {name}, not the folder"
+        elif module != face:
+            yield f"{source.path}:{line}: import {last} from {face}, not from {module}"
+        elif last not in offered(face):
+            yield f"{source.path}:{line}: {face} does not offer {last} (see its __all__)"
 
 
 def roots(source: Source) -> Iterator[str]:
@@ -130,6 +190,22 @@ def roots(source: Source) -> Iterator[str]:
             yield f"{source.path}:{line}: nobody may import {name}"
 
 
+@cache
+def is_folder(name: str) -> bool:
+    """Whether a dotted name is a folder of the product."""
+    return (ROOT / name.replace(".", "/") / "__init__.py").is_file()
+
+
+@cache
+def offered(folder: str) -> frozenset[str]:
+    """The names that a folder offers: its ``__all__``."""
+    text = (ROOT / folder.replace(".", "/") / "__init__.py").read_text()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return frozenset(ast.literal_eval(node.value))
+    return frozenset()
+
+
 def within(name: str, package: str) -> bool:
     """Whether a dotted name is the package or lies in it."""
     return name == package or name.startswith(f"{package}.")
@@ -138,3 +214,7 @@ def within(name: str, package: str) -> bool:
 def any_of(name: str, packages: tuple[str, ...]) -> bool:
     """Whether a dotted name lies in one of the packages."""
     return any(within(name, package) for package in packages)
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]

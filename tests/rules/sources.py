@@ -6,7 +6,7 @@ import ast
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +25,11 @@ class Source:
         """The syntax tree of a Python file."""
         return ast.parse(self.text, self.path)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree: each rule looks at all of them."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def module(self) -> str:
         """The dotted name of a Python file."""
@@ -33,7 +38,7 @@ class Source:
     def imports(self) -> Iterator[tuple[int, str]]:
         """Line and dotted name of everything imported, `from a import b` as a.b."""
         package = self.module if self.path.endswith("/__init__.py") else self.module[: self._dot]
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((node.lineno, name.name) for name in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -47,10 +52,10 @@ class Source:
         """Line and text of every string that is not documentation, parts of f-strings included."""
         documentation = {
             id(node.value)
-            for node in ast.walk(self.tree)
+            for node in self.nodes
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         }
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if (
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
@@ -60,7 +65,7 @@ class Source:
 
     def functions(self) -> Iterator[Function]:
         """Every function and method."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node
 
@@ -89,7 +94,13 @@ def files(*folders: str, suffix: str = "") -> list[Source]:
         text=True,
     ).stdout.split("\n")
     return [
-        Source(name, (ROOT / name).read_text())
+        _read(name)
         for name in sorted(set(listed))
         if name.endswith(suffix) and (ROOT / name).is_file()
     ]
+
+
+@cache
+def _read(name: str) -> Source:
+    """A file, parsed once for all rules: nobody changes it meanwhile."""
+    return Source(name, (ROOT / name).read_text())

@@ -1,4 +1,4 @@
-"""What bodies may say of collectors and their sensors."""
+"""Request bodies of collectors and their sensors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Annotated, Any, Literal
 from netaddr import AddrFormatError, IPAddress
 from pydantic import Field, model_validator
 
-from controller.api.schemas.request_bodies import refuse_nulls
-from controller.api.schemas.parameters import Body, Name, Ref, refuse
-from flows.model.address import check_address
+from controller.api.schemas.fields import Body, Name, Ref, check_no_nulls, invalid
 from flows.errors import InvalidValue
-from flows.model.session import KEYS, PATH_MTUS, SENSORS_MAX, TAGS, Delivery
-from flows.model.tunnel import KEY_WORDS
+from flows.model import KEY_WORDS, PATH_MTUS, SENSORS_MAX, TUNNEL_KEYS, Delivery, check_new_address
+from flows.openflow import VLAN_IDS
 
 DeliveryWord = Literal["port", "vxlan", "gre", "erspan2", "erspan3", "geneve"]
 BalanceWord = Literal["connection", "hosts"]
-Tag = Literal["auto"] | Annotated[int, Field(ge=TAGS.start, lt=TAGS.stop)]
+Tag = Literal["auto"] | Annotated[int, Field(ge=VLAN_IDS.start, lt=VLAN_IDS.stop)]
 
-TAG = "802.1Q tag of copies: `auto`: the network's, once a sensor serves several; null: none."
-BALANCE = (
+TAG_TEXT = "802.1Q tag of copies: `auto`: the network's, once a sensor serves several; null: none."
+BALANCE_TEXT = (
     "What picks the sensor of a packet if there are several: `connection`: addresses, protocol and "
     "ports; `hosts`: addresses alone, so that fragments stay together."
 )
-MTU = "Bytes of the longest IP packet on the path to remote sensors, if the hosts can send longer."
-SENSORS = f"1 to {SENSORS_MAX}, all tap ports or all addresses; each packet goes to one of them."
+MTU_TEXT = (
+    "Bytes of the longest IP packet on the path to remote sensors, if the hosts can send longer."
+)
+SENSORS_TEXT = (
+    f"1 to {SENSORS_MAX}, all tap ports or all addresses; each packet goes to one of them."
+)
 
 _PROBE = re.compile(r"tcp://(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _KEY_WORDS = tuple(dict.fromkeys(KEY_WORDS.values()))
@@ -43,7 +45,7 @@ class SensorIn(Body):
     @model_validator(mode="after")
     def _one_place(self) -> SensorIn:
         if (self.port is None) == (self.address is None):
-            raise refuse("a sensor is either a `port` or an `address`")
+            raise invalid("a sensor is either a `port` or an `address`")
         if self.address is not None:
             read_address(self.address)
         if self.probe is not None:
@@ -57,17 +59,17 @@ class CollectorIn(Body):
     name: Name
     tenant: Name | None = Field(None, description="May be left out while there is one tenant.")
     delivery: DeliveryWord = "port"
-    sensors: list[SensorIn] = Field(min_length=1, max_length=SENSORS_MAX, description=SENSORS)
+    sensors: list[SensorIn] = Field(min_length=1, max_length=SENSORS_MAX, description=SENSORS_TEXT)
     vni: int | None = Field(None, description="Of vxlan and geneve; chosen if left out.")
     key: int | None = Field(None, description="Of gre; chosen if left out.")
     session_id: int | None = Field(None, description="Of erspan2 and erspan3; chosen if left out.")
-    tenant_tag: Tag | None = Field("auto", description=TAG)
-    balance: BalanceWord = Field("connection", description=BALANCE)
-    path_mtu: int | None = Field(None, description=MTU)
+    tenant_tag: Tag | None = Field("auto", description=TAG_TEXT)
+    balance: BalanceWord = Field("connection", description=BALANCE_TEXT)
+    path_mtu: int | None = Field(None, description=MTU_TEXT)
 
     @model_validator(mode="before")
     @classmethod
-    def _begin(cls, data: Any) -> Any:
+    def _check_raw(cls, data: Any) -> Any:
         if isinstance(data, dict):
             _check_tag(data)
             _check_count(data)
@@ -77,7 +79,7 @@ class CollectorIn(Body):
     def _fits_its_delivery(self) -> CollectorIn:
         delivery = Delivery(self.delivery)
         if found := misfit(delivery, self.sensors, self.path_mtu):
-            raise refuse(*found)
+            raise invalid(*found)
         for word in _KEY_WORDS:
             number = getattr(self, word)
             if number is not None:
@@ -86,7 +88,7 @@ class CollectorIn(Body):
 
     @property
     def chosen_key(self) -> int | None:
-        """The key that the body names, whatever it is called."""
+        """The tunnel key: `vni`, `key` or `session_id`, as the delivery calls it."""
         word = KEY_WORDS.get(Delivery(self.delivery))
         return None if word is None else getattr(self, word)
 
@@ -96,25 +98,31 @@ class CollectorPatch(Body):
 
     name: Name | None = None
     sensors: list[SensorIn] | None = Field(
-        None, max_length=SENSORS_MAX, description=f"The whole new list. {SENSORS}"
+        None, max_length=SENSORS_MAX, description=f"The whole new list. {SENSORS_TEXT}"
     )
-    add_sensors: list[SensorIn] | None = Field(None, description="Behind those that there are.")
-    remove_sensors: list[SensorIn] | None = Field(None, description="One sensor must stay.")
-    tenant_tag: Tag | None = Field(None, description=TAG)
-    balance: BalanceWord | None = Field(None, description=BALANCE)
-    path_mtu: int | None = Field(None, description=f"{MTU} Null: what the hosts have.")
+    add_sensors: list[SensorIn] | None = Field(
+        None, max_length=SENSORS_MAX, description="Behind those that there are."
+    )
+    remove_sensors: list[SensorIn] | None = Field(
+        None, max_length=SENSORS_MAX, description="One sensor must stay."
+    )
+    tenant_tag: Tag | None = Field(None, description=TAG_TEXT)
+    balance: BalanceWord | None = Field(None, description=BALANCE_TEXT)
+    path_mtu: int | None = Field(None, description=f"{MTU_TEXT} Null: what the hosts have.")
 
     @model_validator(mode="before")
     @classmethod
     def _no_nulls(cls, data: Any) -> Any:
         if isinstance(data, dict):
             lists = {"sensors", "add_sensors", "remove_sensors"}
-            refuse_nulls(data, {"name", "balance", *lists})
+            check_no_nulls(data, {"name", "balance", *lists})
             for key in ("tenant", "delivery", *_KEY_WORDS):
                 if key in data:
-                    raise refuse(f"{key} of a collector cannot change: create a new one", key)
+                    raise invalid(f"{key} of a collector cannot change: create a new one", key)
             if "sensors" in data and len(lists & data.keys()) > 1:
-                raise refuse("give the whole list of sensors, or what to add and remove", "sensors")
+                raise invalid(
+                    "give the whole list of sensors, or what to add and remove", "sensors"
+                )
             _check_tag(data)
             _check_count(data)
         return data
@@ -125,7 +133,7 @@ def read_address(text: str) -> IPAddress:
     try:
         address = IPAddress(text)
     except (AddrFormatError, ValueError) as error:
-        raise refuse(
+        raise invalid(
             f"{text!r} is not an IPv4 or IPv6 address: write it like 192.0.2.9 or 2001:db8::9",
             "address",
         ) from error
@@ -134,7 +142,7 @@ def read_address(text: str) -> IPAddress:
 
 
 def read_probe(text: str) -> str:
-    """A probe in the one way in which it is kept."""
+    """A probe in its normal form, as it is stored."""
     address, port = _parts_of_probe(text)
     host = f"[{address}]" if address.version == 6 else str(address)
     return f"tcp://{host}:{port}"
@@ -152,7 +160,7 @@ def _parts_of_probe(text: str) -> tuple[IPAddress, int]:
             raise ValueError
         address = IPAddress(found["six"] or found["four"], 6 if found["six"] else 4)
     except (AddrFormatError, ValueError) as error:
-        raise refuse(
+        raise invalid(
             f"probe {text!r} is not understood: write tcp://192.0.2.9:22 or tcp://[2001:db8::9]:22",
             "probe",
         ) from error
@@ -163,14 +171,14 @@ def _parts_of_probe(text: str) -> tuple[IPAddress, int]:
 def misfit(
     delivery: Delivery, sensors: list[SensorIn], path_mtu: int | None
 ) -> tuple[str, str] | None:
-    """Why sensors or a path MTU do not go with a delivery, and which field says so."""
+    """Why sensors or a path MTU do not fit a delivery, and the field at fault; None if they fit."""
     kinds = {"port" if sensor.port is not None else "address" for sensor in sensors}
     if len(kinds) > 1:
         both = "the sensors of one collector are tap ports or addresses, not both"
         return f"{both}: create two collectors", "sensors"
     if delivery is Delivery.PORT:
         if "address" in kinds:
-            tunnels = ", ".join(each.value for each in KEYS)
+            tunnels = ", ".join(each.value for each in TUNNEL_KEYS)
             what = "delivery 'port' goes to tap ports, not to addresses"
             return f"{what}: for an address choose one of {tunnels}", "delivery"
         if path_mtu is not None:
@@ -187,20 +195,20 @@ def misfit(
 
 def _check_address(what: str, address: IPAddress, field: str) -> None:
     try:
-        check_address(what, address)
+        check_new_address(what, address)
     except InvalidValue as error:
-        raise refuse(str(error), field) from error
+        raise invalid(str(error), field) from error
 
 
 def _check_key(word: str, number: int, delivery: Delivery) -> None:
     own = KEY_WORDS.get(delivery)
     if own is None:
-        raise refuse(f"delivery 'port' has no {word}: copies arrive as plain frames", word)
+        raise invalid(f"delivery 'port' has no {word}: copies arrive as plain frames", word)
     if word != own:
-        raise refuse(f"delivery {delivery.value!r} has no {word}: say `{own}`", word)
-    keys = KEYS[delivery]
+        raise invalid(f"delivery {delivery.value!r} has no {word}: say `{own}`", word)
+    keys = TUNNEL_KEYS[delivery]
     if number not in keys:
-        raise refuse(
+        raise invalid(
             f"{word} {number} of delivery {delivery.value!r} is outside "
             f"{keys.start}..{keys.stop - 1}",
             word,
@@ -210,15 +218,15 @@ def _check_key(word: str, number: int, delivery: Delivery) -> None:
 def _check_count(data: dict[str, Any]) -> None:
     sensors = data.get("sensors")
     if isinstance(sensors, list) and not 1 <= len(sensors) <= SENSORS_MAX:
-        raise refuse(f"{len(sensors)} sensors do not do: give 1 to {SENSORS_MAX}", "sensors")
+        raise invalid(f"{len(sensors)} sensors do not do: give 1 to {SENSORS_MAX}", "sensors")
 
 
 def _check_tag(data: dict[str, Any]) -> None:
     tag = data.get("tenant_tag")
     is_number = isinstance(tag, int) and not isinstance(tag, bool)
-    if tag not in (None, "auto") and not (is_number and tag in TAGS):
-        raise refuse(
-            f"tenant_tag {tag!r} is neither 'auto' nor null nor an 802.1Q id from {TAGS.start} "
-            f"to {TAGS.stop - 1}",
+    if tag not in (None, "auto") and not (is_number and tag in VLAN_IDS):
+        raise invalid(
+            f"tenant_tag {tag!r} is neither 'auto' nor null nor an 802.1Q id from {VLAN_IDS.start} "
+            f"to {VLAN_IDS.stop - 1}",
             "tenant_tag",
         )

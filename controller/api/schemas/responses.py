@@ -1,4 +1,4 @@
-"""What answers say: the shapes of everything that the API shows."""
+"""The bodies of responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ProblemOut(BaseModel):
 
 
 class TenantOut(BaseModel):
-    """A tenant and how much it has."""
+    """A tenant, and how many objects it has."""
 
     name: str
     networks: int
@@ -28,19 +28,20 @@ class TenantOut(BaseModel):
 
 
 class NetworkOut(BaseModel):
-    """A network and how many ports are in it."""
+    """A network, and how many ports it has."""
 
     id: str
     name: str
     tenant: str
     ports: int
-    tag: int | None = Field(description="802.1Q tag that copies of it wear with tag `auto`.")
+    tag: int | None = Field(description="802.1Q tag that its copies carry with `tenant_tag: auto`.")
 
 
 class PlacementOut(BaseModel):
     """Where a port is now."""
 
     bridge: str
+    bridge_id: str
     ofport: int
 
 
@@ -84,6 +85,9 @@ class CollectorOut(BaseModel):
     tenant_tag: Literal["auto"] | int | None
     balance: Literal["connection", "hosts"]
     path_mtu: int | None
+    notes: list[str] = Field(
+        description="What is known of its tap ports: little room, or a setting that stops copies."
+    )
     created_at: str
 
 
@@ -92,7 +96,7 @@ class SensorConfigOut(BaseModel):
 
     program: Literal["suricata", "zeek"] = Field(alias="for")
     text: str = Field(description="A whole file.")
-    notes: list[str] = Field(description="What the sensor will not see, or cannot tell apart.")
+    notes: list[str] = Field(description="What the sensor does not receive, or cannot tell apart.")
 
 
 class SourceOut(BaseModel):
@@ -107,18 +111,18 @@ class SourceOut(BaseModel):
 
 
 class CopiesOut(BaseModel):
-    """How much was copied, as the switches counted it."""
+    """Copied packets and bytes, as the switches counted them."""
 
     packets: int
     bytes: int
 
 
 class BridgeShareOut(BaseModel):
-    """What one bridge does for a session, and its part of what is counted of it."""
+    """The part of a session that one bridge serves, and its counters there."""
 
     bridge: str
     bridge_id: str
-    state: str = Field(description="`inactive`: it has made copies, and makes none now.")
+    state: str = Field(description="`inactive`: it made copies earlier, and makes none now.")
     copies: CopiesOut
     truncated: int
     skipped: dict[str, int]
@@ -132,16 +136,20 @@ class StatusOut(BaseModel):
     copies: CopiesOut = Field(description="Copies that were made, in the bytes of their packets.")
     truncated: int = Field(description="Copies cut to fit the path to their sensor.")
     skipped: dict[str, int] = Field(
-        description="Wanted copies that were not made: too long (`mtu`), or too many (`rate`)."
+        description="Wanted copies that were not made: too long (`mtu`), more than `max_rate` "
+        "(`rate`), more than the tap port sends (`port_rate`), or no way to a sensor (`path`)."
     )
     largest_frame: int | None = Field(
         description="Bytes of the longest frame whose copy fits the path to its sensors."
+    )
+    port_rate: dict[Literal["kbps", "pps"], int] | None = Field(
+        description="The cap on each bridge that keeps copies below what its tap ports send."
     )
     bridges: list[BridgeShareOut]
 
 
 class SessionOut(BaseModel):
-    """A session and its standing."""
+    """A session and its verified status."""
 
     id: str
     name: str
@@ -167,7 +175,7 @@ class SessionOut(BaseModel):
 
 
 class TrialOut(BaseModel):
-    """The answer to a dry run: it would be done. The plan of flows is not part of it yet."""
+    """The answer to a dry run that would succeed; it has no plan of flows yet."""
 
     dry_run: Literal[True] = True
     would: Literal["create", "delete"]
@@ -178,9 +186,9 @@ class TrialOut(BaseModel):
 class RuleOut(BaseModel):
     """One rule of a filter; docs/how-to/filters.md has every key of a match."""
 
-    number: int = Field(description="1 to 60000; the lowest is asked first.")
+    number: int = Field(description="1 to 60000; the lowest is evaluated first.")
     action: Literal["accept", "reject"]
-    match: dict[str, int | str] = Field(description="What is left out is not asked.")
+    match: dict[str, int | str] = Field(description="What is left out matches every packet.")
 
 
 class FilterOut(BaseModel):
@@ -203,7 +211,7 @@ class ReceiverOut(BaseModel):
 
 
 class AnswerOut(BaseModel):
-    """What one session does with the packet, and why."""
+    """Whether one session copies the packet, and why."""
 
     session: str
     session_id: str
@@ -212,37 +220,38 @@ class AnswerOut(BaseModel):
     sentence: str
     bridge: str | None = Field(description="The bridge that makes the copy.")
     direction: Literal["ingress", "egress"] | None
-    rule: RuleOut | None = Field(description="The rule that decided, if a filter was asked.")
+    rule: RuleOut | None = Field(description="The rule that decided, if a filter was evaluated.")
 
 
 class ExplanationOut(BaseModel):
-    """What happens to a packet, by the flows that bridges should have."""
+    """What happens to a packet, according to the flows that bridges should have."""
 
     port: str
     port_id: str
     frame: str = Field(description="The whole frame, in hexadecimal digits.")
     receivers: list[ReceiverOut]
+    obstacles: list[str] = Field(description="What keeps it from ports that should receive it.")
     sessions: list[AnswerOut]
-    steps: list[str] = Field(description="Each flow that the packet meets.")
+    steps: list[str] = Field(description="Each flow that the packet matches.")
 
 
-class WayCheckedOut(BaseModel):
-    """Marked frames by one way of copies; `tag` and `length` are what should arrive of each."""
+class PathCheckedOut(BaseModel):
+    """Marked frames on one path of copies; `tag` and `length` are as the sensor receives them."""
 
     bridge: str
     bridge_id: str
     sensor: str
     sensor_position: int = Field(description="As it is written in the frames.")
-    network: str | None = Field(description="Null: the copies of all networks go this way.")
+    network: str | None = Field(description="Null: the copies of all networks take this path.")
     network_number: int = Field(description="As it is written in the frames; 0 for all.")
     tag: int | None
-    length: int = Field(description="0: nothing should arrive, it is too long for the path.")
+    length: int = Field(description="0: none should arrive, they are too long for the path.")
     sent: int
     counted: int = Field(description="Copies that the bridge has counted meanwhile.")
 
 
 class PortWitnessOut(BaseModel):
-    """What the port that leads to these sensors has sent meanwhile, and how much it should be."""
+    """What the port to these sensors has sent meanwhile, and what it should have sent."""
 
     bridge: str
     sensors: list[str]
@@ -251,7 +260,7 @@ class PortWitnessOut(BaseModel):
 
 
 class VerificationOut(BaseModel):
-    """What was sent to verify a session, and what the switches have seen of it."""
+    """What was sent to verify a session, and what the switches have counted of it."""
 
     session: str
     session_id: str
@@ -259,7 +268,7 @@ class VerificationOut(BaseModel):
     count: int
     length: int
     sent: int
-    ways: list[WayCheckedOut]
+    ways: list[PathCheckedOut]
     witnesses: list[PortWitnessOut]
     not_verified: list[str] = Field(description="Bridges that make copies and were left out.")
     notes: list[str]
@@ -278,7 +287,7 @@ class FilterLineOut(BaseModel):
 
 
 class BridgeOut(BaseModel):
-    """A bridge and its standing; the id is its datapath id in 16 hex digits."""
+    """A bridge and its status; the id is its datapath id in 16 hex digits."""
 
     id: str
     name: str
@@ -289,7 +298,10 @@ class BridgeOut(BaseModel):
     flows: int
     plans: int
     errors: int
-    shed: int = Field(description="Copies left out, because they exceeded the cap of the bridge.")
+    shed: int = Field(description="Copies shed, because they exceeded the rate cap of the bridge.")
+    hosts: list[str] = Field(
+        [], description="Names of its host: declared, hostname, system-id, name in its certificate."
+    )
 
 
 class FlowsOut(BaseModel):
@@ -301,7 +313,7 @@ class FlowsOut(BaseModel):
 
 
 class AuditOut(BaseModel):
-    """One change."""
+    """One entry of the audit log."""
 
     number: int
     at: str
@@ -315,74 +327,116 @@ class AuditOut(BaseModel):
 
 
 class TotalsOut(BaseModel):
-    """How much there is."""
+    """How many objects there are."""
 
     tenants: int
     networks: int
     ports: int
     placed: int
+    undeclared: int
     collectors: int
     sessions: int
     active: int
 
 
+class PendingOut(BaseModel):
+    """A changed inventory file that is not used until it is accepted."""
+
+    digest: str = Field(description="Names this content of the file, for `accept`.")
+    summary: str = Field(description="How much is missing from it, or changed in it.")
+    missing: list[str] = Field(description="The first of these ports, as tenant/name.")
+    missing_count: int
+
+
+class InventoryOut(BaseModel):
+    """How much is declared and in force, and what is wrong with the file."""
+
+    tenants: int
+    networks: int
+    ports: int
+    links: int
+    problems: list[str]
+    pending: PendingOut | None = None
+
+
+class UnplacedOut(BaseModel):
+    """A declared port that is on no bridge now."""
+
+    id: str
+    name: str
+    tenant: str
+
+
+class UndeclaredOut(BaseModel):
+    """An interface that is in no inventory, on a bridge with ports that are."""
+
+    bridge: str
+    interface: str
+
+
 class SystemOut(BaseModel):
-    """The whole system at one look."""
+    """The whole system in one answer."""
 
     version: str
     problems: list[str]
     totals: TotalsOut
+    unplaced: list[UnplacedOut] = Field(
+        description="The first ports of the inventory that are on no bridge; see `totals`."
+    )
+    undeclared: list[UndeclaredOut] = Field(
+        description="The first interfaces that are in no inventory; see `totals`."
+    )
     bridges: list[BridgeOut]
     sessions: list[SessionOut]
 
 
 class _Page(BaseModel):
-    next: str | None = Field(description="`marker` of the next part; null at the end.")
+    next: str | None = Field(description="`marker` of the next page; null at the end.")
 
 
 class TenantPage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[TenantOut]
 
 
 class NetworkPage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[NetworkOut]
 
 
 class PortPage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[PortOut]
 
 
 class CollectorPage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[CollectorOut]
 
 
 class SessionPage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[SessionOut]
 
 
 class FilterPage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[FilterLineOut]
 
 
 class BridgePage(_Page):
-    """A part of a list."""
+    """A page of a list."""
 
     items: list[BridgeOut]
 
 
 class AuditPage(_Page):
-    """A part of a list, newest first."""
+    """A page of a list, newest first."""
 
     items: list[AuditOut]

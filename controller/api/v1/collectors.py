@@ -1,38 +1,55 @@
-"""/v1/collectors: where copies go."""
+"""/v1/collectors: the sensors that copies are delivered to, and how."""
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Literal
 
 from flask import Response
 from netaddr import IPAddress
 
-from controller.api.schemas.responses import CollectorOut, CollectorPage, SensorOut
-from controller.api.schemas.collector_bodies import CollectorIn, CollectorPatch, misfit
 from controller.api.context import (
-    BRING_S,
     Context,
+    actor,
     answer,
+    bring_about,
     context,
-    find,
-    part,
+    no_content,
+    page,
     resource,
-    tenant_of,
-    who,
 )
 from controller.api.idempotency import create_once
-from controller.api.problems import not_found, unprocessable
-from controller.api.schemas.parameters import CollectorList, NoQuery, OneQuery, Path
-from controller.api.sensor_input import SensorChange, read_sensors, sensor_words
-from controller.inventory.file import Inventory
-from controller.store import CollectorRecord, OnceKey
-from flows.model.session import Balance, Collector, CollectorId, Delivery, PortId, Sensor, TagMode
-from flows.model.tenancy import check_collector
-from flows.model.tunnel import KEY_WORDS, free_key
+from controller.api.lookup import check_tenant, existing, find, tenant_of
+from controller.api.problems import unprocessable
+from controller.api.schemas import (
+    CollectorIn,
+    CollectorList,
+    CollectorOut,
+    CollectorPage,
+    CollectorPatch,
+    NoQuery,
+    OneQuery,
+    Path,
+    SensorOut,
+    misfit,
+)
+from controller.api.sensor_input import SensorChange, probe_notes, read_sensors, sensor_words
+from controller.inventory import Inventory
+from controller.store import CollectorRecord, IdempotencyKey
+from flows.model import (
+    KEY_WORDS,
+    Balance,
+    Collector,
+    CollectorId,
+    Delivery,
+    PortId,
+    Sensor,
+    TagMode,
+    check_collector,
+    free_key,
+)
 
 collectors = resource("collectors", "Where copies go.")
 
@@ -41,13 +58,10 @@ collectors = resource("collectors", "Where copies go.")
 def list_collectors(query: CollectorList) -> Response:
     """List collectors"""
     parts = context()
-    records = [
-        record
-        for record in parts.store.collectors()
-        if query.tenant in (None, record.collector.tenant)
-        and query.name in (None, record.collector.name)
-    ]
-    chosen, following = part(records, query, lambda record: record.collector.id)
+    stored = parts.store.collectors.all()
+    check_tenant(query.tenant, parts.inventory(), (record.collector for record in stored))
+    records = [r for r in stored if query.selects(r.collector.tenant, r.collector.name)]
+    chosen, following = page(records, query, lambda record: record.collector.id)
     inventory = parts.inventory()
     items = [_shown(record, inventory) for record in chosen]
     return answer(CollectorPage(items=items, next=following))
@@ -58,17 +72,17 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
     """Create a collector"""
     parts = context()
 
-    def make(once: OnceKey | None) -> str:
+    def create(key: IdempotencyKey | None) -> str:
         inventory = parts.inventory()
         tenant = tenant_of(body.tenant, inventory)
         delivery = Delivery(body.delivery)
         sensors = read_sensors(body.sensors, tenant, inventory)
         _refuse_raised_mtu(body.path_mtu, parts)
 
-        def complete(others: Sequence[Collector]) -> Collector:
-            key = body.chosen_key
-            if key is None and delivery is not Delivery.PORT:
-                key = free_key(delivery, others)
+        def build(others: Sequence[Collector]) -> Collector:
+            tunnel_key = body.chosen_key
+            if tunnel_key is None and delivery is not Delivery.PORT:
+                tunnel_key = free_key(delivery, others)
             collector = Collector(
                 id=CollectorId(str(uuid.uuid4())),
                 name=body.name,
@@ -76,16 +90,16 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
                 sensors=tuple(sensors),
                 tenant_tag=_tag(body.tenant_tag),
                 delivery=delivery,
-                key=key,
+                key=tunnel_key,
                 balance=Balance(body.balance),
                 path_mtu=body.path_mtu,
             )
             check_collector(collector, {port.id: port for port in inventory.ports})
             return collector
 
-        return parts.store.make_collector(complete, who(), once, _only_probed(sensors)).id
+        return parts.store.collectors.add_built(build, actor(), key, _only_probed(sensors)).id
 
-    return create_once(make, _show)
+    return create_once(create, _show)
 
 
 @collectors.get("/<ref>", responses={200: CollectorOut})
@@ -118,8 +132,8 @@ def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Respo
         check_collector(collector, {port.id: port for port in inventory.ports})
         return dataclasses.replace(record, collector=collector, probes=_only_probed(sensors))
 
-    parts.store.change_collector(old.id, change, who())
-    parts.reconcile.bring(BRING_S)
+    parts.store.collectors.change(old.id, change, actor())
+    bring_about()
     return answer(_show(old.id))
 
 
@@ -127,22 +141,20 @@ def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Respo
 def delete_collector(path: Path, query: OneQuery) -> Response:
     """Delete a collector that no session uses"""
     parts = context()
-    parts.store.delete_collector(find_collector(path.ref, query.tenant).id, who())
-    return Response(status=HTTPStatus.NO_CONTENT)
+    parts.store.collectors.delete(find_collector(path.ref, query.tenant).id, actor())
+    return no_content()
 
 
 def find_collector(ref: str, tenant: str | None) -> Collector:
     """The one collector of this id or name."""
-    everything = [record.collector for record in context().store.collectors()]
-    return find("collector", everything, ref, tenant)
+    stored = [record.collector for record in context().store.collectors.all()]
+    return find("collector", stored, ref, tenant)
 
 
-def _show(collector: str) -> CollectorOut:
+def _show(key: str) -> CollectorOut:
     parts = context()
-    for record in parts.store.collectors():
-        if record.collector.id == collector:
-            return _shown(record, parts.inventory())
-    raise not_found("collector", collector)
+    record = existing("collector", key, parts.store.collectors.find(key))
+    return _shown(record, parts.inventory())
 
 
 def _shown(record: CollectorRecord, inventory: Inventory) -> CollectorOut:
@@ -161,6 +173,10 @@ def _shown(record: CollectorRecord, inventory: Inventory) -> CollectorOut:
         tenant_tag=_shown_tag(collector.tenant_tag),
         balance=collector.balance.value,
         path_mtu=collector.path_mtu,
+        notes=[
+            *context().inspector.sensor_notes(collector),
+            *probe_notes(record.probes),
+        ],
         created_at=record.created_at.isoformat(),
     )
 
@@ -179,7 +195,7 @@ def _shown_sensor(
 
 
 def _refuse_raised_mtu(path_mtu: int | None, parts: Context) -> None:
-    """A tenant may say that its path carries less, never that it carries more."""
+    """Refuse a path MTU above that of the underlay: a tenant can only lower it."""
     if path_mtu is not None and path_mtu > parts.underlay_mtu:
         raise unprocessable(
             "invalid-value",

@@ -7,18 +7,23 @@ from collections.abc import Mapping
 
 from flask import Response
 
-from controller.api.schemas.responses import AnswerOut, ExplanationOut, ReceiverOut, RuleOut
-from controller.api.schemas.request_bodies import ExplainIn
-from controller.api.context import Context, answer, context, find, resource, tenant_of
+from controller.api.context import Context, answer, context, resource
+from controller.api.lookup import find, tenant_of
 from controller.api.problems import ApiProblem, unprocessable
-from controller.api.schemas.parameters import NoQuery
-from controller.syntax.filters import show_rules
-from controller.syntax.packets import build_frame
-from flows.explain.explain import Answer
-from flows.model.session import Direction, Dpid, Port
+from controller.api.schemas import (
+    AnswerOut,
+    ExplainIn,
+    ExplanationOut,
+    NoQuery,
+    ReceiverOut,
+    RuleOut,
+)
+from controller.syntax import build_frame, show_rules
+from flows.explain import Answer
+from flows.model import Direction, Dpid, Port
 
-SHORTEST = 14
-"""Bytes of an Ethernet header."""
+HEADER_LENGTH = 14
+"""Bytes of an Ethernet header: the shortest frame that is accepted."""
 
 explain = resource("explain", "Why a packet is, or is not, copied.")
 
@@ -31,14 +36,15 @@ def explain_packet(body: ExplainIn, query: NoQuery) -> Response:
     tenant = tenant_of(body.tenant, inventory)
     port = find("port", inventory.ports, body.port, tenant, "port")
     frame = _frame(body, port, parts)
-    found = parts.reconcile.explain(port.id, frame)
-    names = {bridge.dpid: bridge.name for bridge in parts.reconcile.bridges()}
+    found = parts.inspector.explain(port.id, frame)
+    names = {bridge.dpid: bridge.name for bridge in parts.inspector.bridges()}
     return answer(
         ExplanationOut(
             port=port.name,
             port_id=port.id,
             frame=frame.hex(),
             receivers=[ReceiverOut(port=each.name, port_id=each.id) for each in found.receivers],
+            obstacles=list(found.obstacles),
             sessions=[_shown(each, names) for each in found.answers],
             steps=list(found.steps),
         )
@@ -47,16 +53,15 @@ def explain_packet(body: ExplainIn, query: NoQuery) -> Response:
 
 def _frame(body: ExplainIn, port: Port, parts: Context) -> bytes:
     if body.packet is not None:
-        everybody = parts.inventory().ports
-        neighbours = [each for each in everybody if each.network == port.network]
+        neighbours = [each for each in parts.inventory().ports if each.network == port.network]
         return build_frame(body.packet, port, neighbours)
     digits = re.sub(r"[\s:]", "", body.hex or "")
     try:
         frame = bytes.fromhex(digits)
     except ValueError:
         raise _bad_hex("hex is not made of pairs of hexadecimal digits") from None
-    if len(frame) < SHORTEST:
-        raise _bad_hex(f"{len(frame)} bytes are no Ethernet frame: the header has {SHORTEST}")
+    if len(frame) < HEADER_LENGTH:
+        raise _bad_hex(f"{len(frame)} bytes are no Ethernet frame: the header has {HEADER_LENGTH}")
     return frame
 
 

@@ -1,40 +1,42 @@
-"""/v1/filters: which packets of a source are copied."""
+"""/v1/filters: rules that select which packets of a source are copied."""
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
-from http import HTTPStatus
-from typing import Any
+from collections.abc import Sequence
 
 from flask import Response
 
-from controller.api.schemas.responses import FilterLineOut, FilterOut, FilterPage, RuleOut
-from controller.api.schemas.request_bodies import FilterIn, FilterPatch
 from controller.api.context import (
-    BRING_S,
+    actor,
     answer,
+    bring_about,
     context,
-    find,
-    find_own,
-    part,
+    no_content,
+    page,
     resource,
-    tenant_of,
-    who,
 )
 from controller.api.idempotency import create_once
-from controller.api.problems import conflict, not_found
-from controller.api.schemas.parameters import FilterList, NoQuery, OneQuery, Path
-from controller.syntax.filters import BadRule, flow_count, read_rules, show_rules
-from controller.store import FilterRecord, OnceKey
+from controller.api.lookup import ALL_ID, check_tenant, existing, find, tenant_of
+from controller.api.problems import conflict
+from controller.api.schemas import (
+    FilterIn,
+    FilterLineOut,
+    FilterList,
+    FilterOut,
+    FilterPage,
+    FilterPatch,
+    NoQuery,
+    OneQuery,
+    Path,
+    RuleOut,
+)
+from controller.process import Yielder
+from controller.store import FilterRecord, IdempotencyKey
+from controller.syntax import BadRule, read_rules, show_rules
 from flows.errors import InvalidValue
-from flows.model.filter import Filter, Rule
-from flows.model.session import ALL, FilterId, TenantName
-
-ALL_ID = "b4a9c1b0-52a5-5f0a-8d4c-2f1d9a6d0a11"
-"""Id of the built-in filter `all`."""
-
-FLOWS_MAX = 100_000
-"""Flows that one filter may become on a switch."""
+from flows.model import ALL, Filter, FilterId, Rule, TenantName
 
 filters = resource("filters", "Which packets of a source are copied.")
 
@@ -53,9 +55,12 @@ _ALL = FilterOut(
 @filters.get("", responses={200: FilterPage})
 def list_filters(query: FilterList) -> Response:
     """List filters, without their rules"""
-    shown = [_line_of_all(), *(_line(record) for record in context().store.filters.all())]
-    shown = [f for f in shown if query.name in (None, f.name) and query.tenant in (None, f.tenant)]
-    items, following = part(shown, query, lambda one: one.id)
+    parts = context()
+    stored = parts.store.filters.all()
+    check_tenant(query.tenant, parts.inventory(), (record.filter for record in stored))
+    lines = [_line_of_all(), *(_line(record) for record in stored)]
+    lines = [line for line in lines if query.selects(line.tenant, line.name)]
+    items, following = page(lines, query, lambda line: line.id)
     return answer(FilterPage(items=items, next=following))
 
 
@@ -64,14 +69,14 @@ def create_filter(body: FilterIn, query: NoQuery) -> Response:
     """Create a filter"""
     parts = context()
 
-    def make(once: OnceKey | None) -> str:
+    def create(key: IdempotencyKey | None) -> str:
         tenant = tenant_of(body.tenant, parts.inventory())
-        key = FilterId(str(uuid.uuid4()))
         ingress, egress = read_rules("ingress", body.ingress), read_rules("egress", body.egress)
-        parts.store.filters.add(_checked(key, body.name, tenant, ingress, egress), who(), once)
-        return key
+        new = _checked(FilterId(str(uuid.uuid4())), body.name, tenant, ingress, egress)
+        parts.store.filters.add(new, actor(), key)
+        return new.id
 
-    return create_once(make, _show)
+    return create_once(create, _show)
 
 
 @filters.get("/<ref>", responses={200: FilterOut})
@@ -90,17 +95,19 @@ def change_filter(path: Path, query: OneQuery, body: FilterPatch) -> Response:
     ingress = None if body.ingress is None else read_rules("ingress", body.ingress)
     egress = None if body.egress is None else read_rules("egress", body.egress)
 
-    def change(old: Filter) -> Filter:
-        return _checked(
+    def change(record: FilterRecord) -> FilterRecord:
+        old = record.filter
+        new = _checked(
             old.id,
             old.name if body.name is None else body.name,
             old.tenant,
             old.ingress if ingress is None else ingress,
             old.egress if egress is None else egress,
         )
+        return dataclasses.replace(record, filter=new)
 
-    parts.store.filters.change(key, change, who())
-    parts.reconcile.bring(BRING_S)
+    parts.store.filters.change(key, change, actor())
+    bring_about()
     return answer(_show(key))
 
 
@@ -108,17 +115,9 @@ def change_filter(path: Path, query: OneQuery, body: FilterPatch) -> Response:
 def delete_filter(path: Path, query: OneQuery) -> Response:
     """Delete a filter that no session uses"""
     parts = context()
-    parts.store.filters.delete(_find(path.ref, query.tenant).id, who())
-    parts.reconcile.bring(BRING_S)
-    return Response(status=HTTPStatus.NO_CONTENT)
-
-
-def find_filter(ref: str, tenant: TenantName) -> Filter | None:
-    """The filter that a session of this tenant names; None for the built-in one."""
-    if ref in (ALL, ALL_ID):
-        return None
-    everything = [record.filter for record in context().store.filters.all()]
-    return find_own("filter", everything, ref, tenant, "filter")
+    parts.store.filters.delete(_find(path.ref, query.tenant).id, actor())
+    bring_about()
+    return no_content()
 
 
 def _find(ref: str, tenant: str | None) -> Filter:
@@ -134,14 +133,6 @@ def _checked(
     ingress: tuple[Rule, ...],
     egress: tuple[Rule, ...],
 ) -> Filter:
-    for direction, rules in (("ingress", ingress), ("egress", egress)):
-        flows = sum(flow_count(rule.match) for rule in rules)
-        if flows > FLOWS_MAX:
-            raise BadRule(
-                f"a switch needs {flows} flows for the {len(rules)} {direction} rules, and "
-                f"{FLOWS_MAX} are possible: use fewer rules, or rounder port ranges",
-                direction,
-            )
     try:
         return Filter(key, name, tenant, ingress, egress)
     except InvalidValue as error:
@@ -149,38 +140,36 @@ def _checked(
 
 
 def _show(key: str) -> FilterOut:
-    for record in context().store.filters.all():
-        if record.filter.id == key:
-            return _shown(record)
-    raise not_found("filter", key)
-
-
-def _shown(record: FilterRecord) -> FilterOut:
-    wanted = record.filter
+    record = existing("filter", key, context().store.filters.find(key))
+    found = record.filter
     return FilterOut(
-        id=wanted.id,
-        name=wanted.name,
-        tenant=wanted.tenant,
+        id=found.id,
+        name=found.name,
+        tenant=found.tenant,
         built_in=False,
-        ingress=[_rule(rule) for rule in show_rules(wanted.ingress)],
-        egress=[_rule(rule) for rule in show_rules(wanted.egress)],
+        ingress=_rules(found.ingress),
+        egress=_rules(found.egress),
         created_at=record.created_at.isoformat(),
     )
 
 
-def _rule(shown: dict[str, Any]) -> RuleOut:
-    return RuleOut.model_construct(**shown)  # it was checked when it was read
+def _rules(rules: Sequence[Rule]) -> list[RuleOut]:
+    yielder, shown = Yielder(), list[RuleOut]()
+    for values in show_rules(rules):
+        yielder.pause()
+        shown.append(RuleOut.model_construct(**values))  # they were checked when they were read
+    return shown
 
 
 def _line(record: FilterRecord) -> FilterLineOut:
-    wanted = record.filter
+    found = record.filter
     return FilterLineOut(
-        id=wanted.id,
-        name=wanted.name,
-        tenant=wanted.tenant,
+        id=found.id,
+        name=found.name,
+        tenant=found.tenant,
         built_in=False,
-        ingress_rules=len(wanted.ingress),
-        egress_rules=len(wanted.egress),
+        ingress_rules=len(found.ingress),
+        egress_rules=len(found.egress),
         created_at=record.created_at.isoformat(),
     )
 

@@ -1,4 +1,4 @@
-"""/v1/tenants, networks and ports: what was declared; read only."""
+"""/v1/tenants, networks and ports: the inventory, read only."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections import Counter
 
 from flask import Response
 
-from controller.api.schemas.responses import (
+from controller.api.context import Context, answer, context, page, resource
+from controller.api.lookup import check_listed, check_tenant, find, listed_bridges
+from controller.api.problems import not_found
+from controller.api.schemas import (
+    NetworkList,
     NetworkOut,
     NetworkPage,
-    PlacementOut,
-    PortOut,
-    PortPage,
-    TenantOut,
-    TenantPage,
-)
-from controller.api.context import Context, answer, context, find, part, resource
-from controller.api.problems import not_found
-from controller.api.schemas.parameters import (
-    NetworkList,
     NoQuery,
     OneQuery,
     Path,
+    PlacementOut,
     PortList,
+    PortOut,
+    PortPage,
     TenantList,
+    TenantOut,
+    TenantPage,
 )
-from flows.model.session import Network, Port
+from controller.syntax import did_you_mean
+from flows.model import Dpid, Network, Port
 
 tenants = resource("tenants", "Who owns networks, ports, collectors and sessions.")
 networks = resource("networks", "Isolated layer-2 segments.")
@@ -36,7 +36,7 @@ ports = resource("ports", "Interfaces of workloads, and tap ports.")
 def list_tenants(query: TenantList) -> Response:
     """List tenants"""
     shown = [t for t in _tenants(context()) if query.name in (None, t.name)]
-    items, following = part(shown, query, lambda tenant: tenant.name)
+    items, following = page(shown, query, lambda tenant: tenant.name)
     return answer(TenantPage(items=items, next=following))
 
 
@@ -46,7 +46,7 @@ def show_tenant(path: Path, query: NoQuery) -> Response:
     for tenant in _tenants(context()):
         if tenant.name == path.ref:
             return answer(tenant)
-    raise not_found("tenant", path.ref)
+    raise not_found("tenant", path.ref, hint=did_you_mean(path.ref, context().inventory().tenants))
 
 
 @networks.get("", responses={200: NetworkPage})
@@ -54,12 +54,9 @@ def list_networks(query: NetworkList) -> Response:
     """List networks"""
     parts = context()
     inventory = parts.inventory()
-    wanted = [
-        n
-        for n in inventory.networks
-        if query.tenant in (None, n.tenant) and query.name in (None, n.name)
-    ]
-    chosen, following = part(wanted, query, lambda network: network.id)
+    check_tenant(query.tenant, inventory)
+    selected = [n for n in inventory.networks if query.selects(n.tenant, n.name)]
+    chosen, following = page(selected, query, lambda network: network.id)
     items = _networks(chosen, parts)
     return answer(NetworkPage(items=items, next=following))
 
@@ -78,14 +75,23 @@ def list_ports(query: PortList) -> Response:
     parts = context()
     inventory = parts.inventory()
     name_by_id = {network.id: network.name for network in inventory.networks}
-    wanted = [p for p in inventory.ports if _is_wanted(p, query)]
-    if query.network is not None:
-        given = query.network
-        wanted = [p for p in wanted if p.network and given in (p.network, name_by_id[p.network])]
+    check_tenant(query.tenant, inventory)
+    check_listed("network", query.network, name_by_id.values(), name_by_id)
+    dpids = frozenset[Dpid]()
     if query.bridge is not None:
-        places = {port.id: parts.reconcile.place_of(port.id) for port in wanted}
-        wanted = [p for p in wanted if (place := places[p.id]) and place[0] == query.bridge]
-    chosen, following = part(wanted, query, lambda port: port.id)
+        dpids = listed_bridges(query.bridge, parts.inspector.bridges())
+    selected = [
+        port
+        for port in inventory.ports
+        if query.selects(port.tenant, port.name) and query.kind in (None, port.kind.value)
+    ]
+    if query.network is not None:
+        ref = query.network
+        selected = [p for p in selected if p.network and ref in (p.network, name_by_id[p.network])]
+    if query.bridge is not None:
+        places = {port.id: parts.inspector.place_of(port.id) for port in selected}
+        selected = [p for p in selected if (place := places[p.id]) and place.dpid in dpids]
+    chosen, following = page(selected, query, lambda port: port.id)
     items = [_port(p, name_by_id[p.network] if p.network else None, parts) for p in chosen]
     return answer(PortPage(items=items, next=following))
 
@@ -104,8 +110,8 @@ def _tenants(parts: Context) -> list[TenantOut]:
     inventory = parts.inventory()
     network_count = Counter(network.tenant for network in inventory.networks)
     port_count = Counter(port.tenant for port in inventory.ports)
-    collector_count = Counter(r.collector.tenant for r in parts.store.collectors())
-    session_count = Counter(r.session.tenant for r in parts.store.sessions())
+    collector_count = Counter(r.collector.tenant for r in parts.store.collectors.all())
+    session_count = Counter(r.session.tenant for r in parts.store.sessions.all())
     return [
         TenantOut(
             name=tenant,
@@ -126,22 +132,18 @@ def _networks(chosen: list[Network], parts: Context) -> list[NetworkOut]:
             name=n.name,
             tenant=n.tenant,
             ports=port_count[n.id],
-            tag=parts.reconcile.tag_of(n.id),
+            tag=parts.inspector.tag_of(n.id),
         )
         for n in chosen
     ]
 
 
-def _is_wanted(port: Port, query: PortList) -> bool:
-    return (
-        query.tenant in (None, port.tenant)
-        and query.name in (None, port.name)
-        and query.kind in (None, port.kind.value)
-    )
-
-
 def _port(port: Port, network: str | None, parts: Context) -> PortOut:
-    place = parts.reconcile.place_of(port.id)
+    place, shown = parts.inspector.place_of(port.id), None
+    if place is not None:
+        shown = PlacementOut(
+            bridge=place.bridge, bridge_id=f"{place.dpid:016x}", ofport=place.ofport
+        )
     return PortOut(
         id=port.id,
         name=port.name,
@@ -153,5 +155,5 @@ def _port(port: Port, network: str | None, parts: Context) -> PortOut:
         ips=[str(ip) for ip in port.ips],
         anti_spoofing=port.is_protected,
         labels=dict(port.labels),
-        placement=None if place is None else PlacementOut(bridge=place[0], ofport=place[1]),
+        placement=shown,
     )

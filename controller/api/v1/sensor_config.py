@@ -1,4 +1,4 @@
-"""/v1/collectors/{id}/sensor-config: what a sensor must be told to understand its copies."""
+"""/v1/collectors/{id}/sensor-config: a configuration for the sensor program."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Literal
 from flask import Response
 from pydantic import Field
 
-from controller.api.schemas.responses import SensorConfigOut
-from controller.api.v1.collectors import collectors, find_collector
 from controller.api.context import answer, context
 from controller.api.problems import not_found
-from controller.api.schemas.parameters import OneQuery, Path
+from controller.api.schemas import OneQuery, Path, SensorConfigOut
+from controller.api.v1.collectors import collectors, find_collector
 from controller.sensors import configure
 
 __all__ = ["collectors"]
 
 
 class SensorConfigQuery(OneQuery):
-    """Which program, and where it listens."""
+    """Which program, and the interface that it listens on."""
 
     program: Literal["suricata", "zeek"] = Field(alias="for")
     interface: str = Field(
@@ -32,7 +31,7 @@ class SensorConfigQuery(OneQuery):
 def sensor_config(path: Path, query: SensorConfigQuery) -> Response:
     """Say how a sensor must be configured for what it gets"""
     collector = find_collector(path.ref, query.tenant)
-    feed = context().reconcile.feed(collector.id)
+    feed = context().inspector.feed(collector.id)
     if feed is None:
         raise not_found("collector", path.ref)
     made = configure(query.program, feed, query.interface)

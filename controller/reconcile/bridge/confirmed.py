@@ -1,118 +1,167 @@
-"""What was verified on one bridge, how closely, and how far its data path follows: values."""
+"""What a switch has confirmed for one bridge, and what its datapath follows: values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import cached_property
 
-from controller.southbound.switch import Rejected
-from flows.compile import Needs, Survey
-from flows.plan.plan import Installed, Mark
-from flows.openflow.flow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
-from flows.plan.meters import Meter
-from flows.model.session import Dpid
-from flows.pipeline.tables import BRIDGE_CAP, BRIDGE_METER, DELIVER
+from controller.southbound import ForeignFlow, Rejected
+from controller.status import SessionCounters, State
+from flows.compile import Impact
+from flows.model import BRIDGE_METER, PORT_METERS, Dpid
+from flows.openflow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
+from flows.pipeline import BRIDGE_CAP, COUNT, DELIVER
+from flows.plan import InstalledFlow, Mark, Meter, session_of_meter
+from flows.resolve import ResolvedSession, ResolvedWorld
 
-PAUSE_AFTER = 64
+REFUSALS_AT_ONCE = 64
 """Refusals that are looked at before other threads may run."""
 
 
-class Depth(IntEnum):
-    """How closely the flows of a bridge are read again."""
-
-    COOKIES = 1
-    """Which flows are there; a cookie stands for the actions that were sent with it."""
-    ACTIONS = 2
-    """The actions of each flow too: somebody may have changed them under their cookie."""
-
-
 @dataclass(frozen=True)
-class Done:
-    """How far a bridge has come: its plans up to ``plan`` are in its tables, with this result."""
+class AppliedPlan:
+    """All plans up to the number ``plan`` are in the flow tables, and what is there then."""
 
     plan: int = 0
-    holding: frozenset[int] = frozenset()
-    survey: Survey | None = None
+    sessions: frozenset[int] = frozenset()
+    """Numbers of the sessions with a copying flow."""
+    resolved: ResolvedWorld | None = None
+    """What the flows were compiled from."""
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was verified on one bridge: after its barrier, for one version of the world."""
+class Confirmed:
+    """What one bridge does for one version of the world, as its switch has confirmed it.
+
+    The reply to the barrier that ends each plan is the confirmation.
+    """
 
     version: int = 0
     served: frozenset[int] = frozenset()
-    survey: Survey | None = None
+    """Numbers of the sessions that the bridge should make copies for."""
+    resolved: ResolvedWorld | None = None
     rejected: tuple[Rejected, ...] = ()
     foreign: int = 0
+    """Number of flows on the bridge that are not ours."""
     flows: int = 0
+    """Number of flows on the bridge that are ours."""
+    preempted: frozenset[int] = frozenset()
+    """Numbers of the sessions whose packets flows that are not ours may take."""
     failure: str | None = None
-    hindrances: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """Why the switch refused what each session needs of others, or shares with them."""
+    """Why the last attempt failed; None when it did not."""
+    blockers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """By session number: why the switch refused flows that the session shares with others."""
+    uncompilable: Mapping[int, str] = field(default_factory=dict)
+    """By session number: why the session has no flows here although it should."""
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:
-        """Which session each meter of a cap belongs to, by number."""
-        if self.survey is None:
+        """Numbers of the sessions that have a meter for their rate, by the number of the meter."""
+        if self.resolved is None:
             return {}
-        numbers = self.survey.world.numbers
+        numbers = self.resolved.world.numbers
         return {n: numbers.session[s] for s, n in numbers.meter.items() if s in numbers.session}
 
     def concerns(self, session: int | None) -> bool:
-        """Whether the bridge makes copies of a session, or refused what it needs of it."""
-        return session in self.served or session in self.hindrances
+        """Whether the bridge makes copies of a session, or refused a flow that it needs."""
+        return session in self.served or session in self.blockers
 
     def refusals_of(self, session: int) -> tuple[str, ...]:
-        """Why the switch refused what makes the copies of a session here, a sentence each."""
+        """Why the switch refused what makes the copies of a session, a sentence each."""
         found = (r.reason for r in self.rejected if self._is_about(r.flow, session))
         return tuple(dict.fromkeys(found))
 
-    def hindrances_of(self, session: int) -> tuple[str, ...]:
-        """Why the switch refused what a session needs of others, or shares with them."""
-        return self.hindrances.get(session, ())
+    def blockers_of(self, session: int) -> tuple[str, ...]:
+        """Why the switch refused flows that a session shares with others, a sentence each."""
+        return self.blockers.get(session, ())
 
-    def _is_about(self, what: Flow | Installed | Meter, session: int) -> bool:
-        """Whether a session makes no copies here, or not all, when this is refused."""
+    def _is_about(self, what: Flow | InstalledFlow | Meter, session: int) -> bool:
+        """Whether a session makes no copies here, or not all of them, when this is refused."""
         if isinstance(what, Flow):
             return _makes_copies(what, session)
-        if isinstance(what, Meter) and self.survey is not None:
-            return what.number == BRIDGE_METER or self.session_by_meter.get(what.number) == session
+        if isinstance(what, Meter) and self.resolved is not None:
+            owners = (
+                self.session_by_meter.get(what.number),
+                session_of_meter(what.number, PORT_METERS),
+            )
+            return what.number == BRIDGE_METER or session in owners
         return False
 
 
-def find_hindrances(
-    dpid: Dpid, survey: Survey, served: frozenset[int], rejected: tuple[Rejected, ...],
+def find_blockers(
+    dpid: Dpid, resolved: ResolvedWorld, served: frozenset[int], rejected: tuple[Rejected, ...],
     pause: Callable[[], None],
 ) -> Mapping[int, tuple[str, ...]]:  # fmt: skip
-    """The reasons of refusals by the sessions that need what was refused, but are not its owners.
+    """The reasons of refusals, by the sessions that need a refused flow but do not own it.
 
-    ``pause`` is called again and again: a bridge may refuse all of its flows.
+    ``pause`` is called again and again, because a bridge may refuse all of its flows.
     """
     if not rejected:
         return {}
-    needs = Needs(dpid, survey, served)
+    impact = Impact(dpid, resolved, served)
     found: dict[int, dict[str, None]] = {}
     for at, each in enumerate(rejected):
-        if at % PAUSE_AFTER == 0:
+        if at % REFUSALS_AT_ONCE == 0:
             pause()
-        for session in needs.of(each.flow) if isinstance(each.flow, Flow) else ():
+        for session in impact.affected_sessions(each.flow) if isinstance(each.flow, Flow) else ():
             if isinstance(each.flow, Flow) and not _makes_copies(each.flow, session):
                 found.setdefault(session, {})[each.reason] = None
     return {session: tuple(reasons) for session, reasons in found.items()}
 
 
-def copying(flows: Iterable[Flow]) -> frozenset[int]:
+def find_preempted(
+    dpid: Dpid, resolved: ResolvedWorld, served: frozenset[int], foreign: Collection[ForeignFlow]
+) -> frozenset[int]:
+    """The sessions whose packets foreign flows may take before ours see them."""
+    if not foreign:
+        return frozenset()
+    impact = Impact(dpid, resolved, served)
+    found = [impact.preempted_sessions(*each) for each in set(foreign)]
+    return frozenset().union(*found)
+
+
+def copied_sessions(flows: Iterable[Flow]) -> frozenset[int]:
     """The numbers of the sessions that have a copying flow among these."""
     return frozenset(f.owner for f in flows if f.owner != PRODUCTION and f.table == DELIVER.number)
 
 
-def sessions_of(had: Iterable[Mark]) -> frozenset[int]:
-    """The numbers of the sessions that have a copying flow among these."""
-    numbers = {object_of(cookie) for table, _, cookie in had if table == DELIVER.number}
+def copied_sessions_of_marks(marks: Iterable[Mark]) -> frozenset[int]:
+    """The same, of flows that are known by their marks alone."""
+    numbers = {object_of(cookie) for table, _, cookie in marks if table == DELIVER.number}
     return frozenset(numbers - {PRODUCTION, LEARNED_OBJECT})
 
 
 def _makes_copies(flow: Flow, session: int) -> bool:
-    """Whether a session makes no copies, or not all, where this flow is missing."""
+    """Whether a session makes no copies, or not all of them, without this flow.
+
+    Without a flow that counts them it makes them all, and nobody knows how many.
+    """
+    if flow.table == COUNT.number:
+        return False
     return flow.owner == session or flow.table == BRIDGE_CAP.number
+
+
+@dataclass(frozen=True)
+class WriterView:
+    """What is known of one bridge that is, or was, connected: a copy for those who answer."""
+
+    dpid: Dpid
+    name: str
+    confirmed: Confirmed
+    settled: ResolvedWorld | None
+    """What the datapath is known to follow."""
+    state: State
+    reasons: tuple[str, ...]
+    plans: int
+    errors: int
+    session_counters: SessionCounters
+    is_connected: bool
+
+
+def knows(resolved: ResolvedWorld | None, resolved_session: ResolvedSession) -> bool:
+    """Whether a resolved world contains this session, and resolves it in the same way."""
+    return (
+        resolved is not None
+        and resolved.sessions.get(resolved_session.session.id) == resolved_session
+    )

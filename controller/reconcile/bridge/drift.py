@@ -1,4 +1,4 @@
-"""Whether somebody else changes the flows of a bridge again and again."""
+"""Drift of a bridge: flows that are not as they were left, and whether that goes on."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from controller.southbound.switch import Rejected
-from flows.plan.plan import Plan
-from flows.openflow.flow import FlowKey
-from flows.plan.meters import Meter
+from controller.southbound import Rejected
+from flows.openflow import FlowKey
+from flows.plan import Meter, Plan
 
 SEVERAL = 3
+"""So many rechecks with drift within ``WITHIN_S`` mean a second writer; fewer may be a person."""
 WITHIN_S = 600.0
-"""So many rechecks that find other flows than were left, within so long, mean a second writer;
-fewer may be a person who tries something."""
 QUIET = 2
-"""It has stopped when nothing was found for so many times as long as the last of these took."""
+"""A second writer has stopped when no drift was found for this many times the time between the
+first and the last of those rechecks."""
 
 
-class Drifts:
-    """When rechecks of one bridge found it other than it was left.
+class Drift:
+    """When rechecks of one bridge found drift.
 
-    Rechecks that find it as it was may be in between: a second controller that looks more seldom
-    sets its flows right more seldom.
+    Rechecks without drift may be in between: a second controller may compare more seldom.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -31,20 +29,20 @@ class Drifts:
         self._found_at: deque[float] = deque(maxlen=SEVERAL)
 
     @property
-    def go_on(self) -> bool:
-        """Whether there were several lately, and more are to be expected."""
+    def is_contested(self) -> bool:
+        """Whether somebody else keeps changing the bridge: drift was found several times lately."""
         if len(self._found_at) < SEVERAL:
             return False
         first, last = self._found_at[0], self._found_at[-1]
         return last - first <= WITHIN_S and self._now() - last <= QUIET * (last - first)
 
     def note(self) -> None:
-        """A recheck has found other flows than were left."""
+        """A recheck has found drift."""
         self._found_at.append(self._now())
 
 
 def is_drift(todo: Plan, rejected: Iterable[Rejected]) -> bool:
-    """Whether a plan that a recheck has made is about more than what the bridge refused before."""
+    """Whether the plan of a recheck has more than what the bridge had refused before."""
     known: set[FlowKey] = set()
     has_meters = bool(todo.meters)
     for refused in (r.flow for r in rejected):
@@ -56,7 +54,7 @@ def is_drift(todo: Plan, rejected: Iterable[Rejected]) -> bool:
     return has_meters or any(key not in known for key in keys)
 
 
-def contested(bridge: str) -> str:
+def contested_reason(bridge: str) -> str:
     """The sentence for people about a bridge that somebody else writes to."""
     return (
         f"flows of bridge {bridge!r} are changed by somebody else again and again: is a second "

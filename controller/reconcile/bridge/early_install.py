@@ -1,4 +1,4 @@
-"""Flows that a bridge without any gets while they are still being compiled: production first."""
+"""Installs flows on a bridge that has none while the others are still being compiled."""
 
 from __future__ import annotations
 
@@ -7,49 +7,64 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from queue import Queue
 from types import TracebackType
+from typing import Protocol
 
 import structlog
 
-from controller.southbound.switch import Switch
-from controller.reconcile.bridge.confirmed import copying
-from flows.plan.plan import Mark
+from controller.reconcile.bridge.confirmed import copied_sessions
+from controller.southbound import Switch
 from flows.errors import CloudtapError
-from flows.openflow.flow import Flow
-from flows.plan.meters import need_meters
+from flows.openflow import Flow
+from flows.pipeline import COUNT
+from flows.plan import Mark, need_meters
 
-WORTH_IT = 10_000
-"""With fewer flows of production a bridge gets everything in one bundle: it is as soon there."""
-END: tuple[Flow, ...] = ()
-"""What ends a stage; None ends everything, and gives up a stage that was not ended."""
+EARLY_MIN = 10_000
+"""A bridge with fewer flows of production gets all its flows in one bundle: that is as soon."""
+END_OF_STAGE: tuple[Flow, ...] = ()
+"""Ends a stage in the queue; None ends everything, and gives up a stage that was not ended."""
 
 log = structlog.get_logger(__name__)
 Part = Sequence[Flow]
 
 
-class Ahead:
-    """An outlet of flows that leads to one switch, by a thread of its own; a bundle for each stage.
+class PlanRecorder(Protocol):
+    """Who records what may be on a bridge before it is sent."""
 
-    A context: at its end the switch has taken what came, or refused it, or a bundle is given up.
-    Then ``has_all`` tells whether it has everything, and ``taken`` how many flows it has. Taking
-    never waits for the switch. What needs meters is left out with all that follows, because meters
-    cannot be in bundles. ``note`` is told the numbers of the sessions that a stage makes copies of,
-    before the switch does it; if it raises, the stage is given up.
+    def note_plan(self, sessions: frozenset[int]) -> None:
+        """Flows that make copies of these sessions are going to be sent.
+
+        Raises:
+            SwitchGone: nothing may be sent any more.
+        """
+        ...
+
+
+class EarlyInstall:
+    """A sink of flows (FlowSink) that installs them on one switch from a thread of its own.
+
+    Each stage is one bundle; production is the first. ``take`` never waits for the switch. Flows
+    that need meters are left out with all that follow, because meters cannot be in a bundle; those
+    that only count copies are left out alone.
+    ``recorder`` gets each stage before the switch commits it; if it raises, the stage is
+    given up.
+
+    A context manager: at its end the switch has committed each stage or refused it, or it was
+    given up. Then ``installed`` is the number of flows that the switch has, and ``has_all`` tells
+    whether these are all that were taken. What the thread raised is raised there.
     """
 
-    def __init__(
-        self, switch: Switch, note: Callable[[frozenset[int]], None], worth_it: int = WORTH_IT
-    ) -> None:
+    def __init__(self, switch: Switch, recorder: PlanRecorder, min_flows: int = EARLY_MIN) -> None:
         self.has_all = False
-        self.taken = 0
-        self._taken: list[Part] = []
-        self._switch, self._note, self._worth_it = switch, note, worth_it
+        self.installed = 0
+        self._installed: list[Part] = []
+        self._switch, self._recorder, self._min_flows = switch, recorder, min_flows
         self._parts: Queue[Part | None] = Queue()
         self._count = 0
         self._is_over = False
         self._problem: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> EarlyInstall:
         return self
 
     def __exit__(
@@ -66,34 +81,36 @@ class Ahead:
             try:
                 raise elsewhere
             finally:
-                del elsewhere  # its frames would hold each other for ever
-        self.taken = sum(map(len, self._taken))
-        self.has_all = 0 < self.taken == self._count
+                del elsewhere  # or exception and frame are a cycle that is never collected
+        self.installed = sum(map(len, self._installed))
+        self.has_all = 0 < self.installed == self._count
 
     def known(self, marks: Set[Mark], pause: Callable[[], None]) -> Set[Mark]:
-        """Those of the marks of what was compiled that the switch has."""
+        """Those of the marks of compiled flows that the switch has."""
         if self.has_all:
             return marks
         found = set[Mark]()
-        for part in self._taken:
+        for part in self._installed:
             found |= {flow.mark for flow in part}
             pause()
         return marks & found
 
     def take(self, flows: Part) -> None:
-        """More flows; the first are sent once there are so many that it is worth it."""
-        self._is_over = self._is_over or need_meters(flows)
-        self._parts.put(None if self._is_over else flows)
-        time.sleep(0)  # the switch is not kept waiting
+        """Queue flows; the first are sent once there are enough to be worth a bundle."""
         self._count += len(flows)
-        if self._thread is None and not self._is_over and self._count >= self._worth_it:
-            name = f"ahead {self._switch.name}"
+        flows = [flow for flow in flows if flow.table != COUNT.number]
+        self._is_over = self._is_over or need_meters(flows)
+        if self._is_over or flows:  # an empty part would end the stage
+            self._parts.put(None if self._is_over else flows)
+        time.sleep(0)  # let the thread send: the switch should not wait for flows
+        if self._thread is None and not self._is_over and self._count >= self._min_flows:
+            name = f"early install {self._switch.name}"
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._thread.start()
 
     def end_stage(self) -> None:
-        """What has come makes sense by itself: it may come true."""
-        self._parts.put(END)
+        """The flows that were taken make sense by themselves: they may be committed."""
+        self._parts.put(END_OF_STAGE)
         self._is_over = self._is_over or self._thread is None
 
     def _run(self) -> None:
@@ -102,22 +119,23 @@ class Ahead:
                 sent = [first]
                 if not self._switch.install(self._until_end(sent)):
                     break
-                self._taken += sent
-                log.info("sent ahead", bridge=self._switch.name, added=sum(map(len, sent)))
+                self._installed += sent
+                added = sum(map(len, sent))
+                log.info("flows installed early", bridge=self._switch.name, added=added)
         except _GivenUp:
             pass
-        except BaseException as problem:  # the edge of a thread: whoever leaves the context gets it
+        except BaseException as problem:  # the edge of a thread: __exit__ raises it again
             self._problem = problem.with_traceback(None)
 
     def _until_end(self, sent: list[Part]) -> Iterator[Part]:
-        """The parts of one stage, of which the first has come."""
+        """The parts of one stage, of which the first has come; they are added to ``sent``."""
         yield sent[0]
         while part := self._parts.get():
             sent.append(part)
             yield part
         if part is None:
             raise _GivenUp
-        self._note(copying(flow for part in sent for flow in part))
+        self._recorder.note_plan(copied_sessions(flow for part in sent for flow in part))
 
 
 class _GivenUp(CloudtapError):

@@ -1,105 +1,147 @@
-"""One bridge and its one writer: a thread that brings the bridge to what the world asks for."""
+"""The one writer of a bridge: a thread that reconciles it with the desired state.
+
+Each attempt takes a snapshot, brings the program (the compiled flows) to it, plans the difference
+to what is installed, applies the plan, and confirms it. The phases are those of ``state.py``.
+"""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Protocol
 
 import structlog
 
-from controller.reconcile.bridge.early_install import Ahead
+from controller.process import DRIFTS, PLANS, TIME_SLICES, building_permanent_objects
+from controller.reconcile.bridge.confirmed import (
+    AppliedPlan,
+    Confirmed,
+    WriterView,
+    copied_sessions,
+    copied_sessions_of_marks,
+    find_blockers,
+    find_preempted,
+)
+from controller.reconcile.bridge.drift import Drift, contested_reason, is_drift
+from controller.reconcile.bridge.early_install import EarlyInstall
+from controller.reconcile.bridge.installed import Installed
+from controller.reconcile.bridge.program_cache import ProgramCache
+from controller.reconcile.bridge.state import Depth, Phase, WriterState
+from controller.reconcile.bridge.turns import STAGE_S, Turns, TurnStep
+from controller.reconcile.protocols import InstalledSessions
 from controller.reconcile.snapshot import Snapshot
-from controller.reconcile.bridge.drift import Drifts, is_drift
-from controller.process.metrics import APPLY_SECONDS, DRIFTS, PLANS
-from controller.process.garbage import making_what_stays
-from controller.reconcile.protocols import Holdings
-from controller.reconcile.bridge.programs import Programs
-from controller.southbound.errors import Displaced, NotOurs, SwitchGone, SwitchUnfit
-from controller.southbound.switch import Rejected, Switch
-from controller.status.session_counters import Tally
-from controller.process.time_slices import TURNS
-from controller.reconcile.bridge.confirmed import Depth, Done, Verified, copying, find_hindrances, sessions_of
-from flows.compile import Outlet, Program
-from flows.plan.plan import (
+from controller.southbound import (
+    Displaced,
+    FragmentsMatched,
+    NotOurs,
+    Rejected,
+    Switch,
+    SwitchGone,
+    SwitchUnfit,
+    refusals,
+)
+from controller.status import SessionCounters, State
+from flows.compile import FlowSink, Program, Stages, in_stages, without_epoch
+from flows.errors import CloudtapError
+from flows.model import Dpid, SessionId
+from flows.plan import (
+    NO_OVERLAP,
     Delta,
-    Installed,
-    Mark,
+    DesiredFlows,
+    InstalledFlows,
+    Meter,
+    Overlap,
     Plan,
-    Scan,
-    Wanted,
-    had_after,
+    desired_flows_of,
+    installed_after,
+    installed_flows_of,
     plan_from_delta,
     plan_from_scan,
-    scan_of,
-    wanted_of,
+    plan_meters,
 )
-from flows.errors import CloudtapError
-from flows.openflow.flow import Flow
-from flows.plan.meters import Meter, meters_after, plan_meters
-from flows.model.session import Dpid
-from flows.pipeline.tables import BRIDGE_METER
+from flows.resolve import ResolvedWorld
 
-Find = Callable[[], Wanted]
 RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 DOUBLED_MAX = 5
-"""So often at most the wait is doubled, while two controllers displace each other."""
+"""How often at most that pause is doubled, while two controllers displace each other."""
+
+NO_FRAGMENTS = (
+    "it does not let IP fragments match ports (fragment mode nx-match): filter rules with ports, "
+    "ICMP types or TCP flags do not match the first fragment of a packet here"
+)
 
 log = structlog.get_logger(__name__)
 
 
-class BridgeWriter:
-    """Brings one connected bridge to each new version of the world, until it is stopped.
+class WriterObserver(Protocol):
+    """Who waits for attempts of writers; called by their threads, without any lock."""
 
-    ``greet`` is called first: it looks at the bridge, and refuses one that is not fit. ``ready``
-    is waited for before the first change; ``tell`` is called after every attempt, with the bridge
-    when it was taken back from another controller.
-    ``tally`` outlives the connection. What the bridge has is read from it once, then kept in
-    mind; ``recheck`` reads it again. ``holdings`` is told before a session's flows are sent, and
-    when the data path has let go of them.
+    def attempt_ended(self) -> None:
+        """A writer has confirmed a bridge, or failed to."""
+        ...
+
+    def bridge_taken_back(self, dpid: Dpid) -> None:
+        """This controller is the master again of a bridge that another one had taken over."""
+        ...
+
+    def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> Sequence[BridgeWriter]:
+        """Tell that a writer has come to a step, and wait until those of linked bridges have.
+
+        Returns those; for a bridge that hangs it does not wait longer than a bound.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterContext:
+    """What the writers of one controller share.
+
+    ``snapshot`` returns the newest snapshot. ``adopt`` looks at a bridge that has connected, and
+    raises NotOurs or SwitchUnfit (see Adoption). ``ready`` is set once the inventory is known.
+    ``installed_sessions`` is updated before a session's flows are sent, and once the datapath no
+    longer uses megaflows that make copies of the others. ``needs_epoch`` tells whether the datapath
+    of a bridge may keep stale megaflows, so that its plans must have all of them made again.
+    ``settle`` waits until the datapaths of bridges follow their flow tables.
+    """
+
+    snapshot: Callable[[], Snapshot]
+    adopt: Callable[[Switch], None]
+    ready: threading.Event
+    observer: WriterObserver
+    installed_sessions: InstalledSessions
+    programs: ProgramCache
+    needs_epoch: Callable[[Switch], bool]
+    settle: Callable[[Sequence[BridgeWriter], float], bool]
+
+
+class BridgeWriter:
+    """Reconciles one connected bridge with each new snapshot, until it is stopped.
+
+    What the switch has is read once, and known from then on; ``recheck`` reads it again.
+    ``session_counters`` outlive the connection.
     """
 
     def __init__(
-        self,
-        switch: Switch,
-        snapshot: Callable[[], Snapshot],
-        greet: Callable[[Switch], None],
-        ready: threading.Event,
-        tell: Callable[[Dpid | None], None],
-        tally: Tally,
-        holdings: Holdings,
-        programs: Programs,
+        self, switch: Switch, session_counters: SessionCounters, context: WriterContext
     ) -> None:
-        self.switch = switch
-        self._snapshot, self._greet, self._ready, self._tell = snapshot, greet, ready, tell
-        self._holdings, self._programs = holdings, programs
-        self._is_greeted = False
-        self._wake = threading.Event()
-        self._is_stopped = False
-        self._lock = threading.Lock()
-        self._depth: Depth | None = None
-        self._working_on: int | None = None
-        self._had: dict[Mark, Flow | Installed] | None = None
-        self._meters: Mapping[int, Meter | None] | None = None
-        self._program: Program | None = None
-        self._is_followed = False
-        self._is_taken_back = False
-        self._displacements = 0
-        self.tally, self.counters = tally, tally.wanted
-        self.verified = Verified()
-        self.drifts = Drifts()
+        self.switch, self._context = switch, context
+        self.session_counters = session_counters
+        self.state = WriterState()
+        self.installed = Installed()
+        self.confirmed = Confirmed()
+        self.drift = Drift()
         self.plans = self.errors = 0
-        self.is_ours = True
-        """Whether the configuration lets us write to this bridge."""
-        self._begun = 1  # what another controller did before counts as the first plan
-        self.done = Done()
-        """What is in the tables now; give it to ``settle`` when the data path follows."""
-        self.settled = Done()
-        """How far the data path is known to follow the tables."""
+        self._turns = Turns(switch, self.installed, session_counters, context.needs_epoch)
+        self._program: Program | None = None
+        self._at_work: tuple[int, ResolvedWorld] | None = None
+        self.wakeup = threading.Event()
+        """Set when something has changed; subscribed to the signal of changes."""
+        self._lock = threading.Lock()  # never held by who waits for a time slice or a switch
         self._thread = threading.Thread(target=self._run, name=f"bridge {switch.name}", daemon=True)
 
     @property
@@ -108,292 +150,538 @@ class BridgeWriter:
         return self.switch.dpid
 
     @property
-    def is_greeted(self) -> bool:
-        """Whether it was found to be ours and fit."""
-        return self._is_greeted and self.is_ours
+    def _labels(self) -> tuple[str, str]:
+        """Name and datapath id, for metrics."""
+        return self.switch.name, f"{self.dpid:016x}"
 
     @property
-    def is_ready(self) -> bool:
-        """Whether enough is known of the world to write to it."""
-        return self._ready.is_set()
+    def is_ours(self) -> bool:
+        """Whether the configuration lets us write to this bridge, as far as that is known."""
+        return self.state.phase is not Phase.FOREIGN
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether it was found to be ours and fit."""
+        return self.state.is_adopted
 
     @property
     def meters(self) -> Mapping[int, Meter | None] | None:
         """What meters it has; None while that is not known."""
-        return self._meters
+        return self.installed.meters
 
     @property
     def is_capped(self) -> bool:
         """Whether it has a meter of all copies together."""
-        return BRIDGE_METER in (self._meters or ())
+        return self.installed.is_capped
+
+    @property
+    def applied(self) -> AppliedPlan:
+        """What is in the flow tables; for ``note_settled`` once the datapath follows it."""
+        return self.installed.applied
+
+    @property
+    def settled(self) -> AppliedPlan:
+        """What the datapath is known to follow."""
+        return self.installed.settled
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether the data path's cache may not follow the last plan yet."""
-        return self.settled.plan != self._begun
+        """Whether megaflows of the datapath may still follow an earlier plan."""
+        return self.installed.is_unsettled
 
     @property
     def is_due(self) -> bool:
-        """Whether the world has changed and nothing was done about it yet."""
-        return self._wake.is_set()
+        """Whether something has changed and no attempt has begun since."""
+        return self.wakeup.is_set()
+
+    def view(self, *, is_connected: bool) -> WriterView:
+        """What is known of the bridge now."""
+        state, reasons = self._status()
+        return WriterView(
+            self.dpid, self.switch.name, self.confirmed, self.settled.resolved, state, reasons,
+            self.plans, self.errors, self.session_counters, is_connected,
+        )  # fmt: skip
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread; the first attempt begins with the first ``wake``."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that the world has changed."""
-        self._wake.set()
+        """Something has changed: compare with a new snapshot."""
+        self.wakeup.set()
 
     def recheck(self, depth: Depth) -> None:
         """Read again what the bridge has, and repair what is not as it should be."""
         with self._lock:
-            self._depth = max(depth, self._depth or depth)
-        self._wake.set()
+            self.state = self.state.rereading(depth)
+        self.wakeup.set()
+
+    def nudge(self) -> None:
+        """Make the revalidators of its datapath begin a round now; see Switch.nudge.
+
+        Raises:
+            CloudtapError: the switch does not do it. If another controller is its master, what it
+                has is read again.
+        """
+        try:
+            self.switch.nudge()
+        except Displaced:
+            self.recheck(Depth.COOKIES)
+            raise
 
     def stop(self) -> None:
-        """Write no more; the flows stay as they are."""
-        with self._lock:  # what it notes of the bridge, it has noted
-            self._is_stopped = True
-        self._wake.set()
+        """Write no more; the flows stay as they are. Nothing is stored when this has returned."""
+        with self._lock:
+            if not self.state.is_final:
+                self.state = self.state.enter(Phase.STOPPED)
+        self.wakeup.set()
 
     def fail(self, reason: str) -> None:
         """Count an error that happened elsewhere on behalf of this bridge."""
-        self.errors += 1
-        self.verified = replace(self.verified, failure=reason)
+        with self._lock:
+            self._note_failure(reason)
+            if self.state.phase is Phase.CONFIRMED:
+                self.state = self.state.enter(Phase.FAILED)
 
     def has_tried(self, version: int) -> bool:
-        """Whether it has brought the bridge to this version of the world, or failed to."""
-        return self.verified.version >= version or self.verified.failure is not None
+        """Whether it has reconciled the bridge with this version of the world, or failed to."""
+        return self.confirmed.version >= version or self.confirmed.failure is not None
 
-    def has_verified(self, version: int) -> bool:
-        """Whether the bridge is all that this version asks for, its data path included."""
-        seen = self.verified
+    def has_confirmed(self, version: int) -> bool:
+        """Whether the bridge has all that this version asks for, and its datapath follows."""
+        seen = self.confirmed
         is_whole = seen.failure is None and not seen.rejected
         return is_whole and seen.version >= version and not self.is_unsettled
 
-    def may_bring_back(self, version: int) -> bool:
-        """Whether it is at work on an older version, and so may send what this one forbids."""
-        at_work = self._working_on
-        return at_work is not None and at_work < version
+    def is_concerned(self, resolved: ResolvedWorld) -> bool:
+        """Whether its flows in this world may differ from those that it has confirmed last.
 
-    def settle(self, done: Done) -> None:
-        """The data path follows the tables as they were."""
+        A bridge that has confirmed nothing yet is concerned if ports of this world are on it; one
+        that has refused something is offered that again.
+        """
+        seen = self.confirmed
+        if seen.resolved is None:
+            return self.dpid in resolved.world.ports_by_dpid
+        if seen.rejected:
+            return True
+        return resolved.concerns(seen.resolved, self.dpid)
+
+    def may_write_older(self, version: int) -> Set[SessionId] | None:
+        """The sessions whose copies it may still install for an older version; None: any."""
+        at_work, resolved = self.state.version, self._at_work
+        if at_work is None or at_work >= version:
+            return frozenset()
+        is_known = resolved is not None and resolved[0] == at_work
+        return resolved[1].sessions_at(self.dpid) if resolved and is_known else None
+
+    def note_settled(self, applied: AppliedPlan) -> None:
+        """The datapath follows the flow tables as they were after this plan."""
         with self._lock:
-            if done.plan < self.settled.plan or self._is_stopped:
+            if self.state.phase is Phase.STOPPED:
                 return
-            self.settled = done
-            if done.plan == self._begun:
-                self._note(self._holdings.replace, done.holding)
+            if self.installed.settle(applied):
+                self._store(self._context.installed_sessions.replace, applied.sessions)
+
+    def note_plan(self, sessions: frozenset[int]) -> None:
+        """A plan that makes copies of these sessions is going to be sent.
+
+        Raises:
+            SwitchGone: the writer was stopped.
+        """
+        with self._lock:
+            if self.state.phase is Phase.STOPPED:
+                raise SwitchGone(self.switch.name, "take a plan")
+            self.installed.begin_plan()
+            self._store(self._context.installed_sessions.add, sessions)
+
+    # --- the loop -----------------------------------------------------------------------------
 
     def _run(self) -> None:
         pause: float | None = None
-        while not self._is_stopped and self.is_ours:
-            self._wake.wait(pause)
-            self._wake.clear()
-            if not self._is_stopped:
-                pause = None if self._attempt() else self._pause_s
+        while not self.state.is_final:
+            self.wakeup.wait(pause)
+            self.wakeup.clear()
+            if not self.state.is_final:
+                self._attempt()
+                has_failed = self.state.phase is Phase.FAILED
+                pause = retry_pause(self.state.displacements) if has_failed else None
         if self._program is not None:
-            self._programs.put(self._program)
+            self._context.programs.put(self._program)
 
-    def _attempt(self) -> bool:
-        """One reconciliation; whatever goes wrong is counted, said, and tried again."""
-        self._is_taken_back = False
+    def _attempt(self) -> None:
+        """One attempt; whatever goes wrong is counted, logged, and tried again."""
         try:
-            if not self._is_greeted:
-                self._greet(self.switch)
-                self._is_greeted = True
-            self._ready.wait()
-            if self._is_stopped:
-                return True
-            self._working_on = 0
-            snapshot = self._snapshot()
-            self._working_on = snapshot.version
-            depth = self._depth
-            try:
-                self._reconcile(snapshot)
-            except Displaced as problem:
-                self._displaced(problem, depth)
-                self._reconcile(snapshot)
-            self._displacements = 0
-        except (SwitchUnfit, NotOurs) as problem:
-            self.is_ours = not isinstance(problem, NotOurs)
-            self._failed(problem)
-            return True
+            if not (self._is_prepared() and self._enter(Phase.RECONCILING)):
+                return  # stopped meanwhile
+            self._reconcile()
+        except NotOurs as problem:
+            self._end(Phase.FOREIGN, problem)
+        except SwitchUnfit as problem:
+            self._end(Phase.UNFIT, problem)
         except CloudtapError as problem:
-            self._failed(problem)
+            self._end(Phase.FAILED, problem)
         except Exception as problem:  # the edge of the loop: a defect must not end the writer
             log.error("reconciliation failed", bridge=self.switch.name, exc_info=problem)
-            self._failed(problem)
-        finally:
-            self._working_on = None
-        self._tell(self.dpid if self._is_taken_back else None)
-        return self.verified.failure is None
+            self._end(Phase.FAILED, problem)
+        else:
+            self._end(Phase.CONFIRMED)
+        self._context.observer.attempt_ended()
 
-    def _displaced(self, problem: Displaced, depth: Depth | None) -> None:
-        """Its flows are another's now: begin with what is there, unless a successor does that."""
-        log.warning("bridge displaced", bridge=self.switch.name, reason=str(problem))
-        if self._is_stopped:
-            raise SwitchGone(self.switch.name, "be taken back")
-        self._displacements += 1
+    def _is_prepared(self) -> bool:
+        """Adopt the bridge, and wait until it may be written to; False when stopped meanwhile."""
+        if not self.is_adopted:
+            if not self._enter(Phase.ADOPTING):
+                return False
+            self._context.adopt(self.switch)
+        if not self._enter(Phase.WAITING):
+            return False
+        self._context.ready.wait()
+        return True
+
+    def _enter(self, phase: Phase) -> bool:
+        """Enter the next phase; False when the writer was stopped meanwhile."""
         with self._lock:
-            self._depth = max(Depth.COOKIES, depth or Depth.COOKIES, self._depth or Depth.COOKIES)
+            if self.state.phase is Phase.STOPPED:
+                return False
+            self.state = self.state.enter(phase)
+            return True
 
-    @property
-    def _pause_s(self) -> float:
-        """Two who displace each other try ever more seldom, and not in step: one gets through."""
-        doubled = max(0, min(self._displacements - 1, DOUBLED_MAX))
-        return RETRY_S * (1 << doubled) * random.uniform(1, 1.5)
-
-    def _failed(self, problem: Exception) -> None:
-        self._forget()
-        self.fail(str(problem) or repr(problem))
-        if not self._is_stopped:
+    def _end(self, phase: Phase, problem: Exception | None = None) -> None:
+        """End an attempt; an event that failed meanwhile (see ``fail``) makes it fail too."""
+        with self._lock:
+            is_stopped = self.state.phase is Phase.STOPPED
+            has_failed = phase is Phase.CONFIRMED and self.confirmed.failure is not None
+            if not is_stopped:
+                self.state = self.state.enter(Phase.FAILED if has_failed else phase)
+            if problem is not None:
+                self._note_failure(str(problem) or repr(problem))
+        if problem is not None and not is_stopped:
             log.warning("bridge not verified", bridge=self.switch.name, reason=str(problem))
-        self._tell(None)
 
-    def _reconcile(self, snapshot: Snapshot) -> None:
-        seen = self.verified
-        if seen.version == snapshot.version and seen.failure is None and self._depth is None:
+    def _note_failure(self, reason: str) -> None:
+        """Count a failure, and show its reason; with the lock held."""
+        self.errors += 1
+        self.confirmed = replace(self.confirmed, failure=reason)
+
+    # --- one attempt --------------------------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        """Take a snapshot and install its desired state; once more if displaced meanwhile."""
+        snapshot = self._context.snapshot()
+        with self._lock:
+            self._at_work = snapshot.version, snapshot.resolved
+            self.state = self.state.at_work_on(snapshot.version)
+            reread = self.state.reread
+        try:
+            try:
+                self._bring_to(snapshot)
+            except Displaced as problem:
+                self._read_again(problem, reread)
+                self._bring_to(snapshot)
+        except Exception:
+            self.installed.forget()
+            raise
+
+    def _read_again(self, problem: Displaced, reread: Depth | None) -> None:
+        """Have everything read again: another controller may have changed any flow.
+
+        Raises:
+            SwitchGone: the writer was stopped; its successor reads the bridge.
+        """
+        name = self.switch.name
+        if not self._enter(Phase.DISPLACED):
+            raise SwitchGone(name, "be taken back")
+        log.warning("bridge displaced", bridge=name, reason=str(problem))
+        with self._lock:
+            self.state = self.state.rereading(max(Depth.COOKIES, reread or Depth.COOKIES))
+        if not self._enter(Phase.RECONCILING):
+            raise SwitchGone(name, "be taken back")
+
+    def _bring_to(self, snapshot: Snapshot) -> None:
+        """Install the desired state of a snapshot and confirm it."""
+        seen, is_known = self.confirmed, self.state.reread is None
+        if is_known and seen.version == snapshot.version and seen.failure is None:
             return  # woken twice for one change: what was refused is not offered again for that
-        was_followed, self._is_followed = self._is_followed, False
-        # one that fails half-way is compiled anew: nobody has it then
-        program, self._program = self._program or self._programs.take(self.dpid), None
+        # a program whose update fails half-way is dropped: it does not match what is installed
+        program, self._program = self._program or self._context.programs.take(self.dpid), None
         program.has_meters = self.switch.has_meters
-        if was_followed and self._depth is None:
-            delta = self._compile(snapshot, program)
-            self._follow(snapshot, program, plan_from_delta(delta, len(program.flows)))
+        if is_known and self.installed.is_as_compiled:
+            self._follow(snapshot, program)
         else:
             self._compare(snapshot, program)
 
-    def _compile(self, snapshot: Snapshot, program: Program, outlet: Outlet | None = None) -> Delta:
-        """Bring a program to what the world asks for."""
-        staying = nullcontext() if program.flows else making_what_stays()
-        with TURNS.taken(), staying:
-            delta = program.update(snapshot.survey, TURNS.pause, outlet)
+    def _follow(self, snapshot: Snapshot, program: Program) -> None:
+        """Send what has changed to a bridge that has all flows of its program."""
+        before = program.filters
+        if program.follows(snapshot.resolved):
+            self._program, delta = program, Delta()
+        else:
+            delta = self._compile(snapshot, program)
+        todo = plan_from_delta(delta, len(program.flows))
+        todo = self._with_meters(snapshot, program, todo)
+        if todo and self._apply(
+            self._in_stages(todo, before, program, delta.overlap),
+            copied_sessions(todo.add),
+            snapshot,
+        ):
+            self._compare(snapshot, program)
+            return
+        seen = _Outcome(program.served, len(program.flows), self.confirmed.foreign)
+        self._confirm(snapshot, program.served, seen)
+
+    def _compare(self, snapshot: Snapshot, program: Program) -> None:
+        """Send the difference between what a bridge has, read if not known, and should have."""
+        is_recheck = self.state.reread is not None and self.confirmed.version == snapshot.version
+
+        @cache
+        def desired_flows() -> DesiredFlows:
+            if self._program is None:
+                self._compile(snapshot, program)
+            with TIME_SLICES.taken():
+                return desired_flows_of(program.flows)
+
+        found = self._find_installed(desired_flows, snapshot, program)
+        desired = desired_flows()
+        with TIME_SLICES.taken():
+            todo = plan_from_scan(desired, found.flows)
+        todo = self._with_meters(snapshot, program, todo)
+        has_drifted = is_recheck and is_drift(todo, self.confirmed.rejected)
+        stages = self._in_stages(todo, None, program)
+        has_drifted = has_drifted or (is_recheck and found.has_other_fragments)
+        is_epoch_due = self._is_epoch_due(found)
+        rejected = (
+            self._apply(stages, program.served, snapshot, is_epoch_due=is_epoch_due)
+            if todo or is_epoch_due
+            else ()
+        )
+        if has_drifted or found.was_displaced:
+            self._note_drift(was_displaced=found.was_displaced)
+        refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
+        after = installed_after(desired, found.flows, todo, refused)
+        self.installed.note_flows(None if desired.alike else after)
+        sessions = copied_sessions_of_marks(after)
+        seen = _Outcome(sessions, len(after), found.foreign, rejected)
+        self._confirm(snapshot, program.served, seen)
+
+    def _compile(self, snapshot: Snapshot, program: Program, sink: FlowSink | None = None) -> Delta:
+        """Bring a program to what the snapshot asks for."""
+        building = nullcontext() if program.flows else building_permanent_objects()
+        with TIME_SLICES.taken(), building:
+            delta = program.update(snapshot.resolved, TIME_SLICES.pause, sink)
         self._program = program
         return delta
 
-    def _follow(self, snapshot: Snapshot, program: Program, todo: Plan) -> None:
-        """Send what has changed to a bridge that has all that it should have had before."""
-        self._had = None
-        todo = self._with_meters(program, todo)
-        rejected = self._apply(todo, copying(todo.add)) if todo else ()
-        if rejected:
-            self._compare(snapshot, program)
-            return
-        self._verify(snapshot, program.served, program.served, (), len(program.flows))
-
-    def _compare(self, snapshot: Snapshot, program: Program) -> None:
-        """Bring a bridge to what it should have, whatever it has."""
-        is_recheck = self._depth is not None and self.verified.version == snapshot.version
-
-        @cache
-        def wanted() -> Wanted:
-            if self._program is None:
-                self._compile(snapshot, program)
-            with TURNS.taken():
-                return wanted_of(program.flows)
-
-        seen, foreign = self._look(wanted, snapshot, program)
-        desired = wanted()
-        with TURNS.taken():
-            todo = plan_from_scan(desired, seen)
-        todo = self._with_meters(program, todo)
-        has_drifted = is_recheck and is_drift(todo, self.verified.rejected)
-        has_drifted = has_drifted or self._is_taken_back
-        rejected = self._apply(todo, program.served) if todo else ()
-        if has_drifted:
-            self.drifts.note()
-            DRIFTS.labels(self.switch.name).inc()
-            how = "bridge taken back" if self._is_taken_back else "flows had drifted"
-            log.warning(how, bridge=self.switch.name)
-        refused = [r.flow for r in rejected if not isinstance(r.flow, Meter)]
-        had = had_after(desired, seen, todo, refused)
-        self._had = None if desired.alike else had
-        self.verified = replace(self.verified, foreign=foreign)
-        self._verify(snapshot, program.served, sessions_of(had), rejected, len(had))
-
-    def _verify(
-        self, snapshot: Snapshot, served: frozenset[int], holding: frozenset[int],
-        rejected: tuple[Rejected, ...], flows: int,
-    ) -> None:  # fmt: skip
-        with TURNS.taken():
-            hindrances = find_hindrances(self.dpid, snapshot.survey, served, rejected, TURNS.pause)
+    def _find_installed(
+        self, desired_flows: Callable[[], DesiredFlows], snapshot: Snapshot, program: Program
+    ) -> _Found:
+        """What the bridge has of ours, without what was altered; read from it if not known."""
         with self._lock:
-            self.done = Done(self._begun, holding, snapshot.survey)
-            if not self.is_unsettled:  # no plan was needed: nothing to let go of
-                self.settled = self.done
-        self.verified = Verified(
-            snapshot.version, served, snapshot.survey, rejected, self.verified.foreign, flows,
-            hindrances=hindrances,
-        )  # fmt: skip
-        self._is_followed = not rejected
-
-    def _look(self, wanted: Find, snapshot: Snapshot, program: Program) -> tuple[Scan, int]:
-        """What the bridge has of ours, without what was altered, and the number of others."""
-        with self._lock:
-            depth, self._depth = self._depth, None
-        if depth is None and self._had is not None:
-            return scan_of(wanted(), self._had), self.verified.foreign
-        self._is_taken_back = self.switch.lead()
-        self._meters = self.switch.our_meters()
+            depth, self.state = self.state.reread, self.state.without_reread()
+        if depth is None and self.installed.flows is not None:
+            known = installed_flows_of(desired_flows(), self.installed.flows)
+            return _Found(known, self.confirmed.foreign)
+        was_displaced = self.switch.lead()
+        if was_displaced:  # at once: if this attempt fails, the next one finds us master already
+            self._context.observer.bridge_taken_back(self.dpid)
+        self.installed.fragments = self.switch.match_first_fragments()
+        self._read_meters(snapshot)
         count = self.switch.count_flows()
+        self.installed.foreign = self.switch.foreign_flows() if count.foreign else ()
         is_bare = not (program.flows or count.ours)
-        seen = self._send_ahead(wanted, snapshot, program) if is_bare else None
+        seen = self._install_early(desired_flows, snapshot, program) if is_bare else None
         if seen is None:
-            seen = self.switch.scan(lambda: wanted().marks)
+            seen = self.switch.scan(lambda: desired_flows().marks)
+        seen, self.installed.epoch = without_epoch(seen)
         if depth is Depth.ACTIONS:  # what was altered is to be written again
             seen = seen.without(self.switch.altered(program.flows))
-        return seen, count.foreign
+        has_changed = self.installed.fragments is FragmentsMatched.NOW
+        return _Found(seen, count.foreign, was_displaced, has_changed)
 
-    def _send_ahead(self, wanted: Find, snapshot: Snapshot, program: Program) -> Scan | None:
-        """Compile for a bridge that has nothing; what it has got meanwhile, if it has."""
-        with Ahead(self.switch, self.note_plan) as ahead:
-            self._compile(snapshot, program, ahead)
-            marks = wanted().marks
-        self.plans += bool(ahead.taken)
-        PLANS.labels(self.switch.name).inc(bool(ahead.taken))
-        with TURNS.taken():
-            return Scan(ahead.known(marks, TURNS.pause)) if ahead.taken else None
+    def _read_meters(self, snapshot: Snapshot) -> None:
+        """Read which meters the bridge has; those that somebody else has altered lack counts."""
+        before, now = self.installed.meters or {}, self.switch.our_meters()
+        self.installed.note_meters(now)
+        altered = [n for n, meter in before.items() if meter is not None and now.get(n) != meter]
+        if altered:
+            caps = {**self.confirmed.session_by_meter, **snapshot.session_by_meter}
+            self.session_counters.note_altered(altered, caps)
+            log.warning("meters had been altered", bridge=self.switch.name, meters=len(altered))
 
-    def _apply(self, todo: Plan, served: frozenset[int]) -> tuple[Rejected, ...]:
-        meters = self._meters or {}
-        self._forget()  # not known until the switch has answered
-        self.note_plan(served)
-        with APPLY_SECONDS.time():
-            rejected = self.switch.apply(todo)
-        self.plans += 1
-        PLANS.labels(self.switch.name).inc()
-        log.info(
-            "plan applied", bridge=self.switch.name, added=len(todo.add),
-            removed=len(todo.remove), kept=todo.kept, rejected=len(rejected),
-        )  # fmt: skip
-        refused = [r.flow for r in rejected if isinstance(r.flow, Meter)]
-        self._meters = meters_after(meters, todo.meters, refused)
-        return rejected
+    def _install_early(
+        self, desired_flows: Callable[[], DesiredFlows], snapshot: Snapshot, program: Program
+    ) -> InstalledFlows | None:
+        """Compile for a bridge that has no flows; what it took meanwhile, None if nothing."""
+        with EarlyInstall(self.switch, self) as early:
+            self._compile(snapshot, program, early)
+            marks = desired_flows().marks
+        self.plans += bool(early.installed)
+        PLANS.labels(*self._labels).inc(bool(early.installed))
+        with TIME_SLICES.taken():
+            known = early.known(marks, TIME_SLICES.pause) if early.installed else None
+        return None if known is None else InstalledFlows(known)
 
-    def note_plan(self, served: frozenset[int]) -> None:
-        """Remember that these sessions may be on the bridge; raises SwitchGone once stopped."""
-        with self._lock:
-            if self._is_stopped:
-                raise SwitchGone(self.switch.name, "take a plan")
-            self._begun += 1
-            self._note(self._holdings.add, served)
+    def _with_meters(self, snapshot: Snapshot, program: Program, todo: Plan) -> Plan:
+        """A plan of flows with the changes of meters that it needs.
 
-    def _with_meters(self, program: Program, todo: Plan) -> Plan:
-        """A plan of flows with what their meters need."""
-        meters = plan_meters(program.meters, self._meters or {})
+        What meters have counted of a session stays on the switch until the session is deleted.
+        """
+        there = self.installed.meters or {}
+        meters = plan_meters(program.meters, there, snapshot.is_counted_by)
         return replace(todo, meters=meters) if meters else todo
 
-    def _forget(self) -> None:
-        """What the bridge has is read again before the next plan."""
-        self._had = self._meters = None
+    def _is_epoch_due(self, found: _Found) -> bool:
+        """Whether megaflows may be stale that no plan of ours has had made again."""
+        is_new = found.has_other_fragments or not self.installed.epoch.flows
+        return is_new and self._context.needs_epoch(self.switch)
 
-    def _note(
+    def _in_stages(
+        self,
+        todo: Plan,
+        referred_before: frozenset[int] | None,
+        program: Program,
+        overlap: Overlap = NO_OVERLAP,
+    ) -> Stages:
+        """A plan in parts that each keep the bridge busy for a short time only."""
+        with TIME_SLICES.taken():
+            return in_stages(todo, referred_before, program.filters, TIME_SLICES.pause, overlap)
+
+    def has_reached(self, step: TurnStep) -> bool:
+        """Whether those who wait for this step need not wait for this writer (any more)."""
+        seen = self.confirmed
+        is_at_work = seen.failure is None and self.state.phase in (
+            Phase.CONFIRMED,
+            Phase.WAITING,
+            Phase.RECONCILING,
+        )
+        return not is_at_work or seen.version >= step.version or self._turns.step >= step
+
+    def wait_for_others(self, step: TurnStep, *, settled: bool) -> None:
+        """Wait for the writers of linked bridges, and for their datapaths; see TurnTaker."""
+        others = self._context.observer.wait_for_others(self, step)
+        if settled and others:
+            self._context.settle([self, *others], STAGE_S)
+
+    def _apply(
+        self,
+        stages: Stages,
+        served: frozenset[int],
+        snapshot: Snapshot,
+        *,
+        is_epoch_due: bool = False,
+    ) -> tuple[Rejected, ...]:
+        """Send a plan that makes copies of these sessions; what the switch refused of it."""
+        caps = {**self.confirmed.session_by_meter, **snapshot.session_by_meter}
+        rejected = self._turns.apply(
+            self, stages, served, snapshot.version, caps, is_epoch_due=is_epoch_due
+        )
+        self._note_applied(stages, len(rejected))
+        return rejected
+
+    def _note_applied(self, stages: Stages, rejected: int) -> None:
+        parts, kept = stages.parts, stages.main.kept
+        self.plans += 1
+        PLANS.labels(*self._labels).inc()
+        log.info(
+            "plan applied", bridge=self.switch.name, added=sum(len(p.add) for p in parts),
+            removed=sum(len(p.remove) for p in parts), kept=kept, rejected=rejected,
+        )  # fmt: skip
+
+    def _note_drift(self, *, was_displaced: bool) -> None:
+        """Somebody else has changed the bridge, or was its master."""
+        self.drift.note()
+        DRIFTS.labels(*self._labels).inc()
+        how = "bridge taken back" if was_displaced else "flows had drifted"
+        log.warning(how, bridge=self.switch.name)
+
+    def _confirm(self, snapshot: Snapshot, served: frozenset[int], seen: _Outcome) -> None:
+        """The switch has confirmed, after a barrier, what it took of this snapshot."""
+        is_simple = not (seen.rejected or self.installed.foreign)
+        with nullcontext() if is_simple else TIME_SLICES.taken():
+            blockers = find_blockers(
+                self.dpid, snapshot.resolved, served, seen.rejected, TIME_SLICES.pause
+            )
+            preempted = find_preempted(self.dpid, snapshot.resolved, served, self.installed.foreign)
+        if not seen.rejected:
+            self.installed.note_as_compiled()
+        uncompilable = self._program.uncompilable if self._program is not None else {}
+        if uncompilable and uncompilable != self.confirmed.uncompilable:
+            number, why = next(iter(uncompilable.items()))
+            log.error(
+                "sessions not compiled", bridge=self.switch.name, sessions=len(uncompilable),
+                number=number, reason=why,
+            )  # fmt: skip
+        with self._lock:
+            self.installed.confirm(seen.sessions, snapshot.resolved)
+            self.confirmed = Confirmed(
+                snapshot.version, served, snapshot.resolved, seen.rejected, seen.foreign,
+                seen.flows, preempted, blockers=blockers, uncompilable=uncompilable,
+            )  # fmt: skip
+
+    def _status(self) -> tuple[State, tuple[str, ...]]:
+        """The state of the bridge for people, with reasons."""
+        seen = self.confirmed
+        if seen.failure is not None:
+            return (State.DEGRADED if self.is_ours else State.INACTIVE), (seen.failure,)
+        if not self._context.ready.is_set():
+            return State.PENDING, ("nothing is written to it before the inventory is known",)
+        if seen.version == 0:
+            return State.PENDING, ("its flows are not verified yet",)
+        reasons = refusals(seen.rejected)
+        if seen.uncompilable:
+            some = sorted(set(seen.uncompilable.values()))[0]
+            reasons.append(
+                f"{len(seen.uncompilable)} sessions make no copies here, because their flows "
+                f"cannot be compiled: {some}"
+            )
+        if seen.foreign:
+            reasons.append(
+                f"{seen.foreign} flows are not ours: they may break isolation; see "
+                f"`ovs-ofctl -O OpenFlow13 dump-flows {self.switch.name}`"
+            )
+        if self.installed.fragments is FragmentsMatched.NOT:
+            reasons.append(NO_FRAGMENTS)
+        if self.drift.is_contested:
+            reasons.append(contested_reason(self.switch.name))
+        return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)
+
+    def _store(
         self, change: Callable[[Dpid, Iterable[int]], None], sessions: frozenset[int]
     ) -> None:
+        """Store which sessions the bridge may make copies of; with the lock held."""
         try:
             change(self.dpid, sessions)
         except CloudtapError as problem:  # isolation must not wait until a disk has room again
             log.warning("sessions of bridge not stored", reason=str(problem))
+
+
+def retry_pause(displacements: int) -> float:
+    """Seconds until a bridge that failed is tried again.
+
+    Two controllers that displace each other try ever more seldom, at random times: then one of
+    them gets through.
+    """
+    doubled = max(0, min(displacements - 1, DOUBLED_MAX))
+    return RETRY_S * (1 << doubled) * random.uniform(1, 1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a bridge has: flows of ours, and how many others."""
+
+    flows: InstalledFlows
+    foreign: int
+    was_displaced: bool = False
+    """Whether another controller was its master."""
+    has_other_fragments: bool = False
+    """Whether its fragment mode was not ours: it matches other packets from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a bridge has once a plan was applied, or none was needed."""
+
+    sessions: frozenset[int]
+    """Sessions with a copying flow."""
+    flows: int
+    foreign: int
+    rejected: tuple[Rejected, ...] = ()

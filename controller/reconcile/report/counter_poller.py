@@ -1,113 +1,234 @@
-"""Reads the counters of copies from bridges, for people who do not want to wait for them."""
+"""Reads the counters of copies from bridges, with a bound on how long a status waits for them."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
-from controller.reconcile.bridge.writer import BridgeWriter
-from controller.status.values import Copies, Losses
-from controller.status.session_counters import own_meters
+from controller.reconcile.bridge import BridgeWriter
+from controller.status import NO_BEACONS, Losses, Measure, SessionCountersByBridge, own_meters
 from flows.errors import CloudtapError
-from flows.model.session import Dpid
-from flows.pipeline.tables import DELIVER
+from flows.model import Dpid
+from flows.openflow import PacketCount
+from flows.pipeline import DELIVER
+from flows.plan import count_meters
 
 FRESH_S = 1.0
-"""Counters that were read so lately are not read again for a status."""
+"""Counters that are not older are not read again for a status, in seconds."""
 PATIENCE_S = 0.25
-"""A status waits so long for counters; then it shows what was counted before."""
+"""How long a status waits for counters, in seconds; then it shows the last ones."""
+LAST_PATIENCE_S = 2.0
+"""The same for the last counters of a session that is deleted."""
+COUNT_S = 10.0
+"""How often every bridge is asked, in seconds: what a bridge has counted since then is lost when it
+is restarted."""
+LIMITS_FRESH_S = 0.2
+"""Counters of copies are read at most this often while sessions have limits, in seconds."""
 SINGLES_MAX = 8
 """Counters of single sessions that are read within FRESH_S; then all are read at once."""
-AGAIN_S, AGAIN_MAX_S = 0.5, 4.0
-"""A bridge that did not tell its counters is asked again after so long; after each further failure
-in a row it is left in peace for twice as long, but no longer than the second of these. Limits wait
-for counters, so one failure must not cost them more than a second."""
+COUNT_RETRY_S, COUNT_RETRY_MAX_S = 0.5, 4.0
+"""The pause after a bridge did not report its counters, in seconds: doubled after each further
+failure in a row, up to the second value. Limits wait for counters, so one failure must not cost
+them more than a second."""
 
 FAILURES_MAX = 8
-"""Failures in a row that are told apart."""
+"""Failures in a row that still lengthen the pause."""
 
 log = structlog.get_logger(__name__)
 
 
-class CountReader:
+@dataclass(eq=False, slots=True)
+class _Polling:
+    """When the counters of one bridge were read, and when they may be read again."""
+
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    """Held by who reads."""
+    read_at: float = -math.inf
+    """When all counters were last read."""
+    plan: int = 0
+    """Which plan the datapath followed then."""
+    not_before: float = -math.inf
+    failures: int = 0
+    singles_since: float = -math.inf
+    singles: int = 0
+    """Sessions that were asked for since ``singles_since``."""
+    doubtful: frozenset[int] = frozenset()
+    """The sessions of which it has reported what no counter can have reached."""
+
+
+class CounterPoller:
     """Asks bridges for counters, each by one thread at a time, and never waits long for any.
 
     Whoever asks for one session gets its counters alone, by a small request; only who asks for
-    many in a row makes the switch tell all.
+    many in a row makes the switch report all.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._not_before: dict[Dpid, float] = {}
-        self._failures: Counter[Dpid] = Counter()
-        self._busy: dict[Dpid, threading.Lock] = {}
-        self._read_at: dict[Dpid, float] = {}
-        self._singles: dict[Dpid, tuple[float, int]] = {}
+    def __init__(
+        self,
+        counters: SessionCountersByBridge,
+        writers: Callable[[], Iterable[BridgeWriter]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters, self._writers, self._now = counters, writers, now
+        self._storing = threading.Lock()
+        self._polling: dict[Dpid, _Polling] = {}
+
+    def count_copies(self, sessions: Iterable[int]) -> None:
+        """Ask the bridges that may have copied for these sessions how much it was."""
+        numbers = frozenset(sessions)
+        for writer in self._writers():
+            if any(may_count(writer, number) for number in numbers):
+                self.read(writer, fresh_s=LIMITS_FRESH_S)
+
+    def count_everything(self) -> float:
+        """Ask every bridge how much it has copied; returns COUNT_S, when it is due again."""
+        for writer in self._writers():
+            self.read(writer)
+        return COUNT_S
+
+    def copies_of(self, session: int) -> PacketCount:
+        """All copies of a session, as far as they were counted."""
+        return self.counters.made(session)
+
+    def losses_of(self, session: int) -> Losses:
+        """All losses of a session, as far as they were counted."""
+        return self.counters.losses(session)
+
+    def count_last(self, session: int) -> None:
+        """Ask every bridge that has counted for a session how much it was, and wait for it."""
+        for writer in self._writers():
+            self.read(writer, session, patience_s=LAST_PATIENCE_S)
+
+    def parts_of(
+        self, session: int
+    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        """The same by bridge and measure: what was before the switch began at 0, and its report."""
+        return self.counters.parts_of(session)
+
+    def parts_on(
+        self, dpid: Dpid, sessions: Iterable[int]
+    ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
+        """The same of some sessions on one bridge, by session and measure."""
+        return self.counters.parts_on(dpid, sessions)
+
+    def take_unkept(self) -> Iterator[tuple[Dpid, frozenset[int]]]:
+        """By bridge, the sessions that it counts from 0 from now on; each is told once."""
+        return self.counters.take_unkept()
+
+    def storing(self) -> AbstractContextManager[object]:
+        """Whoever stores counts does so inside, one at a time: they belong to one datapath id."""
+        return self._storing
+
+    def restore_copies(
+        self, dpid: Dpid, measure: Measure, session: int, before: PacketCount, last: PacketCount
+    ) -> None:
+        """Go on with what an earlier controller has counted."""
+        self.counters.of(dpid).restore(session, measure, before, last)
+
+    def keep(self, sessions: frozenset[int]) -> None:
+        """Forget what was counted of sessions that no longer have these numbers."""
+        self.counters.keep(sessions)
+
+    def forget(self, dpid: Dpid) -> None:
+        """Forget a bridge that has never counted a copy."""
+        self._polling.pop(dpid, None)
+        self.counters.forget(dpid)
+
+    def rename(self, old: Dpid, new: Dpid) -> None:
+        """A bridge has another datapath id: what it has counted stays counted, once."""
+        self._polling.pop(old, None)
+        self.counters.rename(old, new)
 
     def read(
-        self, writer: BridgeWriter, session: int | None = None, fresh_s: float = FRESH_S
+        self,
+        writer: BridgeWriter,
+        session: int | None = None,
+        fresh_s: float = FRESH_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Have the counters of a bridge, or of one session on it, be at most ``fresh_s`` old.
 
-        They may be older when the bridge does not answer soon.
+        Counters that were read before the datapath followed the last change are never fresh. They
+        may be older when the bridge does not answer within ``patience_s``. A bridge that was not
+        found to be ours is not asked.
         """
-        if writer.verified.failure is not None:
+        if writer.confirmed.failure is not None or not writer.is_adopted:
             return
-        if session is not None and session not in writer.verified.served:
+        if session is not None and not may_count(writer, session):
             return
-        busy = self._busy.setdefault(writer.dpid, threading.Lock())
-        if not busy.acquire(timeout=PATIENCE_S):
+        polling = self._of(writer.dpid)
+        if not polling.busy.acquire(timeout=patience_s):
             return
         now = self._now()
-        is_fresh = now - self._read_at.get(writer.dpid, -math.inf) < fresh_s
-        if is_fresh or now < self._not_before.get(writer.dpid, -math.inf):
-            busy.release()
+        is_fresh = now - polling.read_at < fresh_s and polling.plan == writer.settled.plan
+        if is_fresh or now < polling.not_before:
+            polling.busy.release()
             return
-        if session is not None and not self._is_single(writer.dpid, now):
+        if session is not None and not _is_single(polling, now):
             session = None
         asking = threading.Thread(
-            target=self._ask, args=(writer, session, busy), name="counters", daemon=True
+            target=self._ask, args=(writer, session, polling), name="counters", daemon=True
         )
-        asking.start()
-        asking.join(PATIENCE_S)
+        try:
+            asking.start()
+        except RuntimeError as problem:  # one more thread than the process may have
+            polling.busy.release()
+            log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
+            return
+        asking.join(patience_s)
 
     @contextmanager
     def hold(self, dpid: Dpid) -> Iterator[None]:
-        """Nobody reads the counters of a bridge meanwhile but whoever holds them."""
-        with self._busy.setdefault(dpid, threading.Lock()):
+        """Inside, nobody else reads the counters of the bridge."""
+        with self._of(dpid).busy:
             yield
 
-    def _ask(self, writer: BridgeWriter, session: int | None, busy: threading.Lock) -> None:
+    def _of(self, dpid: Dpid) -> _Polling:
+        return self._polling.setdefault(dpid, _Polling())
+
+    def _ask(self, writer: BridgeWriter, session: int | None, polling: _Polling) -> None:
         try:
             if session is not None:
                 count_one(writer, session)
             else:
-                self._read_at[writer.dpid] = self._now()
+                polling.read_at, polling.plan = self._now(), writer.settled.plan
                 count_all(writer)
-            del self._failures[writer.dpid]
+            polling.failures = 0
+            doubtful = writer.session_counters.doubtful
+            if more := sorted(doubtful - polling.doubtful):
+                log.warning("counters left out", bridge=writer.switch.name, sessions=more)
+            polling.doubtful = doubtful
         except CloudtapError as problem:
-            pause = min(AGAIN_S * 2 ** self._failures[writer.dpid], AGAIN_MAX_S)
-            self._not_before[writer.dpid] = self._now() + pause
-            self._failures[writer.dpid] = min(self._failures[writer.dpid] + 1, FAILURES_MAX)
+            pause = min(COUNT_RETRY_S * 2**polling.failures, COUNT_RETRY_MAX_S)
+            polling.not_before = self._now() + pause
+            polling.failures = min(polling.failures + 1, FAILURES_MAX)
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
         except Exception as problem:  # the edge of a thread: a defect must be seen
             log.error("counting failed", bridge=writer.switch.name, exc_info=problem)
         finally:
-            busy.release()
+            polling.busy.release()
 
-    def _is_single(self, dpid: Dpid, now: float) -> bool:
-        """Whether few sessions of this bridge were asked for lately."""
-        began, asked = self._singles.get(dpid, (now, 0))
-        if now - began >= FRESH_S:
-            began, asked = now, 0
-        self._singles[dpid] = (began, asked + 1)
-        return asked < SINGLES_MAX
+
+def _is_single(polling: _Polling, now: float) -> bool:
+    """Whether few sessions of this bridge were asked for lately; counts one more."""
+    if now - polling.singles_since >= FRESH_S:
+        polling.singles_since, polling.singles = now, 0
+    polling.singles += 1
+    return polling.singles <= SINGLES_MAX
+
+
+def may_count(writer: BridgeWriter, session: int) -> bool:
+    """Whether a bridge makes copies of a session, or has meters that have counted some."""
+    if session in writer.confirmed.served:
+        return True
+    there = writer.meters or {}
+    return any(meter in there for meter in count_meters(session))
 
 
 def count_all(writer: BridgeWriter) -> None:
@@ -116,34 +237,28 @@ def count_all(writer: BridgeWriter) -> None:
     Raises:
         SouthboundError: the switch does not answer.
     """
-    writer.counters.update(writer.switch.flow_copies(DELIVER.number))
-    if writer.meters != {}:
-        writer.tally.update(writer.switch.metered(), writer.verified.session_by_meter)
+    if not writer.switch.has_meters:
+        writer.session_counters.by_flows.update(writer.switch.copies_by_match(DELIVER.number))
+    elif writer.meters != {}:
+        moment = writer.session_counters.moment
+        caps = writer.confirmed.session_by_meter
+        writer.session_counters.update(writer.switch.metered(), caps, moment)
 
 
-def count_one(writer: BridgeWriter, session: int) -> None:
+def count_one(
+    writer: BridgeWriter, session: int, beacons: Mapping[Measure, PacketCount] = NO_BEACONS
+) -> None:
     """Read how many copies a bridge has made of one session.
 
-    Raises:
-        SouthboundError: the switch does not answer.
-    """
-    if session in writer.verified.served:
-        count_flows(writer, DELIVER.number, session)
-        caps = writer.verified.session_by_meter
-        own = own_meters(session, caps, writer.meters)
-        if own or writer.tally.losses(session) != Losses():
-            writer.tally.update_one(session, writer.switch.metered(own), caps)
-
-
-def count_flows(
-    writer: BridgeWriter, table: int, session: int, beacons: Copies | None = None
-) -> Mapping[int, Copies]:
-    """The same by flow, of one table; ``beacons`` were sent since the last time.
+    ``beacons`` were sent since the last time, and are counted by the bridge as these measures.
 
     Raises:
         SouthboundError: the switch does not answer.
     """
-    counted = writer.switch.flow_copies(table, session)
-    if table == DELIVER.number:
-        writer.counters.update_one(session, counted, beacons)
-    return counted
+    if not writer.switch.has_meters:
+        counted = writer.switch.copies_by_match(DELIVER.number, session)
+        writer.session_counters.by_flows.update_one(session, counted, beacons.get(Measure.FLOWS))
+        return
+    moment, caps = writer.session_counters.moment, writer.confirmed.session_by_meter
+    metered = writer.switch.metered(own_meters(session, caps, writer.meters))
+    writer.session_counters.update_one(session, metered, caps, moment, beacons)

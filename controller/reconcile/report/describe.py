@@ -1,47 +1,19 @@
-"""How sessions and bridges stand, worked out from what was verified on the switches."""
+"""The status of sessions and bridges, computed from what the switches have confirmed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
-from controller.status.starvation import with_takers
-from controller.reconcile.bridge.writer import BridgeWriter
+from controller.reconcile.bridge import WriterView, knows
+from controller.reconcile.protocols import BridgeNotes, Doubting, Tunnelling
 from controller.reconcile.snapshot import Snapshot
-from controller.reconcile.bridge.drift import contested
-from controller.southbound.switch import refusals
-from controller.status.values import BridgeShare, BridgeStatus, SessionStatus, State
-from controller.status.session_counters import Tally
-from controller.reconcile.bridge.confirmed import Verified
-from flows.compile import Standing, Survey
+from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
 from flows.errors import NoLinkTagLeft
-from flows.model.session import Dpid, PortId, SessionId
-from flows.pipeline.tables import LINK_TAGS
-
-
-@dataclass(frozen=True)
-class WriterView:
-    """What is known of one bridge that is, or was, connected."""
-
-    dpid: Dpid
-    name: str
-    verified: Verified
-    settled: Survey | None
-    state: State
-    reasons: tuple[str, ...]
-    plans: int
-    errors: int
-    tally: Tally
-    is_connected: bool
-
-    @staticmethod
-    def of(writer: BridgeWriter, *, is_connected: bool) -> WriterView:
-        """The view of a bridge through its writer."""
-        state, reasons = _state_of(writer)
-        return WriterView(
-            writer.dpid, writer.switch.name, writer.verified, writer.settled.survey, state,
-            reasons, writer.plans, writer.errors, writer.tally, is_connected,
-        )  # fmt: skip
+from flows.explain import Answer
+from flows.model import Delivery, Dpid, PortId, SessionId, watched_by
+from flows.openflow import VLAN_IDS
+from flows.resolve import ResolvedSession, ResolvedWorld
 
 
 def describe_session(
@@ -51,70 +23,59 @@ def describe_session(
     problem: str | None,
     holders: Mapping[Dpid, str],
 ) -> SessionStatus:
-    """The standing of one session, from the world and from what each bridge has verified.
+    """The status of one session, from a snapshot and from what each bridge has confirmed.
 
     ``holders`` are the names of the bridges that may be making copies of it.
     """
     if snapshot is None:
         return SessionStatus(State.PENDING, (problem or "the world is not known yet",))
     status = _describe(session, snapshot, views, holders)
-    standing = snapshot.survey.standings.get(session)
-    if standing is None or standing.collector is None:
+    resolved_session = snapshot.resolved.sessions.get(session)
+    if resolved_session is None or resolved_session.collector is None:
         return status
-    status = replace(status, largest_frame=snapshot.survey.limit_of(standing.session))
-    return with_takers(status, standing, _settled(standing, snapshot, views))
+    status = replace(
+        status,
+        largest_frame=snapshot.resolved.limit_of(resolved_session.session),
+        port_rate=snapshot.resolved.port_caps.get(session),
+    )
+    return with_starvation(status, resolved_session, _settled(resolved_session, snapshot, views))
 
 
 def describe_bridge(
     dpid: Dpid, name: str, view: WriterView | None, snapshot: Snapshot | None
 ) -> BridgeStatus:
-    """The standing of one bridge."""
-    ports = len(snapshot.survey.world.ports_by_dpid.get(dpid, ())) if snapshot else 0
+    """The status of one bridge."""
+    ports = len(snapshot.resolved.world.ports_by_dpid.get(dpid, ())) if snapshot else 0
     if view is None or not view.is_connected:
-        flows = view.verified.flows if view else 0
+        flows = view.confirmed.flows if view else 0
         errors, plans = (view.errors, view.plans) if view else (0, 0)
         reason = "not connected: see `ovs-vsctl show` on its host"
         return BridgeStatus(
             dpid, name, State.INACTIVE, (reason,), False, ports, flows, plans, errors
         )
     return BridgeStatus(
-        dpid, name, view.state, view.reasons, True, ports, view.verified.flows, view.plans,
+        dpid, name, view.state, view.reasons, True, ports, view.confirmed.flows, view.plans,
         view.errors,
     )  # fmt: skip
 
 
-def home(standing: Standing, snapshot: Snapshot) -> set[Dpid]:
+def home(resolved_session: ResolvedSession, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
-    return {snapshot.survey.place(port) for port in standing.watched}
-
-
-def _state_of(writer: BridgeWriter) -> tuple[State, tuple[str, ...]]:
-    """The standing of the bridge, with reasons."""
-    seen = writer.verified
-    if seen.failure is not None:
-        return (State.DEGRADED if writer.is_ours else State.INACTIVE), (seen.failure,)
-    if not writer.is_ready:
-        return State.PENDING, ("nothing is written to it before the inventory is known",)
-    if seen.version == 0:
-        return State.PENDING, ("its flows are not verified yet",)
-    reasons = refusals(seen.rejected)
-    if seen.foreign:
-        reasons.append(
-            f"{seen.foreign} flows are not ours: they may break isolation; see "
-            f"`ovs-ofctl -O OpenFlow13 dump-flows {writer.switch.name}`"
-        )
-    if writer.drifts.go_on:
-        reasons.append(contested(writer.switch.name))
-    return (State.DEGRADED if reasons else State.ACTIVE), tuple(reasons)
+    return {snapshot.resolved.place(port) for port in resolved_session.watched}
 
 
 def _settled(
-    standing: Standing, snapshot: Snapshot, views: Sequence[WriterView]
-) -> Mapping[PortId, Survey]:
-    """What the data path of each watched port's bridge follows, where it knows the session."""
-    by_dpid = {v.dpid: v.settled for v in views if knows(v.settled, standing)}
-    found = {port.id: by_dpid.get(snapshot.survey.place(port)) for port in standing.watched}
-    return {port: survey for port, survey in found.items() if survey is not None}
+    resolved_session: ResolvedSession, snapshot: Snapshot, views: Sequence[WriterView]
+) -> Mapping[PortId, ResolvedWorld]:
+    """The worlds that the datapaths of the watched ports' bridges follow, by watched port.
+
+    Bridges whose datapath does not follow the session as it is now are left out.
+    """
+    by_dpid = {v.dpid: v.settled for v in views if knows(v.settled, resolved_session)}
+    found = {
+        port.id: by_dpid.get(snapshot.resolved.place(port)) for port in resolved_session.watched
+    }
+    return {port: resolved for port, resolved in found.items() if resolved is not None}
 
 
 def _describe(
@@ -126,17 +87,22 @@ def _describe(
     number = snapshot.numbers.session.get(session)
     if session in snapshot.deleting:
         return _describe_leaving(views, holders)
-    standing = snapshot.survey.standings.get(session)
-    if standing is None or number is None:
+    why: tuple[str, ...]
+    resolved_session = snapshot.resolved.sessions.get(session)
+    if resolved_session is None or number is None:
         return SessionStatus(State.PENDING, ("not verified on any bridge yet",))
     if session in snapshot.stopped:
-        reasons = (snapshot.stopped[session], *_not_gone(views, holders))
-        return SessionStatus(State.STOPPED, reasons)
-    if not standing.session.enabled:
-        return SessionStatus(State.INACTIVE, ("switched off by its owner",))
-    if standing.refused is not None:
-        return SessionStatus(State.ERROR, (str(standing.refused),))
-    return _describe_served(number, standing, snapshot, views)
+        state, why = State.STOPPED, (snapshot.stopped[session],)
+    elif not resolved_session.session.enabled:
+        state, why = State.INACTIVE, ("switched off by its owner",)
+    elif resolved_session.refused is not None:
+        state, why = State.ERROR, (str(resolved_session.refused),)
+    elif not resolved_session.is_served:
+        state, why = State.PENDING, resolved_session.missing + resolved_session.unknown
+    else:
+        return _describe_served(number, resolved_session, snapshot, views, holders)
+    reasons = (*why, *_not_gone(views, holders))
+    return SessionStatus(state, reasons, bridges=_held(holders))
 
 
 def _describe_leaving(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> SessionStatus:
@@ -145,100 +111,267 @@ def _describe_leaving(views: Sequence[WriterView], holders: Mapping[Dpid, str]) 
     reason = (
         f"being deleted: bridge {', '.join(away)} is not reachable" if away else "being deleted"
     )
-    shares = tuple(BridgeShare(d, name, State.PENDING) for d, name in sorted(holders.items()))
-    return SessionStatus(State.INACTIVE, (reason,), bridges=shares)
+    return SessionStatus(State.INACTIVE, (reason,), bridges=_held(holders))
+
+
+def _held(holders: Mapping[Dpid, str]) -> tuple[BridgeShare, ...]:
+    """The shares of the bridges that may still have flows of a session that is to have none."""
+    return tuple(BridgeShare(d, name, State.PENDING) for d, name in sorted(holders.items()))
 
 
 def _describe_served(
-    number: int, standing: Standing, snapshot: Snapshot, views: Sequence[WriterView]
+    number: int,
+    resolved_session: ResolvedSession,
+    snapshot: Snapshot,
+    views: Sequence[WriterView],
+    holders: Mapping[Dpid, str],
 ) -> SessionStatus:
-    if not standing.is_served:
-        return SessionStatus(State.PENDING, standing.missing)
-    reasons = [*standing.missing]
-    reasons += [
-        str(NoLinkTagLeft(key, len(LINK_TAGS))) for key in snapshot.survey.uncarried(standing)
-    ]
+    reasons = [*resolved_session.missing, *_untagged(resolved_session, snapshot)]
     shares: list[BridgeShare] = []
-    by_dpid = {view.dpid: view for view in views}
-    serving = [view for view in views if number in view.verified.served]
+    serving = [view for view in views if number in view.confirmed.served]
     for view in serving:
-        state = _share(number, standing, view, reasons)
+        state = _share(number, resolved_session, view, reasons)
         shares.append(BridgeShare(view.dpid, view.name, state))
     for view in views:  # those that carry its copies, or its packets, and make none
-        if view not in serving and _hinders(number, view, reasons):
+        if view not in serving and _is_blocked(number, view, reasons):
             shares.append(BridgeShare(view.dpid, view.name, State.DEGRADED))
-    for dpid in sorted(home(standing, snapshot)):
-        view_here = by_dpid.get(dpid)
-        if view_here in serving:
-            continue
-        if view_here is None or not view_here.is_connected:
-            name = view_here.name if view_here is not None else f"{dpid:016x}"
-            reasons.append(f"bridge {name} is not connected")
+    wanted = home(resolved_session, snapshot) | _absent(views, holders)
+    others = wanted - {view.dpid for view in serving}
+    shares += _unconfirmed(number, resolved_session, others, views, holders, reasons)
+    works = any(share.state is State.ACTIVE for share in shares) or _goes_on(serving, shares)
+    state = (State.DEGRADED if reasons else State.ACTIVE) if works else State.PENDING
+    said = (*reasons, *resolved_session.unknown)  # what is not known is no failure
+    return SessionStatus(state, tuple(dict.fromkeys(said)), bridges=tuple(shares))
+
+
+def _unconfirmed(
+    number: int,
+    resolved_session: ResolvedSession,
+    bridges: Set[Dpid],
+    views: Sequence[WriterView],
+    holders: Mapping[Dpid, str],
+    reasons: list[str],
+) -> Iterator[BridgeShare]:
+    """The shares of bridges that should make copies, or may, and are not confirmed to; appends the
+    reasons.
+    """
+    by_dpid = {view.dpid: view for view in views}
+    for dpid in sorted(bridges):
+        view = by_dpid.get(dpid)
+        name = holders.get(dpid, view.name if view is not None else f"{dpid:016x}")
+        if view is not None and _is_uncompilable(number, resolved_session, view, reasons):
+            yield BridgeShare(dpid, name, State.ERROR)
+        elif view is not None and view.is_connected:
+            reasons += view.reasons or (f"bridge {name} has not confirmed it yet",)
+            yield BridgeShare(dpid, name, State.PENDING)
+        elif dpid in holders:
+            reasons.append(f"bridge {name} is not connected, and may still make copies")
+            yield BridgeShare(dpid, name, State.PENDING)
         else:
-            shares.append(BridgeShare(dpid, view_here.name, State.PENDING))
-            reasons += view_here.reasons or (f"bridge {view_here.name} has not confirmed it yet",)
-    # what an away bridge was verified to do, it does: its flows stay when we are gone; and one that
-    # refused something that it shares with others does the rest
-    goes_on = any(
-        share.state is State.DEGRADED and (not view.is_connected or view.verified.failure is None)
+            reasons.append(f"bridge {name} is not connected")
+
+
+def _untagged(resolved_session: ResolvedSession, snapshot: Snapshot) -> Iterator[str]:
+    """Why copies or packets of a session do not cross links, a sentence each."""
+    for key in snapshot.resolved.missing_link_tags(resolved_session):
+        yield str(NoLinkTagLeft(key, len(VLAN_IDS)))
+
+
+def _goes_on(serving: Sequence[WriterView], shares: Sequence[BridgeShare]) -> bool:
+    """Whether a bridge that is degraded makes copies; ``shares`` begin with those of ``serving``.
+
+    A bridge that is not connected keeps its flows, so it makes the copies that it has confirmed;
+    one that refused a shared flow makes those that do not need it.
+    """
+    return any(
+        share.state is State.DEGRADED and (not view.is_connected or view.confirmed.failure is None)
         for view, share in zip(serving, shares, strict=False)
     )
-    works = goes_on or any(share.state is State.ACTIVE for share in shares)
-    state = State.PENDING
-    if works:
-        state = State.DEGRADED if reasons else State.ACTIVE
-    return SessionStatus(state, tuple(dict.fromkeys(reasons)), bridges=tuple(shares))
 
 
-def _share(number: int, standing: Standing, view: WriterView, reasons: list[str]) -> State:
-    """What one bridge does for a session that it has flows of; adds the reasons why not all."""
-    refusals = view.verified.refusals_of(number)
+def _share(
+    number: int, resolved_session: ResolvedSession, view: WriterView, reasons: list[str]
+) -> State:
+    """The state of a session on a bridge that has flows of it; appends the reasons if degraded."""
+    refusals = view.confirmed.refusals_of(number)
     if refusals:
         reasons += [f"bridge {view.name} refused it: {reason}" for reason in refusals]
         return State.ERROR
-    is_hindered = _hinders(number, view, reasons)
+    is_blocked = _is_blocked(number, view, reasons)
     if not view.is_connected:
-        if not knows(view.settled, standing):
+        if not knows(view.settled, resolved_session):
             reasons.append(f"bridge {view.name} is not connected, and has not got the last change")
             return State.PENDING
-        words = "unless it has stopped, it copies on as it was verified last"
-        reasons.append(f"bridge {view.name} is not connected: {words}")
+        outlook = "unless it has stopped, it copies on as it was verified last"
+        reasons.append(f"bridge {view.name} is not connected: {outlook}")
         return State.DEGRADED
-    if not knows(view.verified.survey, standing):
+    if not knows(view.confirmed.resolved, resolved_session):
         reasons.append(f"bridge {view.name} has not confirmed the last change yet")
         return State.PENDING
-    if view.verified.failure is not None:
-        reasons.append(f"bridge {view.name}: {view.verified.failure}")
+    if view.confirmed.failure is not None:
+        reasons.append(f"bridge {view.name}: {view.confirmed.failure}")
         return State.DEGRADED
-    if not knows(view.settled, standing):
-        reasons.append(f"the data path of bridge {view.name} does not follow the last change yet")
+    if not knows(view.settled, resolved_session):
+        reasons.append(f"the datapath of bridge {view.name} does not follow the last change yet")
         return State.PENDING
-    return State.DEGRADED if is_hindered else State.ACTIVE
+    return State.DEGRADED if is_blocked or _is_preempted(number, view, reasons) else State.ACTIVE
 
 
-def _hinders(number: int, view: WriterView, reasons: list[str]) -> bool:
-    """Whether a bridge refused what a session shares with others; adds why."""
-    found = view.verified.hindrances_of(number)
+def _is_preempted(number: int, view: WriterView, reasons: list[str]) -> bool:
+    """Whether flows of others may take a session's packets; appends the reason."""
+    if number not in view.confirmed.preempted:
+        return False
+    reasons.append(
+        f"bridge {view.name} has flows that are not ours and come before them: they may keep its "
+        "packets from being copied, or send them to others; see "
+        f"`ovs-ofctl -O OpenFlow13 dump-flows {view.name}`"
+    )
+    return True
+
+
+def _is_uncompilable(
+    number: int, resolved_session: ResolvedSession, view: WriterView, reasons: list[str]
+) -> bool:
+    """Whether a connected bridge has no flows of a session as it is now; appends the reason."""
+    why = view.confirmed.uncompilable.get(number)
+    if why is None or not view.is_connected or not knows(view.confirmed.resolved, resolved_session):
+        return False
+    reasons.append(
+        f"bridge {view.name} makes no copies of it, because its flows cannot be compiled: {why}"
+    )
+    return True
+
+
+def _is_blocked(number: int, view: WriterView, reasons: list[str]) -> bool:
+    """Whether a bridge refused a flow that a session needs; appends the reasons."""
+    found = view.confirmed.blockers_of(number)
     reasons += [f"bridge {view.name} refused a flow that it needs: {reason}" for reason in found]
     return bool(found)
 
 
-def knows(survey: Survey | None, standing: Standing) -> bool:
-    """Whether a survey has the session stand as it does now."""
-    return survey is not None and survey.standings.get(standing.session.id) == standing
-
-
 def _away(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> list[str]:
-    """The bridges that may be making copies and cannot be asked now."""
-    connected = {view.dpid for view in views if view.is_connected}
-    return [name for dpid, name in sorted(holders.items()) if dpid not in connected]
+    """The names of the bridges that may be making copies and are not connected."""
+    return [holders[dpid] for dpid in sorted(_absent(views, holders))]
+
+
+def _absent(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> set[Dpid]:
+    """The bridges that may be making copies and are not connected."""
+    return holders.keys() - {view.dpid for view in views if view.is_connected}
 
 
 def _not_gone(views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> Iterator[str]:
-    """Why copies may still be made of a session that should have none."""
+    """The reasons why a session that is stopped or switched off may still have copies."""
     away = _away(views, holders)
     for _, name in sorted(holders.items()):
         if name in away:
             yield f"bridge {name} is not reachable, and may still make copies"
         else:
             yield f"bridge {name} has not confirmed yet that its flows are gone"
+
+
+def explained(
+    answer: Answer, snapshot: Snapshot, views: Sequence[WriterView], holders: Mapping[Dpid, str]
+) -> Answer:
+    """An answer, with what is known of the session and of the bridge that would copy the packet.
+
+    Answers come from the flows that are wanted. ``holders`` are the bridges that may be making
+    copies of the session.
+    """
+    session, resolved_session = answer.session, snapshot.resolved.sessions[answer.session.id]
+    if not session.enabled or not resolved_session.is_served:
+        said = answer.sentence
+        if session.id in snapshot.stopped:
+            said = f"not copied: the session is stopped: {snapshot.stopped[session.id]}"
+        return replace(answer, sentence="; ".join((said, *_not_gone(views, holders))))
+    if answer.bridge is None:
+        return answer
+    number = snapshot.numbers.session[session.id]
+    view = next((view for view in views if view.dpid == answer.bridge), None)
+    reasons: list[str] = []
+    if view is None:
+        reasons = [f"bridge {answer.bridge:016x} is not connected"]
+    elif _is_uncompilable(number, resolved_session, view, reasons):
+        return Answer(session, False, f"not copied: {'; '.join(reasons)}")
+    elif number not in view.confirmed.served:
+        reasons = [f"bridge {view.name} has not confirmed it yet"]
+        if not view.is_connected:
+            reasons = [f"bridge {view.name} is not connected, and has not got it"]
+    elif _share(number, resolved_session, view, reasons) is State.ERROR:
+        return Answer(session, False, f"not copied: {'; '.join(reasons)}")
+    return replace(answer, sentence="; ".join((answer.sentence, *reasons)))
+
+
+def with_unknown_bridges(status: SessionStatus, notes: BridgeNotes) -> SessionStatus:
+    """A status, and what cannot be seen of the bridges that make copies."""
+    if status.state not in (State.ACTIVE, State.DEGRADED):
+        return status
+    making = (b for b in status.bridges if b.state is not State.INACTIVE)
+    unknown = [why for b in making for why in notes.unknowns_of(b.dpid, b.bridge)]
+    return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *unknown))))
+
+
+def with_notes(status: BridgeStatus, notes: BridgeNotes) -> BridgeStatus:
+    """The status of a bridge, and what its database says of it, or cannot say without one."""
+    if status.state not in (State.ACTIVE, State.DEGRADED):
+        return status
+    troubles = tuple(notes.troubles_of(status.dpid, status.name))
+    unknown = tuple(notes.unknowns_of(status.dpid, status.name))
+    state = State.DEGRADED if troubles else status.state
+    return replace(status, state=state, reasons=(*status.reasons, *troubles, *unknown))
+
+
+def with_tunnels(
+    status: SessionStatus,
+    snapshot: Snapshot,
+    session: SessionId,
+    tunnels: Tunnelling,
+    name: Callable[[Dpid], str],
+) -> SessionStatus:
+    """A status, and why bridges of its sources have no port for its tunnel."""
+    if status.state not in (State.PENDING, State.DEGRADED):
+        return status
+    missing = missing_tunnels(snapshot, session)
+    why = [tunnels.why_missing(dpid, kind, name(dpid)) for dpid, kind in missing]
+    return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
+
+
+def with_doubts(
+    status: SessionStatus, snapshot: Snapshot, session: SessionId, doubts: Doubting
+) -> SessionStatus:
+    """A status, and what several peers claim of its ports and bridges: it is not certain."""
+    if status.state not in (State.ACTIVE, State.PENDING, State.DEGRADED):
+        return status
+    making = (share for share in status.bridges if share.state is not State.INACTIVE)
+    found = [s for share in making for s in doubts.of_bridge(share.dpid)]
+    by_port, world = doubts.of_ports(), snapshot.resolved.world
+    wanted = world.session_by_id.get(session)
+    if by_port and wanted is not None:
+        collector = world.collector_by_id.get(wanted.collector)
+        sensors = collector.sensors if collector is not None else ()
+        watched = (port.id for port in watched_by(wanted, world.workloads))
+        found += [by_port[p] for p in (*watched, *sensors) if isinstance(p, str) and p in by_port]
+    if not found:
+        return status
+    state = State.DEGRADED if status.state is State.ACTIVE else status.state
+    return replace(status, state=state, reasons=tuple(dict.fromkeys((*status.reasons, *found))))
+
+
+def with_bridge_doubts(status: BridgeStatus, doubts: tuple[str, ...]) -> BridgeStatus:
+    """The status of a bridge, and who else claims to be it, or to speak for it."""
+    if not doubts:
+        return status
+    state = State.DEGRADED if status.state is State.ACTIVE else status.state
+    return replace(status, state=state, reasons=tuple(dict.fromkeys((*status.reasons, *doubts))))
+
+
+def missing_tunnels(snapshot: Snapshot, session: SessionId) -> Iterator[tuple[Dpid, Delivery]]:
+    """The bridges of a session's source ports that have no port for its tunnel."""
+    world = snapshot.resolved.world
+    wanted = world.session_by_id.get(session)
+    collector = world.collector_by_id.get(wanted.collector) if wanted else None
+    if wanted is None or collector is None or not collector.is_tunnelled or not wanted.enabled:
+        return
+    placed = (world.placements.get(port.id) for port in watched_by(wanted, world.workloads))
+    for dpid in sorted({place.dpid for place in placed if place is not None}):
+        if (dpid, collector.delivery) not in world.tunnels:
+            yield dpid, collector.delivery

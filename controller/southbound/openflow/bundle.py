@@ -1,91 +1,96 @@
-"""Changes of flows in bundles: the switch does all of one at once, or nothing of it."""
+"""Sends changes of flows in bundles: the switch applies all changes of one atomically, or none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 
-from controller.southbound.openflow.partial_apply import Change, Clearing
 from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
-from controller.southbound.openflow.channel import Exchange
-from controller.southbound.wire.flow import encode_clearing, encode_delete
-from controller.southbound.wire.error import SwitchError
-from controller.southbound.wire.message import (
-    BundleStep,
+from controller.southbound.openflow.channel import Channel
+from controller.southbound.openflow.partial_apply import Clearing, FlowChange
+from controller.southbound.wire import (
+    BundleControl,
+    ErrorMessage,
+    FlowTemplates,
     encode_bundle_add,
     encode_bundle_control,
+    encode_flow_clear,
+    encode_flow_delete,
 )
-from controller.southbound.wire.template import FlowTemplates
-from flows.openflow.flow import Flow
+from flows.openflow import Flow
 
 BATCH_BYTES = 1 << 16
-"""Messages are sent together until they are about this long."""
+"""Messages are sent in batches of about this length."""
 NO_BUNDLES = frozenset({"OFPBRC_BAD_EXPERIMENTER", "OFPBRC_BAD_EXP_TYPE", "OFPBRC_BAD_TYPE"})
 OPENING = -1
-"""Where the message that opens a bundle is, counted like the changes in it."""
+"""The position of the message that opens a bundle; that of the first change is 0."""
 
 
-class Bundling(Exchange):
-    """An exchange with a switch that takes bundles."""
+class BundleWriter:
+    """Writes bundles to the switch of a channel, whose lock the caller holds."""
 
-    _next_bundle = 1
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._next_bundle = 1
+        self._templates = FlowTemplates()
 
-    @cached_property
-    def _templates(self) -> FlowTemplates:
-        return FlowTemplates()
+    def write(self, parts: Iterable[Sequence[FlowChange]], end: BundleControl) -> dict[int, str]:
+        """Send one bundle, part by part as ``parts`` yields them, then ``end`` it.
 
-    def _bundle(self, parts: Iterable[Sequence[Change]], step: BundleStep) -> dict[int, str]:
-        """Send one bundle, part by part as they come, and end it with ``step``.
-
-        Tells which changes were refused, and why: then none is done. None is done either when
-        ``parts`` raises.
+        Returns the reason by position of each change that was refused; then none is applied. None
+        is applied either if ``parts`` raises.
 
         Raises:
-            SwitchUnfit: the switch knows no bundles.
-            SwitchRefused: it refuses the bundle as a whole, because parts came too late perhaps.
+            SwitchUnfit: the switch does not support bundles.
+            SwitchRefused: it refuses the bundle as a whole, for example because of its timeout.
         """
-        bundle, self._next_bundle = self._next_bundle, (self._next_bundle + 1) & 0xFFFFFFFF
-        self._begin("take a plan", 1)
-        batch = bytearray(encode_bundle_control(self._xid(0), bundle, BundleStep.OPEN))
+        channel, bundle = self._channel, self._next_bundle
+        self._next_bundle = (bundle + 1) & 0xFFFFFFFF
+        channel.begin("take a plan", 1)
+        batch = bytearray(encode_bundle_control(channel.xid(0), bundle, BundleControl.OPEN))
         count, refused = 0, dict[int, str]()
         try:
             for part in parts:
-                self._reserve(len(part))
+                channel.reserve(len(part))
                 for change in part:
                     try:
-                        batch += self._encode(change, self._xid(count + 1), bundle)
+                        batch += self._encode(change, channel.xid(count + 1), bundle)
                     except WireError as problem:
                         refused[count] = str(problem)
                     count += 1
                     if len(batch) > BATCH_BYTES:
-                        self._send(bytes(batch))
+                        channel.send(bytes(batch))
                         batch.clear()
         except BaseException:
-            self._send_bytes(encode_bundle_control(self._xid(0), bundle, BundleStep.DISCARD))
+            discard = encode_bundle_control(channel.xid(0), bundle, BundleControl.DISCARD)
+            channel.try_send(discard)
             raise
-        self._reserve(3)  # after the changes: barrier, end, barrier
-        refused |= self._refusals(self._until_barrier(count + 1, bytes(batch)), count)
+        channel.reserve(3)  # after the changes: barrier, end of the bundle, barrier
+        refused |= self._refusals(channel.send_with_barrier(count + 1, bytes(batch)), count)
         if refused:
-            step = BundleStep.DISCARD
-        ending = encode_bundle_control(self._xid(count + 2), bundle, step)
-        return refused | self._refusals(self._until_barrier(count + 3, ending), count)
+            end = BundleControl.DISCARD
+        ending = encode_bundle_control(channel.xid(count + 2), bundle, end)
+        return refused | self._refusals(channel.send_with_barrier(count + 3, ending), count)
 
-    def _encode(self, change: Change, xid: int, bundle: int) -> bytes:
+    def _encode(self, change: FlowChange, xid: int, bundle: int) -> bytes:
         if isinstance(change, Flow):
             return self._templates.encode(change, xid, bundle)
         if isinstance(change, Clearing):
-            return encode_bundle_add(bundle, encode_clearing(change.flow, xid))
-        return encode_bundle_add(bundle, encode_delete(change, xid))
+            return encode_bundle_add(bundle, encode_flow_clear(change.flow, xid))
+        return encode_bundle_add(bundle, encode_flow_delete(change, xid))
 
-    def _refusals(self, errors: list[SwitchError], count: int) -> dict[int, str]:
-        """Sort errors by the change they belong to; one that belongs to none ends the plan."""
-        refused: dict[int, str] = {}
+    def _refusals(self, errors: list[ErrorMessage], count: int) -> dict[int, str]:
+        """The reason by position of each refused change.
+
+        Raises:
+            SwitchUnfit, SwitchRefused: all errors belong to the bundle itself, not to a change.
+        """
+        channel, refused = self._channel, dict[int, str]()
         for problem in errors:
-            at = self._offset(problem.xid) - 1
-            if at == OPENING and problem.name in NO_BUNDLES:
-                raise SwitchUnfit(self.name, ("atomic bundles",))
-            if 0 <= at < count:
-                refused.setdefault(at, str(problem))
+            position = channel.offset(problem.xid) - 1
+            if position == OPENING and problem.name in NO_BUNDLES:
+                raise SwitchUnfit(channel.name, ("atomic bundles",))
+            if 0 <= position < count:
+                refused.setdefault(position, str(problem))
         if errors and not refused:
-            raise SwitchRefused(self.name, self._doing, str(errors[0]))
+            raise SwitchRefused(channel.name, channel.request, str(errors[0]))
         return refused

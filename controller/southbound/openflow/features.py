@@ -1,13 +1,18 @@
-"""One harmless flow for each feature of a switch that we need; they are tried and thrown away."""
+"""Probes of required switch features: one harmless flow for each, in a discarded bundle."""
 
 from __future__ import annotations
 
 from netaddr import IPAddress
 
-from flows.openflow.field import ETH_TYPE, IN_PORT, VLAN_PRESENT, VLAN_VID, RegField, Term
-from flows.openflow.flow import (
+from flows.openflow import (
+    ETH_IPV4,
+    ETH_TYPE,
+    ETH_VLAN,
+    IN_PORT,
     LEARNED_OBJECT,
     PRODUCTION,
+    VLAN_PRESENT,
+    VLAN_VID,
     Action,
     CheckLarger,
     Clone,
@@ -20,17 +25,21 @@ from flows.openflow.flow import (
     MoveToVlan,
     Multipath,
     Output,
+    PopMpls,
     PopVlan,
+    PushMpls,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
+    Term,
     make_cookie,
 )
 
 PROBE_TABLE = 200
-"""No flow of ours is ever in this table, so a probe cannot meet one."""
+"""No flow of ours is ever in this table, so a probe cannot replace one."""
 
 _LOW = RegField("probe low", 15, 0, 15)
 _HIGH = RegField("probe high", 14, 0, 19)
@@ -57,8 +66,9 @@ PROBES: tuple[tuple[str, Flow], ...] = (
     _probe("the clone action", (IN_PORT.eq(3),), Clone((Load(_LOW, 1),))),
     _probe("sending back where a packet came from", (IN_PORT.eq(5),), ForgetInPort()),
     _probe("learn with a limit", (IN_PORT.eq(4),), _LEARN),
-    _probe("pushing of 802.1Q tags", (ETH_TYPE.eq(0x0800),), PushVlan(), SetVlan(1)),
+    _probe("pushing of 802.1Q tags", (ETH_TYPE.eq(ETH_IPV4),), PushVlan(), SetVlan(1)),
     _probe("moves into 802.1Q tags", (_TAGGED,), MoveToVlan(_TAG), PopVlan()),
+    _probe("reading a packet again", (ETH_TYPE.eq(ETH_VLAN),), PushMpls(), PopMpls(ETH_VLAN)),
     _probe("check_pkt_larger", (IN_PORT.eq(6),), CheckLarger(1500, _BIT)),
     _probe("multipath over a symmetric hash", (IN_PORT.eq(7),), *_SPREAD),
     _probe("cutting of packets", (IN_PORT.eq(8),), Output(1, 64)),

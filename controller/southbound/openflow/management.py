@@ -1,6 +1,6 @@
-"""A connection of our own to a bridge of this machine, over the socket that Open vSwitch offers.
+"""An OpenFlow connection to a bridge of this machine over its management socket (BRIDGE.mgmt).
 
-It needs no controller framework, and the bridge no controller: for tests, benchmarks and tools.
+It needs no controller framework, and the bridge needs no controller: for tests, benchmarks, tools.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from struct import Struct, error
 from types import TracebackType
 
 from controller.southbound.errors import SwitchUnfit, SwitchUnreachable
-from controller.southbound.openflow.channel import OWN_XID, TIMEOUT_S, XID_BITS
+from controller.southbound.openflow.channel import TIMEOUT_S
 from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
-from controller.southbound.wire.flow import HEADER, VERSION, encode_message
-from controller.southbound.wire.message import (
+from controller.southbound.revalidation import RUN_DIRECTORY
+from controller.southbound.wire import (
     ECHO_REPLY,
     ECHO_REQUEST,
     FEATURES_REPLY,
     FEATURES_REQUEST,
+    HEADER,
     HELLO,
+    VERSION,
+    encode_message,
 )
-from flows.model.session import Dpid
+from flows.model import Dpid
+from flows.openflow import OWN_XID, XID_BITS
 
-RUN_DIRECTORY = "/run/openvswitch"
 HELLO_VERSIONS = Struct("!HHI")
 """Hello element 1: a bitmap of versions; OpenFlow 1.3 is bit 4."""
 FEATURES_DPID = Struct("!Q")
@@ -32,7 +35,7 @@ READ_BYTES = 1 << 18
 
 
 class ManagedSwitch(OpenFlowSwitch):
-    """A bridge behind a socket and a thread of our own; ``close`` ends both."""
+    """A bridge behind a management connection, read by a thread of its own; ``close`` ends both."""
 
     def __init__(self, name: str, stream: Stream, dpid: Dpid, timeout_s: float) -> None:
         super().__init__(dpid, name, stream.send, timeout_s)
@@ -52,7 +55,7 @@ class ManagedSwitch(OpenFlowSwitch):
         self.close()
 
     def close(self) -> None:
-        """End the connection; the bridge keeps its flows."""
+        """Close the connection; the bridge keeps its flows."""
         self._stream.close()
         self._reader.join()
 
@@ -64,16 +67,16 @@ class ManagedSwitch(OpenFlowSwitch):
 
 
 class Stream:
-    """Whole OpenFlow messages over a connected socket; echo requests are answered by themselves."""
+    """Whole OpenFlow messages over a connected socket; it answers echo requests by itself."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._buffer = b""
-        self._at = 0
+        self._offset = 0
         self._sending = threading.Lock()
 
     def send(self, data: bytes) -> bool:
-        """Send whole messages; False when the connection is over."""
+        """Send whole messages; False if the connection is over."""
         try:
             with self._sending:
                 self._socket.sendall(data)
@@ -82,37 +85,37 @@ class Stream:
         return True
 
     def receive(self) -> bytes | None:
-        """The next message; None when the connection is over."""
+        """Wait for the next message; None if the connection is over."""
         while True:
             length = self._next_length()
-            while length is None or len(self._buffer) - self._at < length:
+            while length is None or len(self._buffer) - self._offset < length:
                 if not self._fill():
                     return None
                 length = self._next_length()
-            message = self._buffer[self._at : self._at + length]
-            self._at += length
+            message = self._buffer[self._offset : self._offset + length]
+            self._offset += length
             if message[1] != ECHO_REQUEST:
                 return message
             xid = HEADER.unpack_from(message)[3]
             self.send(encode_message(ECHO_REPLY, xid, message[HEADER.size :]))
 
     def close(self) -> None:
-        """End the connection; whoever receives gets None."""
-        with suppress(OSError):  # the other side may have been first
+        """Close the connection; a thread in ``receive`` gets None."""
+        with suppress(OSError):  # the peer may have closed it already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _next_length(self) -> int | None:
-        if len(self._buffer) - self._at < HEADER.size:
+        if len(self._buffer) - self._offset < HEADER.size:
             return None
-        return max(HEADER.size, int(HEADER.unpack_from(self._buffer, self._at)[2]))
+        return max(HEADER.size, int(HEADER.unpack_from(self._buffer, self._offset)[2]))
 
     def _fill(self) -> bool:
         try:
             data = self._socket.recv(READ_BYTES)
         except (OSError, EOFError):  # green sockets that were closed raise EOFError
             return False
-        self._buffer, self._at = self._buffer[self._at :] + data, 0
+        self._buffer, self._offset = self._buffer[self._offset :] + data, 0
         return bool(data)
 
 
@@ -135,7 +138,7 @@ def open_management(
         raise SwitchUnreachable(bridge, path, problem.strerror or str(problem)) from problem
     stream = Stream(connected)
     try:
-        dpid = _shake_hands(bridge, path, stream)
+        dpid = _handshake(bridge, path, stream)
     except BaseException:
         stream.close()
         raise
@@ -143,12 +146,12 @@ def open_management(
     return ManagedSwitch(bridge, stream, dpid, timeout_s)
 
 
-def _shake_hands(bridge: str, path: str, stream: Stream) -> Dpid:
+def _handshake(bridge: str, path: str, stream: Stream) -> Dpid:
     stream.send(encode_message(HELLO, 1, HELLO_VERSIONS.pack(1, 8, 1 << VERSION)))
     hello = stream.receive()
     if hello is None:
         raise SwitchUnreachable(bridge, path, "it closed the connection")
-    if not _speaks_our_version(hello):
+    if not _supports_version(hello):
         raise SwitchUnfit(bridge, ("OpenFlow 1.3",))
     stream.send(encode_message(FEATURES_REQUEST, 2))
     while (message := stream.receive()) is not None:
@@ -157,7 +160,7 @@ def _shake_hands(bridge: str, path: str, stream: Stream) -> Dpid:
     raise SwitchUnreachable(bridge, path, "it closed the connection")
 
 
-def _speaks_our_version(hello: bytes) -> bool:
+def _supports_version(hello: bytes) -> bool:
     if hello[1] != HELLO:
         return False
     try:

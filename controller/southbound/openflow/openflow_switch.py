@@ -1,323 +1,551 @@
-"""One connected bridge: dumps, plans applied as one bundle, meters, counters."""
+"""One connected bridge over OpenFlow: its flows, meters, ports and counters, and plans applied."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from zlib import crc32
 
-from controller.southbound.openflow.partial_apply import Acceptance
-from controller.southbound.openflow.alterations import tell_alterations
-from controller.southbound.openflow.bundle import Bundling
-from controller.southbound.errors import SwitchRefused, SwitchUnfit
+import structlog
+
+from controller.southbound.errors import SwitchGone, SwitchRefused, SwitchUnfit
+from controller.southbound.openflow.bundle import BundleWriter
+from controller.southbound.openflow.channel import PORTS_BYTES, TIMEOUT_S, Channel
 from controller.southbound.openflow.features import PROBES
-from controller.southbound.switch import FlowCounts, Metering, Rejected
-from controller.southbound.wire.flow import (
-    ALL_TABLES,
-    Aggregate,
-    FlowEntry,
-    decode_aggregate,
-    decode_flow_stats,
-    encode_aggregate_request,
-    encode_flow_stats_request,
-    encode_instructions,
-    scan_flow_stats,
+from controller.southbound.openflow.partial_apply import PartialApply
+from controller.southbound.ports import SwitchPort
+from controller.southbound.switch import (
+    FlowCounts,
+    ForeignFlow,
+    FragmentsMatched,
+    LastCounts,
+    Rejected,
 )
-from controller.southbound.wire.action import encode_actions
-from controller.southbound.wire.message import (
-    BundleStep,
-    SwitchPort,
-    decode_ports,
-    encode_ports_request,
-)
-from controller.southbound.wire.meter import (
+from controller.southbound.wire import (
     ALL_METERS,
-    MeterChange,
-    decode_meter_counters,
+    ALL_TABLES,
+    GENERATION_MASK,
+    GET_CONFIG_REPLY,
+    Aggregate,
+    BundleControl,
+    FlowEntry,
+    FragmentMode,
+    MeterCommand,
+    Role,
+    decode_aggregate,
+    decode_config,
+    decode_flow_stats,
+    decode_meter_config,
     decode_meter_features,
-    decode_meters,
-    encode_meter,
-    encode_meter_counters_request,
+    decode_meter_stats,
+    decode_port_desc,
+    decode_port_stats,
+    decode_software,
+    encode_actions,
+    encode_aggregate_request,
+    encode_description_request,
+    encode_flow_stats_request,
+    encode_get_config,
+    encode_instructions,
+    encode_meter_config_request,
     encode_meter_delete,
     encode_meter_features_request,
-    encode_meters_request,
-)
-from controller.southbound.wire.packet_out import (
-    decode_sent,
+    encode_meter_mod,
+    encode_meter_stats_request,
     encode_packet_out,
+    encode_port_desc_request,
     encode_port_stats_request,
+    encode_set_config,
+    scan_flow_stats,
+    show_instructions,
 )
-from controller.status.values import Copies
-from flows.plan.plan import Installed, Mark, Plan, Scan
-from flows.openflow.flow import (
+from flows.model import Dpid
+from flows.openflow import (
+    IN_PORT,
     OBJECT_MASK,
     OWNER,
     OWNER_MASK,
     OWNER_SHIFT,
     Action,
     Flow,
+    Match,
+    MeterCount,
+    PacketCount,
+    is_ours,
     make_cookie,
+    object_of,
+    show_actions,
 )
-from flows.plan.meters import Meter, MeterPlan, is_our_meter, metered_by
+from flows.plan import (
+    InstalledFlow,
+    InstalledFlows,
+    Mark,
+    Meter,
+    MeterPlan,
+    Plan,
+    is_our_meter,
+    metered_by,
+)
 
 OUR_COOKIE = OWNER << OWNER_SHIFT
 NUDGE_S = 0.2
-"""So long somebody who would nudge a switch waits for its other requests."""
+"""How long ``nudge`` waits for another request to the same switch, in seconds."""
 LISTED_MEANWHILE = range(20_000, 150_000)
-"""So many flows a switch lists while something else is done; the list of more could not wait."""
-PAUSE_AFTER = 256
-"""Flows that are looked at before other green threads may run."""
+"""Numbers of flows that a switch lists while the caller computes what it wants: fewer are quick to
+list, and a longer answer could exceed the limits of a channel meanwhile."""
+FLOWS_KEPT_MAX = 250_000
+"""Flows of one answer that are kept, some hundred bytes each: who tells more is cut off."""
+REPORTS_BETWEEN_PAUSES = 256
+"""Flows that are compared before other green threads may run."""
+ALTERED_LOGGED_MAX = 10
+"""Altered flows that are logged one by one; of the others only the number."""
 
 NO_METERS_HERE = (
     "the switch has no meters, so copies cannot be capped on it: do without `max_rate` here"
 )
 
+log = structlog.get_logger(__name__)
 
-class OpenFlowSwitch(Bundling):
-    """A bridge behind a connection (see the Switch protocol for what it promises).
 
-    ``send`` takes whole messages and returns False once the connection is over. A request ends
-    with SwitchTimeout when nothing has come for ``timeout_s`` seconds.
+class OpenFlowSwitch:
+    """A bridge behind an OpenFlow connection (see the Switch protocol for what it promises).
+
+    ``send``, ``timeout_s`` and ``disconnect`` are those of the Channel, which sends requests and
+    receives the answers; a BundleWriter on the same channel sends changes of flows. ``adopted``
+    is called once the bridge was found to be ours. ``certificate`` is the name in the verified
+    certificate of its host.
     """
 
-    _meters_max: int | None = None  # not asked yet
+    def __init__(
+        self,
+        dpid: Dpid,
+        name: str,
+        send: Callable[[bytes], bool],
+        timeout_s: float = TIMEOUT_S,
+        disconnect: Callable[[str], None] = lambda why: None,
+        adopted: Callable[[], None] = lambda: None,
+        certificate: str | None = None,
+    ) -> None:
+        self._dpid, self._adopted, self._certificate = dpid, adopted, certificate
+        self.is_adopted = False
+        """Whether it was found to be ours (see ``adopt``)."""
+        self._channel = Channel(name, send, timeout_s, disconnect)
+        self._bundles = BundleWriter(self._channel)
+        self._meters_max: int | None = None  # not asked yet
+        self._software = ""
 
-    def our_flows(self) -> list[Installed]:
-        """Every flow with our mark in its cookie, the learned ones included."""
-        with self._lock:
+    @property
+    def dpid(self) -> Dpid:
+        """Its datapath id."""
+        return self._dpid
+
+    @property
+    def certificate(self) -> str | None:
+        """The name in the verified certificate of its host; None without TLS."""
+        return self._certificate
+
+    @property
+    def name(self) -> str:
+        """The name of the bridge on its host; its datapath id until ``rename``."""
+        return self._channel.name
+
+    def rename(self, name: str) -> None:
+        """Set the name of the bridge: a connection knows only its datapath id."""
+        self._channel.rename(name)
+
+    @property
+    def software(self) -> str:
+        """The version of Open vSwitch that it runs; empty until ``probe`` has asked."""
+        return self._software
+
+    @property
+    def waiting(self) -> int:
+        """How many answers were received and not read yet."""
+        return self._channel.waiting
+
+    def adopt(self) -> None:
+        """The bridge is ours: what it reports counts from now on."""
+        self.is_adopted = True
+        self._adopted()
+
+    def on_message(self, message: bytes) -> bool:
+        """Take an answer, in the thread of the connection; False if nobody waits for it."""
+        return self._channel.on_message(message)
+
+    def on_disconnect(self) -> None:
+        """The connection is over: requests under way and all later ones raise SwitchGone."""
+        self._channel.on_disconnect()
+
+    def lead(self) -> bool:
+        """Become the master of the switch, unless this controller is that already.
+
+        True if another controller had become master in the meantime.
+
+        Raises:
+            SwitchRefused: another controller becomes master at the same time.
+        """
+        channel = self._channel
+        with channel.lock:
+            before, generation = channel.request_role(Role.NOCHANGE)
+            if before is not Role.MASTER:
+                channel.request_role(Role.MASTER, (generation + 1) & GENERATION_MASK)
+        return before is Role.SLAVE
+
+    def our_flows(self) -> list[InstalledFlow]:
+        """Every flow with our owner bits in its cookie, learned flows included."""
+        with self._channel.lock:
             entries = self._flow_stats("list its flows")
             return [entry.installed() for entry in entries]
 
-    def scan(self, wanted: Callable[[], Set[Mark]]) -> Scan:
-        """Every flow with our mark in its cookie, the wanted ones by their marks alone.
+    def scan(self, wanted: Callable[[], Set[Mark]]) -> InstalledFlows:
+        """Every flow with our owner bits in its cookie; the wanted ones by their marks alone.
 
-        No match of a wanted flow is decoded. When a mark is there twice, all are decoded.
-        ``wanted`` may take its time: a switch that has many flows lists them meanwhile.
+        No match of a wanted flow is decoded. If a mark occurs twice, all matches are decoded.
+        ``wanted`` may take its time: a switch with many flows lists them meanwhile.
         """
         found: set[Mark] = set()
         others: list[FlowEntry] = []
-        with self._lock:
+        with self._channel.lock:
             is_long = self._aggregate(OUR_COOKIE, OWNER_MASK).flows in LISTED_MEANWHILE
         marks = None if is_long else wanted()
-        with self._lock:
+        with self._channel.lock:
             for part in self._flow_stats_parts("list its flows", ALL_TABLES):
                 marks = wanted() if marks is None else marks
                 others += scan_flow_stats(part, marks, found)
+                self._check_kept(len(others))
         if any((flow.table, flow.priority, flow.cookie) in found for flow in others):
-            return Scan(frozenset(), tuple(self.our_flows()))
-        return Scan(found, tuple(flow.installed() for flow in others))
+            return InstalledFlows(frozenset(), tuple(self.our_flows()))
+        return InstalledFlows(found, tuple(flow.installed() for flow in others))
 
     def altered(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
-        """Those of ``flows`` that are there under their own cookie, but do something else.
+        """Those of ``flows`` that are installed under their cookie with other instructions.
 
-        Flows that share a table and a cookie are looked at together. The log says what they did.
+        Flows that share a table and a cookie are compared together. Alterations are logged.
         """
-        there: dict[tuple[int, int], set[bytes]] = {}
-        with self._lock:
+        installed: dict[tuple[int, int], set[bytes]] = {}
+        with self._channel.lock:
             for entry in self._flow_stats("list its actions"):
-                there.setdefault((entry.table, entry.cookie), set()).add(entry.instructions)
+                installed.setdefault((entry.table, entry.cookie), set()).add(entry.instructions)
         own: list[tuple[Flow, set[bytes], bytes]] = []
-        strange = {mark: set(seen) for mark, seen in there.items()}
+        unexpected = {place: set(seen) for place, seen in installed.items()}
         for at, flow in enumerate(flows):
-            mark = flow.table, flow.cookie
-            if mark in there:
-                own.append((flow, strange[mark], encode_instructions(flow)))
-                strange[mark].discard(own[-1][2])
-            if at % PAUSE_AFTER == 0:
+            place = flow.table, flow.cookie
+            if place in installed:
+                own.append((flow, unexpected[place], encode_instructions(flow)))
+                unexpected[place].discard(own[-1][2])
+            if at % REPORTS_BETWEEN_PAUSES == 0:
                 time.sleep(0)
         found = [
             (flow, others)
             for flow, others, wanted in own
-            if others or wanted not in there[flow.table, flow.cookie]
+            if others or wanted not in installed[flow.table, flow.cookie]
         ]
-        tell_alterations(self.name, found)
+        log_alterations(self.name, found)
         return tuple(flow for flow, _ in found)
 
+    def foreign_flows(self) -> tuple[ForeignFlow, ...]:
+        """Every flow without our owner bits in its cookie; the switch lists all flows for that."""
+        found: list[ForeignFlow] = []
+        with self._channel.lock:
+            for part in self._flow_stats_parts("list its flows", ALL_TABLES, 0, 0):
+                entries = decode_flow_stats(part)
+                found += [_foreign(entry) for entry in entries if not is_ours(entry.cookie)]
+                self._check_kept(len(found))
+        return tuple(found)
+
     def count_flows(self) -> FlowCounts:
-        """How many flows are there, in any table: ours, and others."""
-        with self._lock:
+        """The number of flows in all tables: ours, and others."""
+        with self._channel.lock:
             every, ours = self._aggregate(0, 0), self._aggregate(OUR_COOKIE, OWNER_MASK)
         return FlowCounts(ours.flows, max(0, every.flows - ours.flows))
 
-    def flow_copies(self, deliver_table: int, session: int | None = None) -> Mapping[int, Copies]:
-        """What each of our flows in the deliver table has counted, by cookie; or one session's."""
+    def flow_copies(
+        self, deliver_table: int, session: int | None = None
+    ) -> Mapping[int, PacketCount]:
+        """The counters of our flows in the deliver table by cookie; of all, or of one session."""
+        return {flow.cookie: counts for flow, counts in self._copies(deliver_table, session)}
+
+    def copies_by_match(
+        self, deliver_table: int, session: int | None = None
+    ) -> Mapping[int, PacketCount]:
+        """The same by session number and a digest of priority and match."""
+        return {_place(flow): counts for flow, counts in self._copies(deliver_table, session)}
+
+    def _copies(
+        self, deliver_table: int, session: int | None
+    ) -> list[tuple[FlowEntry, PacketCount]]:
         ours = (OUR_COOKIE, OWNER_MASK)
         if session is not None:
             ours = (make_cookie(session, 0), OWNER_MASK | OBJECT_MASK)
-        with self._lock:
+        with self._channel.lock:
             found = self._flow_stats("list its counters", deliver_table, *ours)
-            return {flow.cookie: Copies(flow.packets, flow.bytes) for flow in found}
+            return [(flow, PacketCount(flow.packets, flow.bytes)) for flow in found]
+
+    def matched(self, table: int) -> Mapping[Match, int]:
+        """How many packets each of our flows in a table has matched."""
+        with self._channel.lock:
+            entries = list(self._flow_stats("list its counters", table))
+        found = (entry.installed() for entry in entries)
+        return {flow.match: flow.packets for flow in found if flow.match is not None}
 
     def send(self, frames: Sequence[bytes], actions: tuple[Action, ...]) -> None:
-        """Do ``actions`` on each of some frames of ours, in their order; done when it returns.
+        """Execute ``actions`` on each frame (packet-out), in order; returns when all are done.
 
         Raises:
             WireError: a frame is too long for a message.
-            SwitchRefused: the switch does not take them; some may have been sent.
+            SwitchRefused: the switch refuses one; others may have been sent.
         """
-        encoded = encode_actions(actions)
-        with self._lock:
-            self._begin("send frames", len(frames) + 1)
+        encoded, channel = encode_actions(actions), self._channel
+        with channel.lock:
+            channel.begin("send frames", len(frames) + 1)
             numbered = enumerate(frames)
-            data = b"".join(encode_packet_out(self._xid(at), encoded, f) for at, f in numbered)
-            errors = self._until_barrier(len(frames), data)
+            data = b"".join(encode_packet_out(channel.xid(at), encoded, f) for at, f in numbered)
+            errors = channel.send_with_barrier(len(frames), data)
         if errors:
             raise SwitchRefused(self.name, "send frames", str(errors[0]))
 
-    def sent_by_port(self) -> Mapping[int, Copies]:
-        """How much each port has sent since it is there; ports that do not count are left out."""
-        with self._lock:
-            parts = self._multipart("list what its ports sent", encode_port_stats_request)
-            return {port: sent for part in parts for port, sent in decode_sent(part)}
+    def sent_by_port(self) -> Mapping[int, PacketCount]:
+        """The transmit counters of each port; ports without counters are left out."""
+        with self._channel.lock:
+            parts = self._channel.multipart(
+                "list the counters of its ports", encode_port_stats_request
+            )
+            return {port: sent for part in parts for port, sent in decode_port_stats(part)}
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""
-        with self._lock:
-            parts = self._multipart("list its ports", encode_ports_request)
-            return tuple(port for part in parts for port in decode_ports(part))
+        with self._channel.lock:
+            parts = self._channel.multipart("list its ports", encode_port_desc_request, PORTS_BYTES)
+            return tuple(port for part in parts for port in decode_port_desc(part))
 
     def barrier(self) -> None:
-        """Return when the switch has done everything that was asked before."""
-        with self._lock:
-            self._begin("do what it was told", 1)
-            self._until_barrier(0, b"")
+        """Wait until the switch has processed every request sent before."""
+        with self._channel.lock:
+            self._channel.begin("answer a barrier request", 1)
+            self._channel.send_with_barrier(0, b"")
 
     @property
     def has_meters(self) -> bool:
-        """Whether it can have meters, as far as ``probe`` has seen."""
+        """Whether it supports meters; True until ``probe`` has asked."""
         return self._meters_max != 0
 
     def our_meters(self) -> Mapping[int, Meter | None]:
-        """Every meter with a number of ours; None for one that does other than ours do."""
+        """Every meter with a number of ours; None for one that is not configured like ours."""
         if not self.has_meters:
             return {}
-        with self._lock:
-            parts = self._multipart("list its meters", encode_meters_request)
-            found = (entry for part in parts for entry in decode_meters(part))
+        with self._channel.lock:
+            parts = self._channel.multipart("list its meters", encode_meter_config_request)
+            found = (entry for part in parts for entry in decode_meter_config(part))
             return {number: meter for number, meter in found if is_our_meter(number)}
 
-    def metered(self, numbers: Iterable[int] | None = None) -> Mapping[int, Metering]:
-        """What each meter of ours has counted since it is there; or those of ``numbers``.
-
-        One that is not there (any more) is left out.
+    def metered(self, numbers: Iterable[int] | None = None) -> Mapping[int, MeterCount]:
+        """The counters of our meters, or of those of ``numbers``; meters that do not exist are
+        left out.
         """
-        found: dict[int, Metering] = {}
-        with self._lock:
+        found: dict[int, MeterCount] = {}
+        with self._channel.lock:
             for asked in (ALL_METERS,) if numbers is None else numbers:
                 found |= self._metered(asked) if self.has_meters else {}
         return {number: counted for number, counted in found.items() if is_our_meter(number)}
 
-    def _metered(self, asked: int) -> dict[int, Metering]:
+    def _metered(self, asked: int) -> dict[int, MeterCount]:
         def request(xid: int) -> bytes:
-            return encode_meter_counters_request(xid, asked)
+            return encode_meter_stats_request(xid, asked)
 
         try:
-            parts = list(self._multipart("list what its meters counted", request))
+            parts = list(self._channel.multipart("list the counters of its meters", request))
         except SwitchRefused:
             if asked == ALL_METERS:
                 raise
             return {}
-        return dict(entry for part in parts for entry in decode_meter_counters(part))
+        return dict(entry for part in parts for entry in decode_meter_stats(part))
 
-    def apply(self, plan: Plan) -> tuple[Rejected, ...]:
-        """Make the plan come true in one atomic bundle; what the switch refuses is left out.
+    def apply(self, plan: Plan, last: LastCounts | None = None) -> tuple[Rejected, ...]:
+        """Apply the plan as one bundle; changes that the switch refuses are left out.
 
-        One that refuses much gets production first, then the sessions that it takes, in several
-        bundles (see Acceptance). Meters cannot be in a bundle: what flows need is there before,
-        what they needed goes after. A flow whose meter was refused is not sent.
+        If it refuses many, production comes first and then each session that it accepts, in several
+        bundles (see PartialApply). Meters cannot be part of a bundle: those that flows need are
+        added before it, and removed ones are deleted after it. A flow whose meter was refused is
+        not sent.
+
+        Flows are removed in ascending order of priority: when Open vSwitch 3.1 removes the flow
+        with the highest priority of many that match the same fields, it looks at all others for
+        the next highest. In descending order 20,000 rules kept its main thread busy for 14 s.
 
         Raises:
-            SwitchUnfit: the switch knows no bundles.
+            SwitchUnfit: the switch does not support bundles.
             SwitchRefused: it refuses the plan as a whole.
         """
-        with self._lock:
-            rejected = self._set_meters(plan.meters) if plan.meters else []
-            without = {r.flow.number: r.reason for r in rejected if isinstance(r.flow, Meter)}
+        with self._channel.lock:
+            rejected = self._set_meters(plan.meters, last) if plan.meters else []
+            reasons = {r.flow.number: r.reason for r in rejected if isinstance(r.flow, Meter)}
             add: Sequence[Flow] = plan.add
-            if without:
+            if reasons:
                 for flow in plan.add:
-                    if (number := metered_by(flow)) in without:
-                        rejected.append(Rejected(flow, without[number]))
+                    if (number := metered_by(flow)) in reasons:
+                        rejected.append(Rejected(flow, reasons[number]))
                 left_out = {id(r.flow) for r in rejected}
                 add = [flow for flow in add if id(flow) not in left_out]
-            offered = Acceptance(
-                lambda changes: self._bundle((changes,), BundleStep.COMMIT),
+            partial = PartialApply(
+                lambda changes: self._bundles.write((changes,), BundleControl.COMMIT),
                 lambda: {e.installed().key for e in self._flow_stats("list its flows")},
             )
-            offered.offer(add, plan.remove)
-            self._remove_meters(plan.meters.remove)
-        return (*rejected, *offered.rejected)
+            partial.apply(add, sorted(plan.remove, key=lambda flow: flow.priority))
+            self._remove_meters(plan.meters.remove, last)
+        return (*rejected, *partial.rejected)
 
     def install(self, parts: Iterable[Sequence[Flow]]) -> bool:
-        """Add flows in one atomic bundle, part by part as they are made; no meters are needed.
+        """Add flows that need no meters in one bundle, part by part as ``parts`` yields them.
 
-        False when it does not take them all: then it has none of them.
+        False if the switch refuses any: then none is installed.
         """
-        with self._lock:
+        with self._channel.lock:
             try:
-                return not self._bundle(parts, BundleStep.COMMIT)
+                return not self._bundles.write(parts, BundleControl.COMMIT)
             except SwitchRefused:
                 return False
 
     def probe(self) -> tuple[str, ...]:
-        """What the switch lacks of the features that we need; all are tried, nothing is kept."""
-        with self._lock:
+        """The required features that the switch lacks: each is tried, nothing is committed."""
+        with self._channel.lock:
             try:
-                refused = self._bundle([[flow for _, flow in PROBES]], BundleStep.DISCARD)
+                flows = [flow for _, flow in PROBES]
+                refused = self._bundles.write([flows], BundleControl.DISCARD)
             except SwitchUnfit as unfit:
                 return unfit.missing
-            self._meters_max = self._ask_for_meters()
+            self._meters_max = self._read_meters_max()
+            self._software = self._read_software()
         return tuple(feature for at, (feature, _) in enumerate(PROBES) if at in refused)
 
-    def nudge(self) -> None:
-        """Have the switch compare its cached paths with its flows at once; changes nothing.
+    def match_first_fragments(self) -> FragmentsMatched:
+        """Have the first fragment of an IP packet match its ports, and see that it does."""
+        with self._channel.lock:
+            mode, miss_send_bytes = self._read_config()
+            if mode == FragmentMode.MATCH:
+                return FragmentsMatched.BEFORE
+            channel = self._channel
+            channel.begin("match fragments", 2)
+            wanted = encode_set_config(channel.xid(0), FragmentMode.MATCH, miss_send_bytes)
+            channel.send_with_barrier(1, wanted)
+            mode, _ = self._read_config()
+        return FragmentsMatched.NOW if mode == FragmentMode.MATCH else FragmentsMatched.NOT
 
-        A harmless flow is added and removed in one bundle: nobody ever sees it. A switch that is
-        busy with a long request is left alone: it looks by itself soon, only not at once.
+    def _read_config(self) -> tuple[int, int]:
+        """How it matches fragments, and how much of a packet it sends to a controller."""
+        what = "tell its configuration"
+        try:
+            return decode_config(self._channel.ask(what, encode_get_config, GET_CONFIG_REPLY))
+        except SwitchRefused:
+            return FragmentMode.NORMAL, 0
+
+    def nudge(self) -> None:
+        """Have ovs-vswitchd revalidate its megaflows at once; changes nothing.
+
+        A harmless flow is added and removed in one bundle, so it is never active. A switch that is
+        busy with a long request is left alone: its revalidators run soon in any case.
         """
         _, flow = PROBES[0]
-        there = Installed(flow.table, flow.priority, flow.match, flow.cookie)
-        if self._lock.acquire(timeout=NUDGE_S):
+        added = InstalledFlow(flow.table, flow.priority, flow.match, flow.cookie)
+        if self._channel.lock.acquire(timeout=NUDGE_S):
             try:
-                self._bundle([[flow, there]], BundleStep.COMMIT)
+                self._bundles.write([[flow, added]], BundleControl.COMMIT)
             finally:
-                self._lock.release()
+                self._channel.lock.release()
 
-    def _ask_for_meters(self) -> int:
-        """How many meters the switch may have; 0 when it does not know what a meter is."""
+    def _read_meters_max(self) -> int:
+        """How many meters the switch supports; 0 if it does not know meter requests."""
+        what = "report its meter features"
         try:
-            (part,) = self._multipart("say what its meters can", encode_meter_features_request)
+            part = self._channel.multipart_of_one(what, encode_meter_features_request)
         except SwitchRefused:
             return 0
         return decode_meter_features(part)
 
-    def _set_meters(self, plan: MeterPlan) -> list[Rejected]:
-        """Add and change meters, and wait until they are there; what the switch refused."""
-        wanted = [(MeterChange.ADD, meter) for meter in plan.add]
-        wanted += [(MeterChange.MODIFY, meter) for meter in plan.change]
+    def _read_software(self) -> str:
+        """The version that the switch says it runs; empty if it does not say."""
+        try:
+            part = self._channel.multipart_of_one("describe itself", encode_description_request)
+        except SwitchRefused:
+            return ""
+        return decode_software(part)
+
+    def _set_meters(self, plan: MeterPlan, last: LastCounts | None) -> list[Rejected]:
+        """Add and change meters, and wait for the barrier; those that the switch refused."""
+        wanted = [(MeterCommand.ADD, meter) for meter in plan.add]
+        wanted += [(MeterCommand.MODIFY, meter) for meter in plan.change]
         if self._meters_max == 0:
             return [Rejected(meter, NO_METERS_HERE) for _, meter in wanted]
-        self._begin("take meters", len(wanted) + 1)
-        data = (encode_meter(how, m, self._xid(at)) for at, (how, m) in enumerate(wanted))
-        errors = self._until_barrier(len(wanted), b"".join(data))
-        refused: dict[int, str] = {}
-        for problem in errors:
-            refused.setdefault(self._offset(problem.xid), str(problem))
+        refused = self._change_meters(
+            "take meters",
+            [meter.number for _, meter in wanted],
+            lambda at, xid: encode_meter_mod(*wanted[at], xid),
+            {meter.number for meter in plan.change},
+            last,
+        )
         return [Rejected(wanted[at][1], why) for at, why in sorted(refused.items())]
 
-    def _remove_meters(self, numbers: Sequence[int]) -> None:
-        if numbers:
-            self._begin("remove meters", len(numbers) + 1)
-            data = (encode_meter_delete(n, self._xid(at)) for at, n in enumerate(numbers))
-            errors = self._until_barrier(len(numbers), b"".join(data))
-            if errors:
-                raise SwitchRefused(self.name, self._doing, str(errors[0]))
+    def _remove_meters(self, numbers: Sequence[int], last: LastCounts | None) -> None:
+        if not numbers:
+            return
+        refused = self._change_meters(
+            "remove meters",
+            numbers,
+            lambda at, xid: encode_meter_delete(numbers[at], xid),
+            frozenset(numbers),
+            last,
+        )
+        if refused:
+            raise SwitchRefused(self.name, self._channel.request, next(iter(refused.values())))
+
+    def _change_meters(
+        self,
+        request: str,
+        numbers: Sequence[int],
+        encode: Callable[[int, int], bytes],
+        ending: Set[int],
+        last: LastCounts | None,
+    ) -> Mapping[int, str]:
+        """Send what ``encode`` makes for each meter, and wait; by position, why it was refused.
+
+        The counters of those of ``ending`` that are wanted are asked for right before.
+        """
+        channel, count = self._channel, len(numbers)
+        asked = [n in ending and last is not None and n in last.of for n in numbers]
+        channel.begin(request, count + 1 + sum(asked))
+        data, after = bytearray(), count + 1
+        for at, number in enumerate(numbers):
+            if asked[at]:
+                data += encode_meter_stats_request(channel.xid(after), number)
+                after += 1
+            data += encode(at, channel.xid(at))
+        replies: list[bytes] = []
+        refused: dict[int, str] = {}
+        for problem in channel.send_with_barrier(count, bytes(data), replies):
+            refused.setdefault(channel.offset(problem.xid), str(problem))
+        if last is not None and replies:
+            last.take(dict(entry for part in replies for entry in decode_meter_stats(part)))
+        return {at: why for at, why in refused.items() if at < count}
 
     def _flow_stats(
         self, what: str, table: int = ALL_TABLES, cookie: int = OUR_COOKIE, mask: int = OWNER_MASK
     ) -> Iterator[FlowEntry]:
-        """Our flows of a table, as they come."""
+        """Our flows of a table, as the replies arrive."""
+        kept = 0
         for part in self._flow_stats_parts(what, table, cookie, mask):
-            yield from decode_flow_stats(part)
+            entries = list(decode_flow_stats(part))
+            kept += len(entries)
+            self._check_kept(kept)
+            yield from entries
+
+    def _check_kept(self, flows: int) -> None:
+        """End the connection of a switch that tells more flows than are kept.
+
+        Raises:
+            SwitchGone: it does.
+        """
+        if flows > FLOWS_KEPT_MAX:
+            self._channel.refuse(f"told more than {FLOWS_KEPT_MAX:,} flows")
+            raise SwitchGone(self.name, "list its flows")
 
     def _flow_stats_parts(
         self, what: str, table: int, cookie: int = OUR_COOKIE, mask: int = OWNER_MASK
@@ -327,7 +555,7 @@ class OpenFlowSwitch(Bundling):
         def request(xid: int) -> bytes:
             return encode_flow_stats_request(xid, cookie, mask, table)
 
-        for part in self._multipart(what, request):
+        for part in self._channel.multipart(what, request):
             yield part
             time.sleep(0)
 
@@ -335,5 +563,35 @@ class OpenFlowSwitch(Bundling):
         def request(xid: int) -> bytes:
             return encode_aggregate_request(xid, cookie, mask)
 
-        (part,) = self._multipart("count its flows", request)
-        return decode_aggregate(part)
+        return decode_aggregate(self._channel.multipart_of_one("count its flows", request))
+
+
+def _foreign(entry: FlowEntry) -> ForeignFlow:
+    match = entry.installed().match
+    terms = match.terms if match is not None else ()
+    ports = [term.value for term in terms if term.field is IN_PORT]
+    return ForeignFlow(entry.table, entry.priority, ports[0] if ports else None)
+
+
+def _place(flow: FlowEntry) -> int:
+    """The session number of a flow, and a digest of where it is: its priority and its match."""
+    return make_cookie(object_of(flow.cookie), crc32(flow.terms, flow.priority))
+
+
+def log_alterations(bridge: str, altered: Sequence[tuple[Flow, Set[bytes]]]) -> None:
+    """Log what altered flows did and what they should do, before they are repaired.
+
+    Each flow comes with the instructions that the switch reported in place of its own.
+    """
+    for flow, seen in altered[:ALTERED_LOGGED_MAX]:
+        log.warning(
+            "flow was altered",
+            bridge=bridge,
+            flow=str(flow).partition(",actions=")[0],
+            did=" or ".join(sorted(map(show_instructions, seen))),
+            wanted=show_actions(flow.actions),
+            why=flow.why,
+        )
+    if len(altered) > ALTERED_LOGGED_MAX:
+        more = len(altered) - ALTERED_LOGGED_MAX
+        log.warning("more flows were altered", bridge=bridge, flows=more)

@@ -1,1 +1,44 @@
-"""Face."""
+"""Open vSwitch databases (OVSDB): their bridges and interfaces, and our tunnel ports in them."""
+
+from controller.databases import MARK, TlsFiles
+from controller.southbound.ovsdb.database import RemoteState
+from controller.southbound.ovsdb.device import Device
+from controller.southbound.ovsdb.expected import ExpectedDatabases
+from controller.southbound.ovsdb.rows import (
+    BridgeKey,
+    BridgeRow,
+    InterfaceRow,
+    InterfacesByBridge,
+    OvsdbSnapshot,
+)
+from controller.southbound.ovsdb.tunnel_port import (
+    KINDS,
+    TunnelDemand,
+    TunnelKey,
+    in_key,
+    tunnel_name,
+    tunnel_options,
+    tunnel_type,
+)
+from controller.southbound.ovsdb.watcher import OvsdbWatcher
+
+__all__ = [
+    "KINDS",
+    "MARK",
+    "BridgeKey",
+    "BridgeRow",
+    "Device",
+    "ExpectedDatabases",
+    "InterfaceRow",
+    "InterfacesByBridge",
+    "OvsdbSnapshot",
+    "OvsdbWatcher",
+    "RemoteState",
+    "TlsFiles",
+    "TunnelDemand",
+    "TunnelKey",
+    "in_key",
+    "tunnel_name",
+    "tunnel_options",
+    "tunnel_type",
+]

@@ -1,35 +1,57 @@
-"""What the Open vSwitch databases say about bridges and interfaces, as values."""
+"""The bridges and interfaces in Open vSwitch databases, as values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
-from uuid import UUID
 
-from netaddr import EUI, AddrFormatError
+from netaddr import EUI
 
+from controller.databases import Record
+from controller.process import Yielder
+from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
-from flows.model.session import OFPORT_MAX, Delivery, Dpid, Ofport
+from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BridgeRow:
-    """One bridge; an empty ``fail_mode`` means standalone: without us it forwards everything."""
+    """One bridge; with an empty ``fail_mode`` (standalone) it forwards by itself if we are away.
+
+    ``database`` is the remote that reports it, ``row`` the uuid of its row there, which stays the
+    same when its datapath id or its name changes. ``ovs_version`` is that of its host, and
+    ``hosts`` are the names that the database has for that host: hostname and system-id.
+    ``is_restoring``: its ovs-vswitchd waits for a restore of flows
+    (``other_config:flow-restore-wait``).
+    """
 
     dpid: Dpid
     name: str
     fail_mode: str = ""
     datapath_type: str = ""
+    database: str = ""
+    row: str = ""
+    ovs_version: str = ""
+    hosts: tuple[str, ...] = ()
+    is_restoring: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its database is on this machine."""
+        return self.database.startswith("unix:")
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceRow:
-    """One interface of a bridge; ``ofport`` is None until Open vSwitch has given it a number.
+    """One interface of a bridge; ``ofport`` is None until Open vSwitch has assigned a number.
 
-    ``tunnel`` is the delivery of a tunnel port of ours, ``is_altered`` whether somebody gave that
-    other settings. ``is_up`` is None while the state of its link was never told. ``error`` says why
-    Open vSwitch could not make the interface.
+    ``tunnel`` is the delivery of a tunnel port of ours; ``is_altered`` is True if its type or
+    options are not those that we set. ``is_up`` is None if ``link_state`` was never set. ``error``
+    says why Open vSwitch could not create the interface. ``database`` and ``bridge_row`` are those
+    of its BridgeRow.
     """
 
     dpid: Dpid
@@ -42,97 +64,210 @@ class InterfaceRow:
     is_altered: bool = False
     is_up: bool | None = None
     error: str = ""
+    database: str = ""
+    bridge_row: str = ""
+    device: Device = UNKNOWN_DEVICE
+
+
+BridgeKey = tuple[Dpid, str, str]
+"""A bridge as one database has it: datapath id, remote of the database, uuid of the Bridge row."""
+InterfacesByBridge = Mapping[BridgeKey, tuple[InterfaceRow, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class OvsdbSnapshot:
-    """All that the databases said last; ``userspace_tso`` spoils copies where it is True."""
+    """The last known content of the databases; copies may be wrong if ``userspace_tso`` is True.
+
+    ``by_bridge`` has the interfaces of each bridge, as the same object until one of them changes:
+    who compares two snapshots looks only at bridges that have changed.
+    """
 
     bridges: tuple[BridgeRow, ...] = ()
     interfaces: tuple[InterfaceRow, ...] = ()
     userspace_tso: bool = False
+    by_bridge: InterfacesByBridge = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.interfaces and not self.by_bridge:
+            groups: defaultdict[BridgeKey, list[InterfaceRow]] = defaultdict(list)
+            for row in self.interfaces:
+                groups[row.dpid, row.database, row.bridge_row].append(row)
+            by_bridge = {key: tuple(rows) for key, rows in groups.items()}
+            object.__setattr__(self, "by_bridge", by_bridge)
 
     def changed_since(self, before: OvsdbSnapshot) -> frozenset[Dpid]:
-        """The bridges of which this one says something else than ``before``."""
+        """The bridges whose rows differ from those of ``before``."""
         changed = {row.dpid for row in set(self.bridges) ^ set(before.bridges)}
-        changed |= {row.dpid for row in set(self.interfaces) ^ set(before.interfaces)}
+        for key in self.by_bridge.keys() | before.by_bridge.keys():
+            now, then = self.by_bridge.get(key, ()), before.by_bridge.get(key, ())
+            if now is not then and set(now) != set(then):
+                changed.add(key[0])
         if self.userspace_tso != before.userspace_tso:
             changed |= {row.dpid for row in self.bridges}
         return frozenset(changed)
 
 
-def merge(snapshots: Iterable[OvsdbSnapshot]) -> OvsdbSnapshot:
-    """The snapshots of several databases as one."""
-    parts = list(snapshots)
+@dataclass(frozen=True, slots=True)
+class DatabaseContent:
+    """The rows of one database at one moment; ``tunnels`` are our tunnel ports by Bridge row."""
+
+    bridges: tuple[BridgeRow, ...] = ()
+    by_bridge: InterfacesByBridge = field(default_factory=dict)
+    tunnels: Mapping[str, tuple[InterfaceRow, ...]] = field(default_factory=dict)
+    userspace_tso: bool = False
+
+
+def merge(contents: Iterable[DatabaseContent]) -> OvsdbSnapshot:
+    """One snapshot of several databases."""
+    parts = list(contents)
+    by_bridge = {key: rows for part in parts for key, rows in part.by_bridge.items()}
     return OvsdbSnapshot(
         tuple(sorted(row for part in parts for row in part.bridges)),
-        tuple(row for part in parts for row in part.interfaces),
+        tuple(chain.from_iterable(by_bridge.values())),
         any(part.userspace_tso for part in parts),
+        by_bridge,
     )
 
 
-def read_rows(
-    tables: Any, dpid_by_row: dict[UUID, Dpid], link_by_row: dict[UUID, bool]
-) -> OvsdbSnapshot:
-    """The snapshot of one database from the tables of its IDL replica.
+Records = Mapping[str, Record | None]
+"""Such rows by uuid; None for those that are gone."""
 
-    ``dpid_by_row`` and ``link_by_row`` are kept from call to call: ovsdb-server forgets datapath
-    ids and states of links when it restarts (the columns are ephemeral), and ovs-vswitchd tells
-    them again only after a while.
+
+class DatabaseRows:
+    """The rows of one database, kept by what its reports change; for one thread.
+
+    What a report costs is in proportion to the report, and to the bridges whose rows it changes.
     """
-    _note_links(tables["Interface"].rows, link_by_row)
-    bridge_rows = tables["Bridge"].rows
-    for row in bridge_rows.values():
-        if row.datapath_id:
-            dpid_by_row[row.uuid] = Dpid(int(row.datapath_id[0], 16))
-    for gone in dpid_by_row.keys() - bridge_rows.keys():
-        del dpid_by_row[gone]
-    bridges: list[BridgeRow] = []
-    interfaces: list[InterfaceRow] = []
-    for uuid, dpid in dpid_by_row.items():
-        row = bridge_rows[uuid]
-        fail_mode = row.fail_mode[0] if row.fail_mode else ""
-        bridges.append(BridgeRow(dpid, row.name, fail_mode, row.datapath_type))
-        found = (interface for port in row.ports for interface in port.interfaces)
-        interfaces += [_interface(bridges[-1], i, link_by_row.get(i.uuid)) for i in found]
-    settings = [row.other_config for row in tables["Open_vSwitch"].rows.values()]
-    tso = any(config.get("userspace-tso-enable") == "true" for config in settings)
-    interfaces.sort(key=lambda row: (row.dpid, row.name))
-    return OvsdbSnapshot(tuple(sorted(bridges)), tuple(interfaces), tso)
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._settings: Record = {}
+        self._records: dict[str, Record] = {}
+        self._bridges: dict[str, BridgeRow] = {}
+        self._interfaces: dict[str, dict[str, InterfaceRow]] = {}
+        self._bridge_by_interface: dict[str, str] = {}
+        self._content = DatabaseContent()
+
+    def take_all(self, bridges: Records, interfaces: Records, settings: Record) -> DatabaseContent:
+        """Take all rows anew: those that are not among them are gone."""
+        gone = dict.fromkeys(self._records.keys() - bridges.keys())
+        lost = dict.fromkeys(self._bridge_by_interface.keys() - interfaces.keys())
+        return self.take({**gone, **bridges}, {**lost, **interfaces}, settings)
+
+    def take(
+        self, bridges: Records, interfaces: Records, settings: Record | None = None
+    ) -> DatabaseContent:
+        """Take changed rows; what there is now, the same value again if nothing has changed."""
+        yielder = Yielder()
+        changed: set[str] = set()
+        has_other_tso = False
+        before = self._content.userspace_tso
+        if settings is not None:
+            self._settings = settings
+            has_other_tso = self._has_tso() != before
+        for uuid in bridges.keys() | (self._records.keys() if settings is not None else set()):
+            record = bridges.get(uuid, self._records.get(uuid))
+            changed |= self._set_bridge(uuid, record)
+        for uuid, record in interfaces.items():
+            yielder.pause()
+            changed |= self._set_interface(uuid, record)
+        if changed or has_other_tso:
+            self._content = self._publish(changed)
+        return self._content
+
+    def _has_tso(self) -> bool:
+        config: Record = self._settings.get("other_config", {})
+        return config.get("userspace-tso-enable") == "true"
+
+    def _is_restoring(self) -> bool:
+        config: Record = self._settings.get("other_config", {})
+        return config.get("flow-restore-wait") == "true"
+
+    def _set_bridge(self, uuid: str, record: Record | None) -> set[str]:
+        before = self._bridges.get(uuid)
+        if record is None:
+            self._records.pop(uuid, None)
+            self._bridges.pop(uuid, None)
+            for interface in self._interfaces.pop(uuid, {}):
+                self._bridge_by_interface.pop(interface, None)
+            return set() if before is None else {uuid}
+        row = BridgeRow(
+            Dpid(record["dpid"]),
+            record["name"],
+            record["fail_mode"],
+            record["datapath_type"],
+            self._database,
+            uuid,
+            self._settings.get("ovs_version", ""),
+            tuple(self._settings.get("hosts", ())),
+            self._is_restoring(),
+        )
+        self._records[uuid], self._bridges[uuid] = record, row
+        interfaces = self._interfaces.setdefault(uuid, {})
+        if before is not None and (before.dpid, before.name) != (row.dpid, row.name):
+            for interface, old in interfaces.items():
+                interfaces[interface] = _moved(old, row)
+        return set() if row == before else {uuid}
+
+    def _set_interface(self, uuid: str, record: Record | None) -> set[str]:
+        """Take one interface; the bridges that have changed by it."""
+        before = self._bridge_by_interface.get(uuid)
+        changed = set()
+        if before is not None and (record is None or record["bridge"] != before):
+            del self._interfaces[before][uuid], self._bridge_by_interface[uuid]
+            changed.add(before)
+        if record is not None and record["bridge"] in self._bridges:
+            bridge = record["bridge"]
+            row = _interface(self._bridges[bridge], record)
+            if self._interfaces[bridge].get(uuid) != row:
+                self._interfaces[bridge][uuid] = row
+                changed.add(bridge)
+            self._bridge_by_interface[uuid] = bridge
+        return changed
+
+    def _publish(self, changed: set[str]) -> DatabaseContent:
+        """The content now; bridges that have not changed keep their tuples."""
+        before = {key[2]: rows for key, rows in self._content.by_bridge.items()}
+        by_bridge: dict[BridgeKey, tuple[InterfaceRow, ...]] = {}
+        tunnels: dict[str, tuple[InterfaceRow, ...]] = {}
+        bridges = sorted(self._bridges.values())
+        for bridge in bridges:
+            uuid = bridge.row
+            if uuid in changed or uuid not in before:
+                rows = tuple(self._interfaces[uuid].values())
+                tunnels[uuid] = tuple(row for row in rows if row.tunnel is not None)
+            else:
+                rows, tunnels[uuid] = before[uuid], self._content.tunnels[uuid]
+            by_bridge[bridge.dpid, self._database, uuid] = rows
+        return DatabaseContent(tuple(bridges), by_bridge, tunnels, self._has_tso())
 
 
-def _interface(bridge: BridgeRow, row: Any, is_up: bool | None) -> InterfaceRow:
-    number = row.ofport[0] if row.ofport else 0
-    tunnel = marked(row.external_ids)
+def _moved(row: InterfaceRow, bridge: BridgeRow) -> InterfaceRow:
+    """The row of an interface whose bridge has another name or datapath id now."""
+    is_altered = row.is_altered or (row.tunnel is not None and row.dpid != bridge.dpid)
+    return replace(row, dpid=bridge.dpid, bridge=bridge.name, is_altered=is_altered)
+
+
+def _interface(bridge: BridgeRow, record: Record) -> InterfaceRow:
+    tunnel: Any = record.get("tunnel")
+    number: int | None = record["ofport"]
+    kind = None if tunnel is None else marked(tunnel["kind"])
+    is_altered = kind is not None and (tunnel["type"], tunnel["options"]) != (
+        tunnel_type(kind),
+        tunnel_options(bridge.dpid, kind),
+    )
     return InterfaceRow(
         bridge.dpid,
         bridge.name,
-        row.name,
-        row.external_ids.get("iface-id") or None,
-        _mac(row.external_ids.get("attached-mac", "")),
-        Ofport(number) if 1 <= number <= OFPORT_MAX else None,
-        tunnel,
-        tunnel is not None and not _is_as_made(bridge.dpid, tunnel, row),
-        is_up,
-        row.error[0] if row.error else "",
+        record["name"],
+        record["iface_id"],
+        None if record["mac"] is None else EUI(record["mac"], version=48),
+        Ofport(number) if number is not None and number <= OFPORT_MAX else None,
+        kind,
+        is_altered,
+        record["is_up"],
+        record["error"],
+        bridge.database,
+        bridge.row,
+        read_device(record.get("device", {})),
     )
-
-
-def _is_as_made(dpid: Dpid, kind: Delivery, row: Any) -> bool:
-    """Whether a tunnel port has the type and the options that we gave it."""
-    return bool(row.type == tunnel_type(kind) and row.options == tunnel_options(dpid, kind))
-
-
-def _note_links(rows: Any, link_by_row: dict[UUID, bool]) -> None:
-    for row in rows.values():
-        if row.link_state:
-            link_by_row[row.uuid] = row.link_state[0] == "up"
-    for gone in link_by_row.keys() - rows.keys():
-        del link_by_row[gone]
-
-
-def _mac(text: str) -> EUI | None:
-    try:
-        return EUI(text, version=48)
-    except (AddrFormatError, ValueError):
-        return None

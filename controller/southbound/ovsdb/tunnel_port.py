@@ -1,10 +1,10 @@
-"""The ports through which bridges send copies into tunnels: names, types and options in OVSDB.
+"""Tunnel ports, by which bridges send copies: their names, types and options in OVSDB.
 
-Where each packet goes, and with which key, its flow says (``remote_ip`` and ``out_key`` are
-``flow``). What arrives must be nobody's: ``in_key`` is longer than any key that a packet can carry,
-so the tunnels of production, which share UDP port or protocol, go on receiving all of theirs. It
-differs for each bridge and kind because Open vSwitch 3.1 refuses a second port of one type whose
-keys are equal ("File exists"), be it on another bridge of the same host.
+The flows set the remote address and the key of each packet (``remote_ip`` and ``out_key`` are
+``flow``). The ports must receive nothing: ``in_key`` exceeds every key that a packet can carry, so
+production tunnels with the same UDP port or protocol receive all of their packets. It differs for
+each bridge and kind because Open vSwitch 3.1 refuses a second port of one type with an equal key
+("File exists"), also on another bridge of the same host.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from flows.model.session import KEYS, Delivery, Dpid
+from flows.model import TUNNEL_KEYS, Delivery, Dpid
 
-MARK = "cloudtap-tunnel"
-"""The key in ``external_ids`` of a port and interface of ours; the value is the delivery."""
-KINDS = tuple(KEYS)
+TunnelKey = tuple[Dpid, Delivery]
+"""What identifies a tunnel port of ours: the bridge and the kind of tunnel."""
+KINDS = tuple(TUNNEL_KEYS)
 """The deliveries that need a tunnel port."""
 
 _LETTERS = {
@@ -36,10 +36,10 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
-class TunnelWish:
-    """What one bridge of ours needs: ports of ``wanted`` kinds, and none of ``unwanted`` ones.
+class TunnelDemand:
+    """The tunnel ports that one bridge needs: those of ``wanted`` kinds, and no ``unwanted`` ones.
 
-    A kind in neither may have a port or not: flows may still use it.
+    A port of a kind in neither set is left as it is: flows may still use it.
     """
 
     wanted: frozenset[Delivery] = frozenset()
@@ -47,10 +47,10 @@ class TunnelWish:
 
 
 def tunnel_name(dpid: Dpid, kind: Delivery) -> str:
-    """The name of a tunnel port: ``c``, a letter for the kind, and the bridge in base 36.
+    """The name of a tunnel port: ``c``, a letter for the kind, and the datapath id in base 36.
 
-    The longest datapath id needs 13 digits, so a name is at most 15 characters long, as Linux
-    wants it; no two bridges of a host share one.
+    The highest datapath id has 13 digits, so a name has at most 15 characters, the limit of Linux.
+    No two bridges of a host have the same names.
     """
     digits, rest = "", int(dpid)
     while rest or not digits:
@@ -71,12 +71,11 @@ def tunnel_options(dpid: Dpid, kind: Delivery) -> dict[str, str]:
 
 
 def in_key(dpid: Dpid, kind: Delivery) -> int:
-    """A number of 64 bits that no packet can carry, and that no other tunnel port has."""
+    """A 64-bit number that no packet can carry, and that no other tunnel port has."""
     digest = blake2b(f"{dpid:x}/{kind.value}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1 | 1 << 63
 
 
-def marked(external_ids: Mapping[str, str]) -> Delivery | None:
-    """The delivery that an interface of ours is for; None when it is not ours."""
-    value = external_ids.get(MARK)
+def marked(value: str) -> Delivery | None:
+    """The delivery of a tunnel interface of ours, from the value of MARK; None if it is none."""
     return next((kind for kind in KINDS if kind.value == value), None)

@@ -1,223 +1,222 @@
-"""Makes, mends and removes the tunnel ports of one database, as far as they are not as wished."""
+"""Reconciles the tunnel ports in one database with the demand: adds, repairs and removes ports."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from operator import is_
 from typing import Any
-from uuid import UUID
 
 import structlog
-from ovs.db import idl
 
-from controller.southbound.ovsdb.rows import InterfaceRow, OvsdbSnapshot
+from controller.southbound.ovsdb.rows import BridgeRow, DatabaseContent, InterfaceRow
 from controller.southbound.ovsdb.tunnel_port import (
-    MARK,
-    TunnelWish,
+    TunnelDemand,
+    TunnelKey,
     tunnel_name,
     tunnel_options,
     tunnel_type,
 )
-from flows.model.session import Delivery, Dpid
+from controller.southbound.ovsdb.write_pace import WritePace
+from flows.model import Delivery, Dpid
 
-AGAIN_S = 5.0
-"""What a database refused is tried again after so many seconds."""
-
-Key = tuple[Dpid, Delivery]
+WRITE_RETRY_S = 5.0
+"""Time until a refused transaction is tried again, in seconds."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Todo:
-    """What one bridge needs: kinds to make, rows to set right, names to remove."""
+class WriteResult:
+    """What came of a request: a clause why it was refused, and names of ports that others have."""
 
-    make: tuple[Delivery, ...] = ()
-    mend: tuple[InterfaceRow, ...] = ()
+    refused: str = ""
+    taken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _TunnelChanges:
+    """What to change on one bridge: kinds to add, interfaces to repair, ports to remove."""
+
+    add: tuple[Delivery, ...] = ()
+    repair: tuple[InterfaceRow, ...] = ()
     remove: tuple[InterfaceRow, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.make or self.mend or self.remove)
+        return bool(self.add or self.repair or self.remove)
+
+    def request(self, dpid: Dpid) -> dict[str, Any]:
+        """The request to write them."""
+        return {
+            "do": "tunnels",
+            "add": [{"kind": k.value, **_port(dpid, k, tunnel_name(dpid, k))} for k in self.add],
+            "repair": [_port(dpid, r.tunnel, r.name) for r in self.repair if r.tunnel],
+            "remove": [row.name for row in self.remove],
+        }
 
 
 class TunnelRows:
-    """Keeps the tunnel ports of one database as wished; for the thread of its replica alone.
+    """Keeps the tunnel ports of one database as demanded.
 
-    Only rows that bear our mark are changed or removed, and only on bridges that a wish names.
+    Only rows with our mark are changed or removed, and only on bridges with a demand. ``clock``
+    returns monotonic seconds.
     """
 
-    def __init__(self, remote: str) -> None:
-        self.problems: dict[Key, str] = {}
-        self._remote = remote
-        self._under_way: dict[Dpid, tuple[Any, _Todo]] = {}
+    def __init__(self, remote: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.problems: dict[TunnelKey, str] = {}
+        self._remote, self._clock, self._pace = remote, clock, WritePace(clock)
+        self._confirmed: set[TunnelKey] = set()
+        """The ports that the database has confirmed to write, and that it has not shown since."""
+        self._pending: dict[Dpid, tuple[BridgeRow, _TunnelChanges, DatabaseContent]] = {}
+        self._taken: dict[TunnelKey, tuple[DatabaseContent, float]] = {}
         self._again_at: dict[Dpid, float] = {}
-        self._seen: tuple[OvsdbSnapshot, Mapping[Dpid, TunnelWish]] | None = None
+        self._seen: tuple[DatabaseContent, Mapping[Dpid, TunnelDemand], frozenset[str]] | None = (
+            None
+        )
 
-    def look(
+    def due(
         self,
-        replica: Any,
-        snapshot: OvsdbSnapshot,
-        dpid_by_row: Mapping[UUID, Dpid],
-        wishes: Mapping[Dpid, TunnelWish],
-    ) -> frozenset[Dpid]:
-        """Do what can be done without waiting; the bridges of which a problem came or went."""
-        before = dict(self.problems)
-        for dpid in list(self._under_way):
-            self._step(dpid)
-        is_due = any(when <= time.monotonic() for when in self._again_at.values())
-        seen = (snapshot, wishes)
-        if self._seen is None or is_due or not all(map(is_, self._seen, seen)):
-            self._seen = seen
-            self._start(replica, snapshot, dpid_by_row, wishes)
-        turned = before.items() ^ self.problems.items()
-        return frozenset(dpid for (dpid, _), _ in turned)
+        content: DatabaseContent,
+        demands: Mapping[Dpid, TunnelDemand],
+        rows: frozenset[str],
+    ) -> Iterator[tuple[Dpid, dict[str, Any]]]:
+        """The requests to make now, for which bridge; ``answered`` is to follow each.
 
-    def wait(self, poller: Any) -> None:
-        """Have ``poller`` wake up when there is something to do."""
-        for transaction, _ in self._under_way.values():
-            transaction.wait(poller)
-        if self._again_at:
-            pause = min(self._again_at.values()) - time.monotonic()
-            poller.timer_wait(max(0, int(pause * 1000) + 1))
-
-    def forget(self) -> None:
-        """The connection is over, and with it what was under way."""
-        self._under_way.clear()
-        self._seen = None
-
-    def _start(
-        self,
-        replica: Any,
-        snapshot: OvsdbSnapshot,
-        dpid_by_row: Mapping[UUID, Dpid],
-        wishes: Mapping[Dpid, TunnelWish],
-    ) -> None:
-        ours: defaultdict[Dpid, list[InterfaceRow]] = defaultdict(list)
-        for row in snapshot.interfaces:
-            if row.tunnel is not None:
-                ours[row.dpid].append(row)
-        for key in [key for key in self.problems if key[0] not in wishes]:
+        ``rows`` are the Bridge rows that may be changed.
+        """
+        now = self._clock()
+        times = chain(self._again_at.values(), (until for _, until in self._taken.values()))
+        seen = (content, demands, rows)
+        if (
+            self._seen is not None
+            and all(map(is_, self._seen[:2], seen))
+            and self._seen[2] == rows
+            and min(times, default=now + 1) > now
+        ):
+            return
+        self._seen = seen
+        for key in [key for key in self.problems if key[0] not in demands]:
             del self.problems[key]
-        names: frozenset[str] | None = None
-        for uuid, dpid in dpid_by_row.items():
-            wish = wishes.get(dpid)
-            if wish is None or dpid in self._under_way or not self._may_try(dpid):
+            self._taken.pop(key, None)
+        self._confirmed = {key for key in self._confirmed if key[0] in demands}
+        self._pace.keep(demands)
+        there = demands.keys() & {bridge.dpid for bridge in content.bridges}
+        for gone in self._again_at.keys() - there:
+            del self._again_at[gone]
+        for bridge in content.bridges:
+            dpid, demand = bridge.dpid, demands.get(bridge.dpid)
+            if demand is None or bridge.row not in rows:
                 continue
-            todo = _todo(dpid, wish, ours[dpid])
-            for kind in Delivery:
-                self.problems.pop((dpid, kind), None)
-            if not todo:
+            if self._pace.next_at(dpid) > max(now, self._again_at.get(dpid, 0)):
+                self._again_at[dpid] = self._pace.next_at(dpid)
+            if dpid in self._pending or self._again_at.get(dpid, 0) > now:
                 continue
-            names = names if names is not None else _names(replica)
-            self._change(replica, replica.tables["Bridge"].rows[uuid], dpid, todo, names)
+            self._again_at.pop(dpid, None)
+            todo = self._compare(dpid, demand, content, bridge.row)
+            if todo:
+                self._pending[dpid] = bridge, todo, content
+                yield dpid, {"bridge": bridge.row, **todo.request(dpid)}
 
-    def _may_try(self, dpid: Dpid) -> bool:
-        if self._again_at.get(dpid, 0) > time.monotonic():
+    def answered(self, dpid: Dpid, result: WriteResult) -> bool:
+        """A request was carried out, or was not; whether ``problems`` have changed."""
+        if dpid not in self._pending:
             return False
-        self._again_at.pop(dpid, None)
-        return True
-
-    def _change(
-        self, replica: Any, bridge: Any, dpid: Dpid, todo: _Todo, names: frozenset[str]
-    ) -> None:
-        free: list[Delivery] = []
-        for kind in todo.make:
-            name = tunnel_name(dpid, kind)
-            if name in names:
-                self.problems[dpid, kind] = (
-                    f"bridge {bridge.name} cannot have its tunnel port for {kind.value}: a port "
-                    f"{name!r} is there already and is not ours; give that another name"
-                )
-            else:
-                free.append(kind)
-        todo = _Todo(tuple(free), todo.mend, todo.remove)
-        if not todo or replica.txn:
-            return
-        transaction = idl.Transaction(replica)
-        transaction.add_comment("cloudtap: ports through which copies go to remote sensors")
-        for kind in todo.make:
-            _make(transaction, replica, bridge, dpid, kind)
-        names_to_mend = {row.name for row in todo.mend}
-        names_to_remove = {row.name for row in todo.remove}
-        for port in bridge.ports:
-            for interface in port.interfaces:
-                if interface.name in names_to_mend:
-                    _mend(interface, dpid)
-            if port.name in names_to_remove:
-                bridge.delvalue("ports", port)
-        self._under_way[dpid] = transaction, todo
-        self._step(dpid)
-
-    def _step(self, dpid: Dpid) -> None:
-        transaction, todo = self._under_way[dpid]
-        status = transaction.commit()
-        if status == idl.Transaction.INCOMPLETE:
-            return
-        del self._under_way[dpid]
-        if status in (idl.Transaction.SUCCESS, idl.Transaction.UNCHANGED):
+        before = dict(self.problems)
+        bridge, todo, content = self._pending.pop(dpid)
+        again_at = self._clock() + WRITE_RETRY_S
+        self._seen = None
+        taken = [k for k in todo.add if tunnel_name(dpid, k) in result.taken]
+        for kind in todo.add:
+            self.problems.pop((dpid, kind), None)
+            if kind in taken:
+                self._taken[dpid, kind] = content, again_at
+                self.problems[dpid, kind] = _taken_sentence(bridge, kind)
+            elif result.refused:
+                self.problems[dpid, kind] = self._refused_sentence(dpid, kind, result.refused)
+        if result.refused:
+            self._again_at[dpid] = again_at
+            return self.problems != before
+        self._note_confirmed(dpid, [k for k in todo.add if k not in taken], "")
+        self._note_confirmed(dpid, [r.tunnel for r in todo.repair if r.tunnel], "the repair of ")
+        if len(taken) < len(todo.add) or todo.repair or todo.remove:
+            self._pace.note(dpid)
             log.info(
                 "tunnel ports changed", dpid=f"{dpid:016x}",
-                made=[kind.value for kind in todo.make],
-                mended=[row.name for row in todo.mend],
+                made=[kind.value for kind in todo.add if kind not in taken],
+                mended=[row.name for row in todo.repair],
                 removed=[row.name for row in todo.remove],
             )  # fmt: skip
-            return
-        self._again_at[dpid] = time.monotonic() + (0 if _is_passing(status) else AGAIN_S)
+        return self.problems != before
+
+    def forget(self) -> None:
+        """The connection is over, and with it all requests."""
+        self._pending.clear()
         self._seen = None
-        if not _is_passing(status):
-            why = transaction.get_error() or status
-            for kind in todo.make:
-                self.problems[dpid, kind] = (
-                    f"the database {self._remote} refused the tunnel port for {kind.value} of "
-                    f"bridge {dpid:016x}: {why}; let this controller write to it"
+
+    def _note_confirmed(self, dpid: Dpid, kinds: Sequence[Delivery], what: str) -> None:
+        """The database has confirmed a write; for the second time if it has not shown the first."""
+        for key in ((dpid, kind) for kind in kinds):
+            if key in self._confirmed:
+                self.problems[key] = (
+                    f"the database {self._remote} confirmed {what}the tunnel port for "
+                    f"{key[1].value} of bridge {dpid:016x}, but does not show it: it is tried "
+                    "again, ever more seldom"
                 )
+            self._confirmed.add(key)
+
+    def _compare(
+        self, dpid: Dpid, demand: TunnelDemand, content: DatabaseContent, row: str
+    ) -> _TunnelChanges:
+        """What to change now; problems of ports that are there, or not wanted, are over."""
+        todo = _compare(dpid, demand, content.tunnels.get(row, ()))
+        now, free = self._clock(), []
+        altered = {row.tunnel for row in todo.repair}
+        for kind in Delivery:
+            seen, until = self._taken.get((dpid, kind), (None, 0.0))
+            if kind in altered:
+                pass
+            elif kind not in todo.add:
+                self.problems.pop((dpid, kind), None)
+                self._confirmed.discard((dpid, kind))
+            elif seen is content and now < until:
+                continue
+            else:
+                free.append(kind)
+            self._taken.pop((dpid, kind), None)
+        return replace(todo, add=tuple(free))
+
+    def _refused_sentence(self, dpid: Dpid, kind: Delivery, why: str) -> str:
+        return (
+            f"the database {self._remote} refused the tunnel port for {kind.value} of "
+            f"bridge {dpid:016x}: {why}; let this controller write to it"
+        )
 
 
-def _is_passing(status: str) -> bool:
-    """Whether it failed only because the database has moved on meanwhile."""
-    return status in (idl.Transaction.TRY_AGAIN, idl.Transaction.NOT_LOCKED)
+def _taken_sentence(bridge: BridgeRow, kind: Delivery) -> str:
+    return (
+        f"bridge {bridge.name} cannot have its tunnel port for {kind.value}: a port "
+        f"{tunnel_name(bridge.dpid, kind)!r} is there already and is not ours; give that another "
+        "name"
+    )
 
 
-def _todo(dpid: Dpid, wish: TunnelWish, ours: list[InterfaceRow]) -> _Todo:
-    there = {row.tunnel for row in ours if _is_named_right(dpid, row)}
+def _port(dpid: Dpid, kind: Delivery, name: str) -> dict[str, Any]:
+    return {"name": name, "type": tunnel_type(kind), "options": tunnel_options(dpid, kind)}
+
+
+def _compare(dpid: Dpid, demand: TunnelDemand, ours: tuple[InterfaceRow, ...]) -> _TunnelChanges:
+    present = {row.tunnel for row in ours if _has_our_name(dpid, row)}
     unwanted = [
-        row for row in ours if row.tunnel in wish.unwanted or not _is_named_right(dpid, row)
+        row for row in ours if row.tunnel in demand.unwanted or not _has_our_name(dpid, row)
     ]
-    return _Todo(
-        tuple(kind for kind in Delivery if kind in wish.wanted - there),
+    return _TunnelChanges(
+        tuple(kind for kind in Delivery if kind in demand.wanted - present),
         tuple(row for row in ours if row.is_altered and row not in unwanted),
         tuple(unwanted),
     )
 
 
-def _is_named_right(dpid: Dpid, row: InterfaceRow) -> bool:
+def _has_our_name(dpid: Dpid, row: InterfaceRow) -> bool:
     return row.tunnel is not None and row.name == tunnel_name(dpid, row.tunnel)
-
-
-def _names(replica: Any) -> frozenset[str]:
-    """Every name of a port or interface in the database."""
-
-    def found() -> Iterator[str]:
-        for table in ("Port", "Interface"):
-            for row in replica.tables[table].rows.values():
-                yield row.name
-
-    return frozenset(found())
-
-
-def _make(transaction: Any, replica: Any, bridge: Any, dpid: Dpid, kind: Delivery) -> None:
-    name, mark = tunnel_name(dpid, kind), {MARK: kind.value}
-    interface = transaction.insert(replica.tables["Interface"])
-    interface.name, interface.external_ids = name, mark
-    interface.type, interface.options = tunnel_type(kind), tunnel_options(dpid, kind)
-    port = transaction.insert(replica.tables["Port"])
-    port.name, port.external_ids, port.interfaces = name, mark, [interface]
-    bridge.addvalue("ports", port)
-
-
-def _mend(interface: Any, dpid: Dpid) -> None:
-    kind = Delivery(interface.external_ids[MARK])
-    interface.type, interface.options = tunnel_type(kind), tunnel_options(dpid, kind)

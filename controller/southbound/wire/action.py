@@ -1,4 +1,4 @@
-"""Actions as bytes: OpenFlow 1.3 where it has the action, Nicira extensions elsewhere.
+"""Actions as bytes: OpenFlow 1.3 where it defines the action, Nicira extensions elsewhere.
 
 Layouts: OpenFlow Switch Specification 1.3.5, section 7.2.5; struct nx_action_* of Open vSwitch
 (lib/ofp-actions.c), checked byte by byte against what Open vSwitch 3.1 itself sends.
@@ -12,9 +12,14 @@ from struct import Struct
 from typing import Any
 
 from controller.southbound.errors import WireError
+from controller.southbound.wire.header import LENGTH_MAX, NICIRA
 from controller.southbound.wire.match import PADDING, encode_term, oxm_header
-from flows.openflow.field import ETH_VLAN, VLAN_PCP, VLAN_PRESENT, VLAN_VID, RegField
-from flows.openflow.flow import (
+from flows.openflow import (
+    ETH_MPLS,
+    ETH_VLAN,
+    VLAN_PCP,
+    VLAN_PRESENT,
+    VLAN_VID,
     Action,
     CheckLarger,
     Clone,
@@ -25,8 +30,11 @@ from flows.openflow.flow import (
     MoveToVlan,
     Multipath,
     Output,
+    PopMpls,
     PopVlan,
+    PushMpls,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
@@ -34,11 +42,11 @@ from flows.openflow.flow import (
     SetVlanPriority,
 )
 
-NICIRA = 0x00002320
-EXPERIMENTER = 0xFFFF
-OUTPUT = Struct("!HHIH6x")
+EXPERIMENTER_ACTION = 0xFFFF
+OUTPUT_ACTION = Struct("!HHIH6x")
 OUTPUT_TRUNC = Struct("!HHIHHI")
 PUSH_VLAN = Struct("!HHH2x")
+MPLS = Struct("!HHH2x")
 POP_VLAN = Struct("!HH4x").pack(18, 8)
 SET_FIELD = Struct("!HH")
 REG_LOAD = Struct("!HHIHHIQ")
@@ -53,29 +61,28 @@ SPEC_TARGET = Struct("!IH")
 
 OFPP_NONE_16 = 0xFFFF
 OFPP_IN_PORT_16 = 0xFFF8
-"""The port of the packet, in the 16-bit numbers of OpenFlow 1.0 that Nicira actions use."""
+"""The ingress port of the packet, as the 16-bit port number of OpenFlow 1.0 (Nicira actions)."""
 NXM_OF_IN_PORT, NXM_OF_ETH_DST, NXM_OF_ETH_SRC = 0x00000002, 0x00000206, 0x00000406
 NXM_OF_VLAN_TCI = 0x00000802
 OXM_TUNNEL_ID, NXM_TUNNEL_IPV4, NXM_TUNNEL_IPV6 = 0x80004C08, 0x00014004, 0x0001DC10
-"""Headers of the fields that say where an output to a tunnel port goes."""
-HASHES = {HashOf.CONNECTION: 3, HashOf.HOSTS: 6}
-"""What Open vSwitch calls its symmetric hashes (enum nx_hash_fields)."""
+"""OXM and NXM headers of the tunnel metadata that an output to a tunnel port uses."""
+HASH_FIELDS = {HashOf.CONNECTION: 3, HashOf.HOSTS: 6}
+"""The symmetric hashes of Open vSwitch (enum nx_hash_fields)."""
 MODULO_N = 0
 RESUBMITS = tuple(
-    RESUBMIT_TABLE.pack(EXPERIMENTER, 16, NICIRA, 14, OFPP_IN_PORT_16, table)
+    RESUBMIT_TABLE.pack(EXPERIMENTER_ACTION, 16, NICIRA, 14, OFPP_IN_PORT_16, table)
     for table in range(256)
 )
-"""The most frequent action by far, for each table."""
+"""resubmit(,table), encoded once for each table: the most frequent action by far."""
 LEARN_DELETES_LEARNED = 1 << 1
 SPEC_LOADS = 1 << 11
-LENGTH_MAX = 0xFFFF
 
 
 def encode_actions(actions: tuple[Action, ...]) -> bytes:
-    """An action list; every action is a multiple of eight bytes long.
+    """An action list; the length of every action is a multiple of eight bytes.
 
     Raises:
-        WireError: a number does not fit its place, or an action is longer than 65535 bytes.
+        WireError: a number does not fit its field, or an action is longer than 65535 bytes.
     """
     try:
         return b"".join([_ENCODERS[type(action)](action) for action in actions])
@@ -83,10 +90,10 @@ def encode_actions(actions: tuple[Action, ...]) -> bytes:
         raise WireError(f"no bytes are known for the action {unknown}") from None
 
 
-def number_places(actions: tuple[Action, ...]) -> list[tuple[int, int]] | None:
-    """Where the numbers of actions are in their bytes: bits from the end, and the highest allowed.
+def number_offsets(actions: tuple[Action, ...]) -> list[tuple[int, int]] | None:
+    """Where the numbers of an action list are encoded: (bits from the end, highest value) each.
 
-    None when they have other numbers than values for registers and ports to send to.
+    None if it has numbers other than register values and output ports.
     """
     found: list[tuple[int, int]] = []
     end = 0
@@ -105,8 +112,8 @@ def number_places(actions: tuple[Action, ...]) -> list[tuple[int, int]] | None:
 def _output(action: Output) -> bytes:
     if action.max_len:
         numbers = action.ofport, action.max_len
-        return OUTPUT_TRUNC.pack(EXPERIMENTER, 16, NICIRA, 39, *numbers)
-    return OUTPUT.pack(0, 16, action.ofport, 0)
+        return OUTPUT_TRUNC.pack(EXPERIMENTER_ACTION, 16, NICIRA, 39, *numbers)
+    return OUTPUT_ACTION.pack(0, 16, action.ofport, 0)
 
 
 def _push_vlan(action: PushVlan) -> bytes:
@@ -115,6 +122,14 @@ def _push_vlan(action: PushVlan) -> bytes:
 
 def _pop_vlan(action: PopVlan) -> bytes:
     return POP_VLAN
+
+
+def _push_mpls(action: PushMpls) -> bytes:
+    return MPLS.pack(19, 8, ETH_MPLS)
+
+
+def _pop_mpls(action: PopMpls) -> bytes:
+    return MPLS.pack(20, 8, action.eth_type)
 
 
 def _set_vlan(action: SetVlan) -> bytes:
@@ -133,22 +148,22 @@ def _set_field(oxm: bytes) -> bytes:
 
 @lru_cache(maxsize=1 << 12)
 def _target(register: RegField) -> tuple[int, int]:
-    """Where a register part is: first bit and number of bits in one number, and the register."""
+    """``ofs_nbits`` (first bit and number of bits) and the header of a register field."""
     return register.low << 6 | register.bits - 1, oxm_header(register.field)
 
 
 def _load(action: Load) -> bytes:
-    return REG_LOAD.pack(EXPERIMENTER, 24, NICIRA, 7, *_target(action.target), action.value)
+    return REG_LOAD.pack(EXPERIMENTER_ACTION, 24, NICIRA, 7, *_target(action.target), action.value)
 
 
 def _move_to_vlan(action: MoveToVlan) -> bytes:
     source = action.source
     numbers = source.bits, source.low, 0, oxm_header(source.field), NXM_OF_VLAN_TCI
-    return REG_MOVE.pack(EXPERIMENTER, 24, NICIRA, 6, *numbers)
+    return REG_MOVE.pack(EXPERIMENTER_ACTION, 24, NICIRA, 6, *numbers)
 
 
 def _forget_in_port(action: ForgetInPort) -> bytes:
-    return REG_LOAD.pack(EXPERIMENTER, 24, NICIRA, 7, 16 - 1, NXM_OF_IN_PORT, OFPP_NONE_16)
+    return REG_LOAD.pack(EXPERIMENTER_ACTION, 24, NICIRA, 7, 16 - 1, NXM_OF_IN_PORT, OFPP_NONE_16)
 
 
 def _resubmit(action: Resubmit) -> bytes:
@@ -167,14 +182,14 @@ def _set_tunnel_remote(action: SetTunnelRemote) -> bytes:
 
 
 def _multipath(action: Multipath) -> bytes:
-    numbers = HASHES[action.hash], 0, MODULO_N, action.buckets - 1, 0, *_target(action.target)
-    return MULTIPATH.pack(EXPERIMENTER, 32, NICIRA, 10, *numbers)
+    numbers = HASH_FIELDS[action.hash], 0, MODULO_N, action.buckets - 1, 0, *_target(action.target)
+    return MULTIPATH.pack(EXPERIMENTER_ACTION, 32, NICIRA, 10, *numbers)
 
 
 def _check_larger(action: CheckLarger) -> bytes:
     target = action.target
     numbers = action.length, target.low, oxm_header(target.field)
-    return CHECK_LARGER.pack(EXPERIMENTER, 24, NICIRA, 49, *numbers)
+    return CHECK_LARGER.pack(EXPERIMENTER_ACTION, 24, NICIRA, 49, *numbers)
 
 
 def _clone(action: Clone) -> bytes:
@@ -182,7 +197,7 @@ def _clone(action: Clone) -> bytes:
     length = CLONE.size + len(inner)
     if length > LENGTH_MAX:
         raise WireError(f"a clone of {len(action.actions)} actions is {length} bytes long")
-    return CLONE.pack(EXPERIMENTER, length, NICIRA, 42) + inner
+    return CLONE.pack(EXPERIMENTER_ACTION, length, NICIRA, 42) + inner
 
 
 def _learn(action: Learn) -> bytes:
@@ -201,7 +216,16 @@ def _learn(action: Learn) -> bytes:
     padding = PADDING[(LEARN2.size + len(specs)) % 8]
     length = LEARN2.size + len(specs) + len(padding)
     head = LEARN2.pack(
-        *(EXPERIMENTER, length, NICIRA, 45, action.idle_s, 0, action.priority, action.cookie),
+        *(
+            EXPERIMENTER_ACTION,
+            length,
+            NICIRA,
+            45,
+            action.idle_s,
+            0,
+            action.priority,
+            action.cookie,
+        ),
         *(LEARN_DELETES_LEARNED, action.table, 0, 0, action.limit, 0),
     )
     return head + specs + padding
@@ -211,6 +235,8 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     Output: _output,
     PushVlan: _push_vlan,
     PopVlan: _pop_vlan,
+    PushMpls: _push_mpls,
+    PopMpls: _pop_mpls,
     SetVlan: _set_vlan,
     SetVlanPriority: _set_vlan_priority,
     Load: _load,

@@ -1,8 +1,8 @@
-"""Instructions and actions as a switch reports them, read back as values.
+"""Decodes the instructions and actions that a switch reports.
 
-Something is ours when our own encoder makes the very same bytes of what was read, unused numbers
-and padding included. So nothing that a switch would do otherwise is ever taken for an action of
-ours, and a reader has to look at nothing but the numbers.
+Whatever is decoded is encoded again and must give the same bytes, padding and unused fields
+included. So an action that differs in any way from ours is never decoded as one of ours, and each
+decoder reads only the numbers that it needs.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ from struct import Struct, error
 from netaddr import IPAddress
 
 from controller.southbound.errors import WireError
-from controller.southbound.wire.flow import APPLY_ACTIONS, METER
 from controller.southbound.wire.action import (
     CHECK_LARGER,
     CLONE,
-    EXPERIMENTER,
-    HASHES,
+    EXPERIMENTER_ACTION,
+    HASH_FIELDS,
     LEARN2,
     MULTIPATH,
-    NICIRA,
     NXM_OF_IN_PORT,
     NXM_TUNNEL_IPV4,
     NXM_TUNNEL_IPV6,
-    OUTPUT,
+    OUTPUT_ACTION,
     OUTPUT_TRUNC,
     OXM_TUNNEL_ID,
     REG_LOAD,
@@ -35,10 +33,15 @@ from controller.southbound.wire.action import (
     SPEC_TARGET,
     encode_actions,
 )
+from controller.southbound.wire.flow import APPLY_ACTIONS, METER_INSTRUCTION
+from controller.southbound.wire.header import NICIRA
 from controller.southbound.wire.match import oxm_header
 from flows.errors import InvalidFlow
-from flows.openflow.field import REGISTERS, VLAN_PCP, VLAN_VID, RegField
-from flows.openflow.flow import (
+from flows.openflow import (
+    REGISTERS,
+    VLAN_ID_MASK,
+    VLAN_PCP,
+    VLAN_VID,
     Action,
     CheckLarger,
     Clone,
@@ -50,8 +53,11 @@ from flows.openflow.flow import (
     MoveToVlan,
     Multipath,
     Output,
+    PopMpls,
     PopVlan,
+    PushMpls,
     PushVlan,
+    RegField,
     Resubmit,
     SetTunnelKey,
     SetTunnelRemote,
@@ -63,53 +69,55 @@ from flows.openflow.flow import (
 TYPE_LENGTH = Struct("!HH")
 SUBTYPE = Struct("!IH")
 DEPTH_MAX = 50
-"""Clones within clones are read so deep; the compilers make two."""
-SHOWN_MAX = 400
-"""Characters of what a flow does that are shown to people."""
+"""Clones may be nested so deep; the compiler nests two."""
+TEXT_MAX = 400
+"""Characters of an action list that are shown to people."""
 
-_OTHER_STEP = "an instruction is not one of ours"
+_UNKNOWN_INSTRUCTION = "an instruction is not one of ours"
 
 
 def decode_instructions(data: bytes) -> tuple[Action, ...]:
-    """What a flow with these instructions does; no actions when it drops.
+    """The actions of a flow with these instructions; none for a drop.
 
     Raises:
-        WireError: they are cut off, or we would never send them.
+        WireError: they are cut off, or are none that we send.
     """
-    steps: tuple[Action, ...] = ()
-    if data[: TYPE_LENGTH.size] == TYPE_LENGTH.pack(6, METER.size) and len(data) >= METER.size:
-        steps, data = (Metered(METER.unpack_from(data)[2]),), data[METER.size :]
+    metered: tuple[Action, ...] = ()
+    size = METER_INSTRUCTION.size
+    if data[: TYPE_LENGTH.size] == TYPE_LENGTH.pack(6, size) and len(data) >= size:
+        metered = (Metered(METER_INSTRUCTION.unpack_from(data)[2]),)
+        data = data[size:]
     if not data:
-        return steps
+        return metered
     head, actions = data[: APPLY_ACTIONS.size], data[APPLY_ACTIONS.size :]
     if not actions or len(data) > 0xFFFF or head != APPLY_ACTIONS.pack(4, len(data)):
-        raise WireError(_OTHER_STEP)
-    return steps + decode_actions(actions)
+        raise WireError(_UNKNOWN_INSTRUCTION)
+    return metered + decode_actions(actions)
 
 
 def decode_actions(data: bytes) -> tuple[Action, ...]:
-    """The actions that these bytes are.
+    """The actions of an encoded action list.
 
     Raises:
-        WireError: they are cut off, or we would never send them.
+        WireError: they are cut off, or are none that we send.
     """
     try:
         found = tuple(_actions(data, 0))
-        again = encode_actions(found)
+        encoded = encode_actions(found)
     except (error, InvalidFlow) as problem:
         raise WireError(f"an action is not one of ours: {problem}") from problem
-    if again != data:
+    if encoded != data:
         raise WireError("actions have numbers or padding that ours have not")
     return found
 
 
 def show_instructions(data: bytes) -> str:
-    """What a flow does, in the syntax of ovs-ofctl; as bytes if it is nothing of ours."""
+    """Instructions in the syntax of ovs-ofctl; as bytes if they cannot be decoded."""
     try:
         shown = show_actions(decode_instructions(data))
     except WireError as problem:
         shown = f"{problem} ({data.hex()})"
-    return shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]}..."
+    return shown if len(shown) <= TEXT_MAX else f"{shown[:TEXT_MAX]}..."
 
 
 def _actions(data: bytes, depth: int) -> Iterator[Action]:
@@ -125,20 +133,22 @@ def _actions(data: bytes, depth: int) -> Iterator[Action]:
 
 
 def _action(kind: int, action: bytes, depth: int) -> Action:
-    if kind in _PLAIN:
-        return _PLAIN[kind](action)
-    if kind != EXPERIMENTER:
+    if kind in _STANDARD:
+        return _STANDARD[kind](action)
+    if kind != EXPERIMENTER_ACTION:
         raise WireError(f"there is no action {kind} among ours")
-    maker, subtype = SUBTYPE.unpack_from(action, TYPE_LENGTH.size)
-    if (maker, subtype) == (NICIRA, 42):
+    experimenter, subtype = SUBTYPE.unpack_from(action, TYPE_LENGTH.size)
+    if (experimenter, subtype) == (NICIRA, 42):
         return Clone(tuple(_actions(action[CLONE.size :], depth + 1)))
-    if maker != NICIRA or subtype not in _NICIRA:
-        raise WireError(f"there is no action {subtype} of experimenter {maker:#x} among ours")
+    if experimenter != NICIRA or subtype not in _NICIRA:
+        raise WireError(
+            f"there is no action {subtype} of experimenter {experimenter:#x} among ours"
+        )
     return _NICIRA[subtype](action)
 
 
 def _output(action: bytes) -> Action:
-    return Output(OUTPUT.unpack(action)[2])
+    return Output(OUTPUT_ACTION.unpack(action)[2])
 
 
 def _output_truncated(action: bytes) -> Action:
@@ -154,11 +164,19 @@ def _pop_vlan(action: bytes) -> Action:
     return PopVlan()
 
 
+def _push_mpls(action: bytes) -> Action:
+    return PushMpls()
+
+
+def _pop_mpls(action: bytes) -> Action:
+    return PopMpls(int.from_bytes(action[4:6], "big"))
+
+
 def _set_field(action: bytes) -> Action:
     head, size = int.from_bytes(action[4:8], "big"), action[7]
     value = int.from_bytes(action[8 : 8 + size], "big")
     if head == oxm_header(VLAN_VID):
-        return SetVlan(value & 0xFFF)
+        return SetVlan(value & VLAN_ID_MASK)
     if head == oxm_header(VLAN_PCP):
         return SetVlanPriority(value)
     if head == OXM_TUNNEL_ID:
@@ -184,7 +202,7 @@ def _resubmit(action: bytes) -> Action:
 
 def _multipath(action: bytes) -> Action:
     *_, fields, _, _, last, _, bits, header = MULTIPATH.unpack(action)
-    for hashed, number in HASHES.items():
+    for hashed, number in HASH_FIELDS.items():
         if number == fields:
             return Multipath(hashed, last + 1, _target(bits, header))
     raise WireError(f"no action of ours hashes by {fields}")
@@ -206,9 +224,9 @@ def _learn(action: bytes) -> Action:
     return Learn(table, priority, idle, limit, Cookie(cookie), network, port)
 
 
-def _target(bits: int, header: int) -> RegField:
-    """A part of a register by the number that says first bit and how many, and the register."""
-    return _register(header, bits >> 6, (bits & 0x3F) + 1)
+def _target(ofs_nbits: int, header: int) -> RegField:
+    """The register field with this ``ofs_nbits`` and header."""
+    return _register(header, ofs_nbits >> 6, (ofs_nbits & 0x3F) + 1)
 
 
 def _register(header: int, low: int, bits: int) -> RegField:
@@ -217,10 +235,12 @@ def _register(header: int, low: int, bits: int) -> RegField:
     return RegField("read back", _REGISTER_BY_HEADER[header], low, low + bits - 1)
 
 
-_PLAIN: Mapping[int, Callable[[bytes], Action]] = {
+_STANDARD: Mapping[int, Callable[[bytes], Action]] = {
     0: _output,
     17: _push_vlan,
     18: _pop_vlan,
+    19: _push_mpls,
+    20: _pop_mpls,
     25: _set_field,
 }
 _NICIRA: Mapping[int, Callable[[bytes], Action]] = {

@@ -1,4 +1,4 @@
-"""What a switch refuses, in the words of the specification and in an operator's.
+"""Error messages of a switch: their names in the specification, and sentences for the operator.
 
 Names: OpenFlow Switch Specification 1.3.5, section 7.4.4; bundle errors: ONF extension 230;
 Nicira errors: nicira-ext.h of Open vSwitch.
@@ -10,19 +10,25 @@ from dataclasses import dataclass
 from struct import Struct, error
 
 from controller.southbound.errors import WireError
-from controller.southbound.wire.flow import FLOW_MOD, FLOW_MOD_BODY, HEADER
-from controller.southbound.wire.message import BUNDLE_ADD, BUNDLE_BODY, EXPERIMENTER, ONF
-from flows.openflow.flow import Cookie
+from controller.southbound.wire.flow import FLOW_MOD_BODY
+from controller.southbound.wire.header import (
+    EXPERIMENTER,
+    FLOW_MOD,
+    HEADER,
+    NICIRA,
+    ONF,
+)
+from controller.southbound.wire.message import BUNDLE_ADD, BUNDLE_BODY
+from flows.openflow import Cookie
 
 ERROR_HEAD = Struct("!HH")
 ERROR_EXPERIMENTER = Struct("!HHI")
 EXPERIMENTER_ERROR = 0xFFFF
-NICIRA = 0x00002320
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchError:
-    """One error message; ``cookie`` is that of the refused flow where the switch quoted it."""
+class ErrorMessage:
+    """One error message; ``cookie`` is that of the flow-mod that it quotes, if it quotes one."""
 
     xid: int
     type: int
@@ -106,16 +112,16 @@ REASONS = {
     "OFPBRC_BAD_EXPERIMENTER": "the switch does not know this extension",
     "OFPBRC_BAD_EXP_TYPE": "the switch does not know this message of the extension",
     "OFPBRC_BAD_TABLE_ID": "the switch has no such flow table",
-    "OFPBRC_BAD_LEN": "the switch takes the message for cut off",
+    "OFPBRC_BAD_LEN": "the switch found the message truncated",
     "OFPBAC_BAD_OUT_PORT": "the switch has no port with this number to send to",
     "OFPBAC_BAD_OUT_GROUP": "the switch has no such group to send to",
     "OFPBAC_BAD_EXP_TYPE": "the switch does not know one of the actions",
-    "OFPBAC_BAD_EXPERIMENTER": "the switch does not know the maker of one of the actions",
+    "OFPBAC_BAD_EXPERIMENTER": "the switch does not know the experimenter of one of the actions",
     "OFPBAC_BAD_TYPE": "the switch does not know one of the actions",
     "OFPBAC_BAD_ARGUMENT": "the switch does not accept a number in one of the actions",
     "OFPBAC_BAD_SET_ARGUMENT": "the switch does not accept the value to be set",
     "OFPBAC_BAD_SET_TYPE": "the switch cannot set this field",
-    "OFPBAC_BAD_LEN": "the switch takes one of the actions for cut off",
+    "OFPBAC_BAD_LEN": "the switch found one of the actions truncated",
     "OFPBAC_TOO_MANY": "the flow has more actions than the switch takes",
     "OFPBAC_MATCH_INCONSISTENT": "an action does not go with what the flow matches",
     "OFPBMC_BAD_FIELD": "the switch cannot match this field",
@@ -130,7 +136,7 @@ REASONS = {
     "OFPMMFC_BAD_BURST": "the switch cannot cap with this burst",
     "OFPMMFC_OUT_OF_METERS": "the switch has no room for another meter",
     "OFPBFC_MSG_FAILED": "the switch refused a message of the bundle",
-    "OFPBFC_MSG_BAD_LEN": "the switch takes a message of the bundle for cut off",
+    "OFPBFC_MSG_BAD_LEN": "the switch found a message of the bundle truncated",
     "OFPBFC_MSG_UNSUP": "the switch does not take this kind of message in a bundle",
     "OFPBFC_OUT_OF_BUNDLES": "the switch has too many open bundles",
     "OFPBFC_TIMEOUT": "the switch has given up the bundle because it took too long",
@@ -138,8 +144,8 @@ REASONS = {
 }
 
 
-def decode_error(message: bytes) -> SwitchError:
-    """What an error message says.
+def decode_error(message: bytes) -> ErrorMessage:
+    """The error that a message reports.
 
     Raises:
         WireError: the message is cut off.
@@ -156,11 +162,11 @@ def decode_error(message: bytes) -> SwitchError:
     type_name = TYPE_NAMES.get(kind, f"error type {kind:#x}")
     name = CODE_NAMES.get((kind, code), f"{type_name}, code {code}")
     reason = REASONS.get(name, "the switch refused it")
-    return SwitchError(xid, kind, code, name, reason, _quoted_cookie(quoted))
+    return ErrorMessage(xid, kind, code, name, reason, _quoted_cookie(quoted))
 
 
 def _quoted_cookie(message: bytes) -> Cookie | None:
-    """The cookie of the flow mod that an error quotes, alone or inside a bundle message."""
+    """The cookie of the flow-mod that an error quotes, alone or inside a bundle-add message."""
     try:
         kind = HEADER.unpack_from(message)[1]
         if kind == EXPERIMENTER:

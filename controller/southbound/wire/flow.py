@@ -1,7 +1,7 @@
 """Flows as OpenFlow 1.3 bytes, and the flow statistics of a switch back as values.
 
 Layouts: OpenFlow Switch Specification 1.3.5, sections 7.3.4.1 (flow mod), 7.3.5 (multipart).
-Several times ten thousand flows a second go through here, so it is plain struct packing.
+This code handles tens of thousands of flows a second, so it packs plain structs.
 """
 
 from __future__ import annotations
@@ -12,45 +12,48 @@ from struct import Struct, error
 
 from controller.southbound.errors import WireError
 from controller.southbound.wire.action import encode_actions
+from controller.southbound.wire.header import (
+    ANY_GROUP,
+    ANY_PORT,
+    FLOW_MOD,
+    HEADER,
+    LENGTH_MAX,
+    MULTIPART_HEAD,
+    MULTIPART_REQUEST,
+    NO_BUFFER,
+    encode_message,
+)
 from controller.southbound.wire.match import NO_MATCH, decode_match, encode_match
-from flows.plan.plan import Installed, Mark
-from flows.openflow.flow import OWNER, OWNER_MASK, OWNER_SHIFT, Cookie, Flow, Metered
+from flows.openflow import OWNER, OWNER_MASK, OWNER_SHIFT, Cookie, Flow, Metered
+from flows.plan import InstalledFlow, Mark
 
-VERSION = 4
-HEADER = Struct("!BBHI")
-"""Version, type, length in bytes, transaction id."""
-LENGTH_MAX = 0xFFFF
 FLOW_LENGTH_MAX = LENGTH_MAX - 24
-"""A flow travels inside a bundle message, which needs 24 bytes for itself."""
+"""A flow-mod travels inside a bundle-add message, whose own headers take 24 bytes."""
 
-FLOW_MOD, MULTIPART_REQUEST, MULTIPART_REPLY = 14, 18, 19
 ADD, DELETE, DELETE_STRICT = 0, 3, 4
 FLOW_STATS, AGGREGATE_STATS = 1, 2
-MORE_FOLLOW = 1
 ALL_TABLES = 0xFF
 ANY_COOKIE = 0
 EXACT_COOKIE = (1 << 64) - 1
-NO_BUFFER = ANY_PORT = ANY_GROUP = 0xFFFFFFFF
 
 FLOW_MOD_BODY = Struct("!QQBBHHHIIIH2x")
 APPLY_ACTIONS = Struct("!HH4x")
-METER = Struct("!HHI")
+METER_INSTRUCTION = Struct("!HHI")
 FLOW_MOD_SIZE = HEADER.size + FLOW_MOD_BODY.size
-"""Bytes of a flow mod beside its match and instructions."""
+"""Bytes of a flow-mod without its match and instructions."""
 STATS_REQUEST = Struct("!HH4xB3xII4xQQ")
-MULTIPART_HEAD = Struct("!HH4x")
 FLOW_ENTRY = Struct("!HBxIIHHHH4xQQQ")
 FLOW_MARK = Struct("!HBx8xH10xQ")
-"""The front of FLOW_ENTRY: length, table, priority and cookie."""
+"""What a flow mark needs of FLOW_ENTRY: length, table, priority and cookie."""
 AGGREGATE = Struct("!QQI4x")
 MATCH_LENGTH = Struct("!HH")
 
 
 @dataclass(frozen=True, slots=True)
 class FlowEntry:
-    """One flow of a statistics reply, its match and instructions still as bytes.
+    """One flow of a flow-stats reply; its match and instructions are still encoded.
 
-    ``terms`` are the OXM terms without head and padding.
+    ``terms`` are the OXM fields without the head and the padding of the match.
     """
 
     table: int
@@ -61,15 +64,17 @@ class FlowEntry:
     packets: int
     bytes: int
 
-    def installed(self) -> Installed:
-        """The flow as the plan compares it."""
+    def installed(self) -> InstalledFlow:
+        """The flow with its match decoded, as a plan compares it."""
         match = decode_match(self.terms)
-        return Installed(self.table, self.priority, match, self.cookie, self.packets, self.bytes)
+        return InstalledFlow(
+            self.table, self.priority, match, self.cookie, self.packets, self.bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """How many flows a filter met, and what passed through them."""
+    """How many flows a request selected, and the sums of their counters."""
 
     flows: int
     packets: int
@@ -77,46 +82,47 @@ class Aggregate:
 
 
 def encode_flow_add(flow: Flow, xid: int) -> bytes:
-    """The message that adds ``flow``, or overwrites the flow with its table, priority and match.
+    """The flow-mod that adds ``flow``; it replaces a flow of the same table, priority and match.
 
     Raises:
         WireError: the flow does not fit into one message.
     """
     try:
-        match, does = encode_match(flow.match), encode_instructions(flow)
-        length = FLOW_MOD_SIZE + len(match) + len(does)
+        match, instructions = encode_match(flow.match), encode_instructions(flow)
+        length = FLOW_MOD_SIZE + len(match) + len(instructions)
         if length > FLOW_LENGTH_MAX:
             raise WireError(f"it is {length} bytes long, at most {FLOW_LENGTH_MAX} are possible")
-        return _flow_mod(xid, ADD, flow.table, flow.priority, (flow.cookie, 0), match + does)
+        cookie = (flow.cookie, 0)
+        return _flow_mod(xid, ADD, flow.table, flow.priority, cookie, match + instructions)
     except (error, OverflowError, WireError) as problem:
         sentence = f"flow {str(flow)[:160]!r} ({flow.why}) cannot be sent: {problem}"
         raise WireError(sentence) from problem
 
 
 def encode_instructions(flow: Flow) -> bytes:
-    """What ``flow`` does, byte for byte as a switch reports it; no bytes when it drops.
+    """The instructions of ``flow``, byte for byte as a switch reports them; empty for a drop.
 
     Raises:
         WireError, struct.error: the actions do not fit into a message.
     """
-    steps, metered = flow.actions, b""
-    if steps and isinstance(steps[0], Metered):
-        metered = METER.pack(6, METER.size, steps[0].meter)
-        steps = steps[1:]
-    actions = encode_actions(steps)
+    to_apply, meter = flow.actions, b""
+    if to_apply and isinstance(to_apply[0], Metered):
+        meter = METER_INSTRUCTION.pack(6, METER_INSTRUCTION.size, to_apply[0].meter)
+        to_apply = to_apply[1:]
+    actions = encode_actions(to_apply)
     if len(actions) > FLOW_LENGTH_MAX:
         limit = f"at most {FLOW_LENGTH_MAX} are possible"
         raise WireError(f"its actions are {len(actions)} bytes long, {limit}")
     if actions:
         actions = APPLY_ACTIONS.pack(4, APPLY_ACTIONS.size + len(actions)) + actions
-    return metered + actions
+    return meter + actions
 
 
-def encode_delete(installed: Installed, xid: int) -> bytes:
-    """The message that deletes one flow, provided that its cookie is still the same.
+def encode_flow_delete(installed: InstalledFlow, xid: int) -> bytes:
+    """The flow-mod that deletes one flow if it still has the same cookie.
 
-    A flow of ours whose match we do not understand is deleted by its table and cookie alone,
-    which holds a digest and so belongs to no other flow.
+    A flow of ours whose match cannot be decoded is deleted by table and cookie alone: the cookie
+    holds a digest, so no other flow has it.
     """
     cookie = (installed.cookie, EXACT_COOKIE)
     if installed.match is None:
@@ -125,8 +131,11 @@ def encode_delete(installed: Installed, xid: int) -> bytes:
     return _flow_mod(xid, DELETE_STRICT, installed.table, installed.priority, cookie, match)
 
 
-def encode_clearing(flow: Flow, xid: int) -> bytes:
-    """The message that deletes whatever flow of ours is in the place of ``flow``."""
+def encode_flow_clear(flow: Flow, xid: int) -> bytes:
+    """The flow-mod that deletes our flow with the table, priority and match of ``flow``, if any.
+
+    It checks the owner bits of the cookie, not the rest: the flow may do anything.
+    """
     ours = (OWNER << OWNER_SHIFT, OWNER_MASK)
     match = encode_match(flow.match)
     return _flow_mod(xid, DELETE_STRICT, flow.table, flow.priority, ours, match)
@@ -135,14 +144,14 @@ def encode_clearing(flow: Flow, xid: int) -> bytes:
 def encode_flow_stats_request(
     xid: int, cookie: int = 0, cookie_mask: int = ANY_COOKIE, table: int = ALL_TABLES
 ) -> bytes:
-    """Ask for every flow of ``table`` whose cookie is ``cookie`` in the bits of the mask."""
+    """The request for every flow of ``table`` whose cookie equals ``cookie`` under the mask."""
     return _stats_request(FLOW_STATS, xid, cookie, cookie_mask, table)
 
 
 def encode_aggregate_request(
     xid: int, cookie: int = 0, cookie_mask: int = ANY_COOKIE, table: int = ALL_TABLES
 ) -> bytes:
-    """Ask for the sums over the flows that ``encode_flow_stats_request`` would list."""
+    """The request for the sums over the flows that a flow-stats request would list."""
     return _stats_request(AGGREGATE_STATS, xid, cookie, cookie_mask, table)
 
 
@@ -162,9 +171,9 @@ def decode_flow_stats(message: bytes) -> Iterator[FlowEntry]:
 
 
 def scan_flow_stats(message: bytes, wanted: Set[Mark], found: set[Mark]) -> list[FlowEntry]:
-    """Look at the marks of one flow-stats reply: what is ``wanted`` goes into ``found``.
+    """Compare the marks of one flow-stats reply with ``wanted``; add those present to ``found``.
 
-    Returns what is not wanted, and what was found before.
+    Returns the flows whose mark is not wanted, or was in ``found`` already.
 
     Raises:
         WireError: the message is cut off or its lengths do not add up.
@@ -188,7 +197,7 @@ def scan_flow_stats(message: bytes, wanted: Set[Mark], found: set[Mark]) -> list
 
 
 def decode_aggregate(message: bytes) -> Aggregate:
-    """The sums of an aggregate-stats reply.
+    """The sums in an aggregate-stats reply.
 
     Raises:
         WireError: the message is cut off.
@@ -201,23 +210,6 @@ def decode_aggregate(message: bytes) -> Aggregate:
     return Aggregate(flows, packets, size)
 
 
-def is_last_part(message: bytes) -> bool:
-    """Whether a multipart reply is the last of its request."""
-    return not MULTIPART_HEAD.unpack_from(message, HEADER.size)[1] & MORE_FOLLOW
-
-
-def encode_message(kind: int, xid: int, body: bytes = b"") -> bytes:
-    """Any OpenFlow 1.3 message.
-
-    Raises:
-        WireError: it is longer than the 65535 bytes that a message may have.
-    """
-    length = HEADER.size + len(body)
-    if length > LENGTH_MAX:
-        raise WireError(f"the message is {length} bytes long, at most {LENGTH_MAX} are possible")
-    return HEADER.pack(VERSION, kind, length, xid) + body
-
-
 def _entry(message: bytes, at: int, end: int) -> FlowEntry:
     """The entry of a flow-stats reply that begins at ``at``."""
     entry = FLOW_ENTRY.unpack_from(message, at)
@@ -228,8 +220,8 @@ def _entry(message: bytes, at: int, end: int) -> FlowEntry:
     if length < FLOW_ENTRY.size or match_length < 4 or not after <= at + length <= end:
         raise WireError(f"flow statistics with impossible lengths at byte {at}")
     terms = message[start + 4 : start + match_length]
-    rest = message[after : at + length]
-    return FlowEntry(table, priority, Cookie(cookie), terms, rest, packets, size)
+    instructions = message[after : at + length]
+    return FlowEntry(table, priority, Cookie(cookie), terms, instructions, packets, size)
 
 
 def _flow_mod(

@@ -1,6 +1,6 @@
-"""Frames that we have a switch send, and how many frames each of its ports has sent.
+"""Packet-out and port-stats messages: frames that a switch sends, and how many each port sent.
 
-Layouts: OpenFlow Switch Specification 1.3.5, sections 7.3.7 (packet out) and 7.3.5.6 (port
+Layouts: OpenFlow Switch Specification 1.3.5, sections 7.3.7 (packet-out) and 7.3.5.6 (port
 statistics).
 """
 
@@ -10,45 +10,43 @@ from collections.abc import Iterator
 from struct import Struct, error
 
 from controller.southbound.errors import WireError
-from controller.southbound.wire.flow import (
+from controller.southbound.wire.header import (
     ANY_PORT,
     HEADER,
     MULTIPART_HEAD,
     MULTIPART_REQUEST,
     NO_BUFFER,
+    PACKET_OUT,
     encode_message,
 )
-from controller.status.values import Copies
+from flows.openflow import PacketCount
 
-PACKET_OUT = 13
 PACKET_OUT_BODY = Struct("!IIH6x")
 FROM_CONTROLLER = 0xFFFFFFFD
-"""The port by which a frame of ours seems to come in: none of the switch's own."""
+"""OFPP_CONTROLLER, the in_port of a packet-out: no port of the switch itself."""
 PORT_STATS = 4
 PORT_REQUEST = Struct("!I4x")
 PORT_ENTRY = Struct("!I4x12QII")
-UNKNOWN = (1 << 64) - 1
-"""What a switch says that does not count."""
 
 
 def encode_packet_out(xid: int, actions: bytes, frame: bytes) -> bytes:
-    """Have the switch do encoded ``actions`` on a frame, as if it had come in just now.
+    """The packet-out that executes encoded ``actions`` on a frame.
 
     Raises:
-        WireError: both together do not fit into one message.
+        WireError: actions and frame do not fit into one message.
     """
     body = PACKET_OUT_BODY.pack(NO_BUFFER, FROM_CONTROLLER, len(actions))
     return encode_message(PACKET_OUT, xid, body + actions + frame)
 
 
 def encode_port_stats_request(xid: int) -> bytes:
-    """Ask what every port has counted."""
+    """The request for the statistics of every port."""
     head = MULTIPART_HEAD.pack(PORT_STATS, 0)
     return encode_message(MULTIPART_REQUEST, xid, head + PORT_REQUEST.pack(ANY_PORT))
 
 
-def decode_sent(message: bytes) -> Iterator[tuple[int, Copies]]:
-    """What each port of one port-stats reply has sent; ports that do not count are left out.
+def decode_port_stats(message: bytes) -> Iterator[tuple[int, PacketCount]]:
+    """What each port of one port-stats reply has transmitted; ports without counters are left out.
 
     Raises:
         WireError: the message is cut off.
@@ -57,8 +55,8 @@ def decode_sent(message: bytes) -> Iterator[tuple[int, Copies]]:
     try:
         while at < len(message):
             port, _, packets, _, size, *_ = PORT_ENTRY.unpack_from(message, at)
-            if UNKNOWN not in (packets, size):
-                yield port, Copies(packets, size)
+            if (sent := PacketCount(packets, size)).is_possible:
+                yield port, sent
             at += PORT_ENTRY.size
     except error as problem:
         raise WireError(f"port statistics are cut off at byte {at}: {problem}") from problem

@@ -1,0 +1,17 @@
+"""The HTTP edge: a front process takes connections, the gateway answers its checked requests."""
+
+from controller.http.errors import ApiAddressInUse, BadApiCertificate
+from controller.http.gateway import HttpServer
+from controller.http.problem_types import FRONT_TITLES
+from controller.http.settings import BodyLimit, FrontSettings, HttpsFiles, token_digest
+
+__all__ = [
+    "FRONT_TITLES",
+    "ApiAddressInUse",
+    "BadApiCertificate",
+    "BodyLimit",
+    "FrontSettings",
+    "HttpServer",
+    "HttpsFiles",
+    "token_digest",
+]

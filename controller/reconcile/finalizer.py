@@ -1,0 +1,152 @@
+"""Ends what is not wanted any more, once no bridge holds any of it: as finalizers in Kubernetes.
+
+A deleted session stays in the store until every bridge has confirmed that its flows are gone; a
+number stays given until no bridge can use it in its old meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from controller.process import ChangeSignal, forget_bridge_metrics
+from controller.reconcile.protocols import Counts, Deletions, InstalledSessions, KnownBridges
+from controller.reconcile.report import CounterPoller
+from controller.reconcile.snapshot import SnapshotBuilder
+from controller.reconcile.writers import Writers
+from flows.errors import CloudtapError, Refused
+from flows.model import Dpid, SessionId
+
+log = structlog.get_logger(__name__)
+
+
+class Finalizer:
+    """Finishes deletions, frees numbers, and forgets bridges; any thread may call it."""
+
+    def __init__(
+        self,
+        *,
+        changes: ChangeSignal,
+        snapshots: SnapshotBuilder,
+        writers: Writers,
+        installed_sessions: InstalledSessions,
+        deletions: Deletions,
+        bridges: KnownBridges,
+        counters: CounterPoller,
+    ) -> None:
+        self._changes, self._snapshots, self._writers = changes, snapshots, writers
+        self._installed_sessions, self._deletions = installed_sessions, deletions
+        self._bridges, self._counters = bridges, counters
+        self._released = 0
+
+    def finish_deletions(self) -> bool:
+        """Remove deleted sessions that no bridge makes copies of; True when none is left over."""
+        self.follow_identities()
+        snapshot = self._snapshots.snapshot()
+        if not snapshot.deleting:
+            return True
+        at_work = [w.may_write_older(snapshot.version) for w in self._writers.writing()]
+        if None in at_work:
+            return False
+        written = frozenset[SessionId]().union(*(some for some in at_work if some))
+        number = snapshot.numbers.session
+        gone = [
+            session
+            for session in snapshot.deleting
+            if session not in written and not self._installed_sessions.holders(number[session])
+        ]
+        if gone:
+            counts = {session: self._last_counts(number[session]) for session in gone}
+            try:
+                self._deletions.finish_deletions(gone, counts)
+            except CloudtapError as problem:  # their copies have ended all the same
+                log.debug("deletions not recorded yet", reason=str(problem))
+                return False
+            self._changes.changed()
+        return len(gone) == len(snapshot.deleting)
+
+    def follow_identities(self) -> None:
+        """Retire ids that bridges do not have any more, and forget strangers that are gone.
+
+        Flows that were installed under the old id are waited for under the new one. A stranger is a
+        bridge on which nothing was ever placed. What cannot be stored now is tried again.
+        """
+        for old, new in self._bridges.replaced().items():
+            try:
+                self._retire(old, new)
+            except CloudtapError as problem:  # a full disk must not keep sessions from ending
+                log.warning("datapath id not retired", old=f"{old:016x}", reason=str(problem))
+        for dpid in self._bridges.strangers():
+            if self._writers.is_connected(dpid):
+                continue
+            with self._writers.while_absent(dpid) as is_absent:
+                if is_absent and self._bridges.drop_stranger(dpid):
+                    self._counters.forget(dpid)
+                    forget_bridge_metrics(dpid)
+
+    def _retire(self, old: Dpid, new: Dpid) -> None:
+        """Retire a datapath id, unless its last connection is still to end."""
+        with self._writers.while_absent(old) as is_absent:
+            if is_absent:
+                with self._counters.storing():
+                    self._counters.rename(old, new)
+                    self._bridges.retire(old, new, self._counts_on(new))
+                forget_bridge_metrics(old)
+                log.info("bridge has another datapath id", old=f"{old:016x}", new=f"{new:016x}")
+
+    def _last_counts(self, session: int) -> Mapping[str, object]:
+        """What was copied for a session that no datapath copies for any more."""
+        self._counters.count_last(session)
+        copies, losses = self._counters.copies_of(session), self._counters.losses_of(session)
+        return {
+            "copies": {"packets": copies.packets, "bytes": copies.bytes},
+            "truncated": losses.truncated,
+            "skipped": dict(losses.by_reason),
+        }
+
+    def release_numbers(self) -> None:
+        """Free numbers that nothing has any more, once no bridge can give them their old meaning.
+
+        Every bridge that was ever ours must be connected and confirmed: one that is away may still
+        send packets with an old link tag to the others.
+        """
+        version = self._snapshots.snapshot().version
+        if version == self._released:
+            return
+        clean = {w.dpid for w in self._writers.writing() if w.has_confirmed(version)}
+        if clean.issuperset(self._with_flows_of_ours()):
+            self._snapshots.release_numbers(version)
+            self._released = version
+            self._counters.keep(frozenset(self._snapshots.snapshot().numbers.session.values()))
+
+    def forget(self, dpid: Dpid, who: str) -> None:
+        """Forget a bridge that will not come back; ``who`` is noted in the audit entry.
+
+        Raises:
+            Refused: it is connected.
+            CloudtapError: it cannot be stored; then nothing was forgotten.
+        """
+        name = self._bridges.bridge_name(dpid)
+        with self._writers.while_absent(dpid) as is_absent:
+            if not is_absent:
+                raise Refused(
+                    f"bridge {name!r} is connected: take this controller off it first, for example "
+                    f"with `ovs-vsctl del-controller {name}` on its host, or switch it off"
+                )
+            with self._counters.storing():
+                self._bridges.forget(dpid, who, self._counts_on(dpid))
+            forget_bridge_metrics(dpid)
+        log.info("bridge forgotten", bridge=name, dpid=f"{dpid:016x}", who=who)
+
+    def _counts_on(self, dpid: Dpid) -> Counts:
+        """All that one bridge has counted, to be stored."""
+        numbers = self._snapshots.snapshot().numbers.session
+        by_number = {number: session for session, number in numbers.items()}
+        parts = self._counters.parts_on(dpid, by_number)
+        return {(by_number[n], dpid, measure.value): both for (n, measure), both in parts.items()}
+
+    def _with_flows_of_ours(self) -> set[Dpid]:
+        """Every bridge that may have a flow of ours."""
+        placed = self._snapshots.snapshot().resolved.world.dpids
+        return {*placed, *self._bridges.bridge_names(), *self._installed_sessions.bridges()}

@@ -1,0 +1,305 @@
+"""Answers about sessions, bridges and packets, from what the writers have confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from controller.process import TIME_SLICES, ChangeSignal, Yielder
+from controller.reconcile.bridge import WriterView, contested_reason
+from controller.reconcile.protocols import (
+    BridgeNotes,
+    Doubting,
+    InstalledSessions,
+    KnownBridges,
+    NoDoubts,
+    NoNotes,
+    Tunnelling,
+)
+from controller.reconcile.report.counter_poller import CounterPoller
+from controller.reconcile.report.describe import (
+    describe_bridge,
+    describe_session,
+    explained,
+    home,
+    with_bridge_doubts,
+    with_doubts,
+    with_notes,
+    with_tunnels,
+    with_unknown_bridges,
+)
+from controller.reconcile.report.session_bridges import BridgesOfSessions, SessionBridges
+from controller.reconcile.report.verify import Verifier
+from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
+from controller.reconcile.writers import Writers
+from controller.status import (
+    BridgeStatus,
+    Check,
+    Inspecting,
+    PortPlace,
+    SessionStatus,
+    Verification,
+    Vitals,
+    caps_on,
+    with_counts,
+    with_shed,
+    words_of_caps,
+)
+from flows.compile import Program
+from flows.errors import CloudtapError, Refused
+from flows.explain import Answer, Explanation, Feed, explain, feed_of
+from flows.model import Collector, CollectorId, Dpid, NetworkId, PortId, PortKind, SessionId
+from flows.openflow import Flow
+from flows.resolve import ResolvedWorld, sensor_notes
+
+NO_DOUBTS, NO_NOTES = NoDoubts(), NoNotes()
+LISTED_TOGETHER = 64
+"""So many flows are formatted before other threads may run."""
+
+
+class Inspector(Inspecting):
+    """What the API may ask to be shown; see the Protocol. It changes nothing.
+
+    ``problems`` are the parts that may have sentences about what hinders the whole system, and
+    ``queues`` those in which something may wait, by what it is.
+    """
+
+    def __init__(
+        self,
+        *,
+        changes: ChangeSignal,
+        snapshots: SnapshotBuilder,
+        writers: Writers,
+        counters: CounterPoller,
+        installed_sessions: InstalledSessions,
+        bridges: KnownBridges,
+        tunnels: Tunnelling,
+        is_ready: Callable[[], bool],
+        doubts: Doubting = NO_DOUBTS,
+        problems: Sequence[Callable[[], Iterable[str]]] = (),
+        queues: Mapping[str, Callable[[], int]] | None = None,
+        notes: BridgeNotes = NO_NOTES,
+    ) -> None:
+        self._changes, self._snapshots, self._writers = changes, snapshots, writers
+        self._counters, self._installed_sessions = counters, installed_sessions
+        self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
+        self._doubts, self._problems, self._queues = doubts, problems, queues or {}
+        self._notes = notes
+        self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
+        self._verifier = Verifier(snapshots.snapshot, writers.writing, counters, self._makers_of)
+
+    def session_status(self, session: SessionId) -> SessionStatus:
+        """The state of one session."""
+        return self._session_status(session, self._session_bridges.find)
+
+    def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
+        """The state of each of many sessions; see Inspecting."""
+        yielder = Yielder()
+        find = self._session_bridges.index(yielder.pause)
+        for session in sessions:
+            yield self._session_status(session, find)
+            yielder.pause()
+
+    def _session_status(
+        self, session: SessionId, find: Callable[[int], SessionBridges]
+    ) -> SessionStatus:
+        try:
+            snapshot = self._snapshots.snapshot()
+        except CloudtapError as problem:
+            return describe_session(session, None, [], str(problem), {})
+        number = snapshot.numbers.session.get(session)
+        found = find(number) if number is not None else SessionBridges()
+        name_of = self._bridges.bridge_name
+        holder_names = {dpid: name_of(dpid) for dpid in found.holders}
+        resolved_session = snapshot.resolved.sessions.get(session)
+        at_home = home(resolved_session, snapshot) if resolved_session is not None else set()
+        if number is not None:
+            for writer in found.counting:
+                self._counters.read(writer, number)
+        views = self._writers.views_of(found.concerned | found.holders | at_home)
+        status = describe_session(session, snapshot, views, None, holder_names)
+        if number is not None:
+            counted = found.counted | {writer.dpid for writer in found.counting}
+            status = with_counts(
+                status, self._counters.counters, number, name_of, found.holders, counted
+            )
+        status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        status = with_doubts(status, snapshot, session, self._doubts)
+        return with_unknown_bridges(status, self._notes)
+
+    def bridges(self) -> Sequence[BridgeStatus]:
+        """Every bridge that is, or was, known; by name."""
+        for writer in self._writers.writing():
+            if writer.is_capped:
+                self._counters.read(writer)
+        views = {view.dpid: view for view in self._writers.views()}
+        names = {d: self._bridges.bridge_name(d) for d in self._installed_sessions.bridges()}
+        names |= {dpid: view.name for dpid, view in views.items()} | self._bridges.bridge_names()
+        snapshot, yielder = self._safe_snapshot(), Yielder()
+        found: list[BridgeStatus] = []
+        for dpid, name in names.items():
+            found.append(self._bridge_status(dpid, name, views.get(dpid), snapshot))
+            yielder.pause()
+        return sorted(found, key=lambda status: (status.name, status.dpid))
+
+    def _bridge_status(
+        self, dpid: Dpid, name: str, view: WriterView | None, snapshot: Snapshot | None
+    ) -> BridgeStatus:
+        status = describe_bridge(dpid, name, view, snapshot)
+        status = with_shed(status, self._counters.counters.of(dpid))
+        status = replace(status, hosts=self._bridges.hosts_of(dpid))
+        status = with_bridge_doubts(status, self._doubts.of_bridge(dpid))
+        return with_notes(status, self._notes)
+
+    def flows(self, dpid: Dpid) -> Sequence[str]:
+        """The meters and flows that one bridge should have, with the reason of each flow."""
+        resolved = self._snapshots.snapshot().resolved
+        with TIME_SLICES.taken():
+            return _list_flows(Program(dpid), resolved, TIME_SLICES.pause)
+
+    def place_of(self, port: str) -> PortPlace | None:
+        """Where a port is now."""
+        snapshot = self._safe_snapshot()
+        if snapshot is None:
+            return None
+        place = snapshot.resolved.world.placements.get(PortId(port))
+        if place is None:
+            return None
+        return PortPlace(place.dpid, self._bridges.bridge_name(place.dpid), place.ofport)
+
+    def undeclared(self) -> Sequence[tuple[str, str]]:
+        """The interfaces that are in no inventory, each with its bridge."""
+        found = self._bridges.undeclared().items()
+        named = ((self._bridges.bridge_name(dpid), names) for dpid, names in found)
+        return sorted((bridge, name) for bridge, names in named for name in names)
+
+    def vitals(self) -> Vitals:
+        """How the controller itself is."""
+        writers = self._writers.writing()
+        queues = {
+            "answers of switches": sum(writer.switch.waiting for writer in writers),
+            "bridges to be written": sum(writer.is_due for writer in writers),
+            **{name: waiting() for name, waiting in self._queues.items()},
+        }
+        return Vitals(self._is_ready(), self._writers.handler_errors, queues)
+
+    def explain(self, port: PortId, frame: bytes) -> Explanation:
+        """What happens to a frame that a port sends; see Inspecting."""
+        snapshot = self._snapshots.snapshot()
+        found = _explain_frame(snapshot.resolved, port, frame)
+        for dpid in {each.bridge for each in found.answers if each.bridge is not None}:
+            for writer in self._writers.find([dpid]):
+                self._counters.read(writer)
+        answers = (self._explained(each, snapshot) for each in found.answers)
+        return replace(found, answers=tuple(self._with_caps(each, snapshot) for each in answers))
+
+    def _explained(self, answer: Answer, snapshot: Snapshot) -> Answer:
+        """An answer, with what is known of the session and of the bridge that makes the copy."""
+        number = snapshot.numbers.session.get(answer.session.id)
+        held = self._installed_sessions.holders(number) if number is not None else ()
+        holders = {dpid: self._bridges.bridge_name(dpid) for dpid in held}
+        concerned = {answer.bridge} if answer.bridge is not None else set(holders)
+        views = self._writers.views_of(concerned)
+        return explained(answer, snapshot, views, holders)
+
+    def _with_caps(self, answer: Answer, snapshot: Snapshot) -> Answer:
+        """An answer about a copy, and what caps may leave out: the sentence says only the rule."""
+        if not answer.is_copied or answer.bridge is None:
+            return answer
+        words = list(
+            self._notes.troubles_of(answer.bridge, self._bridges.bridge_name(answer.bridge))
+        )
+        caps = caps_on(answer.session, snapshot.resolved)
+        if caps:
+            counters = self._counters.counters.of(answer.bridge)
+            number = snapshot.numbers.session[answer.session.id]
+            words.append(words_of_caps(caps, number, counters))
+        return replace(answer, sentence="; ".join((answer.sentence, *words)))
+
+    def verify(self, session: SessionId, check: Check) -> Verification:
+        """Send beacons by each copy path of a session; see Inspecting."""
+        return self._verifier.verify(session, check)
+
+    def _makers_of(self, session: SessionId, snapshot: Snapshot) -> Mapping[Dpid, str]:
+        """The names of the bridges that make copies of a session, or should, or may."""
+        makers = self._installed_sessions.holders(snapshot.numbers.session[session])
+        makers |= home(snapshot.resolved.sessions[session], snapshot)
+        return {dpid: self._bridges.bridge_name(dpid) for dpid in makers}
+
+    def feed(self, collector: CollectorId) -> Feed | None:
+        """What the sensors of a collector get; None when it is not known (any more)."""
+        found = feed_of(self._snapshots.snapshot().resolved, collector)
+        if found is None:  # a collector that no session uses has changed nothing so far
+            self._changes.changed()
+            found = feed_of(self._snapshots.snapshot().resolved, collector)
+        return found
+
+    def sensor_notes(self, collector: Collector) -> Sequence[str]:
+        """What is known of the tap ports of a collector; see Inspecting."""
+        snapshot = self._safe_snapshot()
+        return () if snapshot is None else tuple(sensor_notes(collector, snapshot.resolved.world))
+
+    def tag_of(self, network: NetworkId) -> int | None:
+        """The 802.1Q tag that copies of a network wear where one is needed."""
+        snapshot = self._safe_snapshot()
+        return None if snapshot is None else snapshot.numbers.tag.get(f"network:{network}")
+
+    def problems(self) -> Sequence[str]:
+        """What hinders the whole system."""
+        found = [sentence for part in self._problems for sentence in part() if sentence]
+        try:
+            shortages = self._snapshots.snapshot().resolved.link_tag_shortages
+            found += [str(refusal) for refusal in shortages]
+        except CloudtapError as problem:
+            found.append(str(problem))
+        writers = self._writers.writing()
+        found += [contested_reason(w.switch.name) for w in writers if w.drift.is_contested]
+        if self._writers.handler_errors:
+            found.append(f"{self._writers.handler_errors} events could not be handled: see the log")
+        return found
+
+    def _safe_snapshot(self) -> Snapshot | None:
+        try:
+            return self._snapshots.snapshot()
+        except CloudtapError:
+            return None
+
+
+def _explain_frame(resolved: ResolvedWorld, port: PortId, frame: bytes) -> Explanation:
+    """What happens to a frame that a port sends.
+
+    Raises:
+        Refused: the port is gone, on no bridge, or a tap port.
+    """
+    sender = resolved.world.port_by_id.get(port)
+    if sender is None:
+        raise Refused(f"port {port!r} is in no inventory any more")
+    if sender.kind is not PortKind.VM:
+        raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
+    if port not in resolved.world.placements:
+        raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
+    with TIME_SLICES.taken():
+        return explain(resolved, sender, frame, TIME_SLICES.pause)
+
+
+def _list_flows(program: Program, resolved: ResolvedWorld, pause: Callable[[], None]) -> list[str]:
+    """The meters and flows of a bridge, with the reason of each flow; by table and priority.
+
+    ``pause`` is called again and again: a bridge may have 100,000 flows.
+    """
+    by_table: dict[int, list[Flow]] = {}
+    for flow in program.update(resolved, pause).put:
+        by_table.setdefault(flow.table, []).append(flow)
+    lines = [str(meter) for _, meter in sorted(program.meters.items())]
+    for _, flows in sorted(by_table.items()):
+        lines += (text for _, _, text in sorted(_written(flows, pause)))
+        pause()
+    return lines
+
+
+def _written(flows: Iterable[Flow], pause: Callable[[], None]) -> Iterable[tuple[int, str, str]]:
+    """Each flow with what it is sorted by."""
+    for at, flow in enumerate(flows):
+        if at % LISTED_TOGETHER == 0:
+            pause()
+        yield -flow.priority, str(flow.match), f"{flow}  # {flow.why}"

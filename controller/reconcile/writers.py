@@ -1,0 +1,283 @@
+"""The writers of all bridges: one for each connected bridge, so that a busy one delays no other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from controller.process import ChangeSignal
+from controller.reconcile.bridge import (
+    STAGE_S,
+    BridgeWriter,
+    Confirmed,
+    Depth,
+    ProgramCache,
+    TurnStep,
+    WriterContext,
+    WriterObserver,
+    WriterView,
+)
+from controller.reconcile.protocols import InstalledSessions
+from controller.reconcile.snapshot import SnapshotBuilder
+from controller.southbound import Switch
+from controller.status import SessionCountersByBridge
+from flows.model import Dpid
+from flows.resolve import ResolvedWorld
+
+log = structlog.get_logger(__name__)
+
+
+class Writers(WriterObserver):
+    """The writers of the bridges that are connected, and the last views of those that are not.
+
+    What was confirmed of a bridge that is gone stays known: its flows go on working.
+    """
+
+    def __init__(self) -> None:
+        self.programs = ProgramCache()
+        self._attempts = ChangeSignal()
+        self._lock = threading.Lock()
+        self._by_dpid: dict[Dpid, BridgeWriter] = {}
+        self._last_views: dict[Dpid, WriterView] = {}
+        self._once_ours: set[Dpid] = set()
+        self.handler_errors = 0
+        """Events of switches that could not be handled."""
+
+    # --- bridges come and go --------------------------------------------------------------------
+
+    def add(
+        self, dpid: Dpid, make: Callable[[], BridgeWriter]
+    ) -> tuple[BridgeWriter, BridgeWriter | None]:
+        """A bridge has connected: make its writer while nobody can forget what it goes on with.
+
+        Also returns the writer of an older connection, if there is one.
+        """
+        with self._lock:
+            old, new = self._by_dpid.get(dpid), make()
+            self._by_dpid[dpid] = new
+        return new, old
+
+    def remove(self, switch: Switch) -> BridgeWriter | None:
+        """A connection has ended; returns its writer, unless a newer one has taken its place."""
+        with self._lock:
+            writer = self._by_dpid.get(switch.dpid)
+            if writer is None or writer.switch is not switch:
+                return None
+            del self._by_dpid[switch.dpid]
+            if writer.is_adopted:
+                self._once_ours.add(switch.dpid)
+            if switch.dpid in self._once_ours:
+                self._last_views[switch.dpid] = writer.view(is_connected=False)
+            else:  # it was never found to be ours: whoever comes once is not remembered
+                self._last_views.pop(switch.dpid, None)
+        self._attempts.changed()
+        return writer
+
+    @contextmanager
+    def while_absent(self, dpid: Dpid) -> Iterator[bool]:
+        """Whether a bridge is not connected; inside, it cannot connect.
+
+        After the block, if it was absent, nothing is known of the bridge any more.
+        """
+        with self._lock:
+            is_absent = dpid not in self._by_dpid
+            yield is_absent
+            if is_absent:
+                self._last_views.pop(dpid, None)
+                self._once_ours.discard(dpid)
+                self.programs.forget(dpid)
+
+    # --- what is reported -----------------------------------------------------------------------
+
+    def attempt_ended(self) -> None:
+        """A writer has confirmed a bridge, or failed to: whoever waits for that looks again."""
+        self._attempts.changed()
+
+    def bridge_taken_back(self, dpid: Dpid) -> None:
+        """Have the bridges that are linked to one read again: its link tags may have changed."""
+        for writer in self.writing():
+            other, resolved = writer.dpid, writer.confirmed.resolved
+            if other != dpid and resolved is not None and resolved.is_joined(other, dpid):
+                writer.recheck(Depth.COOKIES)
+
+    def handler_failed(self, dpid: int | None, error: Exception) -> None:
+        """An event handler failed: the bridge that it was about is degraded, and read again."""
+        self.handler_errors += 1
+        writer = self._by_dpid.get(Dpid(dpid)) if dpid is not None else None
+        if writer is not None:
+            writer.fail(f"an event could not be handled: {error}")
+            writer.recheck(Depth.COOKIES)
+
+    def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> Sequence[BridgeWriter]:
+        """Wait until the writers of linked bridges have come to a step; see WriterObserver."""
+        resolved = writer.confirmed.resolved
+        others = [
+            other
+            for other in self.writing()
+            if other is not writer
+            and other.confirmed.resolved is not None
+            and resolved is not None
+            and resolved.is_joined(other.dpid, writer.dpid)
+        ]
+        self._attempts.changed()  # the step of this writer
+        if others:
+            self._attempts.wait_for(lambda: all(o.has_reached(step) for o in others), STAGE_S)
+        return others
+
+    # --- what is asked --------------------------------------------------------------------------
+
+    def writing(self) -> list[BridgeWriter]:
+        """The writers of the connected bridges that are ours."""
+        with self._lock:
+            return [writer for writer in self._by_dpid.values() if writer.is_ours]
+
+    def is_connected(self, dpid: Dpid) -> bool:
+        """Whether this bridge is connected, ours or not."""
+        with self._lock:
+            return dpid in self._by_dpid
+
+    def writes_to(self, dpid: Dpid) -> bool:
+        """Whether this bridge is connected, and ours."""
+        with self._lock:
+            return dpid in self._by_dpid and self._by_dpid[dpid].is_ours
+
+    def find(self, dpids: Iterable[Dpid]) -> list[BridgeWriter]:
+        """The writers of those of some bridges that are connected and ours."""
+        wanted = frozenset(dpids)
+        return sorted((w for w in self.writing() if w.dpid in wanted), key=lambda w: w.dpid)
+
+    def recheck(self, depth: Depth) -> None:
+        """Read again what every bridge has installed, and repair what has drifted."""
+        for writer in self.writing():
+            writer.recheck(depth)
+
+    def concerned(
+        self, version: int, resolved: ResolvedWorld, before: ResolvedWorld | None = None
+    ) -> list[BridgeWriter]:
+        """The writers whose bridges may have something to do for this version of the world.
+
+        The others need not be waited for: what they hold does not change. With an older world
+        ``before``, what bridges still have to do for that one does not count.
+        """
+        return [
+            writer
+            for writer in self.writing()
+            if not writer.has_confirmed(version)
+            and (writer.confirmed.version >= version or writer.is_concerned(resolved))
+            and (before is None or resolved.concerns(before, writer.dpid))
+        ]
+
+    def wait_tried(self, writers: Collection[BridgeWriter], version: int, timeout_s: float) -> bool:
+        """Block until these bridges were brought to this version of the world, or failed."""
+        return self._attempts.wait_for(
+            lambda: all(w.has_tried(version) or w.state.is_final for w in writers), timeout_s
+        )
+
+    def concerned_with(self, session: int | None, others: Iterable[Dpid]) -> set[Dpid]:
+        """The bridges that make copies of a session, or refused to, and ``others``."""
+        with self._lock:
+            found = {d for d, w in self._by_dpid.items() if w.confirmed.concerns(session)}
+            found |= {d for d, v in self._last_views.items() if v.confirmed.concerns(session)}
+        return found | set(others)
+
+    def confirmed(self) -> dict[Dpid, Confirmed]:
+        """What each bridge that is, or was, connected has confirmed."""
+        with self._lock:
+            found = {dpid: view.confirmed for dpid, view in self._last_views.items()}
+            return found | {dpid: writer.confirmed for dpid, writer in self._by_dpid.items()}
+
+    def views(self) -> list[WriterView]:
+        """What is known of each bridge that is, or was, connected."""
+        with self._lock:
+            for dpid, writer in self._by_dpid.items():
+                self._last_views[dpid] = writer.view(is_connected=True)
+            return list(self._last_views.values())
+
+    def views_of(self, dpids: Iterable[Dpid]) -> list[WriterView]:
+        """What is known of some bridges, as far as they are, or were, connected."""
+        with self._lock:
+            for dpid in dpids:
+                if dpid in self._by_dpid:
+                    self._last_views[dpid] = self._by_dpid[dpid].view(is_connected=True)
+            return [self._last_views[d] for d in sorted(dpids) if d in self._last_views]
+
+
+class WriterLifecycle:
+    """Starts a writer when a bridge connects, and stops it when the bridge is gone.
+
+    ``changes`` wakes the writers. ``ready`` is set when enough is known of the world to write.
+    """
+
+    def __init__(
+        self,
+        *,
+        writers: Writers,
+        changes: ChangeSignal,
+        snapshots: SnapshotBuilder,
+        adopt: Callable[[Switch], None],
+        ready: threading.Event,
+        counters: SessionCountersByBridge,
+        installed_sessions: InstalledSessions,
+        needs_epoch: Callable[[Switch], bool] = lambda switch: False,
+        settle: Callable[[Sequence[BridgeWriter], float], bool] = lambda bridges, seconds: True,
+    ) -> None:
+        self._writers, self._changes, self._counters = writers, changes, counters
+        self._lock = threading.Lock()
+        self._uncounted: set[Dpid] = set()
+        """Connected bridges of which nothing was counted before this connection."""
+        self._context = WriterContext(
+            snapshot=snapshots.snapshot,
+            adopt=adopt,
+            ready=ready,
+            observer=writers,
+            installed_sessions=installed_sessions,
+            programs=writers.programs,
+            needs_epoch=needs_epoch,
+            settle=settle,
+        )
+
+    def connect(self, switch: Switch) -> None:
+        """Write to this switch from now on; an older connection of the bridge ends."""
+        writer, old = self._writers.add(switch.dpid, lambda: self._make(switch))
+        if old is not None:
+            if old.is_adopted:
+                with self._lock:
+                    self._uncounted.discard(switch.dpid)
+            self._stop(old)
+        self._changes.subscribe(writer.wakeup)
+        writer.start()
+        writer.wake()  # the others have nothing to do: the world is as it was
+        log.info("bridge connected", bridge=switch.name, dpid=f"{switch.dpid:016x}")
+
+    def disconnect(self, switch: Switch) -> None:
+        """A bridge is gone; its flows go on working, and nothing is forgotten."""
+        writer = self._writers.remove(switch)
+        if writer is not None:
+            self._stop(writer)
+            with self._lock:
+                is_uncounted = switch.dpid in self._uncounted
+                self._uncounted.discard(switch.dpid)
+            if is_uncounted and not writer.is_adopted:
+                self._counters.forget(switch.dpid)
+            else:
+                self._counters.note_gone(switch.dpid)
+            log.warning("bridge disconnected", bridge=switch.name, dpid=f"{switch.dpid:016x}")
+
+    def stop(self) -> None:
+        """Write no more; every flow stays."""
+        for writer in self._writers.writing():
+            self._stop(writer)
+
+    def _make(self, switch: Switch) -> BridgeWriter:
+        """The writer of a bridge, which goes on with what was counted of it."""
+        with self._lock:
+            if not self._counters.knows(switch.dpid):
+                self._uncounted.add(switch.dpid)
+        return BridgeWriter(switch, self._counters.of(switch.dpid), self._context)
+
+    def _stop(self, writer: BridgeWriter) -> None:
+        self._changes.unsubscribe(writer.wakeup)
+        writer.stop()

@@ -1,0 +1,214 @@
+"""One database as this process knows it: its state, its last rows, and what is to be written."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from controller.databases import Record
+from controller.southbound.ovsdb.rows import DatabaseContent, DatabaseRows, OvsdbSnapshot
+from controller.southbound.ovsdb.tunnel_port import TunnelDemand, TunnelKey
+from controller.southbound.ovsdb.tunnel_rows import WRITE_RETRY_S, TunnelRows, WriteResult
+from controller.southbound.ovsdb.write_pace import WritePace
+from flows.model import Dpid
+
+SECURE = "secure"
+SECURED_SPARE = 64
+"""Bridges to be secured that may be kept, besides twice as many as are known."""
+SAY_AGAIN_S = 60.0
+"""A database that is left again and again is in the log at most so often, in seconds."""
+
+log = structlog.get_logger(__name__)
+
+
+class RemoteState(Enum):
+    """The state of the connection to one database."""
+
+    UNREACHABLE = "unreachable"
+    """There is no connection; the last rows stay known, and connecting is retried."""
+    CONNECTED = "connected"
+    """Connected; the rows were requested."""
+    SYNCED = "synced"
+    """All rows were received, and changes are received as they happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    """The state of one database, with a sentence if it cannot be reached."""
+
+    state: RemoteState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that was not answered yet, and the bridge that it is about."""
+
+    dpid: Dpid
+    is_tunnel: bool
+
+
+class OvsdbDatabase:
+    """One database: what its process reports is taken in by ``take``; ``requests`` are to be sent.
+
+    ``believed`` returns the rows of databases that speak for their bridges: nothing else is written
+    to. ``knows`` tells whether a bridge is known still, connected or not. ``clock`` returns
+    monotonic seconds. One thread calls ``take``, another one ``requests``; any thread reads.
+    """
+
+    def __init__(
+        self,
+        remote: str,
+        believed: Callable[[], OvsdbSnapshot],
+        knows: Callable[[Dpid], bool] = lambda dpid: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.remote, self._believed, self._knows = remote, believed, knows
+        self._clock = clock
+        self.content = DatabaseContent()
+        self.problems: tuple[str, ...] = ()
+        """Why rows are not used, a sentence each."""
+        self.status = RemoteStatus(RemoteState.UNREACHABLE, f"{remote} was not reached yet")
+        self._rows = DatabaseRows(remote)
+        self._tunnels = TunnelRows(remote, clock)
+        self._lock = threading.Lock()
+        self._parts: list[Mapping[str, Any]] = []
+        self._to_secure: dict[Dpid, float] = {}
+        self._to_secure_max = SECURED_SPARE
+        self._secure_pace = WritePace(clock)
+        self._demands: Mapping[Dpid, TunnelDemand] = {}
+        self._requests: dict[int, _Request] = {}
+        self._number = 0
+        self._said_at: float | None = None
+
+    @property
+    def tunnel_problems(self) -> Mapping[TunnelKey, str]:
+        """Why tunnel ports could not be added, a sentence each."""
+        return dict(self._tunnels.problems)
+
+    def secure(self, dpid: Dpid) -> None:
+        """Set ``fail_mode=secure`` on a bridge as soon as the database has it."""
+        with self._lock:
+            if len(self._to_secure) >= self._to_secure_max:  # some may be known no more
+                self._to_secure = {d: at for d, at in self._to_secure.items() if self._knows(d)}
+                self._to_secure_max = 2 * len(self._to_secure) + SECURED_SPARE
+            self._to_secure[dpid] = 0.0
+
+    def want_tunnels(self, demands: Mapping[Dpid, TunnelDemand]) -> None:
+        """Keep the tunnel ports of these bridges as demanded from now on."""
+        with self._lock:
+            if demands != self._demands:
+                self._demands = dict(demands)
+
+    # --- what the process reports ---------------------------------------------------------------
+
+    def take(self, report: Mapping[str, Any]) -> bool:
+        """Take a report; whether there is something that others should know."""
+        if "state" in report:
+            return self._take_state(report)
+        if "request" in report:
+            return self._take_answer(report)
+        if report["is_first"]:
+            self._parts = []
+        self._parts.append(report)
+        return bool(report["is_last"]) and self._take_rows()
+
+    def lost(self, reason: str) -> None:
+        """The process has ended: the last rows stay, and nothing more is known."""
+        with self._lock:
+            self.status = RemoteStatus(RemoteState.UNREACHABLE, reason)
+            self._parts = []
+            self._requests.clear()
+            self._tunnels.forget()
+
+    def _take_state(self, report: Mapping[str, Any]) -> bool:
+        status = RemoteStatus(RemoteState(report["state"]), report["reason"])
+        before, self.status = self.status, status
+        now = self._clock()
+        if status.state is RemoteState.UNREACHABLE:
+            is_new = before.state is not RemoteState.UNREACHABLE or self._said_at is None
+            if is_new and (self._said_at is None or now - self._said_at >= SAY_AGAIN_S):
+                self._said_at = now
+                log.warning("database not reachable", remote=self.remote, reason=status.reason)
+        return status.state is RemoteState.SYNCED
+
+    def _take_rows(self) -> bool:
+        parts, self._parts = self._parts, []
+        bridges: dict[str, Record | None] = {}
+        interfaces: dict[str, Record | None] = {}
+        settings: Record | None = None
+        for part in parts:
+            bridges |= part.get("bridges", {})
+            interfaces |= part.get("interfaces", {})
+            settings = part.get("settings", settings)
+            if "problems" in part:
+                self._take_problems(tuple(part["problems"]))
+        before = self.content
+        if parts[0]["is_first"]:
+            self.content = self._rows.take_all(bridges, interfaces, settings or {})
+        else:
+            self.content = self._rows.take(bridges, interfaces, settings)
+        return self.content is not before
+
+    def _take_problems(self, problems: tuple[str, ...]) -> None:
+        for problem in problems:
+            if problem not in self.problems and not self.problems:
+                log.warning("row of database refused", remote=self.remote, reason=problem)
+        self.problems = problems
+
+    # --- what is to be written ------------------------------------------------------------------
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """The requests to send now."""
+        bridges = self._believed().bridges
+        rows = frozenset(bridge.row for bridge in bridges if bridge.database == self.remote)
+        with self._lock:
+            if self.status.state is not RemoteState.SYNCED:
+                return
+            found = [*self._secure_requests(rows), *self._tunnel_requests(rows)]
+        yield from found
+
+    def _secure_requests(self, rows: frozenset[str]) -> Iterator[dict[str, Any]]:
+        if not self._to_secure:
+            return
+        now = self._clock()
+        self._secure_pace.keep(self._to_secure)
+        for bridge in self.content.bridges:
+            again_at = self._to_secure.get(bridge.dpid)
+            if again_at is None or bridge.row not in rows:
+                continue
+            if bridge.fail_mode == SECURE:
+                del self._to_secure[bridge.dpid]
+            elif max(again_at, self._secure_pace.next_at(bridge.dpid)) <= now:
+                self._to_secure[bridge.dpid] = now + WRITE_RETRY_S
+                self._secure_pace.note(bridge.dpid)
+                request = _Request(bridge.dpid, is_tunnel=False)
+                yield self._number_of(request, {"do": "secure", "bridge": bridge.row})
+
+    def _tunnel_requests(self, rows: frozenset[str]) -> Iterator[dict[str, Any]]:
+        for dpid, request in self._tunnels.due(self.content, self._demands, rows):
+            yield self._number_of(_Request(dpid, is_tunnel=True), request)
+
+    def _number_of(self, request: _Request, values: dict[str, Any]) -> dict[str, Any]:
+        self._number += 1
+        self._requests[self._number] = request
+        return {"request": self._number, **values}
+
+    def _take_answer(self, report: Mapping[str, Any]) -> bool:
+        with self._lock:
+            request = self._requests.pop(report["request"], None)
+            if request is None:
+                return False
+            if request.is_tunnel:
+                result = WriteResult(report["refused"], tuple(report["taken"]))
+                return self._tunnels.answered(request.dpid, result)
+        if report["refused"]:
+            dpid = f"{request.dpid:016x}"
+            log.warning("fail_mode was not set", dpid=dpid, why=report["refused"])
+        return False

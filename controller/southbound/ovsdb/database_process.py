@@ -1,0 +1,130 @@
+"""A process that talks to databases, as the controller sees it: its reports in, requests out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import structlog
+
+from controller.databases import PROGRAM, TlsFiles
+from controller.process import ChildProcess, Message, MessageSocket, PeerGone
+from controller.southbound.ovsdb.database import OvsdbDatabase, RemoteState, RemoteStatus
+
+LIFE_LOOK_S = 1.0
+"""Whether the process works is looked at so often, in seconds."""
+SILENT_LOOKS = 20
+"""A process that says nothing during so many looks hangs: another one takes its place."""
+REST = 3.0
+"""After a report nothing is read for so many times as long as it took: databases cost this process
+at most a quarter of a processor. What comes meanwhile comes together."""
+REST_FROM_S, REST_MAX_S = 0.005, 2.0
+"""Reports that take less are followed by no pause; no pause is longer. In seconds."""
+
+log = structlog.get_logger(__name__)
+
+
+class DatabaseProcess:
+    """Starts a process for some databases, and another one when it ends.
+
+    ``report`` is called when rows or states have changed.
+    """
+
+    def __init__(
+        self, databases: Sequence[OvsdbDatabase], report: Callable[[], None], tls: TlsFiles | None
+    ) -> None:
+        self.databases = databases
+        self._report, self._tls = report, tls
+        self._child = ChildProcess(PROGRAM, self._talk)
+        self._stopping, self._woken = threading.Event(), threading.Event()
+        self._connection: MessageSocket | None = None
+        self._silent_looks = 0
+        self._writer = threading.Thread(target=self._write, name="ovsdb", daemon=True)
+
+    def start(self) -> None:
+        """Start the process."""
+        self._child.start()
+        self._writer.start()
+
+    def end(self) -> None:
+        """Write nothing more."""
+        self._stopping.set()
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End the process, and wait for its end."""
+        self.end()
+        self._child.stop()
+        if self._writer.is_alive():
+            self._writer.join()
+
+    def wake(self) -> None:
+        """Look at what is to be written."""
+        self._woken.set()
+
+    def status(self, database: OvsdbDatabase) -> RemoteStatus:
+        """The state of a database; unknown while the process is away."""
+        status = database.status
+        if self._connection is None and status.state is not RemoteState.UNREACHABLE:
+            return RemoteStatus(RemoteState.UNREACHABLE, self._unknown(database))
+        return status
+
+    def _unknown(self, database: OvsdbDatabase) -> str:
+        why = self._child.problem or f"the {PROGRAM.name} has ended, and is being started again"
+        return f"{database.remote} is not watched: {why}; what it said last still counts"
+
+    def _talk(self, connection: MessageSocket) -> None:
+        remotes = {str(number): d.remote for number, d in enumerate(self.databases)}
+        files = None if self._tls is None else asdict(self._tls)
+        connection.send(Message({"remotes": remotes, "tls": files}))
+        self._silent_looks = 0
+        self._connection = connection
+        try:
+            while (message := connection.receive()) is not None:
+                self._silent_looks = 0
+                self._take(message)
+        finally:
+            self._connection = None
+            for database in self.databases:
+                database.lost(self._unknown(database))
+            if not self._stopping.is_set():
+                self._report()
+
+    def _take(self, message: Message) -> None:
+        number = message.head.get("database")
+        if number is None:
+            return
+        began = time.monotonic()
+        if self.databases[number].take(message.head):
+            self._report()
+        self._woken.set()
+        took = time.monotonic() - began
+        if took >= REST_FROM_S:
+            self._stopping.wait(min(REST * took, REST_MAX_S))
+
+    def _write(self) -> None:
+        """Send what is to be written; end a process that hangs."""
+        while not self._stopping.is_set():
+            if not self._woken.wait(LIFE_LOOK_S):
+                self._look_for_life()
+            self._woken.clear()
+            connection = self._connection
+            if connection is None:
+                continue
+            try:
+                for number, database in enumerate(self.databases):
+                    for request in database.requests():
+                        connection.send(Message({"database": number, **request}))
+            except PeerGone as gone:
+                log.debug("request not sent", reason=str(gone))
+            except Exception as bug:  # the edge of the thread: it must go on
+                log.error("request to database failed", exc_info=bug)
+
+    def _look_for_life(self) -> None:
+        connection = self._connection
+        self._silent_looks = 0 if connection is None else self._silent_looks + 1
+        if connection is not None and self._silent_looks >= SILENT_LOOKS:
+            log.error("child process hangs", child=PROGRAM.name, seconds=SILENT_LOOKS * LIFE_LOOK_S)
+            connection.end()

@@ -1,0 +1,66 @@
+"""Idempotency keys: which requests were carried out already, and what was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from controller.store import tables
+from controller.store.database import Database
+from controller.store.errors import Repeated
+from controller.store.values import IdempotencyKey
+
+IDEMPOTENCY_KEY_RETENTION = timedelta(hours=24)
+"""How long a key is retained: a repeated request within this time is not carried out again."""
+
+
+class IdempotencyRepository:
+    """Keys of earlier requests. Every method may raise StoreError."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database, self._now = database, now
+
+    def find(self, key: str) -> Repeated | None:
+        """The result of the request that used this key first, while the key is retained."""
+        with self._database.reading() as connection:
+            return _find(connection, key, self._now())
+
+    def save_answer(self, key: str, answer: str) -> None:
+        """Store the answer to the request with this key, for its repetitions."""
+        with self._database.writing() as connection:
+            statement = update(tables.idempotency_keys).filter_by(key=key)
+            connection.execute(statement.values(answer=answer))
+
+
+def take_key(
+    connection: Connection, request: IdempotencyKey | None, object_id: str, now: datetime
+) -> None:
+    """Store the key of a request, if it has one, and the id of the object that it creates.
+
+    Part of the caller's transaction, which also deletes the keys that are no longer retained.
+
+    Raises:
+        Repeated: the key was used before.
+    """
+    if request is None:
+        return
+    found = _find(connection, request.key, now)
+    if found is not None:
+        raise found
+    oldest = (now - IDEMPOTENCY_KEY_RETENTION).isoformat()
+    keys = tables.idempotency_keys
+    connection.execute(delete(keys).where(keys.c.at < oldest))
+    connection.execute(
+        insert(keys).values(
+            key=request.key, digest=request.digest, object_id=object_id, at=now.isoformat()
+        )
+    )
+
+
+def _find(connection: Connection, key: str, now: datetime) -> Repeated | None:
+    row = connection.execute(select(tables.idempotency_keys).filter_by(key=key)).one_or_none()
+    if row is None or datetime.fromisoformat(row.at) < now - IDEMPOTENCY_KEY_RETENTION:
+        return None
+    return Repeated(row.digest, row.object_id, row.answer)

@@ -1,0 +1,132 @@
+"""How no packet goes without its copy while a session moves between linked bridges.
+
+Which bridge makes a copy follows from who sends and receives the packet, and from what the session
+watches. When that changes, bridges that have changed already and bridges that have not would leave
+a packet to each other. So each of them first makes the copies of the new version as well as those
+of the old one, and stops to make the old ones when the others make the new ones: for a moment there
+may be two copies, never none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from flows.compile.select import TapPoint, leaves_to_others, sender_of_copied
+from flows.openflow import Flow, FlowKey
+from flows.pipeline import FILTER, IDENTIFY, POOL_TABLE, Cast
+from flows.plan import Overlap
+from flows.resolve import BridgeView, ResolvedSession
+
+SHARED = frozenset({IDENTIFY.number, FILTER.number, POOL_TABLE.number})
+"""Tables whose flows sessions share: what nothing refers to any more can stay for a while."""
+SessionsAt = Mapping[int, ResolvedSession]
+"""Copy sessions by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one session has on a bridge before and after a change of what it watches."""
+
+    number: int
+    before: ResolvedSession
+    after: ResolvedSession
+    old_flows: tuple[Flow, ...]
+    new_flows: tuple[Flow, ...]
+    old_points: tuple[TapPoint, ...]
+    new_points: tuple[TapPoint, ...]
+
+
+def is_move(view: BridgeView, before: ResolvedSession, after: ResolvedSession) -> bool:
+    """Whether copies of a session that goes on may be made by other bridges than before.
+
+    Not if it delivers elsewhere, or is not served any more: what it had is then removed at once.
+    """
+    if not (view.link_ports and before.is_served and after.is_served):
+        return False
+    if before.is_exclusive or after.is_exclusive:
+        return False
+    if before.session.tenant != after.session.tenant or before.collector != after.collector:
+        return False
+    if before.session.direction is after.session.direction and before.watched == after.watched:
+        return False
+    placements = view.world.placements
+    ports = {port.id for port in (*before.watched, *after.watched)} & placements.keys()
+    dpids = {placements[port].dpid for port in ports} - {view.dpid}
+    return any(view.resolved.is_joined(view.dpid, dpid) for dpid in dpids)
+
+
+def overlap(
+    view: BridgeView,
+    moves: Iterable[Move],
+    gone: Iterable[Flow],
+    sessions_at: Callable[[TapPoint], SessionsAt],
+    ask: Callable[[TapPoint, SessionsAt], Flow],
+) -> Overlap:
+    """What waits until the other bridges have changed, and what stands in for it.
+
+    ``gone`` are all flows that the change removes. ``sessions_at`` returns the sessions that are
+    asked at a tap point from now on; ``ask`` the flow that asks these.
+    """
+    late: set[FlowKey] = set()
+    leaving: defaultdict[TapPoint, dict[int, ResolvedSession]] = defaultdict(dict)
+    for move in moves:
+        late.update(_late(view, move))
+        present = move.after if move.new_points else move.before
+        for point in set(move.old_points) - set(move.new_points):
+            leaving[point][move.number] = present
+    meanwhile = [ask(point, {**sessions_at(point), **more}) for point, more in leaving.items()]
+    late |= {flow.key for flow in meanwhile}
+    if late:
+        late |= {flow.key for flow in gone if flow.table in SHARED}
+    return Overlap(frozenset(late), tuple(meanwhile))
+
+
+def _late(view: BridgeView, move: Move) -> Iterator[FlowKey]:
+    """The session's own flows that are to be changed or removed late."""
+    new = {flow.key: flow for flow in move.new_flows}
+    old = {flow.key: flow for flow in move.old_flows}
+    watched = {port.id: port for port in (*move.before.watched, *move.after.watched)}.values()
+    placed = [port for port in watched if port.id in view.world.placements]
+    here = frozenset(view.number(port.id) for port in placed if view.is_here(port))
+    before = _Makers(_senders(view, move.before) | here, _is_asked(move.old_points))
+    after = _Makers(_senders(view, move.after) | here, _is_asked(move.new_points))
+    for key, flow in old.items():
+        if key not in new and not (leaves_to_others(flow) and after.contradict(flow)):
+            yield key
+    for key, flow in new.items():
+        if flow != old.get(key) and leaves_to_others(flow) and before.contradict(flow):
+            yield key
+
+
+@dataclass(frozen=True, slots=True)
+class _Makers:
+    """Who makes copies of a session in one version of the world."""
+
+    senders: frozenset[int]
+    """The numbers of the ports whose bridges make the copies of what they send, or that are on this
+    bridge: what it makes of theirs changes at once."""
+    is_asked: bool
+    """Whether this bridge is asked about flooded packets."""
+
+    def contradict(self, flow: Flow) -> bool:
+        """Whether a flow that leaves copies to another bridge is wrong in this version.
+
+        The copy of what a sender has sent is left to its bridge only if that makes it; a flooded
+        packet is left to another bridge unless this one may have to copy it.
+        """
+        sender = sender_of_copied(flow)
+        return self.is_asked if sender is None else sender not in self.senders
+
+
+def _senders(view: BridgeView, resolved_session: ResolvedSession) -> frozenset[int]:
+    """The numbers of the ports whose bridges make the copies of what they send."""
+    if not resolved_session.session.direction.is_egress:
+        return frozenset()
+    known = view.world.placements
+    return frozenset(view.number(port.id) for port in resolved_session.watched if port.id in known)
+
+
+def _is_asked(points: Iterable[TapPoint]) -> bool:
+    return any(point[-1] is Cast.FLOOD for point in points)

@@ -1,0 +1,235 @@
+"""How far a session's copies get, hop by hop: settings that stop them, and what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from netaddr import IPAddress
+
+from flows.model import (
+    PATH_MTUS,
+    STOPS_ARRIVALS,
+    STOPS_COPIES,
+    Collector,
+    Dpid,
+    Hop,
+    NetworkId,
+    Port,
+    RouteState,
+    Session,
+    Setting,
+    SpanningTree,
+    TagMode,
+    World,
+    restoring_sentence,
+    tap_limit,
+)
+from flows.resolve.obstacles import at_link_end, why_stopped
+
+NAME_DATABASE = "name that of its host in `remotes` of [ovsdb]"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReach:
+    """The ports that one session watches, its tap ports and remote sensors, in a world."""
+
+    session: Session
+    watched: tuple[Port, ...]
+    taps: tuple[Port, ...]
+    collector: Collector | None
+    world: World
+    spanning_tree: SpanningTree
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a copy may be longer than the device of a tap port sends."""
+        may_wear_tag = self.collector is not None and self.collector.tenant_tag is not TagMode.NONE
+        longest = longest_of(self.world, self._networks())
+        return any(
+            tap_limit(self.world.hop_of(tap.id), longest, is_tagged=may_wear_tag) is not None
+            for tap in self.taps
+        )
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a tap port is known to send less than copies may need."""
+        hops = (self.world.hop_of(tap.id) for tap in self.taps)
+        return any(hop is not None and hop.rate_kbps is not None for hop in hops)
+
+    def obstacles(self) -> Iterator[str]:
+        """Settings and routes on the way with which copies do not arrive, a sentence each."""
+        yield from self._restoring()
+        for port in self.watched:
+            yield from self._at_source(port)
+        for tap in self.taps:
+            yield from self._at_tap(tap)
+        yield from self._at_links()
+        yield from self._without_route()
+
+    def unknowns(self) -> Iterator[str]:
+        """What could not be checked, a sentence each."""
+        unseen: dict[str, None] = {}
+        for tap in self.taps:
+            hop = self.world.hop_of(tap.id)
+            if hop is None:
+                continue
+            if not hop.is_reported:
+                unseen[hop.bridge] = None
+            elif hop.mtu is None:
+                yield (
+                    f"unknown: the MTU of tap port {tap.name!r} is not reported, so longer copies "
+                    "may be lost there"
+                )
+        for port in self.watched:
+            hop = self.world.hop_of(port.id)
+            if hop is not None and not hop.is_reported:
+                unseen[hop.bridge] = None
+        for bridge in unseen:
+            yield (
+                f"unknown: no database that knows bridge {bridge!r} is reached, so MTU, rate and "
+                f"settings of its ports cannot be seen: {NAME_DATABASE}"
+            )
+        yield from self._unknown_routes()
+
+    def _restoring(self) -> Iterator[str]:
+        hops = [self._hop(port) for port in (*self.watched, *self.taps)]
+        bridges = {hop.bridge: None for hop in hops if Setting.RESTORING in hop.settings}
+        for bridge in bridges:
+            yield restoring_sentence(bridge)
+
+    def _at_source(self, port: Port) -> Iterator[str]:
+        stopping = {
+            Setting.NO_RECEIVE: f"what port {port.name!r} sends is dropped and not copied",
+            Setting.NO_FORWARD: (
+                f"port {port.name!r} receives nothing, so copies of what it should receive are of "
+                "packets that it did not get"
+            ),
+            Setting.NOT_FORWARDING: f"port {port.name!r} sends and receives nothing",
+        }
+        if not self.session.direction.is_ingress:
+            del stopping[Setting.NO_FORWARD]
+        place = self.world.placements[port.id]
+        for setting, what in stopping.items():
+            yield from why_stopped(what, self._hop(port), place, frozenset((setting,)))
+
+    def _at_tap(self, tap: Port) -> Iterator[str]:
+        hop = self._hop(tap)
+        yield from tap_obstacles(tap, self.world)
+        if Setting.PROTECTED in hop.settings:
+            here = self.world.placements[tap.id].dpid
+            names = [p.name for p in self._senders(here) if Setting.PROTECTED in self._settings(p)]
+            if names:
+                yield (
+                    f"tap port {tap.name!r} gets no copies of packets that {_some(names)} sends, "
+                    "because protected ports of a bridge send each other nothing: run `ovs-vsctl "
+                    f"set Port {hop.interface} protected=false`"
+                )
+
+    def _at_links(self) -> Iterator[str]:
+        """Ends of links that let nothing pass, on the ways from bridges to tap ports."""
+        if not self.world.broken_links:
+            return
+        makers = dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
+        ways = ((here, self.world.placements[tap.id].dpid) for here in makers for tap in self.taps)
+        crossed = (pair for here, there in ways for pair in self.spanning_tree.exits(here, there))
+        for out, into in dict.fromkeys(crossed):
+            if out in self.world.broken_links:
+                yield from at_link_end(out, self.world, STOPS_COPIES, "copies")
+                yield from at_link_end(into, self.world, STOPS_ARRIVALS, "copies")
+
+    def _without_route(self) -> Iterator[str]:
+        for here, address in self._ways():
+            route = self.world.routes.get((here, address))
+            bridge = self._bridge(here)
+            if route is not None and route.state is RouteState.MISSING:
+                yield (
+                    f"no route: bridge {bridge!r} has no route to sensor {address}, so its copies "
+                    f"do not leave: see `ovs-appctl ovs/route/lookup {address}` on its host"
+                )
+            elif route is not None and route.is_broken:
+                yield (
+                    f"no route: the route of bridge {bridge!r} to sensor {address} leaves by "
+                    f"{route.device!r}, which is on no bridge, so its copies do not leave: the "
+                    "userspace datapath sends tunnels only by devices of its bridges"
+                )
+
+    def _unknown_routes(self) -> Iterator[str]:
+        for here, address in self._ways():
+            route, bridge = self.world.routes.get((here, address)), self._bridge(here)
+            if route is not None and route.state is RouteState.UNKNOWN:
+                yield (
+                    f"unknown: cannot see whether bridge {bridge!r} has a route to sensor "
+                    f"{address}: {route.why}"
+                )
+            elif route is not None and route.mtu is not None and route.mtu < PATH_MTUS.start:
+                yield (
+                    f"unknown: {route.device!r} of bridge {bridge!r} sends at most {route.mtu} "
+                    f"bytes, and tunnels need {PATH_MTUS.start}: copies for sensor {address} may "
+                    "be lost there"
+                )
+            elif route is not None and route.unresolved and not route.is_broken:
+                yield (
+                    f"unknown: nobody has answered yet for {route.unresolved} at {route.device!r} "
+                    f"of bridge {bridge!r}: until then copies for sensor {address} are lost"
+                )
+
+    def _ways(self) -> Iterator[tuple[Dpid, IPAddress]]:
+        """Each bridge that makes copies, with each remote sensor."""
+        dpids = dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
+        for address in self.collector.addresses if self.collector is not None else ():
+            for dpid in sorted(dpids):
+                yield dpid, address
+
+    def _senders(self, here: Dpid) -> Iterator[Port]:
+        """Workloads of a bridge whose packets the session may copy, in the order of their names."""
+        networks, world = self._networks(), self.world
+        ports = world.ports_by_dpid.get(here, ())
+        return iter(sorted((p for p in ports if p.network in networks), key=lambda p: p.name))
+
+    def _networks(self) -> frozenset[NetworkId]:
+        return frozenset(port.network for port in self.watched if port.network is not None)
+
+    def _settings(self, port: Port) -> frozenset[Setting]:
+        return self._hop(port).settings
+
+    def _hop(self, port: Port) -> Hop:
+        return self.world.hop_of(port.id) or Hop()
+
+    def _bridge(self, dpid: Dpid) -> str:
+        ports = (p for p in self.watched if self.world.placements[p.id].dpid == dpid)
+        names = (self._hop(port).bridge for port in ports)
+        return next((name for name in names if name), f"{dpid:016x}")
+
+
+def sensor_notes(collector: Collector, world: World) -> Iterator[str]:
+    """What is known of the tap ports of a collector that matters to its copies."""
+    for tap in (world.port_by_id.get(port_id) for port_id in collector.tap_ports):
+        hop = None if tap is None else world.hop_of(tap.id)
+        if tap is None or hop is None:
+            continue
+        if hop.rate_kbps is not None:
+            yield (
+                f"tap port {tap.name!r} sends little: its sessions get {hop.rate_kbps} kbps "
+                "together, so that production does not wait for it"
+            )
+        yield from tap_obstacles(tap, world)
+
+
+def tap_obstacles(tap: Port, world: World) -> Iterator[str]:
+    """Settings of a placed tap port with which it receives nothing, a sentence each."""
+    hop = world.hop_of(tap.id) or Hop()
+    what = f"tap port {tap.name!r} receives nothing"
+    yield from why_stopped(what, hop, world.placements[tap.id], STOPS_COPIES)
+
+
+def longest_of(world: World, networks: Iterable[NetworkId]) -> int | None:
+    """The MTU of the longest packets in some networks, in bytes; None if it is not known."""
+    known = [world.longest_by_network.get(network) for network in networks]
+    bounded = [longest for longest in known if longest is not None]
+    return max(bounded, default=None) if len(bounded) == len(known) else None
+
+
+def _some(names: list[str]) -> str:
+    shown = " or ".join(f"port {name!r}" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} or {len(names) - 3} others"

@@ -1,0 +1,1 @@
+"""What real adapters and fakes must both do."""

@@ -1,0 +1,438 @@
+"""The command line against a real HTTP server: output for people, and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from netaddr import IPNetwork
+from werkzeug.serving import make_server
+
+from controller.api import make_app
+from controller.cli import main
+from controller.cli import session as session_commands
+from controller.status import BridgeShare, State
+from controller.store import Store
+from flows.model import Dpid
+from flows.openflow import PacketCount
+from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
+
+Run = Callable[..., Result]
+TOKEN = "a-token-of-the-tests"
+EVERYWHERE = (IPNetwork("0.0.0.0/0"), IPNetwork("::/0"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def fake(store: Store) -> FakeReconciler:
+    return fill(store, TWO_TENANTS)
+
+
+@pytest.fixture
+def url(store: Store, fake: FakeReconciler) -> Iterator[str]:
+    app = make_app(store, lambda: TWO_TENANTS, fake, fake, TOKEN, sensor_networks=EVERYWHERE)
+    server = make_server("127.0.0.1", 0, app, True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def run(url: str) -> Run:
+    def run(*arguments: str, **environ: str | None) -> Result:
+        env = {
+            "CLOUDTAP_API": url,
+            "CLOUDTAP_TOKEN": TOKEN,
+            "CLOUDTAP_TENANT": None,
+            "COLUMNS": "80",
+            "HTTP_PROXY": "http://127.0.0.1:1",
+        }
+        return CliRunner().invoke(main, list(arguments), env=env | environ)
+
+    return run
+
+
+def good(result: Result) -> str:
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.stderr == ""
+    return result.stdout
+
+
+def failed(result: Result, status: int = 1) -> str:
+    assert result.exit_code == status, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+def shown(run: Run, *arguments: str) -> Any:
+    """The JSON output of a command."""
+    return json.loads(good(run(*arguments, "--output", "json")))
+
+
+def fill_red(run: Run) -> None:
+    good(run("collector", "create", "ids", "--tenant", "red", "--port", "ids-1"))
+    good(
+        run(
+            *("session", "create", "web-to-ids", "--tenant", "red", "--collector", "ids"),
+            *("--source", "web-1", "--source", "web-2"),
+        )
+    )
+
+
+def test_a_session_is_created_listed_shown_and_deleted(run: Run, store: Store) -> None:
+    fill_red(run)
+
+    line = next(row for row in good(run("session", "list")).splitlines() if "web-to-ids" in row)
+    assert line.split() == ["web-to-ids", "red", "active", "web-1", "both", "ids", "3"]
+    text = good(run("session", "show", "web-to-ids"))
+    assert "3 packets, 180 bytes" in text and "web-1, web-2" in text
+    assert text.splitlines()[-1].split() == ["s1", "active", "3", "180"]
+    assert "inactive" in good(run("session", "disable", "web-to-ids"))
+    assert "web-to-ids" in good(run("session", "list", "--state", "inactive"))
+    assert "active" in good(run("session", "enable", "web-to-ids", "--tenant", "red"))
+    assert good(run("session", "delete", "web-to-ids")) == "session 'web-to-ids' is deleted\n"
+    assert "There are no sessions" in good(run("session", "list"))
+    assert "ids-1" in good(run("collector", "list"))
+    assert "ids-1" in good(run("collector", "show", "ids"))
+    assert good(run("collector", "delete", "ids")) == "collector 'ids' is deleted\n"
+    assert store.sessions.all() == store.collectors.all() == ()
+
+
+def test_what_each_bridge_has_counted_is_a_table_that_fits_a_terminal(
+    run: Run, fake: FakeReconciler
+) -> None:
+    fake.copies = PacketCount(12_345_678, 9_876_543_210)
+    fake.others = (
+        BridgeShare(
+            Dpid(2), "br-int-of-host-2", State.INACTIVE, PacketCount(7, 700), 4, {"mtu": 5}
+        ),
+        BridgeShare(Dpid(3), "s3", State.PENDING, skipped={"rate": 123_456}),
+    )
+    fill_red(run)
+
+    text = good(run("session", "show", "web-to-ids")).splitlines()
+
+    at = next(n for n, row in enumerate(text) if row.startswith("copies"))
+    assert [row.split() for row in text[at:] if row.strip("─ ")] == [
+        ["copies", "12345685", "packets,", "9876543910", "bytes"],
+        ["truncated", "4"],
+        ["skipped,", "mtu", "5"],
+        ["skipped,", "rate", "123456"],
+        ["bridge", "state", "packets", "bytes", "truncated", "mtu", "rate"],
+        ["s1", "active", "12345678", "9876543210", "0", "0", "0"],
+        ["br-int-of-host-2", "inactive", "7", "700", "4", "5", "0"],
+        ["s3", "pending", "0", "0", "0", "0", "123456"],
+    ]
+    assert max(map(len, text)) <= 80
+
+
+def test_the_options_of_session_create_reach_the_session(run: Run, store: Store) -> None:
+    fill_red(run)
+    good(
+        run(
+            *("session", "create", "x", "--source", "red-web-1", "--collector", "ids"),
+            *("--direction", "egress", "--number", "7", "--disabled"),
+            CLOUDTAP_TENANT="red",
+        )
+    )
+
+    session = store.sessions.all()[-1].session
+    assert (session.name, session.direction.value, session.number) == ("x", "egress", 7)
+    assert not session.enabled and session.source.ports == ("red-web-1",)
+
+
+def test_creating_waits_until_the_session_is_active(
+    run: Run, fake: FakeReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_red(run)
+    good(run("session", "delete", "web-to-ids"))
+    fake.is_reachable = False
+    asked = fake.session_status
+
+    def status_that_turns(session: object) -> object:
+        fake.is_reachable = True  # the bridge comes back while the command looks
+        fake.sync(1)
+        return asked(session)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fake, "session_status", status_that_turns)
+    fill = ("session", "create", "w", "--tenant", "red", "--source", "web-1", "--collector", "ids")
+
+    assert "active" in good(run(*fill))
+
+
+def test_a_session_that_does_not_become_active_is_reported_with_its_reasons(
+    run: Run, fake: FakeReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_commands, "ACTIVE_WAIT_S", 0.5)
+    fill_red(run)
+    fake.is_reachable = False
+    create = ("session", "create", "w", "--tenant", "red", "--source", "web-1", "-c", "ids")
+    result = run(*create)
+
+    assert "pending" in result.stdout
+    message = failed(result)
+    assert message.startswith("cloudtap: session 'w' exists, and is pending after ")
+    assert message.endswith(" seconds: not verified yet; it goes on by itself when that changes\n")
+    assert "pending" in good(run(*create[:2], "v", *create[3:], "--no-wait"))
+
+
+def test_a_session_that_is_not_gone_yet_is_reported(run: Run, fake: FakeReconciler) -> None:
+    fill_red(run)
+    fake.is_reachable = False
+
+    message = failed(run("session", "delete", "web-to-ids"))
+    assert "is not gone yet: being deleted: bridge 's1' is not reachable" in message
+
+
+def test_everything_that_is_declared_can_be_listed(run: Run) -> None:
+    ports = good(run("port", "list", "--tenant", "red"))
+
+    assert "web-1" in ports and "s1:1" in ports and "02:00:00:00:00:01" in ports
+    assert "ids-1" not in good(run("port", "list", "--kind", "vm"))
+    assert "lan" in good(run("network", "list"))
+    assert "blue" in good(run("tenant", "list"))
+    assert "fe00000000000001" in good(run("bridge", "list"))
+    assert good(run("bridge", "flows", "s1")).startswith("table=0 priority=1 actions=drop")
+
+
+def test_the_status_is_one_screen(run: Run, fake: FakeReconciler) -> None:
+    fill_red(run)
+    fake.sentences = ["[inventory] file does not exist"]
+    for number in range(30):
+        body = ("--tenant", "red", "--source", "web-1", "--collector", "ids", "--no-wait")
+        good(run("session", "create", f"more-{number}", *body))
+    text = good(run("status"))
+
+    assert "5 of 5 ports placed, 31 of 31 sessions active" in " ".join(text.split())
+    assert "problem: [inventory] file does not exist" in text
+    assert "and 16 more: cloudtap session list" in text
+    assert len(text.splitlines()) < 40
+
+
+def test_the_status_names_what_is_declared_and_nowhere_and_what_is_not_declared(
+    run: Run, fake: FakeReconciler
+) -> None:
+    del fake.places["red-web-2"]
+    fake.left_out = [("s1", f"tap{number}") for number in range(30)]
+    text = " ".join(good(run("status")).split())
+
+    assert "4 of 5 ports placed" in text
+    assert "declared, and on no bridge now: red/web-2" in text
+    assert "so that nothing reaches them: tap0 of s1, tap1 of s1," in text
+    assert "tap7 of s1 and 22 more" in text
+
+
+COMMANDS = [
+    ("session", "list"),
+    ("session", "show", "web-to-ids"),
+    ("session", "enable", "web-to-ids"),
+    ("collector", "list"),
+    ("collector", "show", "ids"),
+    ("port", "list"),
+    ("network", "list"),
+    ("tenant", "list"),
+    ("bridge", "list"),
+    ("bridge", "flows", "s1"),
+    ("status",),
+    ("session", "delete", "web-to-ids"),
+    ("collector", "delete", "ids"),
+]
+
+
+def test_every_command_speaks_json_and_yaml_and_fits_80_columns(run: Run, url: str) -> None:
+    fill_red(run)
+    for command in COMMANDS[:-2]:
+        for_programs = json.loads(good(run(*command, "--output", "json")))
+        assert yaml.safe_load(good(run(*command, "-o", "yaml"))) == for_programs
+        table = good(run(*command))
+        assert max(len(line) for line in table.splitlines()) <= 80, command
+    for command in COMMANDS[-2:]:
+        assert json.loads(good(run(*command, "--output", "json")))["deleted"] is True
+
+
+def test_no_colour_reaches_a_pipe(run: Run) -> None:
+    fill_red(run)
+
+    assert "\x1b" not in good(run("session", "list"))
+    assert "\x1b" not in good(run("status", FORCE_COLOR=None, NO_COLOR="1"))
+
+
+# --- what may fail -------------------------------------------------------------------------
+
+
+def test_a_refusal_is_its_sentence_on_stderr(run: Run) -> None:
+    fill_red(run)
+
+    assert failed(run("session", "show", "x")) == "cloudtap: there is no session 'x'\n"
+    spy = ("session", "create", "spy", "--tenant", "red", "--source", "blue-web-1", "-c", "ids")
+    assert "may not watch port 'web-1', which belongs to tenant 'blue'" in failed(run(*spy))
+    assert "is used by session 'web-to-ids'" in failed(run("collector", "delete", "ids"))
+    assert "there is no port 'é/../x'" in failed(
+        run("collector", "create", "c", "--tenant", "red", "--port", "é/../x")
+    )
+    assert "there is no session '?limit=1#x'" in failed(run("session", "show", "?limit=1#x"))
+
+
+def test_a_wrong_use_is_reported_with_status_2(run: Run) -> None:
+    assert "Missing option" in failed(run("session", "create", "x"), 2)
+    assert "No such command" in failed(run("sesion", "list"), 2)
+    assert "is not one of" in failed(run("session", "list", "--output", "xml"), 2)
+
+
+def test_no_controller_is_reported_with_what_to_do(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        message = failed(run("status", CLOUDTAP_API=address))
+
+    assert message == (
+        f"cloudtap: no controller answers at {address}: start it with "
+        "`ryu-manager controller.app`\n"
+    )
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999"])
+def test_a_wrong_url_is_reported_in_one_sentence(run: Run, wrong: str) -> None:
+    message = failed(run("status", CLOUDTAP_API=wrong))
+
+    assert message.startswith("cloudtap: ") and message.count("\n") == 1 and wrong in message
+
+
+def test_something_else_at_the_address_is_reported(run: Run) -> None:
+    def adopt(environ: object, start: Callable[..., object]) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/html")])
+        return [b"<html>"]
+
+    server = make_server("127.0.0.1", 0, adopt)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    message = failed(run("status", CLOUDTAP_API=f"http://127.0.0.1:{server.server_port}"))
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+    assert "is not cloudtap" in message
+
+
+def test_the_token_comes_from_the_environment_or_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text(f"{TOKEN}\n")
+
+    assert "--token-file" in failed(run("status", CLOUDTAP_TOKEN=None))
+    wrong = failed(run("status", CLOUDTAP_TOKEN="wrong"))
+    assert "does not know this token" in wrong and "[api] token_file" in wrong
+    good(run("--token-file", str(file), "status", CLOUDTAP_TOKEN=None))
+    assert "cannot be read" in failed(run("--token-file", str(tmp_path / "none"), "status"))
+    assert "cannot have" in failed(run("status", CLOUDTAP_TOKEN="a\nb"))
+    file.chmod(0o640)
+    assert "type `chmod go=" in failed(run("--token-file", str(file), "status"))
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    assert "it is a FIFO" in failed(run("--token-file", str(tmp_path / "fifo"), "status"))
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_no_escape_sequence_of_others_reaches_a_terminal(
+    run: Run, fake: FakeReconciler, output: str
+) -> None:
+    evil = "s1\x1b[2J\x9b31m\x07\u202e"
+    fake.sentences.append(f"switch says {evil}")
+    fake.others = (BridgeShare(Dpid(2), evil, State.ACTIVE, PacketCount(1, 60)),)
+    fake.places["red-web-1"] = (evil, 1)
+    fill_red(run)
+    for arguments in (("status",), ("port", "list"), ("session", "show", "web-to-ids")):
+        text = good(run(*arguments, "--output", output))
+        assert all(line.isprintable() for line in text.split("\n")), (arguments, text)
+        assert "s1\\x1b[2J" in text.replace("\\e", "\\x1b").replace("\\u001b", "\\x1b")
+    for arguments in (("session", "show", evil), ("bridge", "flows", evil)):
+        text = failed(run(*arguments, "--output", output))
+        assert all(line.isprintable() for line in text.split("\n")), (arguments, text)
+
+
+def test_no_escape_sequence_of_others_is_in_the_labels_of_metrics(
+    run: Run, url: str, fake: FakeReconciler
+) -> None:
+    fake.others = (BridgeShare(Dpid(2), "s1\x1b[2J\u202e", State.ACTIVE, PacketCount(1, 60)),)
+    fill_red(run)
+    text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert 'bridge="s1\\\\x1b[2J\\\\u202e"' in text
+
+
+# --- the controller's own commands ---------------------------------------------------------
+
+
+def test_an_inventory_is_checked_with_every_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "inventory.yaml"
+    file.write_text("tenants: [red]\nnetworks: [{name: lan, tenant: red}]\n")
+
+    assert good(run("inventory", "check", str(file))).split()[:4] == [
+        "tenants",
+        "1",
+        "networks",
+        "1",
+    ]
+    assert json.loads(good(run("inventory", "check", str(file), "-o", "json")))["networks"] == 1
+    file.write_text("tenants: [red]\nports: [{id: a}]\nwhat: 1\n")
+    message = failed(run("inventory", "check", str(file)))
+    assert f"{file}:2: a port needs `tenant`\n{file}:3: " in message
+    assert message.endswith(f"cloudtap: {file} has 2 problem(s)\n")
+    failed(run("inventory", "check", str(tmp_path / "none")), 2)
+
+
+def test_a_bridge_is_forgotten_by_name_unless_it_is_connected(
+    run: Run, fake: FakeReconciler
+) -> None:
+    message = failed(run("bridge", "forget", "s1"))
+    assert message == "cloudtap: bridge 's1' is connected: switch it off\n"
+    fake.is_reachable = False
+    assert "there is no bridge 's9'" in failed(run("bridge", "forget", "s9"))
+    assert good(run("bridge", "forget", "s1")) == "bridge 's1' is forgotten\n"
+    assert fake.forgotten == [(0xFE00000000000001, "api from 127.0.0.1")]
+    fake.forgotten.clear()
+    text = good(run("bridge", "forget", "fe00000000000001", "-o", "json"))
+    assert json.loads(text) == {"forgotten": True, "bridge": "fe00000000000001"}
+    asked = run("bridge", "forget", "--help").output
+    assert "Forget none that still forwards packets" in " ".join(asked.split())
+
+
+def test_the_controller_is_started_with_its_configuration(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], str | None]] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        started.append((arguments, os.environ.get("CLOUDTAP_CONFIG")))
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setenv("CLOUDTAP_CONFIG", "")
+    file = tmp_path / "cloudtap.toml"
+    file.write_text("[log]\nlevel = 'debug'\n")
+    good(run("controller", "--runtime", "os-ken", "--config", str(file)))
+
+    [(arguments, config)] = started
+    assert "controller.app" in arguments and config == str(file)
+    file.write_text("[log]\nlevel = 'loud'\n[apii]\n")
+    message = failed(run("controller", "--config", str(file)))
+    assert f"cloudtap: {file}: [log] level: 'loud' does not do" in message
+    assert f"cloudtap: {file}: there is no section [apii]" in message
+    assert len(started) == 1
+    failed(run("controller", "--runtime", "nox"), 2)

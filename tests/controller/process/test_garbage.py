@@ -1,0 +1,84 @@
+"""Permanent objects are not examined while they are built; all others are, as before."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from controller.process import building_permanent_objects, expect_many_objects, garbage
+
+
+class Cycle:
+    """A reference cycle: only the garbage collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def unfrozen() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+    assert gc.isenabled()
+
+
+def test_what_is_built_inside_is_frozen_without_a_collection() -> None:
+    before = gc.get_freeze_count()
+    with building_permanent_objects():
+        assert not gc.isenabled()
+        kept = [Cycle() for _ in range(1000)]
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count() - before >= len(kept)
+
+
+def test_a_cycle_that_is_built_afterwards_is_collected() -> None:
+    with building_permanent_objects():
+        pass
+    cycle = weakref.ref(Cycle())
+    gc.collect()
+
+    assert cycle() is None
+
+
+def test_the_last_block_to_end_enables_the_collector() -> None:
+    with building_permanent_objects():
+        with pytest.raises(ZeroDivisionError), building_permanent_objects():
+            1 / 0  # noqa: B018
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+@pytest.fixture
+def many_objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings of a controller, with a low limit for freezing."""
+    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
+    gc.freeze()
+    monkeypatch.setattr(garbage, "FREEZE_ABOVE", 1000)
+    expect_many_objects()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.callbacks[:] = callbacks
+
+
+@pytest.mark.usefixtures("many_objects")
+def test_many_objects_that_survive_two_collections_are_frozen() -> None:
+    before = gc.get_freeze_count()
+    kept = [Cycle() for _ in range(2000)]
+    gc.collect(1)
+
+    assert gc.get_freeze_count() - before >= len(kept)
+
+
+@pytest.mark.usefixtures("many_objects")
+def test_few_objects_are_collected_again() -> None:
+    kept = [Cycle() for _ in range(100)]
+    gc.collect(1)
+    gone = weakref.ref(kept[0])
+    del kept
+    gc.collect()
+
+    assert gone() is None

@@ -1,0 +1,112 @@
+"""Which bridges are adopted, what they are asked, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, cast
+
+import pytest
+
+from controller.reconcile.bridge import Adoption
+from controller.southbound import LOCAL_PORT, NotOurs, Switch, SwitchPort, SwitchUnfit
+from flows.model import Dpid
+
+S1 = Dpid(1)
+LOCAL, PORT = SwitchPort(LOCAL_PORT, "br-int", True), SwitchPort(1, "vm1", True)
+
+
+class Asked:
+    """A switch that lacks some features; it records what it is asked."""
+
+    dpid, name, certificate = S1, "0000000000000001", "hv1"
+
+    def __init__(self, *missing: str, ports: tuple[SwitchPort, ...] = (PORT, LOCAL)) -> None:
+        self._missing, self._ports = missing, ports
+        self.asked: list[str] = []
+
+    def rename(self, name: str) -> None:
+        self.name = name
+
+    def adopt(self) -> None:
+        self.asked.append("adopted")
+
+    def ports(self) -> tuple[SwitchPort, ...]:
+        self.asked.append("ports")
+        return self._ports
+
+    def probe(self) -> tuple[str, ...]:
+        self.asked.append("features")
+        return self._missing
+
+
+class Neighbours:
+    """Those that adoption asks and informs, in one; it records what it is told."""
+
+    def __init__(self, *own: str) -> None:
+        self._own = own
+        self.told: list[Any] = []
+
+    def may_own(self, dpid: Dpid, name: str, hosts: Collection[str]) -> bool:
+        return name in self._own or any(f"{name}@{host}" in self._own for host in hosts)
+
+    def hosts_of(self, dpid: Dpid) -> tuple[str, ...]:
+        return ("host-in-its-database",)
+
+    def secure(self, dpid: Dpid) -> None:
+        self.told.append(("secure", dpid))
+
+    def bridge_connected(self, switch: Switch) -> None:
+        self.told.append(("connected", switch.dpid, tuple(switch.ports())))
+
+
+def adopt(switch: Asked, neighbours: Neighbours) -> None:
+    Adoption(ownership=neighbours, fail_modes=neighbours, ports=neighbours).adopt(
+        cast(Switch, switch)
+    )
+
+
+def test_a_bridge_that_is_ours_and_fit_is_made_secure_and_its_ports_are_reported() -> None:
+    switch, neighbours = Asked(), Neighbours("br-int")
+
+    adopt(switch, neighbours)
+
+    assert switch.name == "br-int"
+    assert neighbours.told == [("connected", S1, (PORT, LOCAL)), ("secure", S1)]
+    assert switch.asked[:3] == ["ports", "features", "adopted"]
+
+
+def test_a_bridge_of_others_is_asked_for_its_name_alone() -> None:
+    switch, neighbours = Asked(), Neighbours("br-ex")
+
+    with pytest.raises(NotOurs, match="bridge 'br-int' is left alone"):
+        adopt(switch, neighbours)
+
+    assert (switch.asked, neighbours.told) == (["ports"], [])
+
+
+@pytest.mark.parametrize("host", ["hv1", "host-in-its-database"])
+def test_a_bridge_is_known_by_its_host_too(host: str) -> None:
+    switch, neighbours = Asked(), Neighbours(f"br-int@{host}")
+
+    adopt(switch, neighbours)
+
+    assert neighbours.told[-1] == ("secure", S1)
+
+
+def test_a_bridge_that_lacks_a_feature_is_not_touched_and_says_what_it_lacks() -> None:
+    switch, neighbours = Asked("the clone action"), Neighbours("br-int")
+
+    with pytest.raises(SwitchUnfit, match="bridge 'br-int' lacks the clone action"):
+        adopt(switch, neighbours)
+
+    assert neighbours.told == []
+    assert "adopted" not in switch.asked
+
+
+def test_a_bridge_without_a_local_port_keeps_the_name_that_it_has() -> None:
+    switch, neighbours = Asked(ports=(PORT,)), Neighbours(Asked.name)
+
+    adopt(switch, neighbours)
+
+    assert switch.name == Asked.name
+    assert neighbours.told[-1] == ("secure", S1)

@@ -1,0 +1,193 @@
+"""Counters are read without letting anybody wait for a bridge that does not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from controller.reconcile.bridge import AppliedPlan, Confirmed
+from controller.reconcile.report import CounterPoller
+from controller.reconcile.report.counter_poller import (
+    COUNT_RETRY_MAX_S,
+    COUNT_RETRY_S,
+    PATIENCE_S,
+    SINGLES_MAX,
+)
+from controller.southbound import SwitchRefused, SwitchTimeout
+from controller.status import SessionCounters, SessionCountersByBridge
+from flows.openflow import MeterCount
+from flows.plan import Meter, count_meter, counts_made
+from tests.ovs.waiting import wait_for
+
+
+class Writer:
+    """What a reader of counters sees of a bridge; it answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.dpid = 1
+        self.is_adopted = True
+        self.switch = SimpleNamespace(name="s1", metered=self._metered, has_meters=True)
+        self.confirmed = Confirmed(version=1, served=frozenset({5, 6}))
+        self.session_counters = SessionCounters()
+        self.settled = AppliedPlan(1)
+        made = [count_meter(session, is_tagged=False) for session in (5, 6)]
+        self.meters: dict[int, Meter | None] = {meter.number: meter for meter in made}
+        self.may_answer = threading.Event()
+        self.asked: list[int | None] = []
+        self.answered: list[int | None] = []
+        self.problem: Exception | None = None
+
+    def _metered(self, numbers: list[int] | None = None) -> dict[int, MeterCount]:
+        made = [counts_made(number) for number in numbers or ()]
+        self._answer(next((counted[0] for counted in made if counted is not None), None))
+        return {}
+
+    def _answer(self, what: int | None) -> None:
+        self.asked.append(what)
+        assert self.may_answer.wait(60), "the test never lets the bridge answer"
+        self.answered.append(what)
+        if self.problem is not None:
+            raise self.problem
+
+
+def answering() -> Any:
+    writer = Writer()
+    writer.may_answer.set()
+    return writer
+
+
+def poller(now: Callable[[], float] = time.monotonic) -> CounterPoller:
+    return CounterPoller(SessionCountersByBridge(), lambda: (), now)
+
+
+def test_a_bridge_that_hangs_keeps_nobody_waiting() -> None:
+    def read_three_times() -> float:
+        writer: Any = Writer()
+        reader = poller()
+        began = time.monotonic()
+        for _ in range(3):
+            reader.read(writer, 5)
+        took = time.monotonic() - began
+        assert writer.asked == [5], "it was asked again before it had answered"
+        assert not writer.answered, "somebody has waited for the answer"
+        writer.may_answer.set()
+        return took
+
+    # a busy machine may be slow at first
+    wait_for(read_three_times, lambda took: took < 3 * PATIENCE_S + 2)
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    writer, reader = answering(), poller()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        reader.read(writer, 5)
+    reader.read(writer, 5, patience_s=60)
+    assert writer.answered == [5]
+
+
+def test_a_session_that_is_not_on_the_bridge_asks_nothing() -> None:
+    writer = answering()
+    poller().read(writer, 7)
+
+    assert writer.asked == []
+
+
+def test_a_bridge_that_is_not_known_to_be_ours_is_asked_nothing() -> None:
+    writer = answering()
+    writer.is_adopted = False
+    reader = poller()
+    reader.read(writer)
+    assert writer.asked == []
+
+    writer.is_adopted = True
+    reader.read(writer)
+    assert writer.asked == [None]
+
+
+def test_many_sessions_in_a_row_are_read_at_once_and_then_not_again() -> None:
+    writer = answering()
+    reader = poller()
+    for number in range(2 * SINGLES_MAX):
+        reader.read(writer, 5 + number % 2)
+
+    assert writer.asked[:SINGLES_MAX] == [5, 6] * (SINGLES_MAX // 2)
+    assert writer.asked[SINGLES_MAX:] == [None]
+
+
+def test_counters_from_before_the_last_change_are_not_fresh() -> None:
+    """What was read while the datapath still made copies is not the final count."""
+    writer = answering()
+    reader = poller(Clock())
+    reader.read(writer)
+    reader.read(writer)
+    assert writer.asked == [None]
+    writer.settled = AppliedPlan(2)
+    reader.read(writer)
+    assert writer.asked == [None, None]
+
+
+def test_a_bridge_that_makes_no_copies_any_more_tells_what_it_has_made() -> None:
+    writer = answering()
+    writer.confirmed = Confirmed(version=2)
+    poller().read(writer, 5)
+    assert writer.asked == [5]
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_a_bridge_that_did_not_tell_is_asked_again_within_a_second() -> None:
+    """A limit is reached meanwhile, and the session must stop within a second."""
+    writer, clock = answering(), Clock()
+    writer.problem = SwitchRefused("s1", "list its counters", "it is busy")
+    reader = poller(clock)
+    reader.read(writer, fresh_s=0.2)
+    reader.read(writer, fresh_s=0.2)
+    assert writer.asked == [None], "it is left in peace for a moment"
+    writer.problem = None
+    clock.time += COUNT_RETRY_S
+    reader.read(writer, fresh_s=0.2)
+    assert (writer.asked, COUNT_RETRY_S < 0.8) == ([None, None], True)
+
+
+def test_a_bridge_that_never_tells_is_asked_ever_more_seldom_but_for_ever() -> None:
+    writer, clock = answering(), Clock()
+    writer.problem = SwitchTimeout("s1", "list its counters", 10)
+    reader = poller(clock)
+    asked_at = []
+    for _ in range(300):
+        before = len(writer.asked)
+        reader.read(writer, fresh_s=0.1)
+        if len(writer.asked) > before:
+            asked_at.append(clock.time)
+        clock.time += 0.125
+    pauses = [later - earlier for earlier, later in pairwise(asked_at)]
+    assert pauses[:4] == [COUNT_RETRY_S, 2 * COUNT_RETRY_S, 4 * COUNT_RETRY_S, COUNT_RETRY_MAX_S]
+    assert set(pauses[3:]) == {COUNT_RETRY_MAX_S}
+    writer.problem = None
+    clock.time += COUNT_RETRY_MAX_S
+    reader.read(writer)
+    writer.problem = SwitchTimeout("s1", "list its counters", 10)
+    clock.time += 2
+    reader.read(writer)
+    asked = len(writer.asked)
+    clock.time += COUNT_RETRY_S
+    reader.read(writer, fresh_s=0.1)
+    assert len(writer.asked) == asked + 1, "an answer has made good for what was before"

@@ -1,0 +1,227 @@
+"""Tunnels, pools and rate caps in the store, and the migration of databases without them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from netaddr import IPAddress
+
+from controller.store import CollectorRecord, IdempotencyKey, Repeated, Store
+from flows.errors import InvalidValue, KeyTaken, NoKeyLeft
+from flows.model import (
+    Balance,
+    Collector,
+    CollectorId,
+    Delivery,
+    Oversize,
+    PortId,
+    Rate,
+    RateUnit,
+    Session,
+    SessionId,
+    Source,
+    TagMode,
+    TenantName,
+)
+
+RED, BLUE = TenantName("red"), TenantName("blue")
+FAR, SIX = IPAddress("192.0.2.9"), IPAddress("2001:db8::9")
+IDS = Collector(CollectorId("c-1"), "ids", RED, (PortId("t"),), TagMode.AUTO)
+POOL = dataclasses.replace(IDS, sensors=(PortId("t2"), PortId("t1")), balance=Balance.HOSTS)
+SOC = Collector(
+    CollectorId("c-2"), "soc", RED, (SIX, FAR), 7, Delivery.GRE, (1 << 32) - 1, path_mtu=1400
+)
+WEB = Session(SessionId("s-1"), "web", RED, Source((PortId("a"),)), IDS.id)
+
+SCHEMA_3 = """
+CREATE TABLE schema (version INTEGER NOT NULL);
+INSERT INTO schema VALUES (3);
+CREATE TABLE collectors (id VARCHAR NOT NULL, tenant VARCHAR NOT NULL, name VARCHAR NOT NULL,
+  sensor VARCHAR NOT NULL, created_at VARCHAR NOT NULL, tenant_tag VARCHAR, PRIMARY KEY (id),
+  UNIQUE (tenant, name));
+CREATE TABLE filters (id VARCHAR NOT NULL, tenant VARCHAR NOT NULL, name VARCHAR NOT NULL,
+  created_at VARCHAR NOT NULL, revision INTEGER NOT NULL, rules VARCHAR NOT NULL, PRIMARY KEY (id),
+  UNIQUE (tenant, name));
+CREATE TABLE numbers (kind VARCHAR NOT NULL, "key" VARCHAR NOT NULL, number INTEGER NOT NULL,
+  PRIMARY KEY (kind, "key"), UNIQUE (kind, number));
+CREATE TABLE last_numbers (kind VARCHAR NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (kind));
+CREATE TABLE bridges (dpid VARCHAR NOT NULL, name VARCHAR NOT NULL, PRIMARY KEY (dpid));
+CREATE TABLE holdings (bridge VARCHAR NOT NULL, session INTEGER NOT NULL,
+  PRIMARY KEY (bridge, session));
+CREATE TABLE audit (number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, at VARCHAR NOT NULL,
+  who VARCHAR NOT NULL, what VARCHAR NOT NULL, kind VARCHAR NOT NULL, id VARCHAR NOT NULL,
+  name VARCHAR NOT NULL, tenant VARCHAR NOT NULL, detail VARCHAR NOT NULL);
+CREATE TABLE once ("key" VARCHAR NOT NULL, digest VARCHAR NOT NULL, object_id VARCHAR NOT NULL,
+  answer VARCHAR, at VARCHAR NOT NULL, PRIMARY KEY ("key"));
+CREATE TABLE sessions (id VARCHAR NOT NULL, tenant VARCHAR NOT NULL, name VARCHAR NOT NULL,
+  direction VARCHAR NOT NULL, number INTEGER NOT NULL, enabled BOOLEAN NOT NULL,
+  collector VARCHAR NOT NULL, created_at VARCHAR NOT NULL, deleting BOOLEAN NOT NULL,
+  source_kind VARCHAR DEFAULT 'port' NOT NULL, filter VARCHAR, packet_length INTEGER,
+  expires_at VARCHAR, max_packets INTEGER, max_bytes INTEGER,
+  from_packets INTEGER DEFAULT '0' NOT NULL, from_bytes INTEGER DEFAULT '0' NOT NULL,
+  stopped VARCHAR, PRIMARY KEY (id), FOREIGN KEY(collector) REFERENCES collectors (id),
+  FOREIGN KEY(filter) REFERENCES filters (id));
+CREATE UNIQUE INDEX session_names ON sessions (tenant, name) WHERE NOT deleting;
+CREATE INDEX ix_sessions_collector ON sessions (collector);
+CREATE INDEX ix_sessions_filter ON sessions (filter);
+CREATE TABLE placements (bridge VARCHAR NOT NULL, interface VARCHAR NOT NULL, iface_id VARCHAR,
+  ofport INTEGER NOT NULL, PRIMARY KEY (bridge, interface),
+  FOREIGN KEY(bridge) REFERENCES bridges (dpid) ON DELETE CASCADE);
+CREATE TABLE session_sources (session VARCHAR NOT NULL, position INTEGER NOT NULL,
+  item VARCHAR NOT NULL, value VARCHAR, PRIMARY KEY (session, position),
+  FOREIGN KEY(session) REFERENCES sessions (id) ON DELETE CASCADE);
+CREATE TABLE counts (session VARCHAR NOT NULL, bridge VARCHAR NOT NULL,
+  before_packets INTEGER NOT NULL, before_bytes INTEGER NOT NULL, last_packets INTEGER NOT NULL,
+  last_bytes INTEGER NOT NULL, PRIMARY KEY (session, bridge),
+  FOREIGN KEY(session) REFERENCES sessions (id) ON DELETE CASCADE);
+INSERT INTO collectors VALUES ('c-1', 'red', 'ids', 't', '2030-01-01T00:00:00+00:00', 'auto');
+INSERT INTO sessions (id, tenant, name, direction, number, enabled, collector, created_at, deleting)
+  VALUES ('s-1', 'red', 'web', 'both', 100, 1, 'c-1', '2030-01-01T00:00:00+00:00', 0);
+INSERT INTO session_sources VALUES ('s-1', 0, 'a', NULL);
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "state")
+    yield store
+    store.close()
+
+
+def reopened(store: Store, tmp_path: Path) -> Store:
+    """The same database, as the next controller finds it."""
+    store.close()
+    return Store(tmp_path / "state")
+
+
+def collectors(store: Store) -> list[Collector]:
+    return [record.collector for record in store.collectors.all()]
+
+
+def becomes(collector: Collector, record: CollectorRecord) -> CollectorRecord:
+    return dataclasses.replace(record, collector=collector)
+
+
+@pytest.mark.parametrize("collector", [IDS, POOL, SOC])
+def test_a_collector_survives_a_restart(store: Store, tmp_path: Path, collector: Collector) -> None:
+    store.collectors.add(collector, "tester", probes={collector.sensors[-1]: "tcp://192.0.2.1:1"})
+    again = reopened(store, tmp_path)
+
+    assert collectors(again) == [collector]
+    [record] = again.collectors.all()
+    assert record.probes == {collector.sensors[-1]: "tcp://192.0.2.1:1"}
+    assert again.desired().probes == {(collector.id, collector.sensors[-1]): "tcp://192.0.2.1:1"}
+    again.close()
+
+
+def test_sensors_of_a_changed_collector_are_the_new_ones_in_their_order(
+    store: Store, tmp_path: Path
+) -> None:
+    store.collectors.add(POOL, "tester", probes={PortId("t1"): "tcp://192.0.2.1:1"})
+    new = dataclasses.replace(POOL, sensors=(PortId("t1"), PortId("t3"), PortId("t0")))
+
+    changed = store.collectors.change(POOL.id, lambda record: becomes(new, record), "tester")
+    assert changed.collector == new
+    again = reopened(store, tmp_path)
+    assert collectors(again) == [new]
+    assert again.audit.entries()[0].detail == {"sensors": ["t1", "t3", "t0"]}
+    again.collectors.delete(POOL.id, "tester")
+    assert collectors(again) == []
+    again.close()
+
+
+def test_a_change_that_is_refused_changes_nothing(store: Store) -> None:
+    store.collectors.add(POOL, "tester")
+
+    with pytest.raises(InvalidValue):
+        store.collectors.change(
+            POOL.id, lambda r: becomes(dataclasses.replace(POOL, sensors=()), r), "tester"
+        )
+    assert collectors(store) == [POOL]
+
+
+def test_a_tunnel_key_that_another_tenant_uses_is_refused_inside_the_transaction(
+    store: Store,
+) -> None:
+    store.collectors.add(SOC, "tester")
+    theirs = dataclasses.replace(SOC, id=CollectorId("c-3"), tenant=BLUE, sensors=(FAR,))
+    with pytest.raises(KeyTaken, match=r"192\.0\.2\.9 with key 4294967295: another tenant does"):
+        store.collectors.add(theirs, "tester")
+
+    elsewhere = dataclasses.replace(theirs, sensors=(IPAddress("192.0.2.10"),))
+    store.collectors.add(elsewhere, "tester")
+    with pytest.raises(KeyTaken):
+        store.collectors.change(theirs.id, lambda record: becomes(theirs, record), "tester")
+    assert collectors(store) == [elsewhere, SOC]
+
+
+def test_a_collector_is_built_knowing_all_others(store: Store) -> None:
+    store.collectors.add(SOC, "tester")
+
+    def build(others: Sequence[Collector]) -> Collector:
+        assert others == [SOC]
+        return dataclasses.replace(SOC, id=CollectorId("c-3"), name="next", key=5)
+
+    assert store.collectors.add_built(build, "tester", IdempotencyKey("k", "d")).key == 5
+    with pytest.raises(Repeated):
+        store.collectors.add_built(
+            lambda others: dataclasses.replace(IDS, id=CollectorId("c-4")),
+            "tester",
+            IdempotencyKey("k", "d"),
+        )
+
+    def fail(others: Sequence[Collector]) -> Collector:
+        raise NoKeyLeft("gre", "key", 1, 2)
+
+    with pytest.raises(NoKeyLeft):
+        store.collectors.add_built(fail, "tester")
+    assert len(collectors(store)) == 2
+
+
+@pytest.mark.parametrize("rate", [None, Rate(RateUnit.KBPS, 1), Rate(RateUnit.PPS, (1 << 32) - 1)])
+@pytest.mark.parametrize("oversize", list(Oversize))
+def test_a_rate_cap_and_the_treatment_of_oversize_copies_survive_a_restart(
+    store: Store, tmp_path: Path, rate: Rate | None, oversize: Oversize
+) -> None:
+    store.collectors.add(IDS, "tester")
+    session = dataclasses.replace(WEB, max_rate=rate, oversize=oversize)
+    store.sessions.add(session, "tester")
+    again = reopened(store, tmp_path)
+
+    assert again.desired().sessions == (session,)
+    again.close()
+
+
+def test_a_database_without_tunnels_is_migrated_with_its_tap_ports(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir(mode=0o700)
+    with sqlite3.connect(old / "state.db") as connection:
+        connection.executescript(SCHEMA_3)
+    connection.close()
+    store = Store(old)
+    desired = store.desired()
+    assert (desired.collectors, desired.sessions, desired.probes) == ((IDS,), (WEB,), {})
+    store.collectors.add(SOC, "tester")
+    store.sessions.delete(WEB.id, "tester")
+    store.sessions.finish_deletions([WEB.id])
+    store.collectors.delete(IDS.id, "tester")
+    store.close()
+    Store(new).close()
+
+    assert columns(old) == columns(new)
+
+
+def columns(directory: Path) -> set[tuple[str, str, str, int]]:
+    """Table, column, type and whether null is refused, of everything in a database."""
+    with sqlite3.connect(directory / "state.db") as connection:
+        rows = connection.execute(
+            'SELECT t.name, c.name, c.type, c."notnull" FROM sqlite_master t '
+            "JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
+        )
+        found = set(rows)
+    connection.close()
+    return found

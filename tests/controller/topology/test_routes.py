@@ -1,0 +1,99 @@
+"""Routes are looked up at ovs-vswitchd of this machine; elsewhere they are unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from netaddr import IPAddress
+
+from controller.southbound import CommandFailed, NotAnswered
+from controller.southbound.ovsdb import BridgeRow, Device, InterfaceRow, OvsdbSnapshot
+from controller.topology.routes import RouteTable
+from flows.model import Dpid, Route, RouteState
+from tests.ovs.waiting import wait_for
+
+S1, S2 = Dpid(1), Dpid(2)
+FAR = IPAddress("192.0.2.9")
+HERE = BridgeRow(S1, "s1", "secure", "netdev", "unix:/run/openvswitch/db.sock")
+AWAY = BridgeRow(S2, "s2", "secure", "netdev", "ssl:192.0.2.7:6640")
+UNDER = InterfaceRow(S1, "s1", "under", device=Device(mtu=1400))
+NEIGHBOURS = "IP  MAC  Bridge\n=====\n192.0.2.9  02:00:00:00:99:99  under\n"
+
+
+class Vswitchd:
+    """Answers like ovs-vswitchd."""
+
+    def __init__(self) -> None:
+        self.route: str | Exception = "src 192.0.2.1\ngateway ::\ndev under\n"
+        self.neighbours: str | Exception = NEIGHBOURS
+
+    def ask(self, command: str, *arguments: str) -> str:
+        if command == "tnl/neigh/show":
+            if isinstance(self.neighbours, Exception):
+                raise self.neighbours
+            return self.neighbours
+        assert (command, arguments) == ("ovs/route/lookup", (str(FAR),))
+        if isinstance(self.route, Exception):
+            raise self.route
+        return self.route
+
+
+@pytest.fixture
+def vswitchd() -> Vswitchd:
+    return Vswitchd()
+
+
+@pytest.fixture
+def changes() -> list[None]:
+    return []
+
+
+@pytest.fixture
+def table(vswitchd: Vswitchd, changes: list[None]) -> Iterator[RouteTable]:
+    content = OvsdbSnapshot((HERE, AWAY), (UNDER,))
+    table = RouteTable(lambda: content, lambda: changes.append(None), vswitchd.ask, 0.01)
+    yield table
+    table.stop()
+
+
+def test_a_route_is_known_at_once_with_the_mtu_of_its_device(table: RouteTable) -> None:
+    routes = table.watch([FAR])
+    assert routes[S1, FAR] == Route(RouteState.FOUND, "under", 1400)
+    assert routes[S2, FAR].state is RouteState.UNKNOWN
+    assert "cannot be asked from here" in routes[S2, FAR].why
+    assert table.watch([FAR]) is routes
+
+
+def test_without_neighbours_no_route_is_known_and_the_reason_is_said(
+    table: RouteTable, vswitchd: Vswitchd
+) -> None:
+    vswitchd.neighbours = CommandFailed('"tnl/neigh/show" is not a valid command')
+    route = table.watch([FAR])[S1, FAR]
+    assert route.state is RouteState.UNKNOWN
+    assert "is not a valid command" in route.why
+
+
+def test_a_route_that_goes_and_comes_is_noticed(
+    table: RouteTable, vswitchd: Vswitchd, changes: list[None]
+) -> None:
+    table.watch([FAR])
+    vswitchd.route = CommandFailed("Not found")
+    wait_for(lambda: table.watch([FAR])[S1, FAR].state, lambda s: s is RouteState.MISSING)
+    wait_for(lambda: len(changes), lambda count: count >= 1)
+    vswitchd.route = "src 192.0.2.1\ngateway ::\ndev eth0\n"
+    wait_for(lambda: table.watch([FAR])[S1, FAR].state, lambda s: s is RouteState.OFF_BRIDGE)
+
+
+def test_a_next_hop_that_nobody_answered_for_is_named(
+    table: RouteTable, vswitchd: Vswitchd
+) -> None:
+    vswitchd.route = "src 192.0.2.1\ngateway 192.0.2.254\ndev under\n"
+    assert table.watch([FAR])[S1, FAR].unresolved == "192.0.2.254"
+
+
+def test_a_switch_that_does_not_answer_leaves_routes_unknown(
+    table: RouteTable, vswitchd: Vswitchd
+) -> None:
+    vswitchd.route = NotAnswered("it hangs")
+    assert table.watch([FAR])[S1, FAR] == Route(why="it hangs")

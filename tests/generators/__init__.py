@@ -1,0 +1,1 @@
+"""Random worlds, frames, filters, actions and changes, each from a seed."""

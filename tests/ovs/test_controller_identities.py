@@ -1,0 +1,252 @@
+"""Bridges that get another datapath id, share a name with others, or prove who they are by TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.endpoint import Endpoint
+from tests.ovs.hypervisor import CONTROLLER_IP, Hypervisor
+from tests.ovs.lab import Lab, vsctl
+from tests.ovs.runtime_process import Authority
+from tests.ovs.small_cloud import DB, WEB
+from tests.ovs.test_controller_claims import LOCAL_DB, PATIENCE_S, SETTINGS, bridges
+from tests.ovs.traffic import Stream, Traffic
+from tests.ovs.waiting import wait_for
+
+PORTS = """\
+tenants: [red]
+networks: [{name: lan, tenant: red}]
+ports:
+  - {id: red-web, name: web, tenant: red, network: lan, mac: "02:00:00:00:00:01", bridge: %s, interface: %s}
+  - {id: red-db, name: db, tenant: red, network: lan, mac: "02:00:00:00:00:02", bridge: %s, interface: %s}
+  - {id: red-ids, name: ids, tenant: red, kind: tap, bridge: %s, interface: %s}
+links:
+  - {from: {bridge: %s, interface: %s}, to: {bridge: %s, interface: %s}}
+"""  # noqa: E501
+TWO_BRIDGES = PORTS % (
+    *("s1", "s1-eth1", "s2", "s2-eth2", "s1", "s1-eth5"),
+    *("s1", "s1-eth9", "s2", "s2-eth9"),
+)
+
+
+def dpid_of(bridge: str) -> str:
+    return vsctl("get", "Bridge", bridge, "datapath_id").strip().strip('"')
+
+
+def new_id(bridge: str, card: str) -> str:
+    """Give a bridge without a fixed datapath id another network card; the id that it gets."""
+    before = dpid_of(bridge)
+    vsctl("set", "Bridge", bridge, f'other_config:hwaddr="{card}"')
+    return wait_for(lambda: dpid_of(bridge), lambda now: now not in (before, "[]"))
+
+
+def check_delivered(traffic: Traffic, stream: Stream, *ends: Endpoint) -> None:
+    """Wait until 30 more frames of a stream have arrived once at each end."""
+    wait_for(
+        lambda: [max(traffic.arrived(stream, end), default=0) for end in ends],
+        lambda seen: min(seen) >= traffic.now(stream) - 5,
+        PATIENCE_S,
+    )
+    first = traffic.now(stream) + 1
+    for end in ends:
+        traffic.wait_until_past(stream, end, first + 30)
+        assert not traffic.faults(stream, end, first, first + 30)
+
+
+def two_bridges(lab: Lab) -> tuple[Endpoint, Endpoint, Endpoint]:
+    """Two linked bridges without fixed datapath ids: the ends of web, db and ids."""
+    for bridge in ("s1", "s2"):
+        lab.add_bridge(bridge, controller="tcp:127.0.0.1:6653")
+    lab.link("s1", 9, "s2", 9)
+    return (*lab.add_ports("s1", [1]), *lab.add_ports("s2", [2]), *lab.add_ports("s1", [5]))
+
+
+@pytest.mark.parametrize("how", ["another card", "del-br and add-br"])
+def test_a_bridge_that_gets_another_datapath_id_is_the_same_bridge(
+    lab: Lab, tmp_path: Path, how: str
+) -> None:
+    web, db, ids = two_bridges(lab)
+    changing: dict[str, Callable[[], None]] = {
+        "another card": lambda: print(new_id("s1", "02:00:00:00:51:01")),
+        "del-br and add-br": lambda: replace_bridge("s1"),
+    }
+    with ControllerProcess(tmp_path, TWO_BRIDGES) as controller:
+        controller.start("s1", "s2", **SETTINGS)
+        controller.create_collector("red", "ids", "red-ids")
+        controller.create_session("red", "one", ["web"], "ids")
+        controller.wait_for_session("one")
+        with Traffic([web, db, ids]) as traffic:
+            red = traffic.add(web, WEB, DB)
+            check_delivered(traffic, red, db, ids)
+            old = dpid_of("s1")
+            changing[how]()
+            new = dpid_of("s1")
+            assert new != old
+            check_delivered(traffic, red, db, ids)
+            wait_for(lambda: set(bridges(controller)), {new, dpid_of("s2")}.__eq__, PATIENCE_S)
+            controller.wait_for_session("one", seconds=PATIENCE_S)
+            assert controller.status()["problems"] == []
+            # nothing waits for the old id, and nothing is counted twice
+            traffic.stop()
+            last = traffic.now(red)
+            traffic.wait_for(red, ids, last)
+            arrived = sum(traffic.arrived(red, ids).values())
+            counted = controller.session("one")["status"]["copies"]["packets"]
+            assert counted <= arrived
+            if how == "another card":
+                wait_for(lambda: copies(controller), arrived.__eq__, PATIENCE_S)
+            assert controller.delete_session("one") == 204
+            controller.end()
+            controller.start("s1", "s2", **SETTINGS)
+            assert set(bridges(controller)) == {new, dpid_of("s2")}
+            assert controller.place("red-web") == ("s1", 1)
+
+
+def copies(controller: ControllerProcess) -> int:
+    return int(controller.session("one")["status"]["copies"]["packets"])
+
+
+def replace_bridge(bridge: str) -> None:
+    """Delete a bridge and make it anew with the same ports, in two transactions."""
+    vsctl("del-br", bridge)
+    words = ["add-br", bridge, "--", "set", "Bridge", bridge, "datapath_type=netdev"]
+    words += ["fail_mode=secure", "protocols=OpenFlow13", 'other_config:hwaddr="02:00:00:00:51:02"']
+    words += ["--", "set-controller", bridge, "tcp:127.0.0.1:6653"]
+    for number in (1, 5, 9):
+        interface = f"{bridge}-eth{number}"
+        words += ["--", "add-port", bridge, interface]
+        words += ["--", "set", "Interface", interface, f"ofport_request={number}"]
+    vsctl(*words)
+
+
+def test_ids_that_change_again_and_again_leave_no_ghosts(lab: Lab, tmp_path: Path) -> None:
+    two_bridges(lab)
+    with ControllerProcess(tmp_path, TWO_BRIDGES) as controller:
+        controller.start("s1", "s2", **SETTINGS)
+        for number in range(3):
+            new = new_id("s1", f"02:00:00:00:51:{number:02x}")
+            wait_for(lambda: set(bridges(controller)), {new, dpid_of("s2")}.__eq__, PATIENCE_S)
+            wait_for(lambda: controller.place("red-web"), ("s1", 1).__eq__, PATIENCE_S)
+            controller.wait_for_bridge("s1")
+
+
+QUALIFIED = {
+    "hosts": ("vmbr0@isolated", "vmbr0@hv2"),
+    "datapath ids": ("0x51", "0x0000000000000052"),
+}
+
+
+@pytest.mark.parametrize("how", QUALIFIED)
+def test_bridges_and_interfaces_of_two_hosts_may_share_their_names(
+    lab: Lab, tmp_path: Path, how: str
+) -> None:
+    other = Hypervisor(lab, tmp_path, "hv2", 2)
+    here, there = QUALIFIED[how]
+    vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=isolated")
+    lab.add_bridge("vmbr0", 0x51, "tcp:127.0.0.1:6653")
+    other.add_bridge("vmbr0", 0x52)
+    web, ids = lab.add_ports("vmbr0", [1, 5])
+    db = other.add_port("vmbr0", 1, "vmbr0-eth1")
+    other.link("vmbr0", 9, "vmbr0-eth9", "vmbr0-eth9")
+    vsctl(
+        *("add-port", "vmbr0", "vmbr0-eth9", "--", "set", "Interface", "vmbr0-eth9"),
+        "ofport_request=9",
+    )
+    inventory = PORTS % (
+        *(f'"{here}"', "vmbr0-eth1", f'"{there}"', "vmbr0-eth1", f'"{here}"', "vmbr0-eth5"),
+        *(f'"{here}"', "vmbr0-eth9", f'"{there}"', "vmbr0-eth9"),
+    )
+    with ControllerProcess(tmp_path, inventory) as controller:
+        controller.start(**SETTINGS, ovsdb__remotes=f"{LOCAL_DB},{other.database}")
+        for reference in (here, there):
+            wait_for_state(controller, reference, "active")
+        assert controller.status()["problems"] == []
+        controller.create_collector("red", "ids", "red-ids")
+        controller.create_session("red", "one", ["db"], "ids")
+        with Traffic([web, db, ids]) as traffic:
+            red = traffic.add(web, WEB, DB)
+            check_delivered(traffic, red, db, ids)
+        assert controller.api.get("/v1/bridges/vmbr0").status_code == 409
+    db.close()
+
+
+ONE_BRIDGE = """\
+tenants: [red]
+networks: [{name: lan, tenant: red}]
+ports:
+  - {id: red-web, name: web, tenant: red, network: lan, interface: s1-eth1}
+  - {id: red-ids, name: ids, tenant: red, kind: tap, interface: s1-eth5}
+"""
+
+
+def issue_certificates(folder: Path) -> tuple[dict[str, str], dict[str, tuple[str, str, str]]]:
+    """Settings of a controller with TLS, and the words of set-ssl for each host."""
+    first, second = Authority(folder, "ca"), Authority(folder, "ca2")
+    certificate, key = first.issue("controller")
+    both = folder / "both.pem"
+    both.write_bytes(first.certificate.read_bytes() + second.certificate.read_bytes())
+    settings = {
+        "openflow__listen": "0.0.0.0:6653",
+        "openflow__certificate": certificate,
+        "openflow__private_key": key,
+        "openflow__ca": str(both),
+    }
+    words: dict[str, tuple[str, str, str]] = {}
+    for who, authority in (("hv1", first), ("hv2", first), ("hv1 renewed", second)):
+        mine, my_key = authority.issue(who.split()[0])
+        if who == "hv1":  # the second certificate of this name gets files of its own
+            mine = str(Path(mine).rename(folder / "first-cert.pem"))
+            my_key = str(Path(my_key).rename(folder / "first-key.pem"))
+        words[who] = (my_key, mine, str(first.certificate))
+    return settings, words
+
+
+def test_a_certificate_is_bound_to_the_bridge_of_its_host(lab: Lab, tmp_path: Path) -> None:
+    other, settings, of = Hypervisor(lab, tmp_path, "hv2", 2), *issue_certificates(tmp_path)
+    vsctl("set-ssl", *of["hv1"])
+    lab.add_bridge("s1", 0x51, "ssl:127.0.0.1:6653")
+    lab.add_ports("s1", [1, 5])
+    inventory = ONE_BRIDGE
+
+    def connect() -> None:
+        """Let the real bridge connect; while another one claims its id, it is degraded."""
+        vsctl("set-controller", "s1", "ssl:127.0.0.1:6653")
+        wait_for_state(controller, "s1", "active", "degraded")
+        assert controller.bridge("s1")["connected"]
+
+    with ControllerProcess(tmp_path, inventory) as controller:
+        controller.start(**settings)
+        connect()
+        other.vsctl("set-ssl", *of["hv2"])
+        other.add_bridge("s1", 0x51, f"ssl:{CONTROLLER_IP}:6653")
+        problem = controller.wait_for_problem("certificate of 'hv2'")
+        assert other.address in problem and "that of 'hv1'" in problem
+        assert "is connected from 127.0.0.1:" in problem
+        assert controller.bridge("s1")["connected"]
+        # also when the real one is away, and after a restart
+        vsctl("set-controller", "s1", "tcp:127.0.0.1:6699")
+        wait_for(lambda: controller.bridge("s1")["connected"], lambda seen: not seen)
+        controller.end()
+        controller.launch(**settings)
+        wait_for(controller.is_answering, bool, PATIENCE_S)
+        controller.wait_for_problem("certificate of 'hv2'")
+        assert not controller.bridge("s1")["connected"]
+        assert "cookie" not in other.flows("s1")
+        # a renewed certificate with the same name is that of the same host
+        vsctl("set-ssl", *of["hv1 renewed"])
+        connect()
+        # the operator may name another one
+        named = inventory + "bridges: [{datapath_id: '0x51', certificate: hv2}]\n"
+        controller.inventory.write_text(named)
+        vsctl("set-controller", "s1", "tcp:127.0.0.1:6699")
+        wait_for(lambda: "cookie" in other.flows("s1"), bool, PATIENCE_S)
+
+
+def wait_for_state(controller: ControllerProcess, reference: str, *states: str) -> None:
+    wait_for(
+        lambda: controller.bridge(reference).get("state"), lambda seen: seen in states, PATIENCE_S
+    )

@@ -1,0 +1,98 @@
+"""Two linked bridges: while a session changes, no packet goes without its copy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ovs.controller_process import TARGET, ControllerProcess
+from tests.ovs.endpoint import Endpoint
+from tests.ovs.lab import Lab
+from tests.ovs.traffic import Stream, Traffic
+
+A, B = 0x020000000001, 0x020000000002
+INVENTORY = """\
+tenants: [red]
+networks: [{name: lan, tenant: red}]
+ports:
+  - {id: a, tenant: red, network: lan, mac: "02:00:00:00:00:01", interface: s1-eth1}
+  - {id: b, tenant: red, network: lan, mac: "02:00:00:00:00:02", interface: s2-eth1}
+  - {id: ids, tenant: red, kind: tap, interface: s1-eth5}
+  - {id: soc, tenant: red, kind: tap, interface: s2-eth5}
+links: [{from: {bridge: s1, interface: s1-eth9}, to: {bridge: s2, interface: s2-eth9}}]
+"""
+ROUNDS = 10
+FRAMES = 10
+
+
+@pytest.fixture
+def at(lab: Lab) -> dict[str, Endpoint]:
+    found = {}
+    for name, dpid, ports in (("s1", 1, {1: "a", 5: "ids"}), ("s2", 2, {1: "b", 5: "soc"})):
+        lab.add_bridge(name, dpid=dpid, controller=TARGET)
+        found |= dict(zip(ports.values(), lab.add_ports(name, ports), strict=True))
+    lab.link("s1", 9, "s2", 9)
+    return found
+
+
+@pytest.fixture(params=["ryu", "os-ken"])
+def controller(
+    request: pytest.FixtureRequest, tmp_path: Path, at: dict[str, Endpoint]
+) -> Iterator[ControllerProcess]:
+    with ControllerProcess(tmp_path, INVENTORY, request.param) as process:
+        process.start("s1", "s2")
+        for name in ("ids", "soc"):
+            process.create_collector("red", name, name)
+        yield process
+
+
+def copies(traffic: Traffic, stream: Stream, at: dict[str, Endpoint]) -> Counter[int]:
+    """How often each frame of a stream was copied, to either tap port."""
+    return traffic.arrived(stream, at["ids"]) + traffic.arrived(stream, at["soc"])
+
+
+def pass_by(traffic: Traffic, streams: list[tuple[Stream, Endpoint]]) -> None:
+    """Block until some more frames of each stream were delivered."""
+    for stream, end in streams:
+        traffic.wait_until_past(stream, end, traffic.now(stream) + FRAMES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [{"collector": "soc"}, {"collector": "ids"}],
+        [{"source": {"kind": "port", "ports": [name]}} for name in ("b", "a")],
+        [
+            {"source": {"kind": "port", "ports": ["a", "b"]}, "direction": direction}
+            for direction in ("egress", "ingress", "both", "ingress", "egress", "both")
+        ],
+    ],
+    ids=["collector", "source", "direction"],
+)
+def test_no_packet_goes_without_its_copy_while_a_session_changes(
+    at: dict[str, Endpoint], controller: ControllerProcess, changes: list[dict[str, object]]
+) -> None:
+    with Traffic(at.values()) as traffic:
+        streams = [
+            (traffic.add(at["a"], A, B), at["b"]),
+            (traffic.add(at["b"], B, A), at["a"]),
+        ]
+        pass_by(traffic, streams)
+        controller.create_session("red", "one", ["a"], "ids")
+        first = [traffic.now(stream) for stream, _ in streams]
+        for _ in range(ROUNDS):
+            for change in changes:
+                pass_by(traffic, streams)
+                controller.change_session("one", **change)
+        last = [traffic.now(stream) for stream, _ in streams]
+        pass_by(traffic, streams)
+        for (stream, _), begun, over in zip(streams, first, last, strict=True):
+            seen = copies(traffic, stream, at)
+            times = Counter(seen[n] for n in range(begun + 1, over + 1))
+            print(f"stream {stream.key}: frames by copies {dict(times)}")
+            assert times[0] == 0, [n for n in range(begun + 1, over + 1) if not seen[n]]
+            assert times.keys() <= {1, 2}
+            assert times[1] > over - begun - len(changes) * FRAMES * ROUNDS
