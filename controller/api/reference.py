@@ -26,7 +26,10 @@ controller is at `/openapi.json`. With `[api] token_file` every request under `/
 - Every place that takes an id takes a name. A name is unique inside a tenant: where several tenants
   have it, add `?tenant=`. In bodies `tenant` may be left out while there is only one.
 - A list is `{"items": [...], "next": marker}`; `next` is null at the end, else the `marker` of the
-  next page. `limit` is 1 to 1000.
+  next page. `limit` is 1 to 1000. A list that is asked for by a name, an id or a word that nothing
+  has is refused (404, 422) and says what was probably meant: an empty list is always an answer. A
+  `name` with a `tenant` is one of that tenant. Entries of the audit log outlive what they are
+  about: any name, id or `who` that an entry has may be asked for.
 - `POST` and `PATCH` answer when the switches have confirmed the change, or after 10 seconds; the
   `status` of a session says what was verified, never what was hoped. `DELETE` of a session answers
   204 when its flows are removed from the switches, and 202 while a bridge cannot be reached: the
