@@ -157,6 +157,8 @@ def test_protected_ports_send_each_other_no_copies(
     [
         (("ofctl", "mod-port", "s1", "1", "no-receive"), ("web",), False, []),
         (("ofctl", "mod-port", "s1", "2", "no-forward"), ("db",), True, []),
+        (("ofctl", "mod-port", "s1", "1", "down"), ("web",), False, []),
+        (("ofctl", "mod-port", "s1", "2", "down"), ("db",), True, []),
         ((*PROTECT_WEB, "s1-eth5", "protected=true"), ("web", "ids"), False, ["db"]),
         ((*PROTECT_WEB, "s1-eth2", "protected=true"), ("web", "db"), True, []),
     ],

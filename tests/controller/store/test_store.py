@@ -136,7 +136,7 @@ def test_a_deleted_session_is_not_desired_but_listed_until_it_is_removed(filled:
     filled.sessions.delete(WEB.id, "tester")
 
     assert filled.desired().sessions == ()
-    assert filled.desired().deleting == (WEB.id,)
+    assert filled.desired().deleting == {WEB.id: WEB}
     assert [record.is_deleting for record in filled.sessions.all()] == [True]
     with pytest.raises(NotFound):
         filled.sessions.change(WEB.id, lambda s: s, "tester")
