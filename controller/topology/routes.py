@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 
@@ -10,7 +11,7 @@ import structlog
 from netaddr import AddrFormatError, IPAddress
 
 from controller.southbound import CommandFailed, NotAnswered, ask_vswitchd
-from controller.southbound.ovsdb import BridgeRow, OvsdbSnapshot
+from controller.southbound.ovsdb import BridgeRow, InterfaceRow, OvsdbSnapshot
 from flows.model import Dpid, Route, RouteState
 
 EVERY_S = 2.0
@@ -20,6 +21,8 @@ ADDRESSES_MAX = 1000
 ROUTES_ITSELF = "netdev"
 """The datapath type that routes tunnels itself; others leave it to the kernel, which has the same
 routes, and MAC addresses of its own."""
+NAMED_MAX = 5
+"""Ports that are named when all of a bridge are down."""
 FAR_AWAY = "its host cannot be asked from here; `cloudtap session verify` shows what arrives"
 TOO_MANY = f"more than {ADDRESSES_MAX} addresses are in use"
 
@@ -129,8 +132,9 @@ class RouteTable:
             return self._routes
         here = {row.dpid for row in snapshot.bridges if row.is_here}
         mtu_by_device = {r.name: r.device.mtu for r in snapshot.interfaces if r.dpid in here}
+        stuck = _without_uplink(r for r in snapshot.interfaces if r.dpid in here)
         routes = {
-            (row.dpid, address): self._route(row, address, mtu_by_device)
+            (row.dpid, address): self._route(row, address, mtu_by_device, stuck)
             for row in snapshot.bridges
             for address in wanted
         }
@@ -139,7 +143,11 @@ class RouteTable:
         return self._routes
 
     def _route(
-        self, bridge: BridgeRow, address: IPAddress, mtu_by_device: Mapping[str, int | None]
+        self,
+        bridge: BridgeRow,
+        address: IPAddress,
+        mtu_by_device: Mapping[str, int | None],
+        stuck: Mapping[str, str],
     ) -> Route:
         if not bridge.is_here:
             return Route(why=FAR_AWAY)
@@ -149,8 +157,28 @@ class RouteTable:
         mtu, is_userspace = mtu_by_device.get(route.device), bridge.datapath_type == ROUTES_ITSELF
         if is_userspace and route.device not in mtu_by_device:
             return Route(RouteState.OFF_BRIDGE, route.device)
+        if route.device in stuck:
+            return Route(RouteState.UPLINK_DOWN, route.device, mtu, why=stuck[route.device])
         unresolved = route.unresolved if is_userspace else ""
         return Route(RouteState.FOUND, route.device, mtu, unresolved)
+
+
+def _without_uplink(interfaces: Iterable[InterfaceRow]) -> dict[str, str]:
+    """The bridges that have ports, none of which is up, each with the names of these ports.
+
+    A bridge has its own device among its interfaces: what it sends has to leave by another one. Of
+    a bridge with some ports up nobody knows which one its flows choose. A port whose link was never
+    reported counts as up.
+    """
+    ports: defaultdict[str, list[InterfaceRow]] = defaultdict(list)
+    for row in interfaces:
+        if row.name != row.bridge and row.ofport is not None:
+            ports[row.bridge].append(row)
+    return {
+        bridge: ", ".join(repr(row.name) for row in rows[:NAMED_MAX])
+        for bridge, rows in ports.items()
+        if all(row.is_up is False for row in rows)
+    }
 
 
 def _read_neighbours(text: str) -> frozenset[IPAddress]:
