@@ -21,7 +21,7 @@ ADDRESSES_MAX = 1000
 ROUTES_ITSELF = "netdev"
 """The datapath type that routes tunnels itself; others leave it to the kernel, which has the same
 routes, and MAC addresses of its own."""
-NAMED_MAX = 5
+PORTS_NAMED_MAX = 5
 """Ports that are named when all of a bridge are down."""
 FAR_AWAY = "its host cannot be asked from here; `cloudtap session verify` shows what arrives"
 TOO_MANY = f"more than {ADDRESSES_MAX} addresses are in use"
@@ -175,7 +175,7 @@ def _without_uplink(interfaces: Iterable[InterfaceRow]) -> dict[str, str]:
         if row.name != row.bridge and row.ofport is not None:
             ports[row.bridge].append(row)
     return {
-        bridge: ", ".join(repr(row.name) for row in rows[:NAMED_MAX])
+        bridge: ", ".join(repr(row.name) for row in rows[:PORTS_NAMED_MAX])
         for bridge, rows in ports.items()
         if all(row.is_up is False for row in rows)
     }
