@@ -34,8 +34,9 @@ controller is at `/openapi.json`. With `[api] token_file` every request under `/
   `status` of a session says what was verified, never what was hoped. `DELETE` of a session answers
   204 when its flows are removed from the switches, and 202 while a bridge cannot be reached: the
   session is then listed as `inactive` with the reason, and the controller finishes it later.
-- A `POST` with an `Idempotency-Key` is carried out once: for 24 hours, the same request gets the
-  same answer.
+- A `POST` with an `Idempotency-Key` is carried out once: for 24 hours, and until the tenant has
+  used 1,000 newer keys, the same request gets the same answer. An answer of more than 16 kB is not
+  kept: the repetition shows the object as it is then.
 - `?dry_run=true` on `POST` and `DELETE` of sessions answers what would be refused; nothing is
   changed.
 - A request has limits: 16 kB for request line and header fields, 8 kB for path and query, 1 MB for

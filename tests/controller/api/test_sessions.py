@@ -249,7 +249,7 @@ def test_sessions_are_listed_by_field(client: FlaskClient) -> None:
     assert names("enabled=false") == names("direction=egress") == names("state=inactive") == ["off"]
     assert names("port=red-web-1") == names("port=web-1") == names("state=active") == ["web"]
     assert names("collector=ids&tenant=red") == ["off", "web"]
-    assert names("tenant=blue") == names("name=x") == []
+    assert names("tenant=blue") == names("name=web&enabled=false") == []
 
 
 def test_sessions_are_listed_by_a_port_that_they_watch_by_whatever_source(
