@@ -15,6 +15,7 @@ from flows.model import (
     Dpid,
     Hop,
     NetworkId,
+    Placement,
     Port,
     RouteState,
     Session,
@@ -65,6 +66,7 @@ class SessionReach:
         for tap in self.taps:
             yield from self._at_tap(tap)
         yield from self._at_links()
+        yield from self._between_protected()
         yield from self._without_route()
 
     def unknowns(self) -> Iterator[str]:
@@ -130,13 +132,33 @@ class SessionReach:
         """Ends of links that let nothing pass, on the ways from bridges to tap ports."""
         if not self.world.broken_links:
             return
-        makers = dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
-        ways = ((here, self.world.placements[tap.id].dpid) for here in makers for tap in self.taps)
-        crossed = (pair for here, there in ways for pair in self.spanning_tree.exits(here, there))
+        exits = self.spanning_tree.exits
+        crossed = (pair for here, to in self._ways_to_taps() for pair in exits(here, to.dpid))
         for out, into in dict.fromkeys(crossed):
             if out in self.world.broken_links:
                 yield from at_link_end(out, self.world, STOPS_COPIES, "copies")
                 yield from at_link_end(into, self.world, STOPS_ARRIVALS, "copies")
+
+    def _between_protected(self) -> Iterator[str]:
+        """Bridges on the ways to tap ports that do not pass copies on, between protected ports."""
+        if not self.world.protected_links:
+            return
+        passages = self.spanning_tree.passages
+        passed = (pair for here, to in self._ways_to_taps() for pair in passages(here, to))
+        for into, out in dict.fromkeys(passed):
+            if self.world.shield_each_other(into, out):
+                one, other = self.world.hops[into], self.world.hops[out]
+                yield (
+                    f"bridge {one.bridge!r} sends no copies from {one.interface!r} to "
+                    f"{other.interface!r}, because protected ports of a bridge send each other "
+                    f"nothing: run `ovs-vsctl set Port {one.interface} protected=false`"
+                )
+
+    def _ways_to_taps(self) -> Iterator[tuple[Dpid, Placement]]:
+        """Each bridge that makes copies, with the place of each tap port."""
+        for here in dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched):
+            for tap in self.taps:
+                yield here, self.world.placements[tap.id]
 
     def _without_route(self) -> Iterator[str]:
         for here, address in self._ways():
