@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import is_
 
 import structlog
 from netaddr import AddrFormatError, IPAddress
 
 from controller.southbound import CommandFailed, NotAnswered, ask_vswitchd
-from controller.southbound.ovsdb import BridgeRow, OvsdbSnapshot
+from controller.southbound.ovsdb import BridgeRow, InterfaceRow, OvsdbSnapshot
 from flows.model import Dpid, Route, RouteState
 
 EVERY_S = 2.0
@@ -129,8 +130,9 @@ class RouteTable:
             return self._routes
         here = {row.dpid for row in snapshot.bridges if row.is_here}
         mtu_by_device = {r.name: r.device.mtu for r in snapshot.interfaces if r.dpid in here}
+        rates = _rates_by_device([r for r in snapshot.interfaces if r.dpid in here])
         routes = {
-            (row.dpid, address): self._route(row, address, mtu_by_device)
+            (row.dpid, address): self._with_rate(self._route(row, address, mtu_by_device), rates)
             for row in snapshot.bridges
             for address in wanted
         }
@@ -151,6 +153,29 @@ class RouteTable:
             return Route(RouteState.OFF_BRIDGE, route.device)
         unresolved = route.unresolved if is_userspace else ""
         return Route(RouteState.FOUND, route.device, mtu, unresolved)
+
+    @staticmethod
+    def _with_rate(route: Route, rates: Mapping[str, int]) -> Route:
+        rate = rates.get(route.device)
+        return route if rate is None else replace(route, rate_kbps=rate)
+
+
+def _rates_by_device(interfaces: Sequence[InterfaceRow]) -> Mapping[str, int]:
+    """What may be used of devices that send little, in kilobits a second.
+
+    What leaves by the device of a bridge has to leave by another port of it: nobody knows which
+    one, so the fastest counts, and none if one of them is not known to send little.
+    """
+    found = {r.name: r.device.rate_kbps for r in interfaces if r.device.rate_kbps is not None}
+    ports: dict[str, list[int | None]] = {}
+    for row in interfaces:
+        if row.name != row.bridge and row.ofport is not None:
+            ports.setdefault(row.bridge, []).append(row.device.rate_kbps)
+    for bridge, all_rates in ports.items():
+        rates = [rate for rate in all_rates if rate is not None]
+        if len(rates) == len(all_rates):
+            found[bridge] = min(max(rates), found.get(bridge, max(rates)))
+    return found
 
 
 def _read_neighbours(text: str) -> frozenset[IPAddress]:

@@ -180,10 +180,21 @@ class World:
             hop is not None and not STOPS_COPIES.isdisjoint(hop.settings)
         )
 
-    def is_cut_off(self, here: Dpid, sensor: Sensor) -> bool:
-        """Whether copies that a bridge makes cannot reach a remote sensor: it has no route."""
-        route = self.routes.get((here, sensor)) if isinstance(sensor, IPAddress) else None
-        return route is not None and route.is_broken
+    def is_cut_off(self, here: Dpid, delivery: Delivery, sensor: Sensor) -> bool:
+        """Whether copies that a bridge makes cannot reach a remote sensor: there is no route, or
+        its tunnel port sends nothing.
+        """
+        if not isinstance(sensor, IPAddress):
+            return False
+        route = self.routes.get((here, sensor))
+        hop = self.tunnel_hop(here, delivery)
+        is_shut = hop is not None and not STOPS_COPIES.isdisjoint(hop.settings)
+        return is_shut or (route is not None and route.is_broken)
+
+    def tunnel_hop(self, here: Dpid, delivery: Delivery) -> Hop | None:
+        """What is known of the port of a bridge for tunnels of a kind; None if there is none."""
+        number = self.tunnels.get((here, delivery))
+        return None if number is None else self.hops.get(Placement(here, number))
 
     @cached_property
     def broken_links(self) -> frozenset[Placement]:

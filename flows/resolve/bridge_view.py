@@ -127,7 +127,7 @@ class BridgeView:
         return not (
             self.next_hop_of_copies(sensor, collector) is None
             or self.world.is_stopped(sensor)
-            or self.world.is_cut_off(self.dpid, sensor)
+            or self.world.is_cut_off(self.dpid, collector.delivery, sensor)
             or self._is_severed(sensor)
         )
 

@@ -55,6 +55,20 @@ def told(controller: ControllerProcess) -> tuple[int, dict[str, int]]:
     return status["copies"]["packets"], status["skipped"]
 
 
+def cap_of(controller: ControllerProcess, name: str) -> object:
+    """The cap that keeps copies of a session below what ports on their way send."""
+    return controller.session(name)["status"]["port_rate"]
+
+
+def limit(lab: Lab, port: str, bps: int) -> None:
+    """Give a port a QoS of so many bits a second."""
+    vsctl(
+        *("set", "Port", port, "qos=@q", "--"),
+        *("--id=@q", "create", "QoS", "type=linux-htb", f"other-config:max-rate={bps}"),
+    )
+    lab.on_close(lambda: vsctl("clear", "Port", port, "qos", "--", "--all", "destroy", "QoS"))
+
+
 @pytest.mark.parametrize(
     ("protected", "which"),
     [(("s2-eth9", "s2-eth8"), "s2"), (("s3-eth8", "s3-eth5"), "s3")],
@@ -105,3 +119,24 @@ def test_a_bridge_on_the_way_that_is_away_is_said(
     for name in ("one", "late"):
         controller.wait_for_session(name, "active")
         assert controller.session(name)["status"]["reasons"] == []
+
+
+def test_a_slow_link_caps_the_copies_that_cross_it(
+    lab: Lab, at: dict[str, Endpoint], controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["a"], "soc", direction="egress")
+    limit(lab, "s2-eth8", 10_000_000)
+    wait_for(partial(cap_of, controller, "one"), {"kbps": 4500}.__eq__)
+    controller.create_session("red", "two", ["b"], "soc", direction="egress")
+    for name in ("one", "two"):
+        wait_for(partial(cap_of, controller, name), {"kbps": 2250}.__eq__)
+    lab.endpoints.remove(at["soc"])  # markers would wait in the queue
+    lab.install_markers()
+    long = frames.ethernet(B, A, 0x88B7, bytes(1400))
+    got = lab.exchange([(at["a"], long)] * 40 * MANY, burst_size=MANY, pause=1)
+    assert got[at["b"]] == [long] * 40 * MANY, "production of the bridge that makes the copies"
+    controller.wait_for_session("one", "degraded", "exceeded what a port on the way sends")
+    made, skipped = wait_for(
+        partial(told, controller), lambda seen: seen[0] + sum(seen[1].values()) == 40 * MANY
+    )
+    assert made and skipped.keys() == {"port_rate"}
