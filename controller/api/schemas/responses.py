@@ -143,7 +143,7 @@ class StatusOut(BaseModel):
         description="Bytes of the longest frame whose copy fits the path to its sensors."
     )
     port_rate: dict[Literal["kbps", "pps"], int] | None = Field(
-        description="The cap on each bridge that keeps copies below what its tap ports send."
+        description="The cap on each bridge that keeps copies below what ports on their way send."
     )
     bridges: list[BridgeShareOut]
 
