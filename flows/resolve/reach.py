@@ -228,6 +228,12 @@ class SessionReach:
                     f"no route: bridge {bridge!r} has no route to sensor {address}, so its copies "
                     f"do not leave: see `ovs-appctl ovs/route/lookup {address}` on its host"
                 )
+            elif route is not None and route.state is RouteState.UPLINK_DOWN:
+                yield (
+                    f"uplink down: the route of bridge {bridge!r} to sensor {address} leaves by "
+                    f"bridge {route.device!r}, and no port of that one is up ({route.why}), so its "
+                    "copies do not leave"
+                )
             elif route is not None and route.is_broken:
                 yield (
                     f"no route: the route of bridge {bridge!r} to sensor {address} leaves by "

@@ -157,6 +157,8 @@ def test_protected_ports_send_each_other_no_copies(
     [
         (("ofctl", "mod-port", "s1", "1", "no-receive"), ("web",), False, []),
         (("ofctl", "mod-port", "s1", "2", "no-forward"), ("db",), True, []),
+        (("ofctl", "mod-port", "s1", "1", "down"), ("web",), False, []),
+        (("ofctl", "mod-port", "s1", "2", "down"), ("db",), True, []),
         ((*PROTECT_WEB, "s1-eth5", "protected=true"), ("web", "ids"), False, ["db"]),
         ((*PROTECT_WEB, "s1-eth2", "protected=true"), ("web", "db"), True, []),
     ],
@@ -412,6 +414,27 @@ def test_copies_for_tunnels_are_capped_below_what_their_way_out_sends(
 
     wait_for(received, made.__eq__)
     vsctl("clear", "Port", "under-eth1", "qos", "--", "--all", "destroy", "QoS")
+
+
+def test_nothing_counts_as_a_copy_while_the_port_by_which_tunnels_leave_is_down(
+    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    make_remote(controller, SENSORS[0])
+    controller.create_session("red", "one", ["web"], "far")
+    controller.wait_for_session("one", "active")
+    sent = [web_to_db(n) for n in range(MANY)]
+    subprocess.run(["ip", "link", "set", "under-eth1", "down"], check=True)
+    controller.wait_for_session("one", "degraded", "no port of that one is up ('under-eth1')")
+    assert exchange(cloud, sent)[0] == sent
+    wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
+    explained = {"tenant": "red", "port": "red-web", "hex": web_to_db(1).hex()}
+    [told] = controller.api.post("/v1/explain", json=explained).json()["sessions"]
+    assert (told["copied"], "uplink down: " in told["sentence"]) == (False, True), told
+    subprocess.run(["ip", "link", "set", "under-eth1", "up"], check=True)
+    wait_for(lambda: reasons(controller.session("one")), lambda text: "uplink" not in text)
+    exchange(cloud, sent)
+    assert [carried.frame for carried in underlay.arrived()] == sent
+    wait_for_counts(controller, "one", (MANY, 0, {"path": MANY}))
 
 
 def test_a_check_of_a_tunnel_counts_each_frame_once(

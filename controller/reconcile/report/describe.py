@@ -11,7 +11,7 @@ from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
 from flows.errors import NoLinkTagLeft
 from flows.explain import Answer
-from flows.model import Delivery, Dpid, PortId, SessionId, watched_by
+from flows.model import Delivery, Dpid, PortId, Session, SessionId, watched_by
 from flows.openflow import VLAN_IDS
 from flows.resolve import ResolvedSession, ResolvedWorld
 
@@ -337,6 +337,12 @@ def explained(
     ahead = passed(resolved_session, snapshot, [answer.bridge]) - {answer.bridge}
     reasons += _in_doubt(resolved_session, ahead, views)
     return replace(answer, sentence="; ".join((answer.sentence, *reasons)))
+
+
+def leaving(session: Session, views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> Answer:
+    """The answer for a session that is being deleted; ``holders`` may still be making copies."""
+    said = ("not copied: the session is being deleted", *_not_gone(views, holders))
+    return Answer(session, False, "; ".join(said))
 
 
 def with_unknown_bridges(status: SessionStatus, notes: BridgeNotes) -> SessionStatus:
