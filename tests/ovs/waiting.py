@@ -34,6 +34,18 @@ def wait_for(
     return seen
 
 
+def wait_for_all(count: Callable[[], int], wanted: int, seconds: float = PATIENCE_S) -> None:
+    """Block until ``count`` has come to a number, however long that takes while it grows.
+
+    Raises:
+        AssertionError: it has not grown for so many seconds.
+    """
+    most = -1
+    while most < wanted:
+        before = most
+        most = wait_for(count, lambda seen, before=before: seen > before, seconds)
+
+
 async def pass_time(seconds: float) -> None:
     """Let time pass in an event loop: the pace of a peer, or of looking at a condition again."""
     loop = asyncio.get_running_loop()

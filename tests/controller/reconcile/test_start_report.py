@@ -31,7 +31,7 @@ def report_of(rig: Rig) -> StartReport:
 
 
 def wait_until_said(report: StartReport) -> None:
-    """Ask until it has nothing left to say; ``sync`` waits for bridges with something to do only."""
+    """Ask until it has nothing left to say: ``sync`` waits only for bridges whose flows change."""
     wait_for(report, NEVER_S.__eq__)
 
 
