@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from controller.api.v1.health import SILENCE_S
 from tests.ovs.controller_process import API, START_S, ControllerProcess
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.waiting import wait_for
@@ -33,11 +35,41 @@ def running(
         assert "Traceback" not in process.log()
 
 
-class Probe:
-    """Asks for health all the time; the statuses that it saw."""
+Waits = dict[str, float]
+"""How long each thread of a process has been runnable and had no processor, in seconds."""
 
-    def __init__(self) -> None:
+
+def waits_of(pid: int) -> Waits:
+    """The waits of a process so far."""
+    found: Waits = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return found
+
+
+def held_up_s(silence: float, looks: list[tuple[float, Waits]]) -> float:
+    """How much of a silence before the last look was not spent waiting for a processor."""
+    at, now = looks[-1]
+    _, before = next((look for look in reversed(looks) if look[0] <= at - silence), looks[0])
+    return silence - max(waited - before.get(thread, 0.0) for thread, waited in now.items())
+
+
+def test_a_silence_counts_as_far_as_others_have_not_caused_it() -> None:
+    looks: list[tuple[float, Waits]] = [(0.0, {"1": 1.0}), (10.0, {"1": 1.5})]
+    assert held_up_s(6.0, [*looks, (16.0, {"1": 5.5, "2": 0.5})]) == 2.0
+    assert held_up_s(6.0, [*looks, (16.0, {"1": 1.5, "2": 0.0})]) == 6.0
+
+
+class Probe:
+    """Asks for health all the time: the statuses that it saw, and how long nothing ran."""
+
+    def __init__(self, process: ControllerProcess) -> None:
+        assert process.process is not None
         self.seen: list[int] = []
+        self.longest_s = 0.0
+        """Without the time that the controller has waited for a processor."""
+        self._pid, self._looks = process.process.pid, list[tuple[float, Waits]]()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -52,7 +84,12 @@ class Probe:
     def _run(self) -> None:
         with httpx.Client(base_url=f"http://{API}", timeout=START_S) as client:
             while not self._is_over.wait(0.05):
-                self.seen.append(client.get("/healthz").status_code)
+                answer = client.get("/healthz")
+                self.seen.append(answer.status_code)
+                self._looks.append((time.monotonic(), waits_of(self._pid)))
+                if answer.status_code == 503:
+                    silence = float(answer.json()["reason"].split()[-2])
+                    self.longest_s = max(self.longest_s, held_up_s(silence, self._looks))
 
 
 def connect() -> socket.socket:
@@ -169,7 +206,7 @@ def test_large_and_absurd_bodies_hold_up_neither_health_nor_the_bridge(
         text = body if isinstance(body, str) else json.dumps(body)
         return running.api.post(path, content=text, headers=json_type, timeout=300).status_code
 
-    with Probe() as probe:
+    with Probe(running) as probe:
         assert post("/v1/filters", {"name": "wide", "tenant": "red", "ingress": rules}) == 422
         assert post("/v1/filters", {"name": "long", "tenant": "red", "ingress": fitting}) == 201
         assert post("/v1/filters", keys) == 400
@@ -183,7 +220,8 @@ def test_large_and_absurd_bodies_hold_up_neither_health_nor_the_bridge(
             )
             assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
 
-    assert set(probe.seen) == {200}
+    assert set(probe.seen) <= {200, 503}
+    assert probe.longest_s < SILENCE_S, "the bodies have held it up"
     check_still_connected(running)
 
 

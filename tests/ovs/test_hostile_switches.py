@@ -25,7 +25,7 @@ from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
 
 HELLO = message(0)
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 MEMORY_BYTES = 150 << 20
 """How much more memory hostile peers may make the process take."""
 CALLS = 12
