@@ -109,6 +109,12 @@ class ControllerProcess:
             )
         return self.process
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
     def start(self, *bridges: str, **settings: Any) -> None:
         """Start it; returns when its API answers and these bridges are verified."""
         process = self.launch(**settings)

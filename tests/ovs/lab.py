@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.ovs.endpoint import Endpoint
+from tests.ovs.open_vswitch import pid_of
 
 MARKER = 0x88B5
 """EtherType for local experiments (IEEE 802): no test may send it."""
@@ -357,7 +358,7 @@ def disable_checksum_offload(interface: str) -> None:
 @contextmanager
 def paused_switch() -> Iterator[None]:
     """Stop ovs-vswitchd, so that it reads all that is sent meanwhile in one batch (of up to 32)."""
-    daemon = int(Path("/run/openvswitch/ovs-vswitchd.pid").read_text())
+    daemon = pid_of("ovs-vswitchd")
     os.kill(daemon, signal.SIGSTOP)
     try:
         yield

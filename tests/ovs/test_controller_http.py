@@ -17,6 +17,7 @@ import pytest
 
 from controller.api.v1.health import SILENCE_S
 from tests.ovs.controller_process import API, START_S, ControllerProcess
+from tests.ovs.processor import Waits, waits_of, without_waits
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.waiting import wait_for
 
@@ -35,24 +36,11 @@ def running(
         assert "Traceback" not in process.log()
 
 
-Waits = dict[str, float]
-"""How long each thread of a process has been runnable and had no processor, in seconds."""
-
-
-def waits_of(pid: int) -> Waits:
-    """The waits of a process so far."""
-    found: Waits = {}
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has ended
-            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
-    return found
-
-
 def held_up_s(silence: float, looks: list[tuple[float, Waits]]) -> float:
     """How much of a silence before the last look was not spent waiting for a processor."""
     at, now = looks[-1]
     _, before = next((look for look in reversed(looks) if look[0] <= at - silence), looks[0])
-    return silence - max(waited - before.get(thread, 0.0) for thread, waited in now.items())
+    return without_waits(silence, before, now)
 
 
 def test_a_silence_counts_as_far_as_others_have_not_caused_it() -> None:
@@ -65,11 +53,10 @@ class Probe:
     """Asks for health all the time: the statuses that it saw, and how long nothing ran."""
 
     def __init__(self, process: ControllerProcess) -> None:
-        assert process.process is not None
         self.seen: list[int] = []
         self.longest_s = 0.0
         """Without the time that the controller has waited for a processor."""
-        self._pid, self._looks = process.process.pid, list[tuple[float, Waits]]()
+        self._pid, self._looks = process.pid, list[tuple[float, Waits]]()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
