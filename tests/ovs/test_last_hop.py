@@ -121,7 +121,7 @@ def test_copies_for_a_tap_port_that_is_down_are_counted_as_lost(
     turn("up")
     cloud.lab.endpoints.append(tap)
     cloud.lab.install_markers()  # a veth pair drops frames until the kernel sees both ends up
-    wait_for(lambda: reasons(controller.session("one")), lambda text: "is down" not in text)
+    controller.wait_until_free_of("one", "is down")
     assert exchange(cloud, sent) == (sent, sent)
     wait_for_counts(controller, "one", (MANY, 0, {"path": MANY}))
 
@@ -332,7 +332,7 @@ def test_a_remote_sensor_without_a_route_is_said_and_nothing_counts_as_a_copy(
     controller.wait_for_session("one", "degraded", f"nobody has answered yet for {NO_ROUTE}")
     neighbour = ["ovs-appctl", "tnl/neigh/set", "under", NO_ROUTE, "02:00:00:00:99:99"]
     subprocess.run(neighbour, check=True)
-    wait_for(lambda: reasons(controller.session("one")), lambda text: "unknown" not in text)
+    controller.wait_until_free_of("one", "unknown")
     exchange(cloud, sent)
     assert [carried.frame for carried in underlay.arrived()] == sent
     assert "no route" not in reasons(controller.session("one"))
