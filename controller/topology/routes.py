@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import is_
 
 import structlog
@@ -132,9 +133,13 @@ class RouteTable:
             return self._routes
         here = {row.dpid for row in snapshot.bridges if row.is_here}
         mtu_by_device = {r.name: r.device.mtu for r in snapshot.interfaces if r.dpid in here}
-        stuck = _without_uplink(r for r in snapshot.interfaces if r.dpid in here)
+        ports = _ports_by_bridge(r for r in snapshot.interfaces if r.dpid in here)
+        stuck = _without_uplink(ports)
+        rates = _rates_by_device((r for r in snapshot.interfaces if r.dpid in here), ports)
         routes = {
-            (row.dpid, address): self._route(row, address, mtu_by_device, stuck)
+            (row.dpid, address): self._with_rate(
+                self._route(row, address, mtu_by_device, stuck), rates
+            )
             for row in snapshot.bridges
             for address in wanted
         }
@@ -162,18 +167,44 @@ class RouteTable:
         unresolved = route.unresolved if is_userspace else ""
         return Route(RouteState.FOUND, route.device, mtu, unresolved)
 
+    @staticmethod
+    def _with_rate(route: Route, rates: Mapping[str, int]) -> Route:
+        rate = rates.get(route.device)
+        return route if rate is None else replace(route, rate_kbps=rate)
 
-def _without_uplink(interfaces: Iterable[InterfaceRow]) -> dict[str, str]:
-    """The bridges that have ports, none of which is up, each with the names of these ports.
 
-    A bridge has its own device among its interfaces: what it sends has to leave by another one. Of
-    a bridge with some ports up nobody knows which one its flows choose. A port whose link was never
-    reported counts as up.
+def _ports_by_bridge(interfaces: Iterable[InterfaceRow]) -> Mapping[str, Sequence[InterfaceRow]]:
+    """The ports by which what a bridge's own device sends has to leave, by bridge.
+
+    Nobody knows which one of them its flows choose.
     """
     ports: defaultdict[str, list[InterfaceRow]] = defaultdict(list)
     for row in interfaces:
         if row.name != row.bridge and row.ofport is not None:
             ports[row.bridge].append(row)
+    return ports
+
+
+def _rates_by_device(
+    interfaces: Iterable[InterfaceRow], ports: Mapping[str, Sequence[InterfaceRow]]
+) -> Mapping[str, int]:
+    """What may be used of devices that send little, in kilobits a second.
+
+    Of a bridge that is the fastest port, if all are known to send little.
+    """
+    found = {r.name: r.device.rate_kbps for r in interfaces if r.device.rate_kbps is not None}
+    for bridge, rows in ports.items():
+        rates = [row.device.rate_kbps for row in rows if row.device.rate_kbps is not None]
+        if len(rates) == len(rows):
+            found[bridge] = min(max(rates), found.get(bridge, max(rates)))
+    return found
+
+
+def _without_uplink(ports: Mapping[str, Sequence[InterfaceRow]]) -> dict[str, str]:
+    """The bridges that have ports, none of which is up, each with the names of these ports.
+
+    A port whose link was never reported counts as up.
+    """
     return {
         bridge: ", ".join(repr(row.name) for row in rows[:PORTS_NAMED_MAX])
         for bridge, rows in ports.items()

@@ -75,6 +75,7 @@ class Route:
 
     ``device`` is where packets leave, ``mtu`` its MTU in bytes; both may be unknown. ``unresolved``
     is the next hop whose MAC address is not known yet; empty if it is, or if that is not known.
+    ``rate_kbps`` is what may be used of what the device sends, as in Hop.
     """
 
     state: RouteState = RouteState.UNKNOWN
@@ -82,6 +83,7 @@ class Route:
     mtu: int | None = None
     unresolved: str = ""
     why: str = ""
+    rate_kbps: int | None = None
 
     @property
     def is_broken(self) -> bool:

@@ -23,6 +23,7 @@ from controller.reconcile.report.describe import (
     explained,
     home,
     leaving,
+    passed,
     with_bridge_doubts,
     with_doubts,
     with_notes,
@@ -124,10 +125,13 @@ class Inspector(Inspecting):
         holder_names = {dpid: name_of(dpid) for dpid in found.holders}
         resolved_session = snapshot.resolved.sessions.get(session)
         at_home = home(resolved_session, snapshot) if resolved_session is not None else set()
+        ahead: set[Dpid] = set()
+        if resolved_session is not None:
+            ahead = passed(resolved_session, snapshot, at_home | found.concerned)
         if number is not None:
             for writer in found.counting:
                 self._counters.read(writer, number)
-        views = self._writers.views_of(found.concerned | found.holders | at_home)
+        views = self._writers.views_of(found.concerned | found.holders | at_home | ahead)
         status = describe_session(session, snapshot, views, None, holder_names)
         if number is not None:
             counted = found.counted | {writer.dpid for writer in found.counting}
@@ -210,6 +214,9 @@ class Inspector(Inspecting):
         """An answer, with what is known of the session and of the bridge that makes the copy."""
         holders = self._holders(answer.session.id, snapshot)
         concerned = {answer.bridge} if answer.bridge is not None else set(holders)
+        if answer.bridge is not None:
+            resolved_session = snapshot.resolved.sessions[answer.session.id]
+            concerned |= passed(resolved_session, snapshot, [answer.bridge])
         views = self._writers.views_of(concerned)
         return explained(answer, snapshot, views, holders)
 
