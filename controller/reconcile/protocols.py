@@ -112,6 +112,13 @@ class KnownBridges(Protocol):
         """
         ...
 
+    def give_up(self, old: Dpid, is_connected: bool) -> bool:
+        """Whether another bridge is, or was, at work under a replaced id.
+
+        Then nothing waits for it any more: what is stored under it counts for that bridge.
+        """
+        ...
+
     def strangers(self) -> frozenset[Dpid]:
         """The bridges that have connected, and on which nothing of ours is or was placed."""
         ...
