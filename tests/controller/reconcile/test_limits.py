@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,13 +46,13 @@ class Bridges:
     def copies_of(self, session: int) -> PacketCount:
         return self.counters_by_bridge.made(session)
 
-    def parts_of(
-        self, session: int
-    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
-        return self.counters_by_bridge.parts_of(session)
+    def parts(
+        self, sessions: Container[int]
+    ) -> Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        return self.counters_by_bridge.parts(sessions)
 
     def parts_on(
-        self, dpid: Dpid, sessions: Iterable[int]
+        self, dpid: Dpid, sessions: Container[int]
     ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
         return self.counters_by_bridge.parts_on(dpid, sessions)
 
