@@ -15,6 +15,7 @@ from flows.model import (
     Dpid,
     Mode,
     NetworkId,
+    Placement,
     Port,
     Rate,
     Sensor,
@@ -38,7 +39,9 @@ class ResolvedSession:
     some bridge makes cross a link. ``is_guarded``: a tap port may send only shorter frames than
     copies can be; ``slow_ports`` on the way send little in a second. ``missing`` names in
     sentences what does not exist, is unreachable or lets no copies pass, and ``unknown`` what
-    could not be checked; ``refused`` is the reason why nothing at all may be copied.
+    could not be checked; ``refused`` is the reason why nothing at all may be copied. ``cut_off``
+    are the regions, by their lowest datapath id, in which it watches ports and none of its copies
+    can reach a sensor; noted of exclusive sessions only.
     """
 
     session: Session
@@ -51,6 +54,7 @@ class ResolvedSession:
     unknown: tuple[str, ...] = ()
     is_guarded: bool = False
     slow_ports: tuple[SlowPort, ...] = ()
+    cut_off: frozenset[Dpid] = frozenset()
 
     @property
     def is_served(self) -> bool:
@@ -122,6 +126,8 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
         missing.append(_why_nothing_is_watched(session, bool(selected)))
     is_far = _is_far(watched, taps, world, spanning_tree)
     found = ResolvedSession(session, tuple(watched), taps, collector, tuple(missing), is_far=is_far)
+    if collector is not None and found.is_exclusive:
+        found = replace(found, cut_off=_cut_off(watched, collector, world, spanning_tree))
     return _with_reach(found, world, spanning_tree)
 
 
@@ -154,6 +160,50 @@ def is_deliverable(here: Dpid, tap: Port, world: World, spanning_tree: SpanningT
         return True
     has_tag = transport_key(tap.id, None) in world.numbers.tag
     return has_tag and spanning_tree.component(here) == spanning_tree.component(there)
+
+
+def is_open(
+    here: Dpid, sensor: Sensor, collector: Collector, world: World, spanning_tree: SpanningTree
+) -> bool:
+    """Whether copies that leave a bridge can reach a sensor, as far as ports and routes tell."""
+    if world.is_stopped(sensor) or world.is_cut_off(here, collector.delivery, sensor):
+        return False
+    if isinstance(sensor, IPAddress):
+        return (here, collector.delivery) in world.tunnels
+    tap = world.port_by_id.get(sensor)
+    if tap is None or tap.id not in world.placements:
+        return False
+    return is_deliverable(here, tap, world, spanning_tree) and not _is_severed(
+        here, world.placements[tap.id], world, spanning_tree
+    )
+
+
+def _is_severed(here: Dpid, to: Placement, world: World, spanning_tree: SpanningTree) -> bool:
+    """Whether a link on the way of copies to a tap port carries nothing."""
+    if to.dpid == here:
+        return False
+    if world.broken_links:
+        exits = spanning_tree.exits(here, to.dpid)
+        if any(out in world.broken_links for out, _ in exits):
+            return True
+    if world.protected_links:
+        passages = spanning_tree.passages(here, to)
+        return any(world.shield_each_other(into, out) for into, out in passages)
+    return False
+
+
+def _cut_off(
+    watched: Iterable[Port], collector: Collector, world: World, spanning_tree: SpanningTree
+) -> frozenset[Dpid]:
+    """The regions in which none of the bridges of some ports can send copies to a sensor."""
+    regions: dict[Dpid, bool] = {}
+    for here in {world.placements[port.id].dpid for port in watched}:
+        can_send = any(
+            is_open(here, sensor, collector, world, spanning_tree) for sensor in collector.sensors
+        )
+        region = spanning_tree.component(here)
+        regions[region] = regions.get(region, False) or can_send
+    return frozenset(region for region, can_send in regions.items() if not can_send)
 
 
 def _placed_taps(collector: Collector | None, world: World, missing: list[str]) -> tuple[Port, ...]:
