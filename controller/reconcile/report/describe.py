@@ -391,10 +391,9 @@ def bridges_of(session: SessionId, snapshot: Snapshot) -> set[Dpid]:
         for port in resolved_session.session.source.ports
     )
     here = home(resolved_session, snapshot) | {place.dpid for place in listed if place is not None}
+    here |= {dpid for dpid, _ in missing_tunnels(snapshot, session)}
     there = {snapshot.resolved.place(tap) for tap in resolved_session.taps}
-    tree = snapshot.resolved.spanning_tree
-    ways = ((a, b) for a in here for b in there if tree.component(a) == tree.component(b))
-    return here | there | {dpid for a, b in ways for dpid in tree.path(a, b)}
+    return here | there | passed(resolved_session, snapshot, here)
 
 
 def with_notes(status: BridgeStatus, notes: BridgeNotes, stale: Mapping[Dpid, str]) -> BridgeStatus:
