@@ -111,9 +111,7 @@ class TunnelRows:
             dpid, demand = bridge.dpid, demands.get(bridge.dpid)
             if demand is None or bridge.row not in rows:
                 continue
-            if self._pace.next_at(dpid) > max(now, self._again_at.get(dpid, 0)):
-                self._again_at[dpid] = self._pace.next_at(dpid)
-            if dpid not in self._pending and self._pace.next_at(dpid) > now:
+            if self._pace.next_at(dpid) > now:
                 self._note_paused(dpid, demand, content, bridge)
             if dpid in self._pending or self._again_at.get(dpid, 0) > now:
                 continue
@@ -170,7 +168,10 @@ class TunnelRows:
     def _note_paused(
         self, dpid: Dpid, demand: TunnelDemand, content: DatabaseContent, bridge: BridgeRow
     ) -> None:
-        """Say of each port that is missing that it is made later, and why."""
+        """Wait, and say of each port that is missing that it is made later, and why."""
+        self._again_at[dpid] = max(self._pace.next_at(dpid), self._again_at.get(dpid, 0.0))
+        if dpid in self._pending:
+            return
         todo = _compare(dpid, demand, content.tunnels.get(bridge.row, ()))
         for kind in {*Delivery} - {*todo.add, *(row.tunnel for row in todo.repair)}:
             self.problems.pop((dpid, kind), None)
