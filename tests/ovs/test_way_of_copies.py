@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import frames
-from tests.ovs.controller_process import TARGET, ControllerProcess
+from tests.ovs.controller_process import TARGET, ControllerProcess, Document
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
@@ -143,6 +143,30 @@ def test_a_slow_link_caps_the_copies_that_cross_it(
         partial(told, controller), lambda seen: seen[0] + sum(seen[1].values()) == 40 * MANY
     )
     assert made and skipped.keys() == {"port_rate"}
+
+
+@pytest.mark.parametrize("gone", ["s3-eth5", "s2-eth8", "s1-eth9"])
+def test_copies_for_which_there_is_no_way_any_more_are_counted_as_lost(
+    lab: Lab, at: dict[str, Endpoint], controller: ControllerProcess, gone: str
+) -> None:
+    controller.create_session("red", "one", ["a"], "soc", direction="egress")
+    lab.install_markers()
+    lab.endpoints.remove(at["soc"])  # markers do not reach it either
+    lab.links.clear()
+    vsctl("del-port", gone)
+    seen = controller.wait_for_session("one", "pending", "soc")["status"]
+    wait_for(lambda: controller.session("one")["status"]["bridges"], is_settled)
+    asked = {"tenant": "red", "port": "a", "hex": FRAME.hex()}
+    explained = controller.api.post("/v1/explain", json=asked).json()
+    assert f"not copied: no sensor can get it: {seen['reasons'][0]}" in str(explained["sessions"])
+    got = lab.exchange([(at["a"], FRAME)] * MANY)
+    assert got[at["b"]] == [FRAME] * MANY
+    wait_for(partial(told, controller), lambda seen: seen == (0, {"path": MANY}))
+
+
+def is_settled(bridges: list[Document]) -> bool:
+    """Whether one bridge counts the copies of a session, and none makes them."""
+    return [(share["bridge"], share["state"]) for share in bridges] == [("s1", "pending")]
 
 
 @pytest.fixture

@@ -154,8 +154,15 @@ def _describe_served(
     reasons += _in_doubt(resolved_session, ahead, views)
     works = any(share.state is State.ACTIVE for share in shares) or _goes_on(serving, shares)
     state = (State.DEGRADED if reasons else State.ACTIVE) if works else State.PENDING
+    if resolved_session.is_adrift:  # the bridges only count its copies as lost
+        state, shares = State.PENDING, [_without_copies(share) for share in shares]
     said = (*reasons, *resolved_session.unknown)  # what is not known is no failure
     return SessionStatus(state, tuple(dict.fromkeys(said)), bridges=tuple(shares))
+
+
+def _without_copies(share: BridgeShare) -> BridgeShare:
+    """The share of a bridge that counts copies, and makes none."""
+    return replace(share, state=State.PENDING) if share.state is State.ACTIVE else share
 
 
 def _unconfirmed(
@@ -314,6 +321,8 @@ def explained(
     copies of the session.
     """
     session, resolved_session = answer.session, snapshot.resolved.sessions[answer.session.id]
+    if session.enabled and resolved_session.is_adrift:
+        return answer
     if not session.enabled or not resolved_session.is_served:
         said = answer.sentence
         if session.id in snapshot.stopped:
