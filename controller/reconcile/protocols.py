@@ -274,6 +274,10 @@ class BridgeNotes(Protocol):
         """What cannot be seen of a bridge, a sentence each."""
         ...
 
+    def stale(self) -> Mapping[Dpid, str]:
+        """The bridges whose database has reported and does not now, each with its database."""
+        ...
+
 
 class NoNotes(BridgeNotes):
     """Nobody looks at databases."""
@@ -285,6 +289,10 @@ class NoNotes(BridgeNotes):
     def unknowns_of(self, dpid: Dpid, name: str) -> Iterable[str]:
         """Nobody would know."""
         return ()
+
+    def stale(self) -> Mapping[Dpid, str]:
+        """None has reported."""
+        return {}
 
 
 class Revalidating(Protocol):

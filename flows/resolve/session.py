@@ -34,14 +34,16 @@ from flows.resolve.reach import SessionReach, SlowPort
 class ResolvedSession:
     """A session, and the ports, tap ports and collector that its ids stand for now.
 
-    ``watched`` are the placed source ports whose copies can reach a sensor; ``taps`` the placed tap
-    ports of the collector; ``collector`` is None when it does not exist. ``is_far``: copies that
-    some bridge makes cross a link. ``is_guarded``: a tap port may send only shorter frames than
-    copies can be; ``slow_ports`` on the way send little in a second. ``missing`` names in
-    sentences what does not exist, is unreachable or lets no copies pass, and ``unknown`` what
-    could not be checked; ``refused`` is the reason why nothing at all may be copied. ``cut_off``
-    are the regions, by their lowest datapath id, in which it watches ports and none of its copies
-    can reach a sensor; noted of exclusive sessions only.
+    ``watched`` are the placed source ports whose copies can reach a sensor. If there are none, and
+    it competes with no other session, they are all of them: ``is_adrift`` says that bridges count
+    its copies as lost. ``taps`` are the placed tap ports of the collector; ``collector`` is None
+    when it does not exist. ``is_far``: copies that some bridge makes cross a link. ``is_guarded``:
+    a tap port may send only shorter frames than copies can be; ``slow_ports`` on the way send
+    little in a second. ``missing`` names in sentences what does not exist, is unreachable or lets
+    no copies pass, and ``unknown`` what could not be checked; ``refused`` is the reason why nothing
+    at all may be copied. ``cut_off`` are the regions, by their lowest datapath id, in
+    which it watches ports and none of its copies can reach a sensor; noted of exclusive sessions
+    only.
     """
 
     session: Session
@@ -55,12 +57,22 @@ class ResolvedSession:
     is_guarded: bool = False
     slow_ports: tuple[SlowPort, ...] = ()
     cut_off: frozenset[Dpid] = frozenset()
+    is_adrift: bool = False
 
     @property
     def is_served(self) -> bool:
-        """Whether at least one port can be watched and copies have a destination."""
-        has_sensor = self.collector is not None and (self.taps or self.collector.is_tunnelled)
-        return bool(self.session.enabled and self.watched and has_sensor and not self.refused)
+        """Whether bridges have flows for it: at least one port can be watched, and copies have a
+        destination or are counted as lost.
+        """
+        if self.collector is None or self.refused or not self.session.enabled:
+            return False
+        has_sensor = self.taps or self.collector.is_tunnelled
+        return bool(self.watched and (has_sensor or self.is_adrift))
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether copies of at least one port can be made and have a destination."""
+        return self.is_served and not self.is_adrift
 
     @property
     def is_exclusive(self) -> bool:
@@ -112,6 +124,7 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
     missing += [f"port {port_id!r} is in no inventory" for port_id in unknown]
     selected = watched_by(session, candidate_ports(session, world))
     watched: list[Port] = []
+    adrift: list[Port] = []
     for port in selected:
         if port.id not in world.placements:
             # every port of a list is expected to run; of a network or label some may be off
@@ -120,12 +133,24 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
             reason := _unreachable(port, collector, taps, world, spanning_tree)
         ):
             missing.append(reason)
+            adrift.append(port)
         else:
             watched.append(port)
+    if not watched:
+        watched = adrift
+    elif not taps and collector is not None and not collector.is_tunnelled:
+        adrift = watched
+    is_adrift = bool(watched) and watched is adrift
+    if is_adrift and session.mode is Mode.EXCLUSIVE:  # the next one gets its packets
+        watched, is_adrift = [], False
     if not watched and not missing:
         missing.append(_why_nothing_is_watched(session, bool(selected)))
     is_far = _is_far(watched, taps, world, spanning_tree)
-    found = ResolvedSession(session, tuple(watched), taps, collector, tuple(missing), is_far=is_far)
+    found = ResolvedSession(
+        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far, is_adrift=is_adrift
+    )
+    if is_adrift:
+        return found
     if collector is not None and found.is_exclusive:
         found = replace(found, cut_off=_cut_off(watched, collector, world, spanning_tree))
     return _with_reach(found, world, spanning_tree)

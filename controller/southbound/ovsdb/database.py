@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -33,14 +33,14 @@ class RemoteState(Enum):
     UNREACHABLE = "unreachable"
     """There is no connection; the last rows stay known, and connecting is retried."""
     CONNECTED = "connected"
-    """Connected; the rows were requested."""
+    """Connected; the rows were requested. A peer that hangs is connected, too."""
     SYNCED = "synced"
     """All rows were received, and changes are received as they happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatus:
-    """The state of one database, with a sentence if it cannot be reached."""
+    """The state of one database, with a sentence until its rows have come."""
 
     state: RemoteState
     reason: str = ""
@@ -129,6 +129,8 @@ class OvsdbDatabase:
 
     def _take_state(self, report: Mapping[str, Any]) -> bool:
         status = RemoteStatus(RemoteState(report["state"]), report["reason"])
+        if status.state is RemoteState.CONNECTED:  # what was wrong may be wrong still
+            status = replace(status, reason=self.status.reason)
         before, self.status = self.status, status
         now = self._clock()
         if status.state is RemoteState.UNREACHABLE:
