@@ -21,7 +21,7 @@ SILENT_LOOKS = 20
 REST = 3.0
 """After a report nothing is read for so many times as long as it took: databases cost this process
 at most a quarter of a processor. What comes meanwhile comes together."""
-UNHEARD_S = 10
+LAST_HEARD_S = 10
 """A process that was last heard of so long ago is said to watch nothing, in seconds: it hangs, gets
 no processor, or this process takes in what it reports too slowly."""
 REST_FROM_S, REST_MAX_S = 0.005, 2.0
@@ -78,8 +78,8 @@ class DatabaseProcess:
         if self._connection is None:
             return RemoteStatus(RemoteState.UNREACHABLE, self._unknown(database))
         silent_s = time.monotonic() - self._alive_at
-        if silent_s >= UNHEARD_S:
-            why = f"the {PROGRAM.name} was last heard of more than {UNHEARD_S} s ago"
+        if silent_s >= LAST_HEARD_S:
+            why = f"the {PROGRAM.name} was last heard of more than {LAST_HEARD_S} s ago"
             return RemoteStatus(RemoteState.UNREACHABLE, _not_watched(database, why))
         return status
 
