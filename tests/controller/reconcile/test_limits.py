@@ -262,6 +262,8 @@ def test_what_a_database_of_schema_5_has_counted_are_copies(
                 before_bytes INTEGER NOT NULL, last_packets INTEGER NOT NULL,
                 last_bytes INTEGER NOT NULL, PRIMARY KEY (session, bridge));
             INSERT INTO counts VALUES ('s-1', '0000000000000001', 1, 2, 3, 4);
+            DROP INDEX keys_by_tenant;
+            ALTER TABLE once DROP COLUMN tenant;
             UPDATE schema SET version = 5;
         """)
     connection.close()
