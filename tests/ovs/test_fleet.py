@@ -16,6 +16,8 @@ from tests.ovs.waiting import wait_for, wait_for_all
 
 PORTS = 3
 MANY = 1000
+SETTLED_S = 180.0
+"""For so long there may be no progress at all, in seconds."""
 FLOODED = (
     "that nobody asked for",
     "it sent more than is read of one switch",
@@ -58,7 +60,7 @@ def active(controller: ControllerProcess) -> set[str]:
 
 
 def wait_until_active(controller: ControllerProcess, count: int) -> None:
-    wait_for_all(lambda: len(active(controller)), count)
+    wait_for_all(lambda: len(active(controller)), count, SETTLED_S)
 
 
 def wait_until_read(fleet: Fleet, before: dict[int, int]) -> None:
@@ -66,6 +68,7 @@ def wait_until_read(fleet: Fleet, before: dict[int, int]) -> None:
     wait_for_all(
         lambda: sum(s.scans > before.get(dpid, 0) for dpid, s in fleet.switches.items()),
         len(fleet.switches),
+        SETTLED_S,
     )
 
 
