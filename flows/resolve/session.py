@@ -114,6 +114,26 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
     missing: list[str] = []
     collector = world.collector_by_id.get(session.collector)
     taps = _placed_taps(collector, world, missing)
+    watched, is_adrift = _watched(session, collector, taps, world, spanning_tree, missing)
+    is_far = _is_far(watched, taps, world, spanning_tree)
+    found = ResolvedSession(
+        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far, is_adrift=is_adrift
+    )
+    return found if is_adrift else _with_reach(found, world, spanning_tree)
+
+
+def _watched(
+    session: Session,
+    collector: Collector | None,
+    taps: tuple[Port, ...],
+    world: World,
+    spanning_tree: SpanningTree,
+    missing: list[str],
+) -> tuple[list[Port], bool]:
+    """The ports that a session watches, and whether no sensor can be reached from any of them.
+
+    Adds what is wrong with its source ports to ``missing``.
+    """
     is_list_of_ports = session.source.kind is SourceKind.PORT
     known = world.port_by_id
     unknown = [port_id for port_id in session.source.ports if port_id not in known]
@@ -141,11 +161,7 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
         watched, is_adrift = [], False
     if not watched and not missing:
         missing.append(_why_nothing_is_watched(session, bool(selected)))
-    is_far = _is_far(watched, taps, world, spanning_tree)
-    found = ResolvedSession(
-        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far, is_adrift=is_adrift
-    )
-    return found if is_adrift else _with_reach(found, world, spanning_tree)
+    return watched, is_adrift
 
 
 def _why_nothing_is_watched(session: Session, are_ports_declared: bool) -> str:

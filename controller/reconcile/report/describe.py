@@ -15,8 +15,8 @@ from flows.model import Delivery, Dpid, Placement, PortId, Session, SessionId, w
 from flows.openflow import VLAN_IDS
 from flows.resolve import ResolvedSession, ResolvedWorld
 
-PORTS_NAMED_MAX = 3
-"""Ports that are named in one reason."""
+DOWN_NAMED_MAX = 3
+"""Ports without a link that are named in one reason."""
 
 
 def describe_session(
@@ -401,8 +401,8 @@ def with_ports_down(
     down = sorted(p.name for p in resolved_session.watched if places[p.id] in links_down)
     if not down:
         return status
-    names = ", ".join(map(repr, down[:PORTS_NAMED_MAX]))
-    names += f" and {len(down) - PORTS_NAMED_MAX} more" if len(down) > PORTS_NAMED_MAX else ""
+    names = ", ".join(map(repr, down[:DOWN_NAMED_MAX]))
+    names += f" and {len(down) - DOWN_NAMED_MAX} more" if len(down) > DOWN_NAMED_MAX else ""
     why = f"the link of port {names} is down: copies of what it should receive are of lost packets"
     return replace(status, reasons=(*status.reasons, why))
 
