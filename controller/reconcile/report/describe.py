@@ -11,9 +11,12 @@ from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
 from flows.errors import NoLinkTagLeft
 from flows.explain import Answer
-from flows.model import Delivery, Dpid, PortId, Session, SessionId, watched_by
+from flows.model import Delivery, Dpid, Placement, PortId, Session, SessionId, watched_by
 from flows.openflow import VLAN_IDS
 from flows.resolve import ResolvedSession, ResolvedWorld
+
+DOWN_NAMED_MAX = 3
+"""Ports without a link that are named in one reason."""
 
 
 def describe_session(
@@ -384,6 +387,28 @@ def with_stale_bridges(
     found = sorted(stale.keys() & bridges_of(session, snapshot))
     unknown = [stale_sentence(name(dpid), stale[dpid]) for dpid in found]
     return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *unknown))))
+
+
+def with_ports_down(
+    status: SessionStatus, snapshot: Snapshot, session: SessionId, links_down: Set[Placement]
+) -> SessionStatus:
+    """A status, and the watched ports whose link is down: packets for them are copied all the same.
+
+    That a workload does not run does not degrade a session.
+    """
+    resolved_session = snapshot.resolved.sessions.get(session)
+    if status.state not in (State.ACTIVE, State.DEGRADED) or resolved_session is None:
+        return status
+    if not links_down or not resolved_session.session.direction.is_ingress:
+        return status
+    places = snapshot.resolved.world.placements
+    down = sorted(p.name for p in resolved_session.watched if places[p.id] in links_down)
+    if not down:
+        return status
+    names = ", ".join(map(repr, down[:DOWN_NAMED_MAX]))
+    names += f" and {len(down) - DOWN_NAMED_MAX} more" if len(down) > DOWN_NAMED_MAX else ""
+    why = f"the link of port {names} is down: copies of what it should receive are of lost packets"
+    return replace(status, reasons=(*status.reasons, why))
 
 
 def stale_sentence(bridge: str, database: str) -> str:

@@ -28,6 +28,7 @@ from controller.reconcile.report.describe import (
     with_bridge_doubts,
     with_doubts,
     with_notes,
+    with_ports_down,
     with_stale_bridges,
     with_tunnels,
     with_unknown_bridges,
@@ -104,15 +105,16 @@ class Inspector(Inspecting):
 
     def session_status(self, session: SessionId) -> SessionStatus:
         """The state of one session."""
-        return self._session_status(session, self._session_bridges.find, self._notes.stale())
+        find, stale = self._session_bridges.find, self._notes.stale()
+        return self._session_status(session, find, stale, self._snapshots.links_down())
 
     def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
         """The state of each of many sessions; see Inspecting."""
         yielder = Yielder()
         find = self._session_bridges.index(yielder.pause)
-        stale = self._notes.stale()
+        stale, links_down = self._notes.stale(), self._snapshots.links_down()
         for session in sessions:
-            yield self._session_status(session, find, stale)
+            yield self._session_status(session, find, stale, links_down)
             yielder.pause()
 
     def _session_status(
@@ -120,6 +122,7 @@ class Inspector(Inspecting):
         session: SessionId,
         find: Callable[[int], SessionBridges],
         stale: Mapping[Dpid, str],
+        links_down: Set[Placement],
     ) -> SessionStatus:
         try:
             snapshot = self._snapshots.snapshot()
@@ -147,7 +150,8 @@ class Inspector(Inspecting):
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
-        return with_stale_bridges(status, snapshot, session, stale, name_of)
+        status = with_stale_bridges(status, snapshot, session, stale, name_of)
+        return with_ports_down(status, snapshot, session, links_down)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
