@@ -38,6 +38,7 @@ from flows.model import (
     Placement,
     Rate,
     Route,
+    Session,
     SessionId,
     TagMode,
     World,
@@ -59,7 +60,7 @@ class Snapshot:
 
     version: int
     resolved: ResolvedWorld
-    deleting: tuple[SessionId, ...]
+    deleting: Mapping[SessionId, Session]
     numbers: Numbers
     stopped: Mapping[SessionId, str] = field(default_factory=dict)
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)
@@ -130,6 +131,10 @@ class SnapshotBuilder:
             if self._snapshot is None or self._snapshot.version != version:
                 self._snapshot = self._build(version)
             return self._snapshot
+
+    def links_down(self) -> frozenset[Placement]:
+        """The ports whose link is down, those of workloads included: no snapshot has these."""
+        return self._sensors.links_down()
 
     @property
     def latest(self) -> Snapshot | None:
