@@ -102,23 +102,31 @@ class Inspector(Inspecting):
 
     def session_status(self, session: SessionId) -> SessionStatus:
         """The state of one session."""
-        return self._session_status(session, self._session_bridges.find)
+        return self._session_status(session, self._session_bridges.find, self._now())
 
     def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
         """The state of each of many sessions; see Inspecting."""
         yielder = Yielder()
-        find = self._session_bridges.index(yielder.pause)
+        find, now = self._session_bridges.index(yielder.pause), self._now()
         for session in sessions:
-            yield self._session_status(session, find)
+            yield self._session_status(session, find, now)
             yielder.pause()
 
-    def _session_status(
-        self, session: SessionId, find: Callable[[int], SessionBridges]
-    ) -> SessionStatus:
+    def _now(self) -> Snapshot | CloudtapError:
+        """The world, once for all that one answer shows; or why it cannot be built."""
         try:
-            snapshot = self._snapshots.snapshot()
+            return self._snapshots.snapshot()
         except CloudtapError as problem:
-            return describe_session(session, None, [], str(problem), {})
+            return problem
+
+    def _session_status(
+        self,
+        session: SessionId,
+        find: Callable[[int], SessionBridges],
+        snapshot: Snapshot | CloudtapError,
+    ) -> SessionStatus:
+        if isinstance(snapshot, CloudtapError):
+            return describe_session(session, None, [], str(snapshot), {})
         number = snapshot.numbers.session.get(session)
         found = find(number) if number is not None else SessionBridges()
         name_of = self._bridges.bridge_name
@@ -172,15 +180,19 @@ class Inspector(Inspecting):
         with TIME_SLICES.taken():
             return _list_flows(Program(dpid), resolved, TIME_SLICES.pause)
 
-    def place_of(self, port: str) -> PortPlace | None:
-        """Where a port is now."""
-        snapshot = self._safe_snapshot()
+    def places_of(self, ports: Iterable[str]) -> Mapping[str, PortPlace]:
+        """Where ports are now; see Inspecting."""
+        snapshot, yielder = self._safe_snapshot(), Yielder()
         if snapshot is None:
-            return None
-        place = snapshot.resolved.world.placements.get(PortId(port))
-        if place is None:
-            return None
-        return PortPlace(place.dpid, self._bridges.bridge_name(place.dpid), place.ofport)
+            return {}
+        placements, found = snapshot.resolved.world.placements, dict[str, PortPlace]()
+        for port in ports:
+            place = placements.get(PortId(port))
+            if place is not None:
+                name = self._bridges.bridge_name(place.dpid)
+                found[port] = PortPlace(place.dpid, name, place.ofport)
+            yielder.pause()
+        return found
 
     def undeclared(self) -> Sequence[tuple[str, str]]:
         """The interfaces that are in no inventory, each with its bridge."""
@@ -268,10 +280,12 @@ class Inspector(Inspecting):
         snapshot = self._safe_snapshot()
         return () if snapshot is None else tuple(sensor_notes(collector, snapshot.resolved.world))
 
-    def tag_of(self, network: NetworkId) -> int | None:
-        """The 802.1Q tag that copies of a network wear where one is needed."""
+    def tags_of(self, networks: Iterable[NetworkId]) -> Mapping[NetworkId, int]:
+        """The 802.1Q tags that copies of networks wear where one is needed."""
         snapshot = self._safe_snapshot()
-        return None if snapshot is None else snapshot.numbers.tag.get(f"network:{network}")
+        tags = {} if snapshot is None else snapshot.numbers.tag
+        named = ((network, f"network:{network}") for network in networks)
+        return {network: tags[key] for network, key in named if key in tags}
 
     def problems(self) -> Sequence[str]:
         """What hinders the whole system."""
