@@ -73,8 +73,8 @@ class Inspecting(Protocol):
         """The desired meters and flows of one bridge, as text; flows with their reasons."""
         ...
 
-    def place_of(self, port: str) -> PortPlace | None:
-        """Where a port is now; None: nowhere."""
+    def places_of(self, ports: Iterable[str]) -> Mapping[str, PortPlace]:
+        """Where ports are at one moment; those that are nowhere are left out."""
         ...
 
     def undeclared(self) -> Sequence[tuple[str, str]]:
@@ -111,8 +111,8 @@ class Inspecting(Protocol):
         """What is known of the tap ports of a collector that matters to copies, a sentence each."""
         ...
 
-    def tag_of(self, network: NetworkId) -> int | None:
-        """The 802.1Q tag of copies of a network, for collectors that need one; or None."""
+    def tags_of(self, networks: Iterable[NetworkId]) -> Mapping[NetworkId, int]:
+        """The 802.1Q tags of copies of networks, for collectors that need one."""
         ...
 
     def problems(self) -> Sequence[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import Device, InterfaceRow, OvsdbSnapshot
-from flows.model import OFPORT_MAX, Dpid, Hop, Ofport, Placement, Setting
+from flows.model import OFPORT_MAX, Dpid, Hop, Link, Ofport, Placement, PortId, Setting
 
-HopsOfBridge = Mapping[Placement, Hop]
+HopsOfBridge = dict[Placement, Hop]
 
 
 class Hops:
@@ -24,10 +24,13 @@ class Hops:
         self._ports: dict[Dpid, dict[int, SwitchPort]] = {}
         self._names: dict[Dpid, str] = {}
         self._rows: dict[Dpid, tuple[InterfaceRow, ...]] = {}
+        self._by_number: dict[Dpid, dict[int, InterfaceRow]] = {}
         self._bridges: dict[Dpid, tuple[str, bool]] = {}
         """The name of each bridge that a database reports, and whether its switch is restoring."""
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
-        self._all: Mapping[Placement, Hop] | None = {}
+        self._version = 0
+        self._asked: tuple[int, Mapping[PortId, Placement], Sequence[Link]] = -1, {}, ()
+        self._known: Mapping[Placement, Hop] = {}
 
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> bool:
         """A bridge has reported all its ports; whether something else is known now."""
@@ -50,7 +53,7 @@ class Hops:
                 ports.pop(number, None)
             else:
                 ports[number] = change.port
-            return self._refresh(dpid)
+            return self._refresh_port(dpid, number)
 
     def report_interfaces(self, snapshot: OvsdbSnapshot) -> bool:
         """The databases have changed; whether something else is known now."""
@@ -65,6 +68,10 @@ class Hops:
                 or rows.get(dpid) is not before.get(dpid)
             ]
             self._rows, self._bridges = rows, bridges
+            for dpid in changed:
+                self._by_number.pop(dpid, None)
+                if dpid in rows:
+                    self._by_number[dpid] = {int(r.ofport): r for r in rows[dpid] if r.ofport}
             return True in [self._refresh(dpid) for dpid in changed]
 
     def forget(self, dpid: Dpid) -> bool:
@@ -74,40 +81,66 @@ class Hops:
             self._names.pop(dpid, None)
             return self._refresh(dpid)
 
-    def known(self) -> Mapping[Placement, Hop]:
-        """What is known of every port; the same value again until something else is reported."""
+    def known(
+        self, placements: Mapping[PortId, Placement], links: Sequence[Link]
+    ) -> Mapping[Placement, Hop]:
+        """What is known of these ports and ends of links; the same value until that changes.
+
+        Nothing else concerns the world: a bridge may report any number of ports.
+        """
         with self._lock:
-            if self._all is None:
-                self._all = {p: hop for hops in self._by_dpid.values() for p, hop in hops.items()}
-            return self._all
+            version, placed, linked = self._asked
+            if version != self._version or placed is not placements or linked is not links:
+                self._asked = self._version, placements, links
+                ends = (end for link in links for end in (link.a, link.b))
+                places = dict.fromkeys((*placements.values(), *ends))
+                found = {p: self._by_dpid.get(p.dpid, {}).get(p) for p in places}
+                known = {place: hop for place, hop in found.items() if hop is not None}
+                if known != self._known:
+                    self._known = known
+            return self._known
 
     def _refresh(self, dpid: Dpid) -> bool:
         """Compute the hops of a bridge again; whether they differ. With the lock held."""
-        hops = self._hops_of(dpid)
+        numbers = self._by_number.get(dpid, {}).keys() | self._ports.get(dpid, {}).keys()
+        found = {number: self._hop_at(dpid, number) for number in numbers}
+        hops = {Placement(dpid, Ofport(n)): hop for n, hop in found.items() if hop is not None}
         if hops == self._by_dpid.get(dpid, {}):
             return False
         if hops:
             self._by_dpid[dpid] = hops
         else:
             del self._by_dpid[dpid]
-        self._all = None
+        self._version += 1
         return True
 
-    def _hops_of(self, dpid: Dpid) -> HopsOfBridge:
+    def _refresh_port(self, dpid: Dpid, number: int) -> bool:
+        """The same for one port: what it costs does not grow with the ports of its bridge."""
+        place, hop = Placement(dpid, Ofport(number)), self._hop_at(dpid, number)
+        hops = self._by_dpid.get(dpid, {})
+        if hops.get(place) == hop:
+            return False
+        if hop is not None:
+            self._by_dpid.setdefault(dpid, hops)[place] = hop
+        else:
+            del hops[place]
+            if not hops:
+                del self._by_dpid[dpid]
+        self._version += 1
+        return True
+
+    def _hop_at(self, dpid: Dpid, number: int) -> Hop | None:
+        row = self._by_number.get(dpid, {}).get(number)
+        port = self._ports.get(dpid, {}).get(number)
+        if row is None and port is None:
+            return None
         name, is_restoring = self._bridges.get(dpid, (self._names.get(dpid, ""), False))
-        by_number = {int(row.ofport): row for row in self._rows.get(dpid, ()) if row.ofport}
-        ports = self._ports.get(dpid, {})
-        found: dict[Placement, Hop] = {}
-        for number in by_number.keys() | ports.keys():
-            row, port = by_number.get(number), ports.get(number)
-            settings = set(() if port is None else port.settings)
-            if is_restoring:
-                settings.add(Setting.RESTORING)
-            place = Placement(dpid, Ofport(number))
-            interface = row.name if row is not None else port.name if port is not None else ""
-            device = Device() if row is None else row.device
-            found[place] = _hop(name, interface, device, settings, dpid in self._bridges)
-        return found
+        settings = set(() if port is None else port.settings)
+        if is_restoring:
+            settings.add(Setting.RESTORING)
+        interface = row.name if row is not None else port.name if port is not None else ""
+        device = Device() if row is None else row.device
+        return _hop(name, interface, device, settings, dpid in self._bridges)
 
 
 def _hop(

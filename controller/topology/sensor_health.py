@@ -42,7 +42,7 @@ class SensorHealth:
         self._inventory, self._placements, self._changes = inventory, placements, changes
         self._may_probe = may_probe
         self._links, self._hops = LinkStates(), Hops()
-        self._passed_on: Mapping[Placement, Hop] = self._hops.known()
+        self._passed_on: Mapping[Placement, Hop] = {}
         self._without_link: frozenset[PortId | Placement] = frozenset()
         self._timer: threading.Timer | None = None
         self._looking = Coalescer(self._look, "links", LINKS_PAUSE_S)
@@ -84,8 +84,10 @@ class SensorHealth:
         return any(address in network for network in self._may_probe)
 
     def hops(self) -> Mapping[Placement, Hop]:
-        """What is known of every port; the same value again until something else is known."""
-        self._passed_on = self._hops.known()
+        """What is known of ports with a place and of ends of links; the same value until
+        something else is known of them.
+        """
+        self._passed_on = self._known_hops()
         return self._passed_on
 
     def links_down(self) -> frozenset[Placement]:
@@ -107,8 +109,12 @@ class SensorHealth:
             self._timer = threading.Timer(max(0.0, due - time.monotonic()), self._looking.ask)
             self._timer.daemon = True
             self._timer.start()
-        if self._links_down() != self._without_link or self._hops.known() is not self._passed_on:
+        if self._links_down() != self._without_link or self._known_hops() is not self._passed_on:
             self._changes.changed()
+
+    def _known_hops(self) -> Mapping[Placement, Hop]:
+        places = self._placements()
+        return self._hops.known(places.placements, places.links)
 
     def _links_down(self) -> frozenset[PortId | Placement]:
         places = self._placements()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -17,7 +18,7 @@ from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
 from controller.topology.placements import Placements, PlacementsSnapshot
 from flows.errors import CloudtapError
-from flows.model import Dpid, Placement, PortId
+from flows.model import Dpid, Link, Placement, PortId
 
 BRIDGES_BETWEEN_PAUSES = 8
 """Bridges that are stored in one transaction, before other threads may run."""
@@ -86,6 +87,9 @@ class PlacementTracker:
         self._links = links
         self._port_changes: Counter[Dpid] = Counter()
         self._passed_on = 0
+        self._has_news = False
+        """Whether more was reported than ports of bridges: that always is a change of the world."""
+        self._told_world: _World | None = None
         self._doubted: frozenset[tuple[str, str]] = frozenset()
         self._remembered: dict[Dpid, BridgeRecord] = {}
         self._remembered_places: Mapping[str, Place] = {}
@@ -121,13 +125,19 @@ class PlacementTracker:
             if self._port_changes[switch.dpid] == seen:
                 break
         if self._placements.version != self._passed_on or not self._coalescer.is_idle:
+            self._has_news = True
             self._coalescer.wait(self._coalescer.ask())
 
     def port_changed(self, dpid: Dpid, change: PortChange) -> None:
-        """A port of a bridge has come, gone or changed."""
+        """A port of a bridge has come, gone or changed.
+
+        Bridges of which nothing of ours is or was placed may report as many as they like: that
+        changes nothing in the world.
+        """
         self._port_changes[dpid] += 1
         self._placements.report_port(dpid, change)
-        self._ask()
+        if self._placements.version != self._passed_on:
+            self._coalescer.ask()
         if self._links is not None:
             self._links.port_changed(dpid, change)
 
@@ -257,14 +267,18 @@ class PlacementTracker:
             self._links.bridge_forgotten(dpid)
 
     def _ask(self) -> None:
+        self._has_news = True
         if self._placements.version != self._passed_on:
             self._coalescer.ask()
 
     def _pass_on(self) -> None:
+        has_news, self._has_news = self._has_news, False
         places = self._placements.snapshot()
         if places.version != self._passed_on:
-            self._changes.changed()
-            self._passed_on = places.version
+            world = _World.of(places, self._placements.kept())
+            if has_news or world != self._told_world:
+                self._changes.changed()
+            self._passed_on, self._told_world = places.version, world
             self._note_claims(places)
         try:
             self._remember(places)
@@ -304,3 +318,30 @@ class PlacementTracker:
                 if self._placements.is_current(places):
                     self._store.remember_places(places.places)
                     self._remembered_places = places.places
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What of a snapshot sessions depend on, or is said of ports."""
+
+    placements: Mapping[PortId, Placement]
+    links: tuple[Link, ...]
+    contests: Mapping[PortId, tuple[Placement, ...]]
+    doubts: Mapping[PortId, str]
+    problems: tuple[str, ...]
+    records: tuple[BridgeRecord, ...]
+    """Those of bridges on which anything of ours is, was, or should be."""
+
+    @classmethod
+    def of(cls, places: PlacementsSnapshot, kept: Set[Dpid]) -> _World:
+        """That of a snapshot; ``kept`` are the bridges that are stored."""
+        ours = {dpid for dpid, _ in places.places.values()} | kept | places.expected
+        records = tuple(record for record in places.records if record.dpid in ours)
+        return cls(
+            places.placements,
+            places.links,
+            places.contests,
+            places.doubts,
+            places.problems,
+            records,
+        )

@@ -129,8 +129,8 @@ class FakeReconciler(Reconciling, Inspecting):
     def flows(self, dpid: Dpid) -> Sequence[str]:
         return [f"table=0 priority=1 actions=drop  # of {dpid:x}"]
 
-    def place_of(self, port: str) -> PortPlace | None:
-        return PortPlace(S1, *self.places[port]) if port in self.places else None
+    def places_of(self, ports: Iterable[str]) -> Mapping[str, PortPlace]:
+        return {port: PortPlace(S1, *self.places[port]) for port in ports if port in self.places}
 
     def undeclared(self) -> Sequence[tuple[str, str]]:
         return self.left_out
@@ -160,8 +160,8 @@ class FakeReconciler(Reconciling, Inspecting):
     def sensor_notes(self, collector: Collector) -> Sequence[str]:
         return ()
 
-    def tag_of(self, network: NetworkId) -> int | None:
-        return self.tags.get(network)
+    def tags_of(self, networks: Iterable[NetworkId]) -> Mapping[NetworkId, int]:
+        return {network: self.tags[network] for network in networks if network in self.tags}
 
     def problems(self) -> Sequence[str]:
         return self.sentences

@@ -31,6 +31,7 @@ from controller.api.schemas import (
     TenantOut,
     TenantPage,
 )
+from controller.status import PortPlace
 from controller.syntax import did_you_mean
 from flows.model import Dpid, Network, Port
 
@@ -100,10 +101,12 @@ def list_ports(query: PortList) -> Response:
         ref = query.network
         selected = [p for p in selected if p.network and ref in (p.network, name_by_id[p.network])]
     if query.bridge is not None:
-        places = {port.id: parts.inspector.place_of(port.id) for port in selected}
-        selected = [p for p in selected if (place := places[p.id]) and place.dpid in dpids]
+        everywhere = parts.inspector.places_of(port.id for port in selected)
+        selected = [p for p in selected if (at := everywhere.get(p.id)) and at.dpid in dpids]
     chosen, following = page(selected, query, lambda port: port.id)
-    items = [_port(p, name_by_id[p.network] if p.network else None, parts) for p in chosen]
+    places = parts.inspector.places_of(port.id for port in chosen)
+    networks_of = (name_by_id[p.network] if p.network else None for p in chosen)
+    items = [_port(p, n, places.get(p.id)) for p, n in zip(chosen, networks_of, strict=True)]
     return answer(PortPage(items=items, next=following))
 
 
@@ -114,7 +117,8 @@ def show_port(path: Path, query: OneQuery) -> Response:
     inventory = parts.inventory()
     port = find("port", inventory.ports, path.ref, query.tenant)
     names = [network.name for network in inventory.networks if network.id == port.network]
-    return answer(_port(port, names[0] if names else None, parts))
+    place = parts.inspector.places_of([port.id]).get(port.id)
+    return answer(_port(port, names[0] if names else None, place))
 
 
 def _tenants(parts: Context) -> list[TenantOut]:
@@ -137,20 +141,21 @@ def _tenants(parts: Context) -> list[TenantOut]:
 
 def _networks(chosen: list[Network], parts: Context) -> list[NetworkOut]:
     port_count = Counter(port.network for port in parts.inventory().ports)
+    tags = parts.inspector.tags_of(network.id for network in chosen)
     return [
         NetworkOut(
             id=n.id,
             name=n.name,
             tenant=n.tenant,
             ports=port_count[n.id],
-            tag=parts.inspector.tag_of(n.id),
+            tag=tags.get(n.id),
         )
         for n in chosen
     ]
 
 
-def _port(port: Port, network: str | None, parts: Context) -> PortOut:
-    place, shown = parts.inspector.place_of(port.id), None
+def _port(port: Port, network: str | None, place: PortPlace | None) -> PortOut:
+    shown = None
     if place is not None:
         shown = PlacementOut(
             bridge=place.bridge, bridge_id=f"{place.dpid:016x}", ofport=place.ofport

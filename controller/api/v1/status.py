@@ -23,7 +23,8 @@ def show_status(query: NoQuery) -> Response:
     inventory = parts.inventory()
     presenter = SessionPresenter(parts)
     sessions = list(presenter.show_all(parts.store.sessions.all()))
-    unplaced = [port for port in inventory.ports if not parts.inspector.place_of(port.id)]
+    placed = parts.inspector.places_of(port.id for port in inventory.ports)
+    unplaced = [port for port in inventory.ports if port.id not in placed]
     undeclared = parts.inspector.undeclared()
     return answer(
         SystemOut(

@@ -207,6 +207,8 @@ def _in_doubt(
     for dpid in sorted(bridges):
         view = by_dpid.get(dpid)
         if view is not None and view.is_connected:
+            if view.is_contested:
+                yield _contested(view)
             continue
         name = f"{dpid:016x}" if view is None else view.name
         if view is not None and knows(view.settled, resolved_session):
@@ -261,10 +263,20 @@ def _share(
     if view.confirmed.failure is not None:
         reasons.append(f"bridge {view.name}: {view.confirmed.failure}")
         return State.DEGRADED
+    if view.is_contested:
+        reasons.append(_contested(view))
+        return State.DEGRADED
     if not knows(view.settled, resolved_session):
         reasons.append(f"the datapath of bridge {view.name} does not follow the last change yet")
         return State.PENDING
     return State.DEGRADED if is_blocked or _is_preempted(number, view, reasons) else State.ACTIVE
+
+
+def _contested(view: WriterView) -> str:
+    return (
+        f"flows of bridge {view.name} are changed by somebody else again and again: until they are "
+        "repaired each time, packets and copies may be lost there"
+    )
 
 
 def _is_preempted(number: int, view: WriterView, reasons: list[str]) -> bool:

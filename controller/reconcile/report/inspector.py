@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.process import TIME_SLICES, ChangeSignal, Yielder
 from controller.reconcile.bridge import WriterView, contested_reason
@@ -72,6 +72,15 @@ LISTED_TOGETHER = 64
 """So many flows are formatted before other threads may run."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What is known at one moment: the world, why bridges are known as they were, links down."""
+
+    snapshot: Snapshot
+    stale: Mapping[Dpid, str]
+    links_down: Set[Placement]
+
+
 class Inspector(Inspecting):
     """What the API may ask to be shown; see the Protocol. It changes nothing.
 
@@ -105,29 +114,33 @@ class Inspector(Inspecting):
 
     def session_status(self, session: SessionId) -> SessionStatus:
         """The state of one session."""
-        find, stale = self._session_bridges.find, self._notes.stale()
-        return self._session_status(session, find, stale, self._snapshots.links_down())
+        return self._session_status(session, self._session_bridges.find, self._now())
 
     def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
         """The state of each of many sessions; see Inspecting."""
         yielder = Yielder()
-        find = self._session_bridges.index(yielder.pause)
-        stale, links_down = self._notes.stale(), self._snapshots.links_down()
+        find, now = self._session_bridges.index(yielder.pause), self._now()
         for session in sessions:
-            yield self._session_status(session, find, stale, links_down)
+            yield self._session_status(session, find, now)
             yielder.pause()
+
+    def _now(self) -> _Moment | CloudtapError:
+        """What is known now, once for all that one answer shows; or why it is not."""
+        try:
+            snapshot = self._snapshots.snapshot()
+        except CloudtapError as problem:
+            return problem
+        return _Moment(snapshot, self._notes.stale(), self._snapshots.links_down())
 
     def _session_status(
         self,
         session: SessionId,
         find: Callable[[int], SessionBridges],
-        stale: Mapping[Dpid, str],
-        links_down: Set[Placement],
+        now: _Moment | CloudtapError,
     ) -> SessionStatus:
-        try:
-            snapshot = self._snapshots.snapshot()
-        except CloudtapError as problem:
-            return describe_session(session, None, [], str(problem), {})
+        if isinstance(now, CloudtapError):
+            return describe_session(session, None, [], str(now), {})
+        snapshot = now.snapshot
         number = snapshot.numbers.session.get(session)
         found = find(number) if number is not None else SessionBridges()
         name_of = self._bridges.bridge_name
@@ -150,8 +163,8 @@ class Inspector(Inspecting):
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
-        status = with_stale_bridges(status, snapshot, session, stale, name_of)
-        return with_ports_down(status, snapshot, session, links_down)
+        status = with_stale_bridges(status, snapshot, session, now.stale, name_of)
+        return with_ports_down(status, snapshot, session, now.links_down)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
@@ -183,15 +196,19 @@ class Inspector(Inspecting):
         with TIME_SLICES.taken():
             return _list_flows(Program(dpid), resolved, TIME_SLICES.pause)
 
-    def place_of(self, port: str) -> PortPlace | None:
-        """Where a port is now."""
-        snapshot = self._safe_snapshot()
+    def places_of(self, ports: Iterable[str]) -> Mapping[str, PortPlace]:
+        """Where ports are now; see Inspecting."""
+        snapshot, yielder = self._safe_snapshot(), Yielder()
         if snapshot is None:
-            return None
-        place = snapshot.resolved.world.placements.get(PortId(port))
-        if place is None:
-            return None
-        return PortPlace(place.dpid, self._bridges.bridge_name(place.dpid), place.ofport)
+            return {}
+        placements, found = snapshot.resolved.world.placements, dict[str, PortPlace]()
+        for port in ports:
+            place = placements.get(PortId(port))
+            if place is not None:
+                name = self._bridges.bridge_name(place.dpid)
+                found[port] = PortPlace(place.dpid, name, place.ofport)
+            yielder.pause()
+        return found
 
     def undeclared(self) -> Sequence[tuple[str, str]]:
         """The interfaces that are in no inventory, each with its bridge."""
@@ -280,10 +297,12 @@ class Inspector(Inspecting):
         snapshot = self._safe_snapshot()
         return () if snapshot is None else tuple(sensor_notes(collector, snapshot.resolved.world))
 
-    def tag_of(self, network: NetworkId) -> int | None:
-        """The 802.1Q tag that copies of a network wear where one is needed."""
+    def tags_of(self, networks: Iterable[NetworkId]) -> Mapping[NetworkId, int]:
+        """The 802.1Q tags that copies of networks wear where one is needed."""
         snapshot = self._safe_snapshot()
-        return None if snapshot is None else snapshot.numbers.tag.get(f"network:{network}")
+        tags = {} if snapshot is None else snapshot.numbers.tag
+        named = ((network, f"network:{network}") for network in networks)
+        return {network: tags[key] for network, key in named if key in tags}
 
     def problems(self) -> Sequence[str]:
         """What hinders the whole system."""

@@ -198,6 +198,8 @@ def recheck(rig: Rig, dpid: int) -> None:
 def test_who_changes_flows_again_and_again_is_a_problem_until_it_stops(rig: Rig) -> None:
     bring_all(rig)
     rig.add_session("s", "a")
+    rig.add_session("passing", "c")
+    rig.add_session("elsewhere", "c", tap="t3")
     wait_for(lambda: rig.reconciler.sync(BRING_S), bool)
     said = (
         "flows of bridge 's1' are changed by somebody else again and again: is a second "
@@ -216,6 +218,11 @@ def test_who_changes_flows_again_and_again_is_a_problem_until_it_stops(rig: Rig)
     def are_told() -> bool:
         bridge = rig.inspector.bridges()[0]
         assert (bridge.state is State.DEGRADED) == (said in bridge.reasons)
+        for session in ("s", "passing"):  # with the bridge, and with no other
+            state, *reasons = state_of(rig, session)
+            assert (state is State.DEGRADED) == (said in bridge.reasons)
+            assert ("changed by somebody else" in str(reasons)) == (said in bridge.reasons)
+        assert state_of(rig, "elsewhere")[0] is State.ACTIVE
         return (said in bridge.reasons, said in rig.inspector.problems()) == (True, True)
 
     for rechecks in range(1, 6):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.reconcile import Writers
+from controller.api import make_app
+from controller.reconcile import SnapshotBuilder, Writers
 from controller.reconcile.report.session_bridges import BridgesOfSessions
+from controller.reconcile.snapshot import Snapshot
 from flows.model import SessionId
 from tests.controller.rig import Rig
 from tests.fake_switches import many_bridges
@@ -16,6 +18,7 @@ from tests.ovs.waiting import wait_for
 
 BRIDGES, PORTS = 30, 2
 BRING_S = 30.0
+FEW_BUILDS = 5
 
 
 @pytest.fixture
@@ -77,3 +80,27 @@ def test_a_list_of_sessions_looks_at_every_bridge_once_and_not_for_each_session(
     monkeypatch.setattr(Writers, "writing", counting)
     assert len(list(rig.inspector.session_statuses(names()))) == BRIDGES
     assert looks <= 2
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/sessions", "/v1/ports", "/v1/networks"])
+def test_an_answer_builds_few_worlds_however_often_the_world_changes_meanwhile(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    builds = 0
+    snapshot = SnapshotBuilder.snapshot
+
+    def changing(builder: SnapshotBuilder) -> Snapshot:
+        nonlocal builds
+        builds += 1
+        rig.changes.changed()
+        return snapshot(builder)
+
+    app = make_app(rig.store, lambda: rig.inventory, rig.reconciler, rig.inspector)
+    for writer in rig.writers.writing():
+        rig.changes.unsubscribe(writer.wakeup)  # they build worlds, too
+    monkeypatch.setattr(SnapshotBuilder, "snapshot", changing)
+
+    answer = app.test_client().get(path)
+
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    assert builds <= FEW_BUILDS
