@@ -80,6 +80,7 @@ def make_app(
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     app.register_blueprint(HEALTH)
     app.before_request(lambda: _check_token(token))
+    app.before_request(_check_parameters)
     app.before_request(_check_body)
     app.before_request(_note_moment)
     app.register_error_handler(ApiProblem, lambda error: error.problem.response())
@@ -130,6 +131,14 @@ def _note_moment() -> None:
     """What a request changes concerns some bridges: those alone are waited for."""
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         note_moment()
+
+
+def _check_parameters() -> None:
+    """Refuse a parameter that is given twice: one of its values would be ignored."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            sentence = f"{name!r} is given {len(values)} times: give it once"
+            raise problems.unprocessable("invalid-value", sentence, name)
 
 
 def _check_body() -> None:
