@@ -45,7 +45,8 @@ controller is at `/openapi.json`. With `[api] token_file` every request under `/
   and halves of surrogate pairs are refused.
 - `POST`, `PATCH` and `DELETE` wait for switches whose flows the request may change, no others.
 - `/healthz` and `/readyz` need no token, and never wait for other requests.
-- Unknown fields and parameters are refused, and so is every option that is not supported yet.
+- Unknown fields and parameters, parameters that are given twice, and options that are not supported
+  yet are refused.
 """
 
 

@@ -221,6 +221,7 @@ def test_lists_are_filtered_by_field(client: FlaskClient, fake: FakeReconciler) 
         ("sessions?port=web1", 404, "there is no port 'web1': did you mean 'web-1'?"),
         ("sessions?state=activ", 422, "did you mean 'active'?"),
         ("bridges?state=activ", 422, "did you mean 'active'?"),
+        ("ports?name=web-1&name=web-2", 422, "'name' is given twice"),
         ("bridges?name=s11", 404, "there is no bridge 's11': did you mean 's1'?"),
         ("bridges?name=s1@hv2", 404, "there is no bridge 's1@hv2'"),
         ("bridges/s11", 404, "there is no bridge 's11': did you mean 's1'?"),
