@@ -112,6 +112,13 @@ class KnownBridges(Protocol):
         """
         ...
 
+    def give_up(self, old: Dpid, is_connected: bool) -> bool:
+        """Whether another bridge is, or was, at work under a replaced id.
+
+        Then nothing waits for it any more: what is stored under it counts for that bridge.
+        """
+        ...
+
     def strangers(self) -> frozenset[Dpid]:
         """The bridges that have connected, and on which nothing of ours is or was placed."""
         ...
@@ -267,6 +274,10 @@ class BridgeNotes(Protocol):
         """What cannot be seen of a bridge, a sentence each."""
         ...
 
+    def stale(self) -> Mapping[Dpid, str]:
+        """The bridges whose database has reported and does not now, each with its database."""
+        ...
+
 
 class NoNotes(BridgeNotes):
     """Nobody looks at databases."""
@@ -278,6 +289,10 @@ class NoNotes(BridgeNotes):
     def unknowns_of(self, dpid: Dpid, name: str) -> Iterable[str]:
         """Nobody would know."""
         return ()
+
+    def stale(self) -> Mapping[Dpid, str]:
+        """None has reported."""
+        return {}
 
 
 class Revalidating(Protocol):
