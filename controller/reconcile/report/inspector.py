@@ -28,6 +28,7 @@ from controller.reconcile.report.describe import (
     with_doubts,
     with_notes,
     with_tunnels,
+    with_undelivered,
     with_unknown_bridges,
 )
 from controller.reconcile.report.session_bridges import BridgesOfSessions, SessionBridges
@@ -102,18 +103,25 @@ class Inspector(Inspecting):
 
     def session_status(self, session: SessionId) -> SessionStatus:
         """The state of one session."""
-        return self._session_status(session, self._session_bridges.find)
+        links_down = self._snapshots.links_down()
+        return self._session_status(session, self._session_bridges.find, links_down)
 
     def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
         """The state of each of many sessions; see Inspecting."""
         yielder = Yielder()
-        find = self._session_bridges.index(yielder.pause)
+        find, links_down = (
+            self._session_bridges.index(yielder.pause),
+            self._snapshots.links_down(),
+        )
         for session in sessions:
-            yield self._session_status(session, find)
+            yield self._session_status(session, find, links_down)
             yielder.pause()
 
     def _session_status(
-        self, session: SessionId, find: Callable[[int], SessionBridges]
+        self,
+        session: SessionId,
+        find: Callable[[int], SessionBridges],
+        links_down: Set[Placement],
     ) -> SessionStatus:
         try:
             snapshot = self._snapshots.snapshot()
@@ -139,6 +147,7 @@ class Inspector(Inspecting):
                 status, self._counters.counters, number, name_of, found.holders, counted
             )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        status = with_undelivered(status, snapshot, session, links_down)
         status = with_doubts(status, snapshot, session, self._doubts)
         return with_unknown_bridges(status, self._notes)
 
