@@ -57,7 +57,7 @@ class Arbitration:
         self.sent = _chains(ordered, Direction.EGRESS)
         self.received = _chains(ordered, Direction.INGRESS)
         self.cohorts = _cohorts(self.received, self.ports, numbers)
-        self._numbers, self._region = numbers, region
+        self._entries, self._numbers, self._region = ordered, numbers, region
         self._cohorts_by_session: dict[SessionId, list[Cohort]] = defaultdict(list)
         for cohort in self.cohorts:
             for resolved_session in cohort.chain:
@@ -67,6 +67,17 @@ class Arbitration:
     def bits(self) -> int:
         """How many register bits switches need for its cohorts."""
         return sum(cohort.bit is not None for cohort in self.cohorts)
+
+    def without(self, failed: Set[int]) -> Arbitration:
+        """The same without the sessions of these numbers."""
+        left = [
+            entry for entry in self._entries if self._numbers[entry[0].session.id] not in failed
+        ]
+        return (
+            self
+            if len(left) == len(self._entries)
+            else Arbitration(left, self._numbers, self._region)
+        )
 
     def cohorts_of(self, resolved_session: ResolvedSession) -> tuple[Cohort, ...]:
         """The cohorts in which a session may get received packets."""

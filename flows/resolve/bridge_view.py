@@ -9,10 +9,12 @@ from typing import NamedTuple
 from netaddr import IPAddress
 
 from flows.model import (
+    NOTHING_KNOWN,
     Collector,
     Dpid,
     NetworkId,
     Ofport,
+    Placement,
     Port,
     PortId,
     PortKind,
@@ -122,6 +124,12 @@ class BridgeView:
             return self.world.tunnels.get((self.dpid, collector.delivery))
         tap = self.world.port_by_id.get(sensor)
         return None if tap is None else self.next_hop(tap)
+
+    def truncates(self, collector: Collector) -> bool:
+        """Whether this bridge can truncate what it sends towards every sensor of a collector."""
+        ports = {self.next_hop_of_copies(sensor, collector) for sensor in collector.sensors}
+        places = (Placement(self.dpid, ofport) for ofport in ports if ofport is not None)
+        return all(self.world.hops.get(place, NOTHING_KNOWN).truncates for place in places)
 
     def is_open(self, sensor: Sensor, collector: Collector) -> bool:
         """Whether copies that leave here can reach a sensor, as far as ports and routes tell."""

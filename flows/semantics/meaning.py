@@ -14,6 +14,7 @@ from netaddr import IPAddress
 from flows.errors import Refused
 from flows.model import (
     ALL,
+    NOTHING_KNOWN,
     Collector,
     Direction,
     Dpid,
@@ -131,7 +132,8 @@ def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, worl
 
     ``maker`` is the bridge that makes it. The header of a tunnel is not part of it.
     """
-    copy = frame[: cut_length(session, _limit(session, maker, world))]
+    can_truncate = _can_truncate(session, maker, world)
+    copy = frame[: cut_length(session, _limit(session, maker, world)) if can_truncate else None]
     tag = tag_of_copy(session, _network(sender), world)
     if tag is None:
         return copy
@@ -393,13 +395,31 @@ def _is_open(
 
 
 def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:
-    """Whether a packet of ``length`` bytes is not copied, because its copy does not fit its path.
+    """Whether a packet of ``length`` bytes is not copied, because its copy does not fit its path,
+    or would have to be truncated where that is not possible.
 
     ``length`` is without padding: when only the padding does not fit, it is cut off.
     """
     limit = _limit(session, maker, world)
+    longest = cut_length(session, limit)
+    if longest is not None and length > longest and not _can_truncate(session, maker, world):
+        return True
     wanted = length if session.packet_length is None else min(length, session.packet_length)
     return session.oversize is Oversize.SKIP and limit is not None and wanted > limit
+
+
+def _can_truncate(session: Session, maker: Dpid, world: World) -> bool:
+    """Whether a bridge can truncate what it sends to, or towards, the tap ports of a session."""
+    collector, spanning_tree = world.collector_by_id[session.collector], SpanningTree(world.links)
+    for tap in collector.tap_ports:
+        if (place := world.placements.get(tap)) is None:
+            continue
+        exits = [out for out, _ in spanning_tree.exits(maker, place.dpid)]
+        is_reached = place.dpid == maker or exits
+        by = exits[0] if exits else place
+        if is_reached and not world.hops.get(by, NOTHING_KNOWN).truncates:
+            return False
+    return True
 
 
 def _place(port: Port, world: World) -> Dpid:

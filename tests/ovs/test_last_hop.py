@@ -430,9 +430,9 @@ def test_a_remote_sensor_without_a_route_is_said_and_nothing_counts_as_a_copy(
     underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess, kind: str
 ) -> None:
     make_remote(controller, NO_ROUTE, kind=kind)
-    seen = controller.create_session("red", "one", ["web"], "far")
-    assert seen["status"]["state"] == "degraded", seen
-    assert f"no route: bridge 's1' has no route to sensor {NO_ROUTE}" in reasons(seen)
+    controller.create_session("red", "one", ["web"], "far")
+    no_route = f"no route: bridge 's1' has no route to sensor {NO_ROUTE}"
+    controller.wait_for_session("one", "degraded", no_route)  # once it has a tunnel port
     sent = [web_to_db(n) for n in range(MANY)]
     assert exchange(cloud, sent)[0] == sent
     wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
@@ -555,8 +555,8 @@ def test_a_check_of_a_tunnel_counts_each_frame_once(
     underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     make_remote(controller, SENSORS[0])
-    seen = controller.create_session("red", "one", ["web"], "far")
-    assert (seen["status"]["state"], seen["status"]["reasons"]) == ("active", [])
+    controller.create_session("red", "one", ["web"], "far")
+    assert reasons(controller.wait_for_session("one")) == ""
     found = controller.api.post("/v1/sessions/one/verify", json={"count": 100}).json()
     assert [(w["sent"], w["wanted"]) for w in found["witnesses"]] == [(100, 100)]
     assert len(underlay.arrived()) == 100
