@@ -208,19 +208,23 @@ def tags_of(view: BridgeView, resolved_session: ResolvedSession) -> Mapping[Netw
 def way_of_copies(
     view: BridgeView, resolved_session: ResolvedSession, sensor: Sensor, tag: int | None
 ) -> tuple[Action, ...] | None:
-    """What is done to copies before they are output to a sensor; None if they cannot get there."""
+    """What is done to copies before they are output to a sensor; None if they cannot get there.
+
+    Open vSwitch sends nothing back to the port that a packet came from, and nothing from one
+    protected port to another, unless the port is forgotten.
+    """
     collector = _collector(resolved_session)
     if view.next_hop_of_copies(sensor, collector) is None:
         return None
     before: tuple[Action, ...] = () if tag is None else (PushVlan(), SetVlan(tag))
     if isinstance(sensor, IPAddress):
-        return (*before, SetTunnelKey(collector.key or 0), SetTunnelRemote(sensor))
+        tunnel = (SetTunnelKey(collector.key or 0), SetTunnelRemote(sensor))
+        return (*before, *tunnel, ForgetInPort())
     if view.is_here(tap := view.world.port_by_id[sensor]):
-        return before
+        return (*before, ForgetInPort()) if view.world.is_protected(tap.id) else before
     link_tag = view.link_tag_of_copies(tap, tag)
     if link_tag is None:
         return None
-    # without ForgetInPort no copy would go back over the link that the packet came from
     return (PushVlan(), SetVlan(link_tag), ForgetInPort())
 
 
@@ -378,7 +382,7 @@ def _transport_flow(
     if view.is_here(tap):
         last = (PopVlan(),) if tag is None else (SetVlan(tag),)
     why = f"copies for tap port {tap.id} from another bridge"
-    actions = (*last, Output(view.ofport(tap)))
+    actions = (*last, ForgetInPort(), Output(view.ofport(tap)))  # both may be protected ports
     return Flow(START.number, START["transport"], match, actions, PRODUCTION, why)
 
 

@@ -30,13 +30,13 @@ from flows.resolve import (
     BridgeView,
     ResolvedSession,
     ResolvedWorld,
-    are_protected,
     at_links,
     at_receiver,
     at_sender,
 )
 from flows.semantics import PortDirection, first_match, may_send, meaning, wants
 
+AS_SENT, AS_RECEIVED = (f"copied, as a watched port {did} it" for did in ("sent", "received"))
 TRACED_BETWEEN_PAUSES = 256
 """Flows that are read between two calls of ``pause``."""
 
@@ -138,8 +138,11 @@ def _with_missed(answer: Answer, missed: Mapping[Port, str]) -> Answer:
     """An answer, and whether the copy is of a packet that a watched port does not get."""
     if not answer.is_copied or not answer.session.direction.is_ingress:
         return answer
-    whys = [why for port, why in missed.items() if why and is_watched(answer.session, port)]
-    return replace(answer, sentence="; ".join((answer.sentence, *whys)))
+    watched = [why for port, why in missed.items() if is_watched(answer.session, port)]
+    whys, sentence = list(filter(None, watched)), answer.sentence
+    if answer.direction is Direction.INGRESS and len(whys) == len(watched):
+        sentence = sentence.replace(AS_RECEIVED, "copied, as a watched port should receive it", 1)
+    return replace(answer, sentence="; ".join((sentence, *whys)))
 
 
 def _flows(dpid: Dpid, resolved: ResolvedWorld, pause: Callable[[], None]) -> Iterator[Flow]:
@@ -175,8 +178,6 @@ def _answer(question: _Question, resolved_session: ResolvedSession, trace: Trace
     if made is not None and _is_lost(resolved, resolved_session, made[0]):
         why = "; ".join(resolved_session.missing)
         return Answer(session, False, f"not copied: no sensor can get it: {why}")
-    if made is not None and (why := _shielded(question, resolved_session, made[0])):
-        return Answer(session, False, f"not copied: no sensor can get it: {why}")
     if made is not None and _is_skipped(trace, number):
         limit = cut_length(session, resolved.limit_at(made[0], session))
         why = f"it is longer than the {limit} bytes that fit the path to its sensor"
@@ -185,8 +186,8 @@ def _answer(question: _Question, resolved_session: ResolvedSession, trace: Trace
         bridge, direction = made
         rule = _rule(resolved, session, direction, fields)
         by = f"rule {rule.number} accepts it" if rule else "it has no filter"
-        what = "sent" if direction is Direction.EGRESS else "received"
-        sentence = f"copied, as a watched port {what} it: {by}"
+        what = AS_SENT if direction is Direction.EGRESS else AS_RECEIVED
+        sentence = f"{what}: {by}"
         said = "; ".join((sentence, *resolved_session.unknown))
         return Answer(session, True, said, bridge, direction, rule)
     sentence, rule = _why_not(question, resolved_session)
@@ -210,17 +211,6 @@ def _is_lost(resolved: ResolvedWorld, resolved_session: ResolvedSession, maker: 
     """Whether settings or missing routes keep a copy that a bridge makes from every sensor."""
     view = BridgeView(maker, resolved)
     return leads_nowhere(view, resolved_session)
-
-
-def _shielded(question: _Question, resolved_session: ResolvedSession, maker: Dpid) -> str:
-    """Why every sensor is a protected port, of the bridge of a protected sender; empty if not."""
-    world, collector = question.resolved.world, resolved_session.collector
-    if collector is None or world.placements[question.sender.id].dpid != maker:
-        return ""
-    if len(resolved_session.taps) < len(collector.sensors):
-        return ""
-    whys = [are_protected(question.sender, tap, world) for tap in resolved_session.taps]
-    return "; ".join(whys) if all(whys) else ""
 
 
 def _is_skipped(trace: Trace, number: int) -> bool:

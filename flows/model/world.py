@@ -144,7 +144,6 @@ class World:
         stale = {
             "members_by_network", "ports_by_dpid", "port_by_placement", "dpids",
             "longest_by_network", "link_mtu_now", "claims_by_dpid", "broken_links",
-            "protected_links",
         }  # fmt: skip
         changed = {"placements": placements, "links": links, "numbers": numbers}
         return self._other(stale, {**changed, "contests": contests or {}})
@@ -157,7 +156,7 @@ class World:
         routes: Mapping[tuple[Dpid, IPAddress], Route],
     ) -> World:
         """The same world with other tunnel ports, sensors down, hops and routes."""
-        stale = {"broken_links", "protected_links"}
+        stale = {"broken_links"}
         if hops is not self.hops:
             stale |= {"longest_by_network", "link_mtu_now"}
         changed = {"tunnels": tunnels, "down": down, "hops": hops, "routes": routes}
@@ -208,18 +207,10 @@ class World:
         sends, takes = (self.hops.get(end, NOTHING_KNOWN).settings for end in (out, into))
         return not (STOPS_COPIES.isdisjoint(sends) and STOPS_ARRIVALS.isdisjoint(takes))
 
-    @cached_property
-    def protected_links(self) -> frozenset[Placement]:
-        """The ends of links that are protected ports."""
-        ends = {end for link in self.links for end in (link.a, link.b)}
-        return frozenset(end for end in ends if self._is_protected(end))
-
-    def shield_each_other(self, one: Placement, other: Placement) -> bool:
-        """Whether a bridge sends nothing out of one of two ports that arrived at the other one."""
-        return self._is_protected(one) and self._is_protected(other)
-
-    def _is_protected(self, place: Placement) -> bool:
-        return Setting.PROTECTED in self.hops.get(place, NOTHING_KNOWN).settings
+    def is_protected(self, port: PortId) -> bool:
+        """Whether a port is one of those to which its bridge sends nothing from each other."""
+        hop = self.hop_of(port)
+        return hop is not None and Setting.PROTECTED in hop.settings
 
     def hop_of(self, port: PortId) -> Hop | None:
         """What is known of a port at its place; None if it has none, or nothing is known."""

@@ -10,7 +10,13 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
-from flows.resolve.obstacles import are_protected, at_links, at_receiver, at_sender
+from flows.resolve.obstacles import (
+    at_links,
+    at_receiver,
+    at_sender,
+    undelivered,
+    without_link,
+)
 from flows.resolve.reach import sensor_notes
 from flows.resolve.session import ResolvedSession
 from flows.resolve.world import ResolvedWorld
@@ -29,9 +35,10 @@ __all__ = [
     "LocalWorkload",
     "ResolvedSession",
     "ResolvedWorld",
-    "are_protected",
     "at_links",
     "at_receiver",
     "at_sender",
     "sensor_notes",
+    "undelivered",
+    "without_link",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 
 from flows.model import STOPS_ARRIVALS, STOPS_COPIES, Hop, Placement, Port, Setting, World
 
 WITHOUT_LINK = "because its link is down: start its workload, or bring its device up"
+NOT_DELIVERED = "copies of what it should receive are also of packets that it did not get"
+HEADER = 14
+"""Bytes of an Ethernet header, which MTUs do not count."""
 
 
 def why_stopped(
@@ -46,17 +49,60 @@ def at_receiver(sender: Port, receiver: Port, world: World, links_down: Set[Plac
     return stopped or are_protected(sender, receiver, world)
 
 
+def without_link(watched: Sequence[Port], world: World, links_down: Set[Placement]) -> str:
+    """That some placed ports receive nothing, because their links are down; empty if they do."""
+    if off := [port.name for port in watched if world.placements[port.id] in links_down]:
+        return f"{_some_ports(off)} receives nothing, {WITHOUT_LINK}: {NOT_DELIVERED}"
+    return ""
+
+
+def undelivered(watched: Sequence[Port], world: World) -> Iterator[str]:
+    """Which packets some placed ports do not get although switches send them, a sentence each.
+
+    These are in the nature of their devices and settings, and nothing has to be mended.
+    """
+    for port in watched:
+        hop = world.hop_of(port.id)
+        longest = None if port.network is None else world.longest_by_network.get(port.network)
+        if hop is not None and hop.mtu is not None and longest is not None and hop.mtu < longest:
+            yield (
+                f"port {port.name!r} gets no frames longer than {hop.mtu + HEADER} bytes, because "
+                f"of its MTU, and other ports of its network may send them: {NOT_DELIVERED}"
+            )
+    if shielded := [port.name for port in watched if _is_shielded(port, world)]:
+        yield (
+            f"{_some_ports(shielded)} gets nothing that other protected ports of its bridge send: "
+            f"{NOT_DELIVERED}"
+        )
+
+
+def _is_shielded(port: Port, world: World) -> bool:
+    """Whether a placed port and another one of its network and bridge are protected ports."""
+    if not world.is_protected(port.id):
+        return False
+    others = world.ports_by_dpid[world.placements[port.id].dpid]
+    return any(
+        other.network == port.network and other != port and world.is_protected(other.id)
+        for other in others
+    )
+
+
+def _some_ports(names: list[str]) -> str:
+    """The first of some ports, and how many others there are."""
+    shown = " or ".join(f"port {name!r}" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} or {len(names) - 3} others"
+
+
 def are_protected(sender: Port, receiver: Port, world: World) -> str:
     """Why a port gets nothing that another one of its bridge sends; empty if it does."""
-    hops = [world.hop_of(port.id) or Hop() for port in (sender, receiver)]
-    if world.placements[sender.id].dpid != world.placements[receiver.id].dpid or not all(
-        Setting.PROTECTED in hop.settings for hop in hops
-    ):
+    here, there = (world.placements[port.id].dpid for port in (sender, receiver))
+    if here != there or not all(world.is_protected(port.id) for port in (sender, receiver)):
         return ""
+    hop = world.hop_of(receiver.id) or Hop()
     return (
         f"port {receiver.name!r} gets nothing that port {sender.name!r} sends, because protected "
         "ports of a bridge send each other nothing: run `ovs-vsctl set Port "
-        f"{hops[1].interface} protected=false`"
+        f"{hop.interface} protected=false`"
     )
 
 

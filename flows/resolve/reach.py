@@ -104,9 +104,8 @@ class SessionReach:
         for port in self.watched:
             yield from self._at_source(port)
         for tap in self.taps:
-            yield from self._at_tap(tap)
+            yield from tap_obstacles(tap, self.world)
         yield from self._at_links()
-        yield from self._between_protected()
         yield from self._not_truncated()
         yield from self._at_tunnels()
         yield from self._without_route()
@@ -157,18 +156,6 @@ class SessionReach:
         for setting, what in stopping.items():
             yield from why_stopped(what, self._hop(port), place, frozenset((setting,)))
 
-    def _at_tap(self, tap: Port) -> Iterator[str]:
-        hop = self._hop(tap)
-        yield from tap_obstacles(tap, self.world)
-        if Setting.PROTECTED in hop.settings:
-            names = self._protected_senders(self.world.placements[tap.id].dpid)
-            if names:
-                yield (
-                    f"tap port {tap.name!r} gets no copies of packets that {_some(names)} sends, "
-                    "because protected ports of a bridge send each other nothing: run `ovs-vsctl "
-                    f"set Port {hop.interface} protected=false`"
-                )
-
     def _at_links(self) -> Iterator[str]:
         """Ends of links that let nothing pass, on the ways from bridges to tap ports."""
         if not self.world.broken_links:
@@ -199,21 +186,6 @@ class SessionReach:
                     "packet_length"
                 )
 
-    def _between_protected(self) -> Iterator[str]:
-        """Bridges on the ways to tap ports that do not pass copies on, between protected ports."""
-        if not self.world.protected_links:
-            return
-        passages = self.spanning_tree.passages
-        passed = (pair for here, to in self._ways_to_taps() for pair in passages(here, to))
-        for into, out in dict.fromkeys(passed):
-            if self.world.shield_each_other(into, out):
-                one, other = self.world.hops[into], self.world.hops[out]
-                yield (
-                    f"bridge {one.bridge!r} sends no copies from {one.interface!r} to "
-                    f"{other.interface!r}, because protected ports of a bridge send each other "
-                    f"nothing: run `ovs-vsctl set Port {one.interface} protected=false`"
-                )
-
     def _ways_to_taps(self) -> Iterator[tuple[Dpid, Placement]]:
         """Each bridge that makes copies, with the place of each tap port."""
         for here in self._makers():
@@ -232,12 +204,6 @@ class SessionReach:
             place = Placement(here, world.tunnels[here, collector.delivery])
             what = f"tunnel port {hop.interface!r} sends nothing"
             yield from why_stopped(what, hop, place, STOPS_COPIES)
-            if Setting.PROTECTED in hop.settings and (names := self._protected_senders(here)):
-                yield (
-                    f"tunnel port {hop.interface!r} gets no copies of packets that {_some(names)} "
-                    "sends, because protected ports of a bridge send each other nothing: run "
-                    f"`ovs-vsctl set Port {hop.interface} protected=false`"
-                )
 
     def _without_route(self) -> Iterator[str]:
         for here, address in self._ways():
@@ -292,21 +258,8 @@ class SessionReach:
         """The bridges that make its copies: where its watched ports are."""
         return dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
 
-    def _protected_senders(self, here: Dpid) -> list[str]:
-        """The names of workloads whose packets it may copy, and that are protected ports."""
-        return [p.name for p in self._senders(here) if Setting.PROTECTED in self._settings(p)]
-
-    def _senders(self, here: Dpid) -> Iterator[Port]:
-        """Workloads of a bridge whose packets the session may copy, in the order of their names."""
-        networks, world = self._networks(), self.world
-        ports = world.ports_by_dpid.get(here, ())
-        return iter(sorted((p for p in ports if p.network in networks), key=lambda p: p.name))
-
     def _networks(self) -> frozenset[NetworkId]:
         return frozenset(port.network for port in self.watched if port.network is not None)
-
-    def _settings(self, port: Port) -> frozenset[Setting]:
-        return self._hop(port).settings
 
     def _hop(self, port: Port) -> Hop:
         return self.world.hop_of(port.id) or Hop()
@@ -343,8 +296,3 @@ def longest_of(world: World, networks: Iterable[NetworkId]) -> int | None:
     known = [world.longest_by_network.get(network) for network in networks]
     bounded = [longest for longest in known if longest is not None]
     return max(bounded, default=None) if len(bounded) == len(known) else None
-
-
-def _some(names: list[str]) -> str:
-    shown = " or ".join(f"port {name!r}" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} or {len(names) - 3} others"

@@ -204,16 +204,8 @@ def is_open(
 
 def _is_severed(here: Dpid, to: Placement, world: World, spanning_tree: SpanningTree) -> bool:
     """Whether a link on the way of copies to a tap port carries nothing."""
-    if to.dpid == here:
-        return False
-    if world.broken_links:
-        exits = spanning_tree.exits(here, to.dpid)
-        if any(out in world.broken_links for out, _ in exits):
-            return True
-    if world.protected_links:
-        passages = spanning_tree.passages(here, to)
-        return any(world.shield_each_other(into, out) for into, out in passages)
-    return False
+    exits = spanning_tree.exits(here, to.dpid) if world.broken_links else ()
+    return any(out in world.broken_links for out, _ in exits)
 
 
 def _cut_off(

@@ -190,10 +190,7 @@ class ResolvedWorld:
             asked = old.keys() - new.keys() | set(others)
         changed = {key for key in asked if old.get(key) != new.get(key)}
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
-        closed, before = (
-            (world.broken_links, world.protected_links) for world in (self.world, previous.world)
-        )
-        if closed != before:
+        if self.world.broken_links != previous.world.broken_links:
             changed |= {key for key, found in previous.sessions.items() if found.is_far}
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
         collectors |= self._collectors_of_changed_sensors(previous)

@@ -390,13 +390,8 @@ def _is_open(
         return False
     if isinstance(sensor, IPAddress) or sensor not in world.placements:
         return True
-    place = world.placements[sensor]
-    crossed = spanning_tree.exits(maker, place.dpid)
-    passed = spanning_tree.passages(maker, place)
-    return not (
-        any(out in world.broken_links for out, _ in crossed)
-        or any(world.shield_each_other(into, out) for into, out in passed)
-    )
+    crossed = spanning_tree.exits(maker, _at(sensor, world))
+    return not any(out in world.broken_links for out, _ in crossed)
 
 
 def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:

@@ -177,18 +177,27 @@ def test_a_tap_port_whose_device_has_gone_makes_no_copies(
     assert counts(controller.session("one"))[0] == 0, seen
 
 
-def test_protected_ports_send_each_other_no_copies(
-    cloud: SmallCloud, controller: ControllerProcess
+@pytest.mark.parametrize("sensors", [["ids"], ["ids", "soc"]])
+def test_copies_pass_between_protected_ports(
+    cloud: SmallCloud, controller: ControllerProcess, sensors: list[str]
 ) -> None:
-    controller.create_session("red", "one", ["web"], "ids")
-    vsctl("set", "Port", "s1-eth5", "protected=true")
-    vsctl("set", "Port", "s1-eth6", "protected=true")
-    assert controller.session("one")["status"]["state"] == "active", "web is not protected"
-    vsctl("set", "Port", "s1-eth1", "protected=true")
-    seen = controller.wait_for_session("one", "degraded", "protected")
-    assert "ovs-vsctl set Port s1-eth5 protected=false" in reasons(seen)
-    vsctl("set", "Port", "s1-eth5", "protected=false")
-    controller.wait_for_session("one", "active")
+    """Protected ports send each other no production; tap ports get copies, and send nothing."""
+    places = [{"port": f"red-{name}"} for name in sensors]
+    body = {"tenant": "red", "name": "taps", "delivery": "port", "sensors": places}
+    assert controller.api.post("/v1/collectors", json=body).status_code == 201
+    controller.create_session("red", "one", ["web"], "taps")
+    vsctl(*PROTECT_WEB[1:], "s1-eth5", "protected=true")
+    wait_for(lambda: ofctl("dump-flows", "s1"), lambda flows: "NXM_OF_IN_PORT" in flows)
+    web, db, *taps = (cloud.at[f"red-{name}"] for name in ("web", "db", *sensors))
+    sent = [web_to_db(n, source_port=1000 + n) for n in range(2 * MANY)]
+    cloud.lab.endpoints.remove(web)  # markers do not pass
+    got = cloud.lab.exchange([(web, frame) for frame in sent])
+    cloud.lab.endpoints.append(web)
+    assert got[db] == sent
+    assert sorted(frame for tap in taps for frame in got[tap]) == sorted(sent)
+    assert all(got[tap] for tap in taps)
+    wait_for_counts(controller, "one", (2 * MANY, 0, {}))
+    assert "protected" not in reasons(controller.session("one"))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +207,6 @@ def test_protected_ports_send_each_other_no_copies(
         (("ofctl", "mod-port", "s1", "2", "no-forward"), ("db",), True, []),
         (("ofctl", "mod-port", "s1", "1", "down"), ("web",), False, []),
         (("ofctl", "mod-port", "s1", "2", "down"), ("db",), True, []),
-        ((*PROTECT_WEB, "s1-eth5", "protected=true"), ("web", "ids"), False, ["db"]),
         ((*PROTECT_WEB, "s1-eth2", "protected=true"), ("web", "db"), True, []),
     ],
 )
@@ -236,6 +244,70 @@ def test_explain_says_what_happens_on_the_wire_while_a_setting_stops_packets(
     assert ends["db"].receive_all() == sent * bool(receivers)
     assert ends["ids"].receive_all() == sent * is_copied
     cloud.lab.endpoints += [ends[name] for name in muted]
+
+
+@pytest.mark.parametrize("how", ["its link is down", "it is switched off"])
+def test_copies_of_what_a_port_without_a_link_should_receive_are_said(
+    cloud: SmallCloud, controller: ControllerProcess, how: str
+) -> None:
+    db = cloud.at["red-db"]
+    source = {"kind": "network", "networks": ["lan"]}
+    body = {"tenant": "red", "name": "all", "source": source, "collector": "soc"}
+    assert controller.api.post("/v1/sessions", json=body).status_code == 201
+    controller.create_session("red", "one", ["db"], "ids", direction="ingress")
+    controller.create_session("red", "sent", ["db"], "ids", direction="egress")
+
+    def turn(state: str) -> None:
+        if how == "its link is down":
+            subprocess.run(["ip", "link", "set", db.far, state], check=True)
+        else:
+            ofctl("mod-port", "s1", "2", state)
+
+    turn("down")
+    words = "port 'db' receives nothing, because its link is down"
+    controller.wait_for_session("one", "degraded", words)
+    every = controller.session("all")["status"]
+    assert every["state"] == "active", "some ports of a network may be off"
+    assert words in str(every["reasons"])
+    assert controller.session("sent")["status"]["reasons"] == [], "it sends nothing"
+    cloud.lab.endpoints.remove(db)  # markers do not reach it either
+    got = cloud.lab.exchange([(cloud.at["red-web"], web_to_db(1))])
+    assert got[cloud.at["red-ids"]] == [web_to_db(1)]
+    asked = {"tenant": "red", "port": "red-web", "hex": web_to_db(1).hex()}
+    told = controller.api.post("/v1/explain", json=asked).json()
+    (answer,) = (each for each in told["sessions"] if each["session"] == "one")
+    assert (told["receivers"], answer["copied"]) == ([], True)
+    said = answer["sentence"]
+    assert said.startswith("copied, as a watched port should receive it: ") and words in said
+    turn("up")
+    cloud.lab.endpoints.append(db)
+    cloud.lab.install_markers()
+    controller.wait_until_free_of("one", "link is down")
+
+
+def test_a_watched_port_that_gets_no_long_frames_of_others_is_said(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["db"], "ids", direction="ingress")
+    assert controller.session("one")["status"]["reasons"] == []
+    for device in (cloud.at["red-web"].interface, cloud.at["red-web"].far):
+        set_mtu(device, 4000)
+    words = "port 'db' gets no frames longer than 1514 bytes, because of its MTU"
+    wait_for(lambda: controller.session("one")["status"]["reasons"], lambda r: words in str(r))
+    assert controller.session("one")["status"]["state"] == "active"
+    delivered, copied = exchange(cloud, [web_to_db(1, 1600), web_to_db(2)])
+    assert delivered == [web_to_db(2)]
+    assert copied == [web_to_db(1, 1600)[:1514], web_to_db(2)]
+
+
+def test_a_watched_port_that_gets_nothing_of_protected_ports_is_said(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["db"], "ids", direction="ingress")
+    vsctl(*PROTECT_WEB[1:], "s1-eth2", "protected=true")
+    words = "port 'db' gets nothing that other protected ports of its bridge send"
+    wait_for(lambda: controller.session("one")["status"]["reasons"], lambda r: words in str(r))
+    assert controller.session("one")["status"]["state"] == "active"
 
 
 def test_a_pool_leaves_out_a_sensor_whose_port_forwards_nothing(
@@ -392,37 +464,40 @@ def test_a_route_by_a_device_that_is_on_no_bridge_is_said(
     subprocess.run(["ip", "link", "del", "aside"], check=True)
 
 
-@pytest.mark.parametrize("how", ["no-forward", "protected"])
 def test_a_tunnel_port_that_sends_nothing_is_said(
-    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess, how: str
+    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     make_remote(controller, SENSORS[0])
     seen = controller.create_session("red", "one", ["web"], "far", direction="egress")
     assert (seen["status"]["state"], seen["status"]["reasons"]) == ("active", [])
     tunnels = vsctl("--bare", "--columns=name", "find", "Interface", "type=vxlan").split()
     (port,) = (name for name in tunnels if vsctl("port-to-br", name).strip() == "s1")
-    if how == "no-forward":
-        ofctl("mod-port", "s1", port, "no-forward")
-        words = (
-            f"tunnel port '{port}' sends nothing, because its OpenFlow port is set to no-forward"
-        )
-    else:
-        vsctl(
-            "set", "Port", port, "protected=true", "--", "set", "Port", "s1-eth1", "protected=true"
-        )
-        words = f"tunnel port '{port}' gets no copies of packets that port 'web' sends"
+    ofctl("mod-port", "s1", port, "no-forward")
+    words = f"tunnel port '{port}' sends nothing, because its OpenFlow port is set to no-forward"
     controller.wait_for_session("one", "degraded", words)
     sent = [web_to_db(n) for n in range(MANY)]
     assert exchange(cloud, sent)[0] == sent
     assert underlay.arrived() == []
-    if how == "no-forward":
-        wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
-        ofctl("mod-port", "s1", port, "forward")
-    else:
-        vsctl("set", "Port", port, "protected=false")
-    wait_for(lambda: controller.session("one")["status"]["reasons"], lambda r: words not in str(r))
+    wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
+    ofctl("mod-port", "s1", port, "forward")
+    controller.wait_until_free_of("one", "sends nothing")
     assert exchange(cloud, sent)[0] == sent
     assert [carried.frame for carried in underlay.arrived()] == sent
+
+
+def test_copies_leave_by_a_protected_tunnel_port(
+    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    make_remote(controller, SENSORS[0])
+    controller.create_session("red", "one", ["web"], "far", direction="egress")
+    tunnels = vsctl("--bare", "--columns=name", "find", "Interface", "type=vxlan").split()
+    (port,) = (name for name in tunnels if vsctl("port-to-br", name).strip() == "s1")
+    vsctl(*PROTECT_WEB[1:], port, "protected=true")
+    sent = [web_to_db(n) for n in range(MANY)]
+    assert exchange(cloud, sent)[0] == sent
+    assert [carried.frame for carried in underlay.arrived()] == sent
+    wait_for_counts(controller, "one", (MANY, 0, {}))
+    assert "protected" not in reasons(controller.session("one"))
 
 
 def test_copies_for_tunnels_are_capped_below_what_their_way_out_sends(

@@ -11,12 +11,18 @@ from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
 from flows.errors import NoLinkTagLeft
 from flows.explain import Answer
-from flows.model import Delivery, Dpid, Placement, PortId, Session, SessionId, watched_by
+from flows.model import (
+    Delivery,
+    Dpid,
+    Placement,
+    PortId,
+    Session,
+    SessionId,
+    SourceKind,
+    watched_by,
+)
 from flows.openflow import VLAN_IDS
-from flows.resolve import ResolvedSession, ResolvedWorld
-
-DOWN_NAMED_MAX = 3
-"""Ports without a link that are named in one reason."""
+from flows.resolve import ResolvedSession, ResolvedWorld, undelivered, without_link
 
 
 def describe_session(
@@ -401,28 +407,6 @@ def with_stale_bridges(
     return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *unknown))))
 
 
-def with_ports_down(
-    status: SessionStatus, snapshot: Snapshot, session: SessionId, links_down: Set[Placement]
-) -> SessionStatus:
-    """A status, and the watched ports whose link is down: packets for them are copied all the same.
-
-    That a workload does not run does not degrade a session.
-    """
-    resolved_session = snapshot.resolved.sessions.get(session)
-    if status.state not in (State.ACTIVE, State.DEGRADED) or resolved_session is None:
-        return status
-    if not links_down or not resolved_session.session.direction.is_ingress:
-        return status
-    places = snapshot.resolved.world.placements
-    down = sorted(p.name for p in resolved_session.watched if places[p.id] in links_down)
-    if not down:
-        return status
-    names = ", ".join(map(repr, down[:DOWN_NAMED_MAX]))
-    names += f" and {len(down) - DOWN_NAMED_MAX} more" if len(down) > DOWN_NAMED_MAX else ""
-    why = f"the link of port {names} is down: copies of what it should receive are of lost packets"
-    return replace(status, reasons=(*status.reasons, why))
-
-
 def stale_sentence(bridge: str, database: str) -> str:
     """What is not seen of a bridge while its database does not answer."""
     return (
@@ -494,6 +478,29 @@ def with_doubts(
     if not found:
         return status
     state = State.DEGRADED if status.state is State.ACTIVE else status.state
+    return replace(status, state=state, reasons=tuple(dict.fromkeys((*status.reasons, *found))))
+
+
+def with_undelivered(
+    status: SessionStatus, snapshot: Snapshot, session: SessionId, links_down: Set[Placement]
+) -> SessionStatus:
+    """A status, and which packets are copied as received although a watched port does not get them.
+
+    Every port of a list is expected to run; of a network, or of those with a label, some may be
+    off. The flows do not follow the links of workloads, which go down and come up as these do.
+    """
+    resolved_session = snapshot.resolved.sessions.get(session)
+    if (
+        resolved_session is None
+        or status.state not in (State.ACTIVE, State.DEGRADED)
+        or not resolved_session.session.direction.is_ingress
+    ):
+        return status
+    watched, world = resolved_session.watched, snapshot.resolved.world
+    off, state = without_link(watched, world, links_down), status.state
+    if off and resolved_session.session.source.kind is SourceKind.PORT:
+        state = State.DEGRADED
+    found = (*filter(None, [off]), *undelivered(watched, world))
     return replace(status, state=state, reasons=tuple(dict.fromkeys((*status.reasons, *found))))
 
 

@@ -28,9 +28,9 @@ from controller.reconcile.report.describe import (
     with_bridge_doubts,
     with_doubts,
     with_notes,
-    with_ports_down,
     with_stale_bridges,
     with_tunnels,
+    with_undelivered,
     with_unknown_bridges,
 )
 from controller.reconcile.report.session_bridges import BridgesOfSessions, SessionBridges
@@ -161,10 +161,10 @@ class Inspector(Inspecting):
                 status, self._counters.counters, number, name_of, found.holders, counted
             )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        status = with_undelivered(status, snapshot, session, now.links_down)
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
-        status = with_stale_bridges(status, snapshot, session, now.stale, name_of)
-        return with_ports_down(status, snapshot, session, now.links_down)
+        return with_stale_bridges(status, snapshot, session, now.stale, name_of)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""

@@ -85,7 +85,6 @@ def test_what_nobody_can_get_is_counted_by_a_meter_of_its_own() -> None:
         ((), (Setting.NO_RECEIVE,), "what port 'web' sends is dropped and not copied"),
         ((), (Setting.NO_FORWARD,), "port 'web' receives nothing"),
         ((), (Setting.NOT_FORWARDING,), "port 'web' sends and receives nothing"),
-        ((Setting.PROTECTED,), (Setting.PROTECTED,), "gets no copies of packets that port 'web'"),
         ((Setting.RESTORING,), (), "waits for a restore of flows"),
     ],
 )
@@ -98,14 +97,9 @@ def test_a_setting_that_stops_some_copies_is_missing_with_its_remedy(
     assert "run `ovs-" in missing
 
 
-@pytest.mark.parametrize(
-    ("at_tap", "at_web"), [((Setting.PROTECTED,), ()), ((), (Setting.PROTECTED,))]
-)
-def test_one_protected_port_stops_nothing(
-    at_tap: tuple[Setting, ...], at_web: tuple[Setting, ...]
-) -> None:
-    of = of_web(hops=hops(with_settings(*at_tap), with_settings(*at_web)))
-    assert resolved_session(of).missing == ()
+def test_protected_ports_stop_no_copies() -> None:
+    protected = with_settings(Setting.PROTECTED)
+    assert resolved_session(of_web(hops=hops(protected, protected))).missing == ()
 
 
 def test_no_forward_at_a_watched_port_matters_to_what_it_receives_only() -> None:
