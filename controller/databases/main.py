@@ -29,7 +29,7 @@ MEMORY_MAX = 2 << 30
 """The most address space of this process, in bytes."""
 ALIVE_S = 1.0
 """How often the controller is told that this process works, in seconds."""
-BEHIND_S = 5.0
+LAGS_S = 5.0
 """A database lags behind if what is reported of it may be older than this, in seconds."""
 COLLECT_S = 30.0
 """How often the garbage collector runs, in seconds. By itself it would cost more than parsing."""
@@ -87,7 +87,7 @@ class Parent:
         """Report, for ever, that this process works, and which databases lag behind."""
         while True:
             ages = {number: client.behind_s() for number, client in clients.items()}
-            behind = {number: age for number, age in ages.items() if age > BEHIND_S}
+            behind = {number: age for number, age in ages.items() if age > LAGS_S}
             await self._send({"alive": time.monotonic(), "behind": behind})
             await asyncio.sleep(ALIVE_S)
 

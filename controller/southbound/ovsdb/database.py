@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -35,7 +35,8 @@ class RemoteState(Enum):
     UNREACHABLE = "unreachable"
     """There is no connection; the last rows stay known, and connecting is retried."""
     CONNECTED = "connected"
-    """Connected; the rows were requested. There is a reason while they have not come."""
+    """Connected; the rows were requested. There is a reason while they have not come, that of
+    before if none is known: a peer that hangs is connected, too."""
     SYNCED = "synced"
     """All rows were received, and changes are received as they happen; a reason says if late."""
 
@@ -148,7 +149,10 @@ class OvsdbDatabase:
             self._say("database lags behind", reason)
 
     def _take_state(self, report: Mapping[str, Any]) -> bool:
-        self.status = RemoteStatus(RemoteState(report["state"]), report["reason"])
+        status = RemoteStatus(RemoteState(report["state"]), report["reason"])
+        if status.state is RemoteState.CONNECTED and not status.reason:
+            status = replace(status, reason=self.status.reason)  # it may be wrong still
+        self.status = status
         if self.status.state is RemoteState.UNREACHABLE:
             self._say("database not reachable", self.status.reason)
         elif self.status.state is RemoteState.SYNCED:

@@ -309,7 +309,9 @@ def test_no_controller_is_reported_with_what_to_do(run: Run) -> None:
     )
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999"])
+@pytest.mark.parametrize(
+    "wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999", "http://a..b"]
+)
 def test_a_wrong_url_is_reported_in_one_sentence(run: Run, wrong: str) -> None:
     message = failed(run("status", CLOUDTAP_API=wrong))
 
