@@ -18,11 +18,13 @@ from flows.model import NUMBER_RANGES
 
 _WORD = (
     "typeof({c}) = 'text' AND length({c}) BETWEEN 1 AND 64 "
-    "AND {c} GLOB '[A-Za-z0-9]*' AND {c} NOT GLOB '*[^A-Za-z0-9._:-]*'"
+    "AND {c} GLOB '[A-Za-z0-9]*' AND {c} NOT GLOB '*[^A-Za-z0-9._:-]*' AND instr({c}, char(0)) = 0"
 )
 _DPID = "typeof({c}) = 'text' AND length({c}) = 16 AND {c} NOT GLOB '*[^0-9a-f]*'"
 _TEXT = "typeof({c}) = 'text' AND length({c}) <= 65536"
 _COUNT = "typeof({c}) = 'integer' AND {c} >= 0"
+_SERIAL = "typeof({c}) = 'integer' AND {c} BETWEEN 0 AND 4611686018427387904"
+"""Half of what SQLite can count: at the end nothing more could be inserted."""
 _DIFFERENCE = "typeof({c}) = 'integer'"
 """What was counted before a restart: negative where frames of a check are taken off."""
 _FLAG = "{c} IN (0, 1)"
@@ -70,13 +72,22 @@ COLUMN_RULES: Mapping[str, Mapping[str, str]] = {
 """What each column must be where it is not null: a condition of SQL with ``{c}`` for the column."""
 
 
+SEQUENCE_RULES = {"sqlite_sequence": {"seq": _SERIAL}}
+"""The same for the table in which SQLite keeps the last number of the audit log."""
+
+
 def check_content(connection: Connection) -> None:
-    """Compare every row with COLUMN_RULES.
+    """Compare every row with COLUMN_RULES and SEQUENCE_RULES.
 
     Raises:
-        BadContent: a table or column is missing, or a row is not as it must be.
+        BadContent: a table or column is missing, a row is not as it must be, or something is there
+            that acts by itself.
     """
-    for table, rules in COLUMN_RULES.items():
+    added = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT 1"
+    found = connection.exec_driver_sql(added).first()
+    if found is not None:
+        raise BadContent(f"it has a {found[0]} {_shown(found[1])}, and cloudtap makes none")
+    for table, rules in (*COLUMN_RULES.items(), *SEQUENCE_RULES.items()):
         known = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
         if not known:
             raise BadContent(f"table {table!r} is missing")

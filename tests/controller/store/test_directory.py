@@ -157,6 +157,13 @@ def test_a_log_without_its_database_is_not_a_new_beginning(state: Path) -> None:
         ("UPDATE numbers SET number = 'x'", "number is 'x'"),
         ("INSERT INTO bridges VALUES ('0x00000000000001', 's1')", "dpid is '0x00000000000001'"),
         ("UPDATE sessions SET name = 'a' || char(27) || '[31m'", "name is 'a\\x1b[31m'"),
+        ("UPDATE sessions SET name = 'a' || char(0) || 'b'", "name is 'a\\x00b'"),
+        ("UPDATE sqlite_sequence SET seq = 9223372036854775807", "seq is 9223372036854775807"),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON audit BEGIN DELETE FROM sessions; END",
+            "it has a trigger 't'",
+        ),
+        ("CREATE VIEW v AS SELECT * FROM sessions", "it has a view 'v'"),
         ("UPDATE sessions SET direction = 'up'", "session 'web' cannot be read"),
         ("UPDATE sessions SET mode = 'x'", "session 'web' cannot be read"),
         ("UPDATE sessions SET number = 99999", "session 'web' cannot be read"),

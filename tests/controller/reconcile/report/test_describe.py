@@ -11,7 +11,7 @@ import pytest
 from controller.inventory.file import parse
 from controller.reconcile.report.describe import with_stale_bridges
 from controller.status import State
-from flows.model import Direction, Dpid, Hop, Ofport, Placement, PortId, SessionId, Source
+from flows.model import Dpid, Hop, Ofport, Placement, PortId, SessionId, Source
 from tests.controller.rig import INVENTORY, Rig
 from tests.ovs.waiting import wait_for
 
@@ -211,22 +211,3 @@ def test_a_database_that_does_not_answer_is_unknown_to_the_sessions_whose_ways_i
     assert seen("off", 1, 2, 3) == (State.INACTIVE, ())
     state, [reason] = seen("nowhere", 1, 2)
     assert state is State.PENDING and "bridge 's2'" in reason, "its source is there"
-
-
-def test_a_watched_port_whose_link_is_down_is_said_where_what_it_receives_is_copied(
-    rig: Rig,
-) -> None:
-    rig.add_session("both", "a", "b", tap="t1")
-    rig.add_session("other", "b", tap="t1")
-    rig.reconciler.sync(5)
-    rig.links_down = frozenset((rig.world.snapshot().resolved.world.placements[PortId("a")],))
-    state, [why], _ = resolved_session(rig, "both")
-    assert state is State.ACTIVE
-    assert why.startswith("the link of port 'a' is down: copies of what it should receive")
-    assert resolved_session(rig, "other")[:2] == (State.ACTIVE, ())
-    rig.store.sessions.change(
-        SessionId("both"),
-        lambda old: replace(old, session=replace(old.session, direction=Direction.EGRESS)),
-        "t",
-    )
-    assert resolved_session(rig, "both")[:2] == (State.ACTIVE, ())
