@@ -2,7 +2,8 @@
 
 Both have workloads on one bridge. Ours: the longest `POST` or `DELETE` of a session of one tenant
 while the `PATCH /v1/filters` of the other one is under way. Peer: the longest of ten without that.
-Also reported: how long the other change takes, and for how long no frame was forwarded meanwhile.
+Also reported: the median of the same, how long the other change takes, for how long no frame was
+forwarded meanwhile, and the longest `GET` while a filter that no session uses changes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
@@ -28,14 +30,21 @@ RULES, RUNS = 20_000, 5
 LIMIT_S = 120.0
 
 
+class Round(NamedTuple):
+    """Seconds, as named in the line that is printed."""
+
+    alone: float
+    meanwhile: float
+    typical: float
+    read: float
+    change: float
+    nothing_forwarded: float
+    otherwise: float
+
+
 def main() -> None:
     """Measure, and print one line of JSON."""
     asked = arguments(__doc__ or "", rules=RULES, runs=RUNS)
-    ours: list[float] = []
-    alone: list[float] = []
-    changes: list[float] = []
-    gaps: list[float] = []
-    quiet: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Lab() as lab:
         lab.add_bridge("s1", dpid=0x51, controller=TARGET)
         ends = dict(zip(PORTS.values(), lab.add_ports("s1", PORTS, PORTS), strict=True))
@@ -47,45 +56,63 @@ def main() -> None:
             controller.start("s1")
             make_collectors(controller)
             stream = traffic.add(ends["blue-web"], WEB, DB)
-            body = {"tenant": "red", "name": "long", **rules_of(asked.rules, 0)}
-            assert controller.api.post("/v1/filters", json=body).status_code == 201
+            for name in ("long", "unused"):
+                body = {"tenant": "red", "name": name, **rules_of(asked.rules, 0)}
+                assert controller.api.post("/v1/filters", json=body).status_code == 201
             controller.create_session("red", "watching", ["web"], "ids", filter="long")
+            rounds: list[Round] = []
             for number in range(1, asked.runs + 1):
-                alone.append(max(seconds for _ in range(5) for seconds in change(controller)))
-                first = traffic.now(stream)
-                traffic.wait_until_past(stream, ends["blue-db"], first + 100)
-                quiet.append(longest_gap(traffic, stream, ends["blue-db"], first))
-                first = traffic.now(stream)
-                changing = Changing(controller, rules_of(asked.rules, number))
-                waited: list[float] = []
-                while changing.is_alive():
-                    waited += change(controller)
-                changing.join()
-                traffic.wait_until_past(stream, ends["blue-db"], traffic.now(stream))
-                ours.append(max(waited))
-                changes.append(changing.seconds)
-                gaps.append(longest_gap(traffic, stream, ends["blue-db"], first))
-                print(
-                    f"  round {number}: alone {alone[-1]:.3f}, meanwhile {ours[-1]:.3f} of "
-                    f"{len(waited)}, the change {changes[-1]:.2f}, nothing forwarded for "
-                    f"{gaps[-1]:.3f}, otherwise {quiet[-1]:.3f}", flush=True,
-                )  # fmt: skip
+                rules = rules_of(asked.rules, number)
+                rounds.append(measure(controller, traffic, stream, ends["blue-db"], rules))
+                print(f"  round {number}: {rounds[-1]._asdict()}", flush=True)
+    ours, alone = (tuple(r.meanwhile for r in rounds), tuple(r.alone for r in rounds))
+    middle = Round(*map(statistics.median, zip(*rounds, strict=True)))
     report(
-        "neighbour", "the same request alone", Result(tuple(ours), tuple(alone)), "s",
-        rules=2 * asked.rules,
-        change=round(statistics.median(changes), 2),
-        nothing_forwarded=round(statistics.median(gaps), 3),
-        otherwise=round(statistics.median(quiet), 3),
+        "neighbour", "the same request alone", Result(ours, alone), "s", rules=2 * asked.rules,
+        typical=round(middle.typical, 3),
+        read=round(middle.read, 3),
+        change=round(middle.change, 2),
+        nothing_forwarded=round(middle.nothing_forwarded, 3),
+        otherwise=round(middle.otherwise, 3),
     )  # fmt: skip
 
 
-class Changing(threading.Thread):
-    """A change of the large filter; ``seconds`` is how long it took."""
+def measure(
+    controller: ControllerProcess,
+    traffic: Traffic,
+    stream: Stream,
+    end: Endpoint,
+    rules: dict[str, object],
+) -> Round:
+    """One round: other rules for the filter that is used, and then for the other one."""
+    alone = max(seconds for _ in range(5) for seconds in change(controller))
+    first = traffic.now(stream)
+    traffic.wait_until_past(stream, end, first + 100)
+    quiet = longest_gap(traffic, stream, end, first)
+    first = traffic.now(stream)
+    changing = Changing(controller, "long", rules)
+    waited: list[float] = []
+    while changing.is_alive():
+        waited += change(controller)
+    changing.join()
+    traffic.wait_until_past(stream, end, traffic.now(stream))
+    gap = longest_gap(traffic, stream, end, first)
+    other = Changing(controller, "unused", rules)
+    reads: list[float] = []
+    while other.is_alive():
+        reads.append(read(controller))
+    other.join()
+    typical = statistics.median(waited)
+    return Round(alone, max(waited), typical, max(reads), changing.seconds, gap, quiet)
 
-    def __init__(self, controller: ControllerProcess, rules: dict[str, object]) -> None:
+
+class Changing(threading.Thread):
+    """A change of a large filter; ``seconds`` is how long it took."""
+
+    def __init__(self, controller: ControllerProcess, name: str, rules: dict[str, object]) -> None:
         super().__init__()
         self.seconds = 0.0
-        self._url = f"http://{controller.addresses[0]}/v1/filters/long"
+        self._url = f"http://{controller.addresses[0]}/v1/filters/{name}"
         self._body = json.dumps(rules)
         self.start()
 
@@ -104,6 +131,13 @@ def change(controller: ControllerProcess) -> list[float]:
     there = time.perf_counter()
     controller.delete_session("small")
     return [there - began, time.perf_counter() - there]
+
+
+def read(controller: ControllerProcess) -> float:
+    """Seconds until the sessions of blue are listed."""
+    began = time.perf_counter()
+    assert controller.api.get("/v1/sessions?tenant=blue").status_code == 200
+    return time.perf_counter() - began
 
 
 def longest_gap(traffic: Traffic, stream: Stream, at: Endpoint, first: int) -> float:

@@ -16,6 +16,7 @@ from controller.reconcile.bridge import (
 from controller.southbound import Switch
 from controller.status import SessionCounters
 from flows.model import Dpid
+from tests.ovs.waiting import wait_for
 
 PATIENCE_S = 60.0
 
@@ -53,11 +54,20 @@ class LoneWriter:
         self.writer.start()
 
     def sync(self) -> Confirmed:
-        """Have it reconcile once; what the switch has confirmed then."""
+        """Have it reconcile once; what the switch has confirmed then.
+
+        Rules that come ahead, or go afterwards, have come and gone.
+        """
         self._attempted.clear()
         self.writer.wake()
         assert self._attempted.wait(PATIENCE_S), "the writer is stuck"
-        return self.writer.confirmed
+        writer = self.writer
+        wait_for(
+            lambda: bool(writer.confirmed.held) or writer.has_unreferenced,
+            lambda is_busy: not is_busy,
+            PATIENCE_S,
+        )
+        return writer.confirmed
 
     def stop(self) -> None:
         """Stop it."""

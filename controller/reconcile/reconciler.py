@@ -55,7 +55,8 @@ class Reconciler(Reconciling):
         """Bring every bridge to the desired state now in the store; see Reconciling.
 
         It waits for the bridges whose flows change, so no other bridge delays the answer. One that
-        has something left to do from before is not waited for either.
+        has something left to do from before is not waited for either; nor are sessions of others,
+        if thousands of rules have to come for them first.
         """
         before = since if isinstance(since, Snapshot) else None
         deadline = time.monotonic() + timeout_s
@@ -68,10 +69,13 @@ class Reconciler(Reconciling):
         concerned = self._writers.concerned(
             version, resolved, None if before is None else before.resolved
         )
-        self._writers.wait_tried(
-            [w for w in concerned if not w.is_adopted], version, min(timeout_s, GREETED_S)
-        )
-        ours = [writer for writer in concerned if writer.is_adopted]
+        affected = {
+            w: None if before is None else resolved.affected_since(before.resolved, w.dpid)
+            for w in concerned
+        }
+        strangers = {w: those for w, those in affected.items() if not w.is_adopted}
+        self._writers.wait_tried(strangers, version, min(timeout_s, GREETED_S))
+        ours = {w: those for w, those in affected.items() if w.is_adopted}
         self._writers.wait_tried(ours, version, deadline - time.monotonic())
         others = [w for w in self._writers.writing() if w.confirmed.version >= version]
         settling = dict.fromkeys((*ours, *others))  # who answers is settled as well
@@ -81,7 +85,7 @@ class Reconciler(Reconciling):
             if not following or time.monotonic() > deadline:
                 break
         is_gone = self._finalizer.finish_deletions()
-        return is_gone and all(writer.has_confirmed(version) for writer in concerned)
+        return is_gone and all(w.has_confirmed(version, those) for w, those in affected.items())
 
     def wait_settled(self, timeout_s: float) -> None:
         """Block until the datapath of every bridge follows the plans that were applied."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 import structlog
@@ -24,7 +24,7 @@ from controller.reconcile.protocols import InstalledSessions
 from controller.reconcile.snapshot import SnapshotBuilder
 from controller.southbound import Switch
 from controller.status import SessionCountersByBridge
-from flows.model import Dpid
+from flows.model import Dpid, SessionId
 from flows.resolve import ResolvedWorld
 
 log = structlog.get_logger(__name__)
@@ -152,7 +152,7 @@ class Writers(WriterObserver):
     def recheck(self, depth: Depth) -> None:
         """Read again what every bridge has installed, and repair what has drifted."""
         for writer in self.writing():
-            writer.recheck(depth)
+            writer.recheck_at_rest(depth)
 
     def concerned(
         self, version: int, resolved: ResolvedWorld, before: ResolvedWorld | None = None
@@ -170,10 +170,19 @@ class Writers(WriterObserver):
             and (before is None or resolved.concerns(before, writer.dpid))
         ]
 
-    def wait_tried(self, writers: Collection[BridgeWriter], version: int, timeout_s: float) -> bool:
-        """Block until these bridges were brought to this version of the world, or failed."""
+    def wait_tried(
+        self,
+        writers: Mapping[BridgeWriter, Set[SessionId] | None],
+        version: int,
+        timeout_s: float,
+    ) -> bool:
+        """Block until these bridges were brought to this version of the world, or failed.
+
+        Each is waited for with the sessions that matter there; None: all.
+        """
         return self._attempts.wait_for(
-            lambda: all(w.has_tried(version) or w.state.is_final for w in writers), timeout_s
+            lambda: all(w.has_tried(version, s) or w.state.is_final for w, s in writers.items()),
+            timeout_s,
         )
 
     def concerned_with(self, session: int | None, others: Iterable[Dpid]) -> set[Dpid]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.compile.ahead import NOTHING_HELD, NOTHING_READY, Held, RulesAhead, RulesComing
 from flows.compile.copy_paths import CopyPath, copy_paths
 from flows.compile.deliver import leads_nowhere
 from flows.compile.epoch import Epoch, is_of_epoch, without_epoch
@@ -9,21 +10,28 @@ from flows.compile.impact import Impact
 from flows.compile.production import counted_by
 from flows.compile.program import Program
 from flows.compile.sink import FlowSink
-from flows.compile.stages import Stages, in_stages
+from flows.compile.stages import FLOWS_TOGETHER, Stages, filter_key_of, in_stages
 from flows.model import Dpid
 from flows.openflow import Flow
 from flows.resolve import ResolvedWorld
 
 __all__ = [
+    "FLOWS_TOGETHER",
+    "NOTHING_HELD",
+    "NOTHING_READY",
     "CopyPath",
     "Epoch",
     "FlowSink",
+    "Held",
     "Impact",
     "Program",
+    "RulesAhead",
+    "RulesComing",
     "Stages",
     "compile_bridge",
     "copy_paths",
     "counted_by",
+    "filter_key_of",
     "in_stages",
     "is_of_epoch",
     "leads_nowhere",

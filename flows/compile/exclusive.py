@@ -230,9 +230,7 @@ class _ExclusiveNetwork:
         what = "accepts everything"
         if not resolved_session.is_plain:
             steps = ask(self.view, resolved_session.session)
-            what = (
-                f"has filter {self.view.world.filter_by_id[resolved_session.session.filter].name}"
-            )
+            what = f"has filter {self.view.filter_by_id[resolved_session.session.filter].name}"
         why = f"session {resolved_session.session.name} {what}"
         terms = (self._session(resolved_session), self.in_network)
         self._add(CLAIM, "session", terms, (*steps, Resubmit(WON.number)), why)

@@ -77,6 +77,20 @@ class FlowSet:
         for flow in flows:
             self._set((flow.pattern, flow.values), None)
 
+    def adopt(self, flows: Iterable[Flow]) -> None:
+        """Add flows that the bridge has already: no change is recorded."""
+        for number, flow in enumerate(flows):
+            if number % FLOWS_BETWEEN_PAUSES == 0:
+                self.pause()
+            self._flows[flow.pattern][flow.values] = flow
+
+    def leave(self, flows: Iterable[Flow]) -> None:
+        """Remove flows that others remove from the bridge: no change is recorded."""
+        for number, flow in enumerate(flows):
+            if number % FLOWS_BETWEEN_PAUSES == 0:
+                self.pause()
+            self._drop((flow.pattern, flow.values))
+
     def changes(self) -> Delta:
         """The changes since ``record_changes``.
 
@@ -137,7 +151,11 @@ class FlowSet:
         flows = self._flows[key[0]]
         if flow is not None:
             flows[key[1]] = flow
-            return
+        else:
+            self._drop(key)
+
+    def _drop(self, key: FlowId) -> None:
+        flows = self._flows[key[0]]
         flows.pop(key[1], None)
         if not flows:
             del self._flows[key[0]]  # patterns without flows are not kept

@@ -9,10 +9,11 @@ is one compiler only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from flows.compile.ahead import NOTHING_HELD, NOTHING_READY, Held, RulesAhead
 from flows.compile.deliver import (
     bridge_meter,
     count_meters_of,
@@ -43,6 +44,7 @@ from flows.compile.select import (
     tap_point_flow,
 )
 from flows.compile.sink import FlowSink
+from flows.compile.stages import FLOWS_TOGETHER
 from flows.errors import InvalidValue
 from flows.model import (
     CollectorId,
@@ -124,6 +126,8 @@ class Program:
         self.meters: dict[int, Meter] = {}
         """The meters that flows refer to, by number."""
         self._resolved: ResolvedWorld | None = None
+        self._held, self._ready = NOTHING_HELD, dict[FilterId, RulesAhead]()
+        self._left: list[Flow] = []
         self._pause: Callable[[], None] = lambda: None
         self._clear()
 
@@ -159,11 +163,61 @@ class Program:
         """What stands in FILTER_ID for the filters that its flows refer to."""
         return frozenset(self._filter_keys.values())
 
+    @property
+    def held_sessions(self) -> frozenset[SessionId]:
+        """The sessions whose flows are not as the world of the last update says, but as before."""
+        return frozenset(self._held.waiting) | self._users_of(self._held.filters)
+
+    def find_ahead(self, resolved: ResolvedWorld) -> Held:
+        """What could be left as it is until rules have come that another world asks for.
+
+        Filters of which flows refer to another edition, and sessions that are new in that world, if
+        their filters have many rules that are not here. A session that makes copies already waits
+        for nothing, and on a bridge with links none does: other bridges may rely on its flows.
+        """
+        known = resolved.world.filter_by_id
+        held = {
+            key: compiled
+            for key, (compiled, _) in self._filters.items()
+            if key in known and known[key].edition != compiled.edition
+        }
+        before = self._resolved
+        changed = None if before is None else resolved.changed_since(before, self.dpid)
+        if before is None or changed is None or resolved.spanning_tree.link_ports(self.dpid):
+            return Held(held)
+        candidates = {*changed, *self._held.waiting}
+        return Held(held, {key: f for key in candidates for f in self._awaited(resolved, key)})
+
+    def _awaited(self, resolved: ResolvedWorld, session: SessionId) -> Iterator[FilterId]:
+        """The filter whose rules a session should wait for, if there is one."""
+        now = resolved.sessions.get(session)
+        if now is None or not now.is_served or now.is_plain or now.is_exclusive:
+            return
+        before = None if self._resolved is None else self._resolved.sessions.get(session)
+        is_new = session in self._held.waiting or before is None or not before.is_served
+        wanted = resolved.world.filter_by_id.get(now.session.filter)
+        if wanted is None or wanted.id in self._filters or not is_new:
+            return
+        if len(wanted.ingress) + len(wanted.egress) > FLOWS_TOGETHER:
+            view = BridgeView(self.dpid, resolved, has_meters=self._has_meters)
+            if self._compile_session(view, now).filters:
+                yield wanted.id
+
+    def _users_of(self, filters: Container[FilterId]) -> frozenset[SessionId]:
+        """The sessions with flows here that have one of some filters."""
+        return frozenset(
+            key
+            for key, those in self._flows_by_session.items()
+            if those.resolved_session.session.filter in filters
+        )
+
     def update(
         self,
         resolved: ResolvedWorld,
         pause: Callable[[], None] = lambda: None,
         sink: FlowSink | None = None,
+        held: Held = NOTHING_HELD,
+        ready: Mapping[FilterId, RulesAhead] = NOTHING_READY,
     ) -> Delta:
         """Compile what changed in ``resolved`` since the last update; the difference of the flows.
 
@@ -171,27 +225,56 @@ class Program:
         Then ``sink`` receives them as soon as they are compiled. ``pause`` is called every few
         flows, so that other work of the process is not delayed.
 
+        What is ``held`` stays as it is. ``ready`` are rules that have come ahead: the bridge has
+        them, so they are no change; those that they replace are ``left`` to be removed.
+
         Raises:
             InvalidFlow: a flow breaks the contract of its table, which is a defect of the compiler.
         """
-        view, self._pause = BridgeView(self.dpid, resolved, has_meters=self._has_meters), pause
+        view = BridgeView(
+            self.dpid, resolved, has_meters=self._has_meters, held=held.filters
+        )  # fmt: skip
+        self._pause, self._left = pause, []
         changed = resolved.changed_since(self._resolved, self.dpid)
+        if changed is not None:
+            changed = changed | self._released(view, held)
+        self._held, self._ready = held, dict(ready)
         delta = (
             self._compile_all(view, sink)
             if changed is None
             else self._compile_changed(view, changed)
         )
-        self._resolved = resolved
-        return delta
+        for key, ahead in ready.items():
+            if self._filter_keys.get(key) != ahead.key:  # meanwhile its last user has gone
+                self._left += ahead.flows
+        self._resolved, self._ready = resolved, {}
+        left, self._left = tuple(self._left), []
+        return replace(delta, left=left) if left else delta
 
-    def follows(self, resolved: ResolvedWorld) -> bool:
+    def _released(self, view: BridgeView, held: Held) -> frozenset[SessionId]:
+        """The sessions that were left as they were and are not any more, or the other way round."""
+        waiting = self._held.waiting.keys() ^ held.waiting.keys()
+        turned = {
+            key
+            for key in self._held.filters.keys() | held.filters.keys()
+            if key in self._filters
+            and key in view.filter_by_id
+            and self._filters[key][0].edition != view.filter_by_id[key].edition
+        }
+        return frozenset(waiting) | (self._users_of(turned) if turned else frozenset())
+
+    def follows(self, resolved: ResolvedWorld, held: Held = NOTHING_HELD) -> bool:
         """Whether nothing changes for another world; then the last update counts for that world.
 
         Of a thousand bridges nearly all have nothing to do with a change of one.
         """
         if self._resolved is None or resolved.changed_since(self._resolved, self.dpid) != set():
             return False
+        if held != self._held:
+            return False
         known = resolved.world.filter_by_id
+        if held.filters:
+            known = {**known, **held.filters}
         if any(compiled is not known.get(f) for f, (compiled, _) in self._filters.items()):
             return False
         if self._pools and _has_other_reach(self._resolved.world, resolved.world):
@@ -271,6 +354,8 @@ class Program:
                 self._remove(old, touched)
                 networks |= _contended(old.resolved_session)
             resolved_session = view.resolved.sessions.get(session)
+            if session in self._held.waiting:
+                continue
             if resolved_session is not None and resolved_session.is_served:
                 new = self._compile_session(view, resolved_session)
                 self._add(new, touched)
@@ -378,19 +463,33 @@ class Program:
         self._settle_pools(view)
 
     def _settle_filters(self, view: BridgeView) -> None:
-        numbers, known = view.world.numbers.filter, view.world.filter_by_id
+        numbers, known = view.world.numbers.filter, view.filter_by_id
         gone, new = self._used_filters.settle()
         for old in gone:
             del self._filter_keys[old]
             self.flows.remove(self._filters.pop(old)[1])
         changed = [f for f, (compiled, _) in self._filters.items() if compiled is not known[f]]
         for wanted in (*new, *changed):
+            if wanted in self._ready:
+                self._adopt(wanted, self._ready[wanted])
+                if self._filters[wanted][0] is known[wanted]:
+                    continue
             if wanted in self._filters:
                 self.flows.remove(self._filters[wanted][1])
             rules = tuple(filter_rules(numbers[wanted], known[wanted]))
             self.flows.put(rules)
             self._filters[wanted] = (known[wanted], rules)
             self._filter_keys[wanted] = filter_key(numbers[wanted], known[wanted])
+
+    def _adopt(self, key: FilterId, ready: RulesAhead) -> None:
+        """The rules of a filter have come ahead; those before stay, and nothing refers to them."""
+        if key in self._filters:
+            before = self._filters[key][1]
+            self.flows.leave(before)
+            self._left += before
+        self.flows.adopt(ready.flows)
+        self._filters[key] = ready.wanted, ready.flows
+        self._filter_keys[key] = ready.key
 
     def _settle_pools(self, view: BridgeView) -> None:
         """Compile pools again when their sessions changed: sensors may have come, gone or moved."""

@@ -167,8 +167,8 @@ def identify(view: BridgeView, port: Port) -> Iterator[Flow]:
 
 def ask(view: BridgeView, session: Session) -> tuple[Action, ...]:
     """The actions that evaluate the filter of a session; VERDICT then holds the result."""
-    world = view.world
-    key = filter_key(world.numbers.filter[session.filter], world.filter_by_id[session.filter])
+    number = view.world.numbers.filter[session.filter]
+    key = filter_key(number, view.filter_by_id[session.filter])
     return (Load(FILTER_ID, key), Load(VERDICT, 0), TO_FILTER)
 
 
@@ -278,7 +278,7 @@ class _Selection:
             why = f"session {self.session.name} has taken it"
         elif not self.is_plain:
             steps = Steps.of(*ask(self.view, self.session), Resubmit(DECIDE.number))
-            name = self.view.world.filter_by_id[self.session.filter].name
+            name = self.view.filter_by_id[self.session.filter].name
             why = f"session {self.session.name} has filter {name}"
         self._make(ACCEPT_SESSION, (self.number,), steps, why)
 

@@ -43,8 +43,22 @@ class Stages:
     late: Plan = NO_PLAN
     has_way_before: bool = False
     """Whether ``before`` has ways of copies from other bridges."""
-    has_way_after: bool = False
-    """Whether ``after`` has some that other bridges may still use."""
+    ways_after: int = 0
+    """How many plans at the beginning of ``after`` have some that other bridges may still use."""
+
+    @property
+    def has_way_after(self) -> bool:
+        """Whether ``after`` has ways of copies from other bridges."""
+        return bool(self.ways_after)
+
+    @property
+    def unused(self) -> tuple[Plan, ...]:
+        """The plans that remove rules of filters: those may stay for a while."""
+        return self.after[self.ways_after :]
+
+    def without_unused(self) -> Stages:
+        """The same, for a bridge on which these rules are removed later."""
+        return replace(self, after=self.after[: self.ways_after])
 
     @property
     def changes_copies(self) -> bool:
@@ -78,16 +92,28 @@ def in_stages(
     if len(remove) > FLOWS_TOGETHER:
         last, remove = _split(remove, referred_after, pause)
         last.sort(key=lambda flow: flow.priority)
-    first, last = [*ways, *first], [*old_ways, *last]
+    first = [*ways, *first]
+    end_ways, end_rules = (
+        tuple(Plan((), tuple(part), todo.kept) for part in _parts(some))
+        for some in (old_ways, last)
+    )
     main, late = _split_late(replace(todo, add=tuple(add), remove=tuple(remove)), overlap)
     return Stages(
         tuple(Plan(tuple(part), (), todo.kept) for part in _parts(first)),
         main,
-        tuple(Plan((), tuple(part), todo.kept) for part in _parts(last)),
+        (*end_ways, *end_rules),
         late,
         has_way_before=bool(ways),
-        has_way_after=bool(old_ways),
+        ways_after=len(end_ways),
     )
+
+
+def filter_key_of(flow: Flow | InstalledFlow) -> int | None:
+    """The number and edition of the filter that a rule belongs to, as in FILTER_ID."""
+    match = flow.match
+    if match is None or FILTER_ID.field not in match.fields:
+        return None
+    return match.values[match.fields.index(FILTER_ID.field)] >> FILTER_ID.low
 
 
 def _split_late(todo: Plan, overlap: Overlap) -> tuple[Plan, Plan]:
@@ -131,17 +157,9 @@ def _split(
     for at, flow in enumerate(changes):
         if at % FLOWS_TOGETHER == 0:
             pause()
-        number = _filter_of(flow) if flow.table == FILTER.number else None
+        number = filter_key_of(flow) if flow.table == FILTER.number else None
         (others if number is None or number in referred else unused).append(flow)
     return unused, others
-
-
-def _filter_of(flow: Flow | InstalledFlow) -> int | None:
-    """The number and edition of the filter that a rule belongs to, as in FILTER_ID."""
-    match = flow.match
-    if match is None or FILTER_ID.field not in match.fields:
-        return None
-    return match.values[match.fields.index(FILTER_ID.field)] >> FILTER_ID.low
 
 
 def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:

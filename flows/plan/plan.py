@@ -103,11 +103,16 @@ NO_OVERLAP = Overlap()
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What changed in the desired flows of a bridge: new or changed flows, and removed ones."""
+    """What changed in the desired flows of a bridge: new or changed flows, and removed ones.
+
+    ``left`` are removed ones that nothing refers to any more, so that they may stay for a while;
+    they are not among ``gone``.
+    """
 
     put: tuple[Flow, ...] = ()
     gone: tuple[Flow, ...] = ()
     overlap: Overlap = NO_OVERLAP
+    left: tuple[Flow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,7 @@ def plan_from_delta(delta: Delta, total: int) -> Plan:
 
     ``total`` is the number of flows that it should have now.
     """
-    gone = tuple(_as_installed(flow) for flow in delta.gone)
+    gone = tuple(as_installed(flow) for flow in delta.gone)
     return Plan(delta.put, gone, total - len(delta.put))
 
 
@@ -194,7 +199,7 @@ def installed_flows_of(
     desired: DesiredFlows, flows: Mapping[Mark, Flow | InstalledFlow]
 ) -> InstalledFlows:
     """What a scan for ``desired`` would find on a switch that is known to have ``flows``."""
-    others = tuple(_as_installed(f) for mark, f in flows.items() if mark not in desired.by_mark)
+    others = tuple(as_installed(f) for mark, f in flows.items() if mark not in desired.by_mark)
     return InstalledFlows(flows.keys() & desired.by_mark.keys(), others)
 
 
@@ -221,7 +226,8 @@ def installed_after(
     return after
 
 
-def _as_installed(flow: Flow | InstalledFlow) -> InstalledFlow:
+def as_installed(flow: Flow | InstalledFlow) -> InstalledFlow:
+    """A flow as a switch reports it that has it."""
     if isinstance(flow, InstalledFlow):
         return flow
     return InstalledFlow(flow.table, flow.priority, flow.match, flow.cookie)

@@ -12,6 +12,8 @@ from flows.model import (
     NOTHING_KNOWN,
     Collector,
     Dpid,
+    Filter,
+    FilterId,
     NetworkId,
     Ofport,
     Placement,
@@ -24,6 +26,8 @@ from flows.model import (
 )
 from flows.resolve.session import is_open
 from flows.resolve.world import ResolvedWorld
+
+NO_FILTERS: Mapping[FilterId, Filter] = {}
 
 
 class LocalWorkload(NamedTuple):
@@ -38,14 +42,25 @@ class LocalWorkload(NamedTuple):
 class BridgeView:
     """A resolved world as one bridge sees it; made anew for each compilation.
 
-    ``has_meters``: the bridge supports OpenFlow meters.
+    ``has_meters``: the bridge supports OpenFlow meters. ``held`` are filters that flows of this
+    bridge refer to as they were before, because their new rules are not there yet.
     """
 
-    def __init__(self, dpid: Dpid, resolved: ResolvedWorld, *, has_meters: bool = False) -> None:
+    def __init__(
+        self,
+        dpid: Dpid,
+        resolved: ResolvedWorld,
+        *,
+        has_meters: bool = False,
+        held: Mapping[FilterId, Filter] = NO_FILTERS,
+    ) -> None:
         self.dpid = dpid
         self.has_meters = has_meters
         self.resolved = resolved
         self.world = resolved.world
+        known = resolved.world.filter_by_id
+        self.filter_by_id: Mapping[FilterId, Filter] = {**known, **held} if held else known
+        """Every filter but the built-in one, as flows of this bridge should refer to it."""
         self.first_hops = resolved.spanning_tree.first_hops(dpid)
         self.link_ports = resolved.spanning_tree.link_ports(dpid)
         self._next_hops: dict[PortId, Ofport | None] = {}

@@ -136,15 +136,19 @@ class ResolvedWorld:
         region = self.spanning_tree.component(dpid)
         return self._history.between(before._serial, self._serial, region)
 
+    def affected_since(self, before: ResolvedWorld, dpid: Dpid) -> Set[SessionId] | None:
+        """The same as ``changed_since``, with the sessions of which only the rules differ."""
+        changed = self.changed_since(before, dpid)
+        filters = changed_keys(before.world.filter_by_id, self.world.filter_by_id)
+        if changed is None or not filters:
+            return changed
+        found = {k for k in self.sessions_at(dpid) if self.sessions[k].session.filter in filters}
+        return changed | found
+
     def concerns(self, before: ResolvedWorld, dpid: Dpid) -> bool:
         """Whether flows of a bridge may differ from those in an older world, rules included."""
-        changed = self.changed_since(before, dpid)
-        if changed is None or changed:
-            return True
-        filters = changed_keys(before.world.filter_by_id, self.world.filter_by_id)
-        return bool(filters) and any(
-            self.sessions[key].session.filter in filters for key in self.sessions_at(dpid)
-        )
+        affected = self.affected_since(before, dpid)
+        return affected is None or bool(affected)
 
     def sessions_at(self, dpid: Dpid) -> Set[SessionId]:
         """The sessions that may have flows on a bridge: they watch or deliver in its region."""

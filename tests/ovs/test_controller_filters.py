@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from controller.store.filters import FLOWS_IN_PLACE
+from flows.openflow import OWNER, OWNER_MASK, OWNER_SHIFT
+from flows.pipeline import FILTER
 from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.lab import ofctl
 from tests.ovs.small_cloud import DB, WEB, SmallCloud
 from tests.ovs.traffic import NUMBERED, Stream, Traffic
+from tests.ovs.waiting import wait_for
 
+DEADLINE_S = 60.0
+OUR_COOKIE = OWNER << OWNER_SHIFT
 CAP = {"pps": 1_000_000}
 
 
@@ -136,3 +144,34 @@ def test_a_source_of_the_tenant_watches_all_its_ports_once(
             traffic.wait_until_past(stream, tap, number + 50)
             assert traffic.faults(stream, tap, number + 1, number + 50) == []
         assert traffic.strangers(tap, streams) == []
+
+
+def test_a_neighbour_is_served_while_a_large_filter_changes(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    """Both have workloads on one bridge; the rules of one come and go part by part."""
+    body = {"tenant": "red", "name": "long", "egress": no_packets(8000, 1), "ingress": []}
+    assert controller.api.post("/v1/filters", json=body).status_code == 201
+    controller.create_session("red", "one", ["web"], "ids", filter="long")
+    before = rules_on_bridge()
+    url = f"http://{controller.addresses[0]}/v1/filters/long"
+    with ThreadPoolExecutor() as pool:
+        lists = {"egress": no_packets(8000, 2)}
+        changing = pool.submit(httpx.patch, url, json=lists, timeout=DEADLINE_S)
+        wait_for(rules_on_bridge, lambda count: count > before, DEADLINE_S)
+        made = controller.create_session("blue", "two", ["web"], "ids")
+        meanwhile = rules_on_bridge()
+        answer = changing.result()
+
+    assert made["status"]["state"] == "active", made
+    assert before < meanwhile < 2 * before, "it was served before all rules had come, or had gone"
+    assert answer.status_code == 200, answer.text
+    wait_for(rules_on_bridge, lambda count: count == before, DEADLINE_S)
+
+
+def rules_on_bridge() -> int:
+    """How many rules of filters the bridge has, of the old ones and the new ones."""
+    shown = ofctl(
+        "dump-aggregate", "s1", f"cookie={OUR_COOKIE:#x}/{OWNER_MASK:#x},table={FILTER.number}"
+    )
+    return int(shown.partition("flow_count=")[2].split()[0])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from controller.southbound import ForeignFlow, Rejected
 from controller.status import SessionCounters, State
 from flows.compile import Impact
-from flows.model import BRIDGE_METER, PORT_METERS, Dpid
+from flows.model import BRIDGE_METER, PORT_METERS, Dpid, SessionId
 from flows.openflow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.pipeline import BRIDGE_CAP, COUNT, DELIVER
 from flows.plan import InstalledFlow, Mark, Meter, session_of_meter
@@ -38,6 +38,7 @@ class Confirmed:
     """
 
     version: int = 0
+    """All of this version is confirmed."""
     served: frozenset[int] = frozenset()
     """Numbers of the sessions that the bridge should make copies for."""
     resolved: ResolvedWorld | None = None
@@ -54,6 +55,10 @@ class Confirmed:
     """By session number: why the switch refused flows that the session shares with others."""
     uncompilable: Mapping[int, str] = field(default_factory=dict)
     """By session number: why the session has no flows here although it should."""
+    reached: int = 0
+    """This version is confirmed, except for the sessions that are held."""
+    held: frozenset[SessionId] = frozenset()
+    """Sessions whose flows are as before until thousands of rules have come; see Held."""
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:
@@ -62,6 +67,12 @@ class Confirmed:
             return {}
         numbers = self.resolved.world.numbers
         return {n: numbers.session[s] for s, n in numbers.meter.items() if s in numbers.session}
+
+    def covers(self, version: int, sessions: Set[SessionId] | None = None) -> bool:
+        """Whether a version is confirmed for some sessions; None: for all of them."""
+        if self.version >= version:
+            return True
+        return sessions is not None and self.reached >= version and self.held.isdisjoint(sessions)
 
     def concerns(self, session: int | None) -> bool:
         """Whether the bridge makes copies of a session, or refused a flow that it needs."""

@@ -21,7 +21,9 @@ class Phase(Enum):
     DISPLACED = "displaced"
     """Another controller became its master meanwhile; it is read again, once in this attempt."""
     CONFIRMED = "confirmed"
-    """The switch has confirmed the desired state; the writer sleeps until something changes."""
+    """The switch has confirmed the desired state, except for sessions whose rules are still coming.
+    The writer sends these, or sleeps, until something changes.
+    """
     FAILED = "failed"
     """The last attempt failed, or an event of this bridge did; it is tried again after a pause."""
     UNFIT = "unfit"

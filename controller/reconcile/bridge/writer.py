@@ -2,6 +2,7 @@
 
 Each attempt takes a snapshot, brings the program (the compiled flows) to it, plans the difference
 to what is installed, applies the plan, and confirms it. The phases are those of ``state.py``.
+Rules of filters that nothing refers to are sent between attempts, in parts.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from controller.reconcile.bridge.installed import Installed
 from controller.reconcile.bridge.program_cache import ProgramCache
 from controller.reconcile.bridge.state import Depth, Phase, WriterState
 from controller.reconcile.bridge.turns import STAGE_S, Turns, TurnStep
+from controller.reconcile.bridge.unreferenced import UnreferencedRules
 from controller.reconcile.protocols import InstalledSessions
 from controller.reconcile.snapshot import Snapshot
 from controller.southbound import (
@@ -45,9 +47,19 @@ from controller.southbound import (
     refusals,
 )
 from controller.status import SessionCounters, State
-from flows.compile import FlowSink, Program, Stages, in_stages, without_epoch
+from flows.compile import (
+    NOTHING_HELD,
+    NOTHING_READY,
+    FlowSink,
+    Held,
+    Program,
+    RulesAhead,
+    Stages,
+    in_stages,
+    without_epoch,
+)
 from flows.errors import CloudtapError
-from flows.model import Dpid, SessionId
+from flows.model import Dpid, FilterId, SessionId
 from flows.plan import (
     NO_OVERLAP,
     Delta,
@@ -136,9 +148,11 @@ class BridgeWriter:
         self.confirmed = Confirmed()
         self.drift = Drift()
         self.plans = self.errors = 0
+        self._unreferenced = UnreferencedRules(switch, self._check_not_stopped)
         self._turns = Turns(switch, self.installed, session_counters, context.needs_epoch)
         self._program: Program | None = None
         self._at_work: tuple[int, ResolvedWorld] | None = None
+        self._recheck_due: Depth | None = None
         self.wakeup = threading.Event()
         """Set when something has changed; subscribed to the signal of changes."""
         self._lock = threading.Lock()  # never held by who waits for a time slice or a switch
@@ -190,6 +204,11 @@ class BridgeWriter:
         return self.installed.is_unsettled
 
     @property
+    def has_unreferenced(self) -> bool:
+        """Whether it has rules of filters that nothing refers to, which come or go."""
+        return len(self._unreferenced) > 0
+
+    @property
     def is_due(self) -> bool:
         """Whether something has changed and no attempt has begun since."""
         return self.wakeup.is_set()
@@ -214,6 +233,19 @@ class BridgeWriter:
         """Read again what the bridge has, and repair what is not as it should be."""
         with self._lock:
             self.state = self.state.rereading(depth)
+        self.wakeup.set()
+
+    def recheck_at_rest(self, depth: Depth) -> None:
+        """The same, once no rules come or go that nothing refers to: others need not wait then.
+
+        It is put off once: a bridge with new rules all the time is read all the same.
+        """
+        with self._lock:
+            if self._recheck_due is None:
+                self._recheck_due = depth
+            else:
+                self.state = self.state.rereading(max(depth, self._recheck_due))
+                self._recheck_due = None
         self.wakeup.set()
 
     def nudge(self) -> None:
@@ -243,15 +275,21 @@ class BridgeWriter:
             if self.state.phase is Phase.CONFIRMED:
                 self.state = self.state.enter(Phase.FAILED)
 
-    def has_tried(self, version: int) -> bool:
-        """Whether it has reconciled the bridge with this version of the world, or failed to."""
-        return self.confirmed.version >= version or self.confirmed.failure is not None
+    def has_tried(self, version: int, sessions: Set[SessionId] | None = None) -> bool:
+        """Whether it has reconciled the bridge with this version of the world, or failed to.
 
-    def has_confirmed(self, version: int) -> bool:
-        """Whether the bridge has all that this version asks for, and its datapath follows."""
+        ``sessions`` are those that matter; None: all.
+        """
+        return self.confirmed.covers(version, sessions) or self.confirmed.failure is not None
+
+    def has_confirmed(self, version: int, sessions: Set[SessionId] | None = None) -> bool:
+        """Whether the bridge has all that this version asks for, and its datapath follows.
+
+        ``sessions`` are those that matter; None: all.
+        """
         seen = self.confirmed
         is_whole = seen.failure is None and not seen.rejected
-        return is_whole and seen.version >= version and not self.is_unsettled
+        return is_whole and seen.covers(version, sessions) and not self.is_unsettled
 
     def is_concerned(self, resolved: ResolvedWorld) -> bool:
         """Whether its flows in this world may differ from those that it has confirmed last.
@@ -262,7 +300,7 @@ class BridgeWriter:
         seen = self.confirmed
         if seen.resolved is None:
             return self.dpid in resolved.world.ports_by_dpid
-        if seen.rejected:
+        if seen.rejected or seen.held:
             return True
         return resolved.concerns(seen.resolved, self.dpid)
 
@@ -289,22 +327,29 @@ class BridgeWriter:
             SwitchGone: the writer was stopped.
         """
         with self._lock:
-            if self.state.phase is Phase.STOPPED:
-                raise SwitchGone(self.switch.name, "take a plan")
+            self._check_not_stopped()
             self.installed.begin_plan()
             self._store(self._context.installed_sessions.add, sessions)
+
+    def _check_not_stopped(self) -> None:
+        if self.state.phase is Phase.STOPPED:
+            raise SwitchGone(self.switch.name, "take a plan")
 
     # --- the loop -----------------------------------------------------------------------------
 
     def _run(self) -> None:
         pause: float | None = None
         while not self.state.is_final:
-            self.wakeup.wait(pause)
+            is_due = self.wakeup.wait(pause) or not self._unreferenced.has_part
             self.wakeup.clear()
-            if not self.state.is_final:
+            if is_due and not self.state.is_final:
                 self._attempt()
+            if self._unreferenced.has_part and not self.state.is_final:
+                self._send_part()
+            if not self.state.is_final:
                 has_failed = self.state.phase is Phase.FAILED
                 pause = retry_pause(self.state.displacements) if has_failed else None
+                pause = 0.0 if self._unreferenced.has_part else pause
         if self._program is not None:
             self._context.programs.put(self._program)
 
@@ -326,6 +371,30 @@ class BridgeWriter:
         else:
             self._end(Phase.CONFIRMED)
         self._context.observer.attempt_ended()
+
+    def _send_part(self) -> None:
+        """Send a part of the rules that nothing refers to; have the bridge read if that fails."""
+        self.installed.note_flows(None)
+        try:
+            is_taken = not self._unreferenced.send_part()
+        except Exception as problem:  # the attempt that follows says what is wrong
+            log.info("rules not sent", bridge=self.switch.name, reason=str(problem))
+            is_taken = False
+        if not is_taken:
+            self._unreferenced.clear()
+            self.installed.forget()
+            self.recheck(Depth.COOKIES)
+            return
+        if not self._unreferenced.has_part:
+            self.wakeup.set()  # what was held can follow
+        with self._lock:
+            self.confirmed = replace(self.confirmed, flows=self._flow_count)
+
+    @property
+    def _flow_count(self) -> int:
+        """How many flows of ours a bridge has that follows its program."""
+        program = 0 if self._program is None else len(self._program.flows)
+        return program + len(self._unreferenced)
 
     def _is_prepared(self) -> bool:
         """Adopt the bridge, and wait until it may be written to; False when stopped meanwhile."""
@@ -371,6 +440,9 @@ class BridgeWriter:
         with self._lock:
             self._at_work = snapshot.version, snapshot.resolved
             self.state = self.state.at_work_on(snapshot.version)
+            if self._recheck_due is not None and not self.has_unreferenced:
+                self.state = self.state.rereading(self._recheck_due)
+                self._recheck_due = None
             reread = self.state.reread
         try:
             try:
@@ -379,6 +451,7 @@ class BridgeWriter:
                 self._read_again(problem, reread)
                 self._bring_to(snapshot)
         except Exception:
+            self._unreferenced.clear()
             self.installed.forget()
             raise
 
@@ -413,29 +486,34 @@ class BridgeWriter:
     def _follow(self, snapshot: Snapshot, program: Program) -> None:
         """Send what has changed to a bridge that has all flows of its program."""
         before = program.filters
-        if program.follows(snapshot.resolved):
+        held, ready = self._unreferenced.hold(program, snapshot.resolved)
+        if program.follows(snapshot.resolved, held) and not ready:
             self._program, delta = program, Delta()
         else:
-            delta = self._compile(snapshot, program)
+            delta = self._compile(snapshot, program, held=held, ready=ready)
         todo = plan_from_delta(delta, len(program.flows))
         todo = self._with_meters(snapshot, program, todo)
-        if todo and self._apply(
-            self._in_stages(todo, before, program, delta.overlap),
-            copied_sessions(todo.add),
-            snapshot,
-        ):
+        stages = self._in_stages(todo, before, program, delta.overlap)
+        self._unreferenced.leave(delta.left, stages.unused)
+        is_refused = bool(self._unreferenced.make_way(program.filters))
+        if todo and not is_refused:
+            made = copied_sessions(todo.add)
+            is_refused = bool(self._apply(stages.without_unused(), made, snapshot))
+        if is_refused:
+            self.installed.note_flows(None)
             self._compare(snapshot, program)
             return
-        seen = _Outcome(program.served, len(program.flows), self.confirmed.foreign)
+        seen = _Outcome(program.served, self._flow_count, self.confirmed.foreign)
         self._confirm(snapshot, program.served, seen)
 
     def _compare(self, snapshot: Snapshot, program: Program) -> None:
         """Send the difference between what a bridge has, read if not known, and should have."""
         is_recheck = self.state.reread is not None and self.confirmed.version == snapshot.version
+        is_recheck = not self._unreferenced.clear() and is_recheck  # they are no drift
 
         @cache
         def desired_flows() -> DesiredFlows:
-            if self._program is None:
+            if self._program is None or program.held_sessions:
                 self._compile(snapshot, program)
             with TIME_SLICES.taken():
                 return desired_flows_of(program.flows)
@@ -463,11 +541,18 @@ class BridgeWriter:
         seen = _Outcome(sessions, len(after), found.foreign, rejected)
         self._confirm(snapshot, program.served, seen)
 
-    def _compile(self, snapshot: Snapshot, program: Program, sink: FlowSink | None = None) -> Delta:
-        """Bring a program to what the snapshot asks for."""
+    def _compile(
+        self,
+        snapshot: Snapshot,
+        program: Program,
+        sink: FlowSink | None = None,
+        held: Held = NOTHING_HELD,
+        ready: Mapping[FilterId, RulesAhead] = NOTHING_READY,
+    ) -> Delta:
+        """Bring a program to what the snapshot asks for, except for what is held."""
         building = nullcontext() if program.flows else building_permanent_objects()
         with TIME_SLICES.taken(), building:
-            delta = program.update(snapshot.resolved, TIME_SLICES.pause, sink)
+            delta = program.update(snapshot.resolved, TIME_SLICES.pause, sink, held, ready)
         self._program = program
         return delta
 
@@ -553,7 +638,8 @@ class BridgeWriter:
             Phase.WAITING,
             Phase.RECONCILING,
         )
-        return not is_at_work or seen.version >= step.version or self._turns.step >= step
+        is_there = seen.covers(step.version, frozenset()) or self._turns.step >= step
+        return not is_at_work or is_there
 
     def wait_for_others(self, step: TurnStep, *, settled: bool) -> None:
         """Wait for the writers of linked bridges, and for their datapaths; see TurnTaker."""
@@ -610,11 +696,13 @@ class BridgeWriter:
                 "sessions not compiled", bridge=self.switch.name, sessions=len(uncompilable),
                 number=number, reason=why,
             )  # fmt: skip
+        held = self._program.held_sessions if self._program is not None else frozenset()
         with self._lock:
             self.installed.confirm(seen.sessions, snapshot.resolved)
             self.confirmed = Confirmed(
-                snapshot.version, served, snapshot.resolved, seen.rejected, seen.foreign,
-                seen.flows, preempted, blockers=blockers, uncompilable=uncompilable,
+                self.confirmed.version if held else snapshot.version, served, snapshot.resolved,
+                seen.rejected, seen.foreign, seen.flows, preempted, blockers=blockers,
+                uncompilable=uncompilable, reached=snapshot.version, held=held,
             )  # fmt: skip
 
     def _status(self) -> tuple[State, tuple[str, ...]]:

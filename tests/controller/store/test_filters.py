@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from controller.store import FilterRecord, InUse, Limits, NameTaken, NotFound, Store
+from controller.store import FilterRecord, InUse, Limits, NameTaken, NotFound, Store, filters
 from controller.store.filters import FLOWS_IN_PLACE
-from controller.syntax import flow_count, read_rules
+from controller.syntax import flow_count, read_rules, show_rules
 from flows.model import (
     ALL,
     EDITIONS,
@@ -125,6 +126,64 @@ def test_a_filter_is_changed_in_place_and_parsed_again(store: Store) -> None:
     assert store.audit.entries()[0].detail == {"ingress_rules": 1, "egress_rules": 1, "name": "web"}
     with pytest.raises(NotFound, match="there is no filter 'f-9'"):
         store.filters.change(FilterId("f-9"), changed(), "tester")
+
+
+def test_rules_that_were_written_are_not_parsed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of rules take seconds, and every other tenant reads all filters."""
+
+    def refuse(*arguments: object) -> tuple[Rule, ...]:
+        raise AssertionError("rules are parsed")
+
+    rules = numbered(range(1, 50))
+    with monkeypatch.context() as patch:
+        patch.setattr(filters, "read_rules", refuse)
+        store.filters.add(HTTP, "tester")
+        assert store.desired().filters == (HTTP,)
+        new = store.filters.change(HTTP.id, changed(egress=rules), "tester").filter
+        with pytest.raises(NameTaken):
+            store.filters.change(HTTP.id, changed(name=ALL, ingress=rules), "tester")
+        assert store.desired().filters == (new,)
+        last = store.filters.change(HTTP.id, changed(ingress=()), "tester").filter
+        assert store.desired().filters == (last,) and last.egress == rules
+    again = reopened(store, tmp_path)
+    assert again.desired().filters == (last,)
+    again.close()
+
+
+def test_nobody_waits_while_rules_are_written_as_text(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def write_beside(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
+        name = f"ids{len(written)}"
+        other = dataclasses.replace(IDS, id=CollectorId(name), name=name)
+        writing = threading.Thread(target=lambda: store.collectors.add(other, "other"), daemon=True)
+        writing.start()
+        writing.join(20.0)
+        assert not writing.is_alive(), "another change waits"
+        written.append(name)
+        return show_rules(rules)
+
+    monkeypatch.setattr(filters, "show_rules", write_beside)
+    store.filters.add(HTTP, "tester")
+    store.filters.change(HTTP.id, changed(egress=HTTP.ingress), "tester")
+
+    assert len(written) == 4, "of each direction, once"
+
+
+def test_rules_that_stay_are_the_same_objects(store: Store) -> None:
+    """So nothing has to compare thousands of them, without a pause, to see that."""
+    store.filters.add(dataclasses.replace(HTTP, egress=numbered(range(1, 50))), "tester")
+    before = store.desired().filters[0]
+    after = store.filters.change(HTTP.id, changed(egress=numbered([*range(1, 49), 80])), "t").filter
+
+    assert after.egress == numbered([*range(1, 49), 80])
+    assert [a is b for a, b in zip(before.egress, after.egress, strict=True)] == 48 * [True] + [
+        False
+    ]
 
 
 def numbered(ports: Iterable[int]) -> tuple[Rule, ...]:
