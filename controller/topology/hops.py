@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import Device, InterfaceRow, OvsdbSnapshot
+from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapshot, tunnel_name
 from flows.model import OFPORT_MAX, Dpid, Hop, Ofport, Placement, Setting
 
-HopsOfBridge = Mapping[Placement, Hop]
+HopsOfBridge = dict[Placement, Hop]
+Numbers = Mapping[Dpid, Set[int]]
+"""The numbers of ports, by bridge."""
 
 
 class Hops:
     """Collects what bridges (OpenFlow) and databases report of ports, from any thread.
 
     Settings of OpenFlow come from the bridge, everything else from its database. What was reported
-    last counts while either is out of reach.
+    last counts while either is out of reach. A report of one port costs the same on a bridge with
+    any number of them.
     """
 
     def __init__(self) -> None:
@@ -24,10 +27,15 @@ class Hops:
         self._ports: dict[Dpid, dict[int, SwitchPort]] = {}
         self._names: dict[Dpid, str] = {}
         self._rows: dict[Dpid, tuple[InterfaceRow, ...]] = {}
+        self._by_number: dict[Dpid, dict[int, InterfaceRow]] = {}
+        """The rows of each bridge whose ports have numbers."""
         self._bridges: dict[Dpid, tuple[str, bool]] = {}
         """The name of each bridge that a database reports, and whether its switch is restoring."""
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
-        self._all: Mapping[Placement, Hop] | None = {}
+        self._known: Mapping[Placement, Hop] = {}
+        self._is_outdated = False
+        self._wanted: Numbers | None = None
+        """The ports of which somebody wants to know; None: all."""
 
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> bool:
         """A bridge has reported all its ports; whether something else is known now."""
@@ -50,7 +58,7 @@ class Hops:
                 ports.pop(number, None)
             else:
                 ports[number] = change.port
-            return self._refresh(dpid)
+            return self._refresh_port(dpid, number)
 
     def report_interfaces(self, snapshot: OvsdbSnapshot) -> bool:
         """The databases have changed; whether something else is known now."""
@@ -65,6 +73,11 @@ class Hops:
                 or rows.get(dpid) is not before.get(dpid)
             ]
             self._rows, self._bridges = rows, bridges
+            for dpid in changed:
+                numbered = {int(row.ofport): row for row in rows.get(dpid, ()) if row.ofport}
+                self._by_number[dpid] = numbered
+                if not numbered:
+                    del self._by_number[dpid]
             return True in [self._refresh(dpid) for dpid in changed]
 
     def forget(self, dpid: Dpid) -> bool:
@@ -74,12 +87,30 @@ class Hops:
             self._names.pop(dpid, None)
             return self._refresh(dpid)
 
-    def known(self) -> Mapping[Placement, Hop]:
-        """What is known of every port; the same value again until something else is reported."""
+    def known(self, wanted: Numbers | None = None) -> Mapping[Placement, Hop]:
+        """What is known of some ports, and of those for tunnels on their bridges; None: of all.
+
+        The same value again until something else is known of these.
+        """
         with self._lock:
-            if self._all is None:
-                self._all = {p: hop for hops in self._by_dpid.values() for p, hop in hops.items()}
-            return self._all
+            if self._is_outdated or wanted is not self._wanted:
+                self._wanted, self._is_outdated = wanted, False
+                found = dict(self._hops_wanted(wanted))
+                self._known = self._known if found == self._known else found
+            return self._known
+
+    def _hops_wanted(self, wanted: Numbers | None) -> Iterator[tuple[Placement, Hop]]:
+        for dpid in self._by_dpid if wanted is None else wanted:
+            hops = self._by_dpid.get(dpid, {}).items()
+            if wanted is None:
+                yield from hops
+                continue
+            numbers, tunnels = wanted[dpid], names_of_tunnels(dpid)
+            yield from (
+                (place, hop)
+                for place, hop in hops
+                if place.ofport in numbers or hop.interface in tunnels
+            )
 
     def _refresh(self, dpid: Dpid) -> bool:
         """Compute the hops of a bridge again; whether they differ. With the lock held."""
@@ -90,24 +121,60 @@ class Hops:
             self._by_dpid[dpid] = hops
         else:
             del self._by_dpid[dpid]
-        self._all = None
+        self._is_outdated |= self._wanted is None or dpid in self._wanted
+        return True
+
+    def _refresh_port(self, dpid: Dpid, number: int) -> bool:
+        """Compute the hop of one port again; whether it differs. With the lock held."""
+        place, hop = Placement(dpid, Ofport(number)), self._hop_at(dpid, number)
+        hops = self._by_dpid.get(dpid, {})
+        before = hops.get(place)
+        if before == hop:
+            return False
+        if hop is not None:
+            self._by_dpid.setdefault(dpid, hops)[place] = hop
+        else:
+            del hops[place]
+            if not hops:
+                del self._by_dpid[dpid]
+        names = {known.interface for known in (before, hop) if known is not None}
+        self._is_outdated |= self._wanted is None or is_wanted(self._wanted, dpid, number, names)
         return True
 
     def _hops_of(self, dpid: Dpid) -> HopsOfBridge:
-        name, is_restoring = self._bridges.get(dpid, (self._names.get(dpid, ""), False))
-        by_number = {int(row.ofport): row for row in self._rows.get(dpid, ()) if row.ofport}
-        ports = self._ports.get(dpid, {})
-        found: dict[Placement, Hop] = {}
-        for number in by_number.keys() | ports.keys():
-            row, port = by_number.get(number), ports.get(number)
-            settings = set(() if port is None else port.settings)
-            if is_restoring:
-                settings.add(Setting.RESTORING)
-            place = Placement(dpid, Ofport(number))
-            interface = row.name if row is not None else port.name if port is not None else ""
-            device = Device() if row is None else row.device
-            found[place] = _hop(name, interface, device, settings, dpid in self._bridges)
+        found: HopsOfBridge = {}
+        for number in self._by_number.get(dpid, {}).keys() | self._ports.get(dpid, {}).keys():
+            hop = self._hop_at(dpid, number)
+            if hop is not None:
+                found[Placement(dpid, Ofport(number))] = hop
         return found
+
+    def _hop_at(self, dpid: Dpid, number: int) -> Hop | None:
+        """What both report of a port; None if neither has it."""
+        row = self._by_number.get(dpid, {}).get(number)
+        port = self._ports.get(dpid, {}).get(number)
+        if row is None and port is None:
+            return None
+        name, is_restoring = self._bridges.get(dpid, (self._names.get(dpid, ""), False))
+        settings = set(() if port is None else port.settings)
+        if is_restoring:
+            settings.add(Setting.RESTORING)
+        interface = row.name if row is not None else port.name if port is not None else ""
+        device = Device() if row is None else row.device
+        return _hop(name, interface, device, settings, dpid in self._bridges)
+
+
+def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
+    """The names of the ports for tunnels on a bridge."""
+    return frozenset(tunnel_name(dpid, kind) for kind in KINDS)
+
+
+def is_wanted(wanted: Numbers, dpid: Dpid, number: int, names: Set[str]) -> bool:
+    """Whether a port is one of these, or one for tunnels on their bridges; by its ``names``."""
+    numbers = wanted.get(dpid)
+    if numbers is None:
+        return False
+    return number in numbers or not names.isdisjoint(names_of_tunnels(dpid))
 
 
 def _hop(

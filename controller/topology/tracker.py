@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -15,7 +14,8 @@ from controller.process import CLAIMS_REFUSED, ChangeSignal, Coalescer
 from controller.southbound import PortChange, Switch, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
-from controller.topology.placements import Placements, PlacementsSnapshot
+from controller.topology.late_news import LateNews
+from controller.topology.placements import News, Placements, PlacementsSnapshot, is_news
 from flows.errors import CloudtapError
 from flows.model import Dpid, Placement, PortId
 
@@ -71,7 +71,8 @@ class LinkListener(Protocol):
 class PlacementTracker:
     """Takes reports about ports, from any thread: into the world, and into the store.
 
-    Reports that come close together make one change of the world.
+    Reports that come close together make one change of the world, and none if nothing in it is
+    where it was not before. Ports of bridges that are nobody's wait for each other (see LateNews).
     """
 
     def __init__(
@@ -84,8 +85,12 @@ class PlacementTracker:
     ) -> None:
         self._placements, self._changes, self._store = placements, changes, store
         self._links = links
-        self._port_changes: Counter[Dpid] = Counter()
+        self._reporting = threading.Lock()
+        self._since_asked: dict[Dpid, dict[int, PortChange]] = {}
+        """What ports of bridges were last reported to be since these were asked for all of them."""
         self._passed_on = 0
+        self._seen = PlacementsSnapshot()
+        self._late = LateNews(self._take_late)
         self._doubted: frozenset[tuple[str, str]] = frozenset()
         self._remembered: dict[Dpid, BridgeRecord] = {}
         self._remembered_places: Mapping[str, Place] = {}
@@ -111,25 +116,46 @@ class PlacementTracker:
 
         When a thousand bridges come back as they were, none of them causes a change of the world.
         """
-        while True:  # again if a port changed meanwhile: the list may be older
-            seen = self._port_changes[switch.dpid]
+        since: dict[int, PortChange] = {}
+        with self._reporting:
+            self._since_asked[switch.dpid] = since
+        try:
             ports = switch.ports()
-            self._placements.report_ports(switch.dpid, ports, switch.certificate)
-            self._tell_believed()
-            if self._links is not None:
-                self._links.ports_reported(switch.dpid, ports)
-            if self._port_changes[switch.dpid] == seen:
-                break
+            with self._reporting:
+                self._placements.report_ports(switch.dpid, ports, switch.certificate)
+                if self._links is not None:
+                    self._links.ports_reported(switch.dpid, ports)
+                for change in since.values():  # the list may be older than these, never newer
+                    self._report_port(switch.dpid, change)
+        finally:
+            with self._reporting:
+                if self._since_asked.get(switch.dpid) is since:  # else a newer connection asks
+                    del self._since_asked[switch.dpid]
+        self._placements.take_late()
+        self._tell_believed()
         if self._placements.version != self._passed_on or not self._coalescer.is_idle:
             self._coalescer.wait(self._coalescer.ask())
 
     def port_changed(self, dpid: Dpid, change: PortChange) -> None:
         """A port of a bridge has come, gone or changed."""
-        self._port_changes[dpid] += 1
-        self._placements.report_port(dpid, change)
-        self._ask()
+        with self._reporting:
+            if dpid in self._since_asked:
+                self._since_asked[dpid][change.port.ofport] = change
+            news = self._report_port(dpid, change)
+        if news is News.NOW:
+            self._ask()
+        elif news is News.LATE:
+            self._late.note(dpid)
+
+    def _report_port(self, dpid: Dpid, change: PortChange) -> News:
+        news = self._placements.report_port(dpid, change)
         if self._links is not None:
             self._links.port_changed(dpid, change)
+        return news
+
+    def _take_late(self) -> None:
+        self._placements.take_late()
+        self._ask()
 
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
         """The databases report something else."""
@@ -231,6 +257,7 @@ class PlacementTracker:
 
     def stop(self) -> None:
         """Stop signalling and storing."""
+        self._late.stop()
         self._coalescer.stop()
 
     def _tell_believed(self) -> None:
@@ -247,7 +274,7 @@ class PlacementTracker:
                 self._links.interfaces_changed(believed)
 
     def _forget_ports(self, dpid: Dpid) -> None:
-        self._port_changes.pop(dpid, None)
+        self._late.forget(dpid)
         if self._links is not None:
             self._links.bridge_forgotten(dpid)
 
@@ -258,7 +285,9 @@ class PlacementTracker:
     def _pass_on(self) -> None:
         places = self._placements.snapshot()
         if places.version != self._passed_on:
-            self._changes.changed()
+            seen, self._seen = self._seen, self._placements.what_counts(places)
+            if is_news(seen, self._seen):
+                self._changes.changed()
             self._passed_on = places.version
             self._note_claims(places)
         try:
