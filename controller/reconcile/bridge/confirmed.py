@@ -157,6 +157,8 @@ class WriterView:
     errors: int
     session_counters: SessionCounters
     is_connected: bool
+    is_contested: bool = False
+    """Whether somebody else keeps changing its flows."""
 
 
 def knows(resolved: ResolvedWorld | None, resolved_session: ResolvedSession) -> bool:

@@ -199,7 +199,7 @@ class BridgeWriter:
         state, reasons = self._status()
         return WriterView(
             self.dpid, self.switch.name, self.confirmed, self.settled.resolved, state, reasons,
-            self.plans, self.errors, self.session_counters, is_connected,
+            self.plans, self.errors, self.session_counters, is_connected, self.drift.is_contested,
         )  # fmt: skip
 
     def start(self) -> None:

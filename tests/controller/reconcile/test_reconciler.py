@@ -216,6 +216,11 @@ def test_who_changes_flows_again_and_again_is_a_problem_until_it_stops(rig: Rig)
     def are_told() -> bool:
         bridge = rig.inspector.bridges()[0]
         assert (bridge.state is State.DEGRADED) == (said in bridge.reasons)
+        session = rig.inspector.session_status(SessionId("s"))
+        is_said = any(said in reason for reason in session.reasons)
+        assert is_said == (said in bridge.reasons), "its sessions say so, too"
+        assert session.state is (State.DEGRADED if is_said else State.ACTIVE)
+        assert session.bridges[0].state is session.state
         return (said in bridge.reasons, said in rig.inspector.problems()) == (True, True)
 
     for rechecks in range(1, 6):
