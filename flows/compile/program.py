@@ -281,7 +281,8 @@ class Program:
                     moves.append(_move(before, old, new))
         self.flows.end_stage()  # no flow resubmits packets to these sessions yet
         for network in networks:
-            self._replace_exclusive(network, compile_exclusive(view, network), touched)
+            exclusive = compile_exclusive(view, network, self._uncompilable.keys())
+            self._replace_exclusive(network, exclusive, touched)
         self._replace_tap_points(view, touched)
         self._settle_shared(view)
         return moves
@@ -439,7 +440,8 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
     is_reached = any(
         view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
     )
-    selected = select(view, resolved_session) if is_reached else NOTHING_SELECTED
+    is_counted = is_reached or resolved_session.is_adrift
+    selected = select(view, resolved_session) if is_counted else NOTHING_SELECTED
     if not selected.tap_points:
         return _SessionFlows(number, resolved_session, transports=transports)
     # compile_exclusive asks for the filters of exclusive sessions
@@ -454,6 +456,6 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
         senders=selected.senders,
         filters=(resolved_session.session.filter,) if has_own_filter else (),
         transports=transports,
-        pools=(collector.id,) if len(collector.sensors) > 1 else (),
+        pools=(collector.id,) if is_reached and len(collector.sensors) > 1 else (),
         meters=tuple(meter for meter in meters if meter is not None),
     )
