@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import Device, InterfaceRow, OvsdbSnapshot
-from flows.model import OFPORT_MAX, Dpid, Hop, Link, Ofport, Placement, PortId, Setting
+from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapshot, tunnel_name
+from flows.model import OFPORT_MAX, Dpid, Hop, Ofport, Placement, Setting
 
 HopsOfBridge = dict[Placement, Hop]
+Numbers = Mapping[Dpid, Set[int]]
+"""The numbers of ports, by bridge."""
 
 
 class Hops:
     """Collects what bridges (OpenFlow) and databases report of ports, from any thread.
 
     Settings of OpenFlow come from the bridge, everything else from its database. What was reported
-    last counts while either is out of reach.
+    last counts while either is out of reach. A report of one port costs the same on a bridge with
+    any number of them.
     """
 
     def __init__(self) -> None:
@@ -25,12 +28,14 @@ class Hops:
         self._names: dict[Dpid, str] = {}
         self._rows: dict[Dpid, tuple[InterfaceRow, ...]] = {}
         self._by_number: dict[Dpid, dict[int, InterfaceRow]] = {}
+        """The rows of each bridge whose ports have numbers."""
         self._bridges: dict[Dpid, tuple[str, bool]] = {}
         """The name of each bridge that a database reports, and whether its switch is restoring."""
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
-        self._version = 0
-        self._asked: tuple[int, Mapping[PortId, Placement], Sequence[Link]] = -1, {}, ()
         self._known: Mapping[Placement, Hop] = {}
+        self._is_outdated = False
+        self._wanted: Numbers | None = None
+        """The ports of which somebody wants to know; None: all."""
 
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> bool:
         """A bridge has reported all its ports; whether something else is known now."""
@@ -69,9 +74,10 @@ class Hops:
             ]
             self._rows, self._bridges = rows, bridges
             for dpid in changed:
-                self._by_number.pop(dpid, None)
-                if dpid in rows:
-                    self._by_number[dpid] = {int(r.ofport): r for r in rows[dpid] if r.ofport}
+                numbered = {int(row.ofport): row for row in rows.get(dpid, ()) if row.ofport}
+                self._by_number[dpid] = numbered
+                if not numbered:
+                    del self._by_number[dpid]
             return True in [self._refresh(dpid) for dpid in changed]
 
     def forget(self, dpid: Dpid) -> bool:
@@ -81,44 +87,49 @@ class Hops:
             self._names.pop(dpid, None)
             return self._refresh(dpid)
 
-    def known(
-        self, placements: Mapping[PortId, Placement], links: Sequence[Link]
-    ) -> Mapping[Placement, Hop]:
-        """What is known of these ports and ends of links; the same value until that changes.
+    def known(self, wanted: Numbers | None = None) -> Mapping[Placement, Hop]:
+        """What is known of some ports, and of those for tunnels on their bridges; None: of all.
 
-        Nothing else concerns the world: a bridge may report any number of ports.
+        The same value again until something else is known of these.
         """
         with self._lock:
-            version, placed, linked = self._asked
-            if version != self._version or placed is not placements or linked is not links:
-                self._asked = self._version, placements, links
-                ends = (end for link in links for end in (link.a, link.b))
-                places = dict.fromkeys((*placements.values(), *ends))
-                found = {p: self._by_dpid.get(p.dpid, {}).get(p) for p in places}
-                known = {place: hop for place, hop in found.items() if hop is not None}
-                if known != self._known:
-                    self._known = known
+            if self._is_outdated or wanted is not self._wanted:
+                self._wanted, self._is_outdated = wanted, False
+                found = dict(self._hops_wanted(wanted))
+                self._known = self._known if found == self._known else found
             return self._known
+
+    def _hops_wanted(self, wanted: Numbers | None) -> Iterator[tuple[Placement, Hop]]:
+        for dpid in self._by_dpid if wanted is None else wanted:
+            hops = self._by_dpid.get(dpid, {}).items()
+            if wanted is None:
+                yield from hops
+                continue
+            numbers, tunnels = wanted[dpid], names_of_tunnels(dpid)
+            yield from (
+                (place, hop)
+                for place, hop in hops
+                if place.ofport in numbers or hop.interface in tunnels
+            )
 
     def _refresh(self, dpid: Dpid) -> bool:
         """Compute the hops of a bridge again; whether they differ. With the lock held."""
-        numbers = self._by_number.get(dpid, {}).keys() | self._ports.get(dpid, {}).keys()
-        found = {number: self._hop_at(dpid, number) for number in numbers}
-        hops = {Placement(dpid, Ofport(n)): hop for n, hop in found.items() if hop is not None}
+        hops = self._hops_of(dpid)
         if hops == self._by_dpid.get(dpid, {}):
             return False
         if hops:
             self._by_dpid[dpid] = hops
         else:
             del self._by_dpid[dpid]
-        self._version += 1
+        self._is_outdated |= self._wanted is None or dpid in self._wanted
         return True
 
     def _refresh_port(self, dpid: Dpid, number: int) -> bool:
-        """The same for one port: what it costs does not grow with the ports of its bridge."""
+        """Compute the hop of one port again; whether it differs. With the lock held."""
         place, hop = Placement(dpid, Ofport(number)), self._hop_at(dpid, number)
         hops = self._by_dpid.get(dpid, {})
-        if hops.get(place) == hop:
+        before = hops.get(place)
+        if before == hop:
             return False
         if hop is not None:
             self._by_dpid.setdefault(dpid, hops)[place] = hop
@@ -126,10 +137,20 @@ class Hops:
             del hops[place]
             if not hops:
                 del self._by_dpid[dpid]
-        self._version += 1
+        names = {known.interface for known in (before, hop) if known is not None}
+        self._is_outdated |= self._wanted is None or is_wanted(self._wanted, dpid, number, names)
         return True
 
+    def _hops_of(self, dpid: Dpid) -> HopsOfBridge:
+        found: HopsOfBridge = {}
+        for number in self._by_number.get(dpid, {}).keys() | self._ports.get(dpid, {}).keys():
+            hop = self._hop_at(dpid, number)
+            if hop is not None:
+                found[Placement(dpid, Ofport(number))] = hop
+        return found
+
     def _hop_at(self, dpid: Dpid, number: int) -> Hop | None:
+        """What both report of a port; None if neither has it."""
         row = self._by_number.get(dpid, {}).get(number)
         port = self._ports.get(dpid, {}).get(number)
         if row is None and port is None:
@@ -141,6 +162,19 @@ class Hops:
         interface = row.name if row is not None else port.name if port is not None else ""
         device = Device() if row is None else row.device
         return _hop(name, interface, device, settings, dpid in self._bridges)
+
+
+def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
+    """The names of the ports for tunnels on a bridge."""
+    return frozenset(tunnel_name(dpid, kind) for kind in KINDS)
+
+
+def is_wanted(wanted: Numbers, dpid: Dpid, number: int, names: Set[str]) -> bool:
+    """Whether a port is one of these, or one for tunnels on their bridges; by its ``names``."""
+    numbers = wanted.get(dpid)
+    if numbers is None:
+        return False
+    return number in numbers or not names.isdisjoint(names_of_tunnels(dpid))
 
 
 def _hop(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -55,7 +55,7 @@ class LinkStates:
         self._flaps: dict[tuple[Dpid, int], _Flap] = {}
         """Links that came up, by bridge and port number."""
         self._lock = threading.Lock()
-        self._down: dict[Dpid, frozenset[int]] = {}
+        self._down: dict[Dpid, set[int]] = {}
         """The numbers of ports whose link is down, of bridges that have any."""
         self._connected: set[Dpid] = set()
         """The bridges that have reported over OpenFlow."""
@@ -143,14 +143,18 @@ class LinkStates:
                 if number > 0
             )
 
-    def due(self) -> float | None:
-        """When the next link that has flapped counts as up, in monotonic seconds; None: none."""
+    def due(self, wanted: Mapping[Dpid, Set[int]] | None = None) -> float | None:
+        """When the next link that has flapped counts as up, in monotonic seconds; None: none.
+
+        ``wanted`` are the numbers of the ports that matter, by bridge; None: all.
+        """
         with self._lock:
             now = self._now()
             ends = (
                 flap.ends_at
                 for (dpid, number), flap in self._flaps.items()
                 if number not in self._down.get(dpid, ())
+                and (wanted is None or number in wanted.get(dpid, ()))
             )
             return min((end for end in ends if end > now), default=None)
 
@@ -186,17 +190,24 @@ class LinkStates:
         return has_changed
 
     def _set(self, dpid: Dpid, number: int, is_up: bool) -> bool:
-        before = self._down.get(dpid, frozenset())
-        return self._set_all(dpid, before - {number} if is_up else before | {number})
+        """Note one link; whether its state differs. It costs the same with any number of links."""
+        down = self._down.setdefault(dpid, set())
+        has_changed = (number in down) is is_up
+        if has_changed:
+            self._note_flaps(dpid, [number] if is_up else [], [] if is_up else [number])
+            (down.discard if is_up else down.add)(number)
+        if not down:
+            del self._down[dpid]
+        return has_changed
 
-    def _set_all(self, dpid: Dpid, down: frozenset[int]) -> bool:
+    def _set_all(self, dpid: Dpid, down: Set[int]) -> bool:
         """Replace the links of a bridge that are down; whether they differ. With the lock held."""
-        before = self._down.get(dpid, frozenset())
+        before = self._down.get(dpid, set())
         if down == before:
             return False
         self._note_flaps(dpid, before - down, down - before)
         if down:
-            self._down[dpid] = down
+            self._down[dpid] = set(down)
         else:
             del self._down[dpid]
         return True

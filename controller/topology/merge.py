@@ -32,7 +32,8 @@ class Merged:
 
     ``doubts`` is a sentence for each port that is claimed at more than one place, ``contests`` the
     places that claim it beside the one that counts. ``expected`` are the bridges that the inventory
-    or an ``iface-id`` of a declared port refers to. ``undeclared`` are the interfaces, on bridges
+    or an ``iface-id`` of a declared port refers to, ``claimed`` those of an ``iface-id`` alone: no
+    switch can make itself one of these. ``undeclared`` are the interfaces, on bridges
     with declared ports or links, that belong to neither.
     """
 
@@ -43,6 +44,7 @@ class Merged:
     doubts: Mapping[PortId, str]
     contests: Mapping[PortId, tuple[Placement, ...]]
     expected: frozenset[Dpid]
+    claimed: frozenset[Dpid]
     undeclared: Mapping[Dpid, tuple[str, ...]]
 
 
@@ -68,7 +70,8 @@ def merge_reports(
         merge.places,
         merge.doubts,
         merge.contests,
-        frozenset(merge.expected),
+        frozenset(merge.expected | merge.claimed),
+        frozenset(merge.claimed),
         merge.undeclared(),
     )
 
@@ -92,6 +95,7 @@ class _Merge:
         self.doubts: dict[PortId, str] = {}
         self.contests: dict[PortId, tuple[Placement, ...]] = {}
         self.expected: set[Dpid] = set()
+        self.claimed: set[Dpid] = set()
         self.reports: dict[Dpid, BridgeReport] = {}
         self.by_id: defaultdict[str, list[Interface]] = defaultdict(list)
         self.by_name: defaultdict[str, list[Interface]] = defaultdict(list)
@@ -130,7 +134,7 @@ class _Merge:
     def _place_port(self, port: PortId) -> None:
         key = f"port {port}"
         claims = sorted(self.by_id.get(port, ()), key=lambda i: i.place)
-        self.expected |= self.claimed_at.get(port, set())
+        self.claimed |= self.claimed_at.get(port, set())
         before = self.before.get(key)
         free, taken = self._hinted(port, before)
         stay = self._stay(port, before, claims, free)

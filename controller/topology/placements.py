@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from controller.inventory import DeclaredBridge, Inventory
 from controller.process import TIME_SLICES
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot
-from controller.store import BridgeRecord
+from controller.southbound.ovsdb import KINDS, InterfaceRow, OvsdbSnapshot, tunnel_name
+from controller.store import BridgeRecord, InterfaceRecord
 from controller.topology.bridge_state import BridgeReport, BridgeState, truncate_name
 from controller.topology.merge import Places, merge_reports
 from controller.topology.speakers import EVERY, Heard, Speakers
 from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId
+
+
+class News(Enum):
+    """How soon a report of a port has to be looked at."""
+
+    NONE = "none"
+    """Nothing that is declared can be meant by it."""
+    LATE = "late"
+    """It is of a bridge where nothing of ours is: nothing is copied to a wrong port meanwhile."""
+    NOW = "now"
+    """It is of a bridge of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,11 @@ class Placements:
         """Replaced ids under which another bridge has connected."""
         self._reports: dict[Dpid, BridgeReport] = {}
         self._places: Places = {}
+        self._meant: frozenset[str] = frozenset()
+        """The names of interfaces that the inventory mentions, as OpenFlow reports them."""
+        self._ours: frozenset[Dpid] = frozenset()
+        """The bridges where something was at the last merge, and those that a database says."""
+        self._has_late = False
         self._version = 1
         self._snapshot = PlacementsSnapshot()
 
@@ -77,6 +94,7 @@ class Placements:
             has_new_bridges = inventory.bridges != self._inventory.bridges
             self._inventory, self._is_declared = inventory, True
             self._declared = {bridge.dpid: bridge for bridge in inventory.bridges}
+            self._meant = _names_meant(inventory)
             self._version += 1
             if has_new_bridges:
                 self._speakers.declare(inventory.bridges)
@@ -118,11 +136,15 @@ class Placements:
             if not is_known or not is_same:
                 self._outdate(dpid)
 
-    def report_port(self, dpid: Dpid, change: PortChange) -> None:
-        """A port of a bridge was added, deleted or modified."""
+    def report_port(self, dpid: Dpid, change: PortChange) -> News:
+        """A port of a bridge was added, deleted or modified.
+
+        What is LATE counts from ``take_late`` on, or from the next merge if that is earlier; what
+        is NONE from the next merge on.
+        """
         number, name = change.port.ofport, change.port.name
         if not 1 <= number <= OFPORT_MAX:
-            return
+            return News.NONE
         with self._lock:
             bridge = self._reporting(dpid)
             before = bridge.ports.get(number)
@@ -130,8 +152,25 @@ class Placements:
                 bridge.ports.pop(number, None)
             else:
                 bridge.ports[number] = name
-            if bridge.ports.get(number) != before:
+            after = bridge.ports.get(number)
+            if after == before:
+                return News.NONE
+            if self._is_ours(dpid):
                 self._outdate(dpid)
+                return News.NOW
+            self._reports.pop(dpid, None)
+            is_known = bridge.rows is not None or bool(bridge.remembered_rows)
+            if not is_known and self._meant.isdisjoint((before, after)):
+                return News.NONE
+            self._has_late = True
+            return News.LATE
+
+    def take_late(self) -> None:
+        """What was reported as LATE counts from now on."""
+        with self._lock:
+            if self._has_late:
+                self._has_late = False
+                self._version += 1
 
     def report_interfaces(self, snapshot: OvsdbSnapshot) -> None:
         """The databases have changed: ``snapshot`` is all that they contain now.
@@ -300,6 +339,12 @@ class Placements:
         """Whether everything is where this snapshot says."""
         return self._places is snapshot.places
 
+    def what_counts(self, snapshot: PlacementsSnapshot) -> PlacementsSnapshot:
+        """A snapshot without the interfaces of bridges where nothing of ours is."""
+        with self._lock:
+            records = tuple(r for r in snapshot.records if self._is_ours(r.dpid))
+        return replace(snapshot, records=records)
+
     def keep(self, dpid: Dpid) -> None:
         """A bridge is stored: it stays known until it is forgotten."""
         with self._lock:
@@ -314,14 +359,18 @@ class Placements:
                 dpids, places = sorted(self._bridges), self._places
                 doubts = self.database_doubts()
             if version != self._snapshot.version:
+                old = self._snapshot
                 with TIME_SLICES.taken():
                     reports = list(self._all_reports(dpids))
                     found = merge_reports(inventory, reports, TIME_SLICES.pause, places)
                 with self._lock:
                     if self._is_declared and self._places is places:
                         self._places = found.places
+                    used = {dpid for dpid, _ in self._places.values()}
+                    self._ours = found.claimed | used
+                is_same = found.placements == old.placements  # then others need not compare them
                 self._snapshot = PlacementsSnapshot(
-                    found.placements,
+                    old.placements if is_same else found.placements,
                     found.links,
                     tuple(sorted({*found.problems, *doubts})),
                     self._places,
@@ -338,6 +387,15 @@ class Placements:
     def version(self) -> int:
         """The number of changes that were reported until now."""
         return self._version
+
+    def _is_ours(self, dpid: Dpid) -> bool:
+        """Whether something of ours is or was on a bridge, or it is declared; with the lock held.
+
+        No switch can make itself such a bridge by what it says of itself.
+        """
+        bridge = self._bridges.get(dpid)
+        is_remembered = bridge is not None and bridge.is_remembered
+        return is_remembered or dpid in self._ours or dpid in self._declared
 
     def _reporting(self, dpid: Dpid) -> BridgeState:
         """The state of a bridge that reports now; a forgotten one starts with its OVSDB rows."""
@@ -440,6 +498,34 @@ class Placements:
     def _outdate(self, dpid: Dpid) -> None:
         self._reports.pop(dpid, None)
         self._version += 1
+
+
+def _names_meant(inventory: Inventory) -> frozenset[str]:
+    """The names of all interfaces that an inventory mentions, as OpenFlow reports them."""
+    hinted = (hint.interface for hint in inventory.hints.values())
+    ends = (end.interface for link in inventory.links for end in (link.a, link.b))
+    return frozenset(truncate_name(name) for name in (*hinted, *ends) if name is not None)
+
+
+def is_news(seen: PlacementsSnapshot, now: PlacementsSnapshot) -> bool:
+    """Whether who has seen one snapshot has something to do for the other.
+
+    Interfaces that are neither placed nor ports for tunnels are no news.
+    """
+    if seen.placements is not now.placements or seen.links != now.links:
+        return True
+    if seen.contests != now.contests:
+        return True
+    before = {record.dpid: record for record in seen.records}
+    others = (record for record in now.records if before.get(record.dpid) is not record)
+    return any(_tunnel_ports(before.get(r.dpid)) != _tunnel_ports(r) for r in others)
+
+
+def _tunnel_ports(record: BridgeRecord | None) -> list[InterfaceRecord]:
+    if record is None:
+        return []
+    names = {tunnel_name(record.dpid, kind) for kind in KINDS}
+    return [row for row in record.rows if row.interface in names]
 
 
 def _in_order(replaced: Mapping[Dpid, Dpid]) -> dict[Dpid, Dpid]:

@@ -13,7 +13,7 @@ from controller.inventory import Inventory
 from controller.process import ChangeSignal, Coalescer
 from controller.southbound import PortChange, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
-from controller.topology.hops import Hops
+from controller.topology.hops import Hops, Numbers, is_wanted
 from controller.topology.link_state import LinkStates
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
@@ -27,8 +27,9 @@ LINKS_PAUSE_S = 0.02
 
 class SensorHealth:
     """Takes reports of ports from any thread, and signals a change when other sensors are down, or
-    something else is known of ports.
+    something else is known of ports that are declared, of ends of links, or of tunnel ports.
 
+    Reports of other ports are noted and cause nothing: these may be anybody's.
     ``may_probe`` are the networks whose addresses the operator lets tenants have probed.
     """
 
@@ -42,7 +43,10 @@ class SensorHealth:
         self._inventory, self._placements, self._changes = inventory, placements, changes
         self._may_probe = may_probe
         self._links, self._hops = LinkStates(), Hops()
-        self._passed_on: Mapping[Placement, Hop] = {}
+        self._passed_on: Mapping[Placement, Hop] = self._hops.known()
+        self._places = PlacementsSnapshot()
+        self._used: Numbers = {}
+        """Where something was placed when the world was made last."""
         self._without_link: frozenset[PortId | Placement] = frozenset()
         self._timer: threading.Timer | None = None
         self._looking = Coalescer(self._look, "links", LINKS_PAUSE_S)
@@ -52,17 +56,18 @@ class SensorHealth:
         """A bridge has reported all its ports."""
         ports = tuple(ports)
         if self._links.report_ports(dpid, ports) | self._hops.report_ports(dpid, ports):
-            self._looking.ask()
+            self._ask(dpid)
 
     def port_changed(self, dpid: Dpid, change: PortChange) -> None:
         """A port of a bridge has come, gone or changed."""
-        if self._links.report_port(dpid, change) | self._hops.report_port(dpid, change):
+        has_changed = self._links.report_port(dpid, change) | self._hops.report_port(dpid, change)
+        if has_changed and is_wanted(self._used, dpid, change.port.ofport, {change.port.name}):
             self._looking.ask()
 
     def bridge_forgotten(self, dpid: Dpid) -> None:
         """What a bridge has reported over OpenFlow does not count any more."""
         if self._links.forget(dpid) | self._hops.forget(dpid):
-            self._looking.ask()
+            self._ask(dpid)
 
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
         """The databases report something else."""
@@ -72,6 +77,7 @@ class SensorHealth:
     def down(self, probes: Probes) -> frozenset[Down]:
         """The sensors and ends of links that are down now; these are the probes from now on."""
         self.probe.watch({key: probe for key, probe in probes.items() if self._is_allowed(probe)})
+        self._note_used()  # before: what is reported of these from now on counts
         self._without_link = self._links_down()
         return self._without_link | self.probe.down
 
@@ -84,10 +90,12 @@ class SensorHealth:
         return any(address in network for network in self._may_probe)
 
     def hops(self) -> Mapping[Placement, Hop]:
-        """What is known of ports with a place and of ends of links; the same value until
-        something else is known of them.
+        """What is known of the ports where something is placed, and of tunnel ports beside them.
+
+        The same value again until something else is known.
         """
-        self._passed_on = self._known_hops()
+        self._note_used()
+        self._passed_on = self._hops.known(self._used)
         return self._passed_on
 
     def links_down(self) -> frozenset[Placement]:
@@ -101,20 +109,38 @@ class SensorHealth:
             self._timer.cancel()
         self.probe.stop()
 
+    def _ask(self, dpid: Dpid) -> None:
+        """Look again, if this bridge matters; when it comes to matter, a new world is made."""
+        if dpid in self._used:
+            self._looking.ask()
+
+    def _note_used(self) -> None:
+        """Note where something is placed now; the caller makes a new world."""
+        places = self._placements()
+        before, self._places = self._places, places
+        if before.placements is places.placements and before.links == places.links:
+            return
+        ends = (end for link in places.links for end in (link.a, link.b))
+        used: dict[Dpid, set[int]] = {}
+        for place in (*places.placements.values(), *ends):
+            used.setdefault(place.dpid, set()).add(place.ofport)
+        if used != self._used:
+            self._used = used
+            self._looking.ask()  # links that are new among these may have flapped
+
     def _look(self) -> None:
         """Signal a change if links that matter have changed, or something else is known."""
-        if (due := self._links.due()) is not None:  # a link that has flapped is to be used again
+        if (
+            due := self._links.due(self._used)
+        ) is not None:  # a link that has flapped is to be used again
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = threading.Timer(max(0.0, due - time.monotonic()), self._looking.ask)
             self._timer.daemon = True
             self._timer.start()
-        if self._links_down() != self._without_link or self._known_hops() is not self._passed_on:
+        hops = self._hops.known(self._used)
+        if self._links_down() != self._without_link or hops is not self._passed_on:
             self._changes.changed()
-
-    def _known_hops(self) -> Mapping[Placement, Hop]:
-        places = self._placements()
-        return self._hops.known(places.placements, places.links)
 
     def _links_down(self) -> frozenset[PortId | Placement]:
         places = self._placements()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -16,9 +14,10 @@ from controller.process import CLAIMS_REFUSED, ChangeSignal, Coalescer
 from controller.southbound import PortChange, Switch, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
-from controller.topology.placements import Placements, PlacementsSnapshot
+from controller.topology.late_news import LateNews
+from controller.topology.placements import News, Placements, PlacementsSnapshot, is_news
 from flows.errors import CloudtapError
-from flows.model import Dpid, Link, Placement, PortId
+from flows.model import Dpid, Placement, PortId
 
 BRIDGES_BETWEEN_PAUSES = 8
 """Bridges that are stored in one transaction, before other threads may run."""
@@ -72,7 +71,8 @@ class LinkListener(Protocol):
 class PlacementTracker:
     """Takes reports about ports, from any thread: into the world, and into the store.
 
-    Reports that come close together make one change of the world.
+    Reports that come close together make one change of the world, and none if nothing in it is
+    where it was not before. Ports of bridges that are nobody's wait for each other (see LateNews).
     """
 
     def __init__(
@@ -85,11 +85,12 @@ class PlacementTracker:
     ) -> None:
         self._placements, self._changes, self._store = placements, changes, store
         self._links = links
-        self._port_changes: Counter[Dpid] = Counter()
+        self._reporting = threading.Lock()
+        self._since_asked: dict[Dpid, dict[int, PortChange]] = {}
+        """What ports of bridges were last reported to be since these were asked for all of them."""
         self._passed_on = 0
-        self._has_news = False
-        """Whether more was reported than ports of bridges: that always is a change of the world."""
-        self._told_world: _World | None = None
+        self._seen = PlacementsSnapshot()
+        self._late = LateNews(self._take_late)
         self._doubted: frozenset[tuple[str, str]] = frozenset()
         self._remembered: dict[Dpid, BridgeRecord] = {}
         self._remembered_places: Mapping[str, Place] = {}
@@ -115,31 +116,46 @@ class PlacementTracker:
 
         When a thousand bridges come back as they were, none of them causes a change of the world.
         """
-        while True:  # again if a port changed meanwhile: the list may be older
-            seen = self._port_changes[switch.dpid]
+        since: dict[int, PortChange] = {}
+        with self._reporting:
+            self._since_asked[switch.dpid] = since
+        try:
             ports = switch.ports()
-            self._placements.report_ports(switch.dpid, ports, switch.certificate)
-            self._tell_believed()
-            if self._links is not None:
-                self._links.ports_reported(switch.dpid, ports)
-            if self._port_changes[switch.dpid] == seen:
-                break
+            with self._reporting:
+                self._placements.report_ports(switch.dpid, ports, switch.certificate)
+                if self._links is not None:
+                    self._links.ports_reported(switch.dpid, ports)
+                for change in since.values():  # the list may be older than these, never newer
+                    self._report_port(switch.dpid, change)
+        finally:
+            with self._reporting:
+                if self._since_asked.get(switch.dpid) is since:  # else a newer connection asks
+                    del self._since_asked[switch.dpid]
+        self._placements.take_late()
+        self._tell_believed()
         if self._placements.version != self._passed_on or not self._coalescer.is_idle:
-            self._has_news = True
             self._coalescer.wait(self._coalescer.ask())
 
     def port_changed(self, dpid: Dpid, change: PortChange) -> None:
-        """A port of a bridge has come, gone or changed.
+        """A port of a bridge has come, gone or changed."""
+        with self._reporting:
+            if dpid in self._since_asked:
+                self._since_asked[dpid][change.port.ofport] = change
+            news = self._report_port(dpid, change)
+        if news is News.NOW:
+            self._ask()
+        elif news is News.LATE:
+            self._late.note(dpid)
 
-        Bridges of which nothing of ours is or was placed may report as many as they like: that
-        changes nothing in the world.
-        """
-        self._port_changes[dpid] += 1
-        self._placements.report_port(dpid, change)
-        if self._placements.version != self._passed_on:
-            self._coalescer.ask()
+    def _report_port(self, dpid: Dpid, change: PortChange) -> News:
+        news = self._placements.report_port(dpid, change)
         if self._links is not None:
             self._links.port_changed(dpid, change)
+        return news
+
+    def _take_late(self) -> None:
+        self._placements.take_late()
+        self._ask()
 
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
         """The databases report something else."""
@@ -246,6 +262,7 @@ class PlacementTracker:
 
     def stop(self) -> None:
         """Stop signalling and storing."""
+        self._late.stop()
         self._coalescer.stop()
 
     def _tell_believed(self) -> None:
@@ -262,23 +279,21 @@ class PlacementTracker:
                 self._links.interfaces_changed(believed)
 
     def _forget_ports(self, dpid: Dpid) -> None:
-        self._port_changes.pop(dpid, None)
+        self._late.forget(dpid)
         if self._links is not None:
             self._links.bridge_forgotten(dpid)
 
     def _ask(self) -> None:
-        self._has_news = True
         if self._placements.version != self._passed_on:
             self._coalescer.ask()
 
     def _pass_on(self) -> None:
-        has_news, self._has_news = self._has_news, False
         places = self._placements.snapshot()
         if places.version != self._passed_on:
-            world = _World.of(places, self._placements.kept())
-            if has_news or world != self._told_world:
+            seen, self._seen = self._seen, self._placements.what_counts(places)
+            if is_news(seen, self._seen):
                 self._changes.changed()
-            self._passed_on, self._told_world = places.version, world
+            self._passed_on = places.version
             self._note_claims(places)
         try:
             self._remember(places)
@@ -318,30 +333,3 @@ class PlacementTracker:
                 if self._placements.is_current(places):
                     self._store.remember_places(places.places)
                     self._remembered_places = places.places
-
-
-@dataclass(frozen=True, slots=True)
-class _World:
-    """What of a snapshot sessions depend on, or is said of ports."""
-
-    placements: Mapping[PortId, Placement]
-    links: tuple[Link, ...]
-    contests: Mapping[PortId, tuple[Placement, ...]]
-    doubts: Mapping[PortId, str]
-    problems: tuple[str, ...]
-    records: tuple[BridgeRecord, ...]
-    """Those of bridges on which anything of ours is, was, or should be."""
-
-    @classmethod
-    def of(cls, places: PlacementsSnapshot, kept: Set[Dpid]) -> _World:
-        """That of a snapshot; ``kept`` are the bridges that are stored."""
-        ours = {dpid for dpid, _ in places.places.values()} | kept | places.expected
-        records = tuple(record for record in places.records if record.dpid in ours)
-        return cls(
-            places.placements,
-            places.links,
-            places.contests,
-            places.doubts,
-            places.problems,
-            records,
-        )

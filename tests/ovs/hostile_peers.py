@@ -153,6 +153,23 @@ async def let_ports_flap(target: Target, source: str) -> None:
     await flood(target, source, both, 1_900)
 
 
+async def change_ports_slowly(target: Target, source: str) -> None:
+    """Far below all limits: 100 reports a second, of many ports."""
+    names = {number: f"x{number}" for number in range(1, 2001)}
+    ports = itertools.cycle([FakeSwitch(1, "x", names).port_status(number) for number in names])
+    peer = await connect(target, source)
+    with closing(peer.writer):
+        await peer.send(peer.switch.hello())
+        answering = asyncio.ensure_future(peer.answer())
+        try:
+            await peer.is_ready.wait()
+            while not answering.done():
+                await peer.send(b"".join(itertools.islice(ports, 5)))
+                await pass_time(0.05)
+        finally:
+            answering.cancel()
+
+
 async def send_errors(target: Target, source: str) -> None:
     await flood(target, source, message(1, "00010001" + "04"), 3_500)
 
@@ -241,12 +258,13 @@ OPENFLOW = (
     Hostile("one-time", 2, come_and_go),
     Hostile("deaf", 3, read_nothing),
 )
+SLOW = (Hostile("ports-slowly", 3, change_ports_slowly),)
 TLS = (
     Hostile("tls-trickle", 300, trickle_tls),
     Hostile("tls-half", 40, half_tls),
     Hostile("tls-plain", 20, say_hello_alone),
 )
-BY_NAME = {hostile.name: hostile for hostile in (*OPENFLOW, *TLS)}
+BY_NAME = {hostile.name: hostile for hostile in (*OPENFLOW, *SLOW, *TLS)}
 
 
 async def repeat(hostile: Hostile, target: Target, source: str) -> None:

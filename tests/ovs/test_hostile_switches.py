@@ -28,6 +28,8 @@ HELLO = message(0)
 PATIENCE_S = 180.0
 MEMORY_BYTES = 150 << 20
 """How much more memory hostile peers may make the process take."""
+WHILE_S = 6.0
+"""How long answers are counted, in seconds."""
 CALLS = 12
 """API calls whose time is compared: in a quiet phase, and under attack."""
 
@@ -182,6 +184,36 @@ def test_production_and_the_api_go_on_beside_hostile_tls_peers(
             ])  # fmt: skip
     finally:
         vsctl("del-ssl")
+
+
+def test_bridges_that_are_nobodys_and_change_their_ports_slowly_delay_no_answer(
+    controller: ControllerProcess,
+) -> None:
+    """As many answers come beside them as without them, but for a part."""
+    make_collectors(controller)
+    controller.create_session("red", "one", ["web"], "ids")
+    quiet = count_answers(controller)
+    with hostile_peers.let_loose(*hostile_peers.SLOW):
+        bridges = hostile_peers.SLOW[0].count + 1
+        wait_for(
+            lambda: sum(b["connected"] for b in controller.status()["bridges"]),
+            lambda connected: connected == bridges,
+            PATIENCE_S,
+        )
+        count_answers(controller)  # until their ports are known
+        beside = count_answers(controller)
+        change_session(controller, 0)
+    assert beside > quiet / 5, (quiet, beside)
+    assert "Traceback" not in controller.log()
+
+
+def count_answers(controller: ControllerProcess) -> int:
+    """How many times the whole status is answered in a while, one after the other."""
+    answers, end = 0, time.monotonic() + WHILE_S
+    while time.monotonic() < end:
+        controller.status()
+        answers += 1
+    return answers
 
 
 def go_on(

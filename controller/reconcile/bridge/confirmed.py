@@ -169,7 +169,7 @@ class WriterView:
     session_counters: SessionCounters
     is_connected: bool
     is_contested: bool = False
-    """Whether somebody else keeps changing its flows: what was confirmed may not last."""
+    """Whether somebody else keeps changing its flows."""
 
 
 def knows(resolved: ResolvedWorld | None, resolved_session: ResolvedSession) -> bool:

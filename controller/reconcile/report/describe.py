@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
-from controller.reconcile.bridge import WriterView, knows
+from controller.reconcile.bridge import WriterView, contested_reason, knows
 from controller.reconcile.protocols import BridgeNotes, Doubting, Tunnelling
 from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
@@ -213,8 +213,9 @@ def _in_doubt(
     for dpid in sorted(bridges):
         view = by_dpid.get(dpid)
         if view is not None and view.is_connected:
-            if view.is_contested:
-                yield _contested(view)
+            reasons: list[str] = []
+            _is_contested(view, reasons)
+            yield from reasons
             continue
         name = f"{dpid:016x}" if view is None else view.name
         if view is not None and knows(view.settled, resolved_session):
@@ -269,20 +270,19 @@ def _share(
     if view.confirmed.failure is not None:
         reasons.append(f"bridge {view.name}: {view.confirmed.failure}")
         return State.DEGRADED
-    if view.is_contested:
-        reasons.append(_contested(view))
-        return State.DEGRADED
     if not knows(view.settled, resolved_session):
         reasons.append(f"the datapath of bridge {view.name} does not follow the last change yet")
         return State.PENDING
-    return State.DEGRADED if is_blocked or _is_preempted(number, view, reasons) else State.ACTIVE
+    is_altered = _is_contested(view, reasons)
+    is_taken = _is_preempted(number, view, reasons)
+    return State.DEGRADED if is_blocked or is_altered or is_taken else State.ACTIVE
 
 
-def _contested(view: WriterView) -> str:
-    return (
-        f"flows of bridge {view.name} are changed by somebody else again and again: until they are "
-        "repaired each time, packets and copies may be lost there"
-    )
+def _is_contested(view: WriterView, reasons: list[str]) -> bool:
+    """Whether somebody else keeps changing the flows of a bridge; appends the reason."""
+    if view.is_contested:
+        reasons.append(f"copies may be missing or wrong: {contested_reason(view.name)}")
+    return view.is_contested
 
 
 def _is_preempted(number: int, view: WriterView, reasons: list[str]) -> bool:

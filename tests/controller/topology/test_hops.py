@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import pytest
-
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import BridgeRow, Device, InterfaceRow, OvsdbSnapshot
 from controller.southbound.ovsdb.device import read_device
-from controller.topology import hops as module
 from controller.topology.hops import Hops
-from flows.model import Dpid, Hop, Link, Ofport, Placement, PortId, Setting
+from flows.model import Dpid, Hop, Ofport, Placement, Setting
 
 S1 = Dpid(1)
 AT = Placement(S1, Ofport(5))
@@ -29,19 +24,11 @@ def snapshot(device: Device, *, is_restoring: bool = False) -> OvsdbSnapshot:
     )
 
 
-PLACED = {PortId("p"): AT}
-
-
-def known(hops: Hops) -> Mapping[Placement, Hop]:
-    """What is known of the one port that is placed."""
-    return hops.known(PLACED, ())
-
-
 def test_a_bridge_without_a_database_reports_settings_and_nothing_else() -> None:
     hops = Hops()
     assert hops.report_ports(S1, [BRIDGE, CLOSED])
     expected = Hop("s1", "eth5", settings=frozenset([Setting.NO_FORWARD]), is_reported=False)
-    assert known(hops) == {AT: expected}
+    assert hops.known() == {AT: expected}
 
 
 def test_both_reports_make_one_hop_and_equal_reports_change_nothing() -> None:
@@ -50,28 +37,28 @@ def test_both_reports_make_one_hop_and_equal_reports_change_nothing() -> None:
     assert hops.report_interfaces(snapshot(device))
     assert hops.report_port(S1, PortChange(PortReason.MODIFIED, CLOSED))
     settings = frozenset([Setting.NO_FORWARD, Setting.PROTECTED])
-    found = known(hops)
-    assert found == {AT: Hop("s1", "eth5", 1500, 1500, 9000, settings)}
+    known = hops.known()
+    assert known == {AT: Hop("s1", "eth5", 1500, 1500, 9000, settings)}
     assert not hops.report_port(S1, PortChange(PortReason.MODIFIED, CLOSED))
     assert not hops.report_interfaces(snapshot(device))
-    assert known(hops) is found
+    assert hops.known() is known
     assert hops.report_port(S1, PortChange(PortReason.MODIFIED, PLAIN))
-    assert known(hops)[AT].settings == {Setting.PROTECTED}
+    assert hops.known()[AT].settings == {Setting.PROTECTED}
 
 
 def test_a_switch_that_waits_for_a_restore_of_flows_is_known_at_all_its_ports() -> None:
     hops = Hops()
     hops.report_interfaces(snapshot(Device(), is_restoring=True))
-    assert Setting.RESTORING in known(hops)[AT].settings
+    assert Setting.RESTORING in hops.known()[AT].settings
     assert hops.report_interfaces(snapshot(Device()))
-    assert known(hops)[AT].settings == frozenset()
+    assert hops.known()[AT].settings == frozenset()
 
 
 def test_a_port_that_is_gone_is_forgotten() -> None:
     hops = Hops()
     hops.report_ports(S1, [BRIDGE, PLAIN])
     assert hops.report_port(S1, PortChange(PortReason.DELETED, PLAIN))
-    assert known(hops) == {}
+    assert hops.known() == {}
 
 
 def test_the_device_of_a_record() -> None:
@@ -101,34 +88,3 @@ def test_rates_that_limit_copies() -> None:
     assert rate(driver="tun", speed=10_000_000) is None, "an old kernel says so of every tun device"
     assert rate(qos=htb | {"max-rate": "9" * 19}) is None, "no meter has such a rate"
     assert rate(qos={"type": "egress-policer", "cir": "9" * 19}) is None
-
-
-def test_what_is_known_of_ports_that_nobody_uses_is_no_news() -> None:
-    hops = Hops()
-    hops.report_ports(S1, [BRIDGE, PLAIN])
-    found = known(hops)
-    for number in range(6, 100):
-        port = SwitchPort(number, f"eth{number}", True)
-        hops.report_port(S1, PortChange(PortReason.ADDED, port))
-        hops.report_port(Dpid(2), PortChange(PortReason.ADDED, port))
-        assert known(hops) is found
-    end = Placement(Dpid(2), Ofport(7))
-    assert hops.known(PLACED, (Link(AT, end),)).keys() == {AT, end}
-    hops.forget(Dpid(2))
-    assert known(hops) == found
-
-
-def test_a_report_of_one_port_costs_the_same_whatever_else_its_bridge_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    computed = list[str]()
-    monkeypatch.setattr(module, "_hop", lambda *parts: computed.append(parts[1]) or Hop(*parts[:2]))
-    hops = Hops()
-    hops.report_ports(S1, [SwitchPort(number, f"eth{number}", True) for number in range(1, 2000)])
-    computed.clear()
-
-    for number in range(1, 100):
-        changed = SwitchPort(number, f"new{number}", True)
-        assert hops.report_port(S1, PortChange(PortReason.MODIFIED, changed))
-
-    assert computed == [f"new{number}" for number in range(1, 100)]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from controller.inventory import DeclaredBridge, Inventory
-from controller.inventory.file import parse
+from controller.inventory.values import PortHint
 from controller.process import ChangeSignal
 from controller.southbound import PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import Device, OvsdbSnapshot
 from controller.store import Store
 from controller.topology import Placements, PlacementTracker, SensorHealth
 from flows.compile import FlowSink, Program
-from flows.model import Dpid
+from flows.model import Dpid, Port, PortId, PortKind, TenantName
 from flows.plan import Delta
 from flows.resolve import BridgeView
 from tests.controller.rig import Rig
@@ -140,38 +140,19 @@ def with_mtu(database: str, mtu: int) -> OvsdbSnapshot:
 
 def test_a_database_that_is_declared_for_a_bridge_says_what_its_ports_are(tmp_path: Path) -> None:
     store, placements, changes = Store(tmp_path / "state"), Placements(), ChangeSignal()
-    inventory = parse(
-        b"tenants: [red]\nnetworks: [{id: lan, name: lan, tenant: red}]\n"
-        b"ports: [{id: vm, tenant: red, network: lan, interface: e1}]\n"
-    )
-    inventory = parse(
-        b"tenants: [red]\nnetworks: [{id: lan, name: lan, tenant: red}]\n"
-        b"ports: [{id: vm, tenant: red, network: lan, interface: e1}]\n"
-    )
     health = SensorHealth(Inventory, placements.snapshot, changes)
+    port = Port(PortId("e"), "e", TenantName("red"), None, PortKind.TAP)
+    hinted = Inventory(ports=(port,), hints={port.id: PortHint(None, "e1")})
     tracker = PlacementTracker(
         placements=placements, changes=changes, store=store.placements, links=health
     )
-    tracker.declare(inventory)
+    tracker.declare(hinted)
     tracker.interfaces_changed(with_mtu(HOST1, 1500))
-    port = SwitchPort(1, "e1", True)
-    tracker.port_changed(Dpid(1), PortChange(PortReason.ADDED, port))
+    placements.report_ports(Dpid(1), [SwitchPort(1, "e1", True)])
     tracker.interfaces_changed(together(with_mtu(HOST1, 1500), with_mtu(HOST2, 9000)))
     assert [hop.mtu for hop in health.hops().values()] == [1500]
-    tracker.declare(replace(inventory, bridges=(DeclaredBridge(Dpid(1), database=HOST2),)))
+    tracker.declare(replace(hinted, bridges=(DeclaredBridge(Dpid(1), database=HOST2),)))
     assert [hop.mtu for hop in health.hops().values()] == [9000]
     tracker.stop()
     health.stop()
     store.close()
-
-
-def test_ports_of_a_bridge_of_which_nothing_is_ours_change_nothing_in_the_world(rig: Rig) -> None:
-    connect_all(rig)
-    before, stranger = rig.changes.version, Dpid(0xEEEE)
-    for number in range(1, 500):
-        port = SwitchPort(number, f"stranger{number}", True)
-        rig.tracker.port_changed(stranger, PortChange(PortReason.MODIFIED, port))
-    wait_for(lambda: rig.tracker.waiting, lambda waiting: waiting == 0)
-    assert rig.changes.version == before
-    rig.tracker.port_changed(*plug(1, 400, PortReason.ADDED))
-    wait_for(lambda: rig.changes.version, lambda version: version > before)
