@@ -281,7 +281,8 @@ class Program:
                     moves.append(_move(before, old, new))
         self.flows.end_stage()  # no flow resubmits packets to these sessions yet
         for network in networks:
-            self._replace_exclusive(network, compile_exclusive(view, network), touched)
+            exclusive = compile_exclusive(view, network, self._uncompilable.keys())
+            self._replace_exclusive(network, exclusive, touched)
         self._replace_tap_points(view, touched)
         self._settle_shared(view)
         return moves

@@ -103,7 +103,7 @@ def meaning(
         if not sender.is_protected and not is_group(fields[ETH_SRC]):
             known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
     allowed = [session for session in world.sessions if _may_copy(session, sender, world)]
-    allowed.sort(key=lambda session: (session.number, world.numbers.session[session.id]))
+    allowed.sort(key=lambda session: _turn(session, sender, world))
     ends = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
     wanted: dict[SessionId, list[PortDirection]] = {}
     taken: dict[PortDirection, SessionId] = {}
@@ -298,6 +298,27 @@ def _may_copy(session: Session, sender: Port, world: World) -> bool:
     except Refused:
         return False
     return bool(sensors_of(session, sender, world))
+
+
+def _turn(session: Session, sender: Port, world: World) -> tuple[bool, int, int]:
+    """The place of a session in the order in which exclusive ones are asked; the lowest is first.
+
+    One that cannot get a copy to a sensor from any port that it watches, as far as links lead, is
+    asked last: it takes nothing from others.
+    """
+    spanning_tree, here = SpanningTree(world.links), _place(sender, world)
+    collector = world.collector_by_id[session.collector]
+    watched = (
+        port
+        for port in watched_by(session, world.workloads)
+        if port.id in world.placements and _is_joined(spanning_tree, here, _place(port, world))
+    )
+    arrives = session.mode is Mode.COPY or any(
+        (not collector.is_tunnelled or _has_tunnel(port, collector, world))
+        and _arrives(session, port, _place(port, world), world)
+        for port in watched
+    )
+    return not arrives, session.number, world.numbers.session[session.id]
 
 
 def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:

@@ -41,7 +41,11 @@ def describe_session(
         largest_frame=snapshot.resolved.limit_of(resolved_session.session),
         port_rate=snapshot.resolved.port_caps.get(session),
     )
-    return with_starvation(status, resolved_session, _settled(resolved_session, snapshot, views))
+    uncompilable = {view.dpid: view.confirmed.uncompilable.keys() for view in views}
+    places = {port.id: snapshot.resolved.place(port) for port in resolved_session.watched}
+    failed = {port: uncompilable[dpid] for port, dpid in places.items() if dpid in uncompilable}
+    settled = _settled(resolved_session, snapshot, views)
+    return with_starvation(status, resolved_session, settled, failed)
 
 
 def describe_bridge(
