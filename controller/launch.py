@@ -32,6 +32,7 @@ from controller.reconcile import (
     SnapshotBuilder,
     StartReport,
     TunnelDemandLoop,
+    Untold,
     Upkeep,
     WriterLifecycle,
     Writers,
@@ -75,7 +76,7 @@ class Signals:
 class Reports:
     """What is declared and reported: the inventory, ports, links, databases, tunnel ports."""
 
-    def __init__(self, config: Config, store: Store, signals: Signals) -> None:
+    def __init__(self, config: Config, store: Store, signals: Signals, writers: Writers) -> None:
         self.placements = Placements(config.ovsdb.remotes_now)
         self.placements.remember(store.placements.bridges(), store.placements.places())
         self.inventory = make_inventory_file(config, self.placements)
@@ -103,6 +104,7 @@ class Reports:
             tunnels=self.tunnels,
             sensors=self.sensors,
             routes=self.routes,
+            untold=Untold(writers, store.installed_sessions, signals.ready),
             underlay_mtu=config.bridges.underlay_mtu,
             bridge_rate=config.bridges.bridge_rate,
             link_mtu=config.bridges.link_mtu,
@@ -117,14 +119,20 @@ class Bridges:
     """The switches that are connected, their writers, and what they count."""
 
     def __init__(
-        self, config: Config, store: Store, signals: Signals, reports: Reports, transport: Transport
+        self,
+        config: Config,
+        store: Store,
+        signals: Signals,
+        reports: Reports,
+        writers: Writers,
+        transport: Transport,
     ) -> None:
         counters = SessionCountersByBridge()
         adoption = Adoption(
             ownership=config.bridges, fail_modes=reports.ovsdb, ports=reports.tracker
         )
         self.revalidation = Revalidation(reports.ovsdb, reports.tracker.believed)
-        self.writers = Writers()
+        self.writers = writers
         self.lifecycle = WriterLifecycle(
             writers=self.writers,
             changes=signals.changes,
@@ -189,6 +197,7 @@ class Control:
             writers=writers,
             reconciler=self.reconciler,
             finalizer=finalizer,
+            follow_fading=snapshots.follow_fading,
             retries=(reports.tracker.retry, store.retry),
             recheck_s=config.bridges.recheck_seconds,
         )
@@ -209,8 +218,9 @@ class Services:
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config, self._token = config, config.api.read_token()
         self.store, signals = Store(config.state.directory), Signals()
-        self.reports = Reports(config, self.store, signals)
-        self.bridges = Bridges(config, self.store, signals, self.reports, transport)
+        writers = Writers()
+        self.reports = Reports(config, self.store, signals, writers)
+        self.bridges = Bridges(config, self.store, signals, self.reports, writers, transport)
         self.control = Control(config, self.store, signals, self.reports, self.bridges)
         often_s = min(TICK_S, config.bridges.recheck_seconds)
         self.reload = InventoryReload(

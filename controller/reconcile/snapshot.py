@@ -50,6 +50,11 @@ from flows.resolve import ResolvedWorld
 NO_TUNNELS, NO_SENSOR_STATES, NO_ROUTES = NoTunnels(), NoSensorStates(), NoRoutes()
 
 
+def all_told() -> Set[int]:
+    """Every bridge was told which sessions have ended."""
+    return frozenset()
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One version of the world; a higher ``version`` includes every change of a lower one.
@@ -91,7 +96,8 @@ class SnapshotBuilder:
     """Builds a snapshot when one is asked for after a change.
 
     ``underlay_mtu``, ``bridge_rate`` and ``link_mtu`` are what the operator allows copies (see
-    World).
+    World). ``untold`` returns the numbers of the sessions that bridges may be making copies of
+    which were not told anything yet (see Untold).
     """
 
     def __init__(
@@ -104,13 +110,14 @@ class SnapshotBuilder:
         tunnels: Tunnelling = NO_TUNNELS,
         sensors: SensorStates = NO_SENSOR_STATES,
         routes: Routing = NO_ROUTES,
+        untold: Callable[[], Set[int]] = all_told,
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
         link_mtu: int = LINK_MTU,
     ) -> None:
         self._desired, self._inventory, self._placements = desired, inventory, placements
         self.changes, self._tunnels, self._sensors = changes, tunnels, sensors
-        self._routes = routes
+        self._routes, self._untold = routes, untold
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
         self._link_mtu = link_mtu
         self._building = threading.Lock()
@@ -151,6 +158,14 @@ class SnapshotBuilder:
             used, given = self._snapshot.numbers, self._desired.numbered()
             self._desired.release(given.names_without(used))
 
+    def follow_fading(self) -> None:
+        """Report a change once bridges were told that sessions of the last snapshot have ended."""
+        latest = self._snapshot
+        if latest is not None and (fading := latest.resolved.world.fading):
+            untold, numbers = self._untold(), latest.numbers.session
+            if any(numbers[session] not in untold for session in fading):
+                self.changes.changed()
+
     def _build(self, version: int) -> Snapshot:
         inventory, desired, places = self._inventory(), self._desired.desired(), self._placements()
         self._tunnels.refresh()
@@ -163,18 +178,19 @@ class SnapshotBuilder:
         before = self._snapshot if self._declared is inventory else None
         changed = self._desired.changed_between(self._moment, desired.moment)
         numbers = self._numbers(inventory, desired, places, before, changed)
+        fading = self._fading(desired, numbers) if places.links else frozenset()
         time.sleep(0)  # of 100,000 ports each step takes 0.1 s: others may run in between
         if before is not None and before.resolved.has_same_numbers(numbers):
             old = before.resolved.world.with_reachability(*reach)
             is_same = old.placements is places.placements and old.links == places.links
             if not is_same or old.contests != places.contests:
                 old = old.with_placements(places.placements, places.links, numbers, places.contests)
-            parts = (desired.collectors, desired.session_by_id, desired.filters, numbers)
+            parts = (desired.collectors, desired.session_by_id, desired.filters, numbers, fading)
             resolved = ResolvedWorld(
                 old.with_desired_state(*parts), before.resolved, changed=changed
             )
         else:
-            world = self._world(inventory, desired, places, numbers, reach)
+            world = self._world(inventory, desired, places, numbers, reach, fading)
             time.sleep(0)
             resolved = ResolvedWorld(world)
         self._declared, self._moment = inventory, desired.moment
@@ -189,6 +205,7 @@ class SnapshotBuilder:
         places: PlacementsView,
         numbers: Numbers,
         reach: _Reach,
+        fading: frozenset[SessionId],
     ) -> World:
         """A world of the parts of one moment, without reuse of an earlier one."""
         return World(
@@ -208,7 +225,16 @@ class SnapshotBuilder:
             down=reach.down,
             hops=reach.hops,
             routes=reach.routes,
+            fading=fading,
         )
+
+    def _fading(self, desired: DesiredState, numbers: Numbers) -> frozenset[SessionId]:
+        """The sessions that have ended, and that a bridge which was not told may still copy for."""
+        untold = self._untold()
+        if not untold:
+            return frozenset()
+        ended = (key for key, session in desired.session_by_id.items() if not session.enabled)
+        return frozenset(key for key in ended if numbers.session.get(key) in untold)
 
     def _numbers(
         self,

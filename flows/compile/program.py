@@ -271,7 +271,7 @@ class Program:
                 self._remove(old, touched)
                 networks |= _contended(old.resolved_session)
             resolved_session = view.resolved.sessions.get(session)
-            if resolved_session is not None and resolved_session.is_served:
+            if resolved_session is not None and resolved_session.has_flows:
                 new = self._compile_session(view, resolved_session)
                 self._add(new, touched)
                 networks |= _contended(resolved_session)
@@ -428,9 +428,9 @@ def _own_tap_points(those: _SessionFlows) -> tuple[TapPoint, ...]:
 
 
 def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _SessionFlows:
-    """What a served session has on this bridge; perhaps only the transport of its copies."""
+    """What a session has on this bridge; perhaps only the transport of its copies."""
     collector = resolved_session.collector
-    assert collector is not None, "a served session has a collector"
+    assert collector is not None, "a session with flows has a collector"
     number = view.world.numbers.session[resolved_session.session.id]
     transports: tuple[CopyTransport, ...] = ()
     if view.link_ports:
@@ -439,7 +439,8 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
     is_reached = any(
         view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
     )
-    selected = select(view, resolved_session) if is_reached else NOTHING_SELECTED
+    makes_copies = is_reached and resolved_session.is_served
+    selected = select(view, resolved_session) if makes_copies else NOTHING_SELECTED
     if not selected.tap_points:
         return _SessionFlows(number, resolved_session, transports=transports)
     # compile_exclusive asks for the filters of exclusive sessions

@@ -78,7 +78,8 @@ class World:
     to receive, and ends of links that carry nothing. ``underlay_mtu`` and ``link_mtu`` are the MTUs
     of the network between hosts and of links between bridges, in bytes. ``bridge_rate`` caps all
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
-    bridges to remote sensors.
+    bridges to remote sensors. ``fading`` are sessions that have ended while a bridge could not be
+    told: until it is told it sends their copies to others.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -101,6 +102,7 @@ class World:
     hops: Mapping[Placement, Hop] = field(default_factory=dict)
     routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    fading: frozenset[SessionId] = frozenset()
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))
@@ -122,6 +124,7 @@ class World:
         session_by_id: Mapping[SessionId, Session],
         filters: tuple[Filter, ...],
         numbers: Numbers,
+        fading: frozenset[SessionId] = frozenset(),
     ) -> World:
         """The same inventory and placements with other sessions, filters and collectors.
 
@@ -131,6 +134,7 @@ class World:
         sessions = tuple(session_by_id.values())
         desired: dict[str, object] = {"collectors": collectors, "filters": filters}
         desired |= {"sessions": sessions, "session_by_id": session_by_id, "numbers": numbers}
+        desired |= {"fading": fading}
         return self._other({"collector_by_id", "filter_by_id"}, desired)
 
     def with_placements(

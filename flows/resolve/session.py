@@ -38,7 +38,8 @@ class ResolvedSession:
     some bridge makes cross a link. ``is_guarded``: a tap port may send only shorter frames than
     copies can be; ``is_slow``: one is known to send little in a second. ``missing`` names in
     sentences what does not exist, is unreachable or lets no copies pass, and ``unknown`` what
-    could not be checked; ``refused`` is the reason why nothing at all may be copied.
+    could not be checked; ``refused`` is the reason why nothing at all may be copied. ``is_fading``:
+    it has ended, and bridges that were not told yet may still send copies of it over links.
     """
 
     session: Session
@@ -51,12 +52,18 @@ class ResolvedSession:
     unknown: tuple[str, ...] = ()
     is_guarded: bool = False
     is_slow: bool = False
+    is_fading: bool = False
 
     @property
     def is_served(self) -> bool:
         """Whether at least one port can be watched and copies have a destination."""
         has_sensor = self.collector is not None and (self.taps or self.collector.is_tunnelled)
         return bool(self.session.enabled and self.watched and has_sensor and not self.refused)
+
+    @property
+    def has_flows(self) -> bool:
+        """Whether bridges have flows for it; one that fades away has but the ways of its copies."""
+        return self.is_served or self.is_fading
 
     @property
     def is_exclusive(self) -> bool:
@@ -194,7 +201,8 @@ def _down_sentence(collector: Collector, sensor: Sensor, world: World) -> str:
 def _with_reach(
     found: ResolvedSession, world: World, spanning_tree: SpanningTree
 ) -> ResolvedSession:
-    """The same session, with what is known of the hops of its copies."""
+    """The same session, with what is known of its copies: their hops, and whether they end."""
+    is_ended = not found.session.enabled and found.session.id in world.fading
     reach = SessionReach(
         found.session, found.watched, found.taps, found.collector, world, spanning_tree
     )
@@ -204,6 +212,7 @@ def _with_reach(
         unknown=tuple(reach.unknowns()),
         is_guarded=reach.is_guarded,
         is_slow=reach.is_slow,
+        is_fading=is_ended and bool(found.watched and found.taps),
     )
 
 

@@ -190,6 +190,7 @@ class ResolvedWorld:
             asked = old.keys() - new.keys() | set(others)
         changed = {key for key in asked if old.get(key) != new.get(key)}
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
+        changed |= (previous.world.fading ^ self.world.fading) & new.keys()
         if previous.world.broken_links != self.world.broken_links:
             changed |= {key for key, found in previous.sessions.items() if found.is_far}
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
@@ -309,10 +310,14 @@ class ResolvedWorld:
         self._refuse_overlaps(networks)
 
     def _add_tags(self, resolved_session: ResolvedSession) -> None:
-        """Count a session for the tags of copies if it is enabled and allowed, served or not."""
+        """Count a session for the tags of copies if it is enabled and allowed, served or not.
+
+        One that fades away counts, so that its copies wear the tags that they have worn.
+        """
         session, refused = resolved_session.session, resolved_session.refused
         is_allowed = refused is None or isinstance(refused, TooManySessions)
-        if session.enabled and is_allowed and session.collector in self.world.collector_by_id:
+        is_wanted = (session.enabled and is_allowed) or resolved_session.is_fading
+        if is_wanted and session.collector in self.world.collector_by_id:
             watched = watched_by(session, candidate_ports(session, self.world))
             networks = frozenset(port.network for port in watched if port.network is not None)
             self._tags.add(session, networks)
@@ -348,7 +353,7 @@ class ResolvedWorld:
     def regions_of(self, session: SessionId) -> set[Dpid]:
         """The regions in which a session has flows."""
         resolved_session = self.sessions.get(session)
-        if resolved_session is None or not resolved_session.is_served:
+        if resolved_session is None or not resolved_session.has_flows:
             return set()
         dpids = {self.place(port) for port in (*resolved_session.watched, *resolved_session.taps)}
         return set(map(self.spanning_tree.component, dpids))

@@ -14,10 +14,11 @@ from random import Random
 
 import pytest
 
+from flows.pipeline import START
 from tests import frames
 from tests.ovs.controller_process import NOBODY, TARGET, ControllerProcess, Document
 from tests.ovs.endpoint import Endpoint
-from tests.ovs.lab import Lab, vsctl
+from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
 from tests.ovs.wire_counts import MixedStream, Wire
 
@@ -337,6 +338,48 @@ def test_the_first_and_last_session_of_a_collector_and_other_tags_lose_nothing_o
             arrived, octets = wire.sensors.total(taps)
         [entry] = audit(controller, "removed")
         assert entry["detail"]["copies"] == {"packets": arrived, "bytes": octets}
+
+
+def leave(controller: ControllerProcess, *bridges: str) -> None:
+    """Have bridges call nobody, while the controller runs or not."""
+    for bridge in bridges:
+        vsctl("set-controller", bridge, NOBODY)
+    if controller.is_answering():
+        for bridge in bridges:
+            wait_for(partial(controller.bridge, bridge), lambda seen: not seen.get("connected"))
+
+
+@pytest.mark.parametrize("first", ["s1", "s2"])
+def test_a_session_that_ends_while_the_controller_is_away_loses_nothing_over_the_link(
+    cloud: Cloud, one_controller: ControllerProcess, first: str
+) -> None:
+    controller, taps = one_controller, [cloud.at["red-soc"]]
+    second = {"s1": "s2", "s2": "s1"}[first]
+    ends_at = datetime.now(UTC) + timedelta(seconds=5)
+    expires = ends_at.isoformat().replace("+00:00", "Z")
+    with cloud.wire(per_second=400) as wire:
+        wire.wait_until_sent(100)
+        controller.create_session("red", "far", ["web", "app"], "soc", expires_at=expires)
+        wire.wait_until_sent(200)
+        controller.end(signal.SIGKILL)
+        leave(controller, "s1", "s2")
+        wait_for(lambda: datetime.now(UTC), lambda now: now > ends_at, 10)
+        controller.start()
+        controller.wait_until_connected(first)
+        controller.wait_for_bridge(first)
+        wire.wait_until_sent(200)
+        controller.wait_until_connected(second)
+        controller.wait_for_session("far", "stopped", "expired")
+        wire.wait_until_sent(200)
+        made, _ = assert_true(controller, wire, "far", taps)
+        assert made > 200
+        wait_for(lambda: ways("s2"), lambda found: found == [])
+
+
+def ways(bridge: str) -> list[str]:
+    """The flows of a bridge that deliver copies from links."""
+    flows = ofctl("dump-flows", bridge, "table=0").splitlines()
+    return [flow for flow in flows if f"priority={START['transport']}," in flow]
 
 
 def test_copies_over_a_link_that_is_down_are_counted_as_lost(

@@ -37,7 +37,7 @@ def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
     sensors that fail, other meters, or a port elsewhere or nowhere.
     """
     sessions = list(world.sessions)
-    of_sessions = ("add", "add", "remove", "switch", "replace", "filter")
+    of_sessions = ("add", "add", "remove", "switch", "replace", "filter", "tell")
     action = rng.choice((*of_sessions, "collector", "collector", "health", "meter", "move", "move"))
     if action == "move":
         return moved_world(rng, world)
@@ -48,6 +48,9 @@ def changed_world(rng: Random, world: World, spare: list[Session]) -> World:
     elif action == "switch" and sessions:
         at = rng.randrange(len(sessions))
         sessions[at] = dataclasses.replace(sessions[at], enabled=not sessions[at].enabled)
+    elif action == "tell":
+        untold = (s.id for s in sessions if not s.enabled and rng.random() < 0.5)
+        world = dataclasses.replace(world, fading=frozenset(untold))
     elif action == "replace" and sessions:
         at = rng.randrange(len(sessions))
         other = rng.choice((*sessions, *spare))
