@@ -96,6 +96,7 @@ class Reports:
         self.databases = ExpectedDatabases(self.ovsdb, config.ovsdb.remotes_now, believed)
         self.tunnels = TunnelPorts(self.ovsdb, self.placements.snapshot, believed)
         self.routes = RouteTable(believed, signals.changes.changed)
+        self.telling = Untold(writers, store.installed_sessions, signals.ready)
         self.snapshots = SnapshotBuilder(
             store,
             self.inventory_in_force,
@@ -104,7 +105,7 @@ class Reports:
             tunnels=self.tunnels,
             sensors=self.sensors,
             routes=self.routes,
-            untold=Untold(writers, store.installed_sessions, signals.ready),
+            telling=self.telling,
             underlay_mtu=config.bridges.underlay_mtu,
             bridge_rate=config.bridges.bridge_rate,
             link_mtu=config.bridges.link_mtu,
@@ -145,7 +146,7 @@ class Bridges:
             settle=self.revalidation.wait_settled,
         )
         self.connections = Connections(self.lifecycle, transport, reports.tracker, reports.tracker)
-        self.counters = CounterPoller(counters, self.writers.writing)
+        self.counters = CounterPoller(counters, self.writers.writing, untold=reports.telling.untold)
 
 
 class Doubts:

@@ -69,6 +69,30 @@ class InstalledSessions(Protocol):
         ...
 
 
+class Telling(Protocol):
+    """Who knows what cannot be told to bridges; see Untold."""
+
+    def unheard(self) -> frozenset[int]:
+        """Those of bridges that have not called since the start, while that is to be expected."""
+        ...
+
+    def untold(self) -> frozenset[int]:
+        """The sessions that bridges may be making copies of which cannot be told anything now."""
+        ...
+
+
+class AllTold(Telling):
+    """Every bridge was told everything."""
+
+    def unheard(self) -> frozenset[int]:
+        """None."""
+        return frozenset()
+
+    def untold(self) -> frozenset[int]:
+        """None."""
+        return frozenset()
+
+
 class Deletions(Protocol):
     """The store's record of sessions that are being deleted."""
 

@@ -14,6 +14,7 @@ from netaddr import IPAddress
 from controller.inventory import Inventory
 from controller.process import ChangeSignal
 from controller.reconcile.protocols import (
+    AllTold,
     DesiredStateSource,
     NoRoutes,
     NoSensorStates,
@@ -21,6 +22,7 @@ from controller.reconcile.protocols import (
     PlacementsView,
     Routing,
     SensorStates,
+    Telling,
     Tunnelling,
 )
 from controller.store import DesiredState, Limits
@@ -48,11 +50,7 @@ from flows.plan import owner_of_meter
 from flows.resolve import ResolvedWorld
 
 NO_TUNNELS, NO_SENSOR_STATES, NO_ROUTES = NoTunnels(), NoSensorStates(), NoRoutes()
-
-
-def all_told() -> Set[int]:
-    """Every bridge was told which sessions have ended."""
-    return frozenset()
+ALL_TOLD = AllTold()
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ class SnapshotBuilder:
     """Builds a snapshot when one is asked for after a change.
 
     ``underlay_mtu``, ``bridge_rate`` and ``link_mtu`` are what the operator allows copies (see
-    World). ``untold`` returns the numbers of the sessions that bridges may be making copies of
-    which were not told anything yet (see Untold).
+    World). ``telling`` knows which bridges cannot be told what has changed.
     """
 
     def __init__(
@@ -110,14 +107,14 @@ class SnapshotBuilder:
         tunnels: Tunnelling = NO_TUNNELS,
         sensors: SensorStates = NO_SENSOR_STATES,
         routes: Routing = NO_ROUTES,
-        untold: Callable[[], Set[int]] = all_told,
+        telling: Telling = ALL_TOLD,
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
         link_mtu: int = LINK_MTU,
     ) -> None:
         self._desired, self._inventory, self._placements = desired, inventory, placements
         self.changes, self._tunnels, self._sensors = changes, tunnels, sensors
-        self._routes, self._untold = routes, untold
+        self._routes, self._telling = routes, telling
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
         self._link_mtu = link_mtu
         self._building = threading.Lock()
@@ -125,6 +122,8 @@ class SnapshotBuilder:
         self._moment = 0
         self._unmetered: set[SessionId] = set()
         self._declared: Inventory | None = None
+        self._ended_before: frozenset[SessionId] | None = None
+        """The sessions that had ended before the start."""
 
     def snapshot(self) -> Snapshot:
         """The world as it is now; the same value again while no change was reported.
@@ -159,11 +158,11 @@ class SnapshotBuilder:
             self._desired.release(given.names_without(used))
 
     def follow_fading(self) -> None:
-        """Report a change once bridges were told that sessions of the last snapshot have ended."""
+        """Report a change once a session of the last snapshot need not fade any more."""
         latest = self._snapshot
         if latest is not None and (fading := latest.resolved.world.fading):
-            untold, numbers = self._untold(), latest.numbers.session
-            if any(numbers[session] not in untold for session in fading):
+            unheard, numbers = self._telling.unheard(), latest.numbers.session
+            if any(numbers[session] not in unheard for session in fading):
                 self.changes.changed()
 
     def _build(self, version: int) -> Snapshot:
@@ -178,19 +177,19 @@ class SnapshotBuilder:
         before = self._snapshot if self._declared is inventory else None
         changed = self._desired.changed_between(self._moment, desired.moment)
         numbers = self._numbers(inventory, desired, places, before, changed)
-        fading = self._fading(desired, numbers) if places.links else frozenset()
+        told = self._told(desired, places, numbers)
         time.sleep(0)  # of 100,000 ports each step takes 0.1 s: others may run in between
         if before is not None and before.resolved.has_same_numbers(numbers):
             old = before.resolved.world.with_reachability(*reach)
             is_same = old.placements is places.placements and old.links == places.links
             if not is_same or old.contests != places.contests:
                 old = old.with_placements(places.placements, places.links, numbers, places.contests)
-            parts = (desired.collectors, desired.session_by_id, desired.filters, numbers, fading)
+            parts = (desired.collectors, desired.session_by_id, desired.filters, numbers)
             resolved = ResolvedWorld(
-                old.with_desired_state(*parts), before.resolved, changed=changed
+                old.with_desired_state(*parts, *told), before.resolved, changed=changed
             )
         else:
-            world = self._world(inventory, desired, places, numbers, reach, fading)
+            world = self._world(inventory, desired, places, numbers, reach, told)
             time.sleep(0)
             resolved = ResolvedWorld(world)
         self._declared, self._moment = inventory, desired.moment
@@ -205,7 +204,7 @@ class SnapshotBuilder:
         places: PlacementsView,
         numbers: Numbers,
         reach: _Reach,
-        fading: frozenset[SessionId],
+        told: _Told,
     ) -> World:
         """A world of the parts of one moment, without reuse of an earlier one."""
         return World(
@@ -225,16 +224,20 @@ class SnapshotBuilder:
             down=reach.down,
             hops=reach.hops,
             routes=reach.routes,
-            fading=fading,
+            fading=told.fading,
+            untold=told.untold,
         )
 
-    def _fading(self, desired: DesiredState, numbers: Numbers) -> frozenset[SessionId]:
-        """The sessions that have ended, and that a bridge which was not told may still copy for."""
-        untold = self._untold()
-        if not untold:
-            return frozenset()
-        ended = (key for key, session in desired.session_by_id.items() if not session.enabled)
-        return frozenset(key for key in ended if numbers.session.get(key) in untold)
+    def _told(self, desired: DesiredState, places: PlacementsView, numbers: Numbers) -> _Told:
+        """What bridges cannot be told; copies go from one to another only where links are."""
+        if self._ended_before is None:
+            self._ended_before = _ended(desired)
+        if not places.links:
+            return _Told(frozenset(), frozenset())
+        unheard = self._telling.unheard()
+        ended = _ended(desired) - self._ended_before if unheard else frozenset()
+        fading = frozenset(key for key in ended if numbers.session.get(key) in unheard)
+        return _Told(fading, self._telling.untold())
 
     def _numbers(
         self,
@@ -299,6 +302,18 @@ class _Reach(NamedTuple):
     down: frozenset[Down]
     hops: Mapping[Placement, Hop]
     routes: Mapping[tuple[Dpid, IPAddress], Route]
+
+
+class _Told(NamedTuple):
+    """What bridges cannot be told (see World)."""
+
+    fading: frozenset[SessionId]
+    untold: frozenset[int]
+
+
+def _ended(desired: DesiredState) -> frozenset[SessionId]:
+    """The sessions that were switched off, or have reached a limit."""
+    return frozenset(key for key, one in desired.session_by_id.items() if not one.enabled)
 
 
 def _addresses_in_use(desired: DesiredState) -> frozenset[IPAddress]:

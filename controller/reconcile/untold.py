@@ -1,8 +1,7 @@
-"""Which sessions bridges go on with that nobody could tell anything after a start.
+"""Which sessions bridges go on with although nobody can tell them anything.
 
-A session may end while no controller is there: it expires, or has reached its limit. Bridges call
-back one after the other. If the bridge of the sensor is first and drops copies that come over links
-at once, then the others, which make these copies, count them as made until they are told, too.
+A session may end while the bridge that makes its copies is away. If these cross a link, another
+bridge drops them, and the one that makes them counts them as made until it is told, too.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Set
 
-from controller.reconcile.protocols import InstalledSessions
+from controller.reconcile.protocols import InstalledSessions, Telling
 from controller.reconcile.writers import Writers
+from flows.model import Dpid
 
 CALLS_BACK_S = 10.0
 """How long after a start bridges are waited for, in seconds: Open vSwitch calls a controller that
 did not answer every 8 seconds at least."""
 
 
-class Untold:
-    """The sessions of bridges that were not verified since the start; any thread may ask.
+class Untold(Telling):
+    """The sessions of bridges that are not connected, or not verified since; any thread may ask.
 
-    None once bridges could be written to for CALLS_BACK_S, which ``ready`` tells: a session that
-    has ended must not be delivered for ever because a bridge is away.
+    ``ready`` tells that bridges may be written to.
     """
 
     def __init__(
@@ -36,13 +35,24 @@ class Untold:
         self._writers, self._installed_sessions = writers, installed_sessions
         self._ready, self._now = ready, now
         self._until: float | None = None
+        self._heard: frozenset[Dpid] = frozenset()
 
-    def __call__(self) -> Set[int]:
-        """The numbers of these sessions."""
+    def unheard(self) -> frozenset[int]:
+        """Those of bridges that were not verified since the start; none after CALLS_BACK_S."""
         if self._until is None and self._ready.is_set():
             self._until = self._now() + CALLS_BACK_S
         if self._until is not None and self._now() >= self._until:
             return frozenset()
-        told = {dpid for dpid, seen in self._writers.confirmed().items() if seen.version > 0}
+        self._heard |= self._verified()
+        return self._held_without(self._heard)
+
+    def untold(self) -> frozenset[int]:
+        """The numbers of all these sessions."""
+        return self._held_without(self._verified())
+
+    def _verified(self) -> frozenset[Dpid]:
+        return frozenset(w.dpid for w in self._writers.writing() if w.is_verified)
+
+    def _held_without(self, told: Set[Dpid]) -> frozenset[int]:
         held = self._installed_sessions.sessions_by_bridge().items()
         return frozenset[int]().union(*(some for dpid, some in held if dpid not in told))

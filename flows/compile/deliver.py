@@ -71,7 +71,7 @@ from flows.pipeline import (
     TAGGED,
     Table,
 )
-from flows.plan import Meter, count_meter, long_meter, lost_meter, port_meter
+from flows.plan import Meter, count_meter, dropped_meter, long_meter, lost_meter, port_meter
 from flows.resolve import BridgeView, ResolvedSession
 
 CUT_NOWHERE = 64
@@ -185,6 +185,16 @@ def transport(view: BridgeView, tap: Port, tag: int | None) -> Iterator[Flow]:
         for link in view.link_ports:
             if link != next_hop:
                 yield _transport_flow(view, tap, tag, link_tag, link)
+
+
+def closed_way(way: Flow, session: int) -> Flow:
+    """What counts the copies of a session that still come by a way which is closed.
+
+    Below every port: if a workload is at the port of arrival by now, its frames are its own.
+    """
+    why = "copies that are not wanted any more, from a bridge that cannot be told"
+    actions = (Metered(dropped_meter(session).number),)
+    return Flow(START.number, START["closed"], way.match, actions, PRODUCTION, why)
 
 
 def tags_of(view: BridgeView, resolved_session: ResolvedSession) -> Mapping[NetworkId, int | None]:

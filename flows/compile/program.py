@@ -43,6 +43,7 @@ from flows.compile.select import (
     tap_point_flow,
 )
 from flows.compile.sink import FlowSink
+from flows.compile.ways import CopyWay, Ways
 from flows.errors import InvalidValue
 from flows.model import (
     CollectorId,
@@ -57,12 +58,10 @@ from flows.model import (
 )
 from flows.openflow import Flow
 from flows.pipeline import check_flows
-from flows.plan import Delta, Meter
+from flows.plan import Delta, Meter, dropped_meter
 from flows.resolve import BridgeView, Chain, ResolvedSession, ResolvedWorld
 
 Shared = TypeVar("Shared")
-CopyTransport = tuple[PortId, int | None]
-"""Copies that cross the bridge to a tap port, with the tag that they wear there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class _SessionFlows:
     tap_points: tuple[TapPoint, ...] = ()
     senders: tuple[Port, ...] = ()
     filters: tuple[FilterId, ...] = ()
-    transports: tuple[CopyTransport, ...] = ()
+    ways: tuple[CopyWay, ...] = ()
     pools: tuple[CollectorId, ...] = ()
     meters: tuple[Meter, ...] = ()
 
@@ -125,6 +124,7 @@ class Program:
         """The meters that flows refer to, by number."""
         self._resolved: ResolvedWorld | None = None
         self._pause: Callable[[], None] = lambda: None
+        self._ways = Ways()
         self._clear()
 
     @property
@@ -191,6 +191,8 @@ class Program:
         """
         if self._resolved is None or resolved.changed_since(self._resolved, self.dpid) != set():
             return False
+        if self._ways.is_outdated(resolved.world.untold):
+            return False
         known = resolved.world.filter_by_id
         if any(compiled is not known.get(f) for f, (compiled, _) in self._filters.items()):
             return False
@@ -204,6 +206,7 @@ class Program:
         old, self.flows = self.flows, FlowSet(sink)
         self.flows.pause = self._pause
         self._clear()
+        self._ways = Ways(self._ways)
         self.flows.put(compile_production(view))
         self.flows.end_stage()
         self.flows.put(fixed_selection_flows())
@@ -242,7 +245,6 @@ class Program:
         self._chains: dict[TapPoint, Chain] = {}
         self._exclusive: dict[NetworkId, ExclusiveFlows] = {}
         self._senders: _UseCounts[PortId] = _UseCounts()
-        self._transports: _UseCounts[CopyTransport] = _UseCounts()
         self._used_filters: _UseCounts[FilterId] = _UseCounts()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
         self._filter_keys: dict[FilterId, int] = {}
@@ -337,6 +339,7 @@ class Program:
             if self.meters[meter.number] is meter:
                 del self.meters[meter.number]  # otherwise another session has the number by now
         self.flows.remove(those.flows)
+        self._ways.leave(those.number, those.ways)
         for point in _own_tap_points(those):
             del self._sessions_at[point][those.number]
             touched[point] = None
@@ -347,6 +350,7 @@ class Program:
         for meter in those.meters:
             self.meters[meter.number] = meter
         self.flows.put(those.flows)
+        self._ways.join(those.number, those.ways)
         if those.tap_points:
             self._served.add(those.number)
         for point in _own_tap_points(those):
@@ -356,7 +360,6 @@ class Program:
 
     def _count(self, those: _SessionFlows, by: int) -> None:
         self._senders.change([port.id for port in those.senders], by)
-        self._transports.change(those.transports, by)
         self._used_filters.change(those.filters, by)
         self._used_pools.change(those.pools, by)
 
@@ -368,13 +371,23 @@ class Program:
             self.flows.remove(identify(view, ports[port]))
         for port in new_senders:
             self.flows.put(identify(view, ports[port]))
-        gone_transports, new_transports = self._transports.settle()
-        for tap, tag in gone_transports:
-            self.flows.remove(transport(view, ports[tap], tag))
-        for tap, tag in new_transports:
-            self.flows.put(transport(view, ports[tap], tag))
+        self._settle_ways(view)
         self._settle_filters(view)
         self._settle_pools(view)
+
+    def _settle_ways(self, view: BridgeView) -> None:
+        ports, before = view.world.port_by_id, self._ways.counting
+        gone, new = self._ways.settle(
+            view.world.untold,
+            frozenset(view.link_ports if view.has_meters else ()),
+            lambda way: tuple(transport(view, ports[way[0]], way[1])),
+        )
+        self.flows.remove(gone)
+        self.flows.put(new)
+        now = self._ways.counting
+        for number in before - now:
+            self.meters.pop(dropped_meter(number).number)
+        self.meters |= {meter.number: meter for meter in map(dropped_meter, now - before)}
 
     def _settle_filters(self, view: BridgeView) -> None:
         numbers, known = view.world.numbers.filter, view.world.filter_by_id
@@ -432,17 +445,17 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
     collector = resolved_session.collector
     assert collector is not None, "a session with flows has a collector"
     number = view.world.numbers.session[resolved_session.session.id]
-    transports: tuple[CopyTransport, ...] = ()
+    ways: tuple[CopyWay, ...] = ()
     if view.link_ports:
         tags = dict.fromkeys(tags_of(view, resolved_session).values())
-        transports = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
+        ways = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
     is_reached = any(
         view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
     )
     makes_copies = is_reached and resolved_session.is_served
     selected = select(view, resolved_session) if makes_copies else NOTHING_SELECTED
     if not selected.tap_points:
-        return _SessionFlows(number, resolved_session, transports=transports)
+        return _SessionFlows(number, resolved_session, ways=ways)
     # compile_exclusive asks for the filters of exclusive sessions
     has_own_filter = not (resolved_session.is_plain or resolved_session.is_exclusive)
     limits = (meter_of(view, resolved_session), long_meter_of(view, resolved_session))
@@ -454,7 +467,7 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
         tap_points=selected.tap_points,
         senders=selected.senders,
         filters=(resolved_session.session.filter,) if has_own_filter else (),
-        transports=transports,
+        ways=ways,
         pools=(collector.id,) if len(collector.sensors) > 1 else (),
         meters=tuple(meter for meter in meters if meter is not None),
     )

@@ -55,6 +55,7 @@ from flows.model.names import (
 from flows.model.numbers import (
     BRIDGE_METER,
     COUNT_METERS,
+    DROPPED_METERS,
     LONG_METERS,
     LOST_METERS,
     METERS,
@@ -91,6 +92,7 @@ __all__ = [
     "BRIDGE_METER",
     "BUCKETS",
     "COUNT_METERS",
+    "DROPPED_METERS",
     "EDITIONS",
     "EVERY_BIT",
     "KEY_WORDS",

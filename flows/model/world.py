@@ -79,7 +79,8 @@ class World:
     of the network between hosts and of links between bridges, in bytes. ``bridge_rate`` caps all
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
     bridges to remote sensors. ``fading`` are sessions that have ended while a bridge could not be
-    told: until it is told it sends their copies to others.
+    told: until it is told it sends their copies to others. ``untold`` are the numbers of sessions
+    that bridges may be making copies of which cannot be told now.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -103,6 +104,7 @@ class World:
     routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
     fading: frozenset[SessionId] = frozenset()
+    untold: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))
@@ -125,6 +127,7 @@ class World:
         filters: tuple[Filter, ...],
         numbers: Numbers,
         fading: frozenset[SessionId] = frozenset(),
+        untold: frozenset[int] = frozenset(),
     ) -> World:
         """The same inventory and placements with other sessions, filters and collectors.
 
@@ -134,7 +137,7 @@ class World:
         sessions = tuple(session_by_id.values())
         desired: dict[str, object] = {"collectors": collectors, "filters": filters}
         desired |= {"sessions": sessions, "session_by_id": session_by_id, "numbers": numbers}
-        desired |= {"fading": fading}
+        desired |= {"fading": fading, "untold": untold}
         return self._other({"collector_by_id", "filter_by_id"}, desired)
 
     def with_placements(

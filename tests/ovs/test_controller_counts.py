@@ -376,6 +376,59 @@ def test_a_session_that_ends_while_the_controller_is_away_loses_nothing_over_the
         wait_for(lambda: ways("s2"), lambda found: found == [])
 
 
+@pytest.mark.parametrize("how", ["disable", "delete", "time", "tag", "collector"])
+def test_what_a_bridge_that_is_away_copies_in_vain_is_told_as_lost(
+    cloud: Cloud, one_controller: ControllerProcess, how: str
+) -> None:
+    """s1 cannot be told that its copies are not wanted any more, or not by this way."""
+    controller, taps = one_controller, [cloud.at["red-soc"], cloud.at["red-cap"]]
+    with cloud.wire(per_second=400) as wire:
+        wire.wait_until_sent(100)
+        controller.create_session("red", "far", ["web", "app"], "soc")
+        wire.wait_until_sent(200)
+        leave(controller, "s1")
+        wire.wait_until_sent(100)
+        change_while_away(controller, how)
+        wire.wait_until_sent(200)
+        controller.wait_until_connected("s1")
+        controller.wait_for_bridge("s1")
+        wire.wait_until_sent(100)
+        if how == "delete":
+            wait_for(lambda: audit(controller, "removed"), bool)
+        else:
+            made, _ = assert_true(controller, wire, "far", taps)
+            assert made > 100 and lost(controller, "far")[1]["path"] > 50
+            status = controller.session("far")["status"]
+            for unit in ("packets", "bytes"):
+                shares = [share["copies"][unit] for share in status["bridges"]]
+                assert sum(shares) == status["copies"][unit] and min(shares) >= 0
+            controller.end(signal.SIGKILL)
+            controller.start("s1", "s2")
+            assert assert_true(controller, wire, "far", taps)[0] >= made
+            assert controller.delete_session("far") == 204
+        with wire.paused():
+            arrived, octets = wire.sensors.total(taps)
+        [entry] = audit(controller, "removed")
+        assert entry["detail"]["copies"] == {"packets": arrived, "bytes": octets}
+        assert entry["detail"]["skipped"]["path"] > 50
+
+
+def change_while_away(controller: ControllerProcess, how: str) -> None:
+    """End a session, or have its copies take another way."""
+    if how == "disable":
+        controller.change_session("far", enabled=False)
+    elif how == "delete":
+        assert controller.delete_session("far") == 202
+    elif how == "time":
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        controller.change_session("far", expires_at=soon.isoformat().replace("+00:00", "Z"))
+        controller.wait_for_session("far", "stopped", "expired")
+    elif how == "tag":
+        controller.change_collector("soc", tenant_tag=100)
+    else:
+        controller.change_session("far", collector="cap")
+
+
 def ways(bridge: str) -> list[str]:
     """The flows of a bridge that deliver copies from links."""
     flows = ofctl("dump-flows", bridge, "table=0").splitlines()

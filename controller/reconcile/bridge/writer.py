@@ -165,6 +165,13 @@ class BridgeWriter:
         return self.state.is_adopted
 
     @property
+    def is_verified(self) -> bool:
+        """Whether this connection has brought it to a version of the world, and nothing has failed
+        since.
+        """
+        return self.confirmed.version > 0 and self.confirmed.failure is None
+
+    @property
     def meters(self) -> Mapping[int, Meter | None] | None:
         """What meters it has; None while that is not known."""
         return self.installed.meters

@@ -13,9 +13,8 @@ import pytest
 
 from controller.process import ChangeSignal
 from controller.reconcile import SnapshotBuilder, Untold
-from controller.reconcile.bridge import Confirmed
 from controller.reconcile.untold import CALLS_BACK_S
-from controller.store import Store
+from controller.store import Limits, Store
 from flows.model import Dpid, Ofport, Placement, PortId, SessionId
 from tests.controller.fakes import TWO_TENANTS, open_store
 from tests.controller.reconcile.test_snapshot import HTTP, IDS, LINK, WEB, Placements
@@ -28,35 +27,55 @@ class Rig:
 
     def __init__(self) -> None:
         self.time, self.ready = 1000.0, threading.Event()
-        self.seen: dict[Dpid, Confirmed] = {}
+        self.verified: set[Dpid] = set()
         self.held = {S1: frozenset({1, 2}), S2: frozenset({2})}
-        writers: Any = SimpleNamespace(confirmed=lambda: self.seen)
+        writers: Any = SimpleNamespace(writing=self._writing)
         held: Any = SimpleNamespace(sessions_by_bridge=lambda: self.held)
-        self.untold = Untold(writers, held, self.ready, lambda: self.time)
+        self.telling = Untold(writers, held, self.ready, lambda: self.time)
+
+    def _writing(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(dpid=d, is_verified=d in self.verified) for d in (S1, S2)]
 
 
 def test_what_bridges_hold_is_untold_until_they_are_verified() -> None:
     rig = Rig()
-    rig.ready.set()
-    assert rig.untold() == {1, 2}
-    rig.seen = {S1: Confirmed(), S2: Confirmed(version=3)}
-    assert rig.untold() == {1, 2}, "it has connected, and was not told anything"
-    rig.seen[S1] = Confirmed(version=4)
-    assert rig.untold() == set()
+    assert rig.telling.untold() == {1, 2}
+    rig.verified = {S2}
+    assert rig.telling.untold() == {1, 2}, "s1 holds both"
+    rig.verified = {S1}
+    assert rig.telling.untold() == {2}
+    rig.verified = {S1, S2}
+    assert rig.telling.untold() == set()
 
 
-def test_a_bridge_that_stays_away_is_waited_for_a_short_time_from_when_it_could_be_told() -> None:
+def test_bridges_that_have_not_called_are_waited_for_from_when_they_can_be_told() -> None:
     rig = Rig()
     rig.time += 2 * CALLS_BACK_S
-    assert rig.untold() == {1, 2}
+    assert rig.telling.unheard() == {1, 2}
     rig.ready.set()
-    assert rig.untold() == {1, 2}
+    assert rig.telling.unheard() == {1, 2}
+    rig.verified = {S1}
+    assert rig.telling.unheard() == {2}
+    rig.verified = set()
+    assert rig.telling.unheard() == {2}, "s1 has called, and is away"
     rig.time += CALLS_BACK_S - 1
-    assert rig.untold() == {1, 2}
+    assert rig.telling.unheard() == {2}
     rig.time += 1
-    assert rig.untold() == set()
-    rig.seen = {S1: Confirmed()}
-    assert rig.untold() == set(), "it connects later"
+    assert rig.telling.unheard() == set()
+
+
+@dataclasses.dataclass
+class Telling:
+    """What a test says."""
+
+    sessions: set[int]
+    away: set[int]
+
+    def unheard(self) -> frozenset[int]:
+        return frozenset(self.sessions)
+
+    def untold(self) -> frozenset[int]:
+        return frozenset(self.away)
 
 
 @pytest.fixture
@@ -64,35 +83,54 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = open_store(tmp_path)
     store.collectors.add(IDS, "tester")
     store.filters.add(HTTP, "tester")
-    for name in ("on", "off"):
-        session = dataclasses.replace(WEB, id=SessionId(name), name=name, enabled=name == "on")
+    for name in ("on", "ends", "off"):
+        session = dataclasses.replace(WEB, id=SessionId(name), name=name, enabled=name != "off")
         store.sessions.add(session, "tester")
     yield store
     store.close()
 
 
+def world_of(store: Store, telling: Telling, *, has_link: bool = True) -> SnapshotBuilder:
+    links = (LINK,) if has_link else ()
+    places = Placements({PortId("red-web-1"): Placement(S1, Ofport(1))}, links=links)
+    return SnapshotBuilder(
+        store, lambda: TWO_TENANTS, lambda: places, changes=ChangeSignal(), telling=telling
+    )
+
+
+def end(store: Store, name: str) -> None:
+    store.limits.stop(SessionId(name), "it expired", Limits())
+
+
 @pytest.mark.parametrize("has_link", [True, False])
-def test_sessions_that_have_ended_fade_until_bridges_were_told(
+def test_sessions_that_end_after_a_start_fade_until_bridges_were_told(
     store: Store, has_link: bool
 ) -> None:
-    untold, changes = {1, 2, 3}, ChangeSignal()
-    places = Placements(
-        {PortId("red-web-1"): Placement(S1, Ofport(1))}, links=(LINK,) if has_link else ()
-    )
-    world = SnapshotBuilder(
-        store, lambda: TWO_TENANTS, lambda: places, changes=changes, untold=lambda: untold
-    )
-    off = {SessionId("off")} if has_link else set()
+    telling = Telling({1, 2, 3}, {1, 3})
+    world = world_of(store, telling, has_link=has_link)
+    changes = world.changes
+    assert not world.snapshot().resolved.world.fading, "one had ended before"
+    end(store, "ends")
+    changes.changed()
     first = world.snapshot()
-    assert first.resolved.world.fading == off
+    assert first.resolved.world.fading == ({SessionId("ends")} if has_link else set())
+    assert first.resolved.world.untold == ({1, 3} if has_link else set())
     world.follow_fading()
     assert world.snapshot() is first
-    changes.changed()
-    assert world.snapshot().resolved.world.fading == off, "in a world that follows another one"
     version = changes.version
-    untold.clear()
+    telling.sessions.clear()
     world.follow_fading()
     assert changes.version == version + has_link
     assert not world.snapshot().resolved.world.fading
     world.follow_fading()
     assert changes.version == version + has_link
+
+
+def test_one_that_ends_later_does_not_fade(store: Store) -> None:
+    telling = Telling(set(), {1, 2, 3})
+    world = world_of(store, telling)
+    world.snapshot()
+    end(store, "ends")
+    world.changes.changed()
+    of = world.snapshot().resolved.world
+    assert not of.fading and of.untold == {1, 2, 3}
