@@ -32,8 +32,19 @@ _N = TypeVar("_N", bound=_Named)
 _R = TypeVar("_R")
 
 
-def tenant_of(given: str | None, inventory: Inventory) -> TenantName:
+class _Owned(Protocol):
+    """An object with a name, of a tenant or of none."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tenant(self) -> str | None: ...
+
+
+def tenant_of(given: str | None, inventory: Inventory, where: str = "tenant") -> TenantName:
     """The tenant that a body names, or the only one of the inventory.
+
+    ``where`` is the field or parameter that names it.
 
     Raises:
         ApiProblem: it is not declared, or none is named and there is not exactly one.
@@ -44,12 +55,12 @@ def tenant_of(given: str | None, inventory: Inventory) -> TenantName:
             return inventory.tenants[0]
         hint = f"say which one: {known}" if known else "the inventory declares none"
         raise problems.bad_request(
-            "tenant-needed", f"there are {len(inventory.tenants)} tenants: {hint}", "tenant"
+            "tenant-needed", f"there are {len(inventory.tenants)} tenants: {hint}", where
         )
     if given not in inventory.tenants:
         hint = did_you_mean(given, inventory.tenants)
         hint += f"{';' if hint else ':'} the inventory declares {known or 'none'}"
-        raise problems.not_found("tenant", given, "tenant", hint)
+        raise problems.not_found("tenant", given, where, hint)
     return TenantName(given)
 
 
@@ -65,8 +76,12 @@ def check_tenant(given: str | None, inventory: Inventory, objects: Iterable[_Nam
         tenant_of(given, inventory)
 
 
-def listed_bridges(ref: str, bridges: Iterable[BridgeStatus]) -> frozenset[Dpid]:
+def listed_bridges(
+    ref: str, bridges: Iterable[BridgeStatus], where: str = "bridge"
+) -> frozenset[Dpid]:
     """The bridges that a list is asked for: by name, name and host, or id (see BridgeReference).
+
+    ``where`` is the parameter that names them.
 
     Raises:
         ApiProblem: there is none; an empty list would look like an answer.
@@ -75,7 +90,7 @@ def listed_bridges(ref: str, bridges: Iterable[BridgeStatus]) -> frozenset[Dpid]
     found = frozenset(b.dpid for b in known if reference.means(b.dpid, b.name, b.hosts))
     if not found:
         hint = did_you_mean(ref, (bridge.name for bridge in known))
-        raise problems.not_found("bridge", ref, "bridge", hint)
+        raise problems.not_found("bridge", ref, where, hint)
     return found
 
 
@@ -88,6 +103,21 @@ def check_listed(kind: str, given: str | None, known: Iterable[str], ids: Iterab
     names = list(known)
     if given is not None and given not in names and given not in ids:
         raise problems.not_found(kind, given, kind, did_you_mean(given, names))
+
+
+def check_name(kind: str, given: str | None, tenant: str | None, objects: Iterable[_Owned]) -> None:
+    """Check that a name by which a list is selected is one of the tenant, or of any without one.
+
+    Raises:
+        ApiProblem: there is none; an empty list would look like an answer.
+    """
+    if given is None:
+        return
+    names = [each.name for each in objects if tenant in (None, each.tenant)]
+    if given not in names:
+        raise problems.not_found(
+            kind, given, "name", _of_tenant(tenant) + did_you_mean(given, names)
+        )
 
 
 def find(
@@ -104,8 +134,7 @@ def find(
     if len(found) == 1:
         return found[0]
     if not found:
-        hint = "" if tenant is None else f" of tenant {tenant!r}"
-        hint += did_you_mean(ref, (each.name for each in inside))
+        hint = _of_tenant(tenant) + did_you_mean(ref, (each.name for each in inside))
         raise problems.not_found(kind, ref, where, hint)
     owners = ", ".join(repr(each.tenant) for each in found)
     raise problems.conflict(
@@ -182,3 +211,7 @@ def existing(kind: str, key: str, record: _R | None) -> _R:
     if record is None:
         raise problems.not_found(kind, key)
     return record
+
+
+def _of_tenant(tenant: str | None) -> str:
+    return "" if tenant is None else f" of tenant {tenant!r}"

@@ -26,13 +26,17 @@ controller is at `/openapi.json`. With `[api] token_file` every request under `/
 - Every place that takes an id takes a name. A name is unique inside a tenant: where several tenants
   have it, add `?tenant=`. In bodies `tenant` may be left out while there is only one.
 - A list is `{"items": [...], "next": marker}`; `next` is null at the end, else the `marker` of the
-  next page. `limit` is 1 to 1000.
+  next page. `limit` is 1 to 1000. A list that is asked for by a name, an id or a word that nothing
+  has is refused (404, 422) and says what was probably meant: an empty list is always an answer. A
+  `name` with a `tenant` is one of that tenant. Entries of the audit log outlive what they are
+  about: any name, id or `who` that an entry has may be asked for.
 - `POST` and `PATCH` answer when the switches have confirmed the change, or after 10 seconds; the
   `status` of a session says what was verified, never what was hoped. `DELETE` of a session answers
   204 when its flows are removed from the switches, and 202 while a bridge cannot be reached: the
   session is then listed as `inactive` with the reason, and the controller finishes it later.
-- A `POST` with an `Idempotency-Key` is carried out once: for 24 hours, the same request gets the
-  same answer.
+- A `POST` with an `Idempotency-Key` is carried out once: for 24 hours, and until the tenant has
+  used 1,000 newer keys, the same request gets the same answer. An answer of more than 16 kB is not
+  kept: the repetition shows the object as it is then.
 - `?dry_run=true` on `POST` and `DELETE` of sessions answers what would be refused; nothing is
   changed.
 - A request has limits: 16 kB for request line and header fields, 8 kB for path and query, 1 MB for

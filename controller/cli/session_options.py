@@ -139,7 +139,7 @@ def show_limits(item: Values) -> list[tuple[str, object]]:
     if (port_rate := item["status"].get("port_rate")) is not None:
         [(unit, number)] = port_rate.items()
         shown = show_rate(Rate(RateUnit(unit), number))
-        rows.append(("tap port", f"sends little: at most {shown} from each bridge"))
+        rows.append(("slow port", f"on the way sends little: at most {shown} from each bridge"))
     longest = item["status"]["largest_frame"]
     if longest is not None:
         then = "skipped" if item["oversize"] == "skip" else f"cut to {longest}"

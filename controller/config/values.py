@@ -94,7 +94,20 @@ def _check_listen(value: str) -> str:
         raise invalid_setting(
             f"{value!r} has an IPv6 address without brackets: write it like [::1]:9470"
         )
+    _check_host(value, bare)
     return value
+
+
+def _check_host(value: str, host: str) -> None:
+    """Check that a host can be looked up at all: its name is encoded for that (IDNA)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise invalid_setting(
+            f"{value!r} has no valid host: each part of a name between dots has 1 to 63 characters"
+        ) from None
+    if not host.isprintable() or " " in host:
+        raise invalid_setting(f"{value!r} has no valid host: a name has no spaces in it")
 
 
 def _check_remote(value: str) -> str:

@@ -62,7 +62,10 @@ async def connect(remote: str, tls: TlsFiles | None) -> Streams:
         context = tls.context() if scheme == "ssl" and tls is not None else None
         if scheme == "ssl" and context is None:
             raise OSError(errno.EINVAL, "no certificates are configured for it")
-        return await asyncio.open_connection(host, int(port), limit=BUFFER, ssl=context)
+        try:
+            return await asyncio.open_connection(host, int(port), limit=BUFFER, ssl=context)
+        except UnicodeError as problem:  # the name is encoded before it is looked up
+            raise OSError(f"{host!r} is no name of a host") from problem
 
 
 def explain(remote: str, error: OSError | None) -> str:

@@ -239,6 +239,10 @@ class SensorStates(Protocol):
         """What is known of every port; the same value again until something else is known."""
         ...
 
+    def links_down(self) -> frozenset[Placement]:
+        """The ports whose link is down, whatever they are for."""
+        ...
+
 
 class Routing(Protocol):
     """Who knows the routes from bridges to remote sensors."""
@@ -270,6 +274,10 @@ class NoSensorStates(SensorStates):
     def hops(self) -> Mapping[Placement, Hop]:
         """Nothing is known of ports."""
         return self._nothing
+
+    def links_down(self) -> frozenset[Placement]:
+        """No link is known to be down."""
+        return frozenset()
 
 
 class BridgeNotes(Protocol):

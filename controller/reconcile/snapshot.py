@@ -40,6 +40,7 @@ from flows.model import (
     Placement,
     Rate,
     Route,
+    Session,
     SessionId,
     TagMode,
     World,
@@ -62,7 +63,7 @@ class Snapshot:
 
     version: int
     resolved: ResolvedWorld
-    deleting: tuple[SessionId, ...]
+    deleting: Mapping[SessionId, Session]
     numbers: Numbers
     stopped: Mapping[SessionId, str] = field(default_factory=dict)
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)
@@ -136,6 +137,10 @@ class SnapshotBuilder:
             if self._snapshot is None or self._snapshot.version != version:
                 self._snapshot = self._build(version)
             return self._snapshot
+
+    def links_down(self) -> frozenset[Placement]:
+        """The ports whose link is down, those of workloads included: no snapshot has these."""
+        return self._sensors.links_down()
 
     @property
     def latest(self) -> Snapshot | None:

@@ -15,8 +15,8 @@ class CapKind(Enum):
 
     SESSION = "its max_rate"
     """The session's own."""
-    PORT = "what its tap port sends"
-    """Keeps copies below what a slow tap port sends."""
+    PORT = "what ports on the way send"
+    """Keeps copies below what a slow tap port, link or way of tunnels sends."""
     BRIDGE = "`bridge_rate` of [bridges]"
     """All copies of the bridge together."""
 

@@ -108,7 +108,7 @@ def _sentences(status: SessionStatus, losses: Losses, recent: Set[Measure]) -> I
     if Measure.PORT_SHED in recent:
         yield (
             f"port_rate: {losses.port_shed} copies were left out, {LATELY}, because they exceeded "
-            "what its tap port sends: raise the rate of the port, or narrow the session"
+            "what a port on the way sends: raise the rate of that port, or narrow the session"
         )
     if Measure.LOST in recent:
         why = "because no sensor could get them"

@@ -105,7 +105,7 @@ class SessionStatus:
 
     ``largest_frame`` is the length in bytes of the longest frame whose copy fits the path to the
     sensors; None if every frame of production does. ``port_rate`` is the cap on each bridge that
-    keeps its copies below what its tap ports send; None if none is needed.
+    keeps its copies below what ports on the way send; None if none is needed.
     """
 
     state: State

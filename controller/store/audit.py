@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import Connection, Row, insert, select
 
@@ -14,6 +15,12 @@ from controller.store.content_check import reading_rows
 from controller.store.database import Database
 from controller.store.values import AuditedAction, AuditedKind, AuditEntry
 from flows.model import Session
+
+AuditedText = Literal["who", "name"]
+"""A column of the audit log that holds a text which no list of words limits."""
+
+KNOWN_MAX = 10_000
+"""Most different texts of a column that are read, to say which one may have been meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,18 @@ class AuditRepository:
             rows = connection.execute(query.limit(limit)).all()
             with reading_rows("the audit log"):
                 return tuple(_entry(row) for row in rows)
+
+    def known(self, column: AuditedText, tenant: str | None = None) -> tuple[str, ...]:
+        """The values that entries (of a tenant) have in a column, each once, at most KNOWN_MAX."""
+        chosen = tables.audit.c[column]
+        query = select(chosen).where(chosen != "").distinct()
+        if tenant is not None:
+            query = query.filter_by(tenant=tenant)
+        query = query.limit(KNOWN_MAX)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            with reading_rows("the audit log"):
+                return tuple(value for (value,) in rows)
 
 
 def write_entry(

@@ -21,6 +21,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _add_measures(connection)
     if version < 7:
         _add_identities(connection)
+    if version < 8:
+        _add_tenants_of_keys(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
@@ -106,3 +108,14 @@ def _add_identities(connection: Connection) -> None:
         "INSERT OR IGNORE INTO places SELECT 'port ' || iface_id, bridge, interface "
         "FROM placements WHERE iface_id IS NOT NULL GROUP BY iface_id HAVING COUNT(*) = 1"
     )
+
+
+def _add_tenants_of_keys(connection: Connection) -> None:
+    """To version 8. Keys of requests whose object is gone have no tenant; they expire in a day."""
+    connection.exec_driver_sql("ALTER TABLE once ADD COLUMN tenant VARCHAR NOT NULL DEFAULT ''")
+    for table in ("sessions", "collectors", "filters"):
+        connection.exec_driver_sql(
+            f"UPDATE once SET tenant = {table}.tenant FROM {table} "
+            f"WHERE {table}.id = once.object_id"
+        )
+    connection.exec_driver_sql("CREATE INDEX keys_by_tenant ON once (tenant, at)")

@@ -113,7 +113,7 @@ class NamedRepository(ABC, Generic[Record]):
             others = self._read(connection)
             record = build(now, others)
             new = self._object(record)
-            take_key(connection, idempotency_key, new.id, now)
+            take_key(connection, idempotency_key, new.id, new.tenant, now)
             check_name_free(connection, self.kind, new.tenant, new.name)
             self._check(record, others)
             self._insert(connection, record)

@@ -20,7 +20,7 @@ class _View:
 
     records: dict[SessionId, SessionRecord] = field(default_factory=dict)
     running: dict[SessionId, Session] = field(default_factory=dict)
-    deleting: dict[SessionId, None] = field(default_factory=dict)
+    deleting: dict[SessionId, Session] = field(default_factory=dict)
     stopped: dict[SessionId, str] = field(default_factory=dict)
     limits: dict[SessionId, Limits] = field(default_factory=dict)
 
@@ -29,7 +29,7 @@ class _View:
         key = record.session.id
         self.records[key] = record
         if record.is_deleting:
-            self.deleting[key] = None
+            self.deleting[key] = record.session
             return
         self.running[key] = record.session
         if not record.session.enabled:
@@ -96,7 +96,7 @@ class SessionCache:
             view = self._current()
             return DesiredState(
                 session_by_id=dict(view.running),
-                deleting=tuple(view.deleting),
+                deleting=dict(view.deleting),
                 stopped=dict(view.stopped),
                 limits=dict(view.limits),
                 moment=self._moment,

@@ -98,7 +98,7 @@ class SessionRepository:
         now = self._now()
         record = SessionRecord(session, now, limits=limits or Limits())
         with self._numbers.giving(session.id) as connection:
-            take_key(connection, idempotency_key, session.id, now)
+            take_key(connection, idempotency_key, session.id, session.tenant, now)
             _insert(connection, record)
             detail = audit_detail(record)
             audit.write_entry(connection, now, who, "created", subject_of(session), detail)

@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 INTEGER_MAX = (1 << 63) - 1
 """Highest integer that SQLite can store."""
 
@@ -205,6 +205,8 @@ idempotency_keys = Table(
     Column("object_id", String, nullable=False),
     Column("answer", String),
     Column("at", String, nullable=False),
+    Column("tenant", String, nullable=False, server_default=""),
+    Index("keys_by_tenant", "tenant", "at"),
 )
 
 

@@ -80,7 +80,7 @@ class DesiredState:
 
     collectors: tuple[Collector, ...] = ()
     session_by_id: Mapping[SessionId, Session] = field(default_factory=dict)
-    deleting: tuple[SessionId, ...] = ()
+    deleting: Mapping[SessionId, Session] = field(default_factory=dict)
     filters: tuple[Filter, ...] = ()
     stopped: Mapping[SessionId, str] = field(default_factory=dict)
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from controller.southbound.ovsdb import (
     InterfacesByBridge,
     OvsdbSnapshot,
 )
-from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId, PortKind
+from flows.model import OFPORT_MAX, Dpid, Link, Ofport, Placement, PortId, PortKind
 
 STEADY_S = 10.0
 """A link that was up for so long before it goes down does not flap, in seconds."""
@@ -132,6 +132,16 @@ class LinkStates:
             ends = (end for link in links for end in (link.a, link.b))
             found.update(end for end in ends if self._is_down(end, now))
             return frozenset(found)
+
+    def all_down(self) -> frozenset[Placement]:
+        """Every port whose link is down; those that have flapped and are up again are not."""
+        with self._lock:
+            return frozenset(
+                Placement(dpid, Ofport(number))
+                for dpid, numbers in self._down.items()
+                for number in numbers
+                if number > 0
+            )
 
     def due(self) -> float | None:
         """When the next link that has flapped counts as up, in monotonic seconds; None: none."""

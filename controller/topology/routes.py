@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import is_
 
 import structlog
 from netaddr import AddrFormatError, IPAddress
 
 from controller.southbound import CommandFailed, NotAnswered, ask_vswitchd
-from controller.southbound.ovsdb import BridgeRow, OvsdbSnapshot
+from controller.southbound.ovsdb import BridgeRow, InterfaceRow, OvsdbSnapshot
 from flows.model import Dpid, Route, RouteState
 
 EVERY_S = 2.0
@@ -20,6 +22,8 @@ ADDRESSES_MAX = 1000
 ROUTES_ITSELF = "netdev"
 """The datapath type that routes tunnels itself; others leave it to the kernel, which has the same
 routes, and MAC addresses of its own."""
+PORTS_NAMED_MAX = 5
+"""Ports that are named when all of a bridge are down."""
 FAR_AWAY = "its host cannot be asked from here; `cloudtap session verify` shows what arrives"
 TOO_MANY = f"more than {ADDRESSES_MAX} addresses are in use"
 
@@ -129,8 +133,13 @@ class RouteTable:
             return self._routes
         here = {row.dpid for row in snapshot.bridges if row.is_here}
         mtu_by_device = {r.name: r.device.mtu for r in snapshot.interfaces if r.dpid in here}
+        ports = _ports_by_bridge(r for r in snapshot.interfaces if r.dpid in here)
+        stuck = _without_uplink(ports)
+        rates = _rates_by_device((r for r in snapshot.interfaces if r.dpid in here), ports)
         routes = {
-            (row.dpid, address): self._route(row, address, mtu_by_device)
+            (row.dpid, address): self._with_rate(
+                self._route(row, address, mtu_by_device, stuck), rates
+            )
             for row in snapshot.bridges
             for address in wanted
         }
@@ -139,7 +148,11 @@ class RouteTable:
         return self._routes
 
     def _route(
-        self, bridge: BridgeRow, address: IPAddress, mtu_by_device: Mapping[str, int | None]
+        self,
+        bridge: BridgeRow,
+        address: IPAddress,
+        mtu_by_device: Mapping[str, int | None],
+        stuck: Mapping[str, str],
     ) -> Route:
         if not bridge.is_here:
             return Route(why=FAR_AWAY)
@@ -149,8 +162,54 @@ class RouteTable:
         mtu, is_userspace = mtu_by_device.get(route.device), bridge.datapath_type == ROUTES_ITSELF
         if is_userspace and route.device not in mtu_by_device:
             return Route(RouteState.OFF_BRIDGE, route.device)
+        if route.device in stuck:
+            return Route(RouteState.UPLINK_DOWN, route.device, mtu, why=stuck[route.device])
         unresolved = route.unresolved if is_userspace else ""
         return Route(RouteState.FOUND, route.device, mtu, unresolved)
+
+    @staticmethod
+    def _with_rate(route: Route, rates: Mapping[str, int]) -> Route:
+        rate = rates.get(route.device)
+        return route if rate is None else replace(route, rate_kbps=rate)
+
+
+def _ports_by_bridge(interfaces: Iterable[InterfaceRow]) -> Mapping[str, Sequence[InterfaceRow]]:
+    """The ports by which what a bridge's own device sends has to leave, by bridge.
+
+    Nobody knows which one of them its flows choose.
+    """
+    ports: defaultdict[str, list[InterfaceRow]] = defaultdict(list)
+    for row in interfaces:
+        if row.name != row.bridge and row.ofport is not None:
+            ports[row.bridge].append(row)
+    return ports
+
+
+def _rates_by_device(
+    interfaces: Iterable[InterfaceRow], ports: Mapping[str, Sequence[InterfaceRow]]
+) -> Mapping[str, int]:
+    """What may be used of devices that send little, in kilobits a second.
+
+    Of a bridge that is the fastest port, if all are known to send little.
+    """
+    found = {r.name: r.device.rate_kbps for r in interfaces if r.device.rate_kbps is not None}
+    for bridge, rows in ports.items():
+        rates = [row.device.rate_kbps for row in rows if row.device.rate_kbps is not None]
+        if len(rates) == len(rows):
+            found[bridge] = min(max(rates), found.get(bridge, max(rates)))
+    return found
+
+
+def _without_uplink(ports: Mapping[str, Sequence[InterfaceRow]]) -> dict[str, str]:
+    """The bridges that have ports, none of which is up, each with the names of these ports.
+
+    A port whose link was never reported counts as up.
+    """
+    return {
+        bridge: ", ".join(repr(row.name) for row in rows[:PORTS_NAMED_MAX])
+        for bridge, rows in ports.items()
+        if all(row.is_up is False for row in rows)
+    }
 
 
 def _read_neighbours(text: str) -> frozenset[IPAddress]:

@@ -88,6 +88,10 @@ class SensorHealth:
         self._passed_on = self._hops.known()
         return self._passed_on
 
+    def links_down(self) -> frozenset[Placement]:
+        """The ports whose link is down, whatever they are for."""
+        return self._links.all_down()
+
     def stop(self) -> None:
         """Stop evaluating links and probing."""
         self._looking.stop()

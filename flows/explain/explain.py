@@ -5,12 +5,24 @@ Settings of ports and links that stop the packet, or its copies, are taken into 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from flows.compile import Program, leads_nowhere
 from flows.explain.trace import Interpreter, Trace
-from flows.model import ALL, Direction, Dpid, Mode, Port, Rule, Session, SessionId, is_watched
+from flows.model import (
+    ALL,
+    Direction,
+    Dpid,
+    Mode,
+    Numbers,
+    Placement,
+    Port,
+    Rule,
+    Session,
+    SessionId,
+    is_watched,
+)
 from flows.openflow import Fields, Flow, Metered, read_fields
 from flows.pipeline import CUT, DELIVER, EGRESS, INGRESS
 from flows.resolve import (
@@ -57,12 +69,17 @@ class Explanation:
 
 
 def explain(
-    resolved: ResolvedWorld, sender: Port, frame: bytes, pause: Callable[[], None] = lambda: None
+    resolved: ResolvedWorld,
+    sender: Port,
+    frame: bytes,
+    pause: Callable[[], None] = lambda: None,
+    links_down: Set[Placement] = frozenset(),
 ) -> Explanation:
     """Traces ``frame`` from ``sender``, a placed workload, through the compiled flows.
 
     Bridges start with no learned addresses, so a destination that no port declares is unknown.
-    ``pause`` is called after every few flows, to let other threads run.
+    ``pause`` is called after every few flows, to let other threads run. Ports of workloads at
+    ``links_down`` send and receive nothing.
 
     Raises:
         InvalidValue: ``frame`` is shorter than an Ethernet header.
@@ -84,16 +101,11 @@ def explain(
         _answer(question, resolved_session, wanted)
         for resolved_session in resolved.sessions.values()
     )
-    if why := at_sender(sender, world):
+    if why := at_sender(sender, world, links_down):
         return Explanation(tuple(_withheld(each, why) for each in answers), (), (), (why,))
     if crossed:
-        numbers, why = world.numbers.session, "; ".join(crossed)
-        is_made = [_copy(trace, numbers[each.session.id]) is not None for each in answers]
-        answers = tuple(
-            each if made else _withheld(each, why)
-            for each, made in zip(answers, is_made, strict=True)
-        )
-    missed = {port: at_receiver(sender, port, world) for port in receivers}
+        answers = _on_this_side(answers, trace, world.numbers, "; ".join(crossed))
+    missed = {port: at_receiver(sender, port, world, links_down) for port in receivers}
     at = {emission.place for emission in trace.emissions}
     gone = {emission.place for emission in wanted.emissions} - at
     return Explanation(
@@ -109,6 +121,16 @@ def _withheld(answer: Answer, why: str) -> Answer:
     if not answer.is_copied:
         return answer
     return Answer(answer.session, False, f"not copied: {why}")
+
+
+def _on_this_side(
+    answers: tuple[Answer, ...], trace: Trace, numbers: Numbers, why: str
+) -> tuple[Answer, ...]:
+    """The answers, without copies that are made behind a link that the packet does not cross."""
+    return tuple(
+        _withheld(each, why) if _copy(trace, numbers.session[each.session.id]) is None else each
+        for each in answers
+    )
 
 
 def _with_missed(answer: Answer, missed: Mapping[Port, str]) -> Answer:

@@ -28,6 +28,7 @@ from flows.model.filter import (
     masks,
 )
 from flows.model.hop import (
+    NOTHING_KNOWN,
     STOPS_ARRIVALS,
     STOPS_COPIES,
     Hop,
@@ -101,6 +102,7 @@ __all__ = [
     "LOST_METERS",
     "METERS",
     "NAME",
+    "NOTHING_KNOWN",
     "NUMBER_RANGES",
     "OFPORT_MAX",
     "PACKET_LENGTHS",

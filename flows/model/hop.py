@@ -62,16 +62,20 @@ class RouteState(Enum):
     """There is no route: the switch drops them."""
     OFF_BRIDGE = "off-bridge"
     """The route leaves by a device that is on no bridge: the userspace datapath drops them."""
+    UPLINK_DOWN = "uplink-down"
+    """The route leaves by a bridge whose every port is down: nothing leaves it."""
     UNKNOWN = "unknown"
     """The switch could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The route of a bridge's tunnels to one address; ``why`` explains one that is not known.
+    """The route of a bridge's tunnels to one address; ``why`` explains one that is not known,
+    or names the ports that are down.
 
     ``device`` is where packets leave, ``mtu`` its MTU in bytes; both may be unknown. ``unresolved``
     is the next hop whose MAC address is not known yet; empty if it is, or if that is not known.
+    ``rate_kbps`` is what may be used of what the device sends, as in Hop.
     """
 
     state: RouteState = RouteState.UNKNOWN
@@ -79,11 +83,12 @@ class Route:
     mtu: int | None = None
     unresolved: str = ""
     why: str = ""
+    rate_kbps: int | None = None
 
     @property
     def is_broken(self) -> bool:
         """Whether no packet can leave."""
-        return self.state in (RouteState.MISSING, RouteState.OFF_BRIDGE)
+        return self.state in (RouteState.MISSING, RouteState.OFF_BRIDGE, RouteState.UPLINK_DOWN)
 
 
 def tap_limit(hop: Hop | None, longest: int | None, *, is_tagged: bool) -> int | None:

@@ -79,3 +79,9 @@ class SpanningTree:
         for at, after in pairwise(visited):
             out, into = self.first_hops(at)[there], self.first_hops(after)[at]
             yield Placement(at, out), Placement(after, into)
+
+    def passages(self, here: Dpid, to: Placement) -> Iterator[tuple[Placement, Placement]]:
+        """On each bridge after ``here`` on the way to a port: where packets arrive and leave."""
+        crossed = list(self.exits(here, to.dpid))
+        leave = [*(out for out, _ in crossed[1:]), to]
+        yield from zip((into for _, into in crossed), leave, strict=False)

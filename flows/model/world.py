@@ -11,7 +11,7 @@ from netaddr import IPAddress
 from flows.errors import InvalidValue
 from flows.model.collector import Collector, Delivery, Sensor
 from flows.model.filter import Filter
-from flows.model.hop import NOTHING_KNOWN, STOPS_ARRIVALS, STOPS_COPIES, Hop, Route
+from flows.model.hop import NOTHING_KNOWN, STOPS_ARRIVALS, STOPS_COPIES, Hop, Route, Setting
 from flows.model.names import (
     OFPORT_MAX,
     CollectorId,
@@ -151,6 +151,7 @@ class World:
         stale = {
             "members_by_network", "ports_by_dpid", "port_by_placement", "dpids",
             "longest_by_network", "link_mtu_now", "claims_by_dpid", "broken_links",
+            "protected_links",
         }  # fmt: skip
         changed = {"placements": placements, "links": links, "numbers": numbers}
         return self._other(stale, {**changed, "contests": contests or {}})
@@ -163,7 +164,7 @@ class World:
         routes: Mapping[tuple[Dpid, IPAddress], Route],
     ) -> World:
         """The same world with other tunnel ports, sensors down, hops and routes."""
-        stale = {"broken_links"}
+        stale = {"broken_links", "protected_links"}
         if hops is not self.hops:
             stale |= {"longest_by_network", "link_mtu_now"}
         changed = {"tunnels": tunnels, "down": down, "hops": hops, "routes": routes}
@@ -186,10 +187,21 @@ class World:
             hop is not None and not STOPS_COPIES.isdisjoint(hop.settings)
         )
 
-    def is_cut_off(self, here: Dpid, sensor: Sensor) -> bool:
-        """Whether copies that a bridge makes cannot reach a remote sensor: it has no route."""
-        route = self.routes.get((here, sensor)) if isinstance(sensor, IPAddress) else None
-        return route is not None and route.is_broken
+    def is_cut_off(self, here: Dpid, delivery: Delivery, sensor: Sensor) -> bool:
+        """Whether copies that a bridge makes cannot reach a remote sensor: there is no route, or
+        its tunnel port sends nothing.
+        """
+        if not isinstance(sensor, IPAddress):
+            return False
+        route = self.routes.get((here, sensor))
+        hop = self.tunnel_hop(here, delivery)
+        is_shut = hop is not None and not STOPS_COPIES.isdisjoint(hop.settings)
+        return is_shut or (route is not None and route.is_broken)
+
+    def tunnel_hop(self, here: Dpid, delivery: Delivery) -> Hop | None:
+        """What is known of the port of a bridge for tunnels of a kind; None if there is none."""
+        number = self.tunnels.get((here, delivery))
+        return None if number is None else self.hops.get(Placement(here, number))
 
     @cached_property
     def broken_links(self) -> frozenset[Placement]:
@@ -202,6 +214,19 @@ class World:
             return True
         sends, takes = (self.hops.get(end, NOTHING_KNOWN).settings for end in (out, into))
         return not (STOPS_COPIES.isdisjoint(sends) and STOPS_ARRIVALS.isdisjoint(takes))
+
+    @cached_property
+    def protected_links(self) -> frozenset[Placement]:
+        """The ends of links that are protected ports."""
+        ends = {end for link in self.links for end in (link.a, link.b)}
+        return frozenset(end for end in ends if self._is_protected(end))
+
+    def shield_each_other(self, one: Placement, other: Placement) -> bool:
+        """Whether a bridge sends nothing out of one of two ports that arrived at the other one."""
+        return self._is_protected(one) and self._is_protected(other)
+
+    def _is_protected(self, place: Placement) -> bool:
+        return Setting.PROTECTED in self.hops.get(place, NOTHING_KNOWN).settings
 
     def hop_of(self, port: PortId) -> Hop | None:
         """What is known of a port at its place; None if it has none, or nothing is known."""

@@ -127,17 +127,24 @@ class BridgeView:
         return not (
             self.next_hop_of_copies(sensor, collector) is None
             or self.world.is_stopped(sensor)
-            or self.world.is_cut_off(self.dpid, sensor)
+            or self.world.is_cut_off(self.dpid, collector.delivery, sensor)
             or self._is_severed(sensor)
         )
 
     def _is_severed(self, sensor: Sensor) -> bool:
         """Whether a link on the way of copies to a tap port carries nothing."""
         place = None if isinstance(sensor, IPAddress) else self.world.placements.get(sensor)
-        if place is None or place.dpid == self.dpid or not self.world.broken_links:
+        if place is None or place.dpid == self.dpid:
             return False
-        exits = self.resolved.spanning_tree.exits(self.dpid, place.dpid)
-        return any(out in self.world.broken_links for out, _ in exits)
+        world, spanning_tree = self.world, self.resolved.spanning_tree
+        if world.broken_links:
+            exits = spanning_tree.exits(self.dpid, place.dpid)
+            if any(out in world.broken_links for out, _ in exits):
+                return True
+        if world.protected_links:
+            passages = spanning_tree.passages(self.dpid, place)
+            return any(world.shield_each_other(into, out) for into, out in passages)
+        return False
 
     def limit_of(self, session: Session) -> int | None:
         """Bytes of the longest frame that this bridge copies whole for a session; None: any."""

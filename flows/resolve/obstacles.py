@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from flows.model import STOPS_ARRIVALS, STOPS_COPIES, Hop, Placement, Port, Setting, World
+
+WITHOUT_LINK = "because its link is down: start its workload, or bring its device up"
 
 
 def why_stopped(
@@ -25,17 +27,21 @@ def why_stopped(
         )
 
 
-def at_sender(sender: Port, world: World) -> str:
-    """Why a switch drops whatever a placed port sends; empty if it does not."""
-    hop = world.hop_of(sender.id) or Hop()
+def at_sender(sender: Port, world: World, links_down: Set[Placement]) -> str:
+    """Why a switch gets nothing of a placed port, or drops it; empty if it does neither."""
+    hop, place = world.hop_of(sender.id) or Hop(), world.placements[sender.id]
+    if place in links_down:
+        return f"port {sender.name!r} sends nothing, {WITHOUT_LINK}"
     what = f"what port {sender.name!r} sends is dropped"
-    return next(why_stopped(what, hop, world.placements[sender.id], STOPS_ARRIVALS), "")
+    return next(why_stopped(what, hop, place, STOPS_ARRIVALS), "")
 
 
-def at_receiver(sender: Port, receiver: Port, world: World) -> str:
+def at_receiver(sender: Port, receiver: Port, world: World, links_down: Set[Placement]) -> str:
     """Why a placed port does not get what a switch sends to it; empty if it does."""
     hop, place = world.hop_of(receiver.id) or Hop(), world.placements[receiver.id]
     what = f"port {receiver.name!r} receives nothing"
+    if place in links_down:
+        return f"{what}, {WITHOUT_LINK}"
     stopped = next(why_stopped(what, hop, place, STOPS_COPIES), "")
     return stopped or are_protected(sender, receiver, world)
 

@@ -1,4 +1,4 @@
-"""Shares of tap ports that send little: how many copies of each session such a port may get.
+"""Shares of ports that send little: how many copies of each session such a port may get.
 
 A port that is offered more than it sends harms the production of a whole host: the userspace
 datapath of Open vSwitch 3.1 sends to all ports through one socket, whose buffer the packets that
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.model import PortId, Rate, RateUnit, SessionId, World
+from flows.model import Placement, Rate, RateUnit, SessionId
 from flows.openflow import ETH_HEADER, VLAN_HEADER
 from flows.resolve.session import ResolvedSession
 
@@ -17,25 +17,23 @@ LONGEST_BITS = 8 * (1500 + ETH_HEADER + VLAN_HEADER)
 """Bits of the longest usual frame: what a cap in packets a second may come to."""
 
 
-def share_ports(served: Iterable[ResolvedSession], world: World) -> Mapping[SessionId, Rate]:
-    """The rate caps that keep all copies to each slow tap port below what it sends.
+def share_ports(served: Iterable[ResolvedSession]) -> Mapping[SessionId, Rate]:
+    """The rate caps that keep all copies that pass a slow port below what they may use of it.
 
     A session that runs on several bridges has a cap on each, so these share what the port sends. A
     session that may use less by its own cap leaves the rest to the others. Sessions without an
     entry need no cap but their own.
     """
-    users: dict[PortId, dict[SessionId, tuple[int, int | None]]] = {}
-    sessions = {one.session.id: one for one in served if one.is_slow}
+    users: dict[Placement | str, dict[SessionId, tuple[int, int | None]]] = {}
+    rates: dict[Placement | str, int] = {}
+    sessions = {one.session.id: one for one in served if one.slow_ports}
     for session, one in sessions.items():
-        makers = len({world.placements[port.id].dpid for port in one.watched})
-        for tap in one.taps:
-            users.setdefault(tap.id, {})[session] = makers, _own_kbps(one.session.max_rate)
+        for port in one.slow_ports:
+            rates[port.key] = port.kbps
+            users.setdefault(port.key, {})[session] = port.makers, _own_kbps(one.session.max_rate)
     found: dict[SessionId, int] = {}
-    for tap_id, wanted in users.items():
-        hop = world.hop_of(tap_id)
-        if hop is None or hop.rate_kbps is None:
-            continue
-        for session, share in _shares(hop.rate_kbps, wanted).items():
+    for key, wanted in users.items():
+        for session, share in _shares(rates[key], wanted).items():
             found[session] = min(share, found.get(session, share))
     return {
         session: cap

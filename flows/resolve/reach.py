@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from netaddr import IPAddress
 
 from flows.model import (
+    NOTHING_KNOWN,
     PATH_MTUS,
     STOPS_ARRIVALS,
     STOPS_COPIES,
@@ -15,6 +16,7 @@ from flows.model import (
     Dpid,
     Hop,
     NetworkId,
+    Placement,
     Port,
     RouteState,
     Session,
@@ -28,6 +30,25 @@ from flows.model import (
 from flows.resolve.obstacles import at_link_end, why_stopped
 
 NAME_DATABASE = "name that of its host in `remotes` of [ovsdb]"
+
+
+PRODUCTION_PARTS = 2
+"""Copies get one of so many parts of a slow port that production passes too: of a link, or of the
+device by which tunnels leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowPort:
+    """A port on the way of a session's copies that is known to send little.
+
+    ``key`` tells it from others: its place, or the name of the device by which tunnels leave.
+    ``kbps`` is what copies may use, in kilobits a second; ``makers`` is how many bridges make
+    copies that pass it.
+    """
+
+    key: Placement | str
+    kbps: int
+    makers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +73,30 @@ class SessionReach:
         )
 
     @property
-    def is_slow(self) -> bool:
-        """Whether a tap port is known to send less than copies may need."""
-        hops = (self.world.hop_of(tap.id) for tap in self.taps)
-        return any(hop is not None and hop.rate_kbps is not None for hop in hops)
+    def slow_ports(self) -> tuple[SlowPort, ...]:
+        """The ports on the way that are known to send less than copies may need."""
+        rates: dict[Placement | str, int] = {}
+        makers: dict[Placement | str, set[Dpid]] = {}
+        for here, key, kbps in self._rates():
+            rates[key] = kbps
+            makers.setdefault(key, set()).add(here)
+        return tuple(SlowPort(key, kbps, len(makers[key])) for key, kbps in rates.items())
+
+    def _rates(self) -> Iterator[tuple[Dpid, Placement | str, int]]:
+        """Each slow port that copies of a bridge pass, with what they may use of it in kbit/s."""
+        hops = self.world.hops
+        for here, to in self._ways_to_taps():
+            tap = hops.get(to, NOTHING_KNOWN)
+            if tap.rate_kbps is not None:
+                yield here, to, tap.rate_kbps
+            for out, _ in self.spanning_tree.exits(here, to.dpid):
+                link = hops.get(out, NOTHING_KNOWN)
+                if link.rate_kbps is not None:
+                    yield here, out, max(1, link.rate_kbps // PRODUCTION_PARTS)
+        for here, address in self._ways():
+            route = self.world.routes.get((here, address))
+            if route is not None and route.rate_kbps is not None:
+                yield here, route.device, max(1, route.rate_kbps // PRODUCTION_PARTS)
 
     def obstacles(self) -> Iterator[str]:
         """Settings and routes on the way with which copies do not arrive, a sentence each."""
@@ -65,6 +106,8 @@ class SessionReach:
         for tap in self.taps:
             yield from self._at_tap(tap)
         yield from self._at_links()
+        yield from self._between_protected()
+        yield from self._at_tunnels()
         yield from self._without_route()
 
     def unknowns(self) -> Iterator[str]:
@@ -117,8 +160,7 @@ class SessionReach:
         hop = self._hop(tap)
         yield from tap_obstacles(tap, self.world)
         if Setting.PROTECTED in hop.settings:
-            here = self.world.placements[tap.id].dpid
-            names = [p.name for p in self._senders(here) if Setting.PROTECTED in self._settings(p)]
+            names = self._protected_senders(self.world.placements[tap.id].dpid)
             if names:
                 yield (
                     f"tap port {tap.name!r} gets no copies of packets that {_some(names)} sends, "
@@ -130,13 +172,52 @@ class SessionReach:
         """Ends of links that let nothing pass, on the ways from bridges to tap ports."""
         if not self.world.broken_links:
             return
-        makers = dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
-        ways = ((here, self.world.placements[tap.id].dpid) for here in makers for tap in self.taps)
-        crossed = (pair for here, there in ways for pair in self.spanning_tree.exits(here, there))
+        exits = self.spanning_tree.exits
+        crossed = (pair for here, to in self._ways_to_taps() for pair in exits(here, to.dpid))
         for out, into in dict.fromkeys(crossed):
             if out in self.world.broken_links:
                 yield from at_link_end(out, self.world, STOPS_COPIES, "copies")
                 yield from at_link_end(into, self.world, STOPS_ARRIVALS, "copies")
+
+    def _between_protected(self) -> Iterator[str]:
+        """Bridges on the ways to tap ports that do not pass copies on, between protected ports."""
+        if not self.world.protected_links:
+            return
+        passages = self.spanning_tree.passages
+        passed = (pair for here, to in self._ways_to_taps() for pair in passages(here, to))
+        for into, out in dict.fromkeys(passed):
+            if self.world.shield_each_other(into, out):
+                one, other = self.world.hops[into], self.world.hops[out]
+                yield (
+                    f"bridge {one.bridge!r} sends no copies from {one.interface!r} to "
+                    f"{other.interface!r}, because protected ports of a bridge send each other "
+                    f"nothing: run `ovs-vsctl set Port {one.interface} protected=false`"
+                )
+
+    def _ways_to_taps(self) -> Iterator[tuple[Dpid, Placement]]:
+        """Each bridge that makes copies, with the place of each tap port."""
+        for here in self._makers():
+            for tap in self.taps:
+                yield here, self.world.placements[tap.id]
+
+    def _at_tunnels(self) -> Iterator[str]:
+        """Settings of the ports for its tunnels with which copies do not leave."""
+        collector, world = self.collector, self.world
+        if collector is None or not collector.is_tunnelled:
+            return
+        for here in self._makers():
+            hop = world.tunnel_hop(here, collector.delivery)
+            if hop is None:
+                continue
+            place = Placement(here, world.tunnels[here, collector.delivery])
+            what = f"tunnel port {hop.interface!r} sends nothing"
+            yield from why_stopped(what, hop, place, STOPS_COPIES)
+            if Setting.PROTECTED in hop.settings and (names := self._protected_senders(here)):
+                yield (
+                    f"tunnel port {hop.interface!r} gets no copies of packets that {_some(names)} "
+                    "sends, because protected ports of a bridge send each other nothing: run "
+                    f"`ovs-vsctl set Port {hop.interface} protected=false`"
+                )
 
     def _without_route(self) -> Iterator[str]:
         for here, address in self._ways():
@@ -146,6 +227,12 @@ class SessionReach:
                 yield (
                     f"no route: bridge {bridge!r} has no route to sensor {address}, so its copies "
                     f"do not leave: see `ovs-appctl ovs/route/lookup {address}` on its host"
+                )
+            elif route is not None and route.state is RouteState.UPLINK_DOWN:
+                yield (
+                    f"uplink down: the route of bridge {bridge!r} to sensor {address} leaves by "
+                    f"bridge {route.device!r}, and no port of that one is up ({route.why}), so its "
+                    "copies do not leave"
                 )
             elif route is not None and route.is_broken:
                 yield (
@@ -176,10 +263,18 @@ class SessionReach:
 
     def _ways(self) -> Iterator[tuple[Dpid, IPAddress]]:
         """Each bridge that makes copies, with each remote sensor."""
-        dpids = dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
+        makers = sorted(self._makers())
         for address in self.collector.addresses if self.collector is not None else ():
-            for dpid in sorted(dpids):
+            for dpid in makers:
                 yield dpid, address
+
+    def _makers(self) -> Iterable[Dpid]:
+        """The bridges that make its copies: where its watched ports are."""
+        return dict.fromkeys(self.world.placements[port.id].dpid for port in self.watched)
+
+    def _protected_senders(self, here: Dpid) -> list[str]:
+        """The names of workloads whose packets it may copy, and that are protected ports."""
+        return [p.name for p in self._senders(here) if Setting.PROTECTED in self._settings(p)]
 
     def _senders(self, here: Dpid) -> Iterator[Port]:
         """Workloads of a bridge whose packets the session may copy, in the order of their names."""

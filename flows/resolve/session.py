@@ -26,7 +26,7 @@ from flows.model import (
     transport_key,
     watched_by,
 )
-from flows.resolve.reach import SessionReach
+from flows.resolve.reach import SessionReach, SlowPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ResolvedSession:
     ``watched`` are the placed source ports whose copies can reach a sensor; ``taps`` the placed tap
     ports of the collector; ``collector`` is None when it does not exist. ``is_far``: copies that
     some bridge makes cross a link. ``is_guarded``: a tap port may send only shorter frames than
-    copies can be; ``is_slow``: one is known to send little in a second. ``missing`` names in
+    copies can be; ``slow_ports`` on the way send little in a second. ``missing`` names in
     sentences what does not exist, is unreachable or lets no copies pass, and ``unknown`` what
     could not be checked; ``refused`` is the reason why nothing at all may be copied. ``is_fading``:
     it has ended, and bridges that were not told yet may still send copies of it over links.
@@ -51,7 +51,7 @@ class ResolvedSession:
     is_far: bool = False
     unknown: tuple[str, ...] = ()
     is_guarded: bool = False
-    is_slow: bool = False
+    slow_ports: tuple[SlowPort, ...] = ()
     is_fading: bool = False
 
     @property
@@ -85,7 +85,7 @@ class ResolvedSession:
         session, collector = self.session, self.collector
         if session.max_rate is not None or bridge_rate is not None:
             return True
-        if session.packet_length is not None or self.is_slow:
+        if session.packet_length is not None or self.slow_ports:
             return True
         return collector is not None and (collector.is_tunnelled or len(collector.sensors) > 1)
 
@@ -211,7 +211,7 @@ def _with_reach(
         missing=(*found.missing, *reach.obstacles()),
         unknown=tuple(reach.unknowns()),
         is_guarded=reach.is_guarded,
-        is_slow=reach.is_slow,
+        slow_ports=reach.slow_ports,
         is_fading=is_ended and bool(found.watched and found.taps),
     )
 

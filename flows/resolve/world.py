@@ -191,7 +191,10 @@ class ResolvedWorld:
         changed = {key for key in asked if old.get(key) != new.get(key)}
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
         changed |= (previous.world.fading ^ self.world.fading) & new.keys()
-        if previous.world.broken_links != self.world.broken_links:
+        closed, before = (
+            (world.broken_links, world.protected_links) for world in (self.world, previous.world)
+        )
+        if closed != before:
             changed |= {key for key, found in previous.sessions.items() if found.is_far}
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
         collectors |= self._collectors_of_changed_sensors(previous)
@@ -229,13 +232,27 @@ class ResolvedWorld:
         ):
             return self.world.session_by_id.keys()
         ports = [p for p in map(self.world.port_by_placement.get, places) if p is not None]
-        found = self._affected_by({port.id for port in ports})
+        found = self._affected_by({port.id for port in ports}) | self._tunnelled_by(places)
         networks = {port.network for port in ports if port.network is not None}
         for key in self.world.session_by_id.keys() - found if networks else ():
             watched = self._tags.find_networks(key)
             if watched is None or not networks.isdisjoint(watched):
                 found.add(key)
         return found
+
+    def _tunnelled_by(self, places: Set[Placement]) -> Set[SessionId]:
+        """The sessions whose copies may leave by a tunnel port at one of these places."""
+        kinds = {
+            delivery
+            for (dpid, delivery), number in self.world.tunnels.items()
+            if Placement(dpid, number) in places
+        }
+        known = self.world.collector_by_id
+        collectors = {key for key, found in known.items() if found.delivery in kinds}
+        if not collectors:
+            return frozenset()
+        sessions = self.world.session_by_id.items()
+        return {key for key, session in sessions if session.collector in collectors}
 
     def _collectors_of_changed_sensors(self, previous: ResolvedWorld) -> Set[CollectorId]:
         """The collectors with a sensor that went down or came back, or has another route."""
@@ -441,8 +458,8 @@ class ResolvedWorld:
 
     @cached_property
     def port_caps(self) -> Mapping[SessionId, Rate]:
-        """The caps of sessions whose tap ports send little: each gets its share of a tap port."""
-        return share_ports(self.served, self.world)
+        """The caps of sessions whose copies pass ports that send little: each gets its share."""
+        return share_ports(self.served)
 
     def is_joined(self, one: Dpid, other: Dpid) -> bool:
         """Whether links connect two bridges: whether they are in one region."""

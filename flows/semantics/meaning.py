@@ -155,7 +155,9 @@ def sensors_of(
         and _is_joined(spanning_tree, _place(sender, world), _at(tap, world))
     }
     here = _place(sender, world) if maker is None else maker
-    open_ones = {sensor for sensor in reachable if _is_open(sensor, here, world, spanning_tree)}
+    open_ones = {
+        sensor for sensor in reachable if _is_open(sensor, collector, here, world, spanning_tree)
+    }
     up = {sensor for sensor in open_ones if not world.is_down(collector, sensor)}
     return frozenset(up or open_ones or reachable)
 
@@ -352,19 +354,26 @@ def _arrives(session: Session, sender: Port, maker: Dpid, world: World) -> bool:
     """Whether ports, links and routes let the copies that a bridge makes reach a sensor."""
     spanning_tree = SpanningTree(world.links)
     return any(
-        _is_open(sensor, maker, world, spanning_tree)
+        _is_open(sensor, world.collector_by_id[session.collector], maker, world, spanning_tree)
         for sensor in sensors_of(session, sender, world, maker)
     )
 
 
-def _is_open(sensor: Sensor, maker: Dpid, world: World, spanning_tree: SpanningTree) -> bool:
+def _is_open(
+    sensor: Sensor, collector: Collector, maker: Dpid, world: World, spanning_tree: SpanningTree
+) -> bool:
     """Whether copies that a bridge makes can reach a sensor."""
-    if world.is_stopped(sensor) or world.is_cut_off(maker, sensor):
+    if world.is_stopped(sensor) or world.is_cut_off(maker, collector.delivery, sensor):
         return False
     if isinstance(sensor, IPAddress) or sensor not in world.placements:
         return True
-    crossed = spanning_tree.exits(maker, _at(sensor, world))
-    return not any(out in world.broken_links for out, _ in crossed)
+    place = world.placements[sensor]
+    crossed = spanning_tree.exits(maker, place.dpid)
+    passed = spanning_tree.passages(maker, place)
+    return not (
+        any(out in world.broken_links for out, _ in crossed)
+        or any(world.shield_each_other(into, out) for into, out in passed)
+    )
 
 
 def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:

@@ -112,6 +112,7 @@ class Rig:
         """Switches that may keep stale megaflows after a change of their flows."""
         self.hops: Mapping[Placement, Hop] = {}
         """What is known of ports."""
+        self.links_down: frozenset[Placement] = frozenset()
         self.connected: dict[int, OpenFlowSwitch] = {}
         self.adopted: list[int] = []
         self._start()
@@ -209,7 +210,11 @@ class Rig:
     def _start(self) -> None:
         self.ready, self.changes = threading.Event(), ChangeSignal()
         self.store = Store(self.folder / "state")
-        self.sensors = SimpleNamespace(down=lambda probes: frozenset(), hops=lambda: self.hops)
+        self.sensors = SimpleNamespace(
+            down=lambda probes: frozenset(),
+            hops=lambda: self.hops,
+            links_down=lambda: self.links_down,
+        )
         installed_sessions, changes = self.store.installed_sessions, self.changes
         self.placements = Placements()
         self.placements.remember(self.store.placements.bridges())

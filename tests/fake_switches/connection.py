@@ -13,6 +13,7 @@ from tests.fake_switches.model import FakeSwitch
 
 LENGTH = Struct("!xxH")
 RECONNECT_S = 0.05
+TELL_AGAIN_S = 0.02
 CONNECTING_AT_ONCE = 200
 """Connections that are opened at one time: more overflow the backlog of the listener."""
 
@@ -128,6 +129,20 @@ class Fleet:
                 connection.transport.write(b"".join(messages))
 
         self._run(write)
+
+    def tell_on(self, dpid: int, *messages: bytes) -> None:
+        """Have a switch send messages again and again, until the connection that it has ends."""
+        data = b"".join(messages)
+
+        def write(connection: Connection) -> None:
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                return
+            if not transport.get_write_buffer_size():
+                transport.write(data)
+            self._loop.call_later(TELL_AGAIN_S, write, connection)
+
+        self._run(lambda: write(self.connections[dpid]))
 
     def follow_faults(self) -> None:
         """Apply changed faults of switches."""

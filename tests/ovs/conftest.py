@@ -66,3 +66,12 @@ def controller(tmp_path: Path, cloud: SmallCloud, runtime: str) -> Iterator[Cont
         make_collectors(process)
         yield process
         assert "Traceback" not in process.log()
+
+
+@pytest.fixture
+def running(cloud: SmallCloud, controller: ControllerProcess) -> ControllerProcess:
+    """A controller of the module, started, with a session on s1."""
+    controller.start("s1")
+    make_collectors(controller)
+    controller.create_session("red", "one", ["web"], "ids")
+    return controller

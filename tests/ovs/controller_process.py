@@ -28,10 +28,12 @@ on_both_runtimes = pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
 """A mark of tests, or as ``pytestmark`` of a module; the fixture ``runtime`` is in conftest."""
 NOBODY = "tcp:127.0.0.1:6699"
 """A target where nobody listens. A bridge keeps its flows if it always has a target."""
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 START_S = 60.0
 """A bound for the start of a process on a loaded machine."""
 CALL_AGAIN_S = 1.0
+"""After so many seconds a bridge is called again, and then ever more seldom: that ends a connection
+which is being made."""
 
 Document = dict[str, Any]
 
@@ -58,6 +60,7 @@ class ControllerProcess:
         if inventory is not None:
             self.inventory.write_text(inventory)
         self._log = folder / "controller.log"
+        self._logged_at_start = 0
         self._command = launch_command(runtime)
         if open_files is not None:
             self._command = ["prlimit", f"--nofile={open_files}:{open_files}", *self._command]
@@ -106,6 +109,12 @@ class ControllerProcess:
             )
         return self.process
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
     def start(self, *bridges: str, **settings: Any) -> None:
         """Start it; returns when its API answers and these bridges are verified."""
         process = self.launch(**settings)
@@ -118,6 +127,7 @@ class ControllerProcess:
         for bridge in bridges:
             self.wait_until_connected(bridge)
             self.wait_for_bridge(bridge)
+        self._logged_at_start = len(self.log())
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the exit; returns the exit status."""
@@ -136,6 +146,10 @@ class ControllerProcess:
     def log(self) -> str:
         """The whole log."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def log_since_start(self) -> str:
+        """The log since ``start`` returned the last time."""
+        return self.log()[self._logged_at_start :]
 
     def is_answering(self) -> bool:
         """Whether the API answers."""
@@ -206,15 +220,15 @@ class ControllerProcess:
 
         By itself it retries every 8 seconds only: Open vSwitch 3.1 does not honour max_backoff.
         """
-        called = 0.0
+        due, pause = 0.0, CALL_AGAIN_S
 
         def look() -> bool:
-            nonlocal called
+            nonlocal due, pause
             is_connected = bool(self.bridge(bridge).get("connected"))
-            if not is_connected and time.monotonic() - called > CALL_AGAIN_S:
+            if not is_connected and time.monotonic() > due:
                 vsctl("set-controller", bridge, NOBODY)
                 vsctl("set-controller", bridge, TARGET)
-                called = time.monotonic()
+                due, pause = time.monotonic() + pause, 2 * pause
             return is_connected
 
         wait_for(look, bool, DEADLINE_S)
@@ -235,6 +249,16 @@ class ControllerProcess:
             return status.get("state") == state and words in " ".join(status["reasons"])
 
         return wait_for(lambda: self.session(name), is_right, seconds)
+
+    def wait_until_free_of(self, name: str, words: str) -> Document:
+        """Return the session once its bridges have confirmed a change after which these words are
+        not among its reasons."""
+
+        def is_right(seen: Document) -> bool:
+            status = seen["status"]
+            return status["state"] != "pending" and words not in " ".join(status["reasons"])
+
+        return wait_for(lambda: self.session(name), is_right)
 
     def wait_for_problem(self, words: str) -> str:
         """Return the problem of the whole system that has these words."""

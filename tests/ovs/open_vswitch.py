@@ -14,9 +14,14 @@ SOCKET = "/run/openvswitch/db.sock"
 QUIET = ["--no-chdir", "--pidfile", "--detach", "--log-file", "-vconsole:off", "-vsyslog:off"]
 
 
+def pid_of(daemon: str) -> int:
+    """The process id of `ovs-vswitchd` or `ovsdb-server`."""
+    return int((RUN / f"{daemon}.pid").read_text())
+
+
 def kill(daemon: str) -> None:
-    """Kill `ovs-vswitchd` or `ovsdb-server` with SIGKILL, and wait until it is gone."""
-    number = int((RUN / f"{daemon}.pid").read_text())
+    """Kill one of them with SIGKILL, and wait until it is gone."""
+    number = pid_of(daemon)
     os.kill(number, signal.SIGKILL)
     wait_for(lambda: _is_alive(number), lambda alive: not alive)
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller.runtime import launch_command
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 Event = dict[str, Any]
 

@@ -25,7 +25,7 @@ content:"{URI}"; sid:9000001; rev:1;)
 alert http any any -> any any (msg:"body"; flow:established,to_client; file_data; \
 content:"{MARK}"; sid:9000002; rev:1;)
 """
-STARTS_S, SEES_S = 30.0, 15.0
+STARTS_S, SEES_S = 60.0, 60.0
 Event = dict[str, Any]
 
 

@@ -89,7 +89,7 @@ class Scene:
         first = [self.traffic.now(stream) for stream in self.streams]
         for stream, end, number in zip(self.streams, self.ends, first, strict=True):
             if is_delivered:
-                self.traffic.wait_until_past(stream, self.at[end], number + FRAMES)
+                self.traffic.wait_until_spread(stream, self.at[end], number + FRAMES)
             else:
                 wait_for(
                     lambda s=stream, n=number: self.traffic.now(s),  # type: ignore[misc]

@@ -20,7 +20,7 @@ def test_who_takes_the_packets_changes_with_the_answer_of_the_api(
             """Which sessions get the next packets; each packet exactly once."""
             first = traffic.now(stream) + 1
             last = first + 50
-            traffic.wait_until_past(stream, cloud.at["red-db"], last)
+            traffic.wait_until_spread(stream, cloud.at["red-db"], last)
             found = set()
             for name, tap in taps.items():
                 seen = traffic.arrived(stream, tap)

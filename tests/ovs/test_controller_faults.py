@@ -26,15 +26,6 @@ def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
         assert "Traceback" not in process.log()
 
 
-@pytest.fixture
-def running(cloud: SmallCloud, controller: ControllerProcess) -> ControllerProcess:
-    """With a session on s1."""
-    controller.start("s1")
-    make_collectors(controller)
-    controller.create_session("red", "one", ["web"], "ids")
-    return controller
-
-
 def refusal(controller: ControllerProcess) -> str:
     """The last sentence of a controller that has exited."""
     assert controller.wait_for_end() == 1, controller.log()

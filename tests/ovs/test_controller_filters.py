@@ -38,7 +38,7 @@ def test_rules_changed_in_place_hold_for_every_later_packet(
 
         def until_delivered(since: list[int]) -> list[int]:
             for stream, number, end in zip(streams, since, ("red-db", "red-web"), strict=True):
-                traffic.wait_until_past(stream, cloud.at[end], number + 50)
+                traffic.wait_until_spread(stream, cloud.at[end], number + 50)
             return [number + 50 for number in since]
 
         def is_copied(stream: Stream, first: int, last: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import ofctl
-from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
+from tests.ovs.small_cloud import INVENTORY, SmallCloud
 from tests.ovs.test_controller_faults import fill, refusal
 from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
@@ -37,15 +37,6 @@ def controller(tmp_path: Path, state: Path) -> Iterator[ControllerProcess]:
     with ControllerProcess(tmp_path, INVENTORY) as process:
         yield process
         assert "Traceback" not in process.log()
-
-
-@pytest.fixture
-def running(cloud: SmallCloud, controller: ControllerProcess) -> ControllerProcess:
-    """With a session on s1."""
-    controller.start("s1")
-    make_collectors(controller)
-    controller.create_session("red", "one", ["web"], "ids")
-    return controller
 
 
 def mount(*arguments: str) -> None:

@@ -33,7 +33,7 @@ def test_sessions_that_have_no_room_keep_no_other_change_from_a_bridge(
         assert controller.delete_session("s0") == 204
         controller.wait_for_session(f"s{SERVED}")
         since = traffic.now(red[0])
-        traffic.wait_until_past(red[0], cloud.at["red-ids"], since + 20)
+        traffic.wait_until_spread(red[0], cloud.at["red-ids"], since + 20)
         copies = traffic.arrived(red[0], cloud.at["red-ids"])
         assert {copies[n] for n in range(since + 1, since + 20)} == {SERVED}
 

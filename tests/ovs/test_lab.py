@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from tests.ovs.lab import Lab, LabError, ofctl
+from tests.ovs.lab import Lab, LabError, ofctl, paused_switch
+from tests.ovs.packet_sockets import dropped_by_bridges, is_anything_waiting, own_inodes
+from tests.ovs.waiting import wait_for
 
 
 def frame(payload: bytes, tag: bytes = b"") -> bytes:
@@ -86,3 +88,23 @@ def test_the_lab_refuses_to_run_outside_of_tools_isolate() -> None:
     command = [sys.executable, "-c", "from tests.ovs.lab import Lab; Lab()"]
     done = subprocess.run(command, env=world, capture_output=True, text=True)
     assert done.returncode and "tools/isolate" in done.stderr
+
+
+def test_frames_that_wait_for_a_bridge_and_those_that_it_never_gets_are_seen(lab: Lab) -> None:
+    """The socket of a port holds some 250 short frames while ovs-vswitchd does not run."""
+    lab.add_bridge("s1")
+    sender, receiver = lab.add_ports("s1", [1, 2])
+    ofctl("add-flow", "s1", "in_port=1,actions=output:2")
+    lab.install_markers()
+    before = dropped_by_bridges()
+    with paused_switch():
+        for _ in range(1000):
+            sender.send(frame(b"one of many"))
+        assert is_anything_waiting(without=own_inodes())
+    wait_for(lambda: is_anything_waiting(without=own_inodes()), lambda waits: not waits)
+    lab.flush()
+
+    arrived = len(receiver.receive_all())
+
+    assert 0 < arrived < 1000
+    assert dropped_by_bridges() - before == 1000 - arrived

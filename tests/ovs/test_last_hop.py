@@ -121,7 +121,7 @@ def test_copies_for_a_tap_port_that_is_down_are_counted_as_lost(
     turn("up")
     cloud.lab.endpoints.append(tap)
     cloud.lab.install_markers()  # a veth pair drops frames until the kernel sees both ends up
-    wait_for(lambda: reasons(controller.session("one")), lambda text: "is down" not in text)
+    controller.wait_until_free_of("one", "is down")
     assert exchange(cloud, sent) == (sent, sent)
     wait_for_counts(controller, "one", (MANY, 0, {"path": MANY}))
 
@@ -157,6 +157,8 @@ def test_protected_ports_send_each_other_no_copies(
     [
         (("ofctl", "mod-port", "s1", "1", "no-receive"), ("web",), False, []),
         (("ofctl", "mod-port", "s1", "2", "no-forward"), ("db",), True, []),
+        (("ofctl", "mod-port", "s1", "1", "down"), ("web",), False, []),
+        (("ofctl", "mod-port", "s1", "2", "down"), ("db",), True, []),
         ((*PROTECT_WEB, "s1-eth5", "protected=true"), ("web", "ids"), False, ["db"]),
         ((*PROTECT_WEB, "s1-eth2", "protected=true"), ("web", "db"), True, []),
     ],
@@ -330,7 +332,7 @@ def test_a_remote_sensor_without_a_route_is_said_and_nothing_counts_as_a_copy(
     controller.wait_for_session("one", "degraded", f"nobody has answered yet for {NO_ROUTE}")
     neighbour = ["ovs-appctl", "tnl/neigh/set", "under", NO_ROUTE, "02:00:00:00:99:99"]
     subprocess.run(neighbour, check=True)
-    wait_for(lambda: reasons(controller.session("one")), lambda text: "unknown" not in text)
+    controller.wait_until_free_of("one", "unknown")
     exchange(cloud, sent)
     assert [carried.frame for carried in underlay.arrived()] == sent
     assert "no route" not in reasons(controller.session("one"))
@@ -349,6 +351,90 @@ def test_a_route_by_a_device_that_is_on_no_bridge_is_said(
     controller.create_session("red", "one", ["web"], "far")
     controller.wait_for_session("one", "degraded", "leaves by 'aside', which is on no bridge")
     subprocess.run(["ip", "link", "del", "aside"], check=True)
+
+
+@pytest.mark.parametrize("how", ["no-forward", "protected"])
+def test_a_tunnel_port_that_sends_nothing_is_said(
+    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess, how: str
+) -> None:
+    make_remote(controller, SENSORS[0])
+    seen = controller.create_session("red", "one", ["web"], "far", direction="egress")
+    assert (seen["status"]["state"], seen["status"]["reasons"]) == ("active", [])
+    tunnels = vsctl("--bare", "--columns=name", "find", "Interface", "type=vxlan").split()
+    (port,) = (name for name in tunnels if vsctl("port-to-br", name).strip() == "s1")
+    if how == "no-forward":
+        ofctl("mod-port", "s1", port, "no-forward")
+        words = (
+            f"tunnel port '{port}' sends nothing, because its OpenFlow port is set to no-forward"
+        )
+    else:
+        vsctl(
+            "set", "Port", port, "protected=true", "--", "set", "Port", "s1-eth1", "protected=true"
+        )
+        words = f"tunnel port '{port}' gets no copies of packets that port 'web' sends"
+    controller.wait_for_session("one", "degraded", words)
+    sent = [web_to_db(n) for n in range(MANY)]
+    assert exchange(cloud, sent)[0] == sent
+    assert underlay.arrived() == []
+    if how == "no-forward":
+        wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
+        ofctl("mod-port", "s1", port, "forward")
+    else:
+        vsctl("set", "Port", port, "protected=false")
+    wait_for(lambda: controller.session("one")["status"]["reasons"], lambda r: words not in str(r))
+    assert exchange(cloud, sent)[0] == sent
+    assert [carried.frame for carried in underlay.arrived()] == sent
+
+
+def test_copies_for_tunnels_are_capped_below_what_their_way_out_sends(
+    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    make_remote(controller, SENSORS[0])
+    controller.create_session("red", "one", ["web"], "far")
+    vsctl(
+        *("set", "Port", "under-eth1", "qos=@q", "--"),
+        *("--id=@q", "create", "QoS", "type=linux-htb", "other-config:max-rate=10000000"),
+    )
+    cap = {"kbps": 4500}
+    wait_for(lambda: controller.session("one")["status"]["port_rate"], cap.__eq__)
+    sent = [web_to_db(n, 1300) for n in range(40 * MANY)]
+    got = cloud.lab.exchange([(cloud.at["red-web"], f) for f in sent], burst_size=MANY, pause=1)
+    assert got[cloud.at["red-db"]] == sent, "production of the bridge that makes the copies"
+    made, _, skipped = wait_for(
+        lambda: counts(controller.session("one")),
+        lambda seen: seen[0] + sum(seen[2].values()) == len(sent),
+    )
+    assert skipped.keys() == {"port_rate"}
+    arrived = 0
+
+    def received() -> int:
+        nonlocal arrived
+        arrived += len(underlay.arrived())
+        return arrived
+
+    wait_for(received, made.__eq__)
+    vsctl("clear", "Port", "under-eth1", "qos", "--", "--all", "destroy", "QoS")
+
+
+def test_nothing_counts_as_a_copy_while_the_port_by_which_tunnels_leave_is_down(
+    underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    make_remote(controller, SENSORS[0])
+    controller.create_session("red", "one", ["web"], "far")
+    controller.wait_for_session("one", "active")
+    sent = [web_to_db(n) for n in range(MANY)]
+    subprocess.run(["ip", "link", "set", "under-eth1", "down"], check=True)
+    controller.wait_for_session("one", "degraded", "no port of that one is up ('under-eth1')")
+    assert exchange(cloud, sent)[0] == sent
+    wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
+    explained = {"tenant": "red", "port": "red-web", "hex": web_to_db(1).hex()}
+    [told] = controller.api.post("/v1/explain", json=explained).json()["sessions"]
+    assert (told["copied"], "uplink down: " in told["sentence"]) == (False, True), told
+    subprocess.run(["ip", "link", "set", "under-eth1", "up"], check=True)
+    wait_for(lambda: reasons(controller.session("one")), lambda text: "uplink" not in text)
+    exchange(cloud, sent)
+    assert [carried.frame for carried in underlay.arrived()] == sent
+    wait_for_counts(controller, "one", (MANY, 0, {"path": MANY}))
 
 
 def test_a_check_of_a_tunnel_counts_each_frame_once(

@@ -15,6 +15,7 @@ import pytest
 
 from controller import runtime
 from tests.ovs.lab import Lab, vsctl
+from tests.ovs.open_vswitch import pid_of
 from tests.ovs.runtime_app import BARRIER
 from tests.ovs.runtime_process import Authority, RuntimeProcess
 
@@ -172,7 +173,7 @@ def test_a_switch_that_leaves_is_noticed_and_may_come_back(lab: Lab, backend: st
 def test_a_switch_that_falls_silent_is_noticed(lab: Lab, backend: str) -> None:
     with RuntimeProcess(backend, echo_interval=0.2, echo_misses=2) as controller:
         [dpid] = connect(lab, controller, "s1")
-        daemon = int(Path("/run/openvswitch/ovs-vswitchd.pid").read_text())
+        daemon = pid_of("ovs-vswitchd")
         os.kill(daemon, signal.SIGSTOP)
         try:
             controller.wait_for("gone", dpid=dpid)

@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,11 @@ DATAGRAM_DATA = 14 + 20 + 8
 """Where the data of an untagged UDP datagram begins, in bytes."""
 FRAMES_PER_S = 200
 """For each stream: the receive buffers of the datapath hold more than one second of it."""
+LATER_FRAMES = 3
+"""So many frames that are sent later have arrived one after the other: then the datapath has polled
+all ports, also those at the other ends of links, since it has sent an earlier one."""
+LATE_S = 5.0
+"""How much later than expected a frame may come, in seconds."""
 
 
 class Stream:
@@ -66,6 +72,7 @@ class Streaming(ABC):
         self._period_s, self._behind_s = period_s, behind_s
         self._sending = threading.Lock()
         self._is_over, self._is_paused = threading.Event(), threading.Event()
+        self._looks = 0
         self._threads = [threading.Thread(target=run) for run in (self._send, self._receive)]
 
     def __enter__(self) -> Self:
@@ -91,6 +98,11 @@ class Streaming(ABC):
     def _note(self, endpoint: Endpoint, frame: bytes) -> None:
         """Record a frame that has arrived."""
 
+    def wait_until_read(self) -> None:
+        """Block until all that is in a socket now was noted."""
+        wanted = self._looks + 2  # one look may have begun already
+        wait_for(lambda: self._looks, lambda looks: looks >= wanted)
+
     def _send(self) -> None:
         due = time.monotonic()
         while not self._is_over.wait(max(0.0, due - time.monotonic())):
@@ -107,6 +119,7 @@ class Streaming(ABC):
                 endpoint = self._endpoints.get(descriptor)
                 while endpoint is not None and (frame := endpoint.receive_raw()) is not None:
                     self._note(endpoint, frame)
+            self._looks += 1
 
 
 class Traffic(Streaming):
@@ -169,14 +182,34 @@ class Traffic(Streaming):
         """Block until a frame with a higher number has arrived."""
         wait_for(lambda: max(self.arrived(stream, at), default=0), lambda seen: seen > number)
 
+    def wait_until_spread(self, stream: Stream, at: Endpoint, number: int) -> None:
+        """Block until a frame with a higher number has arrived, and whatever was made of earlier
+        ones has arrived where it goes; the stream must go on.
+
+        Open vSwitch reads up to 32 packets of a port at once, and sends what it makes of them to
+        one port after the other: a copy may come long after its frame on a machine that is busy.
+        """
+        self.wait_until_past(stream, at, number)
+        for _ in range(LATER_FRAMES):
+            self.wait_until_past(stream, at, self.now(stream))
+        self.wait_until_read()
+
     def wait_for(self, stream: Stream, at: Endpoint, number: int) -> None:
         """Block until the frame of this number has arrived."""
         wait_for(lambda: self.arrived(stream, at)[number], bool)
 
     def faults(self, stream: Stream, at: Endpoint, first: int, last: int) -> list[str]:
-        """The frames from ``first`` to ``last`` that did not arrive exactly once."""
+        """The frames from ``first`` to ``last`` that did not arrive exactly once.
+
+        For those that have not arrived it waits a while: a copy may come after its frame.
+        """
+        wanted = range(first, last + 1)
+        with suppress(AssertionError):
+            wait_for(
+                lambda: self.arrived(stream, at), lambda seen: all(map(seen.get, wanted)), LATE_S
+            )
         seen = self.arrived(stream, at)
-        wrong = {n: seen[n] for n in range(first, last + 1) if seen[n] != 1}
+        wrong = {n: seen[n] for n in wanted if seen[n] != 1}
         return [f"frame {n} of {last} arrived {count} times at {at}" for n, count in wrong.items()]
 
     def strangers(self, at: Endpoint, streams: Iterable[Stream]) -> list[tuple[int, int]]:

@@ -137,13 +137,13 @@ class StatusOut(BaseModel):
     truncated: int = Field(description="Copies cut to fit the path to their sensor.")
     skipped: dict[str, int] = Field(
         description="Wanted copies that were not made: too long (`mtu`), more than `max_rate` "
-        "(`rate`), more than the tap port sends (`port_rate`), or no way to a sensor (`path`)."
+        "(`rate`), more than a port on the way sends (`port_rate`), or no way to a sensor (`path`)."
     )
     largest_frame: int | None = Field(
         description="Bytes of the longest frame whose copy fits the path to its sensors."
     )
     port_rate: dict[Literal["kbps", "pps"], int] | None = Field(
-        description="The cap on each bridge that keeps copies below what its tap ports send."
+        description="The cap on each bridge that keeps copies below what ports on their way send."
     )
     bridges: list[BridgeShareOut]
 

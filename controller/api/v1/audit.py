@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Response
 
 from controller.api.context import answer, context, resource
-from controller.api.lookup import check_tenant
+from controller.api.lookup import tenant_of
 from controller.api.problems import bad_request, not_found
 from controller.api.schemas import AuditList, AuditOut, AuditPage
+from controller.syntax import did_you_mean
 
 audit = resource("audit", "Every change: when, who, what.")
 
@@ -24,8 +25,7 @@ def list_audit(query: AuditList) -> Response:
     # one more than asked for shows whether there is a next page
     found = context().store.audit.entries(filters, before, query.limit + 1)
     if not found and before is None:
-        check_tenant(query.tenant, context().inventory())
-        _check_id(query.id)
+        _check(query)
     items = [
         AuditOut(
             number=e.number,
@@ -44,15 +44,27 @@ def list_audit(query: AuditList) -> Response:
     return answer(AuditPage(items=items, next=following))
 
 
-def _check_id(given: str | None) -> None:
-    """Check that a list without entries is asked for an id that some entry has.
+def _check(query: AuditList) -> None:
+    """Check that each value by which a list without entries is selected is one of some entry.
+
+    Entries outlive what they are about, so their own values are the ones that are known; a tenant
+    of the inventory may have none yet.
 
     Raises:
-        ApiProblem: none has it; an empty list would look like an answer.
+        ApiProblem: one is not; an empty list would look like an answer.
     """
-    entries = context().store.audit.entries
-    if given is None or entries({"id": given}, limit=1):
-        return
-    is_name = entries({"name": given}, limit=1)
-    hint = f": did you mean name={given}?" if is_name else ""
-    raise not_found("audit entry of id", given, "id", hint)
+    log, tenant = context().store.audit, query.tenant
+    if tenant is not None and not log.entries({"tenant": tenant}, limit=1):
+        tenant_of(tenant, context().inventory())
+    if query.id is not None and not log.entries({"id": query.id}, limit=1):
+        is_name = log.entries({"name": query.id}, limit=1)
+        hint = f": did you mean name={query.id}?" if is_name else ""
+        raise not_found("audit entry of id", query.id, "id", hint)
+    of_tenant = {} if tenant is None else {"tenant": tenant}
+    if query.name is not None and not log.entries({"name": query.name} | of_tenant, limit=1):
+        hint = "" if tenant is None else f" of tenant {tenant!r}"
+        hint += did_you_mean(query.name, log.known("name", tenant))
+        raise not_found("audit entry of name", query.name, "name", hint)
+    if query.who is not None and not log.entries({"who": query.who}, limit=1):
+        hint = did_you_mean(query.who, log.known("who"))
+        raise not_found("audit entry by", query.who, "who", hint)

@@ -14,9 +14,11 @@ from controller.api.context import (
     page,
     resource,
 )
+from controller.api.lookup import listed_bridges
 from controller.api.problems import conflict, not_found
 from controller.api.schemas import BridgeList, BridgeOut, BridgePage, FlowsOut, NoQuery, Path
 from controller.status import BridgeStatus
+from controller.syntax import did_you_mean
 from flows.model import BridgeReference
 
 bridges = resource("bridges", "Virtual switches that connect, or that ports are placed on.")
@@ -25,12 +27,11 @@ bridges = resource("bridges", "Virtual switches that connect, or that ports are 
 @bridges.get("", responses={200: BridgePage})
 def list_bridges(query: BridgeList) -> Response:
     """List bridges"""
-    named = None if query.name is None else BridgeReference(query.name)
-    shown = [
-        show(bridge)
-        for bridge in context().inspector.bridges()
-        if named is None or named.means(bridge.dpid, bridge.name, bridge.hosts)
-    ]
+    known = context().inspector.bridges()
+    if query.name is not None:
+        named = listed_bridges(query.name, known, "name")
+        known = [bridge for bridge in known if bridge.dpid in named]
+    shown = [show(bridge) for bridge in known]
     shown = [bridge for bridge in shown if query.state in (None, bridge.state)]
     items, following = page(shown, query, lambda bridge: bridge.id)
     return answer(BridgePage(items=items, next=following))
@@ -87,7 +88,7 @@ def _find(ref: str, parts: Context) -> BridgeStatus:
     found = [b for b in known if b.dpid == reference.dpid]
     found = found or [b for b in known if reference.means(b.dpid, b.name, b.hosts)]
     if not found:
-        raise not_found("bridge", ref)
+        raise not_found("bridge", ref, hint=did_you_mean(ref, (b.name for b in known)))
     if len(found) > 1:
         ids = ", ".join(f"{b.dpid:016x}" for b in found)
         raise conflict(

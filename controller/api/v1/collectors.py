@@ -21,7 +21,7 @@ from controller.api.context import (
     resource,
 )
 from controller.api.idempotency import create_once
-from controller.api.lookup import check_tenant, existing, find, tenant_of
+from controller.api.lookup import check_name, check_tenant, existing, find, tenant_of
 from controller.api.problems import unprocessable
 from controller.api.schemas import (
     CollectorIn,
@@ -60,6 +60,7 @@ def list_collectors(query: CollectorList) -> Response:
     parts = context()
     stored = parts.store.collectors.all()
     check_tenant(query.tenant, parts.inventory(), (record.collector for record in stored))
+    check_name("collector", query.name, query.tenant, (record.collector for record in stored))
     records = [r for r in stored if query.selects(r.collector.tenant, r.collector.name)]
     chosen, following = page(records, query, lambda record: record.collector.id)
     inventory = parts.inventory()

@@ -18,7 +18,7 @@ from controller.api.context import (
     resource,
 )
 from controller.api.idempotency import create_once
-from controller.api.lookup import ALL_ID, check_tenant, existing, find, tenant_of
+from controller.api.lookup import ALL_ID, check_name, check_tenant, existing, find, tenant_of
 from controller.api.problems import conflict
 from controller.api.schemas import (
     FilterIn,
@@ -59,6 +59,7 @@ def list_filters(query: FilterList) -> Response:
     stored = parts.store.filters.all()
     check_tenant(query.tenant, parts.inventory(), (record.filter for record in stored))
     lines = [_line_of_all(), *(_line(record) for record in stored)]
+    check_name("filter", query.name, query.tenant, lines)
     lines = [line for line in lines if query.selects(line.tenant, line.name)]
     items, following = page(lines, query, lambda line: line.id)
     return answer(FilterPage(items=items, next=following))

@@ -7,7 +7,14 @@ from collections import Counter
 from flask import Response
 
 from controller.api.context import Context, answer, context, page, resource
-from controller.api.lookup import check_listed, check_tenant, find, listed_bridges
+from controller.api.lookup import (
+    check_listed,
+    check_name,
+    check_tenant,
+    find,
+    listed_bridges,
+    tenant_of,
+)
 from controller.api.problems import not_found
 from controller.api.schemas import (
     NetworkList,
@@ -35,6 +42,8 @@ ports = resource("ports", "Interfaces of workloads, and tap ports.")
 @tenants.get("", responses={200: TenantPage})
 def list_tenants(query: TenantList) -> Response:
     """List tenants"""
+    if query.name is not None:
+        tenant_of(query.name, context().inventory(), "name")
     shown = [t for t in _tenants(context()) if query.name in (None, t.name)]
     items, following = page(shown, query, lambda tenant: tenant.name)
     return answer(TenantPage(items=items, next=following))
@@ -55,6 +64,7 @@ def list_networks(query: NetworkList) -> Response:
     parts = context()
     inventory = parts.inventory()
     check_tenant(query.tenant, inventory)
+    check_name("network", query.name, query.tenant, inventory.networks)
     selected = [n for n in inventory.networks if query.selects(n.tenant, n.name)]
     chosen, following = page(selected, query, lambda network: network.id)
     items = _networks(chosen, parts)
@@ -76,6 +86,7 @@ def list_ports(query: PortList) -> Response:
     inventory = parts.inventory()
     name_by_id = {network.id: network.name for network in inventory.networks}
     check_tenant(query.tenant, inventory)
+    check_name("port", query.name, query.tenant, inventory.ports)
     check_listed("network", query.network, name_by_id.values(), name_by_id)
     dpids = frozenset[Dpid]()
     if query.bridge is not None:

@@ -17,7 +17,7 @@ from controller.api.context import (
     resource,
 )
 from controller.api.idempotency import create_once
-from controller.api.lookup import check_tenant, existing, find
+from controller.api.lookup import check_name, check_tenant, existing, find
 from controller.api.schemas import (
     CreateQuery,
     OneQuery,
@@ -45,6 +45,7 @@ def list_sessions(query: SessionList) -> Response:
     presenter = SessionPresenter(parts)
     stored = parts.store.sessions.all()
     check_tenant(query.tenant, parts.inventory(), (record.session for record in stored))
+    check_name("session", query.name, query.tenant, (record.session for record in stored))
     presenter.check(query)
     records = [r for r in stored if presenter.is_selected(r.session, query)]
     if query.state is None:

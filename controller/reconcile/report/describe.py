@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from controller.reconcile.bridge import WriterView, knows
@@ -11,7 +11,7 @@ from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
 from flows.errors import NoLinkTagLeft
 from flows.explain import Answer
-from flows.model import Delivery, Dpid, PortId, SessionId, watched_by
+from flows.model import Delivery, Dpid, PortId, Session, SessionId, watched_by
 from flows.openflow import VLAN_IDS
 from flows.resolve import ResolvedSession, ResolvedWorld
 
@@ -62,6 +62,17 @@ def describe_bridge(
 def home(resolved_session: ResolvedSession, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
     return {snapshot.resolved.place(port) for port in resolved_session.watched}
+
+
+def passed(
+    resolved_session: ResolvedSession, snapshot: Snapshot, makers: Iterable[Dpid]
+) -> set[Dpid]:
+    """The bridges that copies of a session pass on their way from these bridges to tap ports."""
+    world, spanning_tree = snapshot.resolved.world, snapshot.resolved.spanning_tree
+    ends = {world.placements[tap.id].dpid for tap in resolved_session.taps}
+    return {
+        into.dpid for here in makers for end in ends for _, into in spanning_tree.exits(here, end)
+    }
 
 
 def _settled(
@@ -138,6 +149,9 @@ def _describe_served(
     wanted = home(resolved_session, snapshot) | _absent(views, holders)
     others = wanted - {view.dpid for view in serving}
     shares += _unconfirmed(number, resolved_session, others, views, holders, reasons)
+    makers = {view.dpid for view in serving} | home(resolved_session, snapshot)
+    ahead = passed(resolved_session, snapshot, makers) - wanted - {view.dpid for view in serving}
+    reasons += _in_doubt(resolved_session, ahead, views)
     works = any(share.state is State.ACTIVE for share in shares) or _goes_on(serving, shares)
     state = (State.DEGRADED if reasons else State.ACTIVE) if works else State.PENDING
     said = (*reasons, *resolved_session.unknown)  # what is not known is no failure
@@ -169,6 +183,28 @@ def _unconfirmed(
             yield BridgeShare(dpid, name, State.PENDING)
         else:
             reasons.append(f"bridge {name} is not connected")
+
+
+def _in_doubt(
+    resolved_session: ResolvedSession, bridges: Set[Dpid], views: Sequence[WriterView]
+) -> Iterator[str]:
+    """Why bridges that copies pass, and that make none, may not pass them on, a sentence each."""
+    by_dpid = {view.dpid: view for view in views}
+    for dpid in sorted(bridges):
+        view = by_dpid.get(dpid)
+        if view is not None and view.is_connected:
+            continue
+        name = f"{dpid:016x}" if view is None else view.name
+        if view is not None and knows(view.settled, resolved_session):
+            yield (
+                f"bridge {name}, by which copies go, is not connected: unless it has stopped or "
+                "was changed, it passes them on as it was verified last"
+            )
+        else:
+            yield (
+                f"bridge {name}, by which copies go, is not connected and has not got the last "
+                "change: copies may be lost there"
+            )
 
 
 def _untagged(resolved_session: ResolvedSession, snapshot: Snapshot) -> Iterator[str]:
@@ -298,7 +334,15 @@ def explained(
             reasons = [f"bridge {view.name} is not connected, and has not got it"]
     elif _share(number, resolved_session, view, reasons) is State.ERROR:
         return Answer(session, False, f"not copied: {'; '.join(reasons)}")
+    ahead = passed(resolved_session, snapshot, [answer.bridge]) - {answer.bridge}
+    reasons += _in_doubt(resolved_session, ahead, views)
     return replace(answer, sentence="; ".join((answer.sentence, *reasons)))
+
+
+def leaving(session: Session, views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> Answer:
+    """The answer for a session that is being deleted; ``holders`` may still be making copies."""
+    said = ("not copied: the session is being deleted", *_not_gone(views, holders))
+    return Answer(session, False, "; ".join(said))
 
 
 def with_unknown_bridges(status: SessionStatus, notes: BridgeNotes) -> SessionStatus:

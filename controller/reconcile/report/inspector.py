@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from controller.process import TIME_SLICES, ChangeSignal, Yielder
@@ -22,6 +22,8 @@ from controller.reconcile.report.describe import (
     describe_session,
     explained,
     home,
+    leaving,
+    passed,
     with_bridge_doubts,
     with_doubts,
     with_notes,
@@ -48,7 +50,17 @@ from controller.status import (
 from flows.compile import Program
 from flows.errors import CloudtapError, Refused
 from flows.explain import Answer, Explanation, Feed, explain, feed_of
-from flows.model import Collector, CollectorId, Dpid, NetworkId, PortId, PortKind, SessionId
+from flows.model import (
+    Collector,
+    CollectorId,
+    Dpid,
+    NetworkId,
+    Placement,
+    PortId,
+    PortKind,
+    Session,
+    SessionId,
+)
 from flows.openflow import Flow
 from flows.resolve import ResolvedWorld, sensor_notes
 
@@ -113,10 +125,13 @@ class Inspector(Inspecting):
         holder_names = {dpid: name_of(dpid) for dpid in found.holders}
         resolved_session = snapshot.resolved.sessions.get(session)
         at_home = home(resolved_session, snapshot) if resolved_session is not None else set()
+        ahead: set[Dpid] = set()
+        if resolved_session is not None:
+            ahead = passed(resolved_session, snapshot, at_home | found.concerned)
         if number is not None:
             for writer in found.counting:
                 self._counters.read(writer, number)
-        views = self._writers.views_of(found.concerned | found.holders | at_home)
+        views = self._writers.views_of(found.concerned | found.holders | at_home | ahead)
         status = describe_session(session, snapshot, views, None, holder_names)
         if number is not None:
             counted = found.counted | {writer.dpid for writer in found.counting}
@@ -186,21 +201,35 @@ class Inspector(Inspecting):
     def explain(self, port: PortId, frame: bytes) -> Explanation:
         """What happens to a frame that a port sends; see Inspecting."""
         snapshot = self._snapshots.snapshot()
-        found = _explain_frame(snapshot.resolved, port, frame)
+        found = _explain_frame(snapshot.resolved, port, frame, self._snapshots.links_down())
         for dpid in {each.bridge for each in found.answers if each.bridge is not None}:
             for writer in self._writers.find([dpid]):
                 self._counters.read(writer)
         answers = (self._explained(each, snapshot) for each in found.answers)
-        return replace(found, answers=tuple(self._with_caps(each, snapshot) for each in answers))
+        said = [self._with_caps(each, snapshot) for each in answers]
+        said += (self._leaving(session, snapshot) for session in snapshot.deleting.values())
+        return replace(found, answers=tuple(said))
 
     def _explained(self, answer: Answer, snapshot: Snapshot) -> Answer:
         """An answer, with what is known of the session and of the bridge that makes the copy."""
-        number = snapshot.numbers.session.get(answer.session.id)
-        held = self._installed_sessions.holders(number) if number is not None else ()
-        holders = {dpid: self._bridges.bridge_name(dpid) for dpid in held}
+        holders = self._holders(answer.session.id, snapshot)
         concerned = {answer.bridge} if answer.bridge is not None else set(holders)
+        if answer.bridge is not None:
+            resolved_session = snapshot.resolved.sessions[answer.session.id]
+            concerned |= passed(resolved_session, snapshot, [answer.bridge])
         views = self._writers.views_of(concerned)
         return explained(answer, snapshot, views, holders)
+
+    def _leaving(self, session: Session, snapshot: Snapshot) -> Answer:
+        """What is known of a session that is being deleted: bridges may still make its copies."""
+        holders = self._holders(session.id, snapshot)
+        return leaving(session, self._writers.views_of(set(holders)), holders)
+
+    def _holders(self, session: SessionId, snapshot: Snapshot) -> Mapping[Dpid, str]:
+        """The names of the bridges that may be making copies of a session."""
+        number = snapshot.numbers.session.get(session)
+        held = self._installed_sessions.holders(number) if number is not None else ()
+        return {dpid: self._bridges.bridge_name(dpid) for dpid in held}
 
     def _with_caps(self, answer: Answer, snapshot: Snapshot) -> Answer:
         """An answer about a copy, and what caps may leave out: the sentence says only the rule."""
@@ -265,7 +294,9 @@ class Inspector(Inspecting):
             return None
 
 
-def _explain_frame(resolved: ResolvedWorld, port: PortId, frame: bytes) -> Explanation:
+def _explain_frame(
+    resolved: ResolvedWorld, port: PortId, frame: bytes, links_down: Set[Placement]
+) -> Explanation:
     """What happens to a frame that a port sends.
 
     Raises:
@@ -279,7 +310,7 @@ def _explain_frame(resolved: ResolvedWorld, port: PortId, frame: bytes) -> Expla
     if port not in resolved.world.placements:
         raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
     with TIME_SLICES.taken():
-        return explain(resolved, sender, frame, TIME_SLICES.pause)
+        return explain(resolved, sender, frame, TIME_SLICES.pause, links_down)
 
 
 def _list_flows(program: Program, resolved: ResolvedWorld, pause: Callable[[], None]) -> list[str]:

@@ -193,7 +193,6 @@ def test_lists_are_filtered_by_field(client: FlaskClient, fake: FakeReconciler) 
         assert ids(f"bridge={reference}") == ["red-web-1"]
         [bridge] = items(client, f"/v1/bridges?name={reference}")
         assert client.get(f"/v1/bridges/{reference}").get_json() == bridge
-    assert items(client, "/v1/bridges?name=s1@hv2") == []
     assert [t["name"] for t in items(client, "/v1/tenants?name=red")] == ["red"]
     assert [n["tenant"] for n in items(client, "/v1/networks?tenant=red")] == ["red"]
 
@@ -222,6 +221,20 @@ def test_lists_are_filtered_by_field(client: FlaskClient, fake: FakeReconciler) 
         ("sessions?port=web1", 404, "there is no port 'web1': did you mean 'web-1'?"),
         ("sessions?state=activ", 422, "did you mean 'active'?"),
         ("bridges?state=activ", 422, "did you mean 'active'?"),
+        ("bridges?name=s11", 404, "there is no bridge 's11': did you mean 's1'?"),
+        ("bridges?name=s1@hv2", 404, "there is no bridge 's1@hv2'"),
+        ("bridges/s11", 404, "there is no bridge 's11': did you mean 's1'?"),
+        ("bridges/s11/flows", 404, "there is no bridge 's11': did you mean 's1'?"),
+        ("tenants?name=rde", 404, "there is no tenant 'rde': did you mean 'red'?"),
+        ("networks?name=lam", 404, "there is no network 'lam': did you mean 'lan'?"),
+        ("ports?name=web1", 404, "there is no port 'web1': did you mean 'web-1'?"),
+        ("ports?name=web2&tenant=blue", 404, "no port 'web2' of tenant 'blue': did you mean 'we"),
+        ("ports?name=web-2&tenant=blue", 404, "no port 'web-2' of tenant 'blue': did you mean 'w"),
+        ("filters?name=al", 404, "there is no filter 'al': did you mean 'all'?"),
+        ("collectors?name=nope", 404, "there is no collector 'nope'"),
+        ("sessions?name=nope&state=active", 404, "there is no session 'nope'"),
+        ("audit?name=nope", 404, "there is no audit entry of name 'nope'"),
+        ("audit?who=nobody&what=created", 404, "there is no audit entry by 'nobody'"),
     ],
 )  # fmt: skip
 def test_a_list_of_what_does_not_exist_is_refused(
@@ -339,6 +352,31 @@ def test_changes_are_in_the_audit_list_newest_first(client: FlaskClient) -> None
     key = first["items"][0]["id"]
     assert [e["what"] for e in items(client, f"/v1/audit?id={key}")] == ["deleted", "created"]
     assert items(client, f"/v1/audit?id={key}&what=changed") == []
+
+
+def test_audit_entries_are_asked_for_by_texts_that_some_entry_has(
+    client: FlaskClient,
+) -> None:
+    body = {"name": "soc", "tenant": "red", "sensors": [{"port": "ids-1"}]}
+    assert client.post("/v1/collectors", json=body).status_code == 201
+    client.delete("/v1/collectors/soc")
+
+    def refused(query: str) -> tuple[str, str]:
+        document = problem(client.get(f"/v1/audit?{query}"), 404, "not-found")
+        return document["field"], document["detail"]
+
+    assert refused("who=api from 127.0.0.2") == (
+        "who", "there is no audit entry by 'api from 127.0.0.2': did you mean 'api from 127.0.0.1'?"
+    )  # fmt: skip
+    assert refused("name=soq") == (
+        "name", "there is no audit entry of name 'soq': did you mean 'soc'?"
+    )  # fmt: skip
+    assert refused("name=soc&tenant=blue")[1] == (
+        "there is no audit entry of name 'soc' of tenant 'blue'"
+    )
+    assert len(items(client, "/v1/audit?name=soc&who=api from 127.0.0.1")) == 2, "it is deleted"
+    assert items(client, "/v1/audit?name=soc&what=changed") == [], "each is known: none has both"
+    assert items(client, "/v1/audit?tenant=blue&who=api from 127.0.0.1") == []
 
 
 def test_the_only_tenant_need_not_be_named(store: Store) -> None:

@@ -436,3 +436,24 @@ def test_the_controller_is_started_with_its_configuration(
     assert f"cloudtap: {file}: there is no section [apii]" in message
     assert len(started) == 1
     failed(run("controller", "--runtime", "nox"), 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "sentence"),
+    [
+        ("session list --tenant rde", 1, "there is no tenant 'rde': did you mean 'red'?"),
+        ("session list --state activ", 1, "did you mean 'active'?"),
+        ("collector list --tenant rde", 1, "there is no tenant 'rde': did you mean 'red'?"),
+        ("filter list --tenant rde", 1, "there is no tenant 'rde': did you mean 'red'?"),
+        ("network list --tenant rde", 1, "there is no tenant 'rde': did you mean 'red'?"),
+        ("port list --tenant rde", 1, "there is no tenant 'rde': did you mean 'red'?"),
+        ("port list --network lann", 1, "there is no network 'lann': did you mean 'lan'?"),
+        ("port list --bridge s11", 1, "there is no bridge 's11': did you mean 's1'?"),
+        ("port list --kind tapp", 2, "'tapp' is not one of 'vm', 'tap'"),
+        ("bridge flows s11", 1, "there is no bridge 's11': did you mean 's1'?"),
+    ],
+)
+def test_a_list_of_what_does_not_exist_fails_and_says_so(
+    run: Run, command: str, status: int, sentence: str
+) -> None:
+    assert sentence in failed(run(*command.split()), status).replace("\n", " ")

@@ -187,10 +187,11 @@ def test_a_refused_flow_is_an_error_of_its_session_alone(rig: Rig) -> None:
 
 
 def recheck(rig: Rig, dpid: int) -> None:
-    """Read again what all bridges have; return when this one was listed."""
-    before = rig.models[dpid].scans
+    """Read again what all bridges have; return when this one was listed and is confirmed."""
+    before, writer = rig.models[dpid].scans, rig.writers._by_dpid[Dpid(dpid)]
     rig.writers.recheck(Depth.COOKIES)
     wait_for(lambda: rig.models[dpid].scans, lambda scans: scans > before)
+    wait_for(lambda: writer.state.phase, Phase.CONFIRMED.__eq__)
     wait_for(lambda: rig.missing(dpid), lambda missing: not missing)
 
 

@@ -98,12 +98,20 @@ def test_the_first_stays_and_the_second_is_sent_nothing_and_both_are_named() -> 
     assert world.speaking == []
 
 
-def test_a_connection_that_does_not_answer_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ECHO_ANSWER_S", 0.05)
-    world = World()
-    dead, new = Peer("192.0.2.1:1", is_alive=False), Peer("192.0.2.1:2")
+def with_a_dead_peer(
+    monkeypatch: pytest.MonkeyPatch, probed_s: float = 0.2
+) -> tuple[World, Peer, Switch]:
+    """A world in which a peer speaks that answers no more: who comes has it probed for so long."""
+    monkeypatch.setattr(module, "ECHO_ANSWER_S", probed_s)
+    world, dead = World(), Peer("192.0.2.1:1", is_alive=False)
     world.connections.connected(dead)
-    (old,) = world.speaking
+    (switch,) = world.speaking
+    return world, dead, switch
+
+
+def test_a_connection_that_does_not_answer_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, dead, old = with_a_dead_peer(monkeypatch, 0.05)
+    new = Peer("192.0.2.1:2")
     world.connections.connected(new)
     wait_for(lambda: world.speaking, lambda seen: seen not in ([old], []))
     assert dead.is_over and not new.is_over
@@ -126,10 +134,7 @@ def test_the_new_one_follows_if_the_old_one_ends_meanwhile() -> None:
 def test_of_several_that_come_while_one_is_probed_one_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ECHO_ANSWER_S", 0.2)
-    world = World()
-    dead = Peer("192.0.2.1:1", is_alive=False)
-    world.connections.connected(dead)
+    world, dead, _ = with_a_dead_peer(monkeypatch)
     others = [Peer(f"192.0.2.1:{port}") for port in range(2, 7)]
     for other in others:
         world.connections.connected(other)
@@ -141,11 +146,7 @@ def test_of_several_that_come_while_one_is_probed_one_waits(
 def test_one_that_ends_while_it_waits_keeps_its_successor_from_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ECHO_ANSWER_S", 0.2)
-    world = World()
-    dead = Peer("192.0.2.1:1", is_alive=False)
-    world.connections.connected(dead)
-    (before,) = world.speaking
+    world, _, before = with_a_dead_peer(monkeypatch)
     brief, new = Peer("192.0.2.1:2"), Peer("192.0.2.1:3")
     world.connections.connected(brief)
     world.connections.disconnected(brief)
@@ -159,10 +160,8 @@ def test_one_that_ends_while_it_waits_keeps_its_successor_from_nothing(
 def test_one_that_ends_while_the_older_one_is_ended_never_speaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ECHO_ANSWER_S", 0.05)
-    world = World()
-    dead, new = Peer("192.0.2.1:1", is_alive=False), Peer("192.0.2.1:2")
-    world.connections.connected(dead)
+    world, dead, _ = with_a_dead_peer(monkeypatch, 0.05)
+    new = Peer("192.0.2.1:2")
     close = world.close
     monkeypatch.setattr(
         world, "close", lambda peer: (world.connections.disconnected(new), close(peer))

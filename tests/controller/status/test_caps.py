@@ -40,6 +40,6 @@ def test_the_share_of_a_slow_tap_port_takes_the_place_of_a_larger_cap() -> None:
     made = MeterCount(PacketCount(61, 6_100), PacketCount())
     counters.update({number: dropped, count_meter(1, is_tagged=False).number: made}, {})
     words = words_of_caps(caps, 1, counters)
-    assert "900 kbps (what its tap port sends): 543 of 604 copies were shed here so far" in words
+    assert "900 kbps (what ports on the way send): 543 of 604 copies were shed here so far" in words
     assert counters.losses(1).by_reason == {"port_rate": 543}
     assert counters.made(1).packets == 61

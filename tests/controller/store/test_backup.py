@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,16 @@ def test_a_restore_is_refused_while_a_controller_runs(state: Path, tmp_path: Pat
     store.close()
 
 
-def test_a_restore_can_be_undone(state: Path, tmp_path: Path) -> None:
+def refuse_link(old: Path, new: Path) -> None:
+    """As on a file system without hard links."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("link", [os.link, refuse_link], ids=["links", "no links"])
+def test_a_restore_can_be_undone(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(os, "link", link)
     store = opened(state)
     back_up(state, tmp_path / "b.db")
     store.sessions.add(another(name="two"), "tester")
@@ -101,6 +111,7 @@ def test_a_restore_can_be_undone(state: Path, tmp_path: Path) -> None:
     assert names(state) == ["web"]
     restore(state, state / "state.db.before-restore")
     assert names(state) == ["two", "web"]
+    assert (state / "state.db.before-restore").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_restore_makes_a_damaged_state_good_again(state: Path, tmp_path: Path) -> None:
@@ -138,24 +149,6 @@ def test_a_restore_that_fails_at_the_last_moment_changes_nothing(
     assert names(crashed) == ["two", "web"]
     restore(crashed, tmp_path / "b.db")
     assert names(crashed) == ["web"]
-
-
-def test_a_restore_can_be_undone_where_there_are_no_hard_links(
-    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def link(old: Path, new: Path) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "link", link)
-    store = opened(state)
-    back_up(state, tmp_path / "b.db")
-    store.sessions.add(another(name="two"), "tester")
-    store.close()
-    restore(state, tmp_path / "b.db")
-    assert names(state) == ["web"]
-    restore(state, state / "state.db.before-restore")
-    assert names(state) == ["two", "web"]
-    assert (state / "state.db.before-restore").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_restore_into_a_new_machine(state: Path, tmp_path: Path) -> None:

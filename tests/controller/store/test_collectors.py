@@ -215,6 +215,20 @@ def test_a_database_without_tunnels_is_migrated_with_its_tap_ports(tmp_path: Pat
     assert columns(old) == columns(new)
 
 
+def test_a_key_of_an_earlier_schema_belongs_to_the_tenant_of_its_object(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.executescript(SCHEMA_3)
+        for key, made in (("k1", "s-1"), ("k2", "c-1"), ("k3", "gone")):
+            row = key, "digest", made, None, "2030-01-01T00:00:00+00:00"
+            connection.execute("INSERT INTO once VALUES (?, ?, ?, ?, ?)", row)
+    connection.close()
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        found = connection.execute("SELECT key, tenant FROM once ORDER BY key").fetchall()
+    connection.close()
+    assert found == [("k1", "red"), ("k2", "red"), ("k3", "")]
+
+
 def columns(directory: Path) -> set[tuple[str, str, str, int]]:
     """Table, column, type and whether null is refused, of everything in a database."""
     with sqlite3.connect(directory / "state.db") as connection:

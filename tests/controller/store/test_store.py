@@ -27,6 +27,7 @@ from controller.store import (
     SessionRecord,
     Store,
     StoreError,
+    idempotency,
 )
 from controller.store.idempotency import IDEMPOTENCY_KEY_RETENTION
 from controller.store.tables import SCHEMA_VERSION
@@ -136,7 +137,7 @@ def test_a_deleted_session_is_not_desired_but_listed_until_it_is_removed(filled:
     filled.sessions.delete(WEB.id, "tester")
 
     assert filled.desired().sessions == ()
-    assert filled.desired().deleting == (WEB.id,)
+    assert filled.desired().deleting == {WEB.id: WEB}
     assert [record.is_deleting for record in filled.sessions.all()] == [True]
     with pytest.raises(NotFound):
         filled.sessions.change(WEB.id, lambda s: s, "tester")
@@ -212,6 +213,34 @@ def test_a_request_with_an_idempotency_key_is_carried_out_once(tmp_path: Path) -
     assert store.idempotency.find("k") is None
     blue = dataclasses.replace(IDS, id=CollectorId("c-2"), tenant=TenantName("blue"))
     store.collectors.add(blue, "tester", key)
+    store.close()
+
+
+def test_a_tenant_retains_its_newest_idempotency_keys_and_no_long_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "KEYS_MAX", 3)
+    hours = iter(range(100))
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    store = Store(tmp_path, now=lambda: start + timedelta(minutes=next(hours)))
+
+    def create(key: str, tenant: str) -> None:
+        name = f"{tenant}-{key}"
+        made = dataclasses.replace(IDS, id=CollectorId(name), name=name, tenant=TenantName(tenant))
+        store.collectors.add(made, "tester", IdempotencyKey(key, "digest"))
+        store.idempotency.save_answer(key, "x" * (idempotency.ANSWER_MAX + (key == "k5")))
+
+    create("other", "blue")
+    for number in range(6):
+        create(f"k{number}", "red")
+    found = {key: store.idempotency.find(key) for key in ("other", *(f"k{n}" for n in range(6)))}
+    assert [key for key, earlier in found.items() if earlier is not None] == [
+        "other", "k3", "k4", "k5",
+    ], "the oldest go, and only those of the tenant"  # fmt: skip
+    assert [e.answer is not None for e in found.values() if e is not None] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    create("k0", "blue")
     store.close()
 
 

@@ -61,6 +61,15 @@ def down(links: LinkStates) -> set[str]:
     return set(links.down(INVENTORY, PLACES))
 
 
+def test_every_link_that_is_down_is_known_also_those_of_workloads() -> None:
+    links = LinkStates()
+    links.report_ports(S1, [port(1, is_up=False), port(2, is_up=True), port(9, is_up=False)])
+    links.report_ports(S2, [port(LOCAL_PORT, is_up=False)])
+    assert links.all_down() == {Placement(S1, Ofport(1)), Placement(S1, Ofport(9))}
+    links.report_port(S1, PortChange(MODIFIED, port(1, is_up=True)))
+    assert links.all_down() == {Placement(S1, Ofport(9))}
+
+
 def test_a_port_without_a_report_is_up(links: LinkStates) -> None:
     assert not links.report_interfaces(row(None))
     assert down(links) == set()

@@ -10,7 +10,7 @@ from netaddr import IPAddress
 from controller.southbound import CommandFailed, NotAnswered
 from controller.southbound.ovsdb import BridgeRow, Device, InterfaceRow, OvsdbSnapshot
 from controller.topology.routes import RouteTable
-from flows.model import Dpid, Route, RouteState
+from flows.model import Dpid, Ofport, Route, RouteState
 from tests.ovs.waiting import wait_for
 
 S1, S2 = Dpid(1), Dpid(2)
@@ -83,6 +83,35 @@ def test_a_route_that_goes_and_comes_is_noticed(
     wait_for(lambda: len(changes), lambda count: count >= 1)
     vswitchd.route = "src 192.0.2.1\ngateway ::\ndev eth0\n"
     wait_for(lambda: table.watch([FAR])[S1, FAR].state, lambda s: s is RouteState.OFF_BRIDGE)
+
+
+def uplink(name: str, is_up: bool | None, ofport: int | None = 1) -> InterfaceRow:
+    number = None if ofport is None else Ofport(ofport)
+    return InterfaceRow(S1, "under", name, ofport=number, is_up=is_up)
+
+
+@pytest.mark.parametrize(
+    ("ports", "state"),
+    [
+        ([uplink("eth1", False)], RouteState.UPLINK_DOWN),
+        ([uplink("eth1", False), uplink("eth2", False)], RouteState.UPLINK_DOWN),
+        ([uplink("eth1", False), uplink("eth2", True)], RouteState.FOUND),
+        ([uplink("eth1", False), uplink("eth2", None)], RouteState.FOUND),
+        ([uplink("eth1", False), uplink("gone", None, None)], RouteState.UPLINK_DOWN),
+        ([uplink("gone", False, None)], RouteState.FOUND),
+        ([], RouteState.FOUND),
+    ],
+)
+def test_nothing_leaves_by_a_bridge_whose_every_port_is_down(
+    vswitchd: Vswitchd, ports: list[InterfaceRow], state: RouteState
+) -> None:
+    under = InterfaceRow(S1, "under", "under", is_up=True, device=Device(mtu=1400))
+    content = OvsdbSnapshot((HERE, AWAY), (under, *ports))
+    table = RouteTable(lambda: content, lambda: None, vswitchd.ask, 60)
+    route = table.watch([FAR])[S1, FAR]
+    table.stop()
+    assert (route.state, route.device, route.mtu) == (state, "under", 1400)
+    assert route.is_broken == (state is RouteState.UPLINK_DOWN) == ("'eth1'" in route.why)
 
 
 def test_a_next_hop_that_nobody_answered_for_is_named(

@@ -150,6 +150,23 @@ def test_a_copy_of_a_packet_that_its_receiver_does_not_get_says_so() -> None:
     assert answers["both"].is_copied and answers["both"].sentence.endswith(f"; {why}")
 
 
+def test_a_workload_whose_link_is_down_sends_and_receives_nothing() -> None:
+    frame = packet(0x020000000002, 0x020000000001)
+
+    def seen(name: str) -> Explanation:
+        down = {PAIR.placements[PortId(name)]}
+        return explain(ResolvedWorld(PAIR), PAIR.ports[0], frame, links_down=down)
+
+    remedy = "because its link is down: start its workload, or bring its device up"
+    found, why = seen("web"), f"port 'web' sends nothing, {remedy}"
+    assert (found.receivers, found.steps, found.obstacles) == ((), (), (why,))
+    assert [a.sentence for a in found.answers if a.session.enabled] == [f"not copied: {why}"] * 2
+    found, why = seen("db"), f"port 'db' receives nothing, {remedy}"
+    assert (found.receivers, found.obstacles) == ((), (why,))
+    assert [a.sentence.endswith(why) for a in found.answers] == [True, True, False]
+    assert seen("ids") == told(PAIR), "what sensors do not receive is known of the world"
+
+
 def test_protected_ports_send_each_other_neither_packets_nor_copies() -> None:
     found = told(with_settings(PAIR, web=Setting.PROTECTED, ids=Setting.PROTECTED))
     assert [port.name for port in found.receivers] == ["db"] and not found.obstacles

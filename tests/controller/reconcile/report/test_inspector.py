@@ -12,7 +12,7 @@ from controller.process.time_slices import TimeSlices
 from controller.reconcile.report import inspector
 from controller.store import Limits
 from flows.compile import compile_bridge
-from flows.model import Dpid, PortId, SessionId
+from flows.model import Dpid, Ofport, Placement, PortId, SessionId
 from flows.openflow import object_of
 from tests.controller.rig import Rig
 from tests.fake_switches.refusal import Refusal
@@ -86,6 +86,26 @@ def sentence(rig: Rig, session: str) -> str:
     [answer] = [each for each in answers if each.session.id == session]
     assert answer.sentence.startswith("copied" if answer.is_copied else "not copied: ")
     return answer.sentence
+
+
+def test_explain_answers_for_sessions_that_are_being_deleted(rig: Rig) -> None:
+    rig.cut(1)
+    rig.store.sessions.delete(SessionId("s0"), "test")
+    away = "bridge s1 is not reachable, and may still make copies"
+    assert sentence(rig, "s0") == f"not copied: the session is being deleted; {away}"
+    rig.connect(1)
+    wait_for(lambda: rig.reconciler.sync(10), bool)
+    rig.finalizer.finish_deletions()
+    rig.reconciler.sync(5)
+    answers = rig.inspector.explain(PortId("a"), FRAME).answers
+    assert "s0" not in {answer.session.id for answer in answers}, "its flows are gone"
+
+
+def test_explain_knows_that_the_link_of_a_workload_is_down(rig: Rig) -> None:
+    down = Placement(Dpid(1), Ofport(1))
+    assert sentence(rig, "s0").startswith("copied, ")
+    rig.links_down = frozenset((down,))
+    assert "port 'a' sends nothing, because its link is down" in sentence(rig, "s0")
 
 
 def test_explain_says_why_a_session_is_off_as_its_status_does(rig: Rig) -> None:
