@@ -198,7 +198,6 @@ class Control:
             writers=writers,
             reconciler=self.reconciler,
             finalizer=finalizer,
-            follow_fading=snapshots.follow_fading,
             retries=(reports.tracker.retry, store.retry),
             recheck_s=config.bridges.recheck_seconds,
         )
@@ -242,6 +241,7 @@ class Services:
             Loop("limits", self.control.limits.check, CHECK_S),
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
             Loop("hearing", hearing, CHECK_S),
+            Loop("told", self._follow_told, CHECK_S),
         )
         self._app = make_app(
             self.store,
@@ -254,6 +254,11 @@ class Services:
             inventory_control=self.reload,
         )
         self._api: HttpServer | None = None
+
+    def _follow_told(self) -> float:
+        """See SnapshotBuilder; returns when it is due again."""
+        self.reports.snapshots.follow_told()
+        return CHECK_S
 
     def _bridges_with_ports(self) -> dict[Dpid, str]:
         """The bridges on which ports of the inventory are, with their names."""

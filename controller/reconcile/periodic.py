@@ -191,8 +191,7 @@ class Readiness:
 class Upkeep:
     """Rechecks bridges, and finishes what could not be finished at once.
 
-    ``retries`` try again to store what could not be stored. ``follow_fading`` ends what waited for
-    bridges that nobody could tell anything after the start.
+    ``retries`` try again to store what could not be stored.
     """
 
     def __init__(
@@ -202,13 +201,11 @@ class Upkeep:
         writers: Writers,
         reconciler: Reconciler,
         finalizer: Finalizer,
-        follow_fading: Callable[[], None],
         retries: Sequence[Callable[[], None]],
         recheck_s: float,
     ) -> None:
         self._ready, self._writers = ready, writers
         self._reconciler, self._finalizer, self._retries = reconciler, finalizer, retries
-        self._follow_fading = follow_fading
         self._recheck_s, self._rechecks = recheck_s, 0
         self._every_s = min(TICK_S, recheck_s)
         self._rechecked_at = time.monotonic()
@@ -218,7 +215,6 @@ class Upkeep:
             return START_S
         for retry in self._retries:
             retry()
-        self._follow_fading()
         now = time.monotonic()
         if now - self._rechecked_at >= self._recheck_s:
             self._rechecked_at, self._rechecks = now, self._rechecks + 1

@@ -15,6 +15,7 @@ from controller.status import Measure
 from controller.store import DesiredState, Limits
 from flows.model import (
     CollectorId,
+    CopyWay,
     Delivery,
     Down,
     Dpid,
@@ -80,6 +81,10 @@ class Telling(Protocol):
         """The sessions that bridges may be making copies of which cannot be told anything now."""
         ...
 
+    def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
+        """The ways of copies over bridges that cannot be given others now, as far as known."""
+        ...
+
 
 class AllTold(Telling):
     """Every bridge was told everything."""
@@ -91,6 +96,10 @@ class AllTold(Telling):
     def untold(self) -> frozenset[int]:
         """None."""
         return frozenset()
+
+    def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
+        """Every bridge gets what it needs."""
+        return {}
 
 
 class Deletions(Protocol):

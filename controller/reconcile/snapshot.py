@@ -30,6 +30,7 @@ from flows.model import (
     LINK_MTU,
     METERS,
     UNDERLAY_MTU,
+    CopyWay,
     Delivery,
     Down,
     Dpid,
@@ -162,13 +163,18 @@ class SnapshotBuilder:
             used, given = self._snapshot.numbers, self._desired.numbered()
             self._desired.release(given.names_without(used))
 
-    def follow_fading(self) -> None:
-        """Report a change once a session of the last snapshot need not fade any more."""
+    def follow_told(self) -> None:
+        """Report a change once bridges were told what the last snapshot takes for untold: sessions
+        need not fade any more, or have the ways of their copies.
+        """
         latest = self._snapshot
-        if latest is not None and (fading := latest.resolved.world.fading):
-            unheard, numbers = self._telling.unheard(), latest.numbers.session
-            if any(numbers[session] not in unheard for session in fading):
-                self.changes.changed()
+        if latest is None:
+            return
+        world, numbers = latest.resolved.world, latest.numbers.session
+        unheard = self._telling.unheard() if world.fading else frozenset()
+        has_faded = any(numbers[session] not in unheard for session in world.fading)
+        if has_faded or world.known_ways.keys() - self._telling.known_ways().keys():
+            self.changes.changed()
 
     def _build(self, version: int) -> Snapshot:
         inventory, desired, places = self._inventory(), self._desired.desired(), self._placements()
@@ -231,6 +237,7 @@ class SnapshotBuilder:
             routes=reach.routes,
             fading=told.fading,
             untold=told.untold,
+            known_ways=told.known_ways,
         )
 
     def _told(self, desired: DesiredState, places: PlacementsView, numbers: Numbers) -> _Told:
@@ -238,11 +245,11 @@ class SnapshotBuilder:
         if self._ended_before is None:
             self._ended_before = _ended(desired)
         if not places.links:
-            return _Told(frozenset(), frozenset())
+            return _Told(frozenset(), frozenset(), {})
         unheard = self._telling.unheard()
         ended = _ended(desired) - self._ended_before if unheard else frozenset()
         fading = frozenset(key for key in ended if numbers.session.get(key) in unheard)
-        return _Told(fading, self._telling.untold())
+        return _Told(fading, self._telling.untold(), self._telling.known_ways())
 
     def _numbers(
         self,
@@ -314,6 +321,7 @@ class _Told(NamedTuple):
 
     fading: frozenset[SessionId]
     untold: frozenset[int]
+    known_ways: Mapping[Dpid, frozenset[CopyWay]]
 
 
 def _ended(desired: DesiredState) -> frozenset[SessionId]:

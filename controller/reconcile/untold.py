@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 
 from controller.reconcile.protocols import InstalledSessions, Telling
 from controller.reconcile.writers import Writers
-from flows.model import Dpid
+from flows.model import CopyWay, Dpid
 
 CALLS_BACK_S = 10.0
 """How long after a start bridges are waited for, in seconds: Open vSwitch calls a controller that
@@ -49,6 +49,10 @@ class Untold(Telling):
     def untold(self) -> frozenset[int]:
         """The numbers of all these sessions."""
         return self._held_without(self._verified())
+
+    def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
+        """The ways of copies over bridges that cannot be given others now, as far as known."""
+        return self._writers.known_ways()
 
     def _verified(self) -> frozenset[Dpid]:
         return frozenset(w.dpid for w in self._writers.writing() if w.is_verified)

@@ -154,9 +154,15 @@ def deliver(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flo
 
 
 def leads_nowhere(view: BridgeView, resolved_session: ResolvedSession) -> bool:
-    """Whether settings or missing routes keep the copies that leave here from every sensor."""
+    """Whether settings or missing routes keep the copies that leave here from every sensor, or a
+    bridge that is away and does not know of them.
+    """
     collector = _collector(resolved_session)
-    return not any(view.is_open(sensor, collector) for sensor in collector.sensors)
+    tags = frozenset(tags_of(view, resolved_session).values() if view.world.known_ways else ())
+    return not any(
+        view.is_open(sensor, collector) and view.is_prepared(sensor, tags)
+        for sensor in collector.sensors
+    )
 
 
 def pool(view: BridgeView, collector: Collector) -> Iterator[Flow]:

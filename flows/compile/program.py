@@ -43,10 +43,11 @@ from flows.compile.select import (
     tap_point_flow,
 )
 from flows.compile.sink import FlowSink
-from flows.compile.ways import CopyWay, Ways
+from flows.compile.ways import Ways
 from flows.errors import InvalidValue
 from flows.model import (
     CollectorId,
+    CopyWay,
     Dpid,
     Filter,
     FilterId,
@@ -146,6 +147,11 @@ class Program:
     def served(self) -> frozenset[int]:
         """The numbers of the sessions that this bridge makes copies for."""
         return frozenset(self._served)
+
+    @property
+    def ways(self) -> frozenset[CopyWay]:
+        """The ways by which it lets copies from other bridges pass."""
+        return self._ways.open
 
     @property
     def uncompilable(self) -> Mapping[int, str]:

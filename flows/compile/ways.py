@@ -11,11 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 
 from flows.compile.deliver import closed_way
-from flows.model import PortId
+from flows.model import CopyWay
 from flows.openflow import IN_PORT, Flow
-
-CopyWay = tuple[PortId, int | None]
-"""Copies that cross the bridge to a tap port, with the tag that they wear there."""
 
 
 class Ways:
@@ -29,6 +26,7 @@ class Ways:
         self._left: defaultdict[CopyWay, set[int]] = defaultdict(set)
         """The sessions that have left, and that a bridge may not know of."""
         self._open: dict[CopyWay, tuple[Flow, ...]] = {}
+        self._opened: frozenset[CopyWay] | None = None
         self._closed: dict[CopyWay, tuple[Flow, ...]] = {}
         self._counting: dict[CopyWay, int] = {}
         self._last: dict[CopyWay, tuple[Flow, ...]] = {}
@@ -39,6 +37,13 @@ class Ways:
             for way in before._last:
                 self._left[way] |= before._users[way] | before._left[way]
                 self._touched[way] = None
+
+    @property
+    def open(self) -> frozenset[CopyWay]:
+        """The ways that are open."""
+        if self._opened is None:
+            self._opened = frozenset(self._open)
+        return self._opened
 
     @property
     def counting(self) -> frozenset[int]:
@@ -82,9 +87,11 @@ class Ways:
             self._counting.pop(way, None)
             if users and way not in self._open:
                 self._open[way] = self._last[way] = flows_of(way)
+                self._opened = None
                 new += self._open[way]
             elif not users:
                 gone += self._open.pop(way, ())
+                self._opened = None
                 new += self._close(way, left, links)
         return gone, new
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -130,6 +130,18 @@ class BridgeView:
             or self.world.is_cut_off(self.dpid, collector.delivery, sensor)
             or self._is_severed(sensor)
         )
+
+    def is_prepared(self, sensor: Sensor, tags: Iterable[int | None]) -> bool:
+        """Whether bridges on the way to a sensor let copies with these tags pass, as far as known.
+
+        One that is away cannot be given a way that it does not have.
+        """
+        known = self.world.known_ways
+        place = None if isinstance(sensor, IPAddress) else self.world.placements.get(sensor)
+        if not known or place is None or isinstance(sensor, IPAddress):
+            return True
+        crossed = [i.dpid for _, i in self.resolved.spanning_tree.exits(self.dpid, place.dpid)]
+        return all((sensor, tag) in known[d] for d in crossed if d in known for tag in tags)
 
     def _is_severed(self, sensor: Sensor) -> bool:
         """Whether a link on the way of copies to a tap port carries nothing."""

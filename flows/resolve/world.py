@@ -191,6 +191,8 @@ class ResolvedWorld:
         changed = {key for key in asked if old.get(key) != new.get(key)}
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
         changed |= (previous.world.fading ^ self.world.fading) & new.keys()
+        if changed_keys(previous.world.known_ways, self.world.known_ways):
+            changed |= {key for key, found in previous.sessions.items() if found.is_far}
         closed, before = (
             (world.broken_links, world.protected_links) for world in (self.world, previous.world)
         )

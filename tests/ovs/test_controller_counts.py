@@ -458,6 +458,34 @@ def change_while_away(controller: ControllerProcess, how: str) -> None:
         controller.change_session("far", collector="cap")
 
 
+@pytest.mark.parametrize("how", ["tag", "first session"])
+def test_copies_that_a_bridge_does_not_know_of_because_it_is_away_are_told_as_lost(
+    cloud: Cloud, one_controller: ControllerProcess, how: str
+) -> None:
+    """s2 has the sensor, and cannot be told by which way copies come."""
+    controller, taps = one_controller, [cloud.at["red-soc"]]
+    with cloud.wire(per_second=400) as wire:
+        wire.wait_until_sent(100)
+        if how == "tag":
+            controller.create_session("red", "far", ["web", "app"], "soc")
+            wire.wait_until_sent(200)
+        leave(controller, "s2")
+        wire.wait_until_sent(100)
+        if how == "tag":
+            controller.change_collector("soc", tenant_tag=100)
+        else:
+            controller.create_session("red", "far", ["web", "app"], "soc")
+        wire.wait_until_sent(200)
+        before = wire.sensors.total(taps)
+        assert_true(controller, wire, "far", taps)
+        assert lost(controller, "far")[1]["path"] > 50
+        controller.wait_until_connected("s2")
+        wait_for(lambda: wire.sensors.total(taps), lambda now: now[0] > before[0] + 50)
+        assert_true(controller, wire, "far", taps)
+        assert controller.delete_session("far") == 204
+        assert_told(partial(told_at_the_end, controller), wire, taps)
+
+
 def ways(bridge: str) -> list[str]:
     """The flows of a bridge that deliver copies from links."""
     flows = ofctl("dump-flows", bridge, "table=0").splitlines()

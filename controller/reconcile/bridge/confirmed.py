@@ -9,7 +9,7 @@ from functools import cached_property
 from controller.southbound import ForeignFlow, Rejected
 from controller.status import SessionCounters, State
 from flows.compile import Impact
-from flows.model import BRIDGE_METER, PORT_METERS, Dpid
+from flows.model import BRIDGE_METER, PORT_METERS, CopyWay, Dpid
 from flows.openflow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.pipeline import BRIDGE_CAP, COUNT, DELIVER
 from flows.plan import InstalledFlow, Mark, Meter, session_of_meter
@@ -54,6 +54,8 @@ class Confirmed:
     """By session number: why the switch refused flows that the session shares with others."""
     uncompilable: Mapping[int, str] = field(default_factory=dict)
     """By session number: why the session has no flows here although it should."""
+    ways: frozenset[CopyWay] = frozenset()
+    """The ways by which the bridge lets copies from others pass."""
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:

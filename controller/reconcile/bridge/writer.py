@@ -47,7 +47,7 @@ from controller.southbound import (
 from controller.status import SessionCounters, State
 from flows.compile import FlowSink, Program, Stages, in_stages, without_epoch
 from flows.errors import CloudtapError
-from flows.model import Dpid, SessionId
+from flows.model import CopyWay, Dpid, SessionId
 from flows.plan import (
     NO_OVERLAP,
     Delta,
@@ -170,6 +170,12 @@ class BridgeWriter:
         since.
         """
         return self.confirmed.version > 0 and self.confirmed.failure is None
+
+    @property
+    def ways(self) -> frozenset[CopyWay] | None:
+        """The ways by which it lets copies from others pass; None if that is not certain."""
+        is_certain = self.state.phase is Phase.CONFIRMED and not self.confirmed.rejected
+        return self.confirmed.ways if is_certain and self.is_verified else None
 
     @property
     def meters(self) -> Mapping[int, Meter | None] | None:
@@ -622,6 +628,7 @@ class BridgeWriter:
             self.confirmed = Confirmed(
                 snapshot.version, served, snapshot.resolved, seen.rejected, seen.foreign,
                 seen.flows, preempted, blockers=blockers, uncompilable=uncompilable,
+                ways=frozenset() if self._program is None else self._program.ways,
             )  # fmt: skip
 
     def _status(self) -> tuple[State, tuple[str, ...]]:

@@ -113,7 +113,6 @@ def upkeep(ready: threading.Event, done: list[Any], recheck_s: float) -> Upkeep:
             finish_deletions=lambda: done.append("deletions"),
             release_numbers=lambda: done.append("numbers"),
         ),
-        follow_fading=lambda: done.append("fading"),
         retries=(lambda: done.append("retry"),),
         recheck_s=recheck_s,
     )
@@ -129,7 +128,7 @@ def test_upkeep_settles_before_it_finishes_what_waits_for_that(ready: threading.
     done: list[Any] = []
     ready.set()
     assert upkeep(ready, done, 600.0)() == TICK_S
-    assert done == ["retry", "fading", "settled", "deletions", "numbers"]
+    assert done == ["retry", "settled", "deletions", "numbers"]
 
 
 def test_every_tenth_recheck_reads_actions_too(ready: threading.Event) -> None:

@@ -15,7 +15,7 @@ from controller.process import ChangeSignal
 from controller.reconcile import SnapshotBuilder, Untold
 from controller.reconcile.untold import CALLS_BACK_S
 from controller.store import Limits, Store
-from flows.model import Dpid, Ofport, Placement, PortId, SessionId
+from flows.model import CopyWay, Dpid, Ofport, Placement, PortId, SessionId
 from tests.controller.fakes import TWO_TENANTS, open_store
 from tests.controller.reconcile.test_snapshot import HTTP, IDS, LINK, WEB, Placements
 
@@ -70,6 +70,10 @@ class Telling:
 
     sessions: set[int]
     away: set[int]
+    ways: dict[Dpid, frozenset[CopyWay]] = dataclasses.field(default_factory=dict)
+
+    def known_ways(self) -> dict[Dpid, frozenset[CopyWay]]:
+        return dict(self.ways)
 
     def unheard(self) -> frozenset[int]:
         return frozenset(self.sessions)
@@ -115,14 +119,14 @@ def test_sessions_that_end_after_a_start_fade_until_bridges_were_told(
     first = world.snapshot()
     assert first.resolved.world.fading == ({SessionId("ends")} if has_link else set())
     assert first.resolved.world.untold == ({1, 3} if has_link else set())
-    world.follow_fading()
+    world.follow_told()
     assert world.snapshot() is first
     version = changes.version
     telling.sessions.clear()
-    world.follow_fading()
+    world.follow_told()
     assert changes.version == version + has_link
     assert not world.snapshot().resolved.world.fading
-    world.follow_fading()
+    world.follow_told()
     assert changes.version == version + has_link
 
 
@@ -134,3 +138,16 @@ def test_one_that_ends_later_does_not_fade(store: Store) -> None:
     world.changes.changed()
     of = world.snapshot().resolved.world
     assert not of.fading and of.untold == {1, 2, 3}
+
+
+def test_a_bridge_that_is_back_gets_the_ways_that_it_lacks(store: Store) -> None:
+    telling = Telling(set(), set(), {S1: frozenset({(IDS.tap_ports[0], 7)})})
+    world = world_of(store, telling)
+    assert world.snapshot().resolved.world.known_ways == telling.ways
+    version = world.changes.version
+    world.follow_told()
+    assert world.changes.version == version
+    telling.ways.clear()
+    world.follow_told()
+    assert world.changes.version == version + 1
+    assert world.snapshot().resolved.world.known_ways == {}
