@@ -17,7 +17,10 @@ from controller.reconcile.untold import CALLS_BACK_S
 from controller.store import Limits, Store
 from flows.model import CopyWay, Dpid, Ofport, Placement, PortId, SessionId
 from tests.controller.fakes import TWO_TENANTS, open_store
+from tests.controller.reconcile.test_reconciler import bring_all
 from tests.controller.reconcile.test_snapshot import HTTP, IDS, LINK, WEB, Placements
+from tests.controller.rig import Rig as Bridges
+from tests.ovs.waiting import wait_for
 
 S1, S2 = Dpid(1), Dpid(2)
 
@@ -151,3 +154,36 @@ def test_a_bridge_that_is_back_gets_the_ways_that_it_lacks(store: Store) -> None
     world.follow_told()
     assert world.changes.version == version + 1
     assert world.snapshot().resolved.world.known_ways == {}
+
+
+@pytest.fixture
+def bridges(tmp_path: Path) -> Iterator[Bridges]:
+    built = Bridges(tmp_path)
+    yield built
+    built.close()
+
+
+def test_the_ways_of_a_bridge_are_known_from_its_leave_to_its_return(bridges: Bridges) -> None:
+    bring_all(bridges)
+    bridges.add_session("far", "a", tap="t3")
+    wait_for(lambda: bridges.reconciler.sync(60.0), bool)
+    known = bridges.writers.known_ways
+    assert known() == {}
+    bridges.cut(3)
+    assert known() == {Dpid(3): {(PortId("t3"), None)}}
+    bridges.connect(3)
+    wait_for(known, lambda ways: not ways)
+    bridges.cut(3)
+    assert known() != {}
+    bridges.reconciler.forget(Dpid(3), "tester")
+    assert known() == {}
+
+
+def test_what_a_bridge_has_that_left_in_the_middle_of_a_plan_is_not_known(
+    bridges: Bridges,
+) -> None:
+    """Then copies are sent to it: perhaps it has their way."""
+    bring_all(bridges)
+    bridges.writers.find([Dpid(3)])[0].fail("an event could not be handled")
+    bridges.cut(3)
+    assert bridges.writers.known_ways() == {}
