@@ -173,7 +173,8 @@ class SnapshotBuilder:
         world, numbers = latest.resolved.world, latest.numbers.session
         unheard = self._telling.unheard() if world.fading else frozenset()
         has_faded = any(numbers[session] not in unheard for session in world.fading)
-        if has_faded or world.known_ways.keys() - self._telling.known_ways().keys():
+        known = self._telling.known_ways() if world.known_ways else world.known_ways
+        if has_faded or world.known_ways.keys() - known.keys():
             self.changes.changed()
 
     def _build(self, version: int) -> Snapshot:

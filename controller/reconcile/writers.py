@@ -200,10 +200,14 @@ class Writers(WriterObserver):
         return found | set(others)
 
     def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
-        """The ways of copies over bridges that cannot be given others now."""
+        """The ways of copies over bridges that cannot be given others now.
+
+        Nobody knows what one has that was written to in vain.
+        """
         with self._lock:
-            verified = {dpid for dpid, writer in self._by_dpid.items() if writer.is_verified}
-            return {dpid: ways for dpid, ways in self._ways.items() if dpid not in verified}
+            seen = {d: self._by_dpid[d].confirmed for d in self._ways.keys() & self._by_dpid.keys()}
+            tried = {d for d, confirmed in seen.items() if confirmed.version or confirmed.failure}
+            return {dpid: ways for dpid, ways in self._ways.items() if dpid not in tried}
 
     def confirmed(self) -> dict[Dpid, Confirmed]:
         """What each bridge that is, or was, connected has confirmed."""

@@ -29,7 +29,7 @@ NOTED = (*LOSSES, Measure.DROPPED)
 COPIES = (Measure.MADE, Measure.TAGGED, Measure.FLOWS)
 NO_BEACONS: Mapping[Measure, PacketCount] = {}
 METERED = (Measure.MADE, Measure.TAGGED, *LOSSES, Measure.DROPPED)
-NOTHING_UNTOLD: Set[int] = frozenset()
+NOTHING_UNTOLD = frozenset[int]()
 
 
 class SessionCounters:

@@ -13,6 +13,7 @@ from netaddr import IPAddress
 from flows.errors import NoLinkTagLeft, TooManySessions
 from flows.model import (
     CollectorId,
+    CopyWay,
     Direction,
     Down,
     Dpid,
@@ -191,8 +192,7 @@ class ResolvedWorld:
         changed = {key for key in asked if old.get(key) != new.get(key)}
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
         changed |= (previous.world.fading ^ self.world.fading) & new.keys()
-        if changed_keys(previous.world.known_ways, self.world.known_ways):
-            changed |= {key for key, found in previous.sessions.items() if found.is_far}
+        changed |= self._affected_by_ways(previous)
         closed, before = (
             (world.broken_links, world.protected_links) for world in (self.world, previous.world)
         )
@@ -223,6 +223,31 @@ class ResolvedWorld:
             if is_source or (collector and not moved.isdisjoint(collector.tap_ports)):
                 found.add(key)
         return found
+
+    def _affected_by_ways(self, previous: ResolvedWorld) -> Set[SessionId]:
+        """The sessions whose copies a bridge that went away, or is back, does not let pass."""
+        one, other = previous.world.known_ways, self.world.known_ways
+        turned = changed_keys(one, other)
+        known = [(d, ways[d]) for ways in (one, other) for d in turned if d in ways]
+        if not known:
+            return frozenset()
+        far = ((key, found) for key, found in previous.sessions.items() if found.is_far)
+        return {key for key, found in far if previous.lacks_ways(found, known)}
+
+    def lacks_ways(
+        self,
+        resolved_session: ResolvedSession,
+        known: Iterable[tuple[Dpid, frozenset[CopyWay]]],
+    ) -> bool:
+        """Whether one of these bridges has not all ways for copies of a session in its region."""
+        session, taps = resolved_session.session, resolved_session.taps
+        tags = {self.tag_of_copy(session, network) for network in resolved_session.networks}
+        wanted = {(tap.id, tag) for tap in taps for tag in tags}
+        places = {self.place(tap) for tap in taps}
+        return any(
+            not wanted <= ways and any(self.is_joined(dpid, place) for place in places)
+            for dpid, ways in known
+        )
 
     def _affected_by_hops(self, previous: ResolvedWorld) -> Set[SessionId]:
         """The sessions with a port on their path, or a link, of which something else is known."""

@@ -54,8 +54,8 @@ class Confirmed:
     """By session number: why the switch refused flows that the session shares with others."""
     uncompilable: Mapping[int, str] = field(default_factory=dict)
     """By session number: why the session has no flows here although it should."""
-    ways: frozenset[CopyWay] = frozenset()
-    """The ways by which the bridge lets copies from others pass."""
+    ways: frozenset[CopyWay] | None = None
+    """The ways by which the bridge lets copies from others pass; None if that is not known."""
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:

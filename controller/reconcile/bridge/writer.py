@@ -628,7 +628,7 @@ class BridgeWriter:
             self.confirmed = Confirmed(
                 snapshot.version, served, snapshot.resolved, seen.rejected, seen.foreign,
                 seen.flows, preempted, blockers=blockers, uncompilable=uncompilable,
-                ways=frozenset() if self._program is None else self._program.ways,
+                ways=None if self._program is None else self._program.ways,
             )  # fmt: skip
 
     def _status(self) -> tuple[State, tuple[str, ...]]:

@@ -21,7 +21,7 @@ from controller.status import (
     own_meters,
 )
 from flows.errors import CloudtapError
-from flows.model import Dpid
+from flows.model import DROPPED_METERS, Dpid
 from flows.openflow import PacketCount
 from flows.pipeline import DELIVER
 from flows.plan import count_meters, dropped_meter
@@ -179,7 +179,7 @@ class CounterPoller:
             return
         now = self._now()
         is_fresh = now - polling.read_at < fresh_s and polling.plan == writer.settled.plan
-        is_fresh = is_fresh and polling.untold <= self._untold()
+        is_fresh = is_fresh and (not polling.untold or polling.untold <= self._untold())
         if is_fresh or now < polling.not_before:
             polling.busy.release()
             return
@@ -207,7 +207,7 @@ class CounterPoller:
 
     def _ask(self, writer: BridgeWriter, session: int | None, polling: _Polling) -> None:
         try:
-            untold = self._untold()
+            untold = self._untold() if may_drop(writer) else NOTHING_UNTOLD
             if session is not None:
                 count_one(writer, session, is_untold=session in untold)
             else:
@@ -244,6 +244,11 @@ def may_count(writer: BridgeWriter, session: int) -> bool:
         return True
     there = writer.meters or {}
     return any(meter in there for meter in (*count_meters(session), dropped_meter(session).number))
+
+
+def may_drop(writer: BridgeWriter) -> bool:
+    """Whether a bridge may have meters that count what it drops of the copies of others."""
+    return writer.meters is None or any(meter in DROPPED_METERS for meter in list(writer.meters))
 
 
 def count_all(writer: BridgeWriter, untold: Set[int] = NOTHING_UNTOLD) -> None:

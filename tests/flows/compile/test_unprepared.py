@@ -59,3 +59,15 @@ def test_copies_are_made_again_when_the_bridge_is_back() -> None:
         program.update(resolved)
         assert (lost_meter(NUMBER).number in program.meters) == bool(known)
     assert {flow.mark for flow in program.flows} == whole
+
+
+def test_a_bridge_that_goes_away_with_all_ways_costs_others_nothing() -> None:
+    before = ResolvedWorld(HAVING)
+    for known, changed in (
+        ({S2: frozenset({(SOC, None)})}, False),
+        ({S2: frozenset[CopyWay]()}, True),
+        ({}, True),
+    ):
+        resolved = ResolvedWorld(replace(HAVING, known_ways=known), before)
+        assert bool(resolved.changed_since(before, S1)) == changed
+        before = resolved
