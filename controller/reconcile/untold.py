@@ -16,7 +16,7 @@ from flows.model import CopyWay, Dpid
 
 CALLS_BACK_S = 10.0
 """How long after a start bridges are waited for, in seconds: Open vSwitch calls a controller that
-did not answer every 8 seconds at least."""
+did not answer at least every 8 seconds."""
 
 
 class Untold(Telling):
