@@ -342,8 +342,6 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
         request_seconds=api.request_seconds,
         connections=api.connections,
         connections_per_client=api.connections_per_client,
-        log_level=config.log.level,
-        log_format=config.log.format,
     )
 
 

@@ -27,7 +27,7 @@ from controller.api.context import (
     note_moment,
 )
 from controller.api.json_body import StrictJson
-from controller.api.problems import ApiProblem, ProblemDetails, bad_request
+from controller.api.problems import ApiProblem, ProblemDetails, bad_request, unprocessable
 from controller.api.schemas import ProblemOut
 from controller.api.v1 import HEALTH, RESOURCES
 from controller.inventory import Inventory
@@ -80,6 +80,7 @@ def make_app(
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     app.register_blueprint(HEALTH)
     app.before_request(lambda: _check_token(token))
+    app.before_request(_check_target)
     app.before_request(_check_body)
     app.before_request(_note_moment)
     app.register_error_handler(ApiProblem, lambda error: error.problem.response())
@@ -105,6 +106,7 @@ def _empty_app() -> OpenAPI:
         validation_error_model=ProblemOut,
         validation_error_callback=_refuse_body,
     )
+    app.url_map.merge_slashes = False  # else they are answered by a redirection in HTML
     for blueprint in RESOURCES:
         app.register_api(blueprint)
     return app
@@ -130,6 +132,18 @@ def _note_moment() -> None:
     """What a request changes concerns some bridges: those alone are waited for."""
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         note_moment()
+
+
+def _check_target() -> None:
+    """Refuse a path that begins with two slashes, and a parameter that is given twice."""
+    path = str(request.environ["PATH_INFO"])
+    if path.startswith("//"):  # the framework takes them for one
+        raise ApiProblem(
+            ProblemDetails(HTTPStatus.NOT_FOUND, "not-found", f"there is nothing at {path}")
+        )
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise unprocessable("invalid-value", f"the parameter {name!r} is given twice", name)
 
 
 def _check_body() -> None:

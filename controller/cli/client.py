@@ -101,7 +101,7 @@ class Api:
                 response.read()
         except httpx.TimeoutException as error:
             raise Failure(f"the controller at {self.url} does not answer in time") from error
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
             raise Failure(f"{self.url!r} is no URL: write it like {DEFAULT_API}") from error
         except httpx.HTTPError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):

@@ -114,7 +114,7 @@ def inventory() -> None:
 @output_option
 def check(file: Path, output: str) -> None:
     """Check an inventory file; every problem is reported with its line."""
-    reader = [sys.executable, "-m", "controller.inventory.file", str(file)]
+    reader = [sys.executable, "-m", "controller.inventory", str(file)]
     run = subprocess.run(reader, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
         raise Failure(f"{file} could not be checked (exit status {run.returncode})")

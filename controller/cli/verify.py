@@ -90,6 +90,8 @@ def verify(
         missed = sniffer.missed()
     paths = _arrived(sent, sniffer)
     faults = _faults(sent, paths)
+    if sniffer.is_behind:
+        faults.append("this machine was too busy to listen: not all that has arrived was read")
     if missed:
         faults.append(f"this machine was too busy to listen: it missed {missed} frames itself")
     _print_arrived(sent, paths, faults, listen, output)

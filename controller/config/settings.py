@@ -319,7 +319,9 @@ class ApiConfig(Section):
         try:
             content = read_file(self.token_file, TOKEN_BYTES_MAX, Access.SECRET)
             token = content.decode("ascii").strip()
-        except (OSError, UnusableFile, UnicodeError) as error:
+        except UnicodeError as error:
+            raise ConfigError([f"{where} cannot be read: it is not ASCII text"]) from error
+        except (OSError, UnusableFile) as error:
             raise ConfigError([f"{where} cannot be read: {error}"]) from error
         if len(token) < 16 or any(c.isspace() or not c.isprintable() for c in token):
             raise ConfigError([f"{where} needs one word of at least 16 letters, digits or signs"])
@@ -383,7 +385,11 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any]:
         raise ConfigError([f"configuration file {str(file)!r} does not exist"]) from error
     except UnusableFile as error:
         raise ConfigError([str(error)]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{file}: not UTF-8 text (byte {error.start})"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{file}: its lists or tables are nested too deep"]) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{file}: not valid TOML: {error}"]) from error
 
 

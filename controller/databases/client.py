@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from controller.databases.budget import Backoff, CpuBudget
+from controller.databases.budget import LONGEST_BAD_PAUSE_S, Backoff, CpuBudget
 from controller.databases.checks import clean
 from controller.databases.columns import WATCHED
 from controller.databases.errors import BadPeer
@@ -38,6 +38,8 @@ PEER_SILENT_S = 15.0
 """A peer that completes no message for so long is left, in seconds."""
 SLOWEST_BYTES_S = 50_000
 """A long message may take longer: so many bytes a second must come."""
+FIRST_ROWS_S = 15.0
+"""A peer that does not answer the request for its rows for so long is left, in seconds."""
 UNREAD_MAX = 1 << 20
 """A peer that leaves so many bytes of ours unread is left."""
 WRITE_S = 10.0
@@ -62,11 +64,11 @@ class DatabaseListener(Protocol):
     """Who is told about databases."""
 
     async def state(self, number: int, state: str, reason: str) -> None:
-        """The state of a connection: unreachable (with a sentence), connected or synced."""
+        """The state of a connection: unreachable or connected (with a sentence), or synced."""
         ...
 
     async def rows(self, number: int, report: Report) -> None:
-        """What has changed; returns once it was passed on."""
+        """What has changed; returns once it was taken in: until then, changes are collected."""
         ...
 
     async def answer(self, number: int, answer: WriteAnswer) -> None:
@@ -88,8 +90,17 @@ class DatabaseClient:
         self._changed = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
         self._splitter = JsonSplitter()
-        self._heard_at = self._probed_at = 0.0
+        self._silent_s = self._probed_s = self._asked_s = 0.0
+        """For how long we have waited since its last message, until our last echo request of that
+        time, and since the request for its rows. Time in which we did not listen, or got no
+        processor, is not the peer's fault and does not count."""
         self._synced_at: float | None = None
+        self._refused = ""
+        """Why it did not carry out the first way to ask for rows."""
+        self._left = ""
+        """Why it was left last; empty once it has sent its rows."""
+        self._unread_since: float | None = None
+        self._unsaid_since: float | None = None
         self._replies: dict[str, asyncio.Future[Any]] = {}
 
     async def run(self) -> None:
@@ -109,39 +120,51 @@ class DatabaseClient:
         answer = WriteAnswer(request["request"], refused, taken)
         await self._listener.answer(self._number, answer)
 
+    def behind_s(self) -> float:
+        """How old at most what is reported of the database may be, in seconds.
+
+        Either more comes than is read, or the reports are not taken in as fast as there are
+        changes.
+        """
+        since = (self._unread_since, self._unsaid_since)
+        now = time.monotonic()
+        return now - min((at for at in since if at is not None), default=now)
+
     # --- connections ----------------------------------------------------------------------------
 
     async def _connect_once(self) -> float:
         """Connect, and watch until that ends; the pause before the next time, in seconds."""
-        error: OSError | None = None
         try:
             streams = await connect(self._remote, self._tls)
         except OSError as problem:
-            pause_s = self._backoff.failed()
             await self._say_unreachable(explain(self._remote, problem))
-            return pause_s
+            return self._backoff.failed()
+        error: OSError | BadPeer | None = None
         try:
             await self._watch(streams)
-            pause_s = self._backoff.failed()
-        except BadPeer as problem:
-            pause_s = self._backoff.offended()
-            reason = f"{self._remote} was left: {problem}; it is tried again in {pause_s:g} s"
-            await self._say_unreachable(reason)
-            return pause_s
-        except OSError as problem:
-            error, pause_s = problem, self._backoff.failed()
+        except (OSError, BadPeer) as problem:
+            error = problem
         finally:
-            self._end(streams)
+            self._end(streams)  # before anything is said: that may take as long as it likes
+        if isinstance(error, BadPeer):
+            self._left = f"it was left: {error}"
+            within = f"it is tried again within {LONGEST_BAD_PAUSE_S:g} s"
+            await self._say_unreachable(f"{self._remote} was left: {error}; {within}")
+            return self._backoff.offended()
         await self._say_unreachable(explain(self._remote, error))
-        return pause_s
+        return self._backoff.failed()
 
     async def _watch(self, streams: Streams) -> None:
         reader, self._writer = streams
         self._splitter = JsonSplitter()
-        self._heard_at = self._probed_at = time.monotonic()
-        await self._listener.state(self._number, "connected", "")
+        self._silent_s = self._probed_s = self._asked_s = 0.0
+        before = f" (the last time {self._left})" if self._left else ""
+        reason = f"{self._remote} was reached, and has not sent its rows yet{before}"
+        await self._listener.state(self._number, "connected", reason)
+        self._refused = ""
         self._ask_for_rows(MONITOR_COND)
         while True:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(ECHO_AFTER_S) as silence:
                     chunk = await reader.read(CHUNK_BYTES)
@@ -149,20 +172,26 @@ class DatabaseClient:
                 if not silence.expired():  # that of TCP: every read fails from now on
                     raise
                 chunk = None
+            waited_s = min(time.monotonic() - began, ECHO_AFTER_S)
+            self._silent_s += waited_s
+            self._asked_s += waited_s
             if chunk == b"":
                 return
             if chunk:
+                if self._unread_since is None:
+                    self._unread_since = time.monotonic()
                 await self._take(chunk)
+            if chunk is None or len(chunk) < CHUNK_BYTES:  # else more has come meanwhile
+                self._unread_since = None
             self._check_alive()
 
     async def _take(self, chunk: bytes) -> None:
         async for message in self._sliced(self._splitter.feed(chunk)):
-            self._heard_at = time.monotonic()
+            self._silent_s = self._probed_s = 0.0
             async with self._working:
                 await self._receive(message)
         if debt_s := self._budget.debt():
             await asyncio.sleep(debt_s)
-            self._heard_at += debt_s
 
     async def _sliced(self, work: Iterator[T]) -> Any:
         """The items of some work, at the cost of this database; others run in between."""
@@ -176,18 +205,20 @@ class DatabaseClient:
             await asyncio.sleep(0)
 
     def _check_alive(self) -> None:
-        now = time.monotonic()
-        patience_s = PEER_SILENT_S + self._splitter.waiting / SLOWEST_BYTES_S
-        if now - self._heard_at > patience_s:
-            raise BadPeer(f"it has completed no message for {patience_s:.0f} s")
-        if now - max(self._heard_at, self._probed_at) >= ECHO_AFTER_S:
-            self._probed_at = now
+        more_s = self._splitter.waiting / SLOWEST_BYTES_S
+        if self._silent_s > PEER_SILENT_S + more_s:
+            raise BadPeer(f"it has completed no message for {PEER_SILENT_S + more_s:.0f} s")
+        if self._synced_at is None and self._asked_s > FIRST_ROWS_S + more_s:
+            refused = f" (`{MONITOR_COND}`: {self._refused})" if self._refused else ""
+            raise BadPeer(f"it has not sent its rows within {FIRST_ROWS_S + more_s:.0f} s{refused}")
+        if self._silent_s - self._probed_s >= ECHO_AFTER_S:
+            self._probed_s = self._silent_s
             self._send({"method": "echo", "params": [], "id": "echo"})
 
     def _end(self, streams: Streams) -> None:
         if self._synced_at is not None:
             self._backoff.lasted(time.monotonic() - self._synced_at)
-        self._writer = self._synced_at = None
+        self._writer = self._synced_at = self._unread_since = None
         streams[1].transport.abort()
         for reply in self._replies.values():
             if not reply.done():
@@ -230,6 +261,7 @@ class DatabaseClient:
         number, error = message.get("id"), message.get("error")
         if number in (MONITOR_COND, MONITOR) and self._synced_at is None:
             if error and number == MONITOR_COND:  # before Open vSwitch 2.6
+                self._refused = clean(json.dumps(error))
                 self._ask_for_rows(MONITOR)
             elif error:
                 raise BadPeer(f"it does not let us watch its rows ({clean(json.dumps(error))})")
@@ -248,7 +280,7 @@ class DatabaseClient:
         await self._apply(updates, are_differences=are_differences)
         async for _ in self._sliced(self._replica.end_load()):
             pass
-        self._synced_at = time.monotonic()
+        self._synced_at, self._left = time.monotonic(), ""
         self._backoff.synced()
         self._changed.set()
 
@@ -269,7 +301,9 @@ class DatabaseClient:
                 is_synced = self._synced_at
                 report = await self._look() if is_synced is not None else None
             if report:
+                self._unsaid_since = time.monotonic()
                 await self._listener.rows(self._number, report)
+                self._unsaid_since = None
             if is_synced is not None and is_synced == self._synced_at != said:
                 said = is_synced
                 await self._listener.state(self._number, "synced", "")

@@ -56,10 +56,15 @@ _DEFAULTS: Mapping[Kind, Value] = {Kind.STRING: "", Kind.INTEGER: 0, Kind.BOOLEA
 
 @dataclass(frozen=True, slots=True)
 class WatchedColumn:
-    """One column; an ephemeral one is lost when ovsdb-server restarts, and set again later."""
+    """One column; an ephemeral one is lost when ovsdb-server restarts, and set again later.
+
+    ``may_empty``: ovs-vswitchd empties it as well, so that an empty one means something unless the
+    server has just restarted.
+    """
 
     kind: Kind
     is_ephemeral: bool = False
+    may_empty: bool = False
     keys: frozenset[str] | None = None
     """The keys of a map that are kept; all if it is None."""
 
@@ -73,6 +78,11 @@ class WatchedColumn:
         if self.kind.is_optional:
             return None
         return _DEFAULTS[self.kind]
+
+
+def _tree_state(key: str) -> WatchedColumn:
+    """What a spanning tree protocol says of a port; empty while the protocol is off."""
+    return WatchedColumn(Kind.STRINGS, is_ephemeral=True, may_empty=True, keys=frozenset([key]))
 
 
 WATCHED: Mapping[str, Mapping[str, WatchedColumn]] = {
@@ -94,8 +104,8 @@ WATCHED: Mapping[str, Mapping[str, WatchedColumn]] = {
         "interfaces": WatchedColumn(Kind.ROWS),
         "protected": WatchedColumn(Kind.BOOLEAN),
         "qos": WatchedColumn(Kind.OPTIONAL_ROW),
-        "rstp_status": WatchedColumn(Kind.STRINGS, keys=frozenset(["rstp_port_state"])),
-        "status": WatchedColumn(Kind.STRINGS, keys=frozenset(["stp_state"])),
+        "rstp_status": _tree_state("rstp_port_state"),
+        "status": _tree_state("stp_state"),
     },
     "QoS": {
         "type": WatchedColumn(Kind.STRING),

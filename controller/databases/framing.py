@@ -122,12 +122,18 @@ def parse(message: bytes) -> dict[str, Any]:
         raise BadPeer(f"it sent a message of more than {VALUES_MAX:,} values")
     try:
         found = json.loads(message, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as problem:
-        raise BadPeer(f"it sent what is not JSON ({type(problem).__name__})") from problem
+    except RecursionError as problem:
+        raise BadPeer("it sent lists that are nested too deep") from problem
+    except UnicodeDecodeError as problem:
+        raise BadPeer("it sent text that is not UTF-8") from problem
+    except json.JSONDecodeError as problem:
+        raise BadPeer("it sent what is not JSON") from problem
+    except ValueError as problem:  # sys.set_int_max_str_digits
+        raise BadPeer("it sent a number with too many digits") from problem
     if not isinstance(found, dict):
         raise BadPeer("it sent what is not a JSON object")
     return found
 
 
 def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
+    raise BadPeer(f"it sent {text}, which is not JSON")

@@ -11,10 +11,13 @@ import gc
 import os
 import resource
 import socket
-import traceback
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+
+import structlog
 
 from controller.databases.client import DatabaseClient, WriteAnswer
 from controller.databases.program import PROGRAM, Record
@@ -26,12 +29,16 @@ MEMORY_MAX = 2 << 30
 """The most address space of this process, in bytes."""
 ALIVE_S = 1.0
 """How often the controller is told that this process works, in seconds."""
+LAGS_S = 5.0
+"""A database lags behind if what is reported of it may be older than this, in seconds."""
 COLLECT_S = 30.0
 """How often the garbage collector runs, in seconds. By itself it would cost more than parsing."""
 AFTER_ERROR_S = 30.0
 """How long a database is left alone that has made this program fail, in seconds."""
 NICE = 5
 """The controller is more important than this process when processors are busy."""
+
+log = structlog.get_logger(__name__)
 
 
 class Parent:
@@ -41,20 +48,31 @@ class Parent:
         self._writer = writer
         self._sending = asyncio.Lock()
         self._reported: set[int] = set()
+        self._taken: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def state(self, number: int, state: str, reason: str) -> None:
         """Report the state of the connection to a database."""
         await self._send({"database": number, "state": state, "reason": reason})
 
     async def rows(self, number: int, report: Report) -> None:
-        """Report rows, some in each message; only the last one completes the report."""
+        """Report rows, some in each message; only the last one completes the report.
+
+        Returns once the controller has taken them in: one report of a database is on its way, so
+        that nothing waits behind a queue of them while the controller is busy.
+        """
         heads = split(report)
+        self._taken[number].clear()
         for index, head in enumerate(heads):
             head["database"] = number
             head["is_first"] = index == 0 and number not in self._reported
             head["is_last"] = index == len(heads) - 1
             await self._send(head)
         self._reported.add(number)
+        await self._taken[number].wait()
+
+    def taken(self, number: int) -> None:
+        """The controller has taken in what was reported of this database."""
+        self._taken[number].set()
 
     async def answer(self, number: int, answer: WriteAnswer) -> None:
         """Answer a request to write."""
@@ -65,10 +83,12 @@ class Parent:
         self._reported.discard(number)
         await self.state(number, "unreachable", reason)
 
-    async def say_alive(self) -> None:
-        """Report, for ever, that this process works."""
+    async def say_alive(self, clients: Mapping[int, DatabaseClient]) -> None:
+        """Report, for ever, that this process works, and which databases lag behind."""
         while True:
-            await self._send({"alive": True})
+            ages = {number: client.behind_s() for number, client in clients.items()}
+            behind = {number: age for number, age in ages.items() if age > LAGS_S}
+            await self._send({"alive": time.monotonic(), "behind": behind})
             await asyncio.sleep(ALIVE_S)
 
     async def _send(self, head: Mapping[str, Any]) -> None:
@@ -114,21 +134,24 @@ async def serve(connection: socket.socket) -> None:
             except* MemoryError:
                 why = f"it takes more than the {MEMORY_MAX >> 30} GiB of memory that there are"
             except* Exception:
-                traceback.print_exc()
+                log.exception("watching a database failed", remote=remote)
             clients[number] = DatabaseClient(number, remote, tls, parent)
             gc.collect()  # what is left of it, before others need the room
             await parent.forget(number, f"{remote} was left: {why}")
             await asyncio.sleep(AFTER_ERROR_S)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(parent.say_alive())
+        tasks.create_task(parent.say_alive(clients))
         tasks.create_task(_collect())
         for number, remote in settings["remotes"].items():
             clients[int(number)] = DatabaseClient(int(number), remote, tls, parent)
             tasks.create_task(watch(int(number), remote))
         while True:
             request = await _receive(reader)
-            tasks.create_task(clients[request["database"]].write(request))
+            if "taken" in request:
+                parent.taken(request["taken"])
+            else:
+                tasks.create_task(clients[request["database"]].write(request))
 
 
 async def _receive(reader: asyncio.StreamReader) -> Mapping[str, Any]:

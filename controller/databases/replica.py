@@ -76,6 +76,10 @@ class Replica:
         self._ports_of_interface: defaultdict[str, set[str]] = defaultdict(set)
         self._ports_of_qos: defaultdict[str, set[str]] = defaultdict(set)
         self._qos_of_queue: defaultdict[str, set[str]] = defaultdict(set)
+        self._emptied: dict[str, Row] = {}
+        """Ports whose spanning tree states were kept, with what the server has instead."""
+        self._forgotten_links: set[str] = set()
+        """The interfaces whose link was known before the load that is under way."""
         self._dirty_bridges: set[str] = set()
         self._dirty_interfaces: set[str] = set()
         self._are_settings_old = True
@@ -113,6 +117,7 @@ class Replica:
         """
         self._unseen = {table: set(rows) for table, rows in self.tables.items()}
         self._elements = 0
+        self._forgotten_links = set()
 
     def end_load(self) -> Iterator[None]:
         """The initial updates have come."""
@@ -122,6 +127,10 @@ class Replica:
                 if number % ROWS_IN_A_SLICE == 0:
                     yield
         self._unseen = {}
+        for port in list(self._emptied):
+            if self._forgotten_links.isdisjoint(_refs(self.tables["Port"][port], "interfaces")):
+                self._empty_tree_states(port)
+        self._forgotten_links = set()
 
     def apply(self, updates: Any, *, are_differences: bool) -> Iterator[None]:
         """Take table updates of ``update`` or ``update2``; yields after every few rows.
@@ -158,6 +167,8 @@ class Replica:
         if before is None:
             raise BadPeer("it changed a row that does not exist")
         row = dict(before)
+        if table == "Port":
+            row |= self._emptied.get(uuid, {})
         for name, value in update["modify"].items():
             column = WATCHED[table].get(name)
             if column is None:
@@ -168,6 +179,10 @@ class Replica:
     def _set(self, table: str, uuid: str, new: Row | None) -> None:
         rows = self.tables[table]
         old = rows.get(uuid)
+        if table == "Interface" and new is not None:
+            self._note_link(uuid, old, new)
+        if table == "Port":
+            self._keep_tree_states(uuid, old, new)
         if old is not None and new is not None:
             _keep_ephemeral(table, old, new)
         self._count(table, uuid, old, new)
@@ -199,6 +214,39 @@ class Replica:
             (self.marked.add if is_marked else self.marked.discard)(uuid)
         else:
             self._are_settings_old = True
+
+    def _keep_tree_states(self, uuid: str, old: Row | None, new: Row | None) -> None:
+        """Keep what spanning trees said of a port before the load that is under way.
+
+        A server that has restarted has forgotten it. ovs-vswitchd sets it again in the transaction
+        in which it sets the links of all interfaces, or leaves it empty if the protocol is off.
+        """
+        self._emptied.pop(uuid, None)
+        if old is None or new is None or uuid not in self._unseen.get("Port", ()):
+            return
+        lost = {
+            n: new[n] for n, c in WATCHED["Port"].items() if c.may_empty and old[n] and not new[n]
+        }
+        if lost:
+            self._emptied[uuid] = lost
+            new |= {name: old[name] for name in lost}
+
+    def _note_link(self, uuid: str, old: Row | None, new: Row) -> None:
+        """Note a link that the server has forgotten; any other change ends what was kept."""
+        if uuid not in self._unseen.get("Interface", ()):
+            for port in self._ports_of_interface.get(uuid, ()):
+                self._empty_tree_states(port)
+        elif old is not None and old["link_state"] is not None and new["link_state"] is None:
+            self._forgotten_links.add(uuid)
+
+    def _empty_tree_states(self, port: str) -> None:
+        """What was kept of a port is gone indeed."""
+        lost = self._emptied.pop(port, None)
+        if lost is not None:
+            old = self.tables["Port"][port]
+            self.tables["Port"][port] = new = old | lost
+            self._count("Port", port, old, new)
+            self._port_changed(port)
 
     def _count(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
         """Count a row that is about to change.
@@ -464,7 +512,7 @@ def _decode_row(table: str, values: Any) -> Row:
 def _keep_ephemeral(table: str, old: Row, new: Row) -> None:
     """An ovsdb-server that restarts forgets them, and ovs-vswitchd sets them again later."""
     for name, column in WATCHED[table].items():
-        if column.is_ephemeral and new[name] in (None, {}):
+        if column.is_ephemeral and not column.may_empty and new[name] in (None, {}):
             new[name] = old[name]
 
 

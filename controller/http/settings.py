@@ -67,8 +67,6 @@ class FrontSettings:
     connections_per_client: int = 64
     answers_bytes: int = 256 << 20
     """Answers that clients have not taken yet, together; beyond that the slowest are dropped."""
-    log_level: str = "info"
-    log_format: str = "console"
 
     def to_json(self) -> dict[str, Any]:
         """As an object that JSON can carry."""

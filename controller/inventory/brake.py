@@ -21,9 +21,9 @@ class Loss:
     """What one inventory has and another has not.
 
     ``ports`` are missing, or are another port now: of another tenant, network, kind or MAC address,
-    or one that anti-spoofing keeps from sending under an address that it had. Of these, ``running``
-    have a place on a bridge. ``links`` are missing. The other numbers say how many of each there
-    were.
+    one that anti-spoofing keeps from sending under an address that it had, or one whose declared
+    interface is another or none. Of these, ``running`` have a place on a bridge. ``links`` are
+    missing. The other numbers say how many of each there were.
     """
 
     ports: Sequence[Port] = ()
@@ -67,7 +67,11 @@ class Loss:
 def loss(before: Inventory, after: Inventory, running: Collection[PortId]) -> Loss:
     """What vanishes when ``after`` takes the place of ``before``; ``running`` ports are placed."""
     now: Mapping[PortId, Port] = {port.id: port for port in after.ports}
-    gone = [port for port in before.ports if not _is_same(port, now.get(port.id))]
+    gone = [
+        port
+        for port in before.ports
+        if not _is_same(port, now.get(port.id)) or _is_sent_away(port.id, before, after)
+    ]
     links: Set[LinkHint] = set(before.links)
     return Loss(
         ports=gone,
@@ -88,6 +92,15 @@ def _is_same(before: Port, after: Port | None) -> bool:
         after.kind,
         after.mac,
     )
+
+
+def _is_sent_away(port: PortId, before: Inventory, after: Inventory) -> bool:
+    """Whether a port may lose its place because another interface, or none, is declared for it.
+
+    It loses none that its ``iface-id`` gives it; whether it has one is not known at the start.
+    """
+    hint = before.hints.get(port)
+    return hint is not None and hint.interface is not None and after.hints.get(port) != hint
 
 
 def _may_send_as_before(before: Port, after: Port) -> bool:

@@ -8,9 +8,7 @@ after it has stayed the same for a while; and one that lacks too much needs a wo
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -334,23 +332,3 @@ class InventoryFile:
 
 def _has_end(text: bytes) -> bool:
     return text.rstrip().endswith(END_MARK)
-
-
-def _main(path: Path) -> None:
-    """Print as JSON what a file declares and its problems, for `cloudtap inventory check`."""
-    inventory, problems, count = Inventory(), list[str](), 0
-    try:
-        inventory = parse(read_file(path, FILE_BYTES_MAX), str(path))
-    except InventoryError as error:
-        problems, count = list(error.problems), error.count
-    except FileNotFoundError:
-        problems, count = [f"{path}: does not exist"], 1
-    except UnusableFile as error:
-        problems, count = [str(error)], 1
-    names = ("tenants", "networks", "ports", "links")
-    counts: dict[str, object] = {name: len(getattr(inventory, name)) for name in names}
-    print(json.dumps(counts | {"problems": problems, "problem_count": count}))
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))

@@ -23,6 +23,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from controller.process.logs import child_log_variables, configure_child_logs
 from controller.process.messages import Message, MessageSocket, PeerGone
 
 RESTART_MIN_S, RESTART_MAX_S = 0.1, 10.0
@@ -152,7 +153,8 @@ def connect_to_parent() -> socket.socket:
 
     From now on the process ends by itself when the parent closes the connection or ends. Signals
     of a terminal and of a service manager are ignored: it is the parent that ends the child. Once
-    the parent has gone, nothing is printed: errors that come of that tell nobody anything.
+    the parent has gone, nothing is printed: errors that come of that tell nobody anything. Until
+    then, what is logged has the level, form and limits of the log of the parent.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -162,6 +164,7 @@ def connect_to_parent() -> socket.socket:
     watch = threading.Thread(target=_exit_with_parent, args=(watched,), name="parent", daemon=True)
     watch.start()
     sys.stderr = cast(TextIO, _Stderr(sys.stderr, watched))
+    configure_child_logs()
     return connection
 
 
@@ -210,12 +213,13 @@ def _spawn(program: ChildProgram, connection: socket.socket) -> subprocess.Popen
 
 
 def _environment() -> dict[str, str]:
-    """That of this process; a checkout that is not installed is importable, too."""
+    """That of this process, and its log; a checkout that is not installed is importable, too."""
+    variables = {**os.environ, **child_log_variables()}
     root = str(Path(__file__).resolve().parents[2])
     if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        return dict(os.environ)
+        return variables
     path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    return {**variables, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

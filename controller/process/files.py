@@ -7,6 +7,7 @@ without an end, a file that every user of the machine may change.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import ssl
 import stat
@@ -26,6 +27,8 @@ PID_BYTES_MAX = 32
 
 _READ_BYTES = 1024 * 1024
 _ROOT = 0
+_CERTIFICATE = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 class Access(Enum):
@@ -61,7 +64,9 @@ def read_file(path: Path, bytes_max: int, access: Access = Access.PUBLIC) -> byt
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+    except ValueError as error:
+        raise UnusableFile(path, "cannot be read: its name has a NUL character") from error
+    except OSError as error:
         raise UnusableFile(path, f"cannot be read: {_reason(error)}") from error
     try:
         found = os.fstat(opened)
@@ -83,8 +88,8 @@ def load_tls_files(
 
     Raises:
         FileNotFoundError: one does not exist.
-        UnusableFile: see ``read_file``; or the private key needs a password.
-        OSError: they are no PEM files that belong together (ssl.SSLError is one).
+        UnusableFile: see ``read_file``; or the private key needs a password, a file is not in PEM
+            form, or they do not belong together.
     """
     chain = read_file(certificate, CERTIFICATE_BYTES_MAX)
     key = read_file(private_key, CERTIFICATE_BYTES_MAX, Access.KEY)
@@ -92,11 +97,28 @@ def load_tls_files(
     def refuse_password() -> str:
         raise UnusableFile(private_key, "the private key is encrypted: give one without a password")
 
+    if not _CERTIFICATE.search(chain):
+        raise UnusableFile(certificate, "it holds no certificate in PEM form")
+    if not _PRIVATE_KEY.search(key):
+        raise UnusableFile(private_key, "it holds no private key in PEM form")
     with _in_memory(chain) as chain_path, _in_memory(key) as key_path:
-        context.load_cert_chain(chain_path, key_path, refuse_password)
+        try:
+            context.load_cert_chain(chain_path, key_path, refuse_password)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                why = f"the private key {private_key} is that of another certificate"
+            else:
+                why = f"it, or the private key {private_key}, is damaged"
+            raise UnusableFile(certificate, why) from error
     if ca is not None:
-        with _in_memory(read_file(ca, CERTIFICATE_BYTES_MAX)) as ca_path:
-            context.load_verify_locations(ca_path)
+        authorities = read_file(ca, CERTIFICATE_BYTES_MAX)
+        if not _CERTIFICATE.search(authorities):
+            raise UnusableFile(ca, "it holds no certificate in PEM form")
+        with _in_memory(authorities) as ca_path:
+            try:
+                context.load_verify_locations(ca_path)
+            except ssl.SSLError as error:
+                raise UnusableFile(ca, "its certificates are damaged") from error
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -198,5 +220,5 @@ def _too_large(bytes_max: int) -> str:
     return f"larger than {shown}: not read"
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

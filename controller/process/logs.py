@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+from collections.abc import Mapping
 from io import StringIO
+from types import TracebackType
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -13,10 +16,18 @@ import structlog
 from controller.process.log_limits import LimitLines, LimitRecords, LogLimits
 from controller.process.text import visible, visible_lines
 
+CHILD_LOG = "CLOUDTAP_CHILD_LOG"
+"""Environment variable of a child process: level and style of the log of its parent."""
+HIGHEST_LEVEL, LEVEL_STEP = logging.CRITICAL, 10
+"""Levels of structlog; libraries may use others between them."""
+
+LogStyle = Literal["console", "json"]
+
 log = structlog.get_logger(__name__)
+_chosen: dict[str, str] = {}
 
 
-def configure_logs(level: str, style: Literal["console", "json"]) -> None:
+def configure_logs(level: str, style: LogStyle) -> None:
     """Write events of ``level`` and above to standard error; in colour only on a terminal.
 
     With style ``json`` the log lines of libraries have the same form, except those that ryu and
@@ -25,6 +36,7 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
     Lines of one event are limited, those of libraries too: what is left out is counted, and the
     number is logged a minute later ("more lines like this").
     """
+    _chosen[CHILD_LOG] = f"{level} {style}"
     limits = LogLimits(_tell_left_out)
     for handler in logging.getLogger().handlers:
         for before in [f for f in handler.filters if isinstance(f, LimitRecords)]:
@@ -61,6 +73,44 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
     else:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(_VisibleFormatter(handler.formatter))
+
+
+def child_log_variables() -> Mapping[str, str]:
+    """What the environment of a child must have for ``configure_child_logs``."""
+    return dict(_chosen)
+
+
+def configure_child_logs() -> None:
+    """In a child process: log like its parent, whatever comes from libraries or ends the process.
+
+    A child of a parent that has configured nothing logs as if for people.
+    """
+    level, _, style = os.environ.get(CHILD_LOG, "info console").partition(" ")
+    logging.basicConfig(level=level.upper(), handlers=[_ChildHandler()], force=True)
+    # its warnings are about peers that have gone before all was written: a line for each write
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.captureWarnings(capture=True)
+    configure_logs(level, "json" if style == "json" else "console")
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda args: _log_crash(
+        args.exc_type, args.exc_value, args.exc_traceback
+    )
+
+
+class _ChildHandler(logging.Handler):
+    """Passes lines of libraries on as events: their form is that of ours, in every style."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        level = min(HIGHEST_LEVEL, record.levelno // LEVEL_STEP * LEVEL_STEP)
+        log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException | None, where: TracebackType | None
+) -> None:
+    """Log an exception that nobody has caught."""
+    log.critical("process failed", exc_info=(kind, error, where))
 
 
 class _VisibleFormatter(logging.Formatter):

@@ -72,10 +72,15 @@ class Finalizer:
         Flows that were installed under the old id are waited for under the new one. A stranger is a
         bridge on which nothing was ever placed. What cannot be stored now is tried again.
         """
+        waiting: set[Dpid] = set()
         for old, new in self._bridges.replaced().items():
+            if new in waiting:  # what is stored under it is still that of another bridge
+                waiting.add(old)
+                continue
             try:
                 self._retire(old, new)
             except CloudtapError as problem:  # a full disk must not keep sessions from ending
+                waiting.add(old)
                 log.warning("datapath id not retired", old=f"{old:016x}", reason=str(problem))
         for dpid in self._bridges.strangers():
             if self._writers.is_connected(dpid):
@@ -86,8 +91,16 @@ class Finalizer:
                     forget_bridge_metrics(dpid)
 
     def _retire(self, old: Dpid, new: Dpid) -> None:
-        """Retire a datapath id, unless its last connection is still to end."""
+        """Retire a datapath id, unless its last connection is still to end.
+
+        Nothing is retired if another bridge has connected under it before: then what was counted
+        under the id counts for that one, and either may have the flows that were installed there.
+        """
         with self._writers.while_absent(old) as is_absent:
+            if self._bridges.give_up(old, not is_absent):
+                installed = self._installed_sessions
+                installed.add(new, installed.sessions_by_bridge().get(old, frozenset()))
+                return
             if is_absent:
                 with self._counters.storing():
                     self._counters.rename(old, new)

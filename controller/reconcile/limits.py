@@ -96,12 +96,10 @@ class LimitChecker:
         self._keep(numbers, numbers)
 
     def _keep(self, sessions: Iterable[SessionId], numbers: Mapping[SessionId, int]) -> None:
+        by_number = {numbers[session]: session for session in sessions}
         with self._counting.storing():
-            parts: dict[CountKey, Parts] = {}
-            for session in sessions:
-                for (dpid, measure), both in self._counting.parts_of(numbers[session]).items():
-                    parts[session, dpid, measure.value] = both
-            self._write(parts)
+            parts = self._counting.parts(by_number).items()
+            self._write({(by_number[n], dpid, m.value): both for (n, dpid, m), both in parts})
         self._kept = {key: parts for key, parts in self._kept.items() if key[0] in numbers}
         self._kept_at = self._now()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Protocol
@@ -142,6 +142,13 @@ class KnownBridges(Protocol):
 
         Raises:
             CloudtapError: it cannot be stored; then nothing was changed.
+        """
+        ...
+
+    def give_up(self, old: Dpid, is_connected: bool) -> bool:
+        """Whether another bridge is, or was, at work under a replaced id.
+
+        Then nothing waits for it any more: what is stored under it counts for that bridge.
         """
         ...
 
@@ -300,6 +307,10 @@ class BridgeNotes(Protocol):
         """What cannot be seen of a bridge, a sentence each."""
         ...
 
+    def stale(self) -> Mapping[Dpid, str]:
+        """The bridges whose database has reported and does not now, each with its database."""
+        ...
+
 
 class NoNotes(BridgeNotes):
     """Nobody looks at databases."""
@@ -311,6 +322,10 @@ class NoNotes(BridgeNotes):
     def unknowns_of(self, dpid: Dpid, name: str) -> Iterable[str]:
         """Nobody would know."""
         return ()
+
+    def stale(self) -> Mapping[Dpid, str]:
+        """None has reported."""
+        return {}
 
 
 class Revalidating(Protocol):
@@ -348,14 +363,16 @@ class Counting(Protocol):
         """All copies of a session, as far as they were counted."""
         ...
 
-    def parts_of(
-        self, session: int
-    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
-        """The same by bridge and measure: what was before the switch began at 0, and its report."""
+    def parts(
+        self, sessions: Container[int]
+    ) -> Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        """What some sessions have counted, by session, bridge and measure: what was before the
+        switch began at 0, and its report.
+        """
         ...
 
     def parts_on(
-        self, dpid: Dpid, sessions: Iterable[int]
+        self, dpid: Dpid, sessions: Container[int]
     ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
         """The same of some sessions on one bridge, by session and measure."""
         ...

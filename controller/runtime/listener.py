@@ -8,6 +8,7 @@ is in use.
 from __future__ import annotations
 
 import errno
+import math
 import resource
 import socket
 import ssl
@@ -28,6 +29,8 @@ TLS_HANDSHAKE_S = 5.0
 """How long a whole TLS handshake may take, in seconds; it is part of the whole handshake."""
 ACCEPT_PAUSE_S = 0.2
 """Pause while no connection can be accepted, in seconds."""
+SAID_EVERY_S = 60.0
+"""The least time between two lines that say that no switch can connect, in seconds."""
 OVERDUE_LOOK_S = 0.5
 """Interval at which handshakes that take too long are looked for, in seconds."""
 ACCEPTS_AT_ONCE, ACCEPTS_PER_S = 2000, 100
@@ -62,7 +65,8 @@ class Listener:
         **tls: Any,
     ) -> None:
         self._handle, self._spawn, self._admission = handle, spawn, admission
-        self._is_waiting = False
+        self._is_said = False
+        self._said_at = -math.inf
         self._accepts, self._accepted_at = float(ACCEPTS_AT_ONCE), time.monotonic()
         self._context: ssl.SSLContext | None = None
         try:
@@ -147,15 +151,18 @@ class Listener:
                 self._admission.leave(visit)
 
     def _wait(self, reason: str, remedy: str) -> None:
-        """Accept nothing for a moment; the first time in a row that is said."""
-        if not self._is_waiting:
-            self._is_waiting = True
+        """Accept nothing for a moment; that is said once, and again only after a minute.
+
+        Where each connection that ends lets one other in, both would be said for ever.
+        """
+        if not self._is_said and time.monotonic() - self._said_at >= SAID_EVERY_S:
+            self._is_said, self._said_at = True, time.monotonic()
             log.error("no switch can connect", reason=reason, remedy=remedy)
         time.sleep(ACCEPT_PAUSE_S)
 
     def _note_accepting(self) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
+        if self._is_said:
+            self._is_said = False
             log.info("switches can connect again")
 
     def _keep_pace(self) -> None:

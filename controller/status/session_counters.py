@@ -415,24 +415,28 @@ class SessionCountersByBridge:
             if (found := self._by_dpid.get(dpid)) is not None:
                 yield dpid, found
 
-    def parts_of(
-        self, session: int
-    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
-        """What to store of a session, by bridge and measure."""
+    def parts(
+        self, sessions: Container[int]
+    ) -> Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        """What to store of some sessions, by session, bridge and measure.
+
+        It costs as much as bridges have counted, whatever the number of sessions.
+        """
         return {
-            (dpid, measure): both
-            for dpid, session_counters in list(self._by_dpid.items())
-            for measure, both in session_counters.parts_of(session).items()
+            (number, dpid, measure): both
+            for dpid in list(self._by_dpid)
+            for (number, measure), both in self.parts_on(dpid, sessions).items()
         }
 
     def parts_on(
-        self, dpid: Dpid, sessions: Iterable[int]
+        self, dpid: Dpid, sessions: Container[int]
     ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
         """What to store of some sessions on one bridge, by session and measure."""
         found = self._by_dpid.get(dpid)
         if found is None:
             return {}
-        parts = ((number, found.parts_of(number)) for number in sessions)
+        known = (number for number in found.numbers() if number in sessions)
+        parts = ((number, found.parts_of(number)) for number in known)
         return {(n, measure): both for n, some in parts for measure, both in some.items()}
 
     def note_gone(self, dpid: Dpid) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from controller.status.values import SessionStatus, State
@@ -22,16 +22,20 @@ def with_starvation(
     status: SessionStatus,
     resolved_session: ResolvedSession,
     resolved_worlds: Mapping[PortId, ResolvedWorld],
+    failed: Mapping[PortId, Set[int]],
 ) -> SessionStatus:
     """The status with a sentence for each session that starves this one at some of its ports.
 
     If it is starved at all of its ports it is degraded. ``resolved_worlds`` are those that the
-    datapaths follow, by watched port.
+    datapaths follow, by watched port, and ``failed`` the numbers of the sessions whose flows these
+    bridges cannot have.
     """
     if not resolved_session.is_exclusive or status.state not in (State.ACTIVE, State.DEGRADED):
         return status
     found = {
-        port: resolved_worlds[port.id].starving_sessions(resolved_session, port)
+        port: resolved_worlds[port.id].starving_sessions(
+            resolved_session, port, failed.get(port.id, frozenset())
+        )
         for port in resolved_session.watched
         if port.id in resolved_worlds
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.store.database import Database
+from controller.store.errors import StoreError
 from controller.store.session_rows import read_sessions
 from controller.store.switched_off import SwitchedOff
 from controller.store.values import DesiredState, Limits, SessionRecord
@@ -50,10 +53,10 @@ class _View:
 
 
 class SessionCache:
-    """Every session record; call ``invalidate`` after the commit of each change.
+    """Every session record; each change is made within ``writing``.
 
-    A session stays the same object until it is invalidated, so that callers can detect changes by
-    identity. Every method but ``invalidate`` may raise StoreError.
+    A session stays the same object until it is changed, so that callers can detect changes by
+    identity. Every method but ``writing`` may raise StoreError.
     """
 
     def __init__(self, database: Database, switched_off: SwitchedOff) -> None:
@@ -62,12 +65,28 @@ class SessionCache:
         self._view: _View | None = None
         self._changes, self._moment = ChangeLog(), 0
         self._stale: set[SessionId] = set()
+        self._being_written: Counter[SessionId] = Counter()
         self._stale_lock = threading.Lock()
 
-    def invalidate(self, sessions: Iterable[SessionId]) -> None:
-        """Have these sessions read again: they were added, changed or removed."""
+    @contextmanager
+    def writing(self, sessions: Iterable[SessionId]) -> Iterator[None]:
+        """A transaction that adds, changes or removes these sessions, from its begin to its commit.
+
+        Until it ends they are read anew each time: who has seen the commit sees them changed.
+        """
+        written = list(sessions)
         with self._stale_lock:
-            self._stale.update(sessions)
+            self._being_written.update(written)
+        is_committed = False
+        try:
+            yield
+            is_committed = True
+        finally:
+            with self._stale_lock:
+                self._being_written.subtract(written)
+                self._being_written = +self._being_written
+                if is_committed:
+                    self._stale.update(written)
 
     def switch_off(self, session: SessionId) -> None:
         """Take in that a session was switched off, without the database."""
@@ -108,28 +127,35 @@ class SessionCache:
             return self._changes.between(before, now)
 
     def _current(self) -> _View:
-        """The view, after reading the stale sessions again."""
+        """The view, after reading stale sessions, and those that are being written, again."""
         with self._stale_lock:
             stale, self._stale = self._stale, set()
-        if self._view is not None and not stale:
+            again = stale | set(self._being_written)
+        if self._view is not None and not again:
             return self._view
         try:
-            # the transaction begins here: it sees every change that was invalidated before
+            # the transaction begins here: it sees every change that was committed before
             with self._database.reading() as connection:
                 if self._view is None:
                     fresh, view = read_sessions(connection), _View()
                 else:
                     fresh, view = (), self._view
-                    for session in stale:
+                    for session in again:
                         fresh += read_sessions(connection, session)
-        except BaseException:
-            self.invalidate(stale)
+        except BaseException as error:
+            with self._stale_lock:
+                self._stale |= stale
+            if isinstance(error, StoreError) and self._view is not None and not stale:
+                return self._view  # nothing is known to have changed
             raise
-        self._moment = self._changes.note(self._moment, stale)
-        for session in stale:
+        records = {record.session.id: self._as_it_is(record) for record in fresh}
+        changed = {key for key in again if view.records.get(key) != records.get(key)}
+        self._moment = self._changes.note(self._moment, changed | stale)
+        for session in changed | stale:
             view.drop(session)
-        for record in fresh:
-            view.put(self._as_it_is(record))
+        for key, record in records.items():
+            if key not in view.records:
+                view.put(record)
         self._view = view
         return view
 

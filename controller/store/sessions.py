@@ -97,12 +97,11 @@ class SessionRepository:
         self.settle()
         now = self._now()
         record = SessionRecord(session, now, limits=limits or Limits())
-        with self._numbers.giving(session.id) as connection:
+        with self._cache.writing([session.id]), self._numbers.giving(session.id) as connection:
             take_key(connection, idempotency_key, session.id, session.tenant, now)
             _insert(connection, record)
             detail = audit_detail(record)
             audit.write_entry(connection, now, who, "created", subject_of(session), detail)
-        self._cache.invalidate([session.id])
 
     def check_add(self, session: Session) -> None:
         """Raise what ``add`` would raise of names and references; write nothing."""
@@ -132,13 +131,12 @@ class SessionRepository:
             new = self._change(key, change, who)
         except StoreError as error:
             return self._switch_off(key, change, who, error)
-        self._cache.invalidate([key])
         return new
 
     def _change(
         self, key: SessionId, change: Callable[[SessionRecord], SessionRecord], who: str
     ) -> SessionRecord:
-        with self._database.writing() as connection:
+        with self._cache.writing([key]), self._database.writing() as connection:
             found = [r for r in read_sessions(connection, key) if not r.is_deleting]
             if not found:
                 raise NotFound("session", key)
@@ -198,8 +196,6 @@ class SessionRepository:
             if self._cache.get(key) is None:
                 raise
             self._note(SwitchOff(key, How.DELETED, self._now(), who))
-            return
-        self._cache.invalidate([key])
 
     def stop(self, key: SessionId, reason: str, limits: Limits, who: str) -> None:
         """Mark a session as stopped, because it reached one of these limits.
@@ -215,11 +211,9 @@ class SessionRepository:
             if record is None or record.is_deleting or record.limits != limits:
                 return
             self._note(SwitchOff(key, How.STOPPED, self._now(), who, reason))
-            return
-        self._cache.invalidate([key])
 
     def _stop(self, key: SessionId, reason: str, limits: Limits, who: str) -> None:
-        with self._database.writing() as connection:
+        with self._cache.writing([key]), self._database.writing() as connection:
             found = read_sessions(connection, key)
             if not found or found[0].is_deleting or found[0].stopped is not None:
                 return
@@ -236,11 +230,11 @@ class SessionRepository:
         waiting = self._switched_off.waiting
         if not waiting:
             return
-        with self._database.writing() as connection:
-            for entry in waiting:
-                self._write_off(connection, entry)
-        self._switched_off.forget(waiting)
-        self._cache.invalidate(entry.session for entry in waiting)
+        with self._cache.writing(entry.session for entry in waiting):
+            with self._database.writing() as connection:
+                for entry in waiting:
+                    self._write_off(connection, entry)
+            self._switched_off.forget(waiting)
 
     def _write_off(self, connection: Connection, entry: SwitchOff) -> None:
         """Write one session that was switched off, and its audit entry, if it is still on."""
@@ -264,7 +258,7 @@ class SessionRepository:
         audit.write_entry(connection, entry.at, entry.who, what, subject, detail)
 
     def _delete(self, key: SessionId, who: str) -> None:
-        with self._database.writing() as connection:
+        with self._cache.writing([key]), self._database.writing() as connection:
             found = read_sessions(connection, key)
             if not found:
                 raise NotFound("session", key)
@@ -284,7 +278,7 @@ class SessionRepository:
         if not gone:
             return
         self.settle()
-        with self._database.writing() as connection:
+        with self._cache.writing(gone), self._database.writing() as connection:
             for session in gone:
                 found = [r for r in read_sessions(connection, session) if r.is_deleting]
                 connection.execute(delete(tables.sessions).filter_by(id=session, deleting=True))
@@ -293,7 +287,6 @@ class SessionRepository:
                     audit.write_entry(
                         connection, self._now(), WHO, "removed", subject, counts[session]
                     )
-        self._cache.invalidate(gone)
 
 
 def _order(record: SessionRecord) -> tuple[str, str, str]:

@@ -125,4 +125,5 @@ def _hop(
         rate_kbps=device.rate_kbps,
         settings=frozenset(settings),
         is_reported=is_reported,
+        truncates=not device.is_patch,
     )

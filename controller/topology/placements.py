@@ -64,6 +64,8 @@ class Placements:
         self._speakers = Speakers(targets)
         self._reported, self._heard = OvsdbSnapshot(), Heard()
         self._replaced: dict[Dpid, Dpid] = {}
+        self._reused: set[Dpid] = set()
+        """Replaced ids under which another bridge has connected."""
         self._reports: dict[Dpid, BridgeReport] = {}
         self._places: Places = {}
         self._version = 1
@@ -108,6 +110,8 @@ class Placements:
                 elif port.ofport == LOCAL_PORT:
                     bridge.local_name = port.name
             bridge.ports, bridge.has_connected = found, True
+            if dpid in self._replaced and self._speakers.of(dpid) is not None:
+                self._reused.add(dpid)
             bridge.certificate = self._declared_certificate(dpid) or bridge.certificate
             bridge.certificate = bridge.certificate or certificate
             is_same = before == (found, bridge.certificate) and bridge.name(dpid) == name
@@ -205,7 +209,10 @@ class Placements:
             return True
 
     def replaced(self) -> Mapping[Dpid, Dpid]:
-        """Datapath ids that bridges do not have any more, and those that they have instead."""
+        """Datapath ids that bridges do not have any more, and those that they have instead.
+
+        An id that another bridge has now comes before the one that this bridge had.
+        """
         with self._lock:
             return dict(self._replaced)
 
@@ -213,8 +220,24 @@ class Placements:
         """Nothing waits any more for a datapath id that was replaced."""
         with self._lock:
             self._replaced.pop(dpid, None)
-            if self._bridges.pop(dpid, None) is not None:
+            self._reused.discard(dpid)
+            if self._speakers.of(dpid) is not None:
+                self._outdate(dpid)  # another bridge has it
+            elif self._bridges.pop(dpid, None) is not None:
                 self._outdate(dpid)
+
+    def give_up(self, dpid: Dpid, is_connected: bool) -> bool:
+        """Wait no more for a replaced datapath id if another bridge is, or was, at work under it.
+
+        What was stored under it can no longer be told from what is stored of that one. False: it is
+        waited for.
+        """
+        with self._lock:
+            is_over = dpid in self._reused or (is_connected and self._speakers.of(dpid) is not None)
+            if is_over:
+                self._replaced.pop(dpid, None)
+                self._reused.discard(dpid)
+            return is_over
 
     def bridge_names(self) -> dict[Dpid, str]:
         """The name of every bridge that was ever ours, is connected, or should be.
@@ -327,31 +350,41 @@ class Placements:
         """Take the rows of the databases that speak for their bridges."""
         before, self._reported = self._heard, snapshot
         self._heard = self._speakers.hear(snapshot)
-        for old, new in self._heard.replaced.items():
-            self._replace(old, new)
+        if self._heard.replaced:
+            self._replace(self._heard.replaced)
         if before.doubts != self._heard.doubts:
             self._version += 1
         self._take(self._heard.believed)
 
-    def _replace(self, old: Dpid, new: Dpid) -> None:
-        """A bridge has another datapath id: what was known of it goes on under the new one."""
-        known = self._bridges.pop(old, None)
-        has_left = known is not None and known.is_ours
-        has_left = has_left or any(dpid == old for dpid, _ in self._places.values())
-        if known is not None:
-            bridge = self._bridges.setdefault(new, BridgeState())
-            bridge.ports = bridge.ports or known.ports
-            bridge.certificate = bridge.certificate or known.certificate
-            bridge.is_remembered |= known.is_remembered
-            bridge.has_connected |= known.has_connected
+    def _replace(self, moves: Mapping[Dpid, Dpid]) -> None:
+        """Bridges have other datapath ids: what was known of them goes on under the new ones.
+
+        All at once: one may have the id now that another had until then.
+        """
+        placed = {dpid for dpid, _ in self._places.values()}
+        known_by_id = {old: self._bridges.pop(old, None) for old in moves}
+        for old, new in moves.items():
+            known = known_by_id[old]
+            if known is not None:
+                bridge = self._bridges.setdefault(new, BridgeState())
+                bridge.ports = bridge.ports or known.ports
+                bridge.certificate = bridge.certificate or known.certificate
+                bridge.is_remembered |= known.is_remembered
+                bridge.has_connected |= known.has_connected
         self._places = {
-            who: (new if dpid == old else dpid, name) for who, (dpid, name) in self._places.items()
+            who: (moves.get(dpid, dpid), name) for who, (dpid, name) in self._places.items()
         }
-        self._replaced = {was: new if now == old else now for was, now in self._replaced.items()}
-        if has_left:  # else nothing of ours is stored or counted under the old one
-            self._replaced[old] = new
-        self._replaced.pop(new, None)
-        for dpid in (old, new):
+        left = {
+            old: new
+            for old, new in moves.items()
+            if old in placed or ((known := known_by_id[old]) is not None and known.is_ours)
+        }  # of the others nothing is stored or counted under the old one
+        waiting = {was: moves.get(now, now) for was, now in self._replaced.items()}
+        for new in moves.values():
+            waiting.pop(new, None)
+        self._replaced = _in_order(waiting | left)
+        self._reused &= self._replaced.keys()
+        for dpid in {*moves, *moves.values()}:
             self._outdate(dpid)
 
     def _take(self, snapshot: OvsdbSnapshot) -> None:
@@ -407,6 +440,23 @@ class Placements:
     def _outdate(self, dpid: Dpid) -> None:
         self._reports.pop(dpid, None)
         self._version += 1
+
+
+def _in_order(replaced: Mapping[Dpid, Dpid]) -> dict[Dpid, Dpid]:
+    """Replaced ids so that an id is left before another bridge moves in; none of a circle is."""
+    found: dict[Dpid, Dpid] = {}
+    seen: set[Dpid] = set()
+    for at in replaced:
+        way: dict[Dpid, None] = {}
+        while at in replaced and at not in seen:
+            seen.add(at)
+            way[at] = None
+            at = replaced[at]
+        left = list(way)
+        if at in way:
+            left = left[: left.index(at)]
+        found |= {old: replaced[old] for old in reversed(left)}
+    return found
 
 
 def _restore(record: BridgeRecord) -> BridgeState:

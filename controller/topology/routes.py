@@ -26,6 +26,7 @@ PORTS_NAMED_MAX = 5
 """Ports that are named when all of a bridge are down."""
 FAR_AWAY = "its host cannot be asked from here; `cloudtap session verify` shows what arrives"
 TOO_MANY = f"more than {ADDRESSES_MAX} addresses are in use"
+NOT_YET = "it is being looked up"
 
 Routes = Mapping[tuple[Dpid, IPAddress], Route]
 
@@ -67,14 +68,15 @@ class RouteTable:
         """
         asked = frozenset(addresses)
         wanted = frozenset(sorted(asked)[:ADDRESSES_MAX])
-        if not wanted - self._wanted <= self._found.keys():
-            self._look(wanted)
         with self._lock:
-            self._wanted, self._asked = wanted, asked
+            new, self._wanted, self._asked = wanted - self._wanted, wanted, asked
+        if not new <= self._found.keys():
+            self._look()
+        with self._lock:
             if wanted and self._thread is None and not self._stopping.is_set():
                 self._thread = threading.Thread(target=self._run, name="routes", daemon=True)
                 self._thread.start()
-            return self._all_routes(asked)
+            return self._all_routes()
 
     def stop(self) -> None:
         """Look up no more."""
@@ -83,18 +85,23 @@ class RouteTable:
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
             try:
-                self._look(self._wanted)
+                self._look()
                 with self._lock:
                     before = self._routes
-                    has_changed = self._all_routes(self._asked) is not before
+                    has_changed = self._all_routes() is not before
                 if has_changed:
                     self._changed()
             except Exception as problem:  # the edge of the loop: it must go on
                 log.error("routes not looked up", exc_info=problem)
 
-    def _look(self, wanted: frozenset[IPAddress]) -> None:
-        """Look up the routes to these addresses; what is found replaces what was known."""
+    def _look(self) -> None:
+        """Look up the routes to the addresses in use; what is found replaces what was known.
+
+        Which these are is read once nobody else looks: what one look finds, a look for the
+        addresses of before does not undo.
+        """
         with self._looking:
+            wanted = self._wanted
             found: dict[IPAddress, Route] = {}
             if wanted and any(row.is_here for row in self._databases().bridges):
                 try:
@@ -124,12 +131,12 @@ class RouteTable:
         unresolved = "" if hop in neighbours else str(hop)
         return Route(RouteState.FOUND, words.get("dev", ""), unresolved=unresolved)
 
-    def _all_routes(self, wanted: frozenset[IPAddress]) -> Routes:
+    def _all_routes(self) -> Routes:
         """The routes by bridge; the same value until something changes. With the lock held."""
-        snapshot = self._databases()
-        seen = wanted, self._found, snapshot
+        snapshot, asked = self._databases(), self._asked
+        seen = asked, self._found, snapshot
         before, self._seen = self._seen, seen
-        if before is not None and before[0] == wanted and all(map(is_, before[1:], seen[1:])):
+        if before is not None and before[0] == asked and all(map(is_, before[1:], seen[1:])):
             return self._routes
         here = {row.dpid for row in snapshot.bridges if row.is_here}
         mtu_by_device = {r.name: r.device.mtu for r in snapshot.interfaces if r.dpid in here}
@@ -141,7 +148,7 @@ class RouteTable:
                 self._route(row, address, mtu_by_device, stuck), rates
             )
             for row in snapshot.bridges
-            for address in wanted
+            for address in asked
         }
         if routes != self._routes:
             self._routes = routes
@@ -156,7 +163,8 @@ class RouteTable:
     ) -> Route:
         if not bridge.is_here:
             return Route(why=FAR_AWAY)
-        route = self._found.get(address, Route(why=TOO_MANY))
+        why = NOT_YET if address in self._wanted else TOO_MANY
+        route = self._found.get(address, Route(why=why))
         if route.state is not RouteState.FOUND:
             return route
         mtu, is_userspace = mtu_by_device.get(route.device), bridge.datapath_type == ROUTES_ITSELF

@@ -106,12 +106,14 @@ class Speakers:
         """Find bridges that have another datapath id than before.
 
         It is the same bridge if its Bridge row is the same; or, if that row is gone, if its
-        database has a new row with its name.
+        database has a new row with its name. One may take the id that another gives up at the same
+        time.
         """
         by_row = {(row.database, row.row): row for row in snapshot.bridges if row.row}
         by_name = {(row.database, row.name): row for row in snapshot.bridges if row.row}
         taken = {(each.database, each.row) for each in self._by_dpid.values()}
-        replaced: dict[Dpid, Dpid] = {}
+        moves: dict[Dpid, BridgeRow] = {}
+        mover: dict[Dpid, Dpid] = {}
         for old, known in list(self._by_dpid.items()):
             row = by_row.get((known.database, known.row))
             if row is None:
@@ -122,18 +124,27 @@ class Speakers:
                 continue
             if row.dpid == old:
                 self._by_dpid[old] = replace(known, row=row.row, name=row.name)
-            elif self._may_take(row):
-                del self._by_dpid[old]
-                self._by_dpid[row.dpid] = Speaker(row.database, row.row, row.name)
-                replaced[old] = row.dpid
-        return replaced
+            elif mover.setdefault(row.dpid, old) == old:
+                moves[old] = row
+        stay = [old for old, row in moves.items() if not self._may_take(row, moves)]
+        while stay:  # and so does whoever wanted the id of one that stays
+            del moves[(old := stay.pop())]
+            next_one = mover.get(old)
+            if next_one in moves and not self._may_take(moves[next_one], moves):
+                stay.append(next_one)
+        for old in moves:
+            del self._by_dpid[old]
+        for row in moves.values():
+            self._by_dpid[row.dpid] = Speaker(row.database, row.row, row.name)
+        return {old: row.dpid for old, row in moves.items()}
 
-    def _may_take(self, row: BridgeRow) -> bool:
+    def _may_take(self, row: BridgeRow, moves: Mapping[Dpid, BridgeRow]) -> bool:
         """Whether a bridge may have the datapath id that its row has now."""
         declared, holder = self._declared.get(row.dpid), self._by_dpid.get(row.dpid)
         if declared is not None:
             return declared == row.database
-        return holder is None or (holder.database, holder.row) == (row.database, row.row)
+        is_free = holder is None or row.dpid in moves
+        return is_free or _is_spoken_by(row, holder)
 
     def _speaking(self, dpid: Dpid, rows: list[BridgeRow]) -> BridgeRow | None:
         """The row that speaks for a datapath id; None if none may, or several would be the first.
@@ -180,6 +191,10 @@ class Speakers:
             "(other_config:datapath-id), or declare in `bridges` of the inventory which database "
             "has it"
         )
+
+
+def _is_spoken_by(row: BridgeRow, speaker: Speaker | None) -> bool:
+    return speaker is not None and (speaker.database, speaker.row) == (row.database, row.row)
 
 
 def _is_same(row: BridgeRow, other: BridgeRow | None) -> bool:

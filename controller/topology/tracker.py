@@ -204,7 +204,12 @@ class PlacementTracker:
             self._store.retire_bridge(old, new, counts)
             self._placements.retire(old)
             self._remembered.pop(old, None)
-        self._ask()
+            self._remembered_places = {}  # another bridge may have the old id by now
+        self._coalescer.ask()
+
+    def give_up(self, old: Dpid, is_connected: bool) -> bool:
+        """Whether another bridge is at work under a replaced id, and keeps what is stored of it."""
+        return self._placements.give_up(old, is_connected)
 
     def move(self, port: PortId, place: Placement) -> None:
         """A port was heard at a place that claims it, and no longer where it was: it is there."""

@@ -10,7 +10,7 @@ from netaddr import IPAddress
 from flows.compile.deliver import (
     deliver,
     leads_nowhere,
-    long_meter_of,
+    oversize_of,
     tags_of,
     way_of_copies,
 )
@@ -124,9 +124,8 @@ def _copy_path(
     if flow.table == SEND.number:
         steps += (Load(LARGER, 0) if longest is None else CheckLarger(longest, LARGER),)
     cut = [(f.table, f.cookie) for f in flows if f.table == CUT.number and _covers(f, flow)]
-    is_path_short = longest is not None and longest != resolved_session.session.packet_length
+    oversize = oversize_of(view, resolved_session)
     tag = next(iter(tags.values())) if network is None else tags[network]
-    is_counted = long_meter_of(view, resolved_session) is not None
     return CopyPath(
         network=network,
         sensor=sensor,
@@ -137,9 +136,9 @@ def _copy_path(
         whole=(flow.table, flow.cookie),
         cut=cut[0] if cut else None,
         longest=longest,
-        skips=resolved_session.session.oversize is Oversize.SKIP and is_path_short,
+        skips=oversize is Oversize.SKIP,
         is_tagged=PushVlan() in (way_of_copies(view, resolved_session, sensor, tag) or ()),
-        cut_by=resolved_session.session.oversize if is_counted else None,
+        cut_by=oversize if view.has_meters else None,
     )
 
 

@@ -112,17 +112,29 @@ def long_meter_of(view: BridgeView, resolved_session: ResolvedSession) -> Meter 
     """The meter that counts frames too long for the path to a session's sensors.
 
     None when any frame fits, when the session's ``packet_length`` is within the limit, and on a
-    bridge without meters. When no sensor can get copies, this meter counts all of them.
+    bridge without meters. When no sensor can get copies, this meter counts all of them. Where
+    copies cannot be truncated, it counts those that would have to be.
     """
-    session = resolved_session.session
     if not view.has_meters or resolved_session.collector is None:
         return None
     if leads_nowhere(view, resolved_session):
         return lost_meter(_number(view, resolved_session))
-    limit = view.limit_of(session)
-    if limit is None or limit >= (session.packet_length or limit + 1):
+    oversize = oversize_of(view, resolved_session)
+    return None if oversize is None else long_meter(_number(view, resolved_session), oversize)
+
+
+def oversize_of(view: BridgeView, resolved_session: ResolvedSession) -> Oversize | None:
+    """What this bridge does with copies that are too long for their path.
+
+    None when none is, or when all are truncated to ``packet_length``, as the session says.
+    """
+    session = resolved_session.session
+    length = cut_length(session, view.limit_of(session))
+    if length is None:
         return None
-    return long_meter(_number(view, resolved_session), session.oversize)
+    if not view.truncates(_collector(resolved_session)):
+        return Oversize.SKIP
+    return None if length == session.packet_length else session.oversize
 
 
 def count_meters_of(view: BridgeView, resolved_session: ResolvedSession) -> tuple[Meter, ...]:
@@ -270,12 +282,13 @@ def _sized(
         steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
     chosen = f"{why}: does it fit, and which sensor gets it?"
     yield _flow(table, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
-    is_skipped = session.oversize is Oversize.SKIP and length not in (None, session.packet_length)
+    is_skipped = oversize_of(view, resolved_session) is Oversize.SKIP
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"
         at = position if len(collector.sensors) > 1 else None
         # the check ignores padding after an IP packet, but the output would contain it
-        yield from _sent(view, resolved_session, SEND, at, length or 0, where)
+        most = length or 0 if view.truncates(collector) else 0
+        yield from _sent(view, resolved_session, SEND, at, most, where)
         if length is not None and not is_skipped:
             yield from _sent(
                 view, resolved_session, CUT, at, length, f"{where}, cut to {length} bytes"

@@ -10,7 +10,7 @@ twice.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from flows.compile.select import TapPoint, ask, compete, designated_bridge, shared_flow
@@ -71,9 +71,15 @@ def fixed_exclusive_flows() -> Iterator[Flow]:
     yield shared_flow(WON, "nothing", (), (), "the filter rejects it")
 
 
-def compile_exclusive(view: BridgeView, network: NetworkId) -> ExclusiveFlows:
-    """What one bridge has for the exclusive sessions of a network."""
-    arbitration = view.resolved.arbitration(network, view.dpid)
+def compile_exclusive(
+    view: BridgeView, network: NetworkId, failed: Set[int] = frozenset()
+) -> ExclusiveFlows:
+    """What one bridge has for the exclusive sessions of a network.
+
+    ``failed`` are the numbers of sessions whose flows it cannot have (see
+    ResolvedWorld.arbitration).
+    """
+    arbitration = view.resolved.arbitration(network, view.dpid, failed)
     if arbitration is None:
         return NO_EXCLUSIVE_FLOWS
     return _ExclusiveNetwork(view, network, arbitration).compiled()

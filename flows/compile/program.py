@@ -289,7 +289,8 @@ class Program:
                     moves.append(_move(before, old, new))
         self.flows.end_stage()  # no flow resubmits packets to these sessions yet
         for network in networks:
-            self._replace_exclusive(network, compile_exclusive(view, network), touched)
+            exclusive = compile_exclusive(view, network, self._uncompilable.keys())
+            self._replace_exclusive(network, exclusive, touched)
         self._replace_tap_points(view, touched)
         self._settle_shared(view)
         return moves
@@ -458,7 +459,8 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
     is_reached = any(
         view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
     )
-    makes_copies = is_reached and resolved_session.is_served
+    is_counted = is_reached or resolved_session.is_adrift
+    makes_copies = is_counted and resolved_session.is_served
     selected = select(view, resolved_session) if makes_copies else NOTHING_SELECTED
     if not selected.tap_points:
         return _SessionFlows(number, resolved_session, ways=ways)
@@ -474,6 +476,6 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
         senders=selected.senders,
         filters=(resolved_session.session.filter,) if has_own_filter else (),
         ways=ways,
-        pools=(collector.id,) if len(collector.sensors) > 1 else (),
+        pools=(collector.id,) if is_reached and len(collector.sensors) > 1 else (),
         meters=tuple(meter for meter in meters if meter is not None),
     )

@@ -21,6 +21,7 @@ from flows.model import (
     Rule,
     Session,
     SessionId,
+    cut_length,
     is_watched,
 )
 from flows.openflow import Fields, Flow, Metered, read_fields
@@ -177,7 +178,7 @@ def _answer(question: _Question, resolved_session: ResolvedSession, trace: Trace
     if made is not None and (why := _shielded(question, resolved_session, made[0])):
         return Answer(session, False, f"not copied: no sensor can get it: {why}")
     if made is not None and _is_skipped(trace, number):
-        limit = resolved.limit_at(made[0], session)
+        limit = cut_length(session, resolved.limit_at(made[0], session))
         why = f"it is longer than the {limit} bytes that fit the path to its sensor"
         return Answer(session, False, f"not copied: {why}")
     if made is not None:
@@ -237,7 +238,7 @@ def _why_not(question: _Question, resolved_session: ResolvedSession) -> tuple[st
         return "not copied: the session is switched off", None
     if resolved_session.refused is not None:
         return f"not copied: {resolved_session.refused}", None
-    if not resolved_session.is_served:
+    if not resolved_session.is_delivered:
         return f"not copied: {'; '.join(resolved_session.missing)}", None
     sends = session.direction.is_egress and is_watched(session, sender)
     receives = session.direction.is_ingress and any(is_watched(session, p) for p in receivers)

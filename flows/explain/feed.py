@@ -45,8 +45,9 @@ class Feed:
     without declared addresses. Sessions, by name: ``cut`` are those that truncate copies, with the
     length in bytes; ``one_way`` copy one direction only; ``capped`` have a rate cap; ``filtered``
     have a filter, by its name; ``exclusive`` get only what no other exclusive session took first.
-    ``longest`` is how many bytes of a frame fit the path, ``shared`` are other collectors with the
-    same sensors, and ``has_strangers`` is true when other tenants deliver there as well.
+    ``longest`` is how many bytes of a frame fit the path, ``shared`` are other collectors with
+    sessions and the same sensors, and ``has_strangers`` is true when other tenants deliver there
+    as well.
     """
 
     collector: Collector
@@ -85,6 +86,7 @@ def feed_of(resolved: ResolvedWorld, key: CollectorId) -> Feed | None:
     keys, all_keys = {c.id for c in sharing}, {c.id for c in everybody}
     wanted = [s for s in world.sessions if s.collector in all_keys and _is_wanted(resolved, s)]
     sessions = [s for s in wanted if s.collector in keys]
+    used = {session.collector for session in sessions}
     received = tuple(_received_networks(resolved, collector, sessions))
     watched = {r.network.id for r in received if r.sessions}
     networks = watched or {r.network.id for r in received}
@@ -106,7 +108,7 @@ def feed_of(resolved: ResolvedWorld, key: CollectorId) -> Feed | None:
         ),
         exclusive=tuple(s.name for s in sessions if s.mode is Mode.EXCLUSIVE),
         longest=min((limit for limit in limits if limit is not None), default=None),
-        shared=tuple(c.name for c in sharing if c.id != key),
+        shared=tuple(c.name for c in sharing if c.id in used and c.id != key),
         has_strangers=len(wanted) > len(sessions),
     )
 

@@ -37,7 +37,8 @@ class Hop:
     IP packet that it sends. ``longest`` is that of the packets which its device hands to the
     switch; devices that hand over any length have none. ``rate_kbps`` is what copies may use of
     what it sends in a second, in kilobits, where this is known to be little. ``is_reported``: a
-    database reports its bridge.
+    database reports its bridge. ``truncates``: the switch can truncate packets that it sends there;
+    Open vSwitch drops them instead at patch ports (ofproto-dpif-xlate.c, output_trunc).
     """
 
     bridge: str = ""
@@ -47,6 +48,7 @@ class Hop:
     rate_kbps: int | None = None
     settings: frozenset[Setting] = frozenset()
     is_reported: bool = True
+    truncates: bool = True
 
 
 NOTHING_KNOWN = Hop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from flows.errors import TooManyOverlaps, TooManySessions
 from flows.model import Dpid, NetworkId, Port, PortId, SessionId, World
@@ -98,7 +98,9 @@ class Admission:
     def _surplus(self, networks: Set[NetworkId]) -> list[tuple[ResolvedSession, NetworkId]]:
         """The newest sessions, without which overloaded networks have bits enough."""
         limit = self._limits.cohorts
-        overlaps = {network: _Overlaps(self._region_of, limit) for network in networks}
+        overlaps = {
+            network: _Overlaps(self._region_of, limit, self._numbers) for network in networks
+        }
         competing = {s.session.id: s for n in networks for s in self.exclusive.watching(n)}
         found: list[tuple[ResolvedSession, NetworkId]] = []
         for resolved_session in sorted(
@@ -106,10 +108,9 @@ class Admission:
         ):
             if not resolved_session.session.direction.is_ingress:
                 continue  # cohorts are about received packets only
-            own = rank(resolved_session, self._numbers)
             for network in sorted(resolved_session.networks & networks):
                 ports = [port for port in resolved_session.watched if port.network == network]
-                if not overlaps[network].admit(ports, own):
+                if not overlaps[network].admit(resolved_session, ports):
                     found.append((resolved_session, network))
                     break
         return found
@@ -118,28 +119,35 @@ class Admission:
 class _Overlaps:
     """Counts the contended cohorts of one network while sessions are admitted one by one."""
 
-    def __init__(self, region_of: RegionOf, limit: int) -> None:
-        self._region_of, self._limit = region_of, limit
+    def __init__(self, region_of: RegionOf, limit: int, numbers: Mapping[SessionId, int]) -> None:
+        self._region_of, self._limit, self._numbers = region_of, limit, numbers
         self._ranks: dict[PortId, list[Rank]] = defaultdict(list)
         self._cohorts: Counter[tuple[Dpid, tuple[Rank, ...]]] = Counter()
         """Ports of each cohort, by region and by the ranks of its chain."""
 
-    def admit(self, ports: Iterable[Port], own: Rank) -> bool:
-        """Add a session; False, and nothing is changed, if its cohorts would be too many."""
+    def admit(self, resolved_session: ResolvedSession, ports: Iterable[Port]) -> bool:
+        """Add a session with some of its ports; False, and nothing is changed, if its cohorts
+        would be too many.
+        """
         ports = tuple(ports)
         for port in ports:
-            self._change(port, own, insort)
+            self._change(resolved_session, port, insort)
         contended = Counter(region for region, ranks in self._cohorts if len(ranks) > 1)
         if max(contended.values(), default=0) <= self._limit:
             return True
         for port in ports:
-            self._change(port, own, _remove)
+            self._change(resolved_session, port, _remove)
         return False
 
-    def _change(self, port: Port, own: Rank, change: Callable[[list[Rank], Rank], None]) -> None:
+    def _change(
+        self,
+        resolved_session: ResolvedSession,
+        port: Port,
+        change: Callable[[list[Rank], Rank], None],
+    ) -> None:
         ranks, region = self._ranks[port.id], self._region_of(port)
         before = region, _chain_ranks(ranks)
-        change(ranks, own)
+        change(ranks, rank(resolved_session, self._numbers, region))
         self._cohorts[before] -= 1
         self._cohorts[region, _chain_ranks(ranks)] += 1
         if not self._cohorts[before]:
@@ -148,7 +156,7 @@ class _Overlaps:
 
 def _chain_ranks(ranks: list[Rank]) -> tuple[Rank, ...]:
     """The ranks up to the first session that accepts everything."""
-    last = next((n for n, (_, _, is_plain) in enumerate(ranks, 1) if is_plain), len(ranks))
+    last = next((n for n, (*_, is_plain) in enumerate(ranks, 1) if is_plain), len(ranks))
     return tuple(ranks[:last])
 
 

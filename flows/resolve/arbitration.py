@@ -17,8 +17,9 @@ Chain = tuple[ResolvedSession, ...]
 
 It ends with the first that accepts everything: sessions after that one never get a packet.
 """
-Rank = tuple[int, int, bool]
-"""The position of a session in the order: its number, its register number, whether it is plain."""
+Rank = tuple[bool, int, int, bool]
+"""The position of a session in the order: whether none of its copies can arrive, its number, its
+register number, whether it is plain."""
 RegionOf = Callable[[Port], Dpid]
 """The region of a placed port, named by its lowest datapath id."""
 
@@ -39,22 +40,24 @@ class Cohort:
 class Arbitration:
     """The exclusive sessions of one network in one region, and for which ports they compete.
 
-    ``entries`` are sessions with the ports of the region that they watch. ``sent`` and ``received``
-    are the chains of the ports whose packets are watched in that direction, by port id.
+    ``entries`` are sessions with the ports of the region that they watch; ``region`` is its lowest
+    datapath id. ``sent`` and ``received`` are the chains of the ports whose packets are watched in
+    that direction, by port id.
     """
 
     def __init__(
         self,
         entries: Iterable[tuple[ResolvedSession, Iterable[Port]]],
         numbers: Mapping[SessionId, int],
+        region: Dpid | None = None,
     ) -> None:
-        ordered = sorted(entries, key=lambda entry: rank(entry[0], numbers))
+        ordered = sorted(entries, key=lambda entry: rank(entry[0], numbers, region))
         self.sessions: Chain = tuple(resolved_session for resolved_session, _ in ordered)
         self.ports = {port.id: port for _, ports in ordered for port in ports}
         self.sent = _chains(ordered, Direction.EGRESS)
         self.received = _chains(ordered, Direction.INGRESS)
         self.cohorts = _cohorts(self.received, self.ports, numbers)
-        self._numbers = numbers
+        self._entries, self._numbers, self._region = ordered, numbers, region
         self._cohorts_by_session: dict[SessionId, list[Cohort]] = defaultdict(list)
         for cohort in self.cohorts:
             for resolved_session in cohort.chain:
@@ -64,6 +67,17 @@ class Arbitration:
     def bits(self) -> int:
         """How many register bits switches need for its cohorts."""
         return sum(cohort.bit is not None for cohort in self.cohorts)
+
+    def without(self, failed: Set[int]) -> Arbitration:
+        """The same without the sessions of these numbers."""
+        left = [
+            entry for entry in self._entries if self._numbers[entry[0].session.id] not in failed
+        ]
+        return (
+            self
+            if len(left) == len(self._entries)
+            else Arbitration(left, self._numbers, self._region)
+        )
 
     def cohorts_of(self, resolved_session: ResolvedSession) -> tuple[Cohort, ...]:
         """The cohorts in which a session may get received packets."""
@@ -91,10 +105,13 @@ class Arbitration:
                 chain = chains.get(port.id)
                 if not chain or not chain[-1].is_plain:  # one that takes everything ends a chain
                     return {}
-                if rank(chain[-1], self._numbers) >= rank(resolved_session, self._numbers):
+                if self._rank(chain[-1]) >= self._rank(resolved_session):
                     return {}
                 found[direction] = chain[-1].session
         return found
+
+    def _rank(self, resolved_session: ResolvedSession) -> Rank:
+        return rank(resolved_session, self._numbers, self._region)
 
 
 class ExclusiveSessions:
@@ -147,10 +164,16 @@ class ExclusiveSessions:
         return self._arbitrations[network]
 
 
-def rank(resolved_session: ResolvedSession, numbers: Mapping[SessionId, int]) -> Rank:
-    """The position of a session among the exclusive ones; the lowest is asked first."""
-    session = resolved_session.session
-    return session.number, numbers[session.id], resolved_session.is_plain
+def rank(
+    resolved_session: ResolvedSession, numbers: Mapping[SessionId, int], region: Dpid | None
+) -> Rank:
+    """The position of a session among the exclusive ones of a region; the lowest is asked first.
+
+    One whose copies cannot arrive comes after all others: it takes from nobody, and what nobody
+    else takes counts as lost to it.
+    """
+    session, is_cut_off = resolved_session.session, region in resolved_session.cut_off
+    return is_cut_off, session.number, numbers[session.id], resolved_session.is_plain
 
 
 def _arbitrations(
@@ -165,7 +188,9 @@ def _arbitrations(
             if port.network == network:
                 key = resolved_session.session.id
                 entries[region_of(port)].setdefault(key, (resolved_session, []))[1].append(port)
-    return {region: Arbitration(found.values(), numbers) for region, found in entries.items()}
+    return {
+        region: Arbitration(found.values(), numbers, region) for region, found in entries.items()
+    }
 
 
 def _chains(

@@ -9,10 +9,12 @@ from typing import NamedTuple
 from netaddr import IPAddress
 
 from flows.model import (
+    NOTHING_KNOWN,
     Collector,
     Dpid,
     NetworkId,
     Ofport,
+    Placement,
     Port,
     PortId,
     PortKind,
@@ -20,6 +22,7 @@ from flows.model import (
     Session,
     transport_key,
 )
+from flows.resolve.session import is_open
 from flows.resolve.world import ResolvedWorld
 
 
@@ -122,14 +125,16 @@ class BridgeView:
         tap = self.world.port_by_id.get(sensor)
         return None if tap is None else self.next_hop(tap)
 
+    def truncates(self, collector: Collector) -> bool:
+        """Whether this bridge can truncate what it sends towards every sensor of a collector."""
+        ports = {self.next_hop_of_copies(sensor, collector) for sensor in collector.sensors}
+        places = (Placement(self.dpid, ofport) for ofport in ports if ofport is not None)
+        return all(self.world.hops.get(place, NOTHING_KNOWN).truncates for place in places)
+
     def is_open(self, sensor: Sensor, collector: Collector) -> bool:
         """Whether copies that leave here can reach a sensor, as far as ports and routes tell."""
-        return not (
-            self.next_hop_of_copies(sensor, collector) is None
-            or self.world.is_stopped(sensor)
-            or self.world.is_cut_off(self.dpid, collector.delivery, sensor)
-            or self._is_severed(sensor)
-        )
+        spanning_tree = self.resolved.spanning_tree
+        return is_open(self.dpid, sensor, collector, self.world, spanning_tree)
 
     def is_prepared(self, sensor: Sensor, tags: Iterable[int | None]) -> bool:
         """Whether bridges on the way to a sensor let copies with these tags pass, as far as known.
@@ -142,21 +147,6 @@ class BridgeView:
             return True
         crossed = [i.dpid for _, i in self.resolved.spanning_tree.exits(self.dpid, place.dpid)]
         return all((sensor, tag) in known[d] for d in crossed if d in known for tag in tags)
-
-    def _is_severed(self, sensor: Sensor) -> bool:
-        """Whether a link on the way of copies to a tap port carries nothing."""
-        place = None if isinstance(sensor, IPAddress) else self.world.placements.get(sensor)
-        if place is None or place.dpid == self.dpid:
-            return False
-        world, spanning_tree = self.world, self.resolved.spanning_tree
-        if world.broken_links:
-            exits = spanning_tree.exits(self.dpid, place.dpid)
-            if any(out in world.broken_links for out, _ in exits):
-                return True
-        if world.protected_links:
-            passages = spanning_tree.passages(self.dpid, place)
-            return any(world.shield_each_other(into, out) for into, out in passages)
-        return False
 
     def limit_of(self, session: Session) -> int | None:
         """Bytes of the longest frame that this bridge copies whole for a session; None: any."""

@@ -107,6 +107,7 @@ class SessionReach:
             yield from self._at_tap(tap)
         yield from self._at_links()
         yield from self._between_protected()
+        yield from self._not_truncated()
         yield from self._at_tunnels()
         yield from self._without_route()
 
@@ -178,6 +179,25 @@ class SessionReach:
             if out in self.world.broken_links:
                 yield from at_link_end(out, self.world, STOPS_COPIES, "copies")
                 yield from at_link_end(into, self.world, STOPS_ARRIVALS, "copies")
+
+    def _not_truncated(self) -> Iterator[str]:
+        """Ports at which copies cannot be truncated, as the session wants them."""
+        if self.session.packet_length is None:
+            return
+        ports: dict[Placement, None] = {}
+        for here, to in self._ways_to_taps():
+            exits = self.spanning_tree.exits(here, to.dpid)
+            out = to if here == to.dpid else next((out for out, _ in exits), None)
+            if out is not None:
+                ports[out] = None
+        for hop in (self.world.hops.get(port, NOTHING_KNOWN) for port in ports):
+            if not hop.truncates:
+                yield (
+                    f"packets longer than {self.session.packet_length} bytes are not copied, "
+                    f"because Open vSwitch cannot truncate what bridge {hop.bridge!r} sends to "
+                    f"patch port {hop.interface!r}: use veth devices in its place, or no "
+                    "packet_length"
+                )
 
     def _between_protected(self) -> Iterator[str]:
         """Bridges on the ways to tap ports that do not pass copies on, between protected ports."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from netaddr import IPAddress
@@ -15,6 +15,7 @@ from flows.model import (
     Dpid,
     Mode,
     NetworkId,
+    Placement,
     Port,
     Rate,
     Sensor,
@@ -33,13 +34,17 @@ from flows.resolve.reach import SessionReach, SlowPort
 class ResolvedSession:
     """A session, and the ports, tap ports and collector that its ids stand for now.
 
-    ``watched`` are the placed source ports whose copies can reach a sensor; ``taps`` the placed tap
-    ports of the collector; ``collector`` is None when it does not exist. ``is_far``: copies that
-    some bridge makes cross a link. ``is_guarded``: a tap port may send only shorter frames than
-    copies can be; ``slow_ports`` on the way send little in a second. ``missing`` names in
-    sentences what does not exist, is unreachable or lets no copies pass, and ``unknown`` what
-    could not be checked; ``refused`` is the reason why nothing at all may be copied. ``is_fading``:
-    it has ended, and bridges that were not told yet may still send copies of it over links.
+    ``watched`` are the placed source ports whose copies can reach a sensor. If there are none, and
+    it competes with no other session, they are all of them: ``is_adrift`` says that bridges count
+    its copies as lost. ``taps`` are the placed tap ports of the collector; ``collector`` is None
+    when it does not exist. ``is_far``: copies that some bridge makes cross a link. ``is_guarded``:
+    a tap port may send only shorter frames than copies can be; ``slow_ports`` on the way send
+    little in a second. ``missing`` names in sentences what does not exist, is unreachable or lets
+    no copies pass, and ``unknown`` what could not be checked; ``refused`` is the reason why nothing
+    at all may be copied. ``cut_off`` are the regions, by their lowest datapath id, in
+    which it watches ports and none of its copies can reach a sensor; noted of exclusive sessions
+    only. ``is_fading``: it has ended, and bridges that were not told yet may still
+    send copies of it over links.
     """
 
     session: Session
@@ -52,13 +57,24 @@ class ResolvedSession:
     unknown: tuple[str, ...] = ()
     is_guarded: bool = False
     slow_ports: tuple[SlowPort, ...] = ()
+    cut_off: frozenset[Dpid] = frozenset()
+    is_adrift: bool = False
     is_fading: bool = False
 
     @property
     def is_served(self) -> bool:
-        """Whether at least one port can be watched and copies have a destination."""
-        has_sensor = self.collector is not None and (self.taps or self.collector.is_tunnelled)
-        return bool(self.session.enabled and self.watched and has_sensor and not self.refused)
+        """Whether bridges have flows for it: at least one port can be watched, and copies have a
+        destination or are counted as lost.
+        """
+        if self.collector is None or self.refused or not self.session.enabled:
+            return False
+        has_sensor = self.taps or self.collector.is_tunnelled
+        return bool(self.watched and (has_sensor or self.is_adrift))
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether copies of at least one port can be made and have a destination."""
+        return self.is_served and not self.is_adrift
 
     @property
     def has_flows(self) -> bool:
@@ -92,6 +108,43 @@ class ResolvedSession:
 
 def resolve_session(session: Session, world: World, spanning_tree: SpanningTree) -> ResolvedSession:
     """Resolve one session by itself; whether switches have room for it is decided by Admission."""
+    refused = _without_ports(session, world)
+    if refused is not None:
+        return refused
+    missing: list[str] = []
+    collector = world.collector_by_id.get(session.collector)
+    taps = _placed_taps(collector, world, missing)
+    known = world.port_by_id
+    unknown = [port_id for port_id in session.source.ports if port_id not in known]
+    missing += [f"port {port_id!r} is in no inventory" for port_id in unknown]
+    selected = watched_by(session, candidate_ports(session, world))
+    if session.source.kind is SourceKind.PORT:  # of a network or label some may be off
+        gone = (port for port in selected if port.id not in world.placements)
+        missing += [f"port {port.name!r} is on no bridge" for port in gone]
+    placed = [port for port in selected if port.id in world.placements]
+    unreached = _unreached_ports(placed, collector, taps, world, spanning_tree)
+    missing += unreached.values()
+    watched = [port for port in placed if port not in unreached]
+    has_sensor = collector is None or collector.is_tunnelled or bool(taps)
+    is_adrift = bool(placed) and not (watched and has_sensor)
+    if is_adrift:  # of exclusive sessions the next one gets the packets
+        is_adrift = session.mode is not Mode.EXCLUSIVE
+        watched = (watched or placed) if is_adrift else []
+    if not watched and not missing:
+        missing.append(_why_nothing_is_watched(session, bool(selected)))
+    is_far = _is_far(watched, taps, world, spanning_tree)
+    found = ResolvedSession(
+        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far, is_adrift=is_adrift
+    )
+    if is_adrift:
+        return found
+    if collector is not None and found.is_exclusive:
+        found = replace(found, cut_off=_cut_off(watched, collector, world, spanning_tree))
+    return _with_reach(found, world, spanning_tree)
+
+
+def _without_ports(session: Session, world: World) -> ResolvedSession | None:
+    """A session that may watch no port, whatever is placed; None: it may."""
     try:
         check_session(
             session,
@@ -106,30 +159,7 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
         return ResolvedSession(session, refused=NoMeterLeft(session.name, len(METERS)))
     if session.filter != ALL and session.filter not in world.filter_by_id:
         return ResolvedSession(session, missing=("its filter is gone",))
-    missing: list[str] = []
-    collector = world.collector_by_id.get(session.collector)
-    taps = _placed_taps(collector, world, missing)
-    is_list_of_ports = session.source.kind is SourceKind.PORT
-    known = world.port_by_id
-    unknown = [port_id for port_id in session.source.ports if port_id not in known]
-    missing += [f"port {port_id!r} is in no inventory" for port_id in unknown]
-    selected = watched_by(session, candidate_ports(session, world))
-    watched: list[Port] = []
-    for port in selected:
-        if port.id not in world.placements:
-            # every port of a list is expected to run; of a network or label some may be off
-            missing += [f"port {port.name!r} is on no bridge"] * is_list_of_ports
-        elif collector is not None and (
-            reason := _unreachable(port, collector, taps, world, spanning_tree)
-        ):
-            missing.append(reason)
-        else:
-            watched.append(port)
-    if not watched and not missing:
-        missing.append(_why_nothing_is_watched(session, bool(selected)))
-    is_far = _is_far(watched, taps, world, spanning_tree)
-    found = ResolvedSession(session, tuple(watched), taps, collector, tuple(missing), is_far=is_far)
-    return _with_reach(found, world, spanning_tree)
+    return None
 
 
 def _why_nothing_is_watched(session: Session, are_ports_declared: bool) -> str:
@@ -161,6 +191,50 @@ def is_deliverable(here: Dpid, tap: Port, world: World, spanning_tree: SpanningT
         return True
     has_tag = transport_key(tap.id, None) in world.numbers.tag
     return has_tag and spanning_tree.component(here) == spanning_tree.component(there)
+
+
+def is_open(
+    here: Dpid, sensor: Sensor, collector: Collector, world: World, spanning_tree: SpanningTree
+) -> bool:
+    """Whether copies that leave a bridge can reach a sensor, as far as ports and routes tell."""
+    if world.is_stopped(sensor) or world.is_cut_off(here, collector.delivery, sensor):
+        return False
+    if isinstance(sensor, IPAddress):
+        return (here, collector.delivery) in world.tunnels
+    tap = world.port_by_id.get(sensor)
+    if tap is None or tap.id not in world.placements:
+        return False
+    return is_deliverable(here, tap, world, spanning_tree) and not _is_severed(
+        here, world.placements[tap.id], world, spanning_tree
+    )
+
+
+def _is_severed(here: Dpid, to: Placement, world: World, spanning_tree: SpanningTree) -> bool:
+    """Whether a link on the way of copies to a tap port carries nothing."""
+    if to.dpid == here:
+        return False
+    if world.broken_links:
+        exits = spanning_tree.exits(here, to.dpid)
+        if any(out in world.broken_links for out, _ in exits):
+            return True
+    if world.protected_links:
+        passages = spanning_tree.passages(here, to)
+        return any(world.shield_each_other(into, out) for into, out in passages)
+    return False
+
+
+def _cut_off(
+    watched: Iterable[Port], collector: Collector, world: World, spanning_tree: SpanningTree
+) -> frozenset[Dpid]:
+    """The regions in which none of the bridges of some ports can send copies to a sensor."""
+    regions: dict[Dpid, bool] = {}
+    for here in {world.placements[port.id].dpid for port in watched}:
+        can_send = any(
+            is_open(here, sensor, collector, world, spanning_tree) for sensor in collector.sensors
+        )
+        region = spanning_tree.component(here)
+        regions[region] = regions.get(region, False) or can_send
+    return frozenset(region for region, can_send in regions.items() if not can_send)
 
 
 def _placed_taps(collector: Collector | None, world: World, missing: list[str]) -> tuple[Port, ...]:
@@ -212,8 +286,22 @@ def _with_reach(
         unknown=tuple(reach.unknowns()),
         is_guarded=reach.is_guarded,
         slow_ports=reach.slow_ports,
-        is_fading=is_ended and bool(found.watched and found.taps),
+        is_fading=is_ended and bool(found.watched and found.taps and not found.is_adrift),
     )
+
+
+def _unreached_ports(
+    placed: Iterable[Port],
+    collector: Collector | None,
+    taps: tuple[Port, ...],
+    world: World,
+    spanning_tree: SpanningTree,
+) -> Mapping[Port, str]:
+    """The ports of which copies reach no sensor, each with the reason."""
+    if collector is None:
+        return {}
+    reasons = {port: _unreachable(port, collector, taps, world, spanning_tree) for port in placed}
+    return {port: reason for port, reason in reasons.items() if reason}
 
 
 def _unreachable(

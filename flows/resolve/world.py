@@ -377,21 +377,30 @@ class ResolvedWorld:
         """Whether copies pass all delivery tables: they are capped, cut, spread or tunnelled."""
         return resolved_session.is_staged(self.world.bridge_rate)
 
-    def arbitration(self, network: NetworkId, dpid: Dpid) -> Arbitration | None:
-        """The arbitration among the exclusive sessions of a network in the region of a bridge."""
+    def arbitration(
+        self, network: NetworkId, dpid: Dpid, failed: Set[int] = frozenset()
+    ) -> Arbitration | None:
+        """The arbitration among the exclusive sessions of a network in the region of a bridge.
+
+        ``failed`` are the numbers of sessions that can have no flows on this bridge. They do not
+        compete, unless it has links: the other bridges of its region do not know of them.
+        """
         arbitrations = self._admission.exclusive.arbitrations(network)
-        return arbitrations.get(self.spanning_tree.component(dpid))
+        found = arbitrations.get(self.spanning_tree.component(dpid))
+        if found is None or not failed or self.spanning_tree.link_ports(dpid):
+            return found
+        return found.without(failed)
 
     def starving_sessions(
-        self, resolved_session: ResolvedSession, port: Port
+        self, resolved_session: ResolvedSession, port: Port, failed: Set[int] = frozenset()
     ) -> Mapping[Direction, Session]:
         """The exclusive sessions that take every packet of a watched port before a session.
 
-        By direction; see Arbitration.starving_sessions.
+        By direction; see Arbitration.starving_sessions. ``failed`` is as in ``arbitration``.
         """
         if not resolved_session.is_exclusive or port.network is None:
             return {}
-        arbitration = self.arbitration(port.network, self.place(port))
+        arbitration = self.arbitration(port.network, self.place(port), failed)
         return {} if arbitration is None else arbitration.starving_sessions(resolved_session, port)
 
     def regions_of(self, session: SessionId) -> set[Dpid]:

@@ -14,6 +14,7 @@ from netaddr import IPAddress
 from flows.errors import Refused
 from flows.model import (
     ALL,
+    NOTHING_KNOWN,
     Collector,
     Direction,
     Dpid,
@@ -102,7 +103,7 @@ def meaning(
         if not sender.is_protected and not is_group(fields[ETH_SRC]):
             known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
     allowed = [session for session in world.sessions if _may_copy(session, sender, world)]
-    allowed.sort(key=lambda session: (session.number, world.numbers.session[session.id]))
+    allowed.sort(key=lambda session: _turn(session, sender, world))
     ends = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
     wanted: dict[SessionId, list[PortDirection]] = {}
     taken: dict[PortDirection, SessionId] = {}
@@ -131,7 +132,8 @@ def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, worl
 
     ``maker`` is the bridge that makes it. The header of a tunnel is not part of it.
     """
-    copy = frame[: cut_length(session, _limit(session, maker, world))]
+    can_truncate = _can_truncate(session, maker, world)
+    copy = frame[: cut_length(session, _limit(session, maker, world)) if can_truncate else None]
     tag = tag_of_copy(session, _network(sender), world)
     if tag is None:
         return copy
@@ -298,6 +300,27 @@ def _may_copy(session: Session, sender: Port, world: World) -> bool:
     return bool(sensors_of(session, sender, world))
 
 
+def _turn(session: Session, sender: Port, world: World) -> tuple[bool, int, int]:
+    """The place of a session in the order in which exclusive ones are asked; the lowest is first.
+
+    One that cannot get a copy to a sensor from any port that it watches, as far as links lead, is
+    asked last: it takes nothing from others.
+    """
+    spanning_tree, here = SpanningTree(world.links), _place(sender, world)
+    collector = world.collector_by_id[session.collector]
+    watched = (
+        port
+        for port in watched_by(session, world.workloads)
+        if port.id in world.placements and _is_joined(spanning_tree, here, _place(port, world))
+    )
+    arrives = session.mode is Mode.COPY or any(
+        (not collector.is_tunnelled or _has_tunnel(port, collector, world))
+        and _arrives(session, port, _place(port, world), world)
+        for port in watched
+    )
+    return not arrives, session.number, world.numbers.session[session.id]
+
+
 def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:
     """Whether the bridge of a port has a tunnel port of the collector's kind."""
     return (_place(port, world), collector.delivery) in world.tunnels
@@ -377,13 +400,31 @@ def _is_open(
 
 
 def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:
-    """Whether a packet of ``length`` bytes is not copied, because its copy does not fit its path.
+    """Whether a packet of ``length`` bytes is not copied, because its copy does not fit its path,
+    or would have to be truncated where that is not possible.
 
     ``length`` is without padding: when only the padding does not fit, it is cut off.
     """
     limit = _limit(session, maker, world)
+    longest = cut_length(session, limit)
+    if longest is not None and length > longest and not _can_truncate(session, maker, world):
+        return True
     wanted = length if session.packet_length is None else min(length, session.packet_length)
     return session.oversize is Oversize.SKIP and limit is not None and wanted > limit
+
+
+def _can_truncate(session: Session, maker: Dpid, world: World) -> bool:
+    """Whether a bridge can truncate what it sends to, or towards, the tap ports of a session."""
+    collector, spanning_tree = world.collector_by_id[session.collector], SpanningTree(world.links)
+    for tap in collector.tap_ports:
+        if (place := world.placements.get(tap)) is None:
+            continue
+        exits = [out for out, _ in spanning_tree.exits(maker, place.dpid)]
+        is_reached = place.dpid == maker or exits
+        by = exits[0] if exits else place
+        if is_reached and not world.hops.get(by, NOTHING_KNOWN).truncates:
+            return False
+    return True
 
 
 def _place(port: Port, world: World) -> Dpid:

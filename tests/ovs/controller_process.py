@@ -35,6 +35,9 @@ CALL_AGAIN_S = 1.0
 """After so many seconds a bridge is called again, and then ever more seldom: that ends a connection
 which is being made."""
 
+LOG_SHOWN = 50_000
+"""Characters of the log that a failed test shows, from its end."""
+
 Document = dict[str, Any]
 
 
@@ -80,8 +83,8 @@ class ControllerProcess:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        if what is not None:
-            print(f"--- log of the controller ---\n{self.log()}")
+        # shown if the test has failed: a fixture does not learn whether it has
+        print(f"--- log of the controller ---\n{self.log()[-LOG_SHOWN:]}")
 
     def launch(
         self, application: str | None = None, folder: Path = ROOT, **settings: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -185,6 +186,42 @@ def goes_silent(connection: Connection) -> None:
     """Rows at first, then nothing more, not even to an echo request."""
     connection.send_rows(one_bridge().tables)
     says_nothing(connection)
+
+
+def never_sends_its_rows(connection: Connection) -> None:
+    """An answer to each echo request, and to nothing else."""
+    connection.serve()
+
+
+def refuses_to_be_watched(connection: Connection) -> None:
+    """An error to whoever wants its rows."""
+    while (message := connection.receive()) is not None:
+        result = message["params"] if message["method"] == "echo" else None
+        error = None if message["method"] == "echo" else "unknown method"
+        connection.send({"id": message["id"], "error": error, "result": result})
+
+
+def goes_with_echo_requests(connection: Connection) -> None:
+    """Many echo requests at once, and a reset: nothing can be answered any more."""
+    connection.peer.sendall(b'{"method":"echo","id":"x","params":[]}' * 40_000)
+    linger = struct.pack("ii", 1, 0)
+    connection.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+def renumbers_as_fast_as_it_goes(connection: Connection) -> None:
+    """An interface gets another number, again and again."""
+    database = one_bridge()
+    connection.send_rows(database.tables)
+    interface = next(iter(database.tables["Interface"]))
+    updates = [
+        {
+            "id": None,
+            "method": "update2",
+            "params": ["monitor_cond", {"Interface": {interface: {"modify": {"ofport": number}}}}],
+        }
+        for number in range(1, 200)
+    ]
+    connection.flood("".join(map(json.dumps, updates)).encode())
 
 
 def refuses_writes(connection: Connection) -> None:

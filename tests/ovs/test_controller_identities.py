@@ -106,6 +106,41 @@ def test_a_bridge_that_gets_another_datapath_id_is_the_same_bridge(
             assert controller.place("red-web") == ("s1", 1)
 
 
+@pytest.mark.parametrize("how", ["chain", "exchange"])
+def test_a_bridge_may_take_the_datapath_id_that_another_gives_up(
+    lab: Lab, tmp_path: Path, how: str
+) -> None:
+    web, db, ids = two_bridges(lab)
+    with ControllerProcess(tmp_path, TWO_BRIDGES) as controller:
+        controller.start("s1", "s2", **SETTINGS)
+        controller.create_collector("red", "ids", "red-ids")
+        controller.create_session("red", "one", ["web"], "ids")
+        controller.wait_for_session("one")
+        with Traffic([web, db, ids]) as traffic:
+            red = traffic.add(web, WEB, DB)
+            check_delivered(traffic, red, db, ids)
+            new = {"s1": dpid_of("s2"), "s2": "00000000000000b3"}
+            if how == "exchange":
+                new["s2"] = dpid_of("s1")
+            words = [("set", "Bridge", b, f"other_config:datapath-id={new[b]}") for b in new]
+            vsctl(*words[0], "--", *words[1])
+            wait_for(lambda: {b: dpid_of(b) for b in new}, new.__eq__)
+            check_delivered(traffic, red, db, ids)
+            controller.wait_for_session("one", seconds=PATIENCE_S)
+            wait_for(lambda: set(bridges(controller)), set(new.values()).__eq__, PATIENCE_S)
+            assert controller.status()["problems"] == []
+            assert [controller.place(f"red-{p}") for p in ("web", "db")] == [("s1", 1), ("s2", 2)]
+            traffic.stop()
+            traffic.wait_for(red, ids, traffic.now(red))
+            arrived = sum(traffic.arrived(red, ids).values())
+            wait_for(lambda: copies(controller), arrived.__eq__, PATIENCE_S)
+            assert controller.delete_session("one") == 204
+            controller.end()
+            controller.start("s1", "s2", **SETTINGS)
+            assert set(bridges(controller)) == set(new.values())
+            assert [controller.place(f"red-{p}") for p in ("web", "db")] == [("s1", 1), ("s2", 2)]
+
+
 def copies(controller: ControllerProcess) -> int:
     return int(controller.session("one")["status"]["copies"]["packets"])
 

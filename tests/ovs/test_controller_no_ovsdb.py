@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,3 +116,26 @@ def test_open_vswitch_that_starts_after_the_controller_is_found_although_nobody_
     assert controller.session("one")["status"]["state"] == "active"
     open_vswitch.start_ovsdb_server()
     wait_for(lambda: controller.status()["problems"], lambda found: not found)
+
+
+def test_a_database_that_hangs_is_said_by_the_system_and_by_sessions_until_it_answers(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    controller.start("s1")
+    make_collectors(controller)
+    controller.create_session("red", "one", ["web"], "ids")
+    server = int((open_vswitch.RUN / "ovsdb-server.pid").read_text())
+    unseen = "unknown: database unix:/run/openvswitch/db.sock does not answer"
+    os.kill(server, signal.SIGSTOP)
+    try:
+        controller.wait_for_session("one", "active", unseen, seconds=40)
+        assert "has completed no message" in " ".join(controller.status()["problems"])
+        status = controller.create_session("red", "two", ["db"], "soc")["status"]
+        assert unseen in " ".join(status["reasons"]), status
+        assert unseen in " ".join(controller.bridge("s1")["reasons"])
+    finally:
+        os.kill(server, signal.SIGCONT)
+    wait_for(lambda: controller.status()["problems"], lambda found: not found, 40)
+    for name in ("one", "two"):
+        status = controller.session(name)["status"]
+        assert (status["state"], status["reasons"]) == ("active", [])

@@ -68,6 +68,19 @@ def check_apart(
         assert not traffic.strangers(at, mine), f"packets of others at {name}"
 
 
+def wait_until_served(
+    controller: ControllerProcess, traffic: Traffic, cloud: SmallCloud, name: str,
+    ofport: int, stream: Stream,
+) -> None:  # fmt: skip
+    """Block until a port is known under its new number, and a stream to it arrives there.
+
+    Before that flows send to its old number, which nobody else may have got by then: see
+    test_a_number_that_changes_hands_in_one_transaction_strays_until_the_plan_only.
+    """
+    wait_for(lambda: controller.place(name), partial(eq, ("s1", ofport)))
+    traffic.wait_until_spread(stream, cloud.at[name], traffic.now(stream))
+
+
 def test_a_port_that_returns_under_another_number_is_watched_there(
     cloud: SmallCloud, controller: ControllerProcess, traffic: Traffic
 ) -> None:
@@ -93,10 +106,9 @@ def test_a_number_left_to_another_tenant_is_not_watched_for_one_packet(
     vsctl(*unplug("s1-eth1")[1:])
     controller.wait_for_session("one", "pending", "is on no bridge")
     wait_for(lambda: controller.bridge("s1")["ports"], lambda ports: ports == 6)
-    last = traffic.now(blue[0])
     # the blue workload has the MAC address of the red one that was there
     vsctl(*unplug("s1-eth3")[1:], *plug("s1-eth3", 1, "blue-web"))
-    traffic.wait_until_past(blue[0], cloud.at["blue-db"], last)
+    wait_until_served(controller, traffic, cloud, "blue-web", 1, blue[1])
     vsctl(*plug("s1-eth1", 3, "red-web")[1:])
     controller.wait_for_session("one")
     traffic.wait_until_past(red[0], cloud.at["red-ids"], traffic.now(red[0]))
@@ -155,7 +167,7 @@ def test_a_tap_port_that_goes_away_and_returns_gets_its_copies_and_nobody_else_d
     controller.wait_for_session("one", "pending", "tap port 'ids' is on no bridge")
     wait_for(lambda: controller.bridge("s1")["ports"], lambda ports: ports == 6)
     vsctl(*unplug("s1-eth4")[1:], *plug("s1-eth4", 5, "blue-db"))
-    wait_for(lambda: controller.place("blue-db"), lambda place: place == ("s1", 5))
+    wait_until_served(controller, traffic, cloud, "blue-db", 5, blue[0])
     vsctl(*plug("s1-eth5", 4, "red-ids")[1:])
     controller.wait_for_session("one")
     check_steady(traffic, red, cloud)

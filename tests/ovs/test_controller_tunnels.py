@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.southbound.ovsdb import KINDS, MARK, tunnel_name, tunnel_options
+from controller.southbound.ovsdb.write_pace import QUICK_WRITES
 from flows.model import Delivery, Dpid
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
@@ -158,6 +159,18 @@ def test_nothing_flaps_when_controller_database_or_switch_come_back(
     controller.wait_until_connected("s1")
     controller.wait_for_session("far")
     assert identity(NAME)[0] == before[0]
+
+
+def test_a_session_that_is_switched_off_and_on_again_and_again_gets_its_port_each_time(
+    cloud: SmallCloud, underlay: Underlay, controller: ControllerProcess
+) -> None:
+    controller.start("s1")
+    controller.create_session("red", "far", ["web"], make_remote(controller, Delivery.VXLAN))
+    for number in range(QUICK_WRITES):
+        controller.change_session("far", enabled=False)
+        wait_for(our_ports, lambda names: not names)
+        changed = controller.change_session("far", enabled=True)
+        assert active(changed), (number, changed["status"])
 
 
 def test_a_port_of_that_name_that_is_not_ours_is_left_alone_and_named(

@@ -16,6 +16,13 @@ from tests.ovs.waiting import wait_for, wait_for_all
 
 PORTS = 3
 MANY = 1000
+FLOODED = (
+    "that nobody asked for",
+    "it sent more than is read of one switch",
+    "it answered none of",
+)
+"""Why a switch that floods is disconnected: the first of these where its messages are read quickly,
+the others on a machine that is busy, where answers wait behind them."""
 LARGE = 2_500
 """Ports of one bridge whose flows are sent in several bundles."""
 
@@ -159,13 +166,13 @@ def test_a_switch_that_floods_is_cut_off_and_the_others_go_on(
 
     fleet.tell_on(2, *[switches[1].port_status(1)] * 30_000)
 
-    said = controller.wait_for_problem("was cut off")
-    # the second of these if a busy machine reads them too slowly for the first
-    assert "that nobody asked for" in said or "it sent more than is read of one switch" in said
+    wait_for(controller.log, lambda log: any(words in log for words in FLOODED))
     controller.change_session("s3", direction="egress")
     controller.wait_for_session("s3", seconds=30)
     wait_until_active(controller, 5)
-    assert controller.log().count("switch cut off") == 1
+    lines = controller.log().splitlines()
+    ended = [line for line in lines if "bridge disconnected" in line]
+    assert ended and all("bridge=b1 " in line for line in ended), ended
 
 
 def test_a_switch_that_takes_nothing_is_cut_off_with_a_reason(

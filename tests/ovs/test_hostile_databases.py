@@ -40,6 +40,8 @@ from tests.ovs.waiting import wait_for
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = "unix:/run/openvswitch/db.sock"
 PATIENT_S = 120.0
+END_S = 30.0
+"""The end of a connection is known in so much time, whatever was sent before it."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ANSWER_S = 15.0
 """Answers take a fraction of a second; a controller that is held takes minutes."""
@@ -50,6 +52,17 @@ class Nobody:
 
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
         """It is read from the watcher."""
+
+
+class Busy:
+    """Who takes long over each change."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+
+    def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
+        """Take part of a second, as a controller of many bridges does on a busy machine."""
+        self.stopping.wait(0.3)
 
 
 @pytest.fixture
@@ -81,6 +94,8 @@ def reason_of(watcher: OvsdbWatcher, remote: str) -> str:
         (hostile.says_nothing, "has completed no message"),
         (hostile.goes_silent, "has completed no message"),
         (hostile.closes, "closed the connection"),
+        (hostile.never_sends_its_rows, "has not sent its rows within 15 s"),
+        (hostile.refuses_to_be_watched, "does not let us watch its rows"),
     ],
 )
 def test_a_database_that_misbehaves_is_left_with_a_sentence_and_not_asked_again_soon(
@@ -99,6 +114,39 @@ def test_a_database_that_misbehaves_is_left_with_a_sentence_and_not_asked_again_
         wait_for(lambda: bad.connections, lambda count: count > connections, PATIENT_S)
         passed_s = time.monotonic() - seen_at
         assert bad.connections - connections <= 2 + 2 * passed_s, "not again and again"
+
+
+def test_a_database_that_changes_faster_than_it_is_read_lags_and_its_end_is_not_late() -> None:
+    busy = Busy()
+    with hostile.databases(hostile.renumbers_as_fast_as_it_goes) as (server,):
+        watcher = OvsdbWatcher([server.remote], busy, ChangeSignal())
+        watcher.start()
+        try:
+            wait_for(
+                lambda: reason_of(watcher, server.remote),
+                lambda seen: "has changed faster than it is read for more than 5 s" in seen,
+                PATIENT_S,
+            )
+            assert watcher.statuses()[server.remote].state is RemoteState.SYNCED
+            server.stop()
+            wait_for(
+                lambda: reason_of(watcher, server.remote),
+                lambda seen: "nobody listens" in seen,
+                END_S,
+            )
+        finally:
+            busy.stopping.set()
+            watcher.stop()
+
+
+def test_a_database_that_resets_its_connections_makes_no_line_of_the_runtime(
+    watch: Callable[..., OvsdbWatcher], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with hostile.databases(hostile.goes_with_echo_requests) as (server,):
+        watcher = watch(server.remote)
+        wait_for(lambda: server.connections, lambda count: count >= 3, PATIENT_S)
+        assert reason_of(watcher, server.remote)
+    assert "raised exception" not in capfd.readouterr().err
 
 
 def test_rows_with_values_that_cannot_be_right_are_refused_and_all_others_are_there(

@@ -126,6 +126,45 @@ def test_copies_for_a_tap_port_that_is_down_are_counted_as_lost(
     wait_for_counts(controller, "one", (MANY, 0, {"path": MANY}))
 
 
+@pytest.mark.parametrize("how", ["its link is down", "it forwards nothing"])
+def test_an_exclusive_session_whose_copies_cannot_arrive_takes_nothing_from_others(
+    cloud: SmallCloud, controller: ControllerProcess, how: str
+) -> None:
+    ids, soc, db = (cloud.at[f"red-{name}"] for name in ("ids", "soc", "db"))
+    sent = [web_to_db(n) for n in range(MANY)]
+
+    def turn(is_on: bool) -> None:
+        if how == "its link is down":
+            state = "up" if is_on else "down"
+            subprocess.run(["ip", "link", "set", ids.far, state], check=True)
+        else:
+            ofctl("mod-port", "s1", str(TAP), "forward" if is_on else "no-forward")
+
+    for name, number in (("ids", 10), ("soc", 20)):
+        of = ["web", "db"]
+        controller.create_session("red", name, of, name, mode="exclusive", number=number)
+    turn(False)
+    controller.wait_for_session("ids", "degraded", "'ids'")
+    controller.wait_for_session("soc", "active")
+    assert controller.session("soc")["status"]["reasons"] == []
+    cloud.lab.endpoints.remove(ids)  # markers do not reach it either
+    got = cloud.lab.exchange([(cloud.at["red-web"], frame) for frame in sent])
+    assert (got[db], got[soc]) == (sent, sent)
+    wait_for_counts(controller, "soc", (MANY, 0, {}))
+    assert counts(controller.session("ids")) == (0, 0, {})
+    asked = {"tenant": "red", "port": "red-web", "hex": web_to_db(1).hex()}
+    explained = controller.api.post("/v1/explain", json=asked).json()["sessions"]
+    assert {each["session"]: each["copied"] for each in explained} == {"ids": False, "soc": True}
+    assert controller.delete_session("soc") == 204
+    cloud.lab.exchange([(cloud.at["red-web"], frame) for frame in sent])
+    wait_for_counts(controller, "ids", (0, 0, {"path": MANY}))  # what nobody else takes
+    turn(True)
+    controller.wait_until_free_of("ids", "'ids'")
+    cloud.lab.endpoints.append(ids)
+    cloud.lab.install_markers()
+    assert exchange(cloud, sent) == (sent, sent)
+
+
 def test_a_tap_port_whose_device_has_gone_makes_no_copies(
     cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
@@ -319,9 +358,9 @@ def test_a_remote_sensor_without_a_route_is_said_and_nothing_counts_as_a_copy(
     underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess, kind: str
 ) -> None:
     make_remote(controller, NO_ROUTE, kind=kind)
-    seen = controller.create_session("red", "one", ["web"], "far")
-    assert seen["status"]["state"] == "degraded", seen
-    assert f"no route: bridge 's1' has no route to sensor {NO_ROUTE}" in reasons(seen)
+    controller.create_session("red", "one", ["web"], "far")
+    no_route = f"no route: bridge 's1' has no route to sensor {NO_ROUTE}"
+    controller.wait_for_session("one", "degraded", no_route)  # once it has a tunnel port
     sent = [web_to_db(n) for n in range(MANY)]
     assert exchange(cloud, sent)[0] == sent
     wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
@@ -441,8 +480,8 @@ def test_a_check_of_a_tunnel_counts_each_frame_once(
     underlay: Underlay, cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     make_remote(controller, SENSORS[0])
-    seen = controller.create_session("red", "one", ["web"], "far")
-    assert (seen["status"]["state"], seen["status"]["reasons"]) == ("active", [])
+    controller.create_session("red", "one", ["web"], "far")
+    assert reasons(controller.wait_for_session("one")) == ""
     found = controller.api.post("/v1/sessions/one/verify", json={"count": 100}).json()
     assert [(w["sent"], w["wanted"]) for w in found["witnesses"]] == [(100, 100)]
     assert len(underlay.arrived()) == 100

@@ -258,5 +258,5 @@ def test_the_api_answers_while_switches_are_served(lab: Lab, backend: str) -> No
     with RuntimeProcess(backend, api=["127.0.0.1", 9470]) as controller:
         connect(lab, controller, "s1", "s2")
         for path in ("/v1/one", "/v1/two"):
-            with urllib.request.urlopen(f"http://127.0.0.1:9470{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:9470{path}", timeout=60) as answer:
                 assert answer.read().decode() == f"{backend} {path}"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests import frames
-from tests.ovs.controller_process import TARGET, ControllerProcess
+from tests.ovs.controller_process import TARGET, ControllerProcess, Document
 from tests.ovs.endpoint import Endpoint
-from tests.ovs.lab import Lab, vsctl
+from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
 
 A, B = 0x020000000001, 0x020000000002
@@ -25,6 +25,9 @@ ports:
 links:
   - {from: {bridge: s1, interface: s1-eth9}, to: {bridge: s2, interface: s2-eth9}}
   - {from: {bridge: s2, interface: s2-eth8}, to: {bridge: s3, interface: s3-eth8}}
+"""
+CAP = """\
+  - {id: cap, tenant: red, kind: tap, interface: s1-eth6}
 """
 MANY = 20
 FRAME = frames.ethernet(B, A, 0x88B7, bytes(86))
@@ -140,3 +143,72 @@ def test_a_slow_link_caps_the_copies_that_cross_it(
         partial(told, controller), lambda seen: seen[0] + sum(seen[1].values()) == 40 * MANY
     )
     assert made and skipped.keys() == {"port_rate"}
+
+
+@pytest.mark.parametrize("gone", ["s3-eth5", "s2-eth8", "s1-eth9"])
+def test_copies_for_which_there_is_no_way_any_more_are_counted_as_lost(
+    lab: Lab, at: dict[str, Endpoint], controller: ControllerProcess, gone: str
+) -> None:
+    controller.create_session("red", "one", ["a"], "soc", direction="egress")
+    lab.install_markers()
+    lab.endpoints.remove(at["soc"])  # markers do not reach it either
+    lab.links.clear()
+    vsctl("del-port", gone)
+    seen = controller.wait_for_session("one", "pending", "soc")["status"]
+    wait_for(lambda: controller.session("one")["status"]["bridges"], is_settled)
+    asked = {"tenant": "red", "port": "a", "hex": FRAME.hex()}
+    explained = controller.api.post("/v1/explain", json=asked).json()
+    assert f"not copied: no sensor can get it: {seen['reasons'][0]}" in str(explained["sessions"])
+    got = lab.exchange([(at["a"], FRAME)] * MANY)
+    assert got[at["b"]] == [FRAME] * MANY
+    wait_for(partial(told, controller), lambda seen: seen == (0, {"path": MANY}))
+
+
+def is_settled(bridges: list[Document]) -> bool:
+    """Whether one bridge counts the copies of a session, and none makes them."""
+    return [(share["bridge"], share["state"]) for share in bridges] == [("s1", "pending")]
+
+
+@pytest.fixture
+def patched(lab: Lab, tmp_path: Path) -> Iterator[tuple[dict[str, Endpoint], ControllerProcess]]:
+    """Bridges that are joined by patch ports, and a sensor behind another one."""
+    for number in (1, 2, 3):
+        lab.add_bridge(f"s{number}", dpid=number, controller=TARGET)
+    at = dict(zip("ab", lab.add_ports("s1", {1: "a", 2: "b"}), strict=True))
+    (at["soc"],) = lab.add_ports("s3", {5: "soc"})
+    lab.add_bridge("out", dpid=4)
+    at["cap"] = lab.add_port("out", 1)
+    for near, far in (("s1-eth9", "s2-eth9"), ("s2-eth8", "s3-eth8"), ("s1-eth6", "out-eth6")):
+        for one, peer in ((near, far), (far, near)):
+            bridge, _, number = one.partition("-eth")
+            vsctl(
+                *("add-port", bridge, one, "--", "set", "Interface", one, "type=patch"),
+                *(f"options:peer={peer}", f"ofport_request={number}"),
+            )
+    ofctl("add-flow", "out", "in_port=6,actions=output:1")
+    with ControllerProcess(tmp_path, INVENTORY.replace("links:", CAP + "links:")) as process:
+        process.start("s1", "s2", "s3")
+        for name in ("soc", "cap"):
+            process.create_collector("red", name, name)
+        yield at, process
+
+
+def test_copies_that_would_be_cut_at_a_patch_port_are_not_told_as_made(
+    lab: Lab, patched: tuple[dict[str, Endpoint], ControllerProcess]
+) -> None:
+    at, controller = patched
+    long = frames.ethernet(B, A, 0x88B7, bytes(1486))
+    for sensor in ("soc", "cap"):
+        controller.create_session("red", "one", ["a"], sensor, direction="egress")
+        assert controller.session("one")["status"]["state"] == "active"
+        got = lab.exchange([(at["a"], FRAME)] * MANY + [(at["a"], long)] * MANY)
+        assert got[at["b"]] == got[at[sensor]] == [FRAME] * MANY + [long] * MANY
+        wait_for(partial(told, controller), lambda seen: seen == (2 * MANY, {}))
+        controller.change_session("one", packet_length=100)
+        words = "packets longer than 100 bytes are not copied, because Open vSwitch cannot truncate"
+        controller.wait_for_session("one", "degraded", words)
+        got = lab.exchange([(at["a"], FRAME)] * MANY + [(at["a"], long)] * MANY)
+        assert got[at["b"]] == [FRAME] * MANY + [long] * MANY
+        assert got[at[sensor]] == [FRAME] * MANY
+        wait_for(partial(told, controller), lambda seen: seen == (3 * MANY, {"mtu": MANY}))
+        assert controller.delete_session("one") == 204

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import select
 import socket
 import struct
@@ -43,6 +44,9 @@ STALLED_S = 1.0
 
 log = structlog.get_logger("controller.http.front")
 
+NOT_HTTP_MAX = 200
+"""Characters of what the parser says of a bad request that are passed on."""
+_PYTHON_BYTES = re.compile(r"""(?:bytearray\()?b('[^']*'|"[^"]*")\)?""")
 _CHUNK_SIZE_MAX = (1 << 63) - 1
 _ALWAYS = (("Server", "cloudtap"), ("X-Content-Type-Options", "nosniff"))
 
@@ -442,7 +446,8 @@ def _refusal_of(error: h11.RemoteProtocolError) -> Refusal:
     if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
         return too_long_head()
     status = HTTPStatus(error.error_status_hint)
-    return Refusal(status, "bad-request", f"this is not HTTP: {str(error)[:200]}")
+    words = _PYTHON_BYTES.sub(r"\1", str(error)[:NOT_HTTP_MAX])
+    return Refusal(status, "bad-request", f"this is not HTTP: {words}")
 
 
 def _phrase(status: int) -> bytes:

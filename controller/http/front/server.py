@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import os
 import socket
 import ssl
@@ -19,7 +18,6 @@ from controller.http.front.connection import Connection, ConnectionPhase
 from controller.http.front.dispatch import RequestDispatcher, WholeRequest, receive_message
 from controller.http.front.head import RequestHead
 from controller.http.settings import FrontSettings, HttpsFiles
-from controller.process import configure_logs
 
 HTTP_RECEIVE_BYTES = 16 * 1024
 """Most bytes that one connection receives before others have their turn."""
@@ -49,9 +47,6 @@ async def serve(parent: socket.socket, listener: socket.socket) -> None:
     if message is None:
         return
     settings = FrontSettings.from_json(message.head)
-    configure_logs(settings.log_level, "json" if settings.log_format == "json" else "console")
-    # its warnings are about clients that have gone before all was written: a line for each write
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
     dispatcher = RequestDispatcher(reader, writer)
     server = Server(settings, dispatcher, listener)
     server.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -117,14 +117,16 @@ class CounterPoller:
         for writer in self._writers():
             self.read(writer, session, patience_s=LAST_PATIENCE_S)
 
-    def parts_of(
-        self, session: int
-    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
-        """The same by bridge and measure: what was before the switch began at 0, and its report."""
-        return self.counters.parts_of(session)
+    def parts(
+        self, sessions: Container[int]
+    ) -> Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        """What some sessions have counted, by session, bridge and measure: what was before the
+        switch began at 0, and its report.
+        """
+        return self.counters.parts(sessions)
 
     def parts_on(
-        self, dpid: Dpid, sessions: Iterable[int]
+        self, dpid: Dpid, sessions: Container[int]
     ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
         """The same of some sessions on one bridge, by session and measure."""
         return self.counters.parts_on(dpid, sessions)

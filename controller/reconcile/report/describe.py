@@ -38,7 +38,11 @@ def describe_session(
         largest_frame=snapshot.resolved.limit_of(resolved_session.session),
         port_rate=snapshot.resolved.port_caps.get(session),
     )
-    return with_starvation(status, resolved_session, _settled(resolved_session, snapshot, views))
+    uncompilable = {view.dpid: view.confirmed.uncompilable.keys() for view in views}
+    places = {port.id: snapshot.resolved.place(port) for port in resolved_session.watched}
+    failed = {port: uncompilable[dpid] for port, dpid in places.items() if dpid in uncompilable}
+    settled = _settled(resolved_session, snapshot, views)
+    return with_starvation(status, resolved_session, settled, failed)
 
 
 def describe_bridge(
@@ -154,8 +158,15 @@ def _describe_served(
     reasons += _in_doubt(resolved_session, ahead, views)
     works = any(share.state is State.ACTIVE for share in shares) or _goes_on(serving, shares)
     state = (State.DEGRADED if reasons else State.ACTIVE) if works else State.PENDING
+    if resolved_session.is_adrift:  # the bridges only count its copies as lost
+        state, shares = State.PENDING, [_without_copies(share) for share in shares]
     said = (*reasons, *resolved_session.unknown)  # what is not known is no failure
     return SessionStatus(state, tuple(dict.fromkeys(said)), bridges=tuple(shares))
+
+
+def _without_copies(share: BridgeShare) -> BridgeShare:
+    """The share of a bridge that counts copies, and makes none."""
+    return replace(share, state=State.PENDING) if share.state is State.ACTIVE else share
 
 
 def _unconfirmed(
@@ -314,6 +325,8 @@ def explained(
     copies of the session.
     """
     session, resolved_session = answer.session, snapshot.resolved.sessions[answer.session.id]
+    if session.enabled and resolved_session.is_adrift:
+        return answer
     if not session.enabled or not resolved_session.is_served:
         said = answer.sentence
         if session.id in snapshot.stopped:
@@ -354,12 +367,59 @@ def with_unknown_bridges(status: SessionStatus, notes: BridgeNotes) -> SessionSt
     return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *unknown))))
 
 
-def with_notes(status: BridgeStatus, notes: BridgeNotes) -> BridgeStatus:
-    """The status of a bridge, and what its database says of it, or cannot say without one."""
+def with_stale_bridges(
+    status: SessionStatus,
+    snapshot: Snapshot,
+    session: SessionId,
+    stale: Mapping[Dpid, str],
+    name: Callable[[Dpid], str],
+) -> SessionStatus:
+    """A status, and the bridges of which something may have changed that nobody has reported.
+
+    ``stale`` are the bridges whose database does not answer. A session that copies is not degraded
+    by that: what is known is that its copies arrived.
+    """
+    if not stale or status.state not in (State.ACTIVE, State.PENDING, State.DEGRADED):
+        return status
+    found = sorted(stale.keys() & bridges_of(session, snapshot))
+    unknown = [stale_sentence(name(dpid), stale[dpid]) for dpid in found]
+    return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *unknown))))
+
+
+def stale_sentence(bridge: str, database: str) -> str:
+    """What is not seen of a bridge while its database does not answer."""
+    return (
+        f"unknown: database {database} does not answer, so what has changed at the ports of bridge "
+        f"{bridge!r} cannot be seen: they count as they were reported last"
+    )
+
+
+def bridges_of(session: SessionId, snapshot: Snapshot) -> set[Dpid]:
+    """The bridges of a session's source ports and tap ports, and those between them."""
+    resolved_session = snapshot.resolved.sessions.get(session)
+    if resolved_session is None:
+        return set()
+    listed = (
+        snapshot.resolved.world.placements.get(port)
+        for port in resolved_session.session.source.ports
+    )
+    here = home(resolved_session, snapshot) | {place.dpid for place in listed if place is not None}
+    here |= {dpid for dpid, _ in missing_tunnels(snapshot, session)}
+    there = {snapshot.resolved.place(tap) for tap in resolved_session.taps}
+    return here | there | passed(resolved_session, snapshot, here)
+
+
+def with_notes(status: BridgeStatus, notes: BridgeNotes, stale: Mapping[Dpid, str]) -> BridgeStatus:
+    """The status of a bridge, and what its database says of it, or cannot say.
+
+    ``stale`` are the bridges whose database does not answer.
+    """
     if status.state not in (State.ACTIVE, State.DEGRADED):
         return status
     troubles = tuple(notes.troubles_of(status.dpid, status.name))
     unknown = tuple(notes.unknowns_of(status.dpid, status.name))
+    if status.dpid in stale:
+        unknown = (*unknown, stale_sentence(status.name, stale[status.dpid]))
     state = State.DEGRADED if troubles else status.state
     return replace(status, state=state, reasons=(*status.reasons, *troubles, *unknown))
 

@@ -24,9 +24,11 @@ from controller.reconcile.report.describe import (
     home,
     leaving,
     passed,
+    stale_sentence,
     with_bridge_doubts,
     with_doubts,
     with_notes,
+    with_stale_bridges,
     with_tunnels,
     with_unknown_bridges,
 )
@@ -102,18 +104,22 @@ class Inspector(Inspecting):
 
     def session_status(self, session: SessionId) -> SessionStatus:
         """The state of one session."""
-        return self._session_status(session, self._session_bridges.find)
+        return self._session_status(session, self._session_bridges.find, self._notes.stale())
 
     def session_statuses(self, sessions: Iterable[SessionId]) -> Iterator[SessionStatus]:
         """The state of each of many sessions; see Inspecting."""
         yielder = Yielder()
         find = self._session_bridges.index(yielder.pause)
+        stale = self._notes.stale()
         for session in sessions:
-            yield self._session_status(session, find)
+            yield self._session_status(session, find, stale)
             yielder.pause()
 
     def _session_status(
-        self, session: SessionId, find: Callable[[int], SessionBridges]
+        self,
+        session: SessionId,
+        find: Callable[[int], SessionBridges],
+        stale: Mapping[Dpid, str],
     ) -> SessionStatus:
         try:
             snapshot = self._snapshots.snapshot()
@@ -140,7 +146,8 @@ class Inspector(Inspecting):
             )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
-        return with_unknown_bridges(status, self._notes)
+        status = with_unknown_bridges(status, self._notes)
+        return with_stale_bridges(status, snapshot, session, stale, name_of)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
@@ -151,9 +158,10 @@ class Inspector(Inspecting):
         names = {d: self._bridges.bridge_name(d) for d in self._installed_sessions.bridges()}
         names |= {dpid: view.name for dpid, view in views.items()} | self._bridges.bridge_names()
         snapshot, yielder = self._safe_snapshot(), Yielder()
-        found: list[BridgeStatus] = []
+        stale, found = self._notes.stale(), list[BridgeStatus]()
         for dpid, name in names.items():
-            found.append(self._bridge_status(dpid, name, views.get(dpid), snapshot))
+            status = self._bridge_status(dpid, name, views.get(dpid), snapshot)
+            found.append(with_notes(status, self._notes, stale))
             yielder.pause()
         return sorted(found, key=lambda status: (status.name, status.dpid))
 
@@ -163,8 +171,7 @@ class Inspector(Inspecting):
         status = describe_bridge(dpid, name, view, snapshot)
         status = with_shed(status, self._counters.counters.of(dpid))
         status = replace(status, hosts=self._bridges.hosts_of(dpid))
-        status = with_bridge_doubts(status, self._doubts.of_bridge(dpid))
-        return with_notes(status, self._notes)
+        return with_bridge_doubts(status, self._doubts.of_bridge(dpid))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
         """The meters and flows that one bridge should have, with the reason of each flow."""
@@ -235,9 +242,10 @@ class Inspector(Inspecting):
         """An answer about a copy, and what caps may leave out: the sentence says only the rule."""
         if not answer.is_copied or answer.bridge is None:
             return answer
-        words = list(
-            self._notes.troubles_of(answer.bridge, self._bridges.bridge_name(answer.bridge))
-        )
+        name, stale = self._bridges.bridge_name(answer.bridge), self._notes.stale()
+        words = list(self._notes.troubles_of(answer.bridge, name))
+        if answer.bridge in stale:
+            words.append(stale_sentence(name, stale[answer.bridge]))
         caps = caps_on(answer.session, snapshot.resolved)
         if caps:
             counters = self._counters.counters.of(answer.bridge)

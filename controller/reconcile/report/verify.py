@@ -259,7 +259,7 @@ def _served(session: SessionId, snapshot: Snapshot) -> ResolvedSession:
         raise Refused(f"{name} is switched off: enable it first")
     if resolved_session.refused is not None:
         raise Refused(f"{name} is not served, so nothing was sent: {resolved_session.refused}")
-    if not resolved_session.is_served:
+    if not resolved_session.is_delivered:
         why = "; ".join(resolved_session.missing)
         raise Refused(f"{name} is not served, so nothing was sent: {why}")
     return resolved_session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -23,6 +23,8 @@ SECURED_SPARE = 64
 """Bridges to be secured that may be kept, besides twice as many as are known."""
 SAY_AGAIN_S = 60.0
 """A database that is left again and again is in the log at most so often, in seconds."""
+AGE_STEPS_S = (5, 15, 60, 300, 1800)
+"""How old what is known of a database may be, as it is said, in seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,14 +35,15 @@ class RemoteState(Enum):
     UNREACHABLE = "unreachable"
     """There is no connection; the last rows stay known, and connecting is retried."""
     CONNECTED = "connected"
-    """Connected; the rows were requested."""
+    """Connected; the rows were requested. There is a reason while they have not come, that of
+    before if none is known: a peer that hangs is connected, too."""
     SYNCED = "synced"
-    """All rows were received, and changes are received as they happen."""
+    """All rows were received, and changes are received as they happen; a reason says if late."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatus:
-    """The state of one database, with a sentence if it cannot be reached."""
+    """The state of one database, with a sentence unless all that it says is known in time."""
 
     state: RemoteState
     reason: str = ""
@@ -86,6 +89,8 @@ class OvsdbDatabase:
         self._requests: dict[int, _Request] = {}
         self._number = 0
         self._said_at: float | None = None
+        self._said = ""
+        """The last reason in the log; empty once all rows were received again."""
 
     @property
     def tunnel_problems(self) -> Mapping[TunnelKey, str]:
@@ -127,16 +132,39 @@ class OvsdbDatabase:
             self._requests.clear()
             self._tunnels.forget()
 
+    def take_age(self, age_s: float) -> None:
+        """Note how old what is known may be, in seconds: more than that is lagging behind; or 0."""
+        steps = [step for step in AGE_STEPS_S if step <= age_s]
+        if self.status.state is not RemoteState.SYNCED or not (steps or self.status.reason):
+            return
+        reason = ""
+        if steps:
+            reason = (
+                f"{self.remote} has changed faster than it is read for more than {steps[-1]} s: "
+                "what is known of it lags behind; see what changes there, and whether this machine "
+                "is overloaded"
+            )
+        self.status = RemoteStatus(RemoteState.SYNCED, reason)
+        if reason and len(steps) == 1:
+            self._say("database lags behind", reason)
+
     def _take_state(self, report: Mapping[str, Any]) -> bool:
         status = RemoteStatus(RemoteState(report["state"]), report["reason"])
-        before, self.status = self.status, status
+        if status.state is RemoteState.CONNECTED and not status.reason:
+            status = replace(status, reason=self.status.reason)  # it may be wrong still
+        self.status = status
+        if self.status.state is RemoteState.UNREACHABLE:
+            self._say("database not reachable", self.status.reason)
+        elif self.status.state is RemoteState.SYNCED:
+            self._said = ""
+        return self.status.state is RemoteState.SYNCED
+
+    def _say(self, event: str, reason: str) -> None:
+        """Log a reason once, until all rows were received; not more often than SAY_AGAIN_S."""
         now = self._clock()
-        if status.state is RemoteState.UNREACHABLE:
-            is_new = before.state is not RemoteState.UNREACHABLE or self._said_at is None
-            if is_new and (self._said_at is None or now - self._said_at >= SAY_AGAIN_S):
-                self._said_at = now
-                log.warning("database not reachable", remote=self.remote, reason=status.reason)
-        return status.state is RemoteState.SYNCED
+        if reason != self._said and (self._said_at is None or now - self._said_at >= SAY_AGAIN_S):
+            self._said_at, self._said = now, reason
+            log.warning(event, remote=self.remote, reason=reason)
 
     def _take_rows(self) -> bool:
         parts, self._parts = self._parts, []

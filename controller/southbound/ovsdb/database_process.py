@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import structlog
 
@@ -20,6 +21,9 @@ SILENT_LOOKS = 20
 REST = 3.0
 """After a report nothing is read for so many times as long as it took: databases cost this process
 at most a quarter of a processor. What comes meanwhile comes together."""
+LAST_HEARD_S = 10
+"""A process that was last heard of so long ago is said to watch nothing, in seconds: it hangs, gets
+no processor, or this process takes in what it reports too slowly."""
 REST_FROM_S, REST_MAX_S = 0.005, 2.0
 """Reports that take less are followed by no pause; no pause is longer. In seconds."""
 
@@ -41,6 +45,8 @@ class DatabaseProcess:
         self._stopping, self._woken = threading.Event(), threading.Event()
         self._connection: MessageSocket | None = None
         self._silent_looks = 0
+        self._alive_at = 0.0
+        """When the process sent the last sign of life that was read, in monotonic seconds."""
         self._writer = threading.Thread(target=self._write, name="ovsdb", daemon=True)
 
     def start(self) -> None:
@@ -67,24 +73,30 @@ class DatabaseProcess:
     def status(self, database: OvsdbDatabase) -> RemoteStatus:
         """The state of a database; unknown while the process is away."""
         status = database.status
-        if self._connection is None and status.state is not RemoteState.UNREACHABLE:
+        if status.state is RemoteState.UNREACHABLE:
+            return status
+        if self._connection is None:
             return RemoteStatus(RemoteState.UNREACHABLE, self._unknown(database))
+        silent_s = time.monotonic() - self._alive_at
+        if silent_s >= LAST_HEARD_S:
+            why = f"the {PROGRAM.name} was last heard of more than {LAST_HEARD_S} s ago"
+            return RemoteStatus(RemoteState.UNREACHABLE, _not_watched(database, why))
         return status
 
     def _unknown(self, database: OvsdbDatabase) -> str:
         why = self._child.problem or f"the {PROGRAM.name} has ended, and is being started again"
-        return f"{database.remote} is not watched: {why}; what it said last still counts"
+        return _not_watched(database, why)
 
     def _talk(self, connection: MessageSocket) -> None:
         remotes = {str(number): d.remote for number, d in enumerate(self.databases)}
         files = None if self._tls is None else asdict(self._tls)
         connection.send(Message({"remotes": remotes, "tls": files}))
-        self._silent_looks = 0
+        self._silent_looks, self._alive_at = 0, time.monotonic()
         self._connection = connection
         try:
             while (message := connection.receive()) is not None:
                 self._silent_looks = 0
-                self._take(message)
+                self._take(connection, message.head)
         finally:
             self._connection = None
             for database in self.databases:
@@ -92,17 +104,22 @@ class DatabaseProcess:
             if not self._stopping.is_set():
                 self._report()
 
-    def _take(self, message: Message) -> None:
-        number = message.head.get("database")
+    def _take(self, connection: MessageSocket, head: Mapping[str, Any]) -> None:
+        number = head.get("database")
         if number is None:
+            self._alive_at = head["alive"]
+            for each, database in enumerate(self.databases):
+                database.take_age(head["behind"].get(str(each), 0.0))
             return
         began = time.monotonic()
-        if self.databases[number].take(message.head):
+        if self.databases[number].take(head):
             self._report()
         self._woken.set()
         took = time.monotonic() - began
         if took >= REST_FROM_S:
             self._stopping.wait(min(REST * took, REST_MAX_S))
+        if head.get("is_last"):
+            connection.send(Message({"taken": number}))
 
     def _write(self) -> None:
         """Send what is to be written; end a process that hangs."""
@@ -128,3 +145,7 @@ class DatabaseProcess:
         if connection is not None and self._silent_looks >= SILENT_LOOKS:
             log.error("child process hangs", child=PROGRAM.name, seconds=SILENT_LOOKS * LIFE_LOOK_S)
             connection.end()
+
+
+def _not_watched(database: OvsdbDatabase, why: str) -> str:
+    return f"{database.remote} is not watched: {why}; what it said last still counts"

@@ -32,6 +32,8 @@ VIRTUAL_SPEEDS = {
 }
 """The speeds that drivers of virtual devices report unless somebody sets another one: they say
 nothing. Drivers with an empty list report none of their own."""
+PATCH = "patch"
+"""The type of interfaces that lead to another bridge of the same Open vSwitch."""
 FORWARDING = ("forwarding", "Forwarding", "disabled", "Disabled")
 """States of STP and RSTP in which a port sends; ``disabled``: the protocol is off there."""
 
@@ -43,6 +45,7 @@ class Device:
     ``mtu`` is in bytes. ``takes_any_length``: it may hand longer frames to the switch than it
     sends. ``rate_kbps`` is what copies may use of its speed or QoS, if that is little.
     ``is_protected`` and ``is_blocked`` (by a spanning tree protocol) are settings of its port.
+    ``is_patch``: it leads to another bridge of the same Open vSwitch.
     """
 
     mtu: int | None = None
@@ -50,6 +53,7 @@ class Device:
     rate_kbps: int | None = None
     is_protected: bool = False
     is_blocked: bool = False
+    is_patch: bool = False
 
 
 UNKNOWN_DEVICE = Device()
@@ -65,6 +69,7 @@ def read_device(record: Record) -> Device:
         rate_kbps=_rate_kbps(record, driver, record.get("speed")),
         is_protected=bool(record.get("protected")),
         is_blocked=any(state not in FORWARDING for state in record.get("tree_states", ())),
+        is_patch=record.get("type") == PATCH,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from controller.southbound.ovsdb.database import RemoteState, RemoteStatus
 from controller.southbound.ovsdb.rows import OvsdbSnapshot
@@ -67,6 +67,14 @@ class ExpectedDatabases:
                 f"are away; run `ovs-vsctl set-fail-mode {name} secure` on its host, and name its "
                 "database in `remotes` of [ovsdb]"
             )
+
+    def stale(self) -> Mapping[Dpid, str]:
+        """The databases that report nothing now, by the bridges of which they have reported."""
+        statuses = self._watcher.statuses().items()
+        away = {remote for remote, each in statuses if each.state is not RemoteState.SYNCED}
+        if not away:
+            return {}
+        return {row.dpid: row.database for row in self._believed().bridges if row.database in away}
 
     def _statuses(self) -> list[RemoteStatus]:
         self._expected.update(self._remotes())

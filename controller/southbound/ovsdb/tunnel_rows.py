@@ -19,7 +19,7 @@ from controller.southbound.ovsdb.tunnel_port import (
     tunnel_options,
     tunnel_type,
 )
-from controller.southbound.ovsdb.write_pace import WritePace
+from controller.southbound.ovsdb.write_pace import WRITE_PAUSE_MAX_S, WritePace
 from flows.model import Delivery, Dpid
 
 WRITE_RETRY_S = 5.0
@@ -72,6 +72,7 @@ class TunnelRows:
         self._pending: dict[Dpid, tuple[BridgeRow, _TunnelChanges, DatabaseContent]] = {}
         self._taken: dict[TunnelKey, tuple[DatabaseContent, float]] = {}
         self._again_at: dict[Dpid, float] = {}
+        self._wanted: dict[Dpid, frozenset[Delivery]] = {}
         self._seen: tuple[DatabaseContent, Mapping[Dpid, TunnelDemand], frozenset[str]] | None = (
             None
         )
@@ -102,6 +103,7 @@ class TunnelRows:
             self._taken.pop(key, None)
         self._confirmed = {key for key in self._confirmed if key[0] in demands}
         self._pace.keep(demands)
+        self._note_wanted(demands)
         there = demands.keys() & {bridge.dpid for bridge in content.bridges}
         for gone in self._again_at.keys() - there:
             del self._again_at[gone]
@@ -109,8 +111,8 @@ class TunnelRows:
             dpid, demand = bridge.dpid, demands.get(bridge.dpid)
             if demand is None or bridge.row not in rows:
                 continue
-            if self._pace.next_at(dpid) > max(now, self._again_at.get(dpid, 0)):
-                self._again_at[dpid] = self._pace.next_at(dpid)
+            if self._pace.next_at(dpid) > now:
+                self._note_paused(dpid, demand, content, bridge)
             if dpid in self._pending or self._again_at.get(dpid, 0) > now:
                 continue
             self._again_at.pop(dpid, None)
@@ -154,6 +156,32 @@ class TunnelRows:
         """The connection is over, and with it all requests."""
         self._pending.clear()
         self._seen = None
+
+    def _note_wanted(self, demands: Mapping[Dpid, TunnelDemand]) -> None:
+        """What sessions need anew is written at once: the pace is for what does not last."""
+        for dpid, demand in demands.items():
+            if self._wanted.get(dpid, demand.wanted) != demand.wanted:
+                self._pace.forget(dpid)
+                self._again_at.pop(dpid, None)
+        self._wanted = {dpid: demand.wanted for dpid, demand in demands.items()}
+
+    def _note_paused(
+        self, dpid: Dpid, demand: TunnelDemand, content: DatabaseContent, bridge: BridgeRow
+    ) -> None:
+        """Wait, and say of each port that is missing that it is made later, and why."""
+        self._again_at[dpid] = max(self._pace.next_at(dpid), self._again_at.get(dpid, 0.0))
+        if dpid in self._pending:
+            return
+        todo = _compare(dpid, demand, content.tunnels.get(bridge.row, ()))
+        for kind in {*Delivery} - {*todo.add, *(row.tunnel for row in todo.repair)}:
+            self.problems.pop((dpid, kind), None)
+        for kind in todo.add:
+            self.problems.setdefault(
+                (dpid, kind),
+                f"the tunnel port for {kind.value} of bridge {bridge.name} was made, and removed "
+                "or altered by somebody else, again and again: it is made again within "
+                f"{WRITE_PAUSE_MAX_S:.0f} s; see what else changes {tunnel_name(dpid, kind)!r}",
+            )
 
     def _note_confirmed(self, dpid: Dpid, kinds: Sequence[Delivery], what: str) -> None:
         """The database has confirmed a write; for the second time if it has not shown the first."""

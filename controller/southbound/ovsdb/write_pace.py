@@ -49,6 +49,10 @@ class WritePace:
         run = self._runs.get(dpid)
         return 0.0 if run is None else run.next_at
 
+    def forget(self, dpid: Dpid) -> None:
+        """Something else is to be written to a bridge: its run of writes is over."""
+        self._runs.pop(dpid, None)
+
     def keep(self, dpids: Container[Dpid]) -> None:
         """Forget the writes to all other bridges that would not have to wait now."""
         now = self._clock()

@@ -104,7 +104,9 @@ def decode_actions(data: bytes) -> tuple[Action, ...]:
     try:
         found = tuple(_actions(data, 0))
         encoded = encode_actions(found)
-    except (error, InvalidFlow) as problem:
+    except error as problem:
+        raise WireError("an action is cut off") from problem
+    except InvalidFlow as problem:
         raise WireError(f"an action is not one of ours: {problem}") from problem
     if encoded != data:
         raise WireError("actions have numbers or padding that ours have not")

@@ -158,7 +158,7 @@ def decode_error(message: bytes) -> ErrorMessage:
             _, code, kind = ERROR_EXPERIMENTER.unpack_from(message, HEADER.size)
             quoted = message[HEADER.size + ERROR_EXPERIMENTER.size :]
     except error as problem:
-        raise WireError(f"an error message is cut off: {problem}") from problem
+        raise WireError(f"an error message of {len(message)} bytes is cut off") from problem
     type_name = TYPE_NAMES.get(kind, f"error type {kind:#x}")
     name = CODE_NAMES.get((kind, code), f"{type_name}, code {code}")
     reason = REASONS.get(name, "the switch refused it")

@@ -95,7 +95,8 @@ def encode_flow_add(flow: Flow, xid: int) -> bytes:
         cookie = (flow.cookie, 0)
         return _flow_mod(xid, ADD, flow.table, flow.priority, cookie, match + instructions)
     except (error, OverflowError, WireError) as problem:
-        sentence = f"flow {str(flow)[:160]!r} ({flow.why}) cannot be sent: {problem}"
+        why = str(problem) if isinstance(problem, WireError) else "a number does not fit its field"
+        sentence = f"flow {str(flow)[:160]!r} ({flow.why}) cannot be sent: {why}"
         raise WireError(sentence) from problem
 
 
@@ -167,7 +168,7 @@ def decode_flow_stats(message: bytes) -> Iterator[FlowEntry]:
             yield _entry(message, at, end)
             at += FLOW_MARK.unpack_from(message, at)[0]
     except error as problem:
-        raise WireError(f"flow statistics are cut off at byte {at}: {problem}") from problem
+        raise WireError(f"flow statistics are cut off at byte {at}") from problem
 
 
 def scan_flow_stats(message: bytes, wanted: Set[Mark], found: set[Mark]) -> list[FlowEntry]:
@@ -192,7 +193,7 @@ def scan_flow_stats(message: bytes, wanted: Set[Mark], found: set[Mark]) -> list
                 others.append(_entry(message, at, end))
             at += length
     except error as problem:
-        raise WireError(f"flow statistics are cut off at byte {at}: {problem}") from problem
+        raise WireError(f"flow statistics are cut off at byte {at}") from problem
     return others
 
 
@@ -205,7 +206,7 @@ def decode_aggregate(message: bytes) -> Aggregate:
     try:
         sums = AGGREGATE.unpack_from(message, HEADER.size + MULTIPART_HEAD.size)
     except error as problem:
-        raise WireError(f"aggregate statistics are cut off: {problem}") from problem
+        raise WireError(f"aggregate statistics of {len(message)} bytes are cut off") from problem
     packets, size, flows = sums
     return Aggregate(flows, packets, size)
 

@@ -95,8 +95,10 @@ def decode_role_reply(message: bytes) -> tuple[Role, int]:
     try:
         role, generation = ROLE.unpack_from(message, HEADER.size)
         return Role(role), generation
-    except (error, ValueError) as problem:
-        raise WireError(f"a role reply cannot be read: {problem}") from problem
+    except error as problem:
+        raise WireError(f"a role reply of {len(message)} bytes is cut off") from problem
+    except ValueError as problem:
+        raise WireError(f"a role reply has a role that does not exist ({role})") from problem
 
 
 def encode_bundle_control(xid: int, bundle: int, control: BundleControl) -> bytes:
@@ -121,7 +123,7 @@ def decode_bundle_reply(message: bytes) -> tuple[int, BundleControl]:
     try:
         numbers = BUNDLE_BODY.unpack_from(message, HEADER.size)
     except error as problem:
-        raise WireError(f"a bundle reply is cut off: {problem}") from problem
+        raise WireError(f"a bundle reply of {len(message)} bytes is cut off") from problem
     experimenter, kind, bundle, reply, _ = numbers
     if (experimenter, kind) != (ONF, BUNDLE_CONTROL) or reply not in (1, 3, 5, 7):
         raise WireError(f"message {kind} of experimenter {experimenter:#x} is no bundle reply")
@@ -188,8 +190,10 @@ def decode_port_status(message: bytes) -> PortChange:
     try:
         reason = PortReason(PORT_STATUS_HEAD.unpack_from(message, HEADER.size)[0])
         return PortChange(reason, _port(message, HEADER.size + PORT_STATUS_HEAD.size))
-    except (error, ValueError) as problem:
-        raise WireError(f"a port status cannot be read: {problem}") from problem
+    except error as problem:
+        raise WireError(f"a port status of {len(message)} bytes is cut off") from problem
+    except ValueError as problem:
+        raise WireError("a port status has no reason that exists") from problem
 
 
 def _port(message: bytes, at: int) -> SwitchPort:

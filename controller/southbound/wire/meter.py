@@ -91,7 +91,7 @@ def decode_meter_config(message: bytes) -> Iterator[tuple[int, Meter | None]]:
             yield number, _meter(number, flags, message[at + CONFIG_ENTRY.size : at + length])
             at += length
     except error as problem:
-        raise WireError(f"a list of meters is cut off at byte {at}: {problem}") from problem
+        raise WireError(f"a list of meters is cut off at byte {at}") from problem
 
 
 def decode_meter_stats(message: bytes) -> Iterator[tuple[int, MeterCount]]:
@@ -112,7 +112,7 @@ def decode_meter_stats(message: bytes) -> Iterator[tuple[int, MeterCount]]:
             yield number, MeterCount(PacketCount(seen, seen_bytes), PacketCount(packets, size))
             at += length
     except error as problem:
-        raise WireError(f"counters of meters are cut off at byte {at}: {problem}") from problem
+        raise WireError(f"counters of meters are cut off at byte {at}") from problem
 
 
 def decode_meter_features(message: bytes) -> int:
@@ -127,7 +127,7 @@ def decode_meter_features(message: bytes) -> int:
     try:
         features = FEATURES_BODY.unpack_from(message, HEADER.size + MULTIPART_HEAD.size)
     except error as problem:
-        raise WireError(f"the features of meters are cut off: {problem}") from problem
+        raise WireError(f"features of meters of {len(message)} bytes are cut off") from problem
     most, bands, _, bands_each, _ = features
     return int(most) if bands & 1 << BAND_DROP and bands_each else 0
 

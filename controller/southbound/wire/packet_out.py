@@ -59,4 +59,4 @@ def decode_port_stats(message: bytes) -> Iterator[tuple[int, PacketCount]]:
                 yield port, sent
             at += PORT_ENTRY.size
     except error as problem:
-        raise WireError(f"port statistics are cut off at byte {at}: {problem}") from problem
+        raise WireError(f"port statistics are cut off at byte {at}") from problem

@@ -385,3 +385,45 @@ def test_the_only_tenant_need_not_be_named(store: Store) -> None:
     body = {"name": "ids", "sensors": [{"port": "ids-1"}]}
 
     assert client.post("/v1/collectors", json=body).get_json()["tenant"] == "red"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1//sessions",
+        "//v1/sessions",
+        "/v1/sessions/",
+        "/v1/sessions//web",
+        "/v1/sessions/web/",
+        "/v1/sessions/web//starvation",
+        "//healthz",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_slashes_that_are_no_part_of_a_path_lead_nowhere(
+    client: FlaskClient, path: str, method: str
+) -> None:
+    answer = client.open(f"http://localhost{path}", method=method, json={})
+
+    assert answer.content_type == "application/problem+json", (answer.status, answer.headers)
+    assert answer.status_code in (404, 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/sessions?limit=1&limit=2"),
+        ("GET", "/v1/bridges?limit=1&limit=1"),
+        ("POST", "/v1/sessions?dry_run=false&dry_run=true"),
+        ("DELETE", "/v1/sessions/web?tenant=red&tenant=blue"),
+        ("GET", "/v1/status?a=1&a=2"),
+        ("GET", "/healthz?a=1&a=2"),
+        ("GET", "/openapi.json?a=1&a=2"),
+    ],
+)
+def test_a_parameter_that_is_given_twice_is_refused(
+    client: FlaskClient, method: str, path: str
+) -> None:
+    answer = client.open(path, method=method, json={})
+
+    assert "is given twice" in problem(answer, 422, "invalid-value")["detail"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Connection
 
 from controller.api import make_app
 from controller.store import Store
+from flows.model import SessionId
 from tests.controller.api.test_api import items, problem
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler
 
@@ -390,3 +394,28 @@ def test_a_repeated_request_is_answered_even_if_the_first_answer_was_not_stored(
         return client.post("/v1/sessions", json=WEB, headers={"Idempotency-Key": "k"}).get_json()
 
     assert post()["id"] == post()["id"]
+
+
+def test_a_request_that_is_repeated_while_the_first_one_is_being_carried_out_gets_its_session(
+    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, seen = store.sessions._numbers, list[Any]()
+    giving = numbers.giving
+
+    def post() -> Any:
+        return client.post("/v1/sessions", json=WEB, headers={"Idempotency-Key": "k"})
+
+    @contextmanager
+    def giving_and_repeating(session: SessionId) -> Iterator[Connection]:
+        with giving(session) as connection:
+            yield connection
+        seen.append(post())  # it is committed, and the first request does not know that yet
+        seen.append(client.get("/v1/sessions/web"))
+
+    monkeypatch.setattr(numbers, "giving", giving_and_repeating)
+    assert items(client, "/v1/sessions") == []
+
+    first = post()
+
+    assert [first.status_code, *(each.status_code for each in seen)] == [201, 201, 200]
+    assert {each.get_json()["id"] for each in (first, *seen)} == {first.get_json()["id"]}

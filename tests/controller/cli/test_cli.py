@@ -309,7 +309,9 @@ def test_no_controller_is_reported_with_what_to_do(run: Run) -> None:
     )
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999"])
+@pytest.mark.parametrize(
+    "wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999", "http://a..b"]
+)
 def test_a_wrong_url_is_reported_in_one_sentence(run: Run, wrong: str) -> None:
     message = failed(run("status", CLOUDTAP_API=wrong))
 
@@ -380,7 +382,9 @@ def test_no_escape_sequence_of_others_is_in_the_labels_of_metrics(
 # --- the controller's own commands ---------------------------------------------------------
 
 
-def test_an_inventory_is_checked_with_every_line(run: Run, tmp_path: Path) -> None:
+def test_an_inventory_is_checked_with_every_line(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "inventory.yaml"
     file.write_text("tenants: [red]\nnetworks: [{name: lan, tenant: red}]\n")
 
@@ -396,6 +400,7 @@ def test_an_inventory_is_checked_with_every_line(run: Run, tmp_path: Path) -> No
     assert f"{file}:2: a port needs `tenant`\n{file}:3: " in message
     assert message.endswith(f"cloudtap: {file} has 2 problem(s)\n")
     failed(run("inventory", "check", str(tmp_path / "none")), 2)
+    assert capfd.readouterr().err == "", "nothing is said but the answer"
 
 
 def test_a_bridge_is_forgotten_by_name_unless_it_is_connected(

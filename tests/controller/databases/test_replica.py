@@ -342,6 +342,46 @@ def test_ephemeral_columns_survive_a_restart_of_the_server() -> None:
     assert not reported.load(database.tables)
 
 
+BLOCKING = {"status": {"stp_state": "blocking"}, "rstp_status": {"rstp_port_state": "Discarding"}}
+
+
+@pytest.mark.parametrize("column", BLOCKING)
+@pytest.mark.parametrize("is_on", [True, False])
+def test_what_a_spanning_tree_blocks_is_known_over_a_restart_of_the_server(
+    column: str, is_on: bool
+) -> None:
+    database, reported = small(), Reported()
+    port, interface = database.tables["Port"][PORT], database.tables["Interface"][INTERFACE]
+    interface["link_state"], port[column] = frozenset(["up"]), BLOCKING[column]
+    reported.load(database.copy())
+    [state] = BLOCKING[column].values()
+    assert reported.interfaces[INTERFACE]["device"]["tree_states"] == [state]
+    interface["link_state"], port[column] = frozenset(), {}
+    for _ in range(2):
+        assert not reported.load(database.copy()), "the server has restarted"
+    before = database.copy()
+    interface["link_state"], port[column] = frozenset(["up"]), BLOCKING[column] if is_on else {}
+    reported.take(updates2(before, database.copy()))
+    device = reported.interfaces[INTERFACE]["device"]
+    assert device.get("tree_states") == ([state] if is_on else None)
+    assert counted(reported.replica) == held(reported.replica)
+    before = database.copy()
+    port[column] = {}
+    reported.take(updates2(before, database.copy()))
+    assert "tree_states" not in reported.interfaces[INTERFACE]["device"], "it is off"
+
+
+@pytest.mark.parametrize("column", BLOCKING)
+def test_a_spanning_tree_that_was_switched_off_meanwhile_blocks_nothing(column: str) -> None:
+    database, reported = small(), Reported()
+    port, interface = database.tables["Port"][PORT], database.tables["Interface"][INTERFACE]
+    interface["link_state"], port[column] = frozenset(["up"]), BLOCKING[column]
+    reported.load(database.copy())
+    port[column] = {}
+    reported.load(database.copy())
+    assert "tree_states" not in reported.interfaces[INTERFACE]["device"], "no server restarted"
+
+
 def test_a_rate_of_a_queue_reaches_the_interfaces_of_its_port() -> None:
     database, reported = small(), Reported()
     tables = database.tables

@@ -240,3 +240,10 @@ def _random_part(dice: random.Random) -> bytes:
     if dice.random() < 0.7:
         fields = ["Host: localhost", *(each for each in fields if "ost:" not in each)]
     return end.join([line, *fields, "", ""]).encode("latin-1") + dice.choice(BODIES)
+
+
+def test_what_is_not_http_is_quoted_as_it_was_sent(serving: Serving) -> None:
+    answer = serving.exchange(get("/echo", ": 1"))
+
+    assert b"this is not HTTP: " in answer
+    assert b"bytearray" not in answer and b"b'" not in answer

@@ -192,6 +192,33 @@ def test_an_address_that_ports_may_not_send_under_any_more_is_a_loss(
     assert ("cloudtap inventory accept" in said(operator)) is not is_taken
 
 
+HINTED = HEAD + "ports:\n" + "".join(
+    line.replace("}\n", f", bridge: s1, interface: e{n}}}\n") for n, line in enumerate(LINES, 1)
+) + LINKS  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("interface: e", "interface: f"),
+        (", bridge: s1, interface: e", ", bridge: s2, interface: e"),
+        (", bridge: s1, interface: e", ", bridge: s1@hv1, interface: e"),
+        (", bridge: s1, interface: e", ", labels: {was: hinted}, name: n"),
+    ],
+)
+def test_ports_that_are_declared_at_other_interfaces_are_a_loss(
+    operator: Operator, old: str, new: str
+) -> None:
+    operator.exchange(HINTED)
+    before = operator.file.inventory.hints
+    assert len(before) == 10 and not operator.file.problems, "a first hint takes nothing away"
+    operator.exchange(HINTED.replace(old, new))
+    assert operator.file.inventory.hints == before
+    assert "10 of 10 ports" in said(operator)
+    operator.exchange(HINTED.replace(f"{old}1}}", f"{new}1}}"))
+    assert operator.file.inventory.hints != before and not operator.file.problems, "one may"
+
+
 def test_the_share_is_also_one_of_the_ports_that_run(operator: Operator) -> None:
     operator.running = {PortId("p1"), PortId("p2")}
     operator.exchange(without(1, 2))

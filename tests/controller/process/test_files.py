@@ -96,3 +96,40 @@ def test_a_fifo_beside_a_file_that_is_replaced_is_waited_for_by_nobody(tmp_path:
     assert within_10_s(lambda: write_file(tmp_path / "kept", b"text")) is None
     assert (tmp_path / "kept").read_bytes() == b"text"
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("certificate", b"", "it holds no certificate in PEM form"),
+        ("certificate", bytes(range(256)), "it holds no certificate in PEM form"),
+        ("key", b"", "it holds no private key in PEM form"),
+        ("key", None, "is that of another certificate"),
+        (
+            "certificate",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "damaged",
+        ),
+        ("ca", b"no certificate", "it holds no certificate in PEM form"),
+        ("ca", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "are damaged"),
+    ],
+)
+def test_a_file_that_tls_cannot_use_is_named_in_words(
+    tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    certificate, key, ca = tls_paths(tmp_path)
+    path = {"certificate": certificate, "key": key, "ca": ca}[name]
+    if content is None:
+        other = ec.generate_private_key(ec.SECP256R1())
+        content = other.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    path.write_bytes(content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    with pytest.raises(UnusableFile, match=words) as refused:
+        load_tls_files(context, certificate, key, ca)
+
+    assert "_ssl" not in str(refused.value) and str(path) in str(refused.value)

@@ -6,13 +6,23 @@ import contextlib
 import io
 import json
 import logging
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import structlog
 
 from controller.process import configure_logs
+from controller.process.log_limits import LINES_PER_MINUTE
+from controller.process.logs import child_log_variables
+
+ROOT = Path(__file__).resolve().parents[3]
+DEADLINE_S = 60.0
 
 
 class Writes(io.StringIO):
@@ -83,3 +93,56 @@ def test_a_failure_with_its_traceback_is_one_write_and_one_object() -> None:
 
     [line] = stream.pieces
     assert "no such port" in json.loads(line)["exception"]
+
+
+CHILD = """
+import asyncio, logging, socket, sys, threading, warnings
+from controller.process import connect_to_parent
+connect_to_parent()
+logging.getLogger("asyncio").warning("socket.send() raised exception.")
+for number in range(1000):
+    logging.getLogger("library").warning("number %d of many", number)
+warnings.warn("this is old")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise ValueError("nobody catches it")
+"""
+
+
+def log_of_a_child(style: str) -> list[str]:
+    """The lines of a child process that libraries, warnings and errors write to."""
+    here, there = socket.socketpair()
+    with here, there:
+        ended = subprocess.run(
+            [sys.executable, "-c", CHILD, str(there.fileno())], cwd=ROOT, text=True,
+            env={**os.environ, "CLOUDTAP_CHILD_LOG": f"info {style}"},
+            pass_fds=[there.fileno()], stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    return ended.stderr.splitlines()
+
+
+def test_each_line_of_a_child_process_is_one_of_the_log_of_its_parent_whoever_writes_it() -> None:
+    seen = [json.loads(line) for line in log_of_a_child("json")]
+
+    assert all({"event", "level", "timestamp"} <= entry.keys() for entry in seen)
+    numbers = [entry for entry in seen if entry.get("logger") == "library"]
+    assert len(numbers) == LINES_PER_MINUTE
+    failures = [entry["exception"] for entry in seen if entry["event"] == "process failed"]
+    assert ["ZeroDivisionError" in failures[0], "nobody catches" in failures[1]] == [True, True]
+    assert any("this is old" in entry["event"] for entry in seen)
+    assert not any("raised exception" in entry["event"] for entry in seen)
+
+
+def test_a_child_process_logs_for_people_like_its_parent() -> None:
+    lines = log_of_a_child("console")
+
+    assert sum("[warning  ] number" in line for line in lines) == LINES_PER_MINUTE
+    assert not any("raised exception" in line for line in lines)
+
+
+def test_a_child_process_is_told_the_log_of_its_parent() -> None:
+    with logged("json"):
+        configure_logs("debug", "json")
+        assert child_log_variables() == {"CLOUDTAP_CHILD_LOG": "debug json"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,13 +46,13 @@ class Bridges:
     def copies_of(self, session: int) -> PacketCount:
         return self.counters_by_bridge.made(session)
 
-    def parts_of(
-        self, session: int
-    ) -> Mapping[tuple[Dpid, Measure], tuple[PacketCount, PacketCount]]:
-        return self.counters_by_bridge.parts_of(session)
+    def parts(
+        self, sessions: Container[int]
+    ) -> Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]]:
+        return self.counters_by_bridge.parts(sessions)
 
     def parts_on(
-        self, dpid: Dpid, sessions: Iterable[int]
+        self, dpid: Dpid, sessions: Container[int]
     ) -> Mapping[tuple[int, Measure], tuple[PacketCount, PacketCount]]:
         return self.counters_by_bridge.parts_on(dpid, sessions)
 
@@ -262,6 +262,8 @@ def test_what_a_database_of_schema_5_has_counted_are_copies(
                 before_bytes INTEGER NOT NULL, last_packets INTEGER NOT NULL,
                 last_bytes INTEGER NOT NULL, PRIMARY KEY (session, bridge));
             INSERT INTO counts VALUES ('s-1', '0000000000000001', 1, 2, 3, 4);
+            DROP INDEX keys_by_tenant;
+            ALTER TABLE once DROP COLUMN tenant;
             UPDATE schema SET version = 5;
         """)
     connection.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from controller.status import (
     BridgeShare,
     BridgeStatus,
@@ -175,10 +177,10 @@ def test_counters_of_all_bridges_are_added() -> None:
     assert counters_by_bridge.by_bridge(ONE) == {
         d: (PacketCount(9, 900), Losses(shed=1)) for d in (1, 2)
     }
-    assert len(counters_by_bridge.parts_of(ONE)) == 4
+    assert len(counters_by_bridge.parts({ONE})) == 4
     assert (
         counters_by_bridge.made(OTHER),
-        counters_by_bridge.parts_of(OTHER),
+        counters_by_bridge.parts({OTHER}),
         counters_by_bridge.by_bridge(OTHER),
     ) == (
         PacketCount(),
@@ -433,3 +435,26 @@ def test_counters_that_cannot_be_right_are_said_and_leave_other_sessions_alone()
     session_counters.update({MADE: metering(12), made_of_other: metering(5)}, CAPS)
     status = with_counts(SessionStatus(State.ACTIVE), counters_by_bridge, ONE, name, ())
     assert (status.state, status.copies.packets) == (State.ACTIVE, 12)
+
+
+def test_what_is_stored_of_all_sessions_costs_as_much_as_was_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every session on every bridge was looked at: 18 s, each minute, for 1,000 of both."""
+    counters_by_bridge, looked = SessionCountersByBridge(), list[int]()
+    parts_of = SessionCounters.parts_of
+
+    def look(counters: SessionCounters, number: int) -> object:
+        looked.append(number)
+        return parts_of(counters, number)
+
+    monkeypatch.setattr(SessionCounters, "parts_of", look)
+    many = range(1, 51)
+    for number in many:
+        counters_by_bridge.of(Dpid(number)).restore(
+            number, Measure.MADE, PacketCount(), PacketCount(number, 60 * number)
+        )
+    assert counters_by_bridge.parts(many) == {
+        (n, Dpid(n), Measure.MADE): (PacketCount(), PacketCount(n, 60 * n)) for n in many
+    }
+    assert sorted(looked) == list(many)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from controller.status import SessionStatus, State, with_starvation
-from flows.model import Direction, Mode, Port, Session, SessionId, TenantName
-from flows.resolve import Arbitration, ResolvedSession
+from flows.model import Direction, Mode, Port, PortId, Session, SessionId, TenantName
+from flows.resolve import Arbitration, ResolvedSession, ResolvedWorld
 from tests.controller.rig import Rig
-from tests.flows.hand_made import S1, at, vm, watch
+from tests.flows.hand_made import S1, at, tap, vm, watch, world
 from tests.ovs.waiting import wait_for
 
 STARVED_AT_A = "session 'first' (number 10) takes every packet of port 'a' before it"
@@ -123,7 +123,7 @@ class OfTwoTenants:
     here: Arbitration
 
     def starving_sessions(
-        self, resolved_session: ResolvedSession, port: Port
+        self, resolved_session: ResolvedSession, port: Port, failed: Set[int]
     ) -> Mapping[Direction, Session]:
         return self.here.starving_sessions(resolved_session, port)
 
@@ -138,9 +138,22 @@ def test_a_session_of_another_tenant_is_not_named() -> None:
     resolved = OfTwoTenants(Arbitration([(theirs, [port]), (ours, [port])], numbers))
     assert ours.session.tenant == TenantName("red")
 
-    status = with_starvation(SessionStatus(State.ACTIVE), ours, {port.id: resolved})
+    status = with_starvation(SessionStatus(State.ACTIVE), ours, {port.id: resolved}, {})
 
     assert status.state is State.DEGRADED
     assert status.reasons == (
         "an exclusive session of another tenant takes every packet of port 'web' before it",
     )
+
+
+def test_a_session_that_makes_no_copies_starves_nobody() -> None:
+    of = world(
+        vm("web", at(S1, 1), 0x020000000001), tap("ids", at(S1, 8)), tap("soc", at(S1, 9)),
+        watch("first", "web", to="ids", exclusive=1), watch("second", "web", to="soc", exclusive=2),
+    )  # fmt: skip
+    resolved = ResolvedWorld(of)
+    second, web = resolved.sessions[SessionId("second")], PortId("web")
+    worlds, active = {web: resolved}, SessionStatus(State.ACTIVE)
+    assert with_starvation(active, second, worlds, {}).state is State.DEGRADED
+    assert with_starvation(active, second, worlds, {web: {1}}) == active
+    assert with_starvation(active, second, worlds, {web: {2}}).state is State.DEGRADED

@@ -317,6 +317,80 @@ class TestABridgeWithAnotherDatapathId:
         assert places.replaced() == {} and places.doubts_of(S1)
 
 
+def moved(places: Placements, ids: Mapping[str, Dpid], is_seen: bool = True) -> None:
+    """One transaction gives bridges these ids; each has port 1, e1, without an iface-id."""
+    parts = [said(dpid, name, HOST1, {"e1": (1, None)}, row=name) for name, dpid in ids.items()]
+    places.report_interfaces(together(*parts))
+    if is_seen:
+        for name, dpid in ids.items():
+            places.report_ports(dpid, switch_ports(name, e1=1))
+
+
+HINTS = {name: PortHint(f"s{name}", "e1") for name in "abc"}
+
+
+class TestIdsThatMoveOnTogether:
+    def places(self) -> Placements:
+        places = Placements()
+        places.declare(inventory(HINTS))
+        for name, dpid in (("sa", S1), ("sb", S2)):
+            places.report_ports(dpid, switch_ports(name, e1=1))
+        moved(places, {"sa": S1, "sb": S2})
+        assert places.snapshot().placements == {"a": at(S1, 1), "b": at(S2, 1)}
+        return places
+
+    @pytest.mark.parametrize("is_seen", [True, False])
+    def test_each_bridge_of_a_chain_keeps_what_is_known_of_it(self, is_seen: bool) -> None:
+        places = self.places()
+        moved(places, {"sa": S2, "sb": S3}, is_seen)
+        snapshot = places.snapshot()
+        assert snapshot.places == {"port a": (S2, "e1"), "port b": (S3, "e1")}
+        assert snapshot.placements == {"a": at(S2, 1), "b": at(S3, 1)}
+        assert not snapshot.problems and places.doubts_of(S2) == ()
+        assert places.bridge_names() == {S2: "sa", S3: "sb"}
+        assert list(places.replaced().items()) == [(S2, S3), (S1, S2)]
+        for old in places.replaced():
+            places.retire(old)
+        snapshot = places.snapshot()
+        assert snapshot.placements == {"a": at(S2, 1), "b": at(S3, 1)}
+        assert places.bridge_names() == {S2: "sa", S3: "sb"} and places.replaced() == {}
+
+    def test_two_bridges_exchange_their_ids(self) -> None:
+        places = self.places()
+        moved(places, {"sa": S2, "sb": S1})
+        snapshot = places.snapshot()
+        assert snapshot.places == {"port a": (S2, "e1"), "port b": (S1, "e1")}
+        assert snapshot.placements == {"a": at(S2, 1), "b": at(S1, 1)}
+        assert not snapshot.problems and places.replaced() == {}
+
+    def test_a_chain_that_ends_at_another_hosts_bridge_takes_nothing_from_it(self) -> None:
+        places = self.places()
+        places.report_ports(S3, switch_ports("sc", e1=1))
+        other = said(S3, "sc", HOST2, {"e1": (1, None)}, row="sc")
+        here = [said(d, n, HOST1, {"e1": (1, None)}, row=n) for n, d in (("sa", S1), ("sb", S2))]
+        places.report_interfaces(together(other, *here))
+        claims = [said(d, n, HOST1, {"e1": (1, None)}, row=n) for n, d in (("sa", S2), ("sb", S3))]
+        places.report_interfaces(together(other, *claims))
+        snapshot = places.snapshot()
+        assert [p for p, place in snapshot.placements.items() if place.dpid == S3] == ["c"]
+        assert places.doubts_of(S3) and places.replaced() == {}
+
+    @pytest.mark.parametrize("is_connected", [True, False])
+    def test_an_id_under_which_another_bridge_has_connected_is_not_waited_for(
+        self, is_connected: bool
+    ) -> None:
+        places = self.places()
+        moved(places, {"sa": S2, "sb": S3}, is_seen=False)
+        assert not places.give_up(S1, True) and not places.give_up(S2, False)
+        assert places.replaced() == {S2: S3, S1: S2}
+        if is_connected:
+            assert places.give_up(S2, True)
+        else:
+            places.report_ports(S2, switch_ports("sa", e1=1))
+            assert places.give_up(S2, False)
+        assert places.replaced() == {S1: S2}
+
+
 class TestNamesThatSeveralBridgesHave:
     def places(self, *bridges: DeclaredBridge) -> Placements:
         places = Placements()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,12 +11,12 @@ from netaddr import IPAddress
 
 from controller.southbound import CommandFailed, NotAnswered
 from controller.southbound.ovsdb import BridgeRow, Device, InterfaceRow, OvsdbSnapshot
-from controller.topology.routes import RouteTable
+from controller.topology.routes import ADDRESSES_MAX, RouteTable
 from flows.model import Dpid, Ofport, Route, RouteState
 from tests.ovs.waiting import wait_for
 
 S1, S2 = Dpid(1), Dpid(2)
-FAR = IPAddress("192.0.2.9")
+FAR, OTHER = IPAddress("192.0.2.9"), IPAddress("192.0.2.8")
 HERE = BridgeRow(S1, "s1", "secure", "netdev", "unix:/run/openvswitch/db.sock")
 AWAY = BridgeRow(S2, "s2", "secure", "netdev", "ssl:192.0.2.7:6640")
 UNDER = InterfaceRow(S1, "s1", "under", device=Device(mtu=1400))
@@ -126,3 +128,48 @@ def test_a_switch_that_does_not_answer_leaves_routes_unknown(
 ) -> None:
     vswitchd.route = NotAnswered("it hangs")
     assert table.watch([FAR])[S1, FAR] == Route(why="it hangs")
+
+
+def test_a_look_for_the_addresses_of_before_does_not_undo_what_was_found(
+    vswitchd: Vswitchd,
+) -> None:
+    """The table begins to look while a new address is looked up, and is to wait for that."""
+    content = OvsdbSnapshot((HERE,), (UNDER,))
+    asked: list[str] = []
+
+    def ask(command: str, *arguments: str) -> str:
+        asked.extend(arguments)
+        if arguments == (str(FAR),) and threading.current_thread() is threading.main_thread():
+            wait_for(lambda: _where_is("routes"), lambda function: function == "_look")
+        return vswitchd.neighbours if command == "tnl/neigh/show" else vswitchd.route  # type: ignore[return-value]
+
+    table = RouteTable(lambda: content, lambda: None, ask, 0.01)
+    try:
+        table.watch([OTHER])  # the thread looks from now on
+        table.watch([FAR])
+        wait_for(lambda: asked.count(str(FAR)), lambda count: count >= 3)
+        assert str(OTHER) not in asked[asked.index(str(FAR)) :]
+    finally:
+        table.stop()
+
+
+def _where_is(thread: str) -> str:
+    """The innermost function that a thread runs."""
+    [number] = [each.ident for each in threading.enumerate() if each.name == thread]
+    return sys._current_frames()[number or 0].f_code.co_name
+
+
+def test_an_address_is_one_too_many_only_if_there_are_too_many(vswitchd: Vswitchd) -> None:
+    content = [OvsdbSnapshot()]
+    table = RouteTable(lambda: content[0], lambda: None, vswitchd.ask, 600)
+    try:
+        table.watch([FAR])
+        content[0] = OvsdbSnapshot((HERE,), (UNDER,))  # a database has come
+        assert table.watch([FAR])[S1, FAR].why == "it is being looked up"
+        many = [IPAddress(int(FAR) - number) for number in range(ADDRESSES_MAX + 1)]
+        vswitchd.neighbours = NotAnswered("it hangs")
+        routes = table.watch(many)
+        assert routes[S1, many[1]].why == "it hangs"
+        assert routes[S1, FAR].why == f"more than {ADDRESSES_MAX} addresses are in use"
+    finally:
+        table.stop()

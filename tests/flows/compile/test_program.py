@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.compile import Program, compile_bridge
+from flows.explain import explain
 from flows.model import (
     DROPPED_METERS,
     METERS,
     Balance,
     Collector,
+    Direction,
     Dpid,
     Hop,
     Ofport,
@@ -25,7 +28,7 @@ from flows.model import (
 from flows.openflow import Flow, FlowKey
 from flows.pipeline import START
 from flows.resolve import ResolvedWorld
-from tests.flows.hand_made import S1, at, tap, vm, watch, world
+from tests.flows.hand_made import S1, S2, at, cable, packet, tap, vm, watch, world
 from tests.generators.random_filters import random_filter
 from tests.generators.random_worlds import random_world
 
@@ -274,3 +277,46 @@ def test_a_session_that_cannot_be_compiled_costs_its_own_copies_only() -> None:
         program.update(ResolvedWorld(good))
         assert (program.served, program.uncompilable) == ({1, 2, 3}, {})
         assert set(program.flows) == set(compile_bridge(S1, ResolvedWorld(good)))
+
+
+@pytest.mark.parametrize("direction", [Direction.EGRESS, Direction.INGRESS])
+@pytest.mark.parametrize("target", [0x020000000001, 0xFFFFFFFFFFFF])
+def test_an_exclusive_session_that_cannot_be_compiled_takes_nothing_from_others(
+    direction: Direction, target: int
+) -> None:
+    of = world(
+        vm("web", at(S1, 1), 0x020000000001), vm("db", at(S1, 2), 0x020000000002),
+        vm("app", at(S1, 3), 0x020000000003),
+        tap("ids", at(S1, 9)), tap("soc", at(S1, 10)),
+        watch("first", "web", "db", to="ids", exclusive=1, direction=direction),
+        watch("second", "web", "db", "app", to="soc", exclusive=2, direction=direction),
+    )  # fmt: skip
+    bad = dataclasses.replace(of, hops={at(S1, 9): Hop(mtu=-20)})
+    frame = packet(target, 0x020000000002)
+
+    def takers(here: World) -> list[str]:
+        found = explain(ResolvedWorld(here), here.ports[1], frame).answers
+        return [answer.session.name for answer in found if answer.is_copied]
+
+    both = target == 0xFFFFFFFFFFFF and direction is Direction.INGRESS
+    assert takers(of) == (["first", "second"] if both else ["first"])
+    assert takers(bad) == ["second"]
+    program = Program(S1)
+    for here in (of, bad, of, bad):
+        program.update(ResolvedWorld(here))
+        fresh = Program(S1)
+        fresh.update(ResolvedWorld(here))
+        assert set(program.flows) == set(fresh.flows)
+
+
+def test_with_links_an_exclusive_session_that_cannot_be_compiled_competes() -> None:
+    """The other bridges of the region do not know of it, and all must reach the same result."""
+    of = world(
+        vm("web", at(S1, 1), 0x020000000001), vm("db", at(S2, 2), 0x020000000002),
+        tap("ids", at(S1, 9)), tap("soc", at(S1, 10)), cable(at(S1, 8), at(S2, 8)),
+        watch("first", "web", to="ids", exclusive=1), watch("second", "web", to="soc", exclusive=2),
+    )  # fmt: skip
+    bad = dataclasses.replace(of, hops={at(S1, 9): Hop(mtu=-20)})
+    frame = packet(0x020000000002, 0x020000000001)
+    answers = explain(ResolvedWorld(bad), bad.ports[0], frame).answers
+    assert not any(answer.is_copied for answer in answers)

@@ -32,6 +32,7 @@ def random_hop(rng: Random, *, is_tap: bool) -> Hop:
         rate_kbps=rng.choice((None, None, 10, 9000, RATES[-1])) if is_tap else None,
         settings=frozenset(chosen),
         is_reported=rng.random() < 0.9,
+        truncates=rng.random() < 0.8,
     )  # fmt: skip
 
 

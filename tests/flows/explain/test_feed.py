@@ -113,6 +113,13 @@ def test_the_feed_of_a_sensor_has_the_networks_of_all_its_collectors() -> None:
     assert all(sessions for _, _, sessions in received_of(of))
 
 
+@pytest.mark.parametrize("others", [(), (replace(watch("t", "other", to="soc"), enabled=False),)])
+def test_a_collector_without_sessions_sends_the_sensor_nothing(others: tuple[Session, ...]) -> None:
+    second = replace(AUTO, id=CollectorId("soc"), name="soc")
+    of = tagged(watch("s", "web", to="ids"), *others, collectors=(AUTO, second))
+    assert feed(of).shared == ()
+
+
 def test_a_tunnel_says_how_much_fits_its_path() -> None:
     remote = replace(
         AUTO, sensors=(IPAddress("192.0.2.9"),), delivery=Delivery.VXLAN, key=7, path_mtu=1400

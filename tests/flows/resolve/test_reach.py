@@ -365,3 +365,20 @@ def test_a_device_on_the_way_that_sends_less_than_any_tunnel_needs_is_unknown() 
     assert Program(S1).update(ResolvedWorld(of)).put, "no flow cuts a copy to less than nothing"
     wide = remote((FAR, Route(RouteState.FOUND, "under", mtu=576)))
     assert resolved_session(wide).unknown == ()
+
+
+def test_where_nothing_can_be_truncated_longer_packets_are_not_copied_and_it_is_said() -> None:
+    short, long = FRAME[:60], FRAME + bytes(100)
+    patch = Hop("s1", "patch-ids", longest=1500, truncates=False)
+    of = of_web(hops=hops(patch))
+    assert received(of, "web", short, long) == {"db": 2, "ids": 2}
+    [session] = of.sessions
+    cut = replace(of, sessions=(replace(session, packet_length=100),))
+    assert received(cut, "web", short, long) == {"db": 2, "ids": 1}
+    [why] = resolved_session(cut).missing
+    assert why.startswith("packets longer than 100 bytes are not copied") and "'patch-ids'" in why
+    [path] = copy_paths(S1, ResolvedWorld(cut), resolved_session(cut))
+    assert (path.skips, path.arriving(100), path.arriving(101)) == (True, 100, 0)
+    veth = replace(cut, hops=hops(VM_HOP))
+    [path] = copy_paths(S1, ResolvedWorld(veth), resolved_session(veth))
+    assert (path.skips, path.arriving(101), resolved_session(veth).missing) == (False, 100, ())

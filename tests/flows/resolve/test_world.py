@@ -15,7 +15,9 @@ from flows.model import (
     Dpid,
     Filter,
     FilterId,
+    Mode,
     Numbers,
+    Placement,
     Rule,
     Session,
     SessionId,
@@ -70,8 +72,20 @@ def test_a_session_with_everything_that_it_needs_is_served() -> None:
 def test_what_is_missing_is_named(things: tuple, missing: str, served: bool) -> None:
     found = resolved_session(world(WEB, IDS, *things))
     assert missing in found.missing
-    assert found.is_served is served
+    assert found.is_delivered is served
     assert found.refused is None
+
+
+@pytest.mark.parametrize("far", [None, at(S3, 1)])
+def test_without_a_way_to_a_sensor_copies_are_counted_unless_another_session_may_have_them(
+    far: Placement | None,
+) -> None:
+    session = watch("s", "web", to="far")
+    found = resolved_session(world(WEB, IDS, tap("far", far), session))
+    assert (found.is_served, found.is_delivered) == (True, False)
+    exclusive = replace(session, mode=Mode.EXCLUSIVE)
+    found = resolved_session(world(WEB, IDS, tap("far", far), exclusive))
+    assert (found.is_served, found.watched) == (False, ())
 
 
 def test_a_session_whose_filter_is_gone_is_not_served() -> None:

@@ -21,7 +21,7 @@ from tests.controller.rig import INVENTORY, Rig
 from tests.ovs.waiting import wait_for
 
 S = SessionId("s")
-S2, S3 = Dpid(2), Dpid(3)
+S1, S2, S3 = Dpid(1), Dpid(2), Dpid(3)
 Told = dict[str, tuple[State, int, dict[str, int]]]
 """Of each bridge: its state, how many copies it has made, and those that it has not, by reason."""
 ALL_HERE: Told = {
@@ -235,6 +235,55 @@ def test_what_was_counted_under_a_retired_datapath_id_is_stored_under_the_new_on
     crash(rig)
     connect(rig, 1, 3)
     wait_until_told(rig, renamed)
+
+
+def test_ids_that_moved_on_together_are_retired_one_after_the_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts_on_both(rig)
+    wait_until_told(rig, ALL_HERE)
+    rig.cut(1)
+    rig.cut(2)
+    monkeypatch.setattr(rig.tracker, "replaced", lambda: {S2: S3, S1: S2})
+    rig.finalizer.follow_identities()
+    seen = {share.dpid: share.copies.packets for share in rig.inspector.session_status(S).bridges}
+    assert (seen[S2], seen[S3]) == (80, 45)
+    number = rig.world.snapshot().numbers.session[S]
+    assert rig.store.installed_sessions.holders(number) == {S2, S3}
+
+
+def test_what_cannot_be_retired_yet_keeps_the_ids_that_follow_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.cut(1)
+    rig.cut(2)
+    before = rig.store.installed_sessions.sessions_by_bridge()
+    retired: list[tuple[Dpid, Dpid]] = []
+
+    def retire(old: Dpid, new: Dpid, counts: object) -> None:
+        retired.append((old, new))
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(rig.tracker, "replaced", lambda: {S2: S3, S1: S2})
+    monkeypatch.setattr(rig.tracker, "retire", retire)
+    rig.finalizer.follow_identities()
+    assert retired == [(S2, S3)]
+    assert rig.store.installed_sessions.sessions_by_bridge() == before
+
+
+def test_of_an_id_that_another_bridge_uses_already_either_may_have_the_flows(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts_on_both(rig)
+    wait_until_told(rig, ALL_HERE)
+    rig.cut(1)
+    number = rig.world.snapshot().numbers.session[S]
+    monkeypatch.setattr(rig.tracker, "replaced", lambda: {S2: S3, S1: S2})
+    monkeypatch.setattr(rig.tracker, "give_up", lambda old, is_connected: old == S2)
+    rig.finalizer.follow_identities()
+    assert rig.store.installed_sessions.holders(number) == {S2, S3}
+    assert_is_the_sum(seen := rig.inspector.session_status(S))
+    assert seen.copies.packets == 125
 
 
 def test_a_sum_that_leaves_a_bridge_out_is_found() -> None:

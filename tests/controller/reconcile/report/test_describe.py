@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.inventory.file import parse
+from controller.reconcile.report.describe import with_stale_bridges
 from controller.status import State
 from flows.model import Dpid, Hop, Ofport, Placement, PortId, SessionId, Source
 from tests.controller.rig import INVENTORY, Rig
@@ -181,3 +182,32 @@ def test_a_session_that_cannot_be_compiled_is_said_and_no_other_waits_for_it(rig
     rig.hops = {}
     rig.changes.changed()
     assert resolved_session(rig, "bad") == (State.ACTIVE, (), {"s1": State.ACTIVE})
+
+
+def test_a_database_that_does_not_answer_is_unknown_to_the_sessions_whose_ways_it_tells_of(
+    rig: Rig,
+) -> None:
+    rig.add_session("far", "a", tap="t3")
+    rig.add_session("near", "a", tap="t1")
+    rig.add_session("nowhere", "b", tap="t2")
+    rig.add_session("off", "b", tap="t2", enabled=False)
+    rig.declare(parse(INVENTORY.replace("kind: tap, interface: s2-eth7", "kind: tap").encode()))
+    rig.reconciler.sync(5)
+
+    def seen(name: str, *stale: int) -> tuple[State, tuple[str, ...]]:
+        session, snapshot = SessionId(name), rig.world.snapshot()
+        status = replace(rig.inspector.session_status(session), reasons=())
+        by_dpid = {Dpid(dpid): "tcp:192.0.2.1:6640" for dpid in stale}
+        found = with_stale_bridges(status, snapshot, session, by_dpid, lambda dpid: f"s{dpid}")
+        return found.state, found.reasons
+
+    why = "unknown: database tcp:192.0.2.1:6640 does not answer"
+    state, reasons = seen("far", 1, 2, 3)
+    assert state is State.ACTIVE and len(reasons) == 3
+    assert all(reason.startswith(why) for reason in reasons)
+    state, [reason] = seen("far", 2)
+    assert state is State.ACTIVE and "bridge 's2'" in reason, "copies pass it"
+    assert seen("near", 2, 3) == (State.ACTIVE, ())
+    assert seen("off", 1, 2, 3) == (State.INACTIVE, ())
+    state, [reason] = seen("nowhere", 1, 2)
+    assert state is State.PENDING and "bridge 's2'" in reason, "its source is there"

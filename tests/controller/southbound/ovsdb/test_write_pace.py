@@ -115,6 +115,34 @@ def test_what_was_said_is_over_once_the_port_is_shown() -> None:
     assert rows.problems == {}
 
 
+def test_what_sessions_need_anew_is_written_at_once_however_much_was_written_before() -> None:
+    clock = Clock()
+    rows, content = TunnelRows("tcp:192.0.2.1:6640", clock), EMPTY
+    for number in range(4 * QUICK_WRITES):
+        demand, shown = (NOTHING, EMPTY) if number % 2 else (VXLAN, showing(PORT))
+        asked = list(rows.due(content, {S1: demand}, ROWS))
+        assert len(asked) == 1, f"write {number + 1} has to wait"
+        rows.answered(S1, WriteResult())
+        content = shown
+        clock.now += 2.0
+
+
+def test_a_port_that_somebody_removes_again_and_again_is_said_while_it_is_not_made() -> None:
+    clock = Clock()
+    rows = TunnelRows("tcp:192.0.2.1:6640", clock)
+    while due(rows, EMPTY):
+        assert rows.problems == {}
+        rows.answered(S1, WriteResult())
+        due(rows, showing(PORT))
+    [why] = rows.problems.values()
+    assert "for vxlan of bridge s1 was made, and removed or altered by somebody else" in why
+    clock.now += WRITE_PAUSE_MAX_S
+    assert due(rows, EMPTY)
+    rows.answered(S1, WriteResult())
+    due(rows, showing(PORT))
+    assert rows.problems == {}
+
+
 def due(rows: TunnelRows, content: DatabaseContent) -> list[Any]:
     return list(rows.due(content, {S1: VXLAN}, ROWS))
 

@@ -26,9 +26,18 @@ from controller.southbound.wire import (
     encode_meter_mod,
     is_last_part,
 )
+from controller.southbound.wire.action_decode import decode_actions
 from controller.southbound.wire.error import CODE_NAMES, REASONS
 from controller.southbound.wire.flow import FLOW_ENTRY
+from controller.southbound.wire.header import HEADER
 from controller.southbound.wire.match import decode_match, encode_match
+from controller.southbound.wire.message import (
+    decode_bundle_reply,
+    decode_config,
+    decode_port_status,
+    decode_role_reply,
+)
+from controller.southbound.wire.packet_out import decode_port_stats
 from flows.model import RATES, Rate, RateUnit
 from flows.openflow import (
     FIELDS,
@@ -214,3 +223,32 @@ def test_a_switch_without_drop_bands_has_no_meters() -> None:
     assert features(262_144, 1 << 2, 8) == features(0, 1 << 1, 8) == features(9, 1 << 1, 0) == 0
     with pytest.raises(WireError):
         decode_meter_features(meters_reply(b"\0" * 8))
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        decode_aggregate,
+        decode_actions,
+        decode_bundle_reply,
+        decode_config,
+        decode_error,
+        decode_meter_features,
+        decode_port_status,
+        lambda message: list(decode_port_stats(message)),
+        decode_role_reply,
+        lambda message: list(decode_flow_stats(message)),
+        lambda message: list(decode_meter_config(message)),
+        lambda message: list(decode_meter_stats(message)),
+    ],
+)
+def test_a_message_that_is_cut_off_is_refused_in_words(decode: Callable[[bytes], object]) -> None:
+    whole = HEADER.pack(4, 19, 60, 1) + bytes(range(1, 53))
+    sentences = []
+    for length in range(HEADER.size, len(whole)):
+        try:
+            decode(whole[:length])
+        except WireError as problem:
+            sentences.append(str(problem))
+    assert sentences
+    assert not [s for s in sentences if "unpack" in s or "buffer" in s or "not a valid" in s]
