@@ -32,6 +32,7 @@ from controller.reconcile import (
     SnapshotBuilder,
     StartReport,
     TunnelDemandLoop,
+    Untold,
     Upkeep,
     WriterLifecycle,
     Writers,
@@ -75,7 +76,7 @@ class Signals:
 class Reports:
     """What is declared and reported: the inventory, ports, links, databases, tunnel ports."""
 
-    def __init__(self, config: Config, store: Store, signals: Signals) -> None:
+    def __init__(self, config: Config, store: Store, signals: Signals, writers: Writers) -> None:
         self.placements = Placements(config.ovsdb.remotes_now)
         self.placements.remember(store.placements.bridges(), store.placements.places())
         self.inventory = make_inventory_file(config, self.placements)
@@ -95,6 +96,7 @@ class Reports:
         self.databases = ExpectedDatabases(self.ovsdb, config.ovsdb.remotes_now, believed)
         self.tunnels = TunnelPorts(self.ovsdb, self.placements.snapshot, believed)
         self.routes = RouteTable(believed, signals.changes.changed)
+        self.telling = Untold(writers, store.installed_sessions, signals.ready)
         self.snapshots = SnapshotBuilder(
             store,
             self.inventory_in_force,
@@ -103,6 +105,7 @@ class Reports:
             tunnels=self.tunnels,
             sensors=self.sensors,
             routes=self.routes,
+            telling=self.telling,
             underlay_mtu=config.bridges.underlay_mtu,
             bridge_rate=config.bridges.bridge_rate,
             link_mtu=config.bridges.link_mtu,
@@ -117,14 +120,20 @@ class Bridges:
     """The switches that are connected, their writers, and what they count."""
 
     def __init__(
-        self, config: Config, store: Store, signals: Signals, reports: Reports, transport: Transport
+        self,
+        config: Config,
+        store: Store,
+        signals: Signals,
+        reports: Reports,
+        writers: Writers,
+        transport: Transport,
     ) -> None:
         counters = SessionCountersByBridge()
         adoption = Adoption(
             ownership=config.bridges, fail_modes=reports.ovsdb, ports=reports.tracker
         )
         self.revalidation = Revalidation(reports.ovsdb, reports.tracker.believed)
-        self.writers = Writers()
+        self.writers = writers
         self.lifecycle = WriterLifecycle(
             writers=self.writers,
             changes=signals.changes,
@@ -137,7 +146,7 @@ class Bridges:
             settle=self.revalidation.wait_settled,
         )
         self.connections = Connections(self.lifecycle, transport, reports.tracker, reports.tracker)
-        self.counters = CounterPoller(counters, self.writers.writing)
+        self.counters = CounterPoller(counters, self.writers.writing, untold=reports.telling.untold)
 
 
 class Doubts:
@@ -209,8 +218,9 @@ class Services:
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config, self._token = config, config.api.read_token()
         self.store, signals = Store(config.state.directory), Signals()
-        self.reports = Reports(config, self.store, signals)
-        self.bridges = Bridges(config, self.store, signals, self.reports, transport)
+        writers = Writers()
+        self.reports = Reports(config, self.store, signals, writers)
+        self.bridges = Bridges(config, self.store, signals, self.reports, writers, transport)
         self.control = Control(config, self.store, signals, self.reports, self.bridges)
         often_s = min(TICK_S, config.bridges.recheck_seconds)
         self.reload = InventoryReload(
@@ -231,6 +241,7 @@ class Services:
             Loop("limits", self.control.limits.check, CHECK_S),
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
             Loop("hearing", hearing, CHECK_S),
+            Loop("told", self._follow_told, CHECK_S),
         )
         self._app = make_app(
             self.store,
@@ -243,6 +254,11 @@ class Services:
             inventory_control=self.reload,
         )
         self._api: HttpServer | None = None
+
+    def _follow_told(self) -> float:
+        """See SnapshotBuilder; returns when it is due again."""
+        self.reports.snapshots.follow_told()
+        return CHECK_S
 
     def _bridges_with_ports(self) -> dict[Dpid, str]:
         """The bridges on which ports of the inventory are, with their names."""

@@ -8,6 +8,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.start_report import StartReport
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
+from controller.reconcile.untold import Untold
 from controller.reconcile.writers import WriterLifecycle, Writers
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SnapshotBuilder",
     "StartReport",
     "TunnelDemandLoop",
+    "Untold",
     "Upkeep",
     "WriterLifecycle",
     "Writers",

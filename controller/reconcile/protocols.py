@@ -15,6 +15,7 @@ from controller.status import Measure
 from controller.store import DesiredState, Limits
 from flows.model import (
     CollectorId,
+    CopyWay,
     Delivery,
     Down,
     Dpid,
@@ -67,6 +68,38 @@ class InstalledSessions(Protocol):
     def sessions_by_bridge(self) -> Mapping[Dpid, frozenset[int]]:
         """The sessions that each bridge may be making copies of."""
         ...
+
+
+class Telling(Protocol):
+    """Who knows what cannot be told to bridges; see Untold."""
+
+    def unheard(self) -> frozenset[int]:
+        """Those of bridges that have not called since the start, while that is to be expected."""
+        ...
+
+    def untold(self) -> frozenset[int]:
+        """The sessions that bridges may be making copies of which cannot be told anything now."""
+        ...
+
+    def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
+        """The ways of copies over bridges that cannot be given others now, as far as known."""
+        ...
+
+
+class AllTold(Telling):
+    """Every bridge was told everything."""
+
+    def unheard(self) -> frozenset[int]:
+        """None."""
+        return frozenset()
+
+    def untold(self) -> frozenset[int]:
+        """None."""
+        return frozenset()
+
+    def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
+        """Every bridge gets what it needs."""
+        return {}
 
 
 class Deletions(Protocol):

@@ -14,6 +14,7 @@ from netaddr import IPAddress
 from controller.inventory import Inventory
 from controller.process import ChangeSignal
 from controller.reconcile.protocols import (
+    AllTold,
     DesiredStateSource,
     NoRoutes,
     NoSensorStates,
@@ -21,6 +22,7 @@ from controller.reconcile.protocols import (
     PlacementsView,
     Routing,
     SensorStates,
+    Telling,
     Tunnelling,
 )
 from controller.store import DesiredState, Limits
@@ -28,6 +30,7 @@ from flows.model import (
     LINK_MTU,
     METERS,
     UNDERLAY_MTU,
+    CopyWay,
     Delivery,
     Down,
     Dpid,
@@ -49,6 +52,7 @@ from flows.plan import owner_of_meter
 from flows.resolve import ResolvedWorld
 
 NO_TUNNELS, NO_SENSOR_STATES, NO_ROUTES = NoTunnels(), NoSensorStates(), NoRoutes()
+ALL_TOLD = AllTold()
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class SnapshotBuilder:
     """Builds a snapshot when one is asked for after a change.
 
     ``underlay_mtu``, ``bridge_rate`` and ``link_mtu`` are what the operator allows copies (see
-    World).
+    World). ``telling`` knows which bridges cannot be told what has changed.
     """
 
     def __init__(
@@ -105,13 +109,14 @@ class SnapshotBuilder:
         tunnels: Tunnelling = NO_TUNNELS,
         sensors: SensorStates = NO_SENSOR_STATES,
         routes: Routing = NO_ROUTES,
+        telling: Telling = ALL_TOLD,
         underlay_mtu: int = UNDERLAY_MTU,
         bridge_rate: Rate | None = None,
         link_mtu: int = LINK_MTU,
     ) -> None:
         self._desired, self._inventory, self._placements = desired, inventory, placements
         self.changes, self._tunnels, self._sensors = changes, tunnels, sensors
-        self._routes = routes
+        self._routes, self._telling = routes, telling
         self._underlay_mtu, self._bridge_rate = underlay_mtu, bridge_rate
         self._link_mtu = link_mtu
         self._building = threading.Lock()
@@ -119,6 +124,8 @@ class SnapshotBuilder:
         self._moment = 0
         self._unmetered: set[SessionId] = set()
         self._declared: Inventory | None = None
+        self._ended_before: frozenset[SessionId] | None = None
+        """The sessions that had ended before the start."""
 
     def snapshot(self) -> Snapshot:
         """The world as it is now; the same value again while no change was reported.
@@ -156,6 +163,20 @@ class SnapshotBuilder:
             used, given = self._snapshot.numbers, self._desired.numbered()
             self._desired.release(given.names_without(used))
 
+    def follow_told(self) -> None:
+        """Report a change once bridges were told what the last snapshot takes for untold: sessions
+        need not fade any more, or have the ways of their copies.
+        """
+        latest = self._snapshot
+        if latest is None:
+            return
+        world, numbers = latest.resolved.world, latest.numbers.session
+        unheard = self._telling.unheard() if world.fading else frozenset()
+        has_faded = any(numbers[session] not in unheard for session in world.fading)
+        known = self._telling.known_ways() if world.known_ways else world.known_ways
+        if has_faded or world.known_ways.keys() - known.keys():
+            self.changes.changed()
+
     def _build(self, version: int) -> Snapshot:
         inventory, desired, places = self._inventory(), self._desired.desired(), self._placements()
         self._tunnels.refresh()
@@ -168,6 +189,7 @@ class SnapshotBuilder:
         before = self._snapshot if self._declared is inventory else None
         changed = self._desired.changed_between(self._moment, desired.moment)
         numbers = self._numbers(inventory, desired, places, before, changed)
+        told = self._told(desired, places, numbers)
         time.sleep(0)  # of 100,000 ports each step takes 0.1 s: others may run in between
         if before is not None and before.resolved.has_same_numbers(numbers):
             old = before.resolved.world.with_reachability(*reach)
@@ -176,10 +198,10 @@ class SnapshotBuilder:
                 old = old.with_placements(places.placements, places.links, numbers, places.contests)
             parts = (desired.collectors, desired.session_by_id, desired.filters, numbers)
             resolved = ResolvedWorld(
-                old.with_desired_state(*parts), before.resolved, changed=changed
+                old.with_desired_state(*parts, *told), before.resolved, changed=changed
             )
         else:
-            world = self._world(inventory, desired, places, numbers, reach)
+            world = self._world(inventory, desired, places, numbers, reach, told)
             time.sleep(0)
             resolved = ResolvedWorld(world)
         self._declared, self._moment = inventory, desired.moment
@@ -194,6 +216,7 @@ class SnapshotBuilder:
         places: PlacementsView,
         numbers: Numbers,
         reach: _Reach,
+        told: _Told,
     ) -> World:
         """A world of the parts of one moment, without reuse of an earlier one."""
         return World(
@@ -213,7 +236,21 @@ class SnapshotBuilder:
             down=reach.down,
             hops=reach.hops,
             routes=reach.routes,
+            fading=told.fading,
+            untold=told.untold,
+            known_ways=told.known_ways,
         )
+
+    def _told(self, desired: DesiredState, places: PlacementsView, numbers: Numbers) -> _Told:
+        """What bridges cannot be told; copies go from one to another only where links are."""
+        if self._ended_before is None:
+            self._ended_before = _ended(desired)
+        if not places.links:
+            return _Told(frozenset(), frozenset(), {})
+        unheard = self._telling.unheard()
+        ended = _ended(desired) - self._ended_before if unheard else frozenset()
+        fading = frozenset(key for key in ended if numbers.session.get(key) in unheard)
+        return _Told(fading, self._telling.untold(), self._telling.known_ways())
 
     def _numbers(
         self,
@@ -278,6 +315,19 @@ class _Reach(NamedTuple):
     down: frozenset[Down]
     hops: Mapping[Placement, Hop]
     routes: Mapping[tuple[Dpid, IPAddress], Route]
+
+
+class _Told(NamedTuple):
+    """What bridges cannot be told (see World)."""
+
+    fading: frozenset[SessionId]
+    untold: frozenset[int]
+    known_ways: Mapping[Dpid, frozenset[CopyWay]]
+
+
+def _ended(desired: DesiredState) -> frozenset[SessionId]:
+    """The sessions that were switched off, or have reached a limit."""
+    return frozenset(key for key, one in desired.session_by_id.items() if not one.enabled)
 
 
 def _addresses_in_use(desired: DesiredState) -> frozenset[IPAddress]:

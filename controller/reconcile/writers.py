@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from contextlib import contextmanager
 
 import structlog
@@ -14,6 +21,7 @@ from controller.reconcile.bridge import (
     BridgeWriter,
     Confirmed,
     Depth,
+    Phase,
     ProgramCache,
     TurnStep,
     WriterContext,
@@ -24,7 +32,7 @@ from controller.reconcile.protocols import InstalledSessions
 from controller.reconcile.snapshot import SnapshotBuilder
 from controller.southbound import Switch
 from controller.status import SessionCountersByBridge
-from flows.model import Dpid, SessionId
+from flows.model import CopyWay, Dpid, SessionId
 from flows.resolve import ResolvedWorld
 
 log = structlog.get_logger(__name__)
@@ -43,6 +51,8 @@ class Writers(WriterObserver):
         self._by_dpid: dict[Dpid, BridgeWriter] = {}
         self._last_views: dict[Dpid, WriterView] = {}
         self._once_ours: set[Dpid] = set()
+        self._ways: dict[Dpid, frozenset[CopyWay]] = {}
+        """The ways that bridges had when their last connection ended."""
         self.handler_errors = 0
         """Events of switches that could not be handled."""
 
@@ -57,6 +67,8 @@ class Writers(WriterObserver):
         """
         with self._lock:
             old, new = self._by_dpid.get(dpid), make()
+            if old is not None:
+                self._note_ways(old)
             self._by_dpid[dpid] = new
         return new, old
 
@@ -67,6 +79,7 @@ class Writers(WriterObserver):
             if writer is None or writer.switch is not switch:
                 return None
             del self._by_dpid[switch.dpid]
+            self._note_ways(writer)
             if writer.is_adopted:
                 self._once_ours.add(switch.dpid)
             if switch.dpid in self._once_ours:
@@ -88,7 +101,17 @@ class Writers(WriterObserver):
             if is_absent:
                 self._last_views.pop(dpid, None)
                 self._once_ours.discard(dpid)
+                self._ways.pop(dpid, None)
                 self.programs.forget(dpid)
+
+    def _note_ways(self, writer: BridgeWriter) -> None:
+        """A connection ends; with the lock held. One that was never verified has changed nothing
+        that is certain.
+        """
+        if (ways := writer.ways) is not None:
+            self._ways[writer.dpid] = ways
+        elif writer.state.phase is not Phase.CONNECTED:
+            self._ways.pop(writer.dpid, None)
 
     # --- what is reported -----------------------------------------------------------------------
 
@@ -191,6 +214,16 @@ class Writers(WriterObserver):
             found = {d for d, w in self._by_dpid.items() if w.confirmed.concerns(session)}
             found |= {d for d, v in self._last_views.items() if v.confirmed.concerns(session)}
         return found | set(others)
+
+    def known_ways(self) -> Mapping[Dpid, frozenset[CopyWay]]:
+        """The ways of copies over bridges that cannot be given others now.
+
+        Nobody knows what one has that was written to in vain.
+        """
+        with self._lock:
+            seen = {d: self._by_dpid[d].confirmed for d in self._ways.keys() & self._by_dpid.keys()}
+            tried = {d for d, confirmed in seen.items() if confirmed.version or confirmed.failure}
+            return {dpid: ways for dpid, ways in self._ways.items() if dpid not in tried}
 
     def confirmed(self) -> dict[Dpid, Confirmed]:
         """What each bridge that is, or was, connected has confirmed."""

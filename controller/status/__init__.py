@@ -6,6 +6,7 @@ from controller.status.service import Inspecting, Reconciling, Vitals
 from controller.status.session_counters import (
     MEASURES,
     NO_BEACONS,
+    NOTHING_UNTOLD,
     SessionCounters,
     SessionCountersByBridge,
     own_meters,
@@ -24,6 +25,7 @@ from controller.status.verify import Check, PathChecked, PortWitness, Verificati
 
 __all__ = [
     "MEASURES",
+    "NOTHING_UNTOLD",
     "NO_BEACONS",
     "BridgeShare",
     "BridgeStatus",

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from dataclasses import replace
 
 from controller.status.counters import CountsByCookie, CumulativeCounters
 from controller.status.values import Losses, Measure
-from flows.model import BRIDGE_METER, LOST_METERS, PORT_METERS, Dpid, Oversize
+from flows.model import BRIDGE_METER, DROPPED_METERS, LOST_METERS, PORT_METERS, Dpid, Oversize
 from flows.openflow import VLAN_HEADER, MeterCount, PacketCount, make_cookie, object_of
 from flows.plan import count_meters, counts_long, counts_made, long_meter, session_of_meter
 
@@ -21,9 +22,14 @@ MEASURES = {Oversize.TRUNCATE: Measure.TRUNCATED, Oversize.SKIP: Measure.SKIPPED
 LOSSES = (
     Measure.TRUNCATED, Measure.SKIPPED, Measure.SHED, Measure.PORT_SHED, Measure.LOST
 )  # fmt: skip
+MEASURED = (
+    (PORT_METERS, Measure.PORT_SHED), (LOST_METERS, Measure.LOST), (DROPPED_METERS, Measure.DROPPED)
+)  # fmt: skip
+NOTED = (*LOSSES, Measure.DROPPED)
 COPIES = (Measure.MADE, Measure.TAGGED, Measure.FLOWS)
 NO_BEACONS: Mapping[Measure, PacketCount] = {}
-METERED = (Measure.MADE, Measure.TAGGED, *LOSSES)
+METERED = (Measure.MADE, Measure.TAGGED, *LOSSES, Measure.DROPPED)
+NOTHING_UNTOLD = frozenset[int]()
 
 
 class SessionCounters:
@@ -54,24 +60,34 @@ class SessionCounters:
         metered: Mapping[int, MeterCount],
         session_by_meter: Mapping[int, int],
         moment: int | None = None,
+        untold: Set[int] = NOTHING_UNTOLD,
     ) -> None:
         """Take the counters of all meters of the bridge; ``session_by_meter`` has those of caps.
 
         They are dropped if meters were reset since ``moment`` (None: they were not). What the caps
-        of other sessions have shed stays as it is: it is not known which meters these are.
+        of other sessions have shed stays as it is: it is not known which meters these are. So does
+        what was dropped of the sessions ``untold``: a bridge that is away has made these copies,
+        and nobody has counted them yet.
         """
         with self._lock:
             if self._is_outdated(moment):
                 return
-            self._update(metered, session_by_meter)
+            self._update(metered, session_by_meter, untold)
 
     def _update(
-        self, metered: Mapping[int, MeterCount], session_by_meter: Mapping[int, int]
+        self,
+        metered: Mapping[int, MeterCount],
+        session_by_meter: Mapping[int, int],
+        untold: Set[int],
     ) -> None:
         sessions: set[int] = set()
         capped = frozenset(session_by_meter.values())
+        dropped = self._counters[Measure.DROPPED].numbers()
         for measure, now in _by_measure(metered, session_by_meter).items():
-            self._counters[measure].update(now, capped if measure is Measure.SHED else None)
+            asked: Set[int] | None = capped if measure is Measure.SHED else None
+            if measure is Measure.DROPPED and untold:
+                asked = {*dropped, *map(object_of, now)} - untold
+            self._counters[measure].update(now, asked)
             sessions |= {object_of(cookie) for cookie in now}
         shed = metered.get(BRIDGE_METER)
         self._bridge.update({} if shed is None else {_key(0, BRIDGE_METER): shed.dropped})
@@ -84,6 +100,8 @@ class SessionCounters:
         session_by_meter: Mapping[int, int],
         moment: int | None = None,
         beacons: Mapping[Measure, PacketCount] = NO_BEACONS,
+        *,
+        is_untold: bool = False,
     ) -> None:
         """The same for one session, and for the cap of the bridge if its meter is among them.
 
@@ -93,8 +111,10 @@ class SessionCounters:
             if self._is_outdated(moment):
                 return
             is_capped = number in session_by_meter.values()
+            left_out = {Measure.SHED} if not is_capped else set[Measure]()
+            left_out |= {Measure.DROPPED} if is_untold else set()
             for measure, now in _by_measure(metered, session_by_meter).items():
-                if is_capped or measure is not Measure.SHED:
+                if measure not in left_out:
                     self._counters[measure].update_one(number, now, beacons.get(measure))
             if (shed := metered.get(BRIDGE_METER)) is not None:
                 self._bridge.update({_key(0, BRIDGE_METER): shed.dropped})
@@ -193,6 +213,10 @@ class SessionCounters:
             found, self._unkept = self._unkept, set()
         return frozenset(found & self.numbers() if found else found)
 
+    def dropped(self, number: int) -> PacketCount:
+        """The copies of one session that other bridges have made, and that were dropped here."""
+        return self._counters[Measure.DROPPED].of(number)
+
     def made(self, number: int) -> PacketCount:
         """The copies of one session that were made, as far as counters were read."""
         return sum((self._counters[measure].of(number) for measure in COPIES), PacketCount())
@@ -204,7 +228,8 @@ class SessionCounters:
     def recent_losses(self, number: int) -> frozenset[Measure]:
         """The measures that lost copies within RECENT_S; session 0 is the cap of the bridge."""
         since = self._now() - RECENT_S
-        return frozenset(m for m in LOSSES if self._lost.get((number, m), (0, since))[1] > since)
+        found = {m for m in NOTED if self._lost.get((number, m), (0, since))[1] > since}
+        return frozenset(Measure.LOST if m is Measure.DROPPED else m for m in found)
 
     @property
     def bridge_shed(self) -> int:
@@ -247,7 +272,7 @@ class SessionCounters:
         now = self._now()
         self._lost.setdefault((0, Measure.SHED), (self.bridge_shed, -math.inf))
         for number in numbers:
-            for measure in LOSSES:
+            for measure in NOTED:
                 counted = self._counters[measure].of(number).packets
                 if number == 0 and measure is Measure.SHED:
                     counted = self.bridge_shed
@@ -280,7 +305,7 @@ def _counted_by(meter: int, session_by_meter: Mapping[int, int]) -> tuple[int, M
         return session, MEASURES[oversize]
     if meter in session_by_meter:
         return session_by_meter[meter], Measure.SHED
-    for meters, measure in ((PORT_METERS, Measure.PORT_SHED), (LOST_METERS, Measure.LOST)):
+    for meters, measure in MEASURED:
         if (owner := session_of_meter(meter, meters)) is not None:
             return owner, measure
     return None
@@ -290,7 +315,7 @@ def _value(measure: Measure, counts: MeterCount) -> PacketCount:
     """What a meter has counted of a measure."""
     if measure in (Measure.SHED, Measure.PORT_SHED):
         return counts.dropped
-    if measure is Measure.TAGGED:
+    if measure in (Measure.TAGGED, Measure.DROPPED):
         packets, octets = counts.seen.packets, counts.seen.bytes
         return PacketCount(packets, octets - VLAN_HEADER * packets)
     return counts.seen
@@ -330,12 +355,13 @@ class SessionCountersByBridge:
 
     def made(self, session: int) -> PacketCount:
         """The copies of a session that all bridges have made, as far as counters were read."""
-        parts = [each.made(session) for each in self._counting(session).values()]
-        return sum(parts, PacketCount())
+        parts = self._parts(session, self._counting(session)).values()
+        return sum((copies for copies, _ in parts), PacketCount())
 
     def losses(self, session: int) -> Losses:
         """The losses of a session on all bridges."""
-        return sum((each.losses(session) for each in self._counting(session).values()), Losses())
+        parts = self._parts(session, self._counting(session)).values()
+        return sum((losses for _, losses in parts), Losses())
 
     def counted(self, session: int) -> frozenset[Dpid]:
         """The bridges that have counted anything for a session."""
@@ -351,8 +377,26 @@ class SessionCountersByBridge:
     ) -> Mapping[Dpid, tuple[PacketCount, Losses]]:
         """The copies of a session that each of some bridges (None: all) made, and its losses."""
         some = self.counted(session) if bridges is None else bridges
-        parts = {d: (found.made(session), found.losses(session)) for d, found in self._some(some)}
+        parts = self._parts(session, dict(self._some(some)))
         return {dpid: part for dpid, part in parts.items() if part != (PacketCount(), Losses())}
+
+    def _parts(
+        self, session: int, bridges: Mapping[Dpid, SessionCounters]
+    ) -> Mapping[Dpid, tuple[PacketCount, Losses]]:
+        """The copies of a session that bridges made, without those that others had to drop.
+
+        Which bridge has made these is not known if there are several: the one that made most.
+        """
+        parts = {d: (each.made(session), each.losses(session)) for d, each in bridges.items()}
+        dropped = sum((each.dropped(session) for each in bridges.values()), PacketCount())
+        for dpid in sorted(parts, key=lambda d: -parts[d][0].packets) if dropped.packets else ():
+            made, losses = parts[dpid]
+            packets = min(dropped.packets, made.packets)
+            octets = dropped.bytes * packets // max(dropped.packets, 1)
+            fewer = PacketCount(packets, min(octets, made.bytes))
+            parts[dpid] = made - fewer, replace(losses, lost=losses.lost + packets)
+            dropped = dropped - fewer
+        return parts
 
     def recent_losses(
         self, session: int, bridges: Iterable[Dpid] | None = None
@@ -429,7 +473,7 @@ def own_meters(
     """
     found = [number for number, holder in session_by_meter.items() if holder == session]
     found += [long_meter(session, oversize).number for oversize in Oversize]
-    found += [PORT_METERS.start + session, LOST_METERS.start + session]
+    found += [meters.start + session for meters, _ in MEASURED]
     found += count_meters(session)
     if there is None:
         return found

@@ -46,6 +46,9 @@ class Measure(Enum):
     """Copies that were not made because they exceeded what the tap port sends."""
     LOST = "lost"
     """Copies that were not made because settings or a missing route keep them from sensors."""
+    DROPPED = "dropped"
+    """Copies that another bridge has made, and that this one has dropped: they were not wanted any
+    more, and nobody could tell the other one. So they are not copies, but lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ from flows.pipeline import (
     TAGGED,
     Table,
 )
-from flows.plan import Meter, count_meter, long_meter, lost_meter, port_meter
+from flows.plan import Meter, count_meter, dropped_meter, long_meter, lost_meter, port_meter
 from flows.resolve import BridgeView, ResolvedSession
 
 CUT_NOWHERE = 64
@@ -166,9 +166,15 @@ def deliver(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flo
 
 
 def leads_nowhere(view: BridgeView, resolved_session: ResolvedSession) -> bool:
-    """Whether settings or missing routes keep the copies that leave here from every sensor."""
+    """Whether settings or missing routes keep the copies that leave here from every sensor, or a
+    bridge that is away and does not know of them.
+    """
     collector = _collector(resolved_session)
-    return not any(view.is_open(sensor, collector) for sensor in collector.sensors)
+    tags = frozenset(tags_of(view, resolved_session).values() if view.world.known_ways else ())
+    return not any(
+        view.is_open(sensor, collector) and view.is_prepared(sensor, tags)
+        for sensor in collector.sensors
+    )
 
 
 def pool(view: BridgeView, collector: Collector) -> Iterator[Flow]:
@@ -197,6 +203,16 @@ def transport(view: BridgeView, tap: Port, tag: int | None) -> Iterator[Flow]:
         for link in view.link_ports:
             if link != next_hop:
                 yield _transport_flow(view, tap, tag, link_tag, link)
+
+
+def closed_way(way: Flow, session: int) -> Flow:
+    """What counts the copies of a session that still come by a way which is closed.
+
+    Below every port: if a workload is at the port of arrival by now, its frames are its own.
+    """
+    why = "copies that are not wanted any more, from a bridge that cannot be told"
+    actions = (Metered(dropped_meter(session).number),)
+    return Flow(START.number, START["closed"], way.match, actions, PRODUCTION, why)
 
 
 def tags_of(view: BridgeView, resolved_session: ResolvedSession) -> Mapping[NetworkId, int | None]:

@@ -45,9 +45,11 @@ from flows.compile.select import (
 )
 from flows.compile.sink import FlowSink
 from flows.compile.stages import FLOWS_TOGETHER
+from flows.compile.ways import Ways
 from flows.errors import InvalidValue
 from flows.model import (
     CollectorId,
+    CopyWay,
     Dpid,
     Filter,
     FilterId,
@@ -59,12 +61,10 @@ from flows.model import (
 )
 from flows.openflow import Flow
 from flows.pipeline import check_flows
-from flows.plan import Delta, Meter
+from flows.plan import Delta, Meter, dropped_meter
 from flows.resolve import BridgeView, Chain, ResolvedSession, ResolvedWorld
 
 Shared = TypeVar("Shared")
-CopyTransport = tuple[PortId, int | None]
-"""Copies that cross the bridge to a tap port, with the tag that they wear there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _SessionFlows:
     tap_points: tuple[TapPoint, ...] = ()
     senders: tuple[Port, ...] = ()
     filters: tuple[FilterId, ...] = ()
-    transports: tuple[CopyTransport, ...] = ()
+    ways: tuple[CopyWay, ...] = ()
     pools: tuple[CollectorId, ...] = ()
     meters: tuple[Meter, ...] = ()
 
@@ -129,6 +129,7 @@ class Program:
         self._held, self._ready = NOTHING_HELD, dict[FilterId, RulesAhead]()
         self._left: list[Flow] = []
         self._pause: Callable[[], None] = lambda: None
+        self._ways = Ways()
         self._clear()
 
     @property
@@ -150,6 +151,11 @@ class Program:
     def served(self) -> frozenset[int]:
         """The numbers of the sessions that this bridge makes copies for."""
         return frozenset(self._served)
+
+    @property
+    def ways(self) -> frozenset[CopyWay]:
+        """The ways by which it lets copies from other bridges pass."""
+        return self._ways.open
 
     @property
     def uncompilable(self) -> Mapping[int, str]:
@@ -272,6 +278,8 @@ class Program:
             return False
         if held != self._held:
             return False
+        if self._ways.is_outdated(resolved.world.untold):
+            return False
         known = resolved.world.filter_by_id
         if held.filters:
             known = {**known, **held.filters}
@@ -287,6 +295,7 @@ class Program:
         old, self.flows = self.flows, FlowSet(sink)
         self.flows.pause = self._pause
         self._clear()
+        self._ways = Ways(self._ways)
         self.flows.put(compile_production(view))
         self.flows.end_stage()
         self.flows.put(fixed_selection_flows())
@@ -325,7 +334,6 @@ class Program:
         self._chains: dict[TapPoint, Chain] = {}
         self._exclusive: dict[NetworkId, ExclusiveFlows] = {}
         self._senders: _UseCounts[PortId] = _UseCounts()
-        self._transports: _UseCounts[CopyTransport] = _UseCounts()
         self._used_filters: _UseCounts[FilterId] = _UseCounts()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
         self._filter_keys: dict[FilterId, int] = {}
@@ -356,7 +364,7 @@ class Program:
             resolved_session = view.resolved.sessions.get(session)
             if session in self._held.waiting:
                 continue
-            if resolved_session is not None and resolved_session.is_served:
+            if resolved_session is not None and resolved_session.has_flows:
                 new = self._compile_session(view, resolved_session)
                 self._add(new, touched)
                 networks |= _contended(resolved_session)
@@ -423,6 +431,7 @@ class Program:
             if self.meters[meter.number] is meter:
                 del self.meters[meter.number]  # otherwise another session has the number by now
         self.flows.remove(those.flows)
+        self._ways.leave(those.number, those.ways)
         for point in _own_tap_points(those):
             del self._sessions_at[point][those.number]
             touched[point] = None
@@ -433,6 +442,7 @@ class Program:
         for meter in those.meters:
             self.meters[meter.number] = meter
         self.flows.put(those.flows)
+        self._ways.join(those.number, those.ways)
         if those.tap_points:
             self._served.add(those.number)
         for point in _own_tap_points(those):
@@ -442,7 +452,6 @@ class Program:
 
     def _count(self, those: _SessionFlows, by: int) -> None:
         self._senders.change([port.id for port in those.senders], by)
-        self._transports.change(those.transports, by)
         self._used_filters.change(those.filters, by)
         self._used_pools.change(those.pools, by)
 
@@ -454,13 +463,23 @@ class Program:
             self.flows.remove(identify(view, ports[port]))
         for port in new_senders:
             self.flows.put(identify(view, ports[port]))
-        gone_transports, new_transports = self._transports.settle()
-        for tap, tag in gone_transports:
-            self.flows.remove(transport(view, ports[tap], tag))
-        for tap, tag in new_transports:
-            self.flows.put(transport(view, ports[tap], tag))
+        self._settle_ways(view)
         self._settle_filters(view)
         self._settle_pools(view)
+
+    def _settle_ways(self, view: BridgeView) -> None:
+        ports, before = view.world.port_by_id, self._ways.counting
+        gone, new = self._ways.settle(
+            view.world.untold,
+            frozenset(view.link_ports if view.has_meters else ()),
+            lambda way: tuple(transport(view, ports[way[0]], way[1])),
+        )
+        self.flows.remove(gone)
+        self.flows.put(new)
+        now = self._ways.counting
+        for number in before - now:
+            self.meters.pop(dropped_meter(number).number)
+        self.meters |= {meter.number: meter for meter in map(dropped_meter, now - before)}
 
     def _settle_filters(self, view: BridgeView) -> None:
         numbers, known = view.world.numbers.filter, view.filter_by_id
@@ -528,21 +547,22 @@ def _own_tap_points(those: _SessionFlows) -> tuple[TapPoint, ...]:
 
 
 def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _SessionFlows:
-    """What a served session has on this bridge; perhaps only the transport of its copies."""
+    """What a session has on this bridge; perhaps only the transport of its copies."""
     collector = resolved_session.collector
-    assert collector is not None, "a served session has a collector"
+    assert collector is not None, "a session with flows has a collector"
     number = view.world.numbers.session[resolved_session.session.id]
-    transports: tuple[CopyTransport, ...] = ()
+    ways: tuple[CopyWay, ...] = ()
     if view.link_ports:
         tags = dict.fromkeys(tags_of(view, resolved_session).values())
-        transports = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
+        ways = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
     is_reached = any(
         view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
     )
     is_counted = is_reached or resolved_session.is_adrift
-    selected = select(view, resolved_session) if is_counted else NOTHING_SELECTED
+    makes_copies = is_counted and resolved_session.is_served
+    selected = select(view, resolved_session) if makes_copies else NOTHING_SELECTED
     if not selected.tap_points:
-        return _SessionFlows(number, resolved_session, transports=transports)
+        return _SessionFlows(number, resolved_session, ways=ways)
     # compile_exclusive asks for the filters of exclusive sessions
     has_own_filter = not (resolved_session.is_plain or resolved_session.is_exclusive)
     limits = (meter_of(view, resolved_session), long_meter_of(view, resolved_session))
@@ -554,7 +574,7 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
         tap_points=selected.tap_points,
         senders=selected.senders,
         filters=(resolved_session.session.filter,) if has_own_filter else (),
-        transports=transports,
+        ways=ways,
         pools=(collector.id,) if is_reached and len(collector.sensors) > 1 else (),
         meters=tuple(meter for meter in meters if meter is not None),
     )

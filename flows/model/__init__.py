@@ -56,6 +56,7 @@ from flows.model.names import (
 from flows.model.numbers import (
     BRIDGE_METER,
     COUNT_METERS,
+    DROPPED_METERS,
     LONG_METERS,
     LOST_METERS,
     METERS,
@@ -84,7 +85,15 @@ from flows.model.source import is_watched, watched_by
 from flows.model.spanning_tree import SpanningTree
 from flows.model.tenancy import check_collector, check_key, check_session
 from flows.model.tunnel import KEY_WORDS, cut_length, free_key, link_limit, path_limit
-from flows.model.world import LINK_MTU, UNDERLAY_MTU, Down, Link, Placement, World
+from flows.model.world import (
+    LINK_MTU,
+    UNDERLAY_MTU,
+    CopyWay,
+    Down,
+    Link,
+    Placement,
+    World,
+)
 
 __all__ = [
     "ALL",
@@ -92,6 +101,7 @@ __all__ = [
     "BRIDGE_METER",
     "BUCKETS",
     "COUNT_METERS",
+    "DROPPED_METERS",
     "EDITIONS",
     "EVERY_BIT",
     "KEY_WORDS",
@@ -119,6 +129,7 @@ __all__ = [
     "ChangeLog",
     "Collector",
     "CollectorId",
+    "CopyWay",
     "Delivery",
     "Direction",
     "Down",

@@ -29,6 +29,9 @@ COUNT_METERS = range(1 << 24, 1 << 25)
 count at the moment at which the datapath outputs a copy. Flow counters follow later: a revalidator
 of Open vSwitch adds the packets of a megaflow to the flows that it would pass now, although the
 packets passed others before a change."""
+DROPPED_METERS = range(1 << 25, 1 << 26)
+"""Meters that drop nothing and count the copies of a session that a bridge gets over a link and
+drops, because nobody could tell the bridge that makes them; one for each session number."""
 NUMBER_RANGES = {
     **dict.fromkeys(("network", "port", "collector"), range(1, 1 << 20)),
     "filter": range(1, 1 << 16),

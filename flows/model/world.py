@@ -65,6 +65,9 @@ class Link:
             raise InvalidValue(f"a link joins bridge {self.a.dpid:016x} to itself")
 
 
+CopyWay = tuple[PortId, int | None]
+"""Copies that cross a bridge to a tap port, with the tag that they wear there."""
+NO_WAYS: Mapping[Dpid, frozenset[CopyWay]] = {}
 Down = Sensor | Placement | tuple[CollectorId, Sensor]
 """What is down: a tap port or the end of a link between bridges, by the state of its port, or a
 sensor by the probe of one collector."""
@@ -78,7 +81,10 @@ class World:
     to receive, and ends of links that carry nothing. ``underlay_mtu`` and ``link_mtu`` are the MTUs
     of the network between hosts and of links between bridges, in bytes. ``bridge_rate`` caps all
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
-    bridges to remote sensors.
+    bridges to remote sensors. ``fading`` are sessions that have ended while a bridge could not be
+    told: until it is told it sends their copies to others. ``untold`` are the numbers of sessions
+    that bridges may be making copies of which cannot be told now. ``known_ways`` are the ways of
+    copies that bridges have which are away; others may have any way by the time it is used.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -101,6 +107,9 @@ class World:
     hops: Mapping[Placement, Hop] = field(default_factory=dict)
     routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    fading: frozenset[SessionId] = frozenset()
+    untold: frozenset[int] = frozenset()
+    known_ways: Mapping[Dpid, frozenset[CopyWay]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_unique("network", (n.id for n in self.networks))
@@ -122,6 +131,9 @@ class World:
         session_by_id: Mapping[SessionId, Session],
         filters: tuple[Filter, ...],
         numbers: Numbers,
+        fading: frozenset[SessionId] = frozenset(),
+        untold: frozenset[int] = frozenset(),
+        known_ways: Mapping[Dpid, frozenset[CopyWay]] = NO_WAYS,
     ) -> World:
         """The same inventory and placements with other sessions, filters and collectors.
 
@@ -131,6 +143,7 @@ class World:
         sessions = tuple(session_by_id.values())
         desired: dict[str, object] = {"collectors": collectors, "filters": filters}
         desired |= {"sessions": sessions, "session_by_id": session_by_id, "numbers": numbers}
+        desired |= {"fading": fading, "untold": untold, "known_ways": known_ways}
         return self._other({"collector_by_id", "filter_by_id"}, desired)
 
     def with_placements(

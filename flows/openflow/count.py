@@ -24,6 +24,9 @@ class PacketCount:
     def __add__(self, other: PacketCount) -> PacketCount:
         return PacketCount(self.packets + other.packets, self.bytes + other.bytes)
 
+    def __sub__(self, other: PacketCount) -> PacketCount:
+        return PacketCount(self.packets - other.packets, self.bytes - other.bytes)
+
 
 NO_PACKETS = PacketCount()
 

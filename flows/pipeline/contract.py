@@ -30,6 +30,7 @@ from flows.pipeline.tables import (
     REGISTER_FIELDS,
     RULE_PRIORITIES,
     SEND,
+    START,
     TABLE_BY_NUMBER,
     TAG,
     Table,
@@ -98,7 +99,7 @@ def _check_actions(table: Table, flow: Flow, actions: tuple[Action, ...]) -> Non
                 _check_actions(table, flow, inner)
             case Learn(table=number) if number != LEARNED.number or table is not LEARN:
                 raise InvalidFlow(f"table {table.name!r} may not learn: {flow}")
-            case Metered() if table not in (CAP, BRIDGE_CAP, CUT, COUNT):
+            case Metered() if table not in (START, CAP, BRIDGE_CAP, CUT, COUNT):
                 raise InvalidFlow(f"table {table.name!r} may not use a meter: {flow}")
             case SetTunnelKey() | SetTunnelRemote() if table not in (SEND, CUT):
                 raise InvalidFlow(f"table {table.name!r} sends into no tunnel: {flow}")

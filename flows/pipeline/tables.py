@@ -148,7 +148,8 @@ START = _table(
     matches="in_port vlan_vid vlan_pcp epoch pkt_mark",
     then="admit learn identify lookup flood own_tag egress ingress",
     owns="network sender tag by_link cast",
-    epoch=500, tap_port=400, transport=300, flooded=250, link=200, workload=100, nothing=0,
+    epoch=500, tap_port=400, transport=300, flooded=250, link=200, workload=100, closed=50,
+    nothing=0,
 )  # fmt: skip
 ADMIT = _table(
     "admit", 10, "Drop what a protected port sends with another source MAC address.",

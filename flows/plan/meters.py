@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flows.model import (
     BRIDGE_METER,
     COUNT_METERS,
+    DROPPED_METERS,
     LONG_METERS,
     LOST_METERS,
     METERS,
@@ -23,6 +24,8 @@ BURST_MS = 100
 """The burst size of a meter, in milliseconds of its rate."""
 BURSTS_MIN = {RateUnit.KBPS: 256, RateUnit.PPS: 10}
 """The least burst size, in kilobits or packets: one long packet must pass a slow meter."""
+METERS_OF_SESSIONS = (PORT_METERS, LOST_METERS, DROPPED_METERS)
+"""The ranges that have one meter for each session number."""
 UNLIMITED = Rate(RateUnit.PPS, RATES.stop - 1)
 """The rate of meters that only count."""
 
@@ -84,7 +87,7 @@ NO_METERS = MeterPlan()
 
 def is_our_meter(number: int) -> bool:
     """Whether a meter with this number may be one of ours; all others are left alone."""
-    ranges = (METERS, LONG_METERS, PORT_METERS, LOST_METERS, COUNT_METERS)
+    ranges = (METERS, LONG_METERS, COUNT_METERS, *METERS_OF_SESSIONS)
     return number == BRIDGE_METER or any(number in one for one in ranges)
 
 
@@ -132,8 +135,16 @@ def lost_meter(session: int) -> Meter:
     return Meter(LOST_METERS.start + session, UNLIMITED)
 
 
+def dropped_meter(session: int) -> Meter:
+    """The meter that counts the copies of a session that come from other bridges and are dropped.
+
+    It sees them with their link tag.
+    """
+    return Meter(DROPPED_METERS.start + session, UNLIMITED)
+
+
 def session_of_meter(number: int, meters: range) -> int | None:
-    """The session number of a meter in PORT_METERS or LOST_METERS; None for other meters."""
+    """The session number of a meter in one of METERS_OF_SESSIONS; None for other meters."""
     return number - meters.start if number in meters else None
 
 
@@ -141,7 +152,7 @@ def owner_of_meter(number: int) -> int | None:
     """The session number that a meter counts for; None for the meters of rate caps and others."""
     if (counted := counts_long(number) or counts_made(number)) is not None:
         return counted[0]
-    found = (session_of_meter(number, meters) for meters in (PORT_METERS, LOST_METERS))
+    found = (session_of_meter(number, meters) for meters in METERS_OF_SESSIONS)
     return next((session for session in found if session is not None), None)
 
 

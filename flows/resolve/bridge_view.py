@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -150,6 +150,18 @@ class BridgeView:
         """Whether copies that leave here can reach a sensor, as far as ports and routes tell."""
         spanning_tree = self.resolved.spanning_tree
         return is_open(self.dpid, sensor, collector, self.world, spanning_tree)
+
+    def is_prepared(self, sensor: Sensor, tags: Iterable[int | None]) -> bool:
+        """Whether bridges on the way to a sensor let copies with these tags pass, as far as known.
+
+        One that is away cannot be given a way that it does not have.
+        """
+        known = self.world.known_ways
+        place = None if isinstance(sensor, IPAddress) else self.world.placements.get(sensor)
+        if not known or place is None or isinstance(sensor, IPAddress):
+            return True
+        crossed = [i.dpid for _, i in self.resolved.spanning_tree.exits(self.dpid, place.dpid)]
+        return all((sensor, tag) in known[d] for d in crossed if d in known for tag in tags)
 
     def limit_of(self, session: Session) -> int | None:
         """Bytes of the longest frame that this bridge copies whole for a session; None: any."""

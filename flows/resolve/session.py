@@ -43,7 +43,8 @@ class ResolvedSession:
     no copies pass, and ``unknown`` what could not be checked; ``refused`` is the reason why nothing
     at all may be copied. ``cut_off`` are the regions, by their lowest datapath id, in
     which it watches ports and none of its copies can reach a sensor; noted of exclusive sessions
-    only.
+    only. ``is_fading``: it has ended, and bridges that were not told yet may still
+    send copies of it over links.
     """
 
     session: Session
@@ -58,6 +59,7 @@ class ResolvedSession:
     slow_ports: tuple[SlowPort, ...] = ()
     cut_off: frozenset[Dpid] = frozenset()
     is_adrift: bool = False
+    is_fading: bool = False
 
     @property
     def is_served(self) -> bool:
@@ -73,6 +75,11 @@ class ResolvedSession:
     def is_delivered(self) -> bool:
         """Whether copies of at least one port can be made and have a destination."""
         return self.is_served and not self.is_adrift
+
+    @property
+    def has_flows(self) -> bool:
+        """Whether bridges have flows for it; one that fades away has but the ways of its copies."""
+        return self.is_served or self.is_fading
 
     @property
     def is_exclusive(self) -> bool:
@@ -260,7 +267,8 @@ def _down_sentence(collector: Collector, sensor: Sensor, world: World) -> str:
 def _with_reach(
     found: ResolvedSession, world: World, spanning_tree: SpanningTree
 ) -> ResolvedSession:
-    """The same session, with what is known of the hops of its copies."""
+    """The same session, with what is known of its copies: their hops, and whether they end."""
+    is_ended = not found.session.enabled and found.session.id in world.fading
     reach = SessionReach(
         found.session, found.watched, found.taps, found.collector, world, spanning_tree
     )
@@ -270,6 +278,7 @@ def _with_reach(
         unknown=tuple(reach.unknowns()),
         is_guarded=reach.is_guarded,
         slow_ports=reach.slow_ports,
+        is_fading=is_ended and bool(found.watched and found.taps and not found.is_adrift),
     )
 
 

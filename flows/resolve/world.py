@@ -13,6 +13,7 @@ from netaddr import IPAddress
 from flows.errors import NoLinkTagLeft, TooManySessions
 from flows.model import (
     CollectorId,
+    CopyWay,
     Direction,
     Down,
     Dpid,
@@ -194,6 +195,8 @@ class ResolvedWorld:
             asked = old.keys() - new.keys() | set(others)
         changed = {key for key in asked if old.get(key) != new.get(key)}
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
+        changed |= (previous.world.fading ^ self.world.fading) & new.keys()
+        changed |= self._affected_by_ways(previous)
         if self.world.broken_links != previous.world.broken_links:
             changed |= {key for key, found in previous.sessions.items() if found.is_far}
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
@@ -221,6 +224,31 @@ class ResolvedWorld:
             if is_source or (collector and not moved.isdisjoint(collector.tap_ports)):
                 found.add(key)
         return found
+
+    def _affected_by_ways(self, previous: ResolvedWorld) -> Set[SessionId]:
+        """The sessions whose copies a bridge that went away, or is back, does not let pass."""
+        one, other = previous.world.known_ways, self.world.known_ways
+        turned = changed_keys(one, other)
+        known = [(d, ways[d]) for ways in (one, other) for d in turned if d in ways]
+        if not known:
+            return frozenset()
+        far = ((key, found) for key, found in previous.sessions.items() if found.is_far)
+        return {key for key, found in far if previous.lacks_ways(found, known)}
+
+    def lacks_ways(
+        self,
+        resolved_session: ResolvedSession,
+        known: Iterable[tuple[Dpid, frozenset[CopyWay]]],
+    ) -> bool:
+        """Whether one of these bridges has not all ways for copies of a session in its region."""
+        session, taps = resolved_session.session, resolved_session.taps
+        tags = {self.tag_of_copy(session, network) for network in resolved_session.networks}
+        wanted = {(tap.id, tag) for tap in taps for tag in tags}
+        places = {self.place(tap) for tap in taps}
+        return any(
+            not wanted <= ways and any(self.is_joined(dpid, place) for place in places)
+            for dpid, ways in known
+        )
 
     def _affected_by_hops(self, previous: ResolvedWorld) -> Set[SessionId]:
         """The sessions with a port on their path, or a link, of which something else is known."""
@@ -327,10 +355,14 @@ class ResolvedWorld:
         self._refuse_overlaps(networks)
 
     def _add_tags(self, resolved_session: ResolvedSession) -> None:
-        """Count a session for the tags of copies if it is enabled and allowed, served or not."""
+        """Count a session for the tags of copies if it is enabled and allowed, served or not.
+
+        One that fades away counts, so that its copies wear the tags that they have worn.
+        """
         session, refused = resolved_session.session, resolved_session.refused
         is_allowed = refused is None or isinstance(refused, TooManySessions)
-        if session.enabled and is_allowed and session.collector in self.world.collector_by_id:
+        is_wanted = (session.enabled and is_allowed) or resolved_session.is_fading
+        if is_wanted and session.collector in self.world.collector_by_id:
             watched = watched_by(session, candidate_ports(session, self.world))
             networks = frozenset(port.network for port in watched if port.network is not None)
             self._tags.add(session, networks)
@@ -375,7 +407,7 @@ class ResolvedWorld:
     def regions_of(self, session: SessionId) -> set[Dpid]:
         """The regions in which a session has flows."""
         resolved_session = self.sessions.get(session)
-        if resolved_session is None or not resolved_session.is_served:
+        if resolved_session is None or not resolved_session.has_flows:
             return set()
         dpids = {self.place(port) for port in (*resolved_session.watched, *resolved_session.taps)}
         return set(map(self.spanning_tree.component, dpids))

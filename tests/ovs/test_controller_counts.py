@@ -14,10 +14,11 @@ from random import Random
 
 import pytest
 
+from flows.pipeline import START
 from tests import frames
 from tests.ovs.controller_process import NOBODY, TARGET, ControllerProcess, Document
 from tests.ovs.endpoint import Endpoint
-from tests.ovs.lab import Lab, vsctl
+from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.packet_sockets import packet_sockets
 from tests.ovs.waiting import wait_for
 from tests.ovs.wire_counts import SIZES, MixedStream, Wire
@@ -369,6 +370,126 @@ def test_the_first_and_last_session_of_a_collector_and_other_tags_lose_nothing_o
         wire.wait_until_sent(100)
         assert controller.delete_session("one") == 204
         assert_told(partial(told_at_the_end, controller), wire, taps)
+
+
+def leave(controller: ControllerProcess, *bridges: str) -> None:
+    """Have bridges call nobody, while the controller runs or not."""
+    for bridge in bridges:
+        vsctl("set-controller", bridge, NOBODY)
+    if controller.is_answering():
+        for bridge in bridges:
+            wait_for(partial(controller.bridge, bridge), lambda seen: not seen.get("connected"))
+
+
+@pytest.mark.parametrize("first", ["s1", "s2"])
+def test_a_session_that_ends_while_the_controller_is_away_loses_nothing_over_the_link(
+    cloud: Cloud, one_controller: ControllerProcess, first: str
+) -> None:
+    controller, taps = one_controller, [cloud.at["red-soc"]]
+    second = {"s1": "s2", "s2": "s1"}[first]
+    ends_at = datetime.now(UTC) + timedelta(seconds=5)
+    expires = ends_at.isoformat().replace("+00:00", "Z")
+    with cloud.wire(per_second=400) as wire:
+        wire.wait_until_sent(100)
+        controller.create_session("red", "far", ["web", "app"], "soc", expires_at=expires)
+        wire.wait_until_sent(200)
+        controller.end(signal.SIGKILL)
+        leave(controller, "s1", "s2")
+        wait_for(lambda: datetime.now(UTC), lambda now: now > ends_at, 10)
+        controller.start()
+        controller.wait_until_connected(first)
+        controller.wait_for_bridge(first)
+        wire.wait_until_sent(200)
+        controller.wait_until_connected(second)
+        controller.wait_for_session("far", "stopped", "expired")
+        wire.wait_until_sent(200)
+        made, _ = assert_true(controller, wire, "far", taps)
+        assert made > 200
+        wait_for(lambda: ways("s2"), lambda found: found == [])
+
+
+@pytest.mark.parametrize("how", ["disable", "delete", "time", "tag", "collector"])
+def test_what_a_bridge_that_is_away_copies_in_vain_is_told_as_lost(
+    cloud: Cloud, one_controller: ControllerProcess, how: str
+) -> None:
+    """s1 cannot be told that its copies are not wanted any more, or not by this way."""
+    controller, taps = one_controller, [cloud.at["red-soc"], cloud.at["red-cap"]]
+    with cloud.wire(per_second=400) as wire:
+        wire.wait_until_sent(100)
+        controller.create_session("red", "far", ["web", "app"], "soc")
+        wire.wait_until_sent(200)
+        leave(controller, "s1")
+        wire.wait_until_sent(100)
+        change_while_away(controller, how)
+        wire.wait_until_sent(200)
+        controller.wait_until_connected("s1")
+        controller.wait_for_bridge("s1")
+        wire.wait_until_sent(100)
+        if how != "delete":
+            made, _ = assert_true(controller, wire, "far", taps)
+            assert made > 100 and lost(controller, "far")[1]["path"] > 50
+            status = controller.session("far")["status"]
+            for unit in ("packets", "bytes"):
+                shares = [share["copies"][unit] for share in status["bridges"]]
+                assert sum(shares) == status["copies"][unit] and min(shares) >= 0
+            controller.end(signal.SIGKILL)
+            controller.start("s1", "s2")
+            assert assert_true(controller, wire, "far", taps)[0] >= made
+            assert controller.delete_session("far") == 204
+        wait_for(lambda: audit(controller, "removed"), bool)
+        assert_told(partial(told_at_the_end, controller), wire, taps)
+        [entry] = audit(controller, "removed")
+        assert entry["detail"]["skipped"]["path"] > 50
+
+
+def change_while_away(controller: ControllerProcess, how: str) -> None:
+    """End a session, or have its copies take another way."""
+    if how == "disable":
+        controller.change_session("far", enabled=False)
+    elif how == "delete":
+        assert controller.delete_session("far") == 202
+    elif how == "time":
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        controller.change_session("far", expires_at=soon.isoformat().replace("+00:00", "Z"))
+        controller.wait_for_session("far", "stopped", "expired")
+    elif how == "tag":
+        controller.change_collector("soc", tenant_tag=100)
+    else:
+        controller.change_session("far", collector="cap")
+
+
+@pytest.mark.parametrize("how", ["tag", "first session"])
+def test_copies_that_a_bridge_does_not_know_of_because_it_is_away_are_told_as_lost(
+    cloud: Cloud, one_controller: ControllerProcess, how: str
+) -> None:
+    """s2 has the sensor, and cannot be told by which way copies come."""
+    controller, taps = one_controller, [cloud.at["red-soc"]]
+    with cloud.wire(per_second=400) as wire:
+        wire.wait_until_sent(100)
+        if how == "tag":
+            controller.create_session("red", "far", ["web", "app"], "soc")
+            wire.wait_until_sent(200)
+        leave(controller, "s2")
+        wire.wait_until_sent(100)
+        if how == "tag":
+            controller.change_collector("soc", tenant_tag=100)
+        else:
+            controller.create_session("red", "far", ["web", "app"], "soc")
+        wire.wait_until_sent(200)
+        before = wire.sensors.total(taps)
+        assert_true(controller, wire, "far", taps)
+        assert lost(controller, "far")[1]["path"] > 50
+        controller.wait_until_connected("s2")
+        wait_for(lambda: wire.sensors.total(taps), lambda now: now[0] > before[0] + 50)
+        assert_true(controller, wire, "far", taps)
+        assert controller.delete_session("far") == 204
+        assert_told(partial(told_at_the_end, controller), wire, taps)
+
+
+def ways(bridge: str) -> list[str]:
+    """The flows of a bridge that deliver copies from links."""
+    flows = ofctl("dump-flows", bridge, "table=0").splitlines()
+    return [flow for flow in flows if f"priority={START['transport']}," in flow]
 
 
 def test_copies_over_a_link_that_is_down_are_counted_as_lost(

@@ -9,7 +9,7 @@ from functools import cached_property
 from controller.southbound import ForeignFlow, Rejected
 from controller.status import SessionCounters, State
 from flows.compile import Impact
-from flows.model import BRIDGE_METER, PORT_METERS, Dpid, SessionId
+from flows.model import BRIDGE_METER, PORT_METERS, CopyWay, Dpid, SessionId
 from flows.openflow import LEARNED_OBJECT, PRODUCTION, Flow, object_of
 from flows.pipeline import BRIDGE_CAP, COUNT, DELIVER
 from flows.plan import InstalledFlow, Mark, Meter, session_of_meter
@@ -59,6 +59,8 @@ class Confirmed:
     """This version is confirmed, except for the sessions that are held."""
     held: frozenset[SessionId] = frozenset()
     """Sessions whose flows are as before until thousands of rules have come; see Held."""
+    ways: frozenset[CopyWay] | None = None
+    """The ways by which the bridge lets copies from others pass; None if that is not known."""
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:

@@ -59,7 +59,7 @@ from flows.compile import (
     without_epoch,
 )
 from flows.errors import CloudtapError
-from flows.model import Dpid, FilterId, SessionId
+from flows.model import CopyWay, Dpid, FilterId, SessionId
 from flows.plan import (
     NO_OVERLAP,
     Delta,
@@ -177,6 +177,19 @@ class BridgeWriter:
     def is_adopted(self) -> bool:
         """Whether it was found to be ours and fit."""
         return self.state.is_adopted
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether this connection has brought it to a version of the world, and nothing has failed
+        since.
+        """
+        return self.confirmed.version > 0 and self.confirmed.failure is None
+
+    @property
+    def ways(self) -> frozenset[CopyWay] | None:
+        """The ways by which it lets copies from others pass; None if that is not certain."""
+        is_certain = self.state.phase is Phase.CONFIRMED and not self.confirmed.rejected
+        return self.confirmed.ways if is_certain and self.is_verified else None
 
     @property
     def meters(self) -> Mapping[int, Meter | None] | None:
@@ -703,6 +716,7 @@ class BridgeWriter:
                 self.confirmed.version if held else snapshot.version, served, snapshot.resolved,
                 seen.rejected, seen.foreign, seen.flows, preempted, blockers=blockers,
                 uncompilable=uncompilable, reached=snapshot.version, held=held,
+                ways=None if self._program is None else self._program.ways,
             )  # fmt: skip
 
     def _status(self) -> tuple[State, tuple[str, ...]]:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
 from controller.reconcile.bridge import BridgeWriter
-from controller.status import NO_BEACONS, Losses, Measure, SessionCountersByBridge, own_meters
+from controller.status import (
+    NO_BEACONS,
+    NOTHING_UNTOLD,
+    Losses,
+    Measure,
+    SessionCountersByBridge,
+    own_meters,
+)
 from flows.errors import CloudtapError
-from flows.model import Dpid
+from flows.model import DROPPED_METERS, Dpid
 from flows.openflow import PacketCount
 from flows.pipeline import DELIVER
-from flows.plan import count_meters
+from flows.plan import count_meters, dropped_meter
 
 FRESH_S = 1.0
 """Counters that are not older are not read again for a status, in seconds."""
@@ -53,6 +60,8 @@ class _Polling:
     """When all counters were last read."""
     plan: int = 0
     """Which plan the datapath followed then."""
+    untold: frozenset[int] = frozenset()
+    """The sessions of which was left out then what the bridge had dropped."""
     not_before: float = -math.inf
     failures: int = 0
     singles_since: float = -math.inf
@@ -66,7 +75,8 @@ class CounterPoller:
     """Asks bridges for counters, each by one thread at a time, and never waits long for any.
 
     Whoever asks for one session gets its counters alone, by a small request; only who asks for
-    many in a row makes the switch report all.
+    many in a row makes the switch report all. ``untold`` returns the sessions that bridges may be
+    making copies of which cannot be told anything now.
     """
 
     def __init__(
@@ -74,7 +84,9 @@ class CounterPoller:
         counters: SessionCountersByBridge,
         writers: Callable[[], Iterable[BridgeWriter]],
         now: Callable[[], float] = time.monotonic,
+        untold: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
+        self._untold = untold
         self.counters, self._writers, self._now = counters, writers, now
         self._storing = threading.Lock()
         self._polling: dict[Dpid, _Polling] = {}
@@ -158,9 +170,9 @@ class CounterPoller:
 
         Counters that were read before the datapath followed the last change are never fresh. They
         may be older when the bridge does not answer within ``patience_s``. A bridge that was not
-        found to be ours is not asked.
+        verified is not asked: others may have dropped what it has copied, and count that then.
         """
-        if writer.confirmed.failure is not None or not writer.is_adopted:
+        if not writer.is_verified:
             return
         if session is not None and not may_count(writer, session):
             return
@@ -169,6 +181,7 @@ class CounterPoller:
             return
         now = self._now()
         is_fresh = now - polling.read_at < fresh_s and polling.plan == writer.settled.plan
+        is_fresh = is_fresh and (not polling.untold or polling.untold <= self._untold())
         if is_fresh or now < polling.not_before:
             polling.busy.release()
             return
@@ -196,11 +209,13 @@ class CounterPoller:
 
     def _ask(self, writer: BridgeWriter, session: int | None, polling: _Polling) -> None:
         try:
+            untold = self._untold() if may_drop(writer) else NOTHING_UNTOLD
             if session is not None:
-                count_one(writer, session)
+                count_one(writer, session, is_untold=session in untold)
             else:
                 polling.read_at, polling.plan = self._now(), writer.settled.plan
-                count_all(writer)
+                polling.untold = untold
+                count_all(writer, untold)
             polling.failures = 0
             doubtful = writer.session_counters.doubtful
             if more := sorted(doubtful - polling.doubtful):
@@ -230,11 +245,16 @@ def may_count(writer: BridgeWriter, session: int) -> bool:
     if session in writer.confirmed.served:
         return True
     there = writer.meters or {}
-    return any(meter in there for meter in count_meters(session))
+    return any(meter in there for meter in (*count_meters(session), dropped_meter(session).number))
 
 
-def count_all(writer: BridgeWriter) -> None:
-    """Read how many copies a bridge has made of each session.
+def may_drop(writer: BridgeWriter) -> bool:
+    """Whether a bridge may have meters that count what it drops of the copies of others."""
+    return writer.meters is None or any(meter in DROPPED_METERS for meter in list(writer.meters))
+
+
+def count_all(writer: BridgeWriter, untold: Set[int] = NOTHING_UNTOLD) -> None:
+    """Read how many copies a bridge has made of each session, and dropped of those of others.
 
     Raises:
         SouthboundError: the switch does not answer.
@@ -244,15 +264,20 @@ def count_all(writer: BridgeWriter) -> None:
     elif writer.meters != {}:
         moment = writer.session_counters.moment
         caps = writer.confirmed.session_by_meter
-        writer.session_counters.update(writer.switch.metered(), caps, moment)
+        writer.session_counters.update(writer.switch.metered(), caps, moment, untold)
 
 
 def count_one(
-    writer: BridgeWriter, session: int, beacons: Mapping[Measure, PacketCount] = NO_BEACONS
+    writer: BridgeWriter,
+    session: int,
+    beacons: Mapping[Measure, PacketCount] = NO_BEACONS,
+    *,
+    is_untold: bool = True,
 ) -> None:
     """Read how many copies a bridge has made of one session.
 
     ``beacons`` were sent since the last time, and are counted by the bridge as these measures.
+    What it has dropped of copies from others is left out if these may be untold (``is_untold``).
 
     Raises:
         SouthboundError: the switch does not answer.
@@ -263,4 +288,4 @@ def count_one(
         return
     moment, caps = writer.session_counters.moment, writer.confirmed.session_by_meter
     metered = writer.switch.metered(own_meters(session, caps, writer.meters))
-    writer.session_counters.update_one(session, metered, caps, moment, beacons)
+    writer.session_counters.update_one(session, metered, caps, moment, beacons, is_untold=is_untold)

@@ -11,8 +11,8 @@ from controller.reconcile.protocols import InstalledSessions
 from controller.reconcile.report.counter_poller import may_count
 from controller.reconcile.writers import Writers
 from controller.status import SessionCountersByBridge
-from flows.model import Dpid
-from flows.plan import counts_made
+from flows.model import DROPPED_METERS, Dpid
+from flows.plan import counts_made, session_of_meter
 
 NO_BRIDGES: frozenset[Dpid] = frozenset()
 
@@ -104,4 +104,9 @@ def _counting(writer: BridgeWriter) -> Iterable[int]:
     """The sessions for which ``may_count`` is true."""
     meters: Mapping[int, object] = writer.meters or {}
     made = (counts_made(meter) for meter in list(meters))
-    return {*writer.confirmed.served, *(found[0] for found in made if found is not None)}
+    dropped = (session_of_meter(meter, DROPPED_METERS) for meter in list(meters))
+    return {
+        *writer.confirmed.served,
+        *(found[0] for found in made if found is not None),
+        *(session for session in dropped if session is not None),
+    }

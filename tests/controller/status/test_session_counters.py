@@ -26,9 +26,11 @@ from flows.plan import (
     count_meters,
     counts_long,
     counts_made,
+    dropped_meter,
     is_our_meter,
     long_meter,
     lost_meter,
+    owner_of_meter,
     port_meter,
 )
 
@@ -37,6 +39,7 @@ CAP = METERS[3]
 CAPS = {CAP: ONE}
 CUT, SKIPPED = (long_meter(ONE, oversize).number for oversize in Oversize)
 MADE, TAGGED = count_meters(ONE)
+DROPPED = dropped_meter(ONE).number
 COOKIE = make_cookie(ONE, 1)
 ALL_ONES = PacketCount(2**64 - 1, 2**64 - 1)
 
@@ -316,11 +319,50 @@ def test_each_session_has_counting_meters_of_its_own() -> None:
     assert counts_made(MADE) == (ONE, False) and counts_made(TAGGED) == (ONE, True)
     assert counts_made(CUT) is None and counts_long(MADE) is None
     port, lost = port_meter(ONE, Rate(RateUnit.KBPS, 9)).number, lost_meter(ONE).number
-    assert own_meters(ONE, CAPS, None) == [CAP, CUT, SKIPPED, port, lost, MADE, TAGGED]
-    assert len({port, lost, MADE, TAGGED, *numbers}) == len(numbers) + 4 and is_our_meter(port)
+    own = [CAP, CUT, SKIPPED, port, lost, DROPPED, MADE, TAGGED]
+    assert own_meters(ONE, CAPS, None) == own
+    assert len({*own, *numbers}) == len(numbers) + len(own) and all(map(is_our_meter, own))
+    assert {owner_of_meter(number) for number in own} == {None, ONE}
     assert own_meters(ONE, CAPS, {CUT}) == [CUT]
     assert own_meters(ONE, CAPS, {CUT, BRIDGE_METER}) == [CUT, BRIDGE_METER]
     assert own_meters(OTHER, CAPS, {CUT, CAP}) == []
+
+
+def test_what_another_bridge_had_to_drop_is_lost_and_no_copy() -> None:
+    counters_by_bridge = SessionCountersByBridge()
+    one, other, sensor = (counters_by_bridge.of(Dpid(n)) for n in (1, 2, 3))
+    one.update({TAGGED: tagged(50), CUT: metering(5)}, CAPS)
+    other.update({MADE: metering(8)}, CAPS)
+    sensor.update({DROPPED: tagged(20)}, CAPS)
+    assert counters_by_bridge.made(ONE) == PacketCount(38, 3800)
+    assert counters_by_bridge.losses(ONE) == Losses(truncated=5, lost=20)
+    shares = {
+        1: (PacketCount(30, 3000), Losses(truncated=5, lost=20)),
+        2: (PacketCount(8, 800), Losses()),
+    }
+    assert counters_by_bridge.by_bridge(ONE) == shares
+    assert counters_by_bridge.recent_losses(ONE) == {Measure.TRUNCATED, Measure.LOST}
+
+    sensor.update({DROPPED: tagged(70)}, CAPS)
+    assert counters_by_bridge.made(ONE) == PacketCount(), "never less than nothing"
+    assert counters_by_bridge.losses(ONE).lost == 58
+
+
+def test_what_was_dropped_is_not_told_while_who_made_it_is_away() -> None:
+    session_counters, other = SessionCounters(), dropped_meter(OTHER).number
+    session_counters.update({DROPPED: tagged(20), other: tagged(5)}, CAPS)
+    more = {DROPPED: tagged(30), other: tagged(9)}
+    session_counters.update(more, CAPS, untold={ONE})
+    session_counters.update({}, CAPS, untold={ONE})
+    session_counters.update_one(ONE, more, CAPS, is_untold=True)
+    assert session_counters.dropped(ONE) == PacketCount(20, 2000)
+    assert session_counters.dropped(OTHER) == PacketCount(9, 900)
+    session_counters.update(more, CAPS)
+    assert session_counters.dropped(ONE) == PacketCount(30, 3000)
+    later = SessionCounters()
+    later.restore(ONE, Measure.DROPPED, *session_counters.parts_of(ONE)[Measure.DROPPED])
+    later.update(more, CAPS)
+    assert later.dropped(ONE) == PacketCount(30, 3000)
 
 
 def test_a_reused_session_number_starts_at_zero() -> None:

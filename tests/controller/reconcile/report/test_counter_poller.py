@@ -21,8 +21,8 @@ from controller.reconcile.report.counter_poller import (
 )
 from controller.southbound import SwitchRefused, SwitchTimeout
 from controller.status import SessionCounters, SessionCountersByBridge
-from flows.openflow import MeterCount
-from flows.plan import Meter, count_meter, counts_made
+from flows.openflow import MeterCount, PacketCount
+from flows.plan import Meter, count_meter, counts_made, dropped_meter
 from tests.ovs.waiting import wait_for
 
 
@@ -31,7 +31,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.dpid = 1
-        self.is_adopted = True
+        self.is_verified = True
         self.switch = SimpleNamespace(name="s1", metered=self._metered, has_meters=True)
         self.confirmed = Confirmed(version=1, served=frozenset({5, 6}))
         self.session_counters = SessionCounters()
@@ -102,14 +102,14 @@ def test_a_session_that_is_not_on_the_bridge_asks_nothing() -> None:
     assert writer.asked == []
 
 
-def test_a_bridge_that_is_not_known_to_be_ours_is_asked_nothing() -> None:
+def test_a_bridge_that_was_not_verified_is_asked_nothing() -> None:
     writer = answering()
-    writer.is_adopted = False
+    writer.is_verified = False
     reader = poller()
     reader.read(writer)
     assert writer.asked == []
 
-    writer.is_adopted = True
+    writer.is_verified = True
     reader.read(writer)
     assert writer.asked == [None]
 
@@ -191,3 +191,27 @@ def test_a_bridge_that_never_tells_is_asked_ever_more_seldom_but_for_ever() -> N
     clock.time += COUNT_RETRY_S
     reader.read(writer, fresh_s=0.1)
     assert len(writer.asked) == asked + 1, "an answer has made good for what was before"
+
+
+@pytest.mark.parametrize("session", [None, 5])
+def test_what_a_bridge_had_to_drop_is_read_once_the_bridge_that_made_it_was_told(
+    session: int | None,
+) -> None:
+    """At once: a count that is told a second too late would be the last one of a session."""
+    untold = {5, 6}
+    dropped, made = dropped_meter(5).number, count_meter(5, is_tagged=False).number
+    counts = {dropped: PacketCount(3, 312), made: PacketCount(2, 200)}
+    writer: Any = Writer()
+    writer.meters = dict.fromkeys(counts)
+    writer.switch.metered = lambda numbers=None: {n: MeterCount(c) for n, c in counts.items()}
+    reader = CounterPoller(SessionCountersByBridge(), lambda: (), untold=lambda: frozenset(untold))
+    counters = writer.session_counters
+    reader.read(writer, session, patience_s=60)
+    assert (counters.made(5).packets, counters.dropped(5).packets) == (2, 0)
+    untold.remove(5)
+    reader.read(writer, session, patience_s=60)
+    assert counters.dropped(5) == PacketCount(3, 300), "without the link tag"
+    untold.add(5)
+    counts[dropped] = PacketCount(9, 936)
+    reader.read(writer, session, fresh_s=0, patience_s=60)
+    assert counters.dropped(5).packets == 3, "a bridge that is away has made more of them"
