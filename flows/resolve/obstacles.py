@@ -65,8 +65,8 @@ def undelivered(watched: Sequence[Port], world: World) -> Iterator[str]:
         longest = None if port.network is None else world.longest_by_network.get(port.network)
         if hop is not None and hop.mtu is not None and longest is not None and hop.mtu < longest:
             yield (
-                f"port {port.name!r} gets no frames longer than {hop.mtu + ETH_HEADER} bytes, because "
-                f"of its MTU, and other ports of its network may send them: {NOT_DELIVERED}"
+                f"port {port.name!r} gets no frames longer than {hop.mtu + ETH_HEADER} bytes, "
+                f"because of its MTU, and other ports of its network may send them: {NOT_DELIVERED}"
             )
     if shielded := [port.name for port in watched if _is_shielded(port, world)]:
         yield (
