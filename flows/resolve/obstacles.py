@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 
 from flows.model import STOPS_ARRIVALS, STOPS_COPIES, Hop, Placement, Port, Setting, World
+from flows.openflow import ETH_HEADER
 
 WITHOUT_LINK = "because its link is down: start its workload, or bring its device up"
 NOT_DELIVERED = "copies of what it should receive are also of packets that it did not get"
-HEADER = 14
-"""Bytes of an Ethernet header, which MTUs do not count."""
 
 
 def why_stopped(
@@ -66,8 +65,8 @@ def undelivered(watched: Sequence[Port], world: World) -> Iterator[str]:
         longest = None if port.network is None else world.longest_by_network.get(port.network)
         if hop is not None and hop.mtu is not None and longest is not None and hop.mtu < longest:
             yield (
-                f"port {port.name!r} gets no frames longer than {hop.mtu + HEADER} bytes, because "
-                f"of its MTU, and other ports of its network may send them: {NOT_DELIVERED}"
+                f"port {port.name!r} gets no frames longer than {hop.mtu + ETH_HEADER} bytes, "
+                f"because of its MTU, and other ports of its network may send them: {NOT_DELIVERED}"
             )
     if shielded := [port.name for port in watched if _is_shielded(port, world)]:
         yield (

@@ -295,9 +295,12 @@ def test_a_watched_port_that_gets_no_long_frames_of_others_is_said(
     words = "port 'db' gets no frames longer than 1514 bytes, because of its MTU"
     wait_for(lambda: controller.session("one")["status"]["reasons"], lambda r: words in str(r))
     assert controller.session("one")["status"]["state"] == "active"
-    delivered, copied = exchange(cloud, [web_to_db(1, 1600), web_to_db(2)])
-    assert delivered == [web_to_db(2)]
-    assert copied == [web_to_db(1, 1600)[:1514], web_to_db(2)]
+    db = cloud.at["red-db"]
+    cloud.lab.endpoints.remove(db)  # what is sent to it together with a longer frame may be lost
+    got = cloud.lab.exchange([(cloud.at["red-web"], web_to_db(1, 1600))])
+    assert got[cloud.at["red-ids"]] == [web_to_db(1, 1600)[:1514]]
+    assert db.receive_raw() is None
+    cloud.lab.endpoints.append(db)
 
 
 def test_a_watched_port_that_gets_nothing_of_protected_ports_is_said(
