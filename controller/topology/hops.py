@@ -10,7 +10,7 @@ from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapsh
 from flows.model import OFPORT_MAX, Dpid, Hop, Ofport, Placement, Setting
 
 HopsOfBridge = dict[Placement, Hop]
-Numbers = Mapping[Dpid, Set[int]]
+PortNumbers = Mapping[Dpid, Set[int]]
 """The numbers of ports, by bridge."""
 
 
@@ -34,7 +34,7 @@ class Hops:
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
         self._known: Mapping[Placement, Hop] = {}
         self._is_outdated = False
-        self._wanted: Numbers | None = None
+        self._wanted: PortNumbers | None = None
         """The ports of which somebody wants to know; None: all."""
 
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> bool:
@@ -87,7 +87,7 @@ class Hops:
             self._names.pop(dpid, None)
             return self._refresh(dpid)
 
-    def known(self, wanted: Numbers | None = None) -> Mapping[Placement, Hop]:
+    def known(self, wanted: PortNumbers | None = None) -> Mapping[Placement, Hop]:
         """What is known of some ports, and of those for tunnels on their bridges; None: of all.
 
         The same value again until something else is known of these.
@@ -99,7 +99,7 @@ class Hops:
                 self._known = self._known if found == self._known else found
             return self._known
 
-    def _hops_wanted(self, wanted: Numbers | None) -> Iterator[tuple[Placement, Hop]]:
+    def _hops_wanted(self, wanted: PortNumbers | None) -> Iterator[tuple[Placement, Hop]]:
         for dpid in self._by_dpid if wanted is None else wanted:
             hops = self._by_dpid.get(dpid, {}).items()
             if wanted is None:
@@ -169,7 +169,7 @@ def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
     return frozenset(tunnel_name(dpid, kind) for kind in KINDS)
 
 
-def is_wanted(wanted: Numbers, dpid: Dpid, number: int, names: Set[str]) -> bool:
+def is_wanted(wanted: PortNumbers, dpid: Dpid, number: int, names: Set[str]) -> bool:
     """Whether a port is one of these, or one for tunnels on their bridges; by its ``names``."""
     numbers = wanted.get(dpid)
     if numbers is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flows.model import Dpid
 
-LATE_S, LATE_MAX_S = 0.5, 16.0
+BACK_S, BACK_MAX_S = 0.5, 16.0
 """How long the next news of a bridge are held back after the last: at first, and at most. Each time
 there were some meanwhile this doubles; after as long a time without any it starts again."""
 TOGETHER_S = 0.5
@@ -48,7 +48,7 @@ class LateNews:
         with self._lock:
             now, turn = self._now(), self._turns.get(dpid)
             if turn is None or turn.is_quiet(now):
-                turn = self._turns[dpid] = _Turn(LATE_S / 2, now)
+                turn = self._turns[dpid] = _Turn(BACK_S / 2, now)
             if turn.has_news:
                 return  # the timer is set
             turn.has_news = True
@@ -66,7 +66,7 @@ class LateNews:
             due = [t for t in self._turns.values() if t.has_news and now >= t.next_at]
             for turn in due:
                 turn.has_news = False
-                turn.hold_s = min(2 * turn.hold_s, LATE_MAX_S)
+                turn.hold_s = min(2 * turn.hold_s, BACK_MAX_S)
                 turn.next_at = now + turn.hold_s
             if due:
                 self._looked_at = now

@@ -22,7 +22,7 @@ from controller.topology.speakers import EVERY, Heard, Speakers
 from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId
 
 
-class News(Enum):
+class PortNews(Enum):
     """How soon a report of a port has to be looked at."""
 
     NONE = "none"
@@ -136,7 +136,7 @@ class Placements:
             if not is_known or not is_same:
                 self._outdate(dpid)
 
-    def report_port(self, dpid: Dpid, change: PortChange) -> News:
+    def report_port(self, dpid: Dpid, change: PortChange) -> PortNews:
         """A port of a bridge was added, deleted or modified.
 
         What is LATE counts from ``take_late`` on, or from the next merge if that is earlier; what
@@ -144,7 +144,7 @@ class Placements:
         """
         number, name = change.port.ofport, change.port.name
         if not 1 <= number <= OFPORT_MAX:
-            return News.NONE
+            return PortNews.NONE
         with self._lock:
             bridge = self._reporting(dpid)
             before = bridge.ports.get(number)
@@ -154,16 +154,16 @@ class Placements:
                 bridge.ports[number] = name
             after = bridge.ports.get(number)
             if after == before:
-                return News.NONE
+                return PortNews.NONE
             if self._is_ours(dpid):
                 self._outdate(dpid)
-                return News.NOW
+                return PortNews.NOW
             self._reports.pop(dpid, None)
             is_known = bridge.rows is not None or bool(bridge.remembered_rows)
             if not is_known and self._meant.isdisjoint((before, after)):
-                return News.NONE
+                return PortNews.NONE
             self._has_late = True
-            return News.LATE
+            return PortNews.LATE
 
     def take_late(self) -> None:
         """What was reported as LATE counts from now on."""

@@ -13,7 +13,7 @@ from controller.inventory import Inventory
 from controller.process import ChangeSignal, Coalescer
 from controller.southbound import PortChange, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
-from controller.topology.hops import Hops, Numbers, is_wanted
+from controller.topology.hops import Hops, PortNumbers, is_wanted
 from controller.topology.link_state import LinkStates
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
@@ -45,7 +45,7 @@ class SensorHealth:
         self._links, self._hops = LinkStates(), Hops()
         self._passed_on: Mapping[Placement, Hop] = self._hops.known()
         self._places = PlacementsSnapshot()
-        self._used: Numbers = {}
+        self._used: PortNumbers = {}
         """Where something was placed when the world was made last."""
         self._without_link: frozenset[PortId | Placement] = frozenset()
         self._timer: threading.Timer | None = None

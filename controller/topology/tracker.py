@@ -15,7 +15,7 @@ from controller.southbound import PortChange, Switch, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
 from controller.topology.late_news import LateNews
-from controller.topology.placements import News, Placements, PlacementsSnapshot, is_news
+from controller.topology.placements import Placements, PlacementsSnapshot, PortNews, is_news
 from flows.errors import CloudtapError
 from flows.model import Dpid, Placement, PortId
 
@@ -142,12 +142,12 @@ class PlacementTracker:
             if dpid in self._since_asked:
                 self._since_asked[dpid][change.port.ofport] = change
             news = self._report_port(dpid, change)
-        if news is News.NOW:
+        if news is PortNews.NOW:
             self._ask()
-        elif news is News.LATE:
+        elif news is PortNews.LATE:
             self._late.note(dpid)
 
-    def _report_port(self, dpid: Dpid, change: PortChange) -> News:
+    def _report_port(self, dpid: Dpid, change: PortChange) -> PortNews:
         news = self._placements.report_port(dpid, change)
         if self._links is not None:
             self._links.port_changed(dpid, change)

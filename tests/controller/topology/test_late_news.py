@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.topology.late_news import LATE_MAX_S, LATE_S, TOGETHER_S, LateNews
+from controller.topology.late_news import BACK_MAX_S, BACK_S, TOGETHER_S, LateNews
 from flows.model import Dpid
 
 NOISY, QUIET = Dpid(1), Dpid(2)
@@ -42,24 +42,24 @@ def test_the_first_news_count_at_once_and_the_next_soon(looks: Looks) -> None:
     assert looks.at == [looks.now]
     looks.news.note(QUIET)
     assert len(looks.at) == 1
-    looks.go_on(2 * LATE_S)
+    looks.go_on(2 * BACK_S)
     assert len(looks.at) == 2
 
 
 def test_a_bridge_without_end_is_looked_at_ever_more_seldom(looks: Looks) -> None:
-    looks.go_on(20 * LATE_MAX_S, NOISY)
+    looks.go_on(20 * BACK_MAX_S, NOISY)
     assert len(looks.at) < 30
-    assert looks.at[-1] - looks.at[-2] == pytest.approx(LATE_MAX_S, abs=2 * STEP_S)
+    assert looks.at[-1] - looks.at[-2] == pytest.approx(BACK_MAX_S, abs=2 * STEP_S)
     before = len(looks.at)
-    looks.go_on(LATE_MAX_S)
+    looks.go_on(BACK_MAX_S)
     assert len(looks.at) == before + 1, "what it said last counts in the end"
-    looks.go_on(2 * LATE_MAX_S)
+    looks.go_on(2 * BACK_MAX_S)
     looks.news.note(NOISY)
     assert looks.at[-1] == looks.now, "it was quiet"
 
 
 def test_a_noisy_bridge_delays_no_other(looks: Looks) -> None:
-    looks.go_on(10 * LATE_MAX_S, NOISY)
+    looks.go_on(10 * BACK_MAX_S, NOISY)
     looks.go_on(TOGETHER_S)
     looks.news.note(QUIET)
     assert looks.at[-1] == looks.now
@@ -75,5 +75,5 @@ def test_a_bridge_that_is_gone_is_forgotten(looks: Looks) -> None:
     looks.news.note(NOISY)
     looks.news.note(NOISY)
     looks.news.forget(NOISY)
-    looks.go_on(2 * LATE_MAX_S)
+    looks.go_on(2 * BACK_MAX_S)
     assert len(looks.at) == 1
