@@ -169,7 +169,7 @@ def test_a_tap_port_that_goes_away_and_returns_gets_its_copies_and_nobody_else_d
     vsctl(*unplug("s1-eth4")[1:], *plug("s1-eth4", 5, "blue-db"))
     wait_until_served(controller, traffic, cloud, "blue-db", 5, blue[0])
     vsctl(*plug("s1-eth5", 4, "red-ids")[1:])
-    controller.wait_for_session("one")
+    controller.wait_until_free_of("one", "is on no bridge")
     check_steady(traffic, red, cloud)
     check_apart(traffic, red, blue, cloud)
     traffic.stop()
