@@ -552,7 +552,7 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
     assert collector is not None, "a session with flows has a collector"
     number = view.world.numbers.session[resolved_session.session.id]
     ways: tuple[CopyWay, ...] = ()
-    if view.link_ports:
+    if view.link_ports and not resolved_session.is_adrift:
         tags = dict.fromkeys(tags_of(view, resolved_session).values())
         ways = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
     is_reached = any(

@@ -181,7 +181,7 @@ class Rig:
 
     def copying(self, dpid: int) -> set[int]:
         """The numbers of the sessions that a switch makes copies of."""
-        entries = self.models[dpid].tables.flows.values()
+        entries = list(self.models[dpid].tables.flows.values())  # its thread may change them
         cookies = [entry.cookie for entry in entries if entry.table == DELIVER.number]
         return {object_of(cookie) for cookie in cookies if is_ours(cookie)} - {0}
 
