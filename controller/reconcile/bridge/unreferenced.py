@@ -37,11 +37,11 @@ class _Going(NamedTuple):
 class UnreferencedRules:
     """What is to be sent of them to a switch; used by the thread of its writer alone.
 
-    ``check`` raises SwitchGone if the writer was stopped.
+    Where something is sent, ``check`` raises SwitchGone if the writer was stopped.
     """
 
-    def __init__(self, switch: Switch, check: Callable[[], None]) -> None:
-        self._switch, self._check = switch, check
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
         self._coming: dict[FilterId, RulesComing] = {}
         self._going: deque[_Going] = deque()
 
@@ -84,7 +84,7 @@ class UnreferencedRules:
                 self._going.append(_going(plan.remove))
                 TIME_SLICES.pause()
 
-    def make_way(self, keys: Set[int]) -> tuple[Rejected, ...]:
+    def make_way(self, keys: Set[int], check: Callable[[], None]) -> tuple[Rejected, ...]:
         """Remove now what goes of these filters, as they stand in FILTER_ID.
 
         The caller is going to refer to them: their number belongs to another filter by now, or
@@ -92,25 +92,25 @@ class UnreferencedRules:
         """
         rejected: tuple[Rejected, ...] = ()
         for part in [part for part in self._going if not part.keys.isdisjoint(keys)]:
-            rejected += self._send(Plan((), part.flows, 0))
+            rejected += self._send(Plan((), part.flows, 0), check)
             self._going.remove(part)
         return rejected
 
-    def send_part(self) -> tuple[Rejected, ...]:
+    def send_part(self, check: Callable[[], None]) -> tuple[Rejected, ...]:
         """Send one part, old rules first; what the switch refused of it.
 
         Raises:
             CloudtapError: the switch does not take it.
         """
         if self._going:
-            rejected = self._send(Plan((), self._going[0].flows, 0))
+            rejected = self._send(Plan((), self._going[0].flows, 0), check)
             self._going.popleft()
             return rejected
         for rules in self._coming.values():
             if not rules.is_whole:
                 with TIME_SLICES.taken():
                     flows = rules.next_part(TIME_SLICES.pause)
-                return self._send(Plan(flows, (), 0))
+                return self._send(Plan(flows, (), 0), check)
         return ()
 
     def clear(self) -> bool:
@@ -131,10 +131,10 @@ class UnreferencedRules:
                 self._going.append(_going(part))
                 TIME_SLICES.pause()
 
-    def _send(self, part: Plan) -> tuple[Rejected, ...]:
+    def _send(self, part: Plan, check: Callable[[], None]) -> tuple[Rejected, ...]:
         if not part:
             return ()
-        self._check()
+        check()
         with APPLY_SECONDS.time():
             return self._switch.apply(part)
 

@@ -148,7 +148,7 @@ class BridgeWriter:
         self.confirmed = Confirmed()
         self.drift = Drift()
         self.plans = self.errors = 0
-        self._unreferenced = UnreferencedRules(switch, self._check_not_stopped)
+        self._unreferenced = UnreferencedRules(switch)
         self._turns = Turns(switch, self.installed, session_counters, context.needs_epoch)
         self._program: Program | None = None
         self._at_work: tuple[int, ResolvedWorld] | None = None
@@ -389,7 +389,7 @@ class BridgeWriter:
         """Send a part of the rules that nothing refers to; have the bridge read if that fails."""
         self.installed.note_flows(None)
         try:
-            is_taken = not self._unreferenced.send_part()
+            is_taken = not self._unreferenced.send_part(self._check_not_stopped)
         except Exception as problem:  # the attempt that follows says what is wrong
             log.info("rules not sent", bridge=self.switch.name, reason=str(problem))
             is_taken = False
@@ -508,7 +508,8 @@ class BridgeWriter:
         todo = self._with_meters(snapshot, program, todo)
         stages = self._in_stages(todo, before, program, delta.overlap)
         self._unreferenced.leave(delta.left, stages.unused)
-        is_refused = bool(self._unreferenced.make_way(program.filters))
+        check = self._check_not_stopped
+        is_refused = bool(self._unreferenced.make_way(program.filters, check))
         if todo and not is_refused:
             made = copied_sessions(todo.add)
             is_refused = bool(self._apply(stages.without_unused(), made, snapshot))

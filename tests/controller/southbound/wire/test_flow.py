@@ -383,7 +383,9 @@ def test_a_port_status_is_decoded_and_a_malformed_one_is_refused() -> None:
     change = decode_port_status(encode_message(12, 0, body))
     assert (change.reason, change.port.ofport) == (PortReason.DELETED, 3)
     for bad in (body[:20], struct.pack("!B7x", 9) + body[8:]):
-        with pytest.raises(WireError, match="a port status of [0-9]+ bytes is cut off|no reason that exists"):
+        with pytest.raises(
+            WireError, match="a port status of [0-9]+ bytes is cut off|no reason that exists"
+        ):
             decode_port_status(encode_message(12, 0, bad))
 
 
