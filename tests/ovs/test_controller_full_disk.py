@@ -123,7 +123,7 @@ def test_on_a_full_disk_taps_are_switched_off_at_once_and_stay_off_over_a_restar
         there, _ = cloud.blue_streams(traffic)
         traffic.wait_until_past(there, cloud.at["blue-db"], 20)
         running.wait_for_session("three", "stopped", "limit of 10 packets")
-        assert not copies_to(7)
+        wait_for(lambda: copies_to(7), lambda found: not found)
         traffic.stop()
     running.wait_for_problem("a restart does not begin them again")
     assert running.api.patch("/v1/sessions/two", json={"enabled": True}).status_code == 503

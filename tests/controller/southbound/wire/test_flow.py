@@ -304,7 +304,7 @@ def test_roles_are_encoded_and_decoded_as_the_libraries_do(library: Library) -> 
         parsed = p.OFPRoleReply.parser(library, 4, 25, len(reply), XID, reply)
         assert decode_role_reply(reply) == (parsed.role, parsed.generation_id)
     for broken in (reply[:-1], encode_message(25, XID, struct.pack("!I4xQ", 9, 7))):
-        with pytest.raises(WireError, match="a role reply of 23 bytes is cut off|does not exist"):
+        with pytest.raises(WireError, match=r"a role reply of 23 bytes is cut off|does not exist"):
             decode_role_reply(broken)
 
 
@@ -384,7 +384,7 @@ def test_a_port_status_is_decoded_and_a_malformed_one_is_refused() -> None:
     assert (change.reason, change.port.ofport) == (PortReason.DELETED, 3)
     for bad in (body[:20], struct.pack("!B7x", 9) + body[8:]):
         with pytest.raises(
-            WireError, match="a port status of [0-9]+ bytes is cut off|no reason that exists"
+            WireError, match=r"a port status of [0-9]+ bytes is cut off|no reason that exists"
         ):
             decode_port_status(encode_message(12, 0, bad))
 
