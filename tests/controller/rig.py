@@ -181,7 +181,7 @@ class Rig:
 
     def copying(self, dpid: int) -> set[int]:
         """The numbers of the sessions that a switch makes copies of."""
-        entries = list(self.models[dpid].tables.flows.values())  # its thread may change them
+        entries = list(self.models[dpid].tables.flows.values())
         cookies = [entry.cookie for entry in entries if entry.table == DELIVER.number]
         return {object_of(cookie) for cookie in cookies if is_ours(cookie)} - {0}
 
@@ -199,7 +199,7 @@ class Rig:
         program.has_meters = True
         flows = program.update(self.world.snapshot().resolved).put
         wanted = {(flow.table, flow.priority, flow.cookie) for flow in flows}
-        entries = self.models[dpid].tables.flows.values()
+        entries = list(self.models[dpid].tables.flows.values())  # its thread may change them
         found = {(e.table, e.priority, e.cookie) for e in entries if is_ours(e.cookie)}
         return [*map(str, sorted(wanted - found)), *map(str, sorted(found - wanted))]
 

@@ -28,7 +28,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def epochs(rig: Rig, dpid: int) -> list[int]:
     """The cookies of the flows of epochs that a switch has."""
-    entries = rig.models[dpid].tables.flows.values()
+    entries = list(rig.models[dpid].tables.flows.values())
     ours = [entry.cookie for entry in entries if is_ours(entry.cookie)]
     return [cookie for cookie in ours if object_of(cookie) == EPOCH_OBJECT]
 
