@@ -56,6 +56,15 @@ _builders: list[None] = []
 
 def _freeze_old(phase: str, info: dict[str, int]) -> None:
     """Check after each collection of generation 1 or 2: a full one may already be too long."""
-    is_old = phase == "stop" and info["generation"] > 0
-    if is_old and len(gc.get_objects(generation=2)) > FREEZE_ABOVE:
+    if phase == "stop" and info["generation"] > 0 and count_old() > FREEZE_ABOVE:
         gc.freeze()
+
+
+def count_old() -> int:
+    """How many objects the oldest generation has.
+
+    No other thread may run while there is a list of them: a tuple that it is just filling would
+    have one reference too many, and CPython raises SystemError. So it is made and measured within
+    one call of the interpreter.
+    """
+    return next(map(len, map(gc.get_objects, (2,))))

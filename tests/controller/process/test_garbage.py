@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import weakref
 from collections.abc import Iterator
 
@@ -82,3 +84,29 @@ def test_few_objects_are_collected_again() -> None:
     gc.collect()
 
     assert gone() is None
+
+
+def test_threads_may_fill_tuples_while_old_objects_are_counted() -> None:
+    """A list of all objects, seen by another thread, would hold a tuple that it still fills."""
+    kept = [[number] for number in range(5000)]
+    gc.collect()
+    before, faults, is_over = sys.getswitchinterval(), list[SystemError](), threading.Event()
+
+    def fill() -> None:
+        try:
+            while not is_over.is_set():
+                tuple([number] for number in range(3000))
+        except SystemError as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=fill)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(300):
+            assert garbage.count_old() > len(kept)
+    finally:
+        sys.setswitchinterval(before)
+        is_over.set()
+        thread.join()
+    assert not faults
