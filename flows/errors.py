@@ -164,7 +164,7 @@ class NoMeterLeft(Refused):
     def __init__(self, session: str, limit: int) -> None:
         super().__init__(
             f"session {session!r} cannot be capped, so nothing is copied: all {limit} meters are "
-            "taken by other sessions with max_rate; take the cap of one of them away"
+            "taken by other sessions that have, or had, max_rate; delete one of them"
         )
         self.session, self.limit = session, limit
 

@@ -71,7 +71,7 @@ class Snapshot:
 
     @cached_property
     def session_by_meter(self) -> Mapping[int, int]:
-        """Numbers of the sessions that have a meter for their rate, by the number of the meter."""
+        """Numbers of the sessions that have, or had, a meter for their rate, by its number."""
         numbers = self.numbers
         return {n: numbers.session[s] for s, n in numbers.meter.items() if s in numbers.session}
 
@@ -269,9 +269,8 @@ class SnapshotBuilder:
         session, meter = dict(before.numbers.session), dict(before.numbers.meter)
         for gone in changed - live:
             session.pop(gone, None)
+            meter.pop(gone, None)
         capped = self._capped(desired, changed | self._unmetered)
-        for key in changed - capped:
-            meter.pop(key, None)
         new, unmetered = sorted(live - session.keys()), sorted(capped - meter.keys())
         if new or unmetered:
             given = self._desired.numbers_for(Names(session=new, meter=unmetered))
@@ -285,15 +284,17 @@ class SnapshotBuilder:
         networks, ports = inventory.networks, inventory.ports
         is_tagged = any(c.tenant_tag is TagMode.AUTO for c in desired.collectors)
         keys = tag_keys(networks, ports) if has_links or is_tagged else []
+        live = [*desired.session_by_id, *desired.deleting]
         capped = self._capped(desired, desired.session_by_id.keys())
         names = Names(
             network=[network.id for network in networks],
             port=[port.id for port in ports],
-            session=[*desired.session_by_id, *desired.deleting],
+            session=live,
             tag=keys,
             filter=[each.id for each in desired.filters],
             collector=[c.id for c in desired.collectors if len(c.sensors) > 1],
-            meter=sorted(capped),
+            # a meter that was used goes on to count what outdated megaflows drop
+            meter=sorted(capped | self._desired.numbered().meter.keys() & set(live)),
         )
         numbers = self._desired.numbers_for(names)
         extra = transport_keys(desired.collectors, networks, numbers) if has_links else []

@@ -24,12 +24,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.open_vswitch import pid_of
+from tests.ovs.waiting import wait_for
 
 MARKER = 0x88B5
 """EtherType for local experiments (IEEE 802): no test may send it."""
@@ -353,6 +355,28 @@ def disable_checksum_offload(interface: str) -> None:
     request = struct.pack("=16sQ16x", interface.encode(), ctypes.addressof(value))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+
+
+def set_link(interface: str, state: str) -> None:
+    """Set one end of a veth pair up or down, and wait until the kernel forwards accordingly.
+
+    A link that is up again has a carrier at once, but the kernel drops what is sent by it until its
+    link watch, which may be up to a second late, has given it a queue and an ``operstate``.
+    """
+    subprocess.run(["ip", "link", "set", interface, state], check=True)
+    device = Path("/sys/class/net", interface)
+    peer = socket.if_indextoname(int((device / "iflink").read_text()))
+    for end in (device, device.with_name(peer)):
+        wait_for(partial(_is_settled, end), bool)
+
+
+def _is_settled(device: Path) -> bool:
+    """Whether a network device is not about to get a carrier."""
+    try:
+        has_carrier = (device / "carrier").read_text().strip() == "1"
+    except OSError:  # it is switched off
+        return True
+    return not has_carrier or (device / "operstate").read_text().strip() == "up"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from flows.pipeline import START
 from tests import frames
 from tests.ovs.controller_process import NOBODY, TARGET, ControllerProcess, Document
 from tests.ovs.endpoint import Endpoint
-from tests.ovs.lab import Lab, ofctl, vsctl
+from tests.ovs.lab import Lab, ofctl, set_link, vsctl
 from tests.ovs.packet_sockets import packet_sockets
 from tests.ovs.waiting import wait_for
 from tests.ovs.wire_counts import SIZES, MixedStream, Wire
@@ -514,10 +514,6 @@ def test_copies_over_a_link_that_is_down_are_counted_as_lost(
     wait_for(partial(lost, controller, "far"), lambda seen: seen == (10, {"path": 20}))
 
 
-def set_link(interface: str, state: str) -> None:
-    subprocess.run(["ip", "link", "set", interface, state], check=True)
-
-
 def lost(controller: ControllerProcess, name: str) -> tuple[int, dict[str, int]]:
     """The copies of a session that were made, and those that were not, by reason."""
     status = controller.session(name)["status"]
@@ -526,6 +522,7 @@ def lost(controller: ControllerProcess, name: str) -> tuple[int, dict[str, int]]
 
 # --- copies that were shed, cut or skipped -------------------------------------------------------
 
+BURST = 50
 NARROW_MTU, NARROW = 600, 614
 """The MTU of a tap port, and the bytes of the longest frame that it sends."""
 
@@ -592,3 +589,25 @@ def test_every_wanted_frame_is_a_copy_that_arrived_or_is_counted_as_shed_or_skip
                 print(f"step {step}: {told} of {wire.sent}; {done[-QUIET_EVERY:]}")
         assert min(told.made, told.cut_by_path) > 0
         assert told.skipped.keys() == {"rate", "mtu"}, "neither has happened"
+
+
+def test_what_outdated_megaflows_shed_after_a_cap_is_lifted_is_counted(
+    cloud: Cloud, one_controller: ControllerProcess
+) -> None:
+    controller, web, ids = one_controller, cloud.at["red-web"], cloud.at["red-ids"]
+    frame = frames.ethernet(DB, WEB, OTHER_TYPE, bytes(100))
+    controller.create_session("red", "one", ["web"], "ids", direction="egress", max_rate={"pps": 1})
+    cloud.lab.exchange([(web, frame)])  # the datapath has a megaflow with the meter from now on
+    _appctl("revalidator/pause")
+    try:
+        controller.change_session("one", max_rate=None)
+        copies = len(cloud.lab.exchange([(web, frame)] * BURST)[ids])
+    finally:
+        _appctl("revalidator/resume")
+    assert copies < BURST / 2, "the megaflow is outdated"
+    shed = {"rate": BURST - copies}
+    wait_for(partial(lost, controller, "one"), lambda seen: seen == (1 + copies, shed))
+
+
+def _appctl(command: str) -> None:
+    subprocess.run(["ovs-appctl", command], check=True, capture_output=True)

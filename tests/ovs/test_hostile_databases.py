@@ -110,7 +110,8 @@ def test_a_database_that_misbehaves_is_left_with_a_sentence_and_not_asked_again_
             lambda seen: {0x51} <= seen <= {0x51, 0xFF},
             PATIENT_S,
         )
-        assert watcher.statuses()[good.remote].state is RemoteState.SYNCED
+        state_of = lambda remote: watcher.statuses()[remote].state  # noqa: E731
+        wait_for(lambda: state_of(good.remote), RemoteState.SYNCED.__eq__, PATIENT_S)
         wait_for(lambda: bad.connections, lambda count: count > connections, PATIENT_S)
         passed_s = time.monotonic() - seen_at
         assert bad.connections - connections <= 2 + 2 * passed_s, "not again and again"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ovs.controller_process import ControllerProcess, Document, on_both_runtimes
-from tests.ovs.lab import Lab, ofctl, vsctl
+from tests.ovs.lab import Lab, ofctl, set_link, vsctl
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors, web_to_db
 from tests.ovs.underlay import SENSORS, Underlay
 from tests.ovs.waiting import wait_for
@@ -102,7 +102,7 @@ def test_copies_for_a_tap_port_that_is_down_are_counted_as_lost(
 
     def turn(state: str) -> None:
         if how == "its link is down":
-            subprocess.run(["ip", "link", "set", tap.far, state], check=True)
+            set_link(tap.far, state)
         else:
             ofctl("mod-port", "s1", str(TAP), state)
 
@@ -136,7 +136,7 @@ def test_an_exclusive_session_whose_copies_cannot_arrive_takes_nothing_from_othe
     def turn(is_on: bool) -> None:
         if how == "its link is down":
             state = "up" if is_on else "down"
-            subprocess.run(["ip", "link", "set", ids.far, state], check=True)
+            set_link(ids.far, state)
         else:
             ofctl("mod-port", "s1", str(TAP), "forward" if is_on else "no-forward")
 
@@ -259,7 +259,7 @@ def test_copies_of_what_a_port_without_a_link_should_receive_are_said(
 
     def turn(state: str) -> None:
         if how == "its link is down":
-            subprocess.run(["ip", "link", "set", db.far, state], check=True)
+            set_link(db.far, state)
         else:
             ofctl("mod-port", "s1", "2", state)
 
@@ -540,15 +540,15 @@ def test_nothing_counts_as_a_copy_while_the_port_by_which_tunnels_leave_is_down(
     controller.create_session("red", "one", ["web"], "far")
     controller.wait_for_session("one", "active")
     sent = [web_to_db(n) for n in range(MANY)]
-    subprocess.run(["ip", "link", "set", "under-eth1", "down"], check=True)
+    set_link("under-eth1", "down")
     controller.wait_for_session("one", "degraded", "no port of that one is up ('under-eth1')")
     assert exchange(cloud, sent)[0] == sent
     wait_for_counts(controller, "one", (0, 0, {"path": MANY}))
     explained = {"tenant": "red", "port": "red-web", "hex": web_to_db(1).hex()}
     [told] = controller.api.post("/v1/explain", json=explained).json()["sessions"]
     assert (told["copied"], "uplink down: " in told["sentence"]) == (False, True), told
-    subprocess.run(["ip", "link", "set", "under-eth1", "up"], check=True)
-    wait_for(lambda: reasons(controller.session("one")), lambda text: "uplink" not in text)
+    set_link("under-eth1", "up")
+    controller.wait_until_free_of("one", "uplink")
     exchange(cloud, sent)
     assert [carried.frame for carried in underlay.arrived()] == sent
     wait_for_counts(controller, "one", (MANY, 0, {"path": MANY}))
