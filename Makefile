@@ -9,7 +9,6 @@ BENCH ?= *
 # tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
 # their time they wait
 LABS ?= 3
-LAB_TESTS = $(BIN)/pytest --dist worksteal --tx '$(LABS)*popen//python=tools/isolate $(BIN)/python'
 
 .PHONY: help setup setup-tests demo lab test check worlds bench lock audit docs clean
 
@@ -30,8 +29,8 @@ lab: setup  ## the network and controller of the demo, until Ctrl-C
 
 test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata
 	@status=0; \
-	$(BIN)/pytest tests/flows tests/controller tests/rules -n 2 || status=1; \
-	$(LAB_TESTS) tests/ovs tests/lab || status=1; \
+	tools/tests tests/flows tests/controller tests/rules -n 2 || status=1; \
+	tools/tests --labs $(LABS) tests/ovs tests/lab || status=1; \
 	exit $$status
 
 check: setup  ## format, lint, types and the rules of the repository
