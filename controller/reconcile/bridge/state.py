@@ -84,6 +84,8 @@ class WriterState:
     """The version of the snapshot at work, 0 until it is taken; None between attempts."""
     reread: Depth | None = None
     """How closely the flows are to be read again; None while what is installed is known."""
+    reread_at_rest: Depth | None = None
+    """How closely they are to be read once no rules come or go; see ``rereading_at_rest``."""
     displacements: int = 0
     """How often another controller became master since the desired state was confirmed last."""
 
@@ -122,6 +124,18 @@ class WriterState:
     def rereading(self, depth: Depth) -> WriterState:
         """The state in which the flows are to be read again, at least so closely."""
         return replace(self, reread=depth if self.reread is None else max(depth, self.reread))
+
+    def rereading_at_rest(self, depth: Depth) -> WriterState:
+        """The state in which they are to be read again later, or now if that was put off before."""
+        if self.reread_at_rest is None:
+            return replace(self, reread_at_rest=depth)
+        return self.rereading(depth).at_rest()
+
+    def at_rest(self) -> WriterState:
+        """The state in which what was put off is not put off any longer."""
+        if self.reread_at_rest is None:
+            return self
+        return replace(self.rereading(self.reread_at_rest), reread_at_rest=None)
 
     def without_reread(self) -> WriterState:
         """The state in which nothing is to be read again."""

@@ -152,7 +152,6 @@ class BridgeWriter:
         self._turns = Turns(switch, self.installed, session_counters, context.needs_epoch)
         self._program: Program | None = None
         self._at_work: tuple[int, ResolvedWorld] | None = None
-        self._recheck_due: Depth | None = None
         self.wakeup = threading.Event()
         """Set when something has changed; subscribed to the signal of changes."""
         self._lock = threading.Lock()  # never held by who waits for a time slice or a switch
@@ -254,11 +253,7 @@ class BridgeWriter:
         It is put off once: a bridge with new rules all the time is read all the same.
         """
         with self._lock:
-            if self._recheck_due is None:
-                self._recheck_due = depth
-            else:
-                self.state = self.state.rereading(max(depth, self._recheck_due))
-                self._recheck_due = None
+            self.state = self.state.rereading_at_rest(depth)
         self.wakeup.set()
 
     def nudge(self) -> None:
@@ -453,9 +448,8 @@ class BridgeWriter:
         with self._lock:
             self._at_work = snapshot.version, snapshot.resolved
             self.state = self.state.at_work_on(snapshot.version)
-            if self._recheck_due is not None and not self.has_unreferenced:
-                self.state = self.state.rereading(self._recheck_due)
-                self._recheck_due = None
+            if not self.has_unreferenced:
+                self.state = self.state.at_rest()
             reread = self.state.reread
         try:
             try:

@@ -368,3 +368,13 @@ def test_a_defect_of_the_writer_fails_the_attempt_and_not_the_writer(bench: Benc
     assert bench.sync() is Phase.FAILED
     assert bench.writer.confirmed.failure == "waiting cannot follow stopped"
     assert bench.sync() is Phase.CONFIRMED
+
+
+def test_a_recheck_at_rest_is_put_off_once() -> None:
+    state = WriterState().rereading_at_rest(Depth.ACTIONS)
+    assert state.reread is None
+    assert state.at_rest().reread is Depth.ACTIONS
+    assert state.at_rest().at_rest() == state.at_rest(), "it is due once"
+    again = state.rereading_at_rest(Depth.COOKIES)
+    assert again.reread is Depth.ACTIONS, "as closely as the one that was put off"
+    assert again.without_reread().at_rest().reread is None
