@@ -296,14 +296,14 @@ def test_what_was_shed_until_a_rate_changes_is_counted_to_the_last_packet(
     rig: Rig, rate: Rate | None
 ) -> None:
     (cap,) = rig.world.snapshot().numbers.meter.values()
-    shed, forwarding = 0, threading.Lock()
+    shed, forwarding, is_forwarding = 0, threading.Lock(), True
 
     def forward(dpid: int) -> None:
         """Before each write to the switch its meter sheds one more packet."""
         nonlocal shed
         with forwarding:
             meter = rig.models[1].tables.meters.by_number.get(cap)
-            if dpid == 1 and meter is not None and meter.bands[0][0] == 1:
+            if is_forwarding and dpid == 1 and meter is not None and meter.bands[0][0] == 1:
                 packets, octets = meter.dropped
                 meter.dropped = packets + 1, octets + 100
                 shed += 1
@@ -313,5 +313,6 @@ def test_what_was_shed_until_a_rate_changes_is_counted_to_the_last_packet(
         S, lambda old: replace(old, session=replace(old.session, max_rate=rate)), "t"
     )
     wait_for(lambda: rig.reconciler.sync(5), bool)
+    is_forwarding = False
     assert shed > 0
     wait_for(lambda: told(rig)["s1"][2], {"rate": shed}.__eq__)
