@@ -26,6 +26,8 @@ class Phase(Enum):
     """
     FAILED = "failed"
     """The last attempt failed, or an event of this bridge did; it is tried again after a pause."""
+    GONE = "gone"
+    """The connection ended during an attempt; the writer waits to be stopped."""
     UNFIT = "unfit"
     """The switch lacks a feature; it is tried again when something changes, and not before."""
     FOREIGN = "foreign"
@@ -36,18 +38,27 @@ class Phase(Enum):
 
 TRANSITIONS: Mapping[Phase, Set[Phase]] = {
     Phase.CONNECTED: {Phase.ADOPTING, Phase.STOPPED},
-    Phase.ADOPTING: {Phase.WAITING, Phase.FOREIGN, Phase.UNFIT, Phase.FAILED, Phase.STOPPED},
+    Phase.ADOPTING: {
+        Phase.WAITING,
+        Phase.FOREIGN,
+        Phase.UNFIT,
+        Phase.FAILED,
+        Phase.GONE,
+        Phase.STOPPED,
+    },
     Phase.WAITING: {Phase.RECONCILING, Phase.STOPPED},
     Phase.RECONCILING: {
         Phase.CONFIRMED,
         Phase.DISPLACED,
         Phase.FAILED,
+        Phase.GONE,
         Phase.UNFIT,
         Phase.STOPPED,
     },
     Phase.DISPLACED: {Phase.RECONCILING, Phase.STOPPED},
     Phase.CONFIRMED: {Phase.WAITING, Phase.FAILED, Phase.STOPPED},
     Phase.FAILED: {Phase.ADOPTING, Phase.WAITING, Phase.STOPPED},
+    Phase.GONE: {Phase.STOPPED},
     Phase.UNFIT: {Phase.ADOPTING, Phase.WAITING, Phase.STOPPED},
     Phase.FOREIGN: set(),
     Phase.STOPPED: set(),
@@ -112,7 +123,7 @@ class WriterState:
                 return replace(entered, displacements=self.displacements + 1)
             case Phase.CONFIRMED:
                 return replace(entered, version=None, displacements=0)
-            case Phase.FAILED | Phase.UNFIT:
+            case Phase.FAILED | Phase.GONE | Phase.UNFIT:
                 return replace(entered, version=None)
             case _:  # a writer that is stopped may still be at work on its version
                 return entered

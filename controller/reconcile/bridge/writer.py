@@ -350,16 +350,21 @@ class BridgeWriter:
         while not self.state.is_final:
             is_due = self.wakeup.wait(pause) or not self._unreferenced.has_part
             self.wakeup.clear()
-            if is_due and not self.state.is_final:
+            if is_due and self._may_go_on:
                 self._attempt()
-            if self._unreferenced.has_part and not self.state.is_final:
+            if self._unreferenced.has_part and self._may_go_on:
                 self._send_part()
             if not self.state.is_final:
                 has_failed = self.state.phase is Phase.FAILED
                 pause = retry_pause(self.state.displacements) if has_failed else None
-                pause = 0.0 if self._unreferenced.has_part else pause
+                pause = 0.0 if self._unreferenced.has_part and self._may_go_on else pause
         if self._program is not None:
             self._context.programs.put(self._program)
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether it makes sense to send something to the bridge."""
+        return not self.state.is_final and self.state.phase is not Phase.GONE
 
     def _attempt(self) -> None:
         """One attempt; whatever goes wrong is counted, logged, and tried again."""
@@ -371,6 +376,8 @@ class BridgeWriter:
             self._end(Phase.FOREIGN, problem)
         except SwitchUnfit as problem:
             self._end(Phase.UNFIT, problem)
+        except SwitchGone as problem:
+            self._end(Phase.GONE, problem)
         except CloudtapError as problem:
             self._end(Phase.FAILED, problem)
         except Exception as problem:  # the edge of the loop: a defect must not end the writer

@@ -12,7 +12,15 @@ from controller.reconcile import Snapshot
 from controller.reconcile.bridge import Depth, Phase
 from controller.reconcile.bridge import writer as writer_module
 from controller.reconcile.bridge.state import TRANSITIONS, ForbiddenTransition, WriterState
-from controller.southbound import LastCounts, NotOurs, Rejected, Switch, SwitchGone, SwitchUnfit
+from controller.southbound import (
+    LastCounts,
+    NotOurs,
+    Rejected,
+    Switch,
+    SwitchGone,
+    SwitchTimeout,
+    SwitchUnfit,
+)
 from controller.southbound.openflow import open_management
 from controller.store import StoreError
 from flows.errors import CloudtapError
@@ -172,10 +180,28 @@ def unfit_and_gone(bench: Bench) -> None:
 
 def adopted_at_the_second_attempt(bench: Bench) -> None:
     """A bridge does not answer when it is to be adopted."""
-    bench.adoption_problems = [SwitchGone("s1", "list its ports")]
+    bench.adoption_problems = [SwitchTimeout("s1", "list its ports", 5.0)]
     assert bench.sync() is Phase.FAILED
     assert not bench.writer.is_adopted
     assert bench.sync() is Phase.CONFIRMED
+
+
+def gone_before_it_was_said(bench: Bench) -> None:
+    """A connection has ended, and changes come before the end is noticed: nothing is tried."""
+    bench.adoption_problems = [
+        CloudtapError("must not be adopted"),
+        SwitchGone("s1", "say its name"),
+    ]
+    assert bench.sync() is Phase.GONE
+    bench.writer.wake()
+    wait_for(lambda: bench.writer.is_due, lambda is_due: not is_due)
+    assert (len(bench.adoption_problems), bench.writer.errors) == (1, 1)
+
+
+def gone_before_a_plan(bench: Bench) -> None:
+    """A connection has ended when a plan is to be sent."""
+    bench.when_applied(raising(SwitchGone("s1", "take a plan")))
+    assert bench.sync() is Phase.GONE
 
 
 def gone_while_adopted(bench: Bench) -> None:
@@ -282,6 +308,8 @@ RUNS: dict[Callable[[Bench], None], list[Phase]] = {
     adopted_at_the_second_attempt: [
         *(Phase.ADOPTING, Phase.FAILED), *FIRST, Phase.CONFIRMED, Phase.STOPPED
     ],
+    gone_before_it_was_said: [Phase.ADOPTING, Phase.GONE, Phase.STOPPED],
+    gone_before_a_plan: [*FIRST, Phase.GONE, Phase.STOPPED],
     gone_while_adopted: [Phase.ADOPTING, Phase.STOPPED],
     gone_while_waiting: [Phase.ADOPTING, Phase.WAITING, Phase.STOPPED],
     without_a_store: [*FIRST, Phase.FAILED, *LOOK, Phase.CONFIRMED, Phase.STOPPED],
