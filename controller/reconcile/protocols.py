@@ -403,16 +403,12 @@ class DesiredStateSource(Protocol):
         """The numbers of these names; new names get new numbers."""
         ...
 
-    def numbered(self) -> Numbers:
-        """Everything that has a number."""
-        ...
-
     def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
         """The sessions that may differ in what was wanted at two moments; None: any may."""
         ...
 
-    def release(self, names: Names) -> None:
-        """The numbers of these names may be given to others."""
+    def release_all_but(self, used: Numbers) -> None:
+        """All other numbers may be given to others."""
         ...
 
 
