@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests import frames
 from tests.ovs.controller_process import NOBODY, TARGET, ControllerProcess
 from tests.ovs.endpoint import Endpoint
-from tests.ovs.lab import Lab, vsctl
+from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
 
 A, B, FAR = 0x020000000001, 0x020000000002, 0x020000000003
@@ -96,3 +97,43 @@ def test_copies_of_a_bridge_that_is_away_do_not_reach_a_tap_port_that_is_another
     controller.wait_for_bridge("s1")
     got = lab.exchange([(at["a"], RED), (at["far"], BLUE)] * MANY)
     assert got[at["b"]] == [RED] * MANY and len(got[at["soc"]]) == MANY
+
+
+def make_old(state: Path) -> None:
+    """Have the numbers kept as by a version that did not know whose they are."""
+    with sqlite3.connect(state / "state.db") as connection:
+        connection.execute(
+            "UPDATE numbers SET key = substr(key, instr(key, '/') + 1) WHERE key LIKE '%/%'"
+        )
+        connection.execute("UPDATE schema SET version = 8")
+    connection.close()
+
+
+def flows_of(bridge: str) -> set[str]:
+    return set(ofctl("--no-stats", "dump-flows", bridge).splitlines())
+
+
+def test_an_upgrade_leaves_numbers_with_who_has_them_and_gives_them_to_nobody_else(
+    lab: Lab, at: dict[str, Endpoint], controller: ControllerProcess, tmp_path: Path
+) -> None:
+    controller.start(*BRIDGES)
+    controller.create_collector("red", "red-soc", "soc")
+    controller.create_session("red", "one", ["a"], "red-soc", direction="egress")
+    before = {bridge: flows_of(bridge) for bridge in BRIDGES}
+    assert controller.end() == 0
+    make_old(tmp_path / "state")
+    controller.start(*BRIDGES)
+    controller.wait_for_session("one")
+    assert {bridge: flows_of(bridge) for bridge in BRIDGES} == before
+
+    assert controller.end() == 0
+    make_old(tmp_path / "state")
+    vsctl("set-controller", "s1", NOBODY)
+    controller.inventory.write_text(tap_of("blue"))
+    controller.start("s2", "s3")
+    controller.create_collector("blue", "blue-soc", "soc")
+    controller.create_session("blue", "two", ["far"], "blue-soc", direction="egress")
+    controller.wait_for_session("two")
+    got = lab.exchange([(at["a"], RED), (at["far"], BLUE)] * MANY)
+    assert got[at["b"]] == [RED] * MANY
+    assert got[at["soc"]] == [BLUE] * MANY
