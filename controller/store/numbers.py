@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from itertools import chain, filterfalse
 
@@ -53,14 +53,14 @@ class NumberRepository:
             query = select(tables.last_numbers.c.number).filter_by(kind="session")
             self._last = connection.execute(query).scalar_one_or_none() or 0
         self._taken = {kind: set(book.values()) for kind, book in self._numbers.items()}
-        self._has_tenants = not any(map(self._without_tenant, KINDS_OF_TENANTS))
+        self._old_kinds = {kind for kind in KINDS_OF_TENANTS if self._without_tenant(kind)}
 
     def numbers_for(self, names: Names) -> Numbers:
         """The number of each name; see Store.numbers_for."""
         asked = names.by_kind
         with self._changing:
-            if not self._has_tenants and (names.network or names.port):
-                self._give_tenants(asked)
+            if self._old_kinds:
+                self._give_tenants(asked, {kind for kind in self._old_kinds if asked[kind]})
             missing = {
                 kind: [key for key in keys.values() if key not in self._numbers[kind]]
                 for kind, keys in asked.items()
@@ -79,23 +79,23 @@ class NumberRepository:
     def lacks_tenants(self) -> bool:
         """Whether numbers of an older version have no tenant yet."""
         with self._changing:
-            return not self._has_tenants
+            return bool(self._old_kinds)
 
     def give_tenants(self, names: Names) -> None:
         """Numbers of an older version have no tenant; see Store.give_tenants."""
         with self._changing:
-            self._give_tenants(names.by_kind)
+            self._give_tenants(names.by_kind, self._old_kinds)
 
-    def _give_tenants(self, asked: Mapping[str, Mapping[str, str]]) -> None:
+    def _give_tenants(self, asked: Mapping[str, Mapping[str, str]], kinds: Set[str]) -> None:
         """Keep numbers without a tenant under the names that are asked for, the rest as nobody's.
 
         The rest stays taken: a bridge that is away may use it.
         """
-        if self._has_tenants:
+        if not kinds:
             return
         renamed = {
             kind: {key: asked[kind].get(key, f"/{key}") for key in self._without_tenant(kind)}
-            for kind in KINDS_OF_TENANTS
+            for kind in kinds
         }
         with self._database.writing() as connection:
             for kind, keys in renamed.items():
@@ -105,7 +105,7 @@ class NumberRepository:
         for kind, keys in renamed.items():
             book = self._numbers[kind]
             self._numbers[kind] = {keys.get(key, key): number for key, number in book.items()}
-        self._has_tenants = True
+        self._old_kinds = self._old_kinds - kinds
 
     def _without_tenant(self, kind: str) -> list[str]:
         """The keys of an older version, which had no tenant before the name."""

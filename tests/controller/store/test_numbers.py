@@ -180,6 +180,8 @@ def test_numbers_without_a_tenant_stay_with_what_has_them(old: Database, is_told
     if is_told:
         numbers.give_tenants(declared(RED))
         assert not numbers.lacks_tenants
+    without_links = replace(declared(RED), tag={})
+    assert numbers.numbers_for(without_links).network == OLD["network"]
     assert numbers.numbers_for(declared(RED)) == Numbers(**OLD)  # type: ignore[arg-type]
     again = NumberRepository(old)
     assert not again.lacks_tenants
