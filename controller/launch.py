@@ -51,7 +51,7 @@ from controller.topology import (
     TunnelPorts,
 )
 from flows.errors import CloudtapError
-from flows.model import Dpid, PortId
+from flows.model import Dpid, PortId, declared_names
 
 INVENTORY_KEPT = "inventory-in-force.yaml"
 """Copy of the inventory in force, in the state directory: what a start compares the file with."""
@@ -220,6 +220,7 @@ class Services:
         self.store, signals = Store(config.state.directory), Signals()
         writers = Writers()
         self.reports = Reports(config, self.store, signals, writers)
+        give_tenants(self.store, self.reports.inventory)
         self.bridges = Bridges(config, self.store, signals, self.reports, writers, transport)
         self.control = Control(config, self.store, signals, self.reports, self.bridges)
         often_s = min(TICK_S, config.bridges.recheck_seconds)
@@ -343,6 +344,14 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
         connections=api.connections,
         connections_per_client=api.connections_per_client,
     )
+
+
+def give_tenants(store: Store, file: InventoryFile) -> None:
+    """Say whose the numbers of an older version are, by the inventory that it had."""
+    kept = file.read_kept() if store.lacks_tenants else None
+    if kept is not None:
+        inventory, _ = kept
+        store.give_tenants(declared_names(inventory.networks, inventory.ports))
 
 
 def make_inventory_file(config: Config, placements: Placements) -> InventoryFile:

@@ -289,20 +289,26 @@ class InventoryFile:
         before = self._read
         return isinstance(before, tuple) and signature is not None and signature[:2] != before[:2]
 
-    def _restore(self) -> None:
-        """Begin with the inventory that was in force when an earlier controller ended."""
+    def read_kept(self) -> tuple[Inventory, bytes] | None:
+        """The inventory that was in force when the last controller ended, and its text; if any."""
         kept = self._caution.kept
         if kept is None:
-            return
+            return None
         try:
             text = read_file(kept, FILE_BYTES_MAX)
-            inventory = parse(text, str(kept))
+            return parse(text, str(kept)), text
         except FileNotFoundError:
-            return
+            return None
         except (UnusableFile, InventoryError) as error:
             self._unkept = f"the inventory of the last run cannot be compared: {error}"
-            return
-        self._inventory, self._text, self._is_known = inventory, text, True
+            return None
+
+    def _restore(self) -> None:
+        """Begin with the inventory that was in force when an earlier controller ended."""
+        kept = self.read_kept()
+        if kept is not None:
+            self._inventory, self._text = kept
+            self._is_known = True
 
     def _keep(self) -> None:
         """Keep the inventory in force for the next start."""

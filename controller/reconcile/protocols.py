@@ -411,8 +411,8 @@ class DesiredStateSource(Protocol):
         """The sessions that may differ in what was wanted at two moments; None: any may."""
         ...
 
-    def release(self, names: Names) -> None:
-        """The numbers of these names may be given to others."""
+    def release_all_but(self, used: Numbers) -> None:
+        """All other numbers may be given to others."""
         ...
 
 

@@ -45,7 +45,7 @@ from flows.model import (
     SessionId,
     TagMode,
     World,
-    tag_keys,
+    declared_names,
     transport_keys,
 )
 from flows.plan import owner_of_meter
@@ -160,8 +160,7 @@ class SnapshotBuilder:
         with self._building:
             if self._snapshot is None or self._snapshot.version != version:
                 return
-            used, given = self._snapshot.numbers, self._desired.numbered()
-            self._desired.release(given.names_without(used))
+            self._desired.release_all_but(self._snapshot.numbers)
 
     def follow_told(self) -> None:
         """Report a change once bridges were told what the last snapshot takes for untold: sessions
@@ -283,12 +282,12 @@ class SnapshotBuilder:
         """The numbers of everything. Link tags of tagged copies need network tags first."""
         networks, ports = inventory.networks, inventory.ports
         is_tagged = any(c.tenant_tag is TagMode.AUTO for c in desired.collectors)
-        keys = tag_keys(networks, ports) if has_links or is_tagged else []
+        declared = declared_names(networks, ports)
+        keys = declared.tag if has_links or is_tagged else {}
         live = [*desired.session_by_id, *desired.deleting]
         capped = self._capped(desired, desired.session_by_id.keys())
-        names = Names(
-            network=[network.id for network in networks],
-            port=[port.id for port in ports],
+        names = replace(
+            declared,
             session=live,
             tag=keys,
             filter=[each.id for each in desired.filters],
@@ -297,9 +296,9 @@ class SnapshotBuilder:
             meter=sorted(capped | self._desired.numbered().meter.keys() & set(live)),
         )
         numbers = self._desired.numbers_for(names)
-        extra = transport_keys(desired.collectors, networks, numbers) if has_links else []
+        extra = transport_keys(desired.collectors, networks, ports, numbers) if has_links else {}
         if extra:
-            numbers = self._desired.numbers_for(replace(names, tag=keys + extra))
+            numbers = self._desired.numbers_for(replace(names, tag={**keys, **extra}))
         self._unmetered = capped - numbers.meter.keys()
         return numbers
 

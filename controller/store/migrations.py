@@ -23,6 +23,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _add_identities(connection)
     if version < 8:
         _add_tenants_of_keys(connection)
+    if version < 9:
+        _add_tenants_of_link_tags(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
@@ -119,3 +121,21 @@ def _add_tenants_of_keys(connection: Connection) -> None:
             f"WHERE {table}.id = once.object_id"
         )
     connection.exec_driver_sql("CREATE INDEX keys_by_tenant ON once (tenant, at)")
+
+
+def _add_tenants_of_link_tags(connection: Connection) -> None:
+    """To version 9. The link tags of a tap port are those of the tenant that has copies sent there;
+    if two tenants have, they are nobody's, and each gets new ones. Those of ports that no collector
+    names, of networks and of workloads are left to the inventory (see Store.give_tenants).
+    """
+    users = (
+        "FROM sensors JOIN collectors ON collectors.id = sensors.collector "
+        "WHERE collectors.delivery = 'port' "
+        "AND sensors.item = substr(numbers.key, instr(numbers.key, ':') + 1)"
+    )
+    connection.exec_driver_sql(
+        "UPDATE numbers SET key = (SELECT CASE count(DISTINCT collectors.tenant) WHEN 1 "
+        f"THEN min(collectors.tenant) ELSE '' END {users}) || '/' || key "
+        "WHERE kind = 'tag' AND (key LIKE 'tap:%' OR key LIKE 'tap-%') "
+        f"AND EXISTS (SELECT 1 {users})"
+    )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from itertools import chain, filterfalse
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from controller.store import tables
 from controller.store.database import Database
 from controller.store.errors import StoreError
 from flows.model import (
+    KINDS_OF_TENANTS,
     NUMBER_RANGES,
     CollectorId,
     FilterId,
@@ -35,6 +36,7 @@ _SCARCE = ("tag", "meter")
 class NumberRepository:
     """All numbers, in the database and, because nobody else writes it, in memory too.
 
+    Each is kept under a name (see Names.by_kind), which for some kinds has the tenant before it.
     ``highest`` replaces the highest number of a kind (for tests of exhaustion).
     """
 
@@ -51,13 +53,16 @@ class NumberRepository:
             query = select(tables.last_numbers.c.number).filter_by(kind="session")
             self._last = connection.execute(query).scalar_one_or_none() or 0
         self._taken = {kind: set(book.values()) for kind, book in self._numbers.items()}
+        self._old_kinds = {kind for kind in KINDS_OF_TENANTS if self._without_tenant(kind)}
 
     def numbers_for(self, names: Names) -> Numbers:
         """The number of each name; see Store.numbers_for."""
         asked = names.by_kind
         with self._changing:
+            if self._old_kinds:
+                self._give_tenants(asked, {kind for kind in self._old_kinds if asked[kind]})
             missing = {
-                kind: [key for key in dict.fromkeys(keys) if key not in self._numbers[kind]]
+                kind: [key for key in keys.values() if key not in self._numbers[kind]]
                 for kind, keys in asked.items()
             }
             if any(missing.values()):
@@ -65,10 +70,46 @@ class NumberRepository:
                     pass
             return _as_numbers(
                 {
-                    kind: {key: book[key] for key in asked[kind] if key in book}
+                    kind: {name: book[key] for name, key in asked[kind].items() if key in book}
                     for kind, book in self._numbers.items()
                 }
             )
+
+    @property
+    def lacks_tenants(self) -> bool:
+        """Whether numbers of an older version have no tenant yet."""
+        with self._changing:
+            return bool(self._old_kinds)
+
+    def give_tenants(self, names: Names) -> None:
+        """Numbers of an older version have no tenant; see Store.give_tenants."""
+        with self._changing:
+            self._give_tenants(names.by_kind, self._old_kinds)
+
+    def _give_tenants(self, asked: Mapping[str, Mapping[str, str]], kinds: Set[str]) -> None:
+        """Keep numbers without a tenant under the names that are asked for, the rest as nobody's.
+
+        The rest stays taken: a bridge that is away may use it.
+        """
+        if not kinds:
+            return
+        renamed = {
+            kind: {key: asked[kind].get(key, f"/{key}") for key in self._without_tenant(kind)}
+            for kind in kinds
+        }
+        with self._database.writing() as connection:
+            for kind, keys in renamed.items():
+                for old, new in keys.items():
+                    row = update(tables.numbers).filter_by(kind=kind, key=old)
+                    connection.execute(row.values(key=new))
+        for kind, keys in renamed.items():
+            book = self._numbers[kind]
+            self._numbers[kind] = {keys.get(key, key): number for key, number in book.items()}
+        self._old_kinds = self._old_kinds - kinds
+
+    def _without_tenant(self, kind: str) -> list[str]:
+        """The keys of an older version, which had no tenant before the name."""
+        return [key for key in self._numbers[kind] if "/" not in key]
 
     @contextmanager
     def giving(self, session: SessionId) -> Iterator[Connection]:
@@ -81,21 +122,21 @@ class NumberRepository:
         with self._changing:
             return _as_numbers({kind: dict(book) for kind, book in self._numbers.items()})
 
-    def release(self, names: Names) -> None:
-        """Free the numbers of things that are gone; see Store.release."""
+    def release_all_but(self, used: Numbers) -> None:
+        """Free the numbers that are not in use any more; see Store.release_all_but."""
         with self._changing:
-            held = {
-                kind: [key for key in dict.fromkeys(keys) if key in self._numbers[kind]]
-                for kind, keys in names.by_kind.items()
-            }
-            if not any(held.values()):
+            unused: dict[str, list[str]] = {}
+            for kind, book in self._numbers.items():
+                kept = set(getattr(used, kind).values())
+                unused[kind] = [key for key, number in book.items() if number not in kept]
+            if not any(unused.values()):
                 return
             with self._database.writing() as connection:
-                held["session"] = _without_stored(connection, held["session"])
-                for kind, keys in held.items():
+                unused["session"] = _without_stored(connection, unused["session"])
+                for kind, keys in unused.items():
                     for key in keys:
                         connection.execute(delete(tables.numbers).filter_by(kind=kind, key=key))
-            for kind, keys in held.items():
+            for kind, keys in unused.items():
                 for key in keys:
                     self._taken[kind].discard(self._numbers[kind].pop(key))
 

@@ -112,6 +112,7 @@ class Store:
     def numbers_for(self, names: Names) -> Numbers:
         """The numbers of these names; those that have none yet get one, kept from then on.
 
+        What has gone to another tenant gets a new one; the old one stays taken until its release.
         All get the smallest free number, only sessions the next one after the last that was given.
         When link tags or meters run out the last names have none: the compiler then refuses what
         needs them, and the rest goes on.
@@ -121,15 +122,29 @@ class Store:
         """
         return self._numbers.numbers_for(names)
 
-    def release(self, names: Names) -> None:
-        """Free the numbers of things that are gone from everywhere, switches included.
+    @property
+    def lacks_tenants(self) -> bool:
+        """Whether there are numbers of an older version of which it is not known whose they are."""
+        return self._numbers.lacks_tenants
+
+    def give_tenants(self, names: Names) -> None:
+        """Say whose the numbers of an older version are, which kept them without tenants: what had
+        these names, as they were declared then.
+
+        Others are nobody's from then on. If this is not called, the names that are asked for first
+        are taken for those of then.
+        """
+        self._numbers.give_tenants(names)
+
+    def release_all_but(self, used: Numbers) -> None:
+        """Free all numbers but these, when what had them is gone from switches, too.
 
         The number of a session that is still in the store stays taken.
         """
-        self._numbers.release(names)
+        self._numbers.release_all_but(used)
 
     def numbered(self) -> Numbers:
-        """Everything that has a number now, to find what may be released."""
+        """Everything that has a number now; networks, ports and tags by TENANT/NAME."""
         return self._numbers.all()
 
     def prove_writable(self) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 INTEGER_MAX = (1 << 63) - 1
 """Highest integer that SQLite can store."""
 
@@ -130,7 +130,7 @@ numbers = Table(
     "numbers",
     metadata,
     Column("kind", String, primary_key=True),
-    Column("key", String, primary_key=True),
+    Column("key", String, primary_key=True),  # TENANT/NAME of what may go to another tenant
     Column("number", Integer, nullable=False),
     UniqueConstraint("kind", "number"),
 )

@@ -472,7 +472,7 @@ class Program:
         gone, new = self._ways.settle(
             view.world.untold,
             frozenset(view.link_ports if view.has_meters else ()),
-            lambda way: tuple(transport(view, ports[way[0]], way[1])),
+            lambda way: tuple(transport(view, ports[way.tap], way.tag)),
         )
         self.flows.remove(gone)
         self.flows.put(new)
@@ -554,7 +554,8 @@ def _session_flows(view: BridgeView, resolved_session: ResolvedSession) -> _Sess
     ways: tuple[CopyWay, ...] = ()
     if view.link_ports and not resolved_session.is_adrift:
         tags = dict.fromkeys(tags_of(view, resolved_session).values())
-        ways = tuple((tap.id, tag) for tap in resolved_session.taps for tag in tags)
+        taps = resolved_session.taps
+        ways = tuple(CopyWay(tap.id, tag, tap.tenant) for tap in taps for tag in tags)
     is_reached = any(
         view.next_hop_of_copies(sensor, collector) is not None for sensor in collector.sensors
     )

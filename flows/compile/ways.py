@@ -1,8 +1,8 @@
 """The ways by which copies from other bridges cross a bridge to tap ports.
 
-Sessions share them: those whose copies go to one tap port and wear one tag there. When the last one
-has left, the way is closed. A bridge that cannot be told may go on to send its copies; it counts
-them as made, so whoever drops them counts what was dropped.
+Sessions of a tenant share them: those whose copies go to one tap port and wear one tag there. When
+the last one has left, the way is closed. A bridge that cannot be told may go on to send its copies;
+it counts them as made, so whoever drops them counts what was dropped.
 """
 
 from __future__ import annotations

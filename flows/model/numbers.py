@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 from flows.errors import InvalidValue
 from flows.model.collector import Collector, TagMode
-from flows.model.names import CollectorId, FilterId, NetworkId, PortId, SessionId
+from flows.model.names import (
+    CollectorId,
+    FilterId,
+    NetworkId,
+    PortId,
+    SessionId,
+    TenantName,
+)
 from flows.model.port import Network, Port, PortKind
 from flows.openflow import EPOCH_OBJECT, VLAN_IDS
 
@@ -40,34 +47,50 @@ NUMBER_RANGES = {
     "meter": METERS,
 }
 """The numbers of each kind that may be given; the kinds are the fields of ``Numbers``."""
+KINDS_OF_TENANTS = ("network", "port", "tag")
+"""The kinds of what the inventory may give to another tenant under the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names that need a number, or no longer need it, by kind; see ``Numbers`` for the kinds.
+    """Names that need a number, by kind; see ``Numbers`` for the kinds.
 
-    Names without a number get one in the order in which they stand here.
+    Names without a number get one in the order in which they stand here. The inventory may give
+    networks, ports, and so their link tags to another tenant, so they stand here with the tenant
+    that has them; the ids of all others are made here and never used again.
     """
 
-    network: Collection[NetworkId] = ()
-    port: Collection[PortId] = ()
+    network: Mapping[NetworkId, TenantName] = field(default_factory=dict)
+    port: Mapping[PortId, TenantName] = field(default_factory=dict)
     session: Collection[SessionId] = ()
-    tag: Collection[str] = ()
+    tag: Mapping[str, TenantName] = field(default_factory=dict)
     filter: Collection[FilterId] = ()
     collector: Collection[CollectorId] = ()
     meter: Collection[SessionId] = ()
 
     @property
-    def by_kind(self) -> Mapping[str, Collection[str]]:
-        """The names of each kind; the kinds are the keys of NUMBER_RANGES."""
-        return {kind: getattr(self, kind) for kind in NUMBER_RANGES}
+    def by_kind(self) -> Mapping[str, Mapping[str, str]]:
+        """The names of each kind, and for each the name that its number is kept under.
+
+        That has the tenant before it: a bridge that is away uses numbers as it knows them, so what
+        goes to another tenant needs another number. The kinds are the keys of NUMBER_RANGES.
+        """
+        found: dict[str, Mapping[str, str]] = {}
+        for kind in NUMBER_RANGES:
+            names = getattr(self, kind)
+            if kind in KINDS_OF_TENANTS:
+                found[kind] = {key: f"{tenant}/{key}" for key, tenant in names.items()}
+            else:
+                found[kind] = {key: key for key in names}
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """The small numbers that stand for names in registers, cookies, link tags and meters.
 
-    They are kept across restarts, so that a restarted controller compiles the same flows.
+    They are kept across restarts, so that a restarted controller compiles the same flows. Those of
+    what goes to another tenant change (see Names).
     ``network``, ``port``, ``session``, ``collector`` numbers are 1..2^20-1, those of a ``filter``
     1..2^16-1, because its edition stands beside its number in a register; ``tag``
     values are VLAN ids 1..4094, keyed by ``network:<id>``, ``port:<id>`` (unprotected workload) or
@@ -94,24 +117,23 @@ class Numbers:
                 limits = f"{allowed.start}..{allowed.stop - 1}"
                 raise InvalidValue(f"{wrong} is no number of a {what}: they are {limits}")
 
-    def names_without(self, used: Numbers) -> Names:
-        """The names that have a number here and none in ``used``."""
-        return Names(
-            self.network.keys() - used.network.keys(),
-            self.port.keys() - used.port.keys(),
-            self.session.keys() - used.session.keys(),
-            self.tag.keys() - used.tag.keys(),
-            self.filter.keys() - used.filter.keys(),
-            self.collector.keys() - used.collector.keys(),
-            self.meter.keys() - used.meter.keys(),
-        )
+
+def declared_names(networks: Iterable[Network], ports: Iterable[Port]) -> Names:
+    """The names of what an inventory declares, with the link tags that it needs."""
+    networks, ports = tuple(networks), tuple(ports)
+    return Names(
+        network={network.id: network.tenant for network in networks},
+        port={port.id: port.tenant for port in ports},
+        tag=tag_keys(networks, ports),
+    )
 
 
-def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> list[str]:
-    """The names that need a link tag once bridges are linked, in a stable order."""
-    keys = [f"network:{n.id}" for n in networks]
-    keys += [f"port:{p.id}" for p in ports if p.kind is PortKind.VM and not p.is_protected]
-    return keys + [f"tap:{p.id}" for p in ports if p.kind is PortKind.TAP]
+def tag_keys(networks: Iterable[Network], ports: Iterable[Port]) -> dict[str, TenantName]:
+    """The names that need a link tag once bridges are linked, with tenants, in a stable order."""
+    keys = {f"network:{n.id}": n.tenant for n in networks}
+    unprotected = (p for p in ports if p.kind is PortKind.VM and not p.is_protected)
+    keys |= {f"port:{p.id}": p.tenant for p in unprotected}
+    return keys | {f"tap:{p.id}": p.tenant for p in ports if p.kind is PortKind.TAP}
 
 
 def transport_key(tap: PortId, tag: int | None) -> str:
@@ -123,18 +145,27 @@ def transport_key(tap: PortId, tag: int | None) -> str:
 
 
 def transport_keys(
-    collectors: Iterable[Collector], networks: Iterable[Network], numbers: Numbers
-) -> list[str]:
-    """The names of the link tags that tagged copies may need, in a stable order."""
-    keys: list[str] = []
+    collectors: Iterable[Collector],
+    networks: Iterable[Network],
+    ports: Iterable[Port],
+    numbers: Numbers,
+) -> dict[str, TenantName]:
+    """The names of the link tags that tagged copies may need, with tenants, in a stable order.
+
+    A tap port that is another tenant's now gets no copies, so it needs none.
+    """
+    keys: dict[str, TenantName] = {}
     networks = tuple(networks)
+    taps = {p.id: p.tenant for p in ports if p.kind is PortKind.TAP}
     for collector in collectors:
-        own = [n.id for n in networks if n.tenant == collector.tenant]
+        tenant = collector.tenant
+        own = [n.id for n in networks if n.tenant == tenant]
         tags: list[int] = []
         if isinstance(collector.tenant_tag, int):
             tags = [collector.tenant_tag]
         elif collector.tenant_tag is TagMode.AUTO and len(own) > 1:
             found = (numbers.tag.get(f"network:{network}") for network in own)
             tags = [tag for tag in found if tag is not None]
-        keys += [transport_key(tap, tag) for tap in collector.tap_ports for tag in tags]
-    return list(dict.fromkeys(keys))
+        here = (tap for tap in collector.tap_ports if taps.get(tap) == tenant)
+        keys |= {transport_key(tap, tag): tenant for tap in here for tag in tags}
+    return keys

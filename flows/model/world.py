@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from netaddr import IPAddress
 
@@ -21,6 +22,7 @@ from flows.model.names import (
     Ofport,
     PortId,
     SessionId,
+    TenantName,
 )
 from flows.model.numbers import Numbers
 from flows.model.port import Network, Port, PortKind
@@ -65,8 +67,15 @@ class Link:
             raise InvalidValue(f"a link joins bridge {self.a.dpid:016x} to itself")
 
 
-CopyWay = tuple[PortId, int | None]
-"""Copies that cross a bridge to a tap port, with the tag that they wear there."""
+class CopyWay(NamedTuple):
+    """Copies that cross a bridge to a tap port, with the tag that they wear there, and whose they
+    are: each tenant that has had a tap port has link tags of its own."""
+
+    tap: PortId
+    tag: int | None
+    tenant: TenantName
+
+
 NO_WAYS: Mapping[Dpid, frozenset[CopyWay]] = {}
 Down = Sensor | Placement | tuple[CollectorId, Sensor]
 """What is down: a tap port or the end of a link between bridges, by the state of its port, or a

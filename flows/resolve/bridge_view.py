@@ -11,6 +11,7 @@ from netaddr import IPAddress
 from flows.model import (
     NOTHING_KNOWN,
     Collector,
+    CopyWay,
     Dpid,
     Filter,
     FilterId,
@@ -161,7 +162,9 @@ class BridgeView:
         if not known or place is None or isinstance(sensor, IPAddress):
             return True
         crossed = [i.dpid for _, i in self.resolved.spanning_tree.exits(self.dpid, place.dpid)]
-        return all((sensor, tag) in known[d] for d in crossed if d in known for tag in tags)
+        tenant = self.world.port_by_id[sensor].tenant
+        ways = [CopyWay(sensor, tag, tenant) for tag in tags]
+        return all(way in known[dpid] for dpid in crossed if dpid in known for way in ways)
 
     def limit_of(self, session: Session) -> int | None:
         """Bytes of the longest frame that this bridge copies whole for a session; None: any."""

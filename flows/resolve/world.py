@@ -243,7 +243,7 @@ class ResolvedWorld:
         """Whether one of these bridges has not all ways for copies of a session in its region."""
         session, taps = resolved_session.session, resolved_session.taps
         tags = {self.tag_of_copy(session, network) for network in resolved_session.networks}
-        wanted = {(tap.id, tag) for tap in taps for tag in tags}
+        wanted = {CopyWay(tap.id, tag, tap.tenant) for tap in taps for tag in tags}
         places = {self.place(tap) for tap in taps}
         return any(
             not wanted <= ways and any(self.is_joined(dpid, place) for place in places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.config import Config
-from controller.config.settings import BridgesConfig, OvsdbConfig, StateConfig
-from controller.launch import Services
+from controller.config.settings import BridgesConfig, InventoryConfig, OvsdbConfig, StateConfig
+from controller.launch import INVENTORY_KEPT, Services
 from controller.reconcile.bridge import Adoption
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.store import StoreError
-from flows.model import Dpid
+from controller.store import Store, StoreError
+from flows.model import Dpid, Network, Port, declared_names
 
 OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
 BRIDGE = SwitchPort(LOCAL_PORT, "s1", True)
@@ -119,3 +120,44 @@ def test_a_part_that_cannot_be_stopped_keeps_no_other_from_being_stopped(
         ("controller stopped", None),
     ]
     Services(config, Nobody()).stop()  # the state directory is free
+
+
+DECLARED = """\
+tenants: [red, blue]
+networks: [{{id: net-1, name: lan, tenant: {owner}}}]
+ports: [{{id: soc, tenant: {owner}, kind: tap}}]
+"""
+
+
+@pytest.mark.parametrize("owner", ["red", "blue"])
+def test_numbers_of_an_older_version_stay_with_the_tenant_that_had_them_then(
+    tmp_path: Path, owner: str
+) -> None:
+    """The inventory in force then is kept; the file may have changed since."""
+    file = tmp_path / "inventory.yaml"
+    file.write_text(DECLARED.format(owner=owner))
+    state = StateConfig(directory=tmp_path / "state")
+    Store(state.directory).close()
+    with sqlite3.connect(state.directory / "state.db") as connection:
+        for kind, key in (("network", "net-1"), ("port", "soc"), ("tag", "tap:soc")):
+            connection.execute("INSERT INTO numbers VALUES (?, ?, 7)", (kind, key))
+        connection.execute("UPDATE schema SET version = 8")
+    connection.close()
+    (state.directory / INVENTORY_KEPT).write_text(DECLARED.format(owner="red"))
+    taken = InventoryConfig(file=file, vanish_limit=1, settle_seconds=0)
+    config = Config(ovsdb=OvsdbConfig(remotes=()), state=state, inventory=taken)
+    made = Services(config, Nobody())
+    try:
+        made.reports.inventory.reload_if_changed()
+        found = made.store.numbers_for(declared_names(*_parts(made)))
+        numbers = {*found.network.values(), *found.port.values(), found.tag["tap:soc"]}
+        assert (numbers == {7}) == (owner == "red") and (7 in numbers) == (owner == "red")
+    finally:
+        made.reports.tracker.stop()
+        made.store.close()
+
+
+def _parts(services: Services) -> tuple[tuple[Network, ...], tuple[Port, ...]]:
+    inventory = services.reports.inventory_in_force()
+    assert inventory.ports, "it is read"
+    return inventory.networks, inventory.ports

@@ -115,7 +115,7 @@ def _collector(rng: Random, world: World) -> World:
         old, tenant_tag=tag, sensors=rng.choice((old.sensors, sensors, sensors))
     )
     collectors = tuple(new if each is old else each for each in world.collectors)
-    wanted = transport_keys(collectors, world.networks, world.numbers)
+    wanted = transport_keys(collectors, world.networks, world.ports, world.numbers)
     numbers = _with_tags(rng, world.numbers, wanted)
     return dataclasses.replace(world, collectors=collectors, numbers=numbers)
 

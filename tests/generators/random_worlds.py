@@ -306,9 +306,9 @@ def _numbers(
     def spread(keys: list[str], highest: int) -> dict[str, int]:
         return dict(zip(keys, rng.sample(range(1, highest), len(keys)), strict=True))
 
-    keys = tag_keys(networks, ports)
+    keys = list(tag_keys(networks, ports))
     tags = spread(keys, 4095)
-    wanted = transport_keys(collectors, networks, Numbers(tag=tags))
+    wanted = transport_keys(collectors, networks, ports, Numbers(tag=tags))
     left = [vid for vid in range(1, 4095) if vid not in set(tags.values())]
     tags |= zip(wanted, rng.sample(left, len(wanted)), strict=True)
     return Numbers(

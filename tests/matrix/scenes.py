@@ -244,7 +244,7 @@ class SceneBuilder:
         """A number for everything that has one, in the order of its making."""
         networks, ports = self._networks(), self._ports()
         tags = {key: n for n, key in enumerate(tag_keys(networks, ports), 1)}
-        wanted = transport_keys(self.collectors, networks, Numbers(tag=tags))
+        wanted = transport_keys(self.collectors, networks, ports, Numbers(tag=tags))
         tags |= {key: n for n, key in enumerate(wanted, len(tags) + 1)}
         return Numbers(
             {network.id: n for n, network in enumerate(networks, 1)},

@@ -75,7 +75,7 @@ def copying_flows(bridge: str) -> int:
 
 
 def numbers(controller: ControllerProcess) -> dict[tuple[str, str], int]:
-    """All allocated numbers, read from the database."""
+    """All allocated numbers, read from the database: of networks, ports, tags by TENANT/NAME."""
     with sqlite3.connect(controller.folder / "state" / "state.db") as connection:
         rows = connection.execute("SELECT kind, key, number FROM numbers").fetchall()
     connection.close()
@@ -179,7 +179,7 @@ def test_numbers_come_back_only_when_no_bridge_can_use_their_old_meaning(
     disconnect(controller, "s2")
     assert controller.delete_session("far") == 202
     controller.inventory.write_text(GREEN + LINKS)
-    wait_for(lambda: numbers(controller), lambda seen: ("port", "green-web") in seen)
+    wait_for(lambda: numbers(controller), lambda seen: ("port", "green/green-web") in seen)
     assert blue <= numbers(controller).keys(), "s2 still uses them"
     controller.end(signal.SIGKILL)
     controller.start("s1")
@@ -193,8 +193,8 @@ def test_numbers_come_back_only_when_no_bridge_can_use_their_old_meaning(
     stayed = {key: number for key, number in before.items() if key not in blue}
     assert {key: left[key] for key in stayed} == stayed, "what is there keeps its numbers"
     controller.inventory.write_text(INVENTORY + LINKS)
-    back = wait_for(lambda: numbers(controller), lambda seen: ("port", "blue-web") in seen)
-    assert back["port", "blue-web"] == before["port", "blue-web"], "the lowest free one"
+    back = wait_for(lambda: numbers(controller), lambda seen: ("port", "blue/blue-web") in seen)
+    assert back["port", "blue/blue-web"] == before["port", "blue/blue-web"], "the lowest free one"
 
 
 def forget(controller: ControllerProcess, bridge: str) -> str:
@@ -212,7 +212,7 @@ def test_a_bridge_that_is_forgotten_blocks_nothing_and_comes_back_like_a_new_one
     disconnect(controller, "s2")
     assert controller.delete_session("far") == 202
     controller.inventory.write_text(GREEN + LINKS)
-    wait_for(lambda: numbers(controller), lambda seen: ("port", "green-web") in seen)
+    wait_for(lambda: numbers(controller), lambda seen: ("port", "green/green-web") in seen)
     assert blue <= numbers(controller).keys(), "s2 may still use them"
 
     assert forget(controller, "s2") == "bridge 's2' is forgotten\n"

@@ -41,7 +41,7 @@ from flows.model import (
 )
 from tests.controller.fakes import TWO_TENANTS, open_store
 
-RED = TenantName("red")
+RED, BLUE = TenantName("red"), TenantName("blue")
 IDS = Collector(CollectorId("c-1"), "ids", RED, (PortId("red-ids-1"),))
 HTTP = Filter(FilterId("f-1"), "http", RED)
 WEB = Session(SessionId("s-1"), "web", RED, Source(kind=SourceKind.TENANT), IDS.id, filter=HTTP.id)
@@ -86,6 +86,39 @@ def test_filters_are_in_the_world_and_have_numbers_until_they_are_gone(store: St
     assert store.numbered().filter == {}
 
 
+def test_numbers_of_what_goes_to_another_tenant_are_not_used_again_while_bridges_may(
+    store: Store,
+) -> None:
+    inventory = [TWO_TENANTS]
+    places = Placements(links=(LINK,))
+    world = SnapshotBuilder(store, lambda: inventory[0], lambda: places, changes=ChangeSignal())
+    store.collectors.add(dataclasses.replace(IDS, tenant_tag=7), "tester")
+    before = world.snapshot().numbers
+    tap = IDS.tap_ports[0]
+    keys = (transport_key(tap, None), transport_key(tap, 7))
+
+    ports = tuple(
+        dataclasses.replace(p, tenant=BLUE, name="more") if p.id == tap else p
+        for p in TWO_TENANTS.ports
+    )
+    inventory[0] = dataclasses.replace(TWO_TENANTS, ports=ports)
+    theirs = dataclasses.replace(IDS, id=CollectorId("c-2"), tenant=BLUE, tenant_tag=7)
+    store.collectors.add(theirs, "tester")
+    version = world.changes.changed()
+    after = world.snapshot().numbers
+    assert before.tag.keys() == after.tag.keys() >= set(keys)
+    assert not {after.tag[key] for key in keys} & set(before.tag.values())
+    assert after.port[tap] not in before.port.values()
+    for kind in ("network", "port", "tag"):
+        old, new = getattr(before, kind), getattr(after, kind)
+        assert {key for key in old if old[key] != new[key]} <= {tap, *keys}
+    held = set(store.numbered().tag.values())
+    assert held == {*before.tag.values(), *after.tag.values()}, "bridges may still use them"
+    world.release_numbers(version)
+    assert set(store.numbered().tag.values()) == set(after.tag.values())
+    assert world.snapshot().numbers == after
+
+
 BASE = tag_keys(TWO_TENANTS.networks, TWO_TENANTS.ports)
 
 
@@ -94,8 +127,8 @@ BASE = tag_keys(TWO_TENANTS.networks, TWO_TENANTS.ports)
     [
         (TagMode.NONE, (), []),
         (7, (), []),
-        (TagMode.AUTO, (), BASE),
-        (TagMode.NONE, (LINK,), BASE),
+        (TagMode.AUTO, (), [*BASE]),
+        (TagMode.NONE, (LINK,), [*BASE]),
         (7, (LINK,), [*BASE, transport_key(IDS.tap_ports[0], 7)]),
     ],
 )

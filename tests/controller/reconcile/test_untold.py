@@ -15,7 +15,7 @@ from controller.process import ChangeSignal
 from controller.reconcile import SnapshotBuilder, Untold
 from controller.reconcile.untold import CALLS_BACK_S
 from controller.store import Limits, Store
-from flows.model import CopyWay, Dpid, Ofport, Placement, PortId, SessionId
+from flows.model import CopyWay, Dpid, Ofport, Placement, PortId, SessionId, TenantName
 from tests.controller.fakes import TWO_TENANTS, open_store
 from tests.controller.reconcile.test_reconciler import bring_all
 from tests.controller.reconcile.test_snapshot import HTTP, IDS, LINK, WEB, Placements
@@ -144,7 +144,7 @@ def test_one_that_ends_later_does_not_fade(store: Store) -> None:
 
 
 def test_a_bridge_that_is_back_gets_the_ways_that_it_lacks(store: Store) -> None:
-    telling = Telling(set(), set(), {S1: frozenset({(IDS.tap_ports[0], 7)})})
+    telling = Telling(set(), set(), {S1: frozenset({CopyWay(IDS.tap_ports[0], 7, IDS.tenant)})})
     world = world_of(store, telling)
     assert world.snapshot().resolved.world.known_ways == telling.ways
     version = world.changes.version
@@ -170,7 +170,7 @@ def test_the_ways_of_a_bridge_are_known_from_its_leave_to_its_return(bridges: Br
     known = bridges.writers.known_ways
     assert known() == {}
     bridges.cut(3)
-    assert known() == {Dpid(3): {(PortId("t3"), None)}}
+    assert known() == {Dpid(3): {CopyWay(PortId("t3"), None, TenantName("red"))}}
     bridges.connect(3)
     wait_for(known, lambda ways: not ways)
     bridges.cut(3)

@@ -229,6 +229,34 @@ def test_a_key_of_an_earlier_schema_belongs_to_the_tenant_of_its_object(tmp_path
     assert found == [("k1", "red"), ("k2", "red"), ("k3", "")]
 
 
+def test_link_tags_of_an_earlier_schema_belong_to_whoever_has_copies_sent_there(
+    tmp_path: Path,
+) -> None:
+    """Of tap ports that no collector names, or those of two tenants, it is not known."""
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.executescript(SCHEMA_3)
+        for key, tenant, sensor in (
+            ("c-2", "red", "x:7"),
+            ("c-3", "red", "u"),
+            ("c-4", "blue", "u"),
+        ):
+            row = key, tenant, key, sensor, "2030-01-01T00:00:00+00:00", None
+            connection.execute("INSERT INTO collectors VALUES (?, ?, ?, ?, ?, ?)", row)
+        keys = ("tap:t", "tap-7:t", "tap:x:7", "tap:u", "tap-7:u", "tap:x", "network:t", "port:t")
+        for number, key in enumerate(keys, 1):
+            connection.execute("INSERT INTO numbers VALUES ('tag', ?, ?)", (key, number))
+        connection.execute("INSERT INTO numbers VALUES ('session', 's-1', 9)")
+    connection.close()
+    store = Store(tmp_path)
+    assert store.lacks_tenants
+    assert store.numbered().tag == {
+        "red/tap:t": 1, "red/tap-7:t": 2, "red/tap:x:7": 3, "/tap:u": 4, "/tap-7:u": 5,
+        "tap:x": 6, "network:t": 7, "port:t": 8,
+    }  # fmt: skip
+    assert store.numbered().session == {"s-1": 9}
+    store.close()
+
+
 def columns(directory: Path) -> set[tuple[str, str, str, int]]:
     """Table, column, type and whether null is refused, of everything in a database."""
     with sqlite3.connect(directory / "state.db") as connection:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
-from controller.store import StoreError
+from controller.store import StoreError, tables
 from controller.store.database import Database
 from controller.store.numbers import NumberRepository
-from flows.model import METERS, Names
+from flows.model import KINDS_OF_TENANTS, METERS, Names, NetworkId, Numbers, PortId, TenantName
 
 KEYS = st.lists(st.sampled_from("abcdefgh"), max_size=6)
 ALL_KINDS = ("network", "port", "session", "tag", "collector", "meter")
+RED, BLUE = TenantName("red"), TenantName("blue")
 KINDS = st.sampled_from(ALL_KINDS)
 STEPS = st.lists(
     st.tuples(st.sampled_from(["ask", "release", "restart"]), KINDS, KEYS), max_size=20
@@ -30,12 +33,22 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def names_of(kind: str, keys: list[str]) -> Names:
-    return Names(**{kind: keys})  # type: ignore[arg-type]
+def names_of(kind: str, keys: list[str], tenant: TenantName = RED) -> Names:
+    names = dict.fromkeys(keys, tenant) if kind in KINDS_OF_TENANTS else keys
+    return Names(**{kind: names})  # type: ignore[arg-type]
 
 
 def book_of(numbers: NumberRepository, kind: str) -> dict[str, int]:
-    return dict(getattr(numbers.all(), kind))
+    book = dict(getattr(numbers.all(), kind))
+    return {key.removeprefix("red/"): number for key, number in book.items()}
+
+
+def release(numbers: NumberRepository, kind: str, keys: list[str]) -> None:
+    """Free the numbers of some names, and no others."""
+    of = numbers.all()
+    gone = {f"red/{key}" if kind in KINDS_OF_TENANTS else key for key in keys}
+    left = {key: number for key, number in getattr(of, kind).items() if key not in gone}
+    numbers.release_all_but(replace(of, **{kind: left}))
 
 
 @given(STEPS)
@@ -60,7 +73,7 @@ def test_a_number_never_changes_and_is_never_shared(
                 assert all(given_now[key] == held[key] for key in keys if key in held)
                 held |= given_now
             elif what == "release":
-                numbers.release(names_of(kind, keys))
+                release(numbers, kind, keys)
                 for key in keys:
                     held.pop(key, None)
             else:
@@ -74,7 +87,7 @@ def test_a_number_never_changes_and_is_never_shared(
 def test_the_smallest_free_number_of_a_port_is_given_again(database: Database) -> None:
     numbers = NumberRepository(database)
     numbers.numbers_for(names_of("port", ["a", "b", "c"]))
-    numbers.release(names_of("port", ["a"]))
+    release(numbers, "port", ["a"])
 
     assert numbers.numbers_for(names_of("port", ["d", "e"])).port == {"d": 1, "e": 4}
 
@@ -82,12 +95,12 @@ def test_the_smallest_free_number_of_a_port_is_given_again(database: Database) -
 def test_the_number_of_a_session_comes_back_as_late_as_possible(database: Database) -> None:
     numbers = NumberRepository(database, highest={"session": 4})
     numbers.numbers_for(names_of("session", ["a", "b"]))
-    numbers.release(names_of("session", ["a", "b"]))
+    release(numbers, "session", ["a", "b"])
     numbers = NumberRepository(database, highest={"session": 4})
 
     assert numbers.numbers_for(names_of("session", ["c", "d"])).session == {"c": 3, "d": 4}
     assert numbers.numbers_for(names_of("session", ["e"])).session == {"e": 1}
-    numbers.release(names_of("session", ["c", "e"]))
+    release(numbers, "session", ["c", "e"])
     assert numbers.numbers_for(names_of("session", ["f", "g"])).session == {"f": 2, "g": 3}
 
 
@@ -95,7 +108,7 @@ def test_when_link_tags_run_out_the_last_ones_have_none(database: Database) -> N
     numbers = NumberRepository(database, highest={"tag": 2})
 
     assert numbers.numbers_for(names_of("tag", ["a", "b", "c"])).tag == {"a": 1, "b": 2}
-    numbers.release(names_of("tag", ["a"]))
+    release(numbers, "tag", ["a"])
     assert numbers.numbers_for(names_of("tag", ["b", "c"])).tag == {"b": 2, "c": 1}
 
 
@@ -104,7 +117,7 @@ def test_when_meters_run_out_the_last_sessions_have_none(database: Database) -> 
     two = {"a": METERS.start, "b": METERS.start + 1}
 
     assert numbers.numbers_for(names_of("meter", ["a", "b", "c"])).meter == two
-    numbers.release(names_of("meter", ["a"]))
+    release(numbers, "meter", ["a"])
     assert numbers.numbers_for(names_of("meter", ["b", "c"])).meter == {
         "b": two["b"],
         "c": two["a"],
@@ -118,3 +131,77 @@ def test_when_other_numbers_run_out_it_is_told_and_none_is_given(database: Datab
         numbers.numbers_for(names_of("port", ["a", "b", "c"]))
     assert numbers.all().port == {}
     assert numbers.numbers_for(names_of("port", ["a", "b"])).port == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TENANTS)
+def test_what_goes_to_another_tenant_gets_a_number_that_nobody_has_had(
+    database: Database, kind: str
+) -> None:
+    """Until its release the old one stays taken, over restarts too: bridges may use it."""
+    numbers = NumberRepository(database)
+    before = getattr(numbers.numbers_for(names_of(kind, ["a", "b"])), kind)
+    numbers = NumberRepository(database)
+    for key in ("a", "c"):
+        given_now = getattr(numbers.numbers_for(names_of(kind, [key], BLUE)), kind)
+        assert given_now.keys() == {key} and given_now[key] not in before.values()
+    assert getattr(numbers.numbers_for(names_of(kind, ["a", "b"])), kind) == before, "back at once"
+
+    numbers.release_all_but(numbers.numbers_for(names_of(kind, ["a", "c"], BLUE)))
+    assert getattr(numbers.numbers_for(names_of(kind, ["new"], BLUE)), kind) == {"new": before["a"]}
+
+
+OLD = {"network": {"lan": 5}, "port": {"web": 6}, "tag": {"network:lan": 7, "tap:ids": 8}}
+"""Numbers as they were kept without tenants."""
+
+
+def declared(tenant: TenantName) -> Names:
+    return Names(
+        network={NetworkId("lan"): tenant}, port={PortId("web"): tenant},
+        tag={"network:lan": tenant, "tap:ids": tenant},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def old(database: Database) -> Database:
+    rows = [
+        {"kind": kind, "key": key, "number": number}
+        for kind, book in OLD.items()
+        for key, number in book.items()
+    ]
+    with database.writing() as connection:
+        connection.execute(insert(tables.numbers), rows)
+    return database
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_numbers_without_a_tenant_stay_with_what_has_them(old: Database, is_told: bool) -> None:
+    numbers = NumberRepository(old)
+    assert numbers.lacks_tenants
+    if is_told:
+        numbers.give_tenants(declared(RED))
+        assert not numbers.lacks_tenants
+    without_links = replace(declared(RED), tag={})
+    assert numbers.numbers_for(without_links).network == OLD["network"]
+    assert numbers.numbers_for(declared(RED)) == Numbers(**OLD)  # type: ignore[arg-type]
+    again = NumberRepository(old)
+    assert not again.lacks_tenants
+    assert again.numbers_for(declared(RED)) == Numbers(**OLD)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("was", [declared(RED), Names()])
+def test_numbers_without_a_tenant_are_not_given_to_another_one(old: Database, was: Names) -> None:
+    """The inventory has changed while the older version did not run any more."""
+    numbers = NumberRepository(old)
+    numbers.give_tenants(was)
+    for _ in range(2):
+        blue = numbers.numbers_for(declared(BLUE))
+        numbers = NumberRepository(old)
+        for kind, book in OLD.items():
+            given_now = getattr(blue, kind)
+            assert given_now.keys() == book.keys()
+            assert not set(given_now.values()) & set(book.values())
+    numbers.release_all_but(blue)
+    left = numbers.all()
+    assert {kind: getattr(left, kind).keys() for kind in OLD} == {
+        kind: {f"blue/{key}" for key in book} for kind, book in OLD.items()
+    }

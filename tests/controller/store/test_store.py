@@ -37,6 +37,7 @@ from flows.model import (
     Direction,
     Dpid,
     Names,
+    Numbers,
     PortId,
     Session,
     SessionId,
@@ -84,13 +85,15 @@ def changed(**changes: object) -> Callable[[SessionRecord], SessionRecord]:
 
 
 def test_what_was_stored_is_there_after_a_restart(filled: Store, tmp_path: Path) -> None:
-    numbers = filled.numbers_for(Names(port=[PortId("a")], session=[WEB.id], tag=["tap:a"]))
+    red = WEB.tenant
+    names = Names(port={PortId("a"): red}, session=[WEB.id], tag={"tap:a": red})
+    numbers = filled.numbers_for(names)
     filled.close()
     again = Store(tmp_path / "state")
 
     assert [record.collector for record in again.collectors.all()] == [IDS]
     assert [record.session for record in again.sessions.all()] == [WEB]
-    assert again.numbers_for(Names(port=[PortId("a")], session=[WEB.id], tag=["tap:a"])) == numbers
+    assert again.numbers_for(names) == numbers
     again.close()
 
 
@@ -285,11 +288,11 @@ def test_threads_lose_no_change_and_share_no_number(store: Store) -> None:
 def test_the_number_of_a_session_that_is_not_wholly_gone_stays_taken(filled: Store) -> None:
     filled.numbers_for(Names(session=[WEB.id]))
     filled.sessions.delete(WEB.id, "tester")
-    filled.release(Names(session=[WEB.id]))
+    filled.release_all_but(Numbers())
     assert filled.numbered().session == {WEB.id: 1}
 
     filled.sessions.finish_deletions([WEB.id])
-    filled.release(Names(session=[WEB.id, WEB.id]))
+    filled.release_all_but(Numbers())
     assert filled.numbered().session == {}
 
 
@@ -334,7 +337,7 @@ def test_a_database_that_another_program_has_locked_is_an_error_and_nothing_is_l
     with pytest.raises(StoreError, match="is held by another program"):
         filled.sessions.add(another(name="other"), "tester")
     with pytest.raises(StoreError, match="is held by another program"):
-        filled.numbers_for(Names(port=[PortId("new")]))
+        filled.numbers_for(Names(port={PortId("new"): WEB.tenant}))
     assert [record.session for record in filled.sessions.all()] == [WEB], "reading goes on"
     other.rollback()
     other.close()

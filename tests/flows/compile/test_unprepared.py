@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from flows.compile import Program, leads_nowhere
-from flows.model import CopyWay, Dpid, PortId, World
+from flows.model import CopyWay, Dpid, PortId, TenantName, World
 from flows.plan import lost_meter
 from flows.resolve import BridgeView, ResolvedWorld
 from tests.flows.hand_made import S1, S2, S3, at, cable, tap, vm, watch, world
 
 WEB, DB = vm("web", at(S1, 1), 0x020000000001), vm("db", at(S3, 1), 0x020000000002)
 CHAIN = (cable(at(S1, 9), at(S2, 8)), cable(at(S2, 9), at(S3, 8)))
-SOC = PortId("soc")
+SOC, RED = PortId("soc"), TenantName("red")
 HAVING = world(WEB, DB, tap("soc", at(S3, 2)), *CHAIN, watch("one", "web", "db", to="soc"))
 NUMBER = HAVING.numbers.session[HAVING.sessions[0].id]
 
@@ -33,7 +33,13 @@ def loses(of: World, dpid: Dpid) -> bool:
 @pytest.mark.parametrize("away", [S2, S3])
 @pytest.mark.parametrize(
     ("ways", "is_lost"),
-    [({(SOC, None)}, False), ({(SOC, 7)}, True), ({(PortId("ids"), None)}, True), (set(), True)],
+    [
+        ({CopyWay(SOC, None, RED)}, False),
+        ({CopyWay(SOC, 7, RED)}, True),
+        ({CopyWay(SOC, None, TenantName("blue"))}, True),
+        ({CopyWay(PortId("ids"), None, RED)}, True),
+        (set(), True),
+    ],
 )
 def test_copies_are_lost_that_a_bridge_on_the_way_does_not_know_of(
     away: Dpid, ways: set[CopyWay], is_lost: bool
@@ -64,7 +70,7 @@ def test_copies_are_made_again_when_the_bridge_is_back() -> None:
 def test_a_bridge_that_goes_away_with_all_ways_costs_others_nothing() -> None:
     before = ResolvedWorld(HAVING)
     for known, changed in (
-        ({S2: frozenset({(SOC, None)})}, False),
+        ({S2: frozenset({CopyWay(SOC, None, RED)})}, False),
         ({S2: frozenset[CopyWay]()}, True),
         ({}, True),
     ):

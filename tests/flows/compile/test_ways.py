@@ -127,6 +127,23 @@ def test_another_tag_closes_the_way_of_the_old_one() -> None:
     assert bridge.counted == {NUMBER[ONE.id]}
 
 
+def test_another_tenant_at_the_tap_port_closes_the_way_of_the_first_one() -> None:
+    """Red's copies are counted where they are dropped, though blue's come to the same port."""
+    bridge = Bridge()
+    app = vm("app", at(S1, 3), 0x020000000003, network="blue-lan")
+    bridge.follow(world(WEB, DB, app, SOC, LINK, ONE))
+    [old] = bridge.flows("transport")
+    theirs = watch("theirs", "app", to="soc", tenant="blue")
+    then = world(WEB, DB, app, tap("soc", at(S2, 2), "blue"), LINK, ONE, theirs)
+    numbers = replace(then.numbers, tag={**then.numbers.tag, "tap:soc": 99})
+    untold = frozenset({NUMBER[ONE.id]})
+    bridge.follow(replace(then, numbers=numbers, untold=untold), is_new=True)
+    [new] = bridge.flows("transport")
+    [closed] = bridge.flows("closed")
+    assert closed.match == old.match != new.match
+    assert bridge.counted == untold
+
+
 def test_a_port_that_is_no_link_any_more_keeps_its_frames() -> None:
     """Whatever is at the port of a link by now: what it sends is not counted as copies."""
     bridge = Bridge()
