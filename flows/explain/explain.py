@@ -36,7 +36,7 @@ from flows.resolve import (
 from flows.semantics import PortDirection, first_match, may_send, meaning, wants
 
 AS_SENT, AS_RECEIVED = (f"copied, as a watched port {did} it" for did in ("sent", "received"))
-ALL_TOLD: Mapping[Dpid, ResolvedWorld] = {}
+NO_OTHERS: Mapping[Dpid, ResolvedWorld] = {}
 TRACED_BETWEEN_PAUSES = 256
 """Flows that are read between two calls of ``pause``."""
 
@@ -77,7 +77,7 @@ def explain(
     frame: bytes,
     pause: Callable[[], None] = lambda: None,
     links_down: Set[Placement] = frozenset(),
-    told: Mapping[Dpid, ResolvedWorld] = ALL_TOLD,
+    told: Mapping[Dpid, ResolvedWorld] = NO_OTHERS,
 ) -> Explanation:
     """Traces ``frame`` from ``sender``, a placed workload, through the compiled flows.
 
@@ -193,7 +193,7 @@ class _Question:
 def _answer(question: _Question, resolved_session: ResolvedSession, trace: Trace) -> Answer:
     session = resolved_session.session
     if resolved_session.is_adrift:  # whatever bridges were told, no sensor gets its copies
-        question = replace(question, told=ALL_TOLD)
+        question = replace(question, told=NO_OTHERS)
     is_served = session.enabled and resolved_session.is_served
     number = question.number(session)
     copies = list(_copies(trace, number)) if is_served else []
