@@ -238,6 +238,11 @@ class Writers(WriterObserver):
                 self._last_views[dpid] = writer.view(is_connected=True)
             return list(self._last_views.values())
 
+    def views_away(self) -> list[WriterView]:
+        """What is known of each bridge that was connected and is not."""
+        with self._lock:
+            return [v for dpid, v in self._last_views.items() if dpid not in self._by_dpid]
+
     def views_of(self, dpids: Iterable[Dpid]) -> list[WriterView]:
         """What is known of some bridges, as far as they are, or were, connected."""
         with self._lock:

@@ -15,7 +15,6 @@ from flows.model import (
     Direction,
     Dpid,
     Mode,
-    Numbers,
     Placement,
     Port,
     Rule,
@@ -37,6 +36,7 @@ from flows.resolve import (
 from flows.semantics import PortDirection, first_match, may_send, meaning, wants
 
 AS_SENT, AS_RECEIVED = (f"copied, as a watched port {did} it" for did in ("sent", "received"))
+NO_OTHERS: Mapping[Dpid, ResolvedWorld] = {}
 TRACED_BETWEEN_PAUSES = 256
 """Flows that are read between two calls of ``pause``."""
 
@@ -46,6 +46,7 @@ class Answer:
     """What one session does with a packet, and why, in a sentence.
 
     ``bridge`` makes the copy; ``rule`` decided, unless the session has no filter of its own.
+    ``outdated`` decides by what it was told last, which is another version of the session.
     """
 
     session: Session
@@ -54,6 +55,7 @@ class Answer:
     bridge: Dpid | None = None
     direction: Direction | None = None
     rule: Rule | None = None
+    outdated: Dpid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,14 @@ def explain(
     frame: bytes,
     pause: Callable[[], None] = lambda: None,
     links_down: Set[Placement] = frozenset(),
+    told: Mapping[Dpid, ResolvedWorld] = NO_OTHERS,
 ) -> Explanation:
     """Traces ``frame`` from ``sender``, a placed workload, through the compiled flows.
 
     Bridges start with no learned addresses, so a destination that no port declares is unknown.
     ``pause`` is called after every few flows, to let other threads run. Ports of workloads at
-    ``links_down`` send and receive nothing.
+    ``links_down`` send and receive nothing. Bridges that cannot be told of this world have the
+    flows of the one that they were ``told`` of last.
 
     Raises:
         InvalidValue: ``frame`` is shorter than an Ethernet header.
@@ -89,7 +93,7 @@ def explain(
     fields = read_fields(frame)
     place = world.placements[sender.id]
     reached = [dpid for dpid in world.dpids if resolved.is_joined(dpid, place.dpid)]
-    flows = {dpid: _flows(dpid, resolved, pause) for dpid in reached}
+    flows = {dpid: _flows(dpid, told.get(dpid, resolved), pause) for dpid in reached}
     interpreter = Interpreter(flows, world.links)
     wanted = interpreter.send(place, frame)  # as if no setting stopped it
     closed = at_links(world)
@@ -97,7 +101,7 @@ def explain(
     trace = interpreter.send(place, frame, closed) if crossed else wanted
     expected = meaning(frame, sender, world)
     receivers = tuple(world.port_by_id[port_id] for port_id in sorted(expected.receivers))
-    question = _Question(resolved, sender, receivers, fields, expected.taken)
+    question = _Question(resolved, sender, receivers, fields, expected.taken, told)
     answers = tuple(
         _answer(question, resolved_session, wanted)
         for resolved_session in resolved.sessions.values()
@@ -105,7 +109,7 @@ def explain(
     if why := at_sender(sender, world, links_down):
         return Explanation(tuple(_withheld(each, why) for each in answers), (), (), (why,))
     if crossed:
-        answers = _on_this_side(answers, trace, world.numbers, "; ".join(crossed))
+        answers = _on_this_side(answers, question, trace, "; ".join(crossed))
     missed = {port: at_receiver(sender, port, world, links_down) for port in receivers}
     at = {emission.place for emission in trace.emissions}
     gone = {emission.place for emission in wanted.emissions} - at
@@ -125,11 +129,11 @@ def _withheld(answer: Answer, why: str) -> Answer:
 
 
 def _on_this_side(
-    answers: tuple[Answer, ...], trace: Trace, numbers: Numbers, why: str
+    answers: tuple[Answer, ...], question: _Question, trace: Trace, why: str
 ) -> tuple[Answer, ...]:
     """The answers, without copies that are made behind a link that the packet does not cross."""
     return tuple(
-        _withheld(each, why) if _copy(trace, numbers.session[each.session.id]) is None else each
+        each if any(_copies(trace, question.number(each.session))) else _withheld(each, why)
         for each in answers
     )
 
@@ -155,13 +159,17 @@ def _flows(dpid: Dpid, resolved: ResolvedWorld, pause: Callable[[], None]) -> It
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One packet in a world; ``taken`` says which exclusive session takes it at which port."""
+    """One packet in a world; ``taken`` says which exclusive session takes it at which port.
+
+    ``told``: see ``explain``.
+    """
 
     resolved: ResolvedWorld
     sender: Port
     receivers: tuple[Port, ...]
     fields: Fields
     taken: Mapping[PortDirection, SessionId]
+    told: Mapping[Dpid, ResolvedWorld]
 
     @property
     def port_directions(self) -> Iterator[tuple[Port, Direction]]:
@@ -170,32 +178,92 @@ class _Question:
         for port in self.receivers:
             yield port, Direction.INGRESS
 
+    def number(self, session: Session) -> int:
+        """The number of a session in flows; the same in every world."""
+        return self.resolved.world.numbers.session[session.id]
+
+    def outdated(self, session: SessionId, dpid: Dpid) -> ResolvedWorld | None:
+        """The world of which a bridge has another version of a session; None: it has this one."""
+        there = self.told.get(dpid)
+        if there is None or self.resolved.has_same_session(session, there):
+            return None
+        return there
+
 
 def _answer(question: _Question, resolved_session: ResolvedSession, trace: Trace) -> Answer:
-    session, resolved, fields = resolved_session.session, question.resolved, question.fields
-    number = resolved.world.numbers.session[session.id]
-    made = _copy(trace, number)
-    if made is not None and _is_lost(resolved, resolved_session, made[0]):
-        why = "; ".join(resolved_session.missing)
-        return Answer(session, False, f"not copied: no sensor can get it: {why}")
-    if made is not None and _is_skipped(trace, number):
-        limit = cut_length(session, resolved.limit_at(made[0], session))
-        why = f"it is longer than the {limit} bytes that fit the path to its sensor"
-        return Answer(session, False, f"not copied: {why}")
-    if made is not None:
-        bridge, direction = made
-        rule = _rule(resolved, session, direction, fields)
-        by = f"rule {rule.number} accepts it" if rule else "it has no filter"
-        what = AS_SENT if direction is Direction.EGRESS else AS_RECEIVED
-        sentence = f"{what}: {by}"
-        said = "; ".join((sentence, *resolved_session.unknown))
-        return Answer(session, True, said, bridge, direction, rule)
+    session = resolved_session.session
+    if resolved_session.is_adrift:  # whatever bridges were told, no sensor gets its copies
+        question = replace(question, told=NO_OTHERS)
+    is_served = session.enabled and resolved_session.is_served
+    number = question.number(session)
+    copies = list(_copies(trace, number)) if is_served else []
+    for bridge, direction in copies:
+        if question.outdated(session.id, bridge) is None:
+            found = _copied(question, question.resolved, session, trace, bridge, direction)
+            others = (dpid for dpid, _ in copies if question.outdated(session.id, dpid))
+            return replace(found, outdated=next(others, None))
+    for bridge, direction in copies:
+        if there := question.outdated(session.id, bridge):
+            then = there.sessions[session.id].session
+            found = _copied(question, there, then, trace, bridge, direction)
+            return replace(found, session=session, outdated=bridge)
     sentence, rule = _why_not(question, resolved_session)
+    for bridge in _deciding(question, session) if is_served else ():
+        if there := question.outdated(session.id, bridge):
+            sentence, rule = _why_not_before(replace(question, resolved=there), session.id, bridge)
+            return Answer(session, False, sentence, rule=rule, outdated=bridge)
     return Answer(session, False, sentence, rule=rule)
 
 
-def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
-    """The bridge that makes the copy of a session, and the direction that it is made for."""
+def _why_not_before(
+    question: _Question, session: SessionId, bridge: Dpid
+) -> tuple[str, Rule | None]:
+    """The same for the session as a bridge was told of it, as far as it is decided there."""
+    before, world = question.resolved.sessions.get(session), question.resolved.world
+    if before is None or bridge != next(_deciding(question, before.session), bridge):
+        return "not copied", None
+    if any(
+        wants(before.session, port, direction, question.fields, world)
+        for port, direction in question.port_directions
+    ):
+        return "not copied", None
+    return _why_not(question, before)
+
+
+def _copied(
+    question: _Question,
+    resolved: ResolvedWorld,
+    session: Session,
+    trace: Trace,
+    bridge: Dpid,
+    direction: Direction,
+) -> Answer:
+    """The answer when a bridge makes a copy, in the world that it was told of."""
+    resolved_session = resolved.sessions[session.id]
+    if _is_lost(resolved, resolved_session, bridge):
+        why = "; ".join(resolved_session.missing)
+        return Answer(session, False, f"not copied: no sensor can get it: {why}")
+    if _is_skipped(trace, question.number(session)):
+        limit = cut_length(session, resolved.limit_at(bridge, session))
+        why = f"it is longer than the {limit} bytes that fit the path to its sensor"
+        return Answer(session, False, f"not copied: {why}")
+    rule = _rule(resolved, session, direction, question.fields)
+    by = f"rule {rule.number} accepts it" if rule else "it has no filter"
+    what = AS_SENT if direction is Direction.EGRESS else AS_RECEIVED
+    said = "; ".join((f"{what}: {by}", *resolved_session.unknown))
+    return Answer(session, True, said, bridge, direction, rule)
+
+
+def _deciding(question: _Question, session: Session) -> Iterator[Dpid]:
+    """The bridges of the ports at which a session should see the packet."""
+    for port, direction in question.port_directions:
+        place = question.resolved.world.placements.get(port.id)
+        if place and session.direction.includes(direction) and is_watched(session, port):
+            yield place.dpid
+
+
+def _copies(trace: Trace, number: int) -> Iterator[tuple[Dpid, Direction]]:
+    """The bridges that make copies for a session, and the direction that each is made for."""
     stage: dict[Dpid, Direction] = {}
     for step in trace.steps:
         if step.flow.table == EGRESS.number:
@@ -203,8 +271,7 @@ def _copy(trace: Trace, number: int) -> tuple[Dpid, Direction] | None:
         elif step.flow.table == INGRESS.number:
             stage[step.dpid] = Direction.INGRESS
         elif step.flow.table == DELIVER.number and step.flow.owner == number:
-            return step.dpid, stage[step.dpid]
-    return None
+            yield step.dpid, stage[step.dpid]
 
 
 def _is_lost(resolved: ResolvedWorld, resolved_session: ResolvedSession, maker: Dpid) -> bool:

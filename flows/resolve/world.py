@@ -127,6 +127,16 @@ class ResolvedWorld:
         kinds = ((own.network, numbers.network), (own.port, numbers.port), (own.tag, numbers.tag))
         return all(one is other or one == other for one, other in kinds)
 
+    def has_same_session(self, session: SessionId, other: ResolvedWorld) -> bool:
+        """Whether a session, its filter and the places of its tap ports are as in another world."""
+        one, another = self.sessions.get(session), other.sessions.get(session)
+        if one is None or one != another:
+            return False
+        wanted, here, there = one.session.filter, self.world, other.world
+        return here.filter_by_id.get(wanted) == there.filter_by_id.get(wanted) and all(
+            here.placements[tap.id] == there.placements[tap.id] for tap in one.taps
+        )
+
     def changed_since(self, before: ResolvedWorld | None, dpid: Dpid) -> Set[SessionId] | None:
         """The sessions whose flows on a bridge may differ from those in an older world.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import frames
 from tests.ovs.controller_process import NOBODY, ROOT, TARGET, ControllerProcess
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.waiting import wait_for
@@ -128,6 +129,53 @@ def test_a_bridge_that_is_away_may_still_copy_and_every_answer_says_so(
     )
     assert (copying_flows("s2"), status["bridges"]) == (0, [])
     assert "may still" not in cloudtap("session", "list")
+
+
+def test_a_bridge_that_is_away_goes_on_with_the_former_session_and_every_answer_says_so(
+    controller: ControllerProcess, lab: Lab
+) -> None:
+    sent = frames.ethernet(0xFFFFFFFFFFFF, 0x020000000002, 0x88B5, b"from db".ljust(46, b"\0"))
+    near = lab.add_port("s2", 6, "red-near")
+    db, ids = (next(e for e in lab.endpoints if e.interface == n) for n in ("s2-eth2", "s1-eth5"))
+    tap = "  - {id: red-near, name: near, tenant: red, kind: tap}\n"
+    controller.inventory.write_text(INVENTORY + tap + LINKS)
+    wait_for(lambda: controller.api.get("/v1/ports/red-near").is_success, bool)
+    wait_for(lambda: controller.place("red-near"), lambda place: place == ("s2", 6))
+    controller.create_collector("red", "near", "red-near")
+    controller.create_session("red", "one", ["db"], "near", direction="egress")
+    asked = {"tenant": "red", "port": "db", "hex": sent.hex()}
+
+    def explained() -> tuple[bool, str]:
+        [answer] = controller.api.post("/v1/explain", json=asked).json()["sessions"]
+        return answer["copied"], answer["sentence"]
+
+    disconnect(controller, "s2")
+    former = "it goes on with the former version of the session"
+    controller.change_session("one", packet_length=64)
+    controller.wait_for_session("one", "pending", former)
+    is_copied, why = explained()
+    assert is_copied and former in why
+
+    controller.change_session("one", collector="ids", packet_length=None)
+    seen = controller.wait_for_session("one", "pending", f"{former}, and copies to")
+    assert seen["status"]["reasons"][0].endswith("copies to collector 'near'")
+    got = lab.exchange([(db, sent)])
+    lab.remove_markers()
+    assert (got[near], got[ids]) == ([sent], [])
+    is_copied, why = explained()
+    assert not is_copied and why.endswith("copies to collector 'near'")
+    assert "no copy goes to collector 'ids'" in why
+
+    controller.end(signal.SIGKILL)
+    controller.start("s1")
+    controller.wait_for_session("one", "pending", "may still make copies")
+    assert "which version of the session it goes on with is not known" in explained()[1]
+
+    reconnect(controller, "s2")
+    controller.wait_for_session("one")
+    assert explained() == (True, "copied, as a watched port sent it: it has no filter")
+    got = lab.exchange([(db, sent)])
+    assert (got[near], got[ids]) == ([], [sent])
 
 
 def test_a_deletion_waits_for_the_bridges_that_hold_the_session_and_no_other(

@@ -172,6 +172,12 @@ class WriterView:
     is_connected: bool
     is_contested: bool = False
     """Whether somebody else keeps changing its flows."""
+    certain: ResolvedWorld | None = None
+    """What its flow tables were compiled from; None if that is not certain."""
+
+    def certain_of(self, session: SessionId) -> ResolvedWorld | None:
+        """The world of which it has a session; None if that is not certain."""
+        return None if session in self.confirmed.held else self.certain
 
 
 def knows(resolved: ResolvedWorld | None, resolved_session: ResolvedSession) -> bool:

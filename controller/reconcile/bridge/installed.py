@@ -51,6 +51,11 @@ class Installed:
         return self.settled.plan != self.begun
 
     @property
+    def certain(self) -> ResolvedWorld | None:
+        """What the flow tables were compiled from; None if a plan may have come in part."""
+        return self.applied.resolved if self.applied.plan == self.begun else None
+
+    @property
     def is_capped(self) -> bool:
         """Whether it has a meter of all copies together."""
         return BRIDGE_METER in (self.meters or ())

@@ -231,6 +231,7 @@ class BridgeWriter:
         return WriterView(
             self.dpid, self.switch.name, self.confirmed, self.settled.resolved, state, reasons,
             self.plans, self.errors, self.session_counters, is_connected, self.drift.is_contested,
+            self.installed.certain,
         )  # fmt: skip
 
     def start(self) -> None:

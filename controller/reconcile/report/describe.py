@@ -12,6 +12,7 @@ from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, w
 from flows.errors import NoLinkTagLeft
 from flows.explain import Answer
 from flows.model import (
+    Collector,
     Delivery,
     Dpid,
     Placement,
@@ -23,6 +24,8 @@ from flows.model import (
 )
 from flows.openflow import VLAN_IDS
 from flows.resolve import ResolvedSession, ResolvedWorld, undelivered, without_link
+
+UNKNOWN_VERSION = "which version of the session it goes on with is not known"
 
 
 def describe_session(
@@ -154,7 +157,7 @@ def _describe_served(
     shares: list[BridgeShare] = []
     serving = [view for view in views if number in view.confirmed.served]
     for view in serving:
-        state = _share(number, resolved_session, view, reasons)
+        state = _share(number, resolved_session, view, snapshot.resolved, reasons)
         shares.append(BridgeShare(view.dpid, view.name, state))
     for view in views:  # those that carry its copies, or its packets, and make none
         if view not in serving and _is_blocked(number, view, reasons):
@@ -249,7 +252,11 @@ def _goes_on(serving: Sequence[WriterView], shares: Sequence[BridgeShare]) -> bo
 
 
 def _share(
-    number: int, resolved_session: ResolvedSession, view: WriterView, reasons: list[str]
+    number: int,
+    resolved_session: ResolvedSession,
+    view: WriterView,
+    resolved: ResolvedWorld,
+    reasons: list[str],
 ) -> State:
     """The state of a session on a bridge that has flows of it; appends the reasons if degraded."""
     refusals = view.confirmed.refusals_of(number)
@@ -258,12 +265,8 @@ def _share(
         return State.ERROR
     is_blocked = _is_blocked(number, view, reasons)
     if not view.is_connected:
-        if not knows(view.settled, resolved_session):
-            reasons.append(f"bridge {view.name} is not connected, and has not got the last change")
-            return State.PENDING
-        outlook = "unless it has stopped, it copies on as it was verified last"
-        reasons.append(f"bridge {view.name} is not connected: {outlook}")
-        return State.DEGRADED
+        reasons.append(_outlook(resolved_session, view, resolved))
+        return State.DEGRADED if _has_it(resolved_session, view, resolved) else State.PENDING
     if not knows(view.confirmed.resolved, resolved_session):
         reasons.append(f"bridge {view.name} has not confirmed the last change yet")
         return State.PENDING
@@ -276,6 +279,65 @@ def _share(
     is_altered = _is_contested(view, reasons)
     is_taken = _is_preempted(number, view, reasons)
     return State.DEGRADED if is_blocked or is_altered or is_taken else State.ACTIVE
+
+
+def _has_it(resolved_session: ResolvedSession, view: WriterView, resolved: ResolvedWorld) -> bool:
+    """Whether a bridge that is not connected certainly has a session as it is now."""
+    session = resolved_session.session.id
+    there = view.certain_of(session)
+    return there is not None and resolved.has_same_session(session, there)
+
+
+def _outlook(resolved_session: ResolvedSession, view: WriterView, resolved: ResolvedWorld) -> str:
+    """What a bridge that is not connected does for a session that it has flows of."""
+    there = view.certain_of(resolved_session.session.id)
+    if there is None:
+        return f"bridge {view.name} is not connected, and {UNKNOWN_VERSION}"
+    if _has_it(resolved_session, view, resolved):
+        return (
+            f"bridge {view.name} is not connected: unless it has stopped, it copies on as it was "
+            "verified last"
+        )
+    return (
+        f"bridge {view.name} is not connected, and has not got the last change: unless it has "
+        "stopped, it goes on with the former version of the session"
+        f"{_former_collector(resolved_session, there)}"
+    )
+
+
+def _former_collector(resolved_session: ResolvedSession, there: ResolvedWorld) -> str:
+    """The words for the collector that a session had, if that was another one."""
+    before, now = _collector_in(there, resolved_session), resolved_session.collector
+    if before is None or before == now:
+        return ""
+    if now is not None and before.name == now.name:
+        named = (there.world.port_by_id.get(PortId(str(sensor))) for sensor in before.sensors)
+        names = (
+            str(sensor) if port is None else port.name
+            for sensor, port in zip(before.sensors, named, strict=True)
+        )
+        return f", and copies to collector {before.name!r} as it was: {', '.join(names)}"
+    return f", and copies to collector {before.name!r}"
+
+
+def _collector_in(there: ResolvedWorld, resolved_session: ResolvedSession) -> Collector | None:
+    """The collector that a session had in another world."""
+    before = there.sessions.get(resolved_session.session.id)
+    return None if before is None else before.collector
+
+
+def _missed_collector(
+    answer: Answer, resolved_session: ResolvedSession, view: WriterView
+) -> str | None:
+    """The collector that gets no copy, because a bridge sends it to former sensors only."""
+    there = view.certain_of(resolved_session.session.id)
+    if there is None or view.dpid != answer.outdated:
+        return None
+    before, now = _collector_in(there, resolved_session), resolved_session.collector
+    if before is None or now is None:
+        return None
+    is_same_way = before.delivery == now.delivery
+    return None if is_same_way and set(before.sensors) & set(now.sensors) else now.name
 
 
 def _is_contested(view: WriterView, reasons: list[str]) -> bool:
@@ -342,10 +404,11 @@ def explained(
 ) -> Answer:
     """An answer, with what is known of the session and of the bridge that would copy the packet.
 
-    Answers come from the flows that are wanted. ``holders`` are the bridges that may be making
-    copies of the session.
+    Answers come from the flows that are wanted, or that a bridge which is not connected was told
+    of last. ``holders`` are the bridges that may be making copies of the session.
     """
     session, resolved_session = answer.session, snapshot.resolved.sessions[answer.session.id]
+    number = snapshot.numbers.session[session.id]
     if session.enabled and resolved_session.is_adrift:
         return answer
     if not session.enabled or not resolved_session.is_served:
@@ -353,24 +416,58 @@ def explained(
         if session.id in snapshot.stopped:
             said = f"not copied: the session is stopped: {snapshot.stopped[session.id]}"
         return replace(answer, sentence="; ".join((said, *_not_gone(views, holders))))
-    if answer.bridge is None:
-        return answer
-    number = snapshot.numbers.session[session.id]
-    view = next((view for view in views if view.dpid == answer.bridge), None)
+    maker = answer.bridge if answer.bridge is not None else answer.outdated
+    if maker is None:
+        return _said(answer, _unknown_versions(number, resolved_session, snapshot, views, holders))
+    view = next((view for view in views if view.dpid == maker), None)
     reasons: list[str] = []
-    if view is None:
-        reasons = [f"bridge {answer.bridge:016x} is not connected"]
+    is_served = view is not None and number in view.confirmed.served
+    if view is None or not (view.is_connected or is_served):
+        name = holders.get(maker, f"{maker:016x}" if view is None else view.name)
+        if maker not in holders:
+            said = f"not copied: bridge {name} is not connected, and has not got it"
+            return Answer(session, False, said)
+        reasons = [f"bridge {name} is not connected, and {UNKNOWN_VERSION}"]
     elif _is_uncompilable(number, resolved_session, view, reasons):
         return Answer(session, False, f"not copied: {'; '.join(reasons)}")
-    elif number not in view.confirmed.served:
+    elif not is_served:
         reasons = [f"bridge {view.name} has not confirmed it yet"]
-        if not view.is_connected:
-            reasons = [f"bridge {view.name} is not connected, and has not got it"]
-    elif _share(number, resolved_session, view, reasons) is State.ERROR:
+    elif _share(number, resolved_session, view, snapshot.resolved, reasons) is State.ERROR:
         return Answer(session, False, f"not copied: {'; '.join(reasons)}")
-    ahead = passed(resolved_session, snapshot, [answer.bridge]) - {answer.bridge}
-    reasons += _in_doubt(resolved_session, ahead, views)
-    return replace(answer, sentence="; ".join((answer.sentence, *reasons)))
+    elif answer.is_copied and (to := _missed_collector(answer, resolved_session, view)):
+        said = f"not copied: no copy goes to collector {to!r}"
+        return Answer(session, False, f"{said}: {'; '.join(reasons)}")
+    other = next((v for v in views if v.dpid == answer.outdated != maker), None)
+    if other is not None:
+        reasons.append(_outlook(resolved_session, other, snapshot.resolved))
+    if answer.is_copied:
+        ahead = passed(resolved_session, snapshot, [maker]) - {maker}
+        reasons += _in_doubt(resolved_session, ahead, views)
+    return _said(answer, reasons)
+
+
+def _said(answer: Answer, reasons: Iterable[str]) -> Answer:
+    """An answer, and more reasons."""
+    more = "; ".join(reasons)
+    between = "; " if ":" in answer.sentence else ": "
+    return replace(answer, sentence=f"{answer.sentence}{between}{more}") if more else answer
+
+
+def _unknown_versions(
+    number: int,
+    resolved_session: ResolvedSession,
+    snapshot: Snapshot,
+    views: Sequence[WriterView],
+    holders: Mapping[Dpid, str],
+) -> Iterator[str]:
+    """The bridges that may copy what the session does not copy now, a sentence each."""
+    by_dpid = {view.dpid: view for view in views}
+    for dpid in sorted(_absent(views, holders)):
+        view = by_dpid.get(dpid)
+        if view is None or number not in view.confirmed.served:
+            yield f"bridge {holders[dpid]} is not connected, and {UNKNOWN_VERSION}"
+        elif view.certain_of(resolved_session.session.id) is None:
+            yield _outlook(resolved_session, view, snapshot.resolved)
 
 
 def leaving(session: Session, views: Sequence[WriterView], holders: Mapping[Dpid, str]) -> Answer:

@@ -229,7 +229,11 @@ class Inspector(Inspecting):
     def explain(self, port: PortId, frame: bytes) -> Explanation:
         """What happens to a frame that a port sends; see Inspecting."""
         snapshot = self._snapshots.snapshot()
-        found = _explain_frame(snapshot.resolved, port, frame, self._snapshots.links_down())
+        away = {view.dpid: view.certain for view in self._writers.views_away()}
+        told = {
+            dpid: there for dpid, there in away.items() if there not in (None, snapshot.resolved)
+        }
+        found = _explain_frame(snapshot.resolved, port, frame, self._snapshots.links_down(), told)
         for dpid in {each.bridge for each in found.answers if each.bridge is not None}:
             for writer in self._writers.find([dpid]):
                 self._counters.read(writer)
@@ -241,7 +245,8 @@ class Inspector(Inspecting):
     def _explained(self, answer: Answer, snapshot: Snapshot) -> Answer:
         """An answer, with what is known of the session and of the bridge that makes the copy."""
         holders = self._holders(answer.session.id, snapshot)
-        concerned = {answer.bridge} if answer.bridge is not None else set(holders)
+        decide = (answer.bridge, answer.outdated)
+        concerned = {*holders, *(dpid for dpid in decide if dpid is not None)}
         if answer.bridge is not None:
             resolved_session = snapshot.resolved.sessions[answer.session.id]
             concerned |= passed(resolved_session, snapshot, [answer.bridge])
@@ -326,7 +331,11 @@ class Inspector(Inspecting):
 
 
 def _explain_frame(
-    resolved: ResolvedWorld, port: PortId, frame: bytes, links_down: Set[Placement]
+    resolved: ResolvedWorld,
+    port: PortId,
+    frame: bytes,
+    links_down: Set[Placement],
+    told: Mapping[Dpid, ResolvedWorld],
 ) -> Explanation:
     """What happens to a frame that a port sends.
 
@@ -341,7 +350,7 @@ def _explain_frame(
     if port not in resolved.world.placements:
         raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
     with TIME_SLICES.taken():
-        return explain(resolved, sender, frame, TIME_SLICES.pause, links_down)
+        return explain(resolved, sender, frame, TIME_SLICES.pause, links_down, told)
 
 
 def _list_flows(program: Program, resolved: ResolvedWorld, pause: Callable[[], None]) -> list[str]:

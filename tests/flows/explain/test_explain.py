@@ -16,6 +16,7 @@ from flows.model import (
     Collector,
     CollectorId,
     Delivery,
+    Direction,
     Dpid,
     Hop,
     Mode,
@@ -29,7 +30,7 @@ from flows.model import (
 )
 from flows.resolve import ResolvedWorld
 from flows.semantics import meaning
-from tests.flows.hand_made import INGRESS, S1, S2, at, cable, packet, tap, vm, watch, world
+from tests.flows.hand_made import EGRESS, INGRESS, S1, S2, at, cable, packet, tap, vm, watch, world
 from tests.generators.random_worlds import random_packets, random_world
 
 
@@ -72,6 +73,36 @@ def test_who_takes_a_packet_from_an_exclusive_session_is_named() -> None:
         "late": "not copied: exclusive session 'first' takes what web sends and exclusive session "
         "'heard' takes what db receives"
     }
+
+
+@pytest.mark.parametrize(("one", "other"), [("web", "db"), ("db", "web")])
+def test_a_bridge_that_was_told_of_another_version_decides_by_that(one: str, other: str) -> None:
+    """Each of two bridges decides by what it has; the packet goes from web on S1 to db on S2."""
+
+    def watching(source: str, direction: Direction) -> ResolvedWorld:
+        return ResolvedWorld(
+            world(
+                vm("web", at(S1, 1), 0x020000000001), vm("db", at(S2, 2), 0x020000000002),
+                tap("ids", at(S2, 9)), cable(at(S1, 5), at(S2, 5)),
+                watch("session", source, to="ids", direction=direction),
+                watch("same", "web", to="ids"),
+            )
+        )  # fmt: skip
+
+    direction = {"web": EGRESS, "db": INGRESS}
+    before, now = (watching(each, direction[each]) for each in (one, other))
+    frame = packet(0x020000000002, 0x020000000001)
+    away = {"web": S1, "db": S2}
+    told = {away[one]: before}
+    [found, same] = explain(now, now.world.ports[0], frame, told=told).answers
+    assert (found.is_copied, found.bridge) == (True, away[other]), "it was told"
+    assert found.outdated == away[one], "two copies are made"
+    assert (same.is_copied, same.outdated) == (True, None)
+
+    told = {away[other]: before}
+    [found, same] = explain(now, now.world.ports[0], frame, told=told).answers
+    assert (found.is_copied, found.bridge, found.outdated) == (False, None, away[other])
+    assert (same.is_copied, same.outdated) == (True, None)
 
 
 def test_a_copy_that_is_too_long_for_its_path_is_not_called_a_copy() -> None:

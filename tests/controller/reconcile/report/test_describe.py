@@ -11,7 +11,7 @@ import pytest
 from controller.inventory.file import parse
 from controller.reconcile.report.describe import with_stale_bridges
 from controller.status import State
-from flows.model import Dpid, Hop, Ofport, Placement, PortId, SessionId, Source
+from flows.model import CollectorId, Dpid, Hop, Ofport, Placement, PortId, SessionId, Source
 from tests.controller.rig import INVENTORY, Rig
 from tests.ovs.waiting import wait_for
 
@@ -92,10 +92,54 @@ def test_a_bridge_that_left_before_a_change_is_not_said_to_follow_it(rig: Rig) -
         lambda old: replace(old, session=replace(old.session, packet_length=64)),
         "t",
     )
-    said = "bridge s1 is not connected, and has not got the last change"
-    assert resolved_session(rig, "s") == (State.PENDING, (said,), {"s1": State.PENDING})
+    pending = {"s1": State.PENDING}
+    assert resolved_session(rig, "s") == (State.PENDING, (FORMER,), pending)
     rig.connect(1)
     wait_for(lambda: resolved_session(rig, "s")[0], lambda state: state is State.ACTIVE)
+
+
+FORMER = (
+    "bridge s1 is not connected, and has not got the last change: unless it has stopped, it goes "
+    "on with the former version of the session"
+)
+
+
+def test_the_collector_to_which_a_bridge_that_left_before_a_change_goes_on_to_copy_is_named(
+    rig: Rig,
+) -> None:
+    rig.add_session("s", "a", tap="t1")
+    rig.add_session("other", "a", tap="t3")
+    assert resolved_session(rig, "s")[0] is State.ACTIVE
+    rig.cut(1)
+    pending = {"s1": State.PENDING}
+    change(rig, "s", collector=CollectorId("to-t3"))
+    said = f"{FORMER}, and copies to collector 'to-t1'"
+    assert resolved_session(rig, "s") == (State.PENDING, (said,), pending)
+
+    rig.store.collectors.change(
+        CollectorId("to-t3"),
+        lambda old: replace(old, collector=replace(old.collector, sensors=(PortId("t2"),))),
+        "t",
+    )
+    assert resolved_session(rig, "s") == (State.PENDING, (said,), pending)
+    said = f"{FORMER}, and copies to collector 'to-t3' as it was: t3"
+    assert resolved_session(rig, "other") == (State.PENDING, (said,), pending)
+    rig.connect(1)
+    wait_for(lambda: resolved_session(rig, "s")[0], lambda state: state is State.ACTIVE)
+
+
+def test_a_bridge_that_left_in_the_middle_of_a_plan_has_a_version_that_is_not_known(
+    rig: Rig,
+) -> None:
+    rig.add_session("s", "a", tap="t1")
+    assert resolved_session(rig, "s")[0] is State.ACTIVE
+    [writer] = rig.writers.find([Dpid(1)])
+    writer.installed.begin_plan()
+    rig.cut(1)
+    said = (
+        "bridge s1 is not connected, and which version of the session it goes on with is not known"
+    )
+    assert resolved_session(rig, "s") == (State.PENDING, (said,), {"s1": State.PENDING})
 
 
 def change(rig: Rig, name: str, **fields: object) -> None:

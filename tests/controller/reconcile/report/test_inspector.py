@@ -10,11 +10,26 @@ import pytest
 
 from controller.process.time_slices import TimeSlices
 from controller.reconcile.report import inspector
+from controller.status import State
 from controller.store import Limits
 from flows.compile import compile_bridge
-from flows.model import Dpid, Ofport, Placement, PortId, SessionId
+from flows.explain import Answer
+from flows.model import (
+    CollectorId,
+    Direction,
+    Dpid,
+    Filter,
+    FilterId,
+    Ofport,
+    Placement,
+    PortId,
+    Rule,
+    SessionId,
+    Source,
+    Verdict,
+)
 from flows.openflow import object_of
-from tests.controller.rig import Rig
+from tests.controller.rig import RED, Rig
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.waiting import wait_for
 
@@ -136,9 +151,98 @@ def test_explain_says_what_the_bridge_that_would_copy_has_not_confirmed(rig: Rig
     rig.cut(1)
     wait_for(lambda: sentence(rig, "s0"), lambda said: "is not connected: unless it has" in said)
     rig.add_session("new", "a")
-    assert sentence(rig, "new").endswith("; bridge s1 is not connected, and has not got it")
+    assert sentence(rig, "new") == "not copied: bridge s1 is not connected, and has not got it"
     rig.connect(1)
     wait_for(lambda: sentence(rig, "new"), lambda said: said.endswith("it has no filter"))
+
+
+FORMER = (
+    "bridge s1 is not connected, and has not got the last change: unless it has stopped, it goes "
+    "on with the former version of the session"
+)
+
+
+def change(rig: Rig, name: str, **fields: object) -> None:
+    rig.store.sessions.change(
+        SessionId(name), lambda old: replace(old, session=replace(old.session, **fields)), "t"
+    )
+
+
+def add_filter(rig: Rig, name: str, verdict: Verdict) -> FilterId:
+    rule = Rule(10, verdict)
+    rig.store.filters.add(Filter(FilterId(name), name, RED, (rule,), (rule,)), "test")
+    return FilterId(name)
+
+
+def answer_of(rig: Rig, session: str) -> Answer:
+    sentence(rig, session)
+    answers = rig.inspector.explain(PortId("a"), FRAME).answers
+    return next(each for each in answers if each.session.id == session)
+
+
+def test_explain_answers_by_what_a_bridge_that_is_away_was_told(rig: Rig) -> None:
+    accepts = add_filter(rig, "accepts", Verdict.ACCEPT)
+    rejects = add_filter(rig, "rejects", Verdict.REJECT)
+    for name in ("moved", "now-rejects", "now-accepts", "renumbered", "edited", "elsewhere"):
+        rig.add_session(name, "a", tap="t2")
+    rig.add_session("other-port", "d", tap="t2")
+    rig.add_session("with-b", "a", "b", tap="t2")
+    rig.add_session("to-t1", "a")
+    for name, filter in (("now-rejects", accepts), ("now-accepts", rejects), ("edited", accepts)):
+        change(rig, name, filter=filter)
+    assert sentence(rig, "now-rejects").startswith("copied")
+    rig.cut(1)
+    change(rig, "moved", collector=CollectorId("to-t1"))
+    change(rig, "now-rejects", filter=rejects)
+    change(rig, "now-accepts", filter=accepts)
+    change(rig, "renumbered", packet_length=64)
+    change(rig, "elsewhere", source=Source((PortId("d"),)))
+    change(rig, "other-port", source=Source((PortId("a"),)))
+    change(rig, "with-b", direction=Direction.INGRESS)
+
+    assert sentence(rig, "moved") == (
+        f"not copied: no copy goes to collector 'to-t1': {FORMER}, and copies to collector 'to-t2'"
+    )
+    sent = "copied, as a watched port sent it"
+    assert sentence(rig, "now-rejects") == f"{sent}: rule 10 accepts it; {FORMER}"
+    assert answer_of(rig, "now-rejects").bridge == 1
+    assert sentence(rig, "now-accepts") == (
+        f"not copied: rule 10 of its filter for what it sends rejects it; {FORMER}"
+    )
+    assert sentence(rig, "renumbered") == f"{sent}: it has no filter; {FORMER}"
+    assert sentence(rig, "elsewhere") == f"{sent}: it has no filter; {FORMER}"
+    assert sentence(rig, "other-port").startswith("not copied: it watches neither")
+    assert sentence(rig, "other-port").endswith(FORMER)
+    assert sentence(rig, "with-b").startswith("copied, ") and FORMER in sentence(rig, "with-b")
+    assert FORMER not in sentence(rig, "to-t1"), "it is as it was"
+
+    rule = Rule(20, Verdict.REJECT)
+    rig.store.filters.change(
+        accepts, lambda old: replace(old, filter=replace(old.filter, egress=(rule,))), "t"
+    )
+    assert sentence(rig, "edited") == f"{sent}: rule 10 accepts it; {FORMER}"
+    state = rig.inspector.session_status(SessionId("edited"))
+    assert (state.state, state.reasons) == (State.PENDING, (FORMER,))
+
+    rig.connect(1)
+    wait_for(lambda: sentence(rig, "moved"), lambda said: said == f"{sent}: it has no filter")
+    assert sentence(rig, "now-rejects").startswith("not copied: rule 10")
+
+
+def test_explain_says_what_is_not_known_of_a_bridge_that_is_away(rig: Rig) -> None:
+    sentence(rig, "s0")
+    rig.cut(1)
+    rig.restart()
+    for dpid in (2, 3):
+        rig.connect(dpid)
+    unknown = (
+        "bridge s1 is not connected, and which version of the session it goes on with is not known"
+    )
+    wait_for(lambda: sentence(rig, "s0"), lambda said: said.endswith(unknown))
+    rejects = add_filter(rig, "rejects", Verdict.REJECT)
+    change(rig, "s0", filter=rejects)
+    said = sentence(rig, "s0")
+    assert said.startswith("not copied: rule 10") and said.endswith(unknown)
 
 
 def test_explain_says_that_a_bridge_has_refused_a_session(rig: Rig) -> None:
