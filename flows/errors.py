@@ -17,6 +17,7 @@
     |   +-- NoLinkTagLeft         more networks on the links than there are 802.1Q ids
     |   +-- NoMeterLeft           more sessions with a rate cap than a switch has meters for
     |   +-- KeyTaken              two tenants would send to one address with the same key
+    |   +-- KeyHeld               a bridge may still send another tenant's copies with the key
     |   +-- NoKeyLeft             more collectors of one kind than it has keys
     |   +-- NotFound, NameTaken, NumberTaken, InUse, Repeated    (controller/store)
     +-- SouthboundError           (controller/southbound) a switch cannot be reached or used
@@ -181,12 +182,29 @@ class KeyTaken(Refused):
         self.collector, self.tenant, self.key, self.address = collector, tenant, key, address
 
 
+class KeyHeld(Refused):
+    """A collector would send to an address with a key that another tenant has given up there, and
+    a bridge may not know yet."""
+
+    def __init__(self, collector: str, tenant: str, word: str, key: int, address: str) -> None:
+        super().__init__(
+            f"collector {collector!r} of tenant {tenant!r} may not send to {address} with {word} "
+            f"{key} yet: another tenant did, and a bridge that has not confirmed the change may "
+            f"still send its copies there; choose another {word}, or leave it out, or try again "
+            "when every bridge is connected and active (`cloudtap bridge list`), or forgotten "
+            "(`cloudtap bridge forget`)"
+        )
+        self.collector, self.tenant, self.key, self.address = collector, tenant, key, address
+
+
 class NoKeyLeft(Refused):
     """More collectors of one kind than it has keys."""
 
     def __init__(self, delivery: str, word: str, first: int, last: int) -> None:
         super().__init__(
             f"no {word} is left to choose for delivery {delivery!r}: {first}..{last} are all taken "
-            "by other collectors; delete one of them, or choose a number below if there is one"
+            "by other collectors, or are held for some that are gone because a bridge may not know "
+            "yet; delete one of them when every bridge is connected, or choose a number below if "
+            "there is one"
         )
         self.delivery, self.first, self.last = delivery, first, last

@@ -415,6 +415,10 @@ class DesiredStateSource(Protocol):
         """All other numbers may be given to others."""
         ...
 
+    def release_keys(self, last_held: int) -> None:
+        """Tunnel keys that had been given up in this desired state may be given to others."""
+        ...
+
 
 class PlacementsView(Protocol):
     """Where ports and links are, at one moment."""

@@ -121,7 +121,7 @@ class SnapshotBuilder:
         self._link_mtu = link_mtu
         self._building = threading.Lock()
         self._snapshot: Snapshot | None = None
-        self._moment = 0
+        self._moment = self._last_held = 0
         self._unmetered: set[SessionId] = set()
         self._declared: Inventory | None = None
         self._ended_before: frozenset[SessionId] | None = None
@@ -149,7 +149,8 @@ class SnapshotBuilder:
         return self._snapshot
 
     def release_numbers(self, version: int) -> None:
-        """Free the numbers that this version does not use; nothing if a newer one was made.
+        """Free the numbers that this version does not use, and the tunnel keys that had been given
+        up when it was made; nothing if a newer one was made.
 
         While this runs no snapshot is made, so a name that comes back finds its old number or gets
         a new one, but never shares one.
@@ -161,6 +162,7 @@ class SnapshotBuilder:
             if self._snapshot is None or self._snapshot.version != version:
                 return
             self._desired.release_all_but(self._snapshot.numbers)
+            self._desired.release_keys(self._last_held)
 
     def follow_told(self) -> None:
         """Report a change once bridges were told what the last snapshot takes for untold: sessions
@@ -204,6 +206,7 @@ class SnapshotBuilder:
             time.sleep(0)
             resolved = ResolvedWorld(world)
         self._declared, self._moment = inventory, desired.moment
+        self._last_held = desired.last_held
         return Snapshot(
             version, resolved, desired.deleting, numbers, desired.stopped, desired.limits
         )

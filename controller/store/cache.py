@@ -18,8 +18,8 @@ class Cached(Generic[Value]):
     """The result of ``read``, cached until its tables are written through ``writing``.
 
     Only this process writes the database, and every write to these tables must go through
-    ``writing``. During a write nothing is cached: every ``get`` reads the database. Both methods
-    may raise StoreError.
+    ``writing`` or inside of ``changing``. During a write nothing is cached: every ``get`` reads the
+    database. ``get`` and ``writing`` may raise StoreError.
     """
 
     def __init__(self, database: Database, read: Callable[[Connection], Value]) -> None:
@@ -45,11 +45,16 @@ class Cached(Generic[Value]):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction (see Database.writing) that invalidates the cached value."""
+        with self.changing(), self._database.writing() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """What a transaction that was begun elsewhere is put into, to invalidate the value."""
         with self._lock:
             self._writers, self._cached = self._writers + 1, None
         try:
-            with self._database.writing() as connection:
-                yield connection
+            yield
         finally:
             with self._lock:
                 self._writers, self._writes = self._writers - 1, self._writes + 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from netaddr import IPAddress
@@ -11,6 +12,9 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from controller.store import tables
 from controller.store.content_check import reading_rows
+from controller.store.database import Database
+from controller.store.held_key_rows import hold, read_held
+from controller.store.held_keys import HeldKeys
 from controller.store.named_objects import NamedRepository
 from controller.store.values import CollectorRecord, IdempotencyKey
 from flows.model import (
@@ -18,11 +22,14 @@ from flows.model import (
     Collector,
     CollectorId,
     Delivery,
+    KeyUse,
     PortId,
     Sensor,
     TagMode,
     TenantName,
+    check_held_keys,
     check_key,
+    key_uses,
 )
 
 _SensorRow = tuple[str, str | None]
@@ -30,10 +37,18 @@ _SensorRow = tuple[str, str | None]
 
 
 class CollectorRepository(NamedRepository[CollectorRecord]):
-    """Every collector; see NamedRepository."""
+    """Every collector; see NamedRepository.
+
+    What a collector that is changed or deleted does not send with any more is held for its tenant
+    (see HeldKeys).
+    """
 
     kind = "collector"
     table = tables.collectors
+
+    def __init__(self, database: Database, held: HeldKeys, now: Callable[[], datetime]) -> None:
+        super().__init__(database, now)
+        self._held = held
 
     def add(
         self,
@@ -43,34 +58,53 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         probes: Mapping[Sensor, str] | None = None,
     ) -> None:
         """Add a collector; raises what ``add_built`` raises."""
-        self.add_built(lambda others: collector, who, idempotency_key, probes)
+        self.add_built(lambda others, held: collector, who, idempotency_key, probes)
 
     def add_built(
         self,
-        build: Callable[[Sequence[Collector]], Collector],
+        build: Callable[[Sequence[Collector], Sequence[KeyUse]], Collector],
         who: str,
         idempotency_key: IdempotencyKey | None = None,
         probes: Mapping[Sensor, str] | None = None,
     ) -> Collector:
         """Add the collector that ``build`` makes of all the others, in one transaction.
 
+        It is given the keys that are held for those who have given them up, too.
+
         Raises:
             NameTaken: the tenant has one of this name.
             KeyTaken: another tenant sends to one of its addresses with its key.
+            KeyHeld: another tenant did, and bridges may not know yet that it does not any more.
             Repeated: the idempotency key was used before.
             Whatever ``build`` raises; then nothing was changed.
         """
 
-        def record(now: datetime, others: Sequence[CollectorRecord]) -> CollectorRecord:
-            return CollectorRecord(build([r.collector for r in others]), now, probes or {})
+        def record(
+            connection: Connection, now: datetime, others: Sequence[CollectorRecord]
+        ) -> CollectorRecord:
+            collector = build([r.collector for r in others], read_held(connection))
+            return CollectorRecord(collector, now, probes or {})
 
         return self._add(record, who, idempotency_key).collector
 
     def _object(self, record: CollectorRecord) -> Collector:
         return record.collector
 
-    def _check(self, record: CollectorRecord, others: Sequence[CollectorRecord]) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._held.changing(), super()._writing() as connection:
+            yield connection
+
+    def _check(
+        self,
+        connection: Connection,
+        record: CollectorRecord,
+        others: Sequence[CollectorRecord],
+        old: CollectorRecord | None = None,
+    ) -> None:
         check_key(record.collector, (other.collector for other in others))
+        before = None if old is None else old.collector
+        check_held_keys(record.collector, read_held(connection), before)
 
     def _detail(self, record: CollectorRecord) -> dict[str, object]:
         sensors = [str(sensor) for sensor in record.collector.sensors]
@@ -96,11 +130,18 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         connection.execute(insert(tables.collectors).values(values))
         _insert_sensors(connection, record)
 
-    def _update(self, connection: Connection, record: CollectorRecord) -> None:
-        key, values = record.collector.id, _columns(record.collector)
+    def _update(self, connection: Connection, old: CollectorRecord, new: CollectorRecord) -> None:
+        key, values = new.collector.id, _columns(new.collector)
         connection.execute(update(tables.collectors).filter_by(id=key).values(values))
         connection.execute(delete(tables.sensors).filter_by(collector=key))
-        _insert_sensors(connection, record)
+        _insert_sensors(connection, new)
+        hold(connection, key_uses(old.collector) - key_uses(new.collector))
+
+    def _delete(self, connection: Connection, key: str) -> None:
+        for record in self._read(connection):
+            if record.collector.id == key:
+                hold(connection, key_uses(record.collector))
+        super()._delete(connection, key)
 
 
 def _insert_sensors(connection: Connection, record: CollectorRecord) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from controller.store.errors import BadContent
 from flows.errors import CloudtapError
-from flows.model import NUMBER_RANGES
+from flows.model import NUMBER_RANGES, Delivery
 
 _WORD = (
     "typeof({c}) = 'text' AND length({c}) BETWEEN 1 AND 64 "
@@ -30,10 +30,18 @@ _DIFFERENCE = "typeof({c}) = 'integer'"
 _FLAG = "{c} IN (0, 1)"
 _PORT = "typeof({c}) = 'integer' AND {c} BETWEEN 0 AND 4294967295"
 _TIME = "typeof({c}) = 'text' AND datetime({c}) IS NOT NULL"
+_DELIVERY = "{c} IN (" + ", ".join(f"'{each.value}'" for each in Delivery) + ")"
 _KIND = "{c} IN (" + ", ".join(f"'{kind}'" for kind in NUMBER_RANGES) + ")"
 
 COLUMN_RULES: Mapping[str, Mapping[str, str]] = {
     "collectors": {"id": _WORD, "tenant": _WORD, "name": _WORD, "created_at": _TIME},
+    "held_keys": {
+        "number": _SERIAL,
+        "tenant": _WORD,
+        "delivery": _DELIVERY,
+        "key": _COUNT,
+        "address": _TEXT,
+    },
     "sensors": {"collector": _WORD, "position": _COUNT, "item": _TEXT, "probe": _TEXT},
     "filters": {
         "id": _WORD,

@@ -57,7 +57,7 @@ class FilterRepository(NamedRepository[FilterRecord]):
             Repeated: the idempotency key was used before.
         """
         with self._written_out(new):
-            self._add(lambda now, others: FilterRecord(new, now), who, idempotency_key)
+            self._add(lambda _, now, others: FilterRecord(new, now), who, idempotency_key)
 
     def change(
         self, key: str, change: Callable[[FilterRecord], FilterRecord], who: str
@@ -109,7 +109,13 @@ class FilterRepository(NamedRepository[FilterRecord]):
             edition = (edition + 1) % EDITIONS
         return replace(new, filter=replace(wanted, edition=edition))
 
-    def _check(self, record: FilterRecord, others: Sequence[FilterRecord]) -> None:
+    def _check(
+        self,
+        connection: Connection,
+        record: FilterRecord,
+        others: Sequence[FilterRecord],
+        old: FilterRecord | None = None,
+    ) -> None:
         """Filters do not depend on each other."""
 
     def _detail(self, record: FilterRecord) -> dict[str, object]:
@@ -147,12 +153,12 @@ class FilterRepository(NamedRepository[FilterRecord]):
         connection.execute(insert(tables.filters).values(values))
         self._note_written(record, 1)
 
-    def _update(self, connection: Connection, record: FilterRecord) -> None:
-        key, columns = record.filter.id, tables.filters.c
+    def _update(self, connection: Connection, old: FilterRecord, new: FilterRecord) -> None:
+        key, columns = new.filter.id, tables.filters.c
         revision = connection.execute(select(columns.revision).filter_by(id=key)).scalar_one() + 1
-        values = self._columns(record.filter) | {"revision": revision}
+        values = self._columns(new.filter) | {"revision": revision}
         connection.execute(update(tables.filters).filter_by(id=key).values(values))
-        self._note_written(record, revision)
+        self._note_written(new, revision)
 
     def _columns(self, stored: Filter) -> dict[str, object]:
         """The columns of a filter that may change."""

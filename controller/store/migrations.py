@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
+from netaddr import IPAddress
 from sqlalchemy import Connection, insert, select, update
 
 from controller.store import tables
+from controller.store.content_check import reading_rows
+from controller.store.held_key_rows import hold
+from flows.model import Delivery, KeyUse, TenantName, key_space
 
 
 def upgrade(connection: Connection, version: int) -> None:
@@ -25,6 +32,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _add_tenants_of_keys(connection)
     if version < 9:
         _add_tenants_of_link_tags(connection)
+    if version < 10:
+        _hold_given_up_keys(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
@@ -139,3 +148,30 @@ def _add_tenants_of_link_tags(connection: Connection) -> None:
         "WHERE kind = 'tag' AND (key LIKE 'tap:%' OR key LIKE 'tap-%') "
         f"AND EXISTS (SELECT 1 {users})"
     )
+
+
+def _hold_given_up_keys(connection: Connection) -> None:
+    """To version 10. It is not known what bridges that are away still send with: every tunnel key
+    at an address that a collector ever had, by the audit log, is held for its tenant once.
+    """
+    tables.held_keys.create(connection, checkfirst=True)
+    columns = tables.audit.c
+    query = select(columns.id, columns.tenant, columns.detail).filter_by(kind="collector")
+    known: dict[str, dict[str, object]] = {}
+    uses: set[KeyUse] = set()
+    with reading_rows("the audit log"):
+        for key, tenant, detail in connection.execute(query.order_by(columns.number)):
+            values = known.setdefault(key, {})
+            values |= json.loads(detail)
+            uses |= _key_uses(TenantName(tenant), values)
+    hold(connection, uses)
+
+
+def _key_uses(tenant: TenantName, values: Mapping[str, object]) -> set[KeyUse]:
+    """The key at each address of a collector with these values in the audit log."""
+    delivery = Delivery(values.get("delivery", Delivery.PORT.value))
+    key, sensors = values.get("key"), values.get("sensors")
+    if delivery is Delivery.PORT or not isinstance(key, int) or not isinstance(sensors, list):
+        return set()
+    space = key_space(delivery)
+    return {KeyUse(tenant, space, key, IPAddress(sensor)) for sensor in sensors}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -64,7 +65,7 @@ class NamedRepository(ABC, Generic[Record]):
             NameTaken: another one of the tenant has the new name.
             Whatever ``change`` and the check of the kind raise; then nothing was changed.
         """
-        with self._cache.writing() as connection:
+        with self._writing() as connection:
             others = {self._object(record).id: record for record in self._read(connection)}
             old = others.pop(key, None)
             if old is None:
@@ -75,8 +76,8 @@ class NamedRepository(ABC, Generic[Record]):
             before, after = self._object(old), self._object(new)
             if after.name != before.name:
                 check_name_free(connection, self.kind, after.tenant, after.name)
-            self._check(new, tuple(others.values()))
-            self._update(connection, new)
+            self._check(connection, new, tuple(others.values()), old)
+            self._update(connection, old, new)
             changes = self._changes(old, new)
             audit.write_entry(connection, self._now(), who, "changed", self._subject(old), changes)
         return new
@@ -88,7 +89,7 @@ class NamedRepository(ABC, Generic[Record]):
             NotFound: no record has this id.
             InUse: sessions refer to it, those that are still being deleted included.
         """
-        with self._cache.writing() as connection:
+        with self._writing() as connection:
             row = connection.execute(select(self.table).filter_by(id=key)).one_or_none()
             if row is None:
                 raise NotFound(self.kind, key)
@@ -97,25 +98,25 @@ class NamedRepository(ABC, Generic[Record]):
             users = list(connection.execute(names).scalars())
             if users:
                 raise InUse(self.kind, row.name, users)
-            connection.execute(delete(self.table).filter_by(id=key))
+            self._delete(connection, key)
             subject = Subject(self.kind, row.id, row.name, row.tenant)
             audit.write_entry(connection, self._now(), who, "deleted", subject, {})
 
     def _add(
         self,
-        build: Callable[[datetime, Sequence[Record]], Record],
+        build: Callable[[Connection, datetime, Sequence[Record]], Record],
         who: str,
         idempotency_key: IdempotencyKey | None,
     ) -> Record:
         """Add the record that ``build`` makes of its time of creation and all other records."""
         now = self._now()
-        with self._cache.writing() as connection:
+        with self._writing() as connection:
             others = self._read(connection)
-            record = build(now, others)
+            record = build(connection, now, others)
             new = self._object(record)
             take_key(connection, idempotency_key, new.id, new.tenant, now)
             check_name_free(connection, self.kind, new.tenant, new.name)
-            self._check(record, others)
+            self._check(connection, record, others)
             self._insert(connection, record)
             detail = self._detail(record)
             audit.write_entry(connection, now, who, "created", self._subject(record), detail)
@@ -141,9 +142,25 @@ class NamedRepository(ABC, Generic[Record]):
     def _detail(self, record: Record) -> dict[str, object]:
         """The detail of the audit entry of a creation."""
 
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction that may change records."""
+        with self._cache.writing() as connection:
+            yield connection
+
+    def _delete(self, connection: Connection, key: str) -> None:
+        """Remove the rows of a record."""
+        connection.execute(delete(self.table).filter_by(id=key))
+
     @abstractmethod
-    def _check(self, record: Record, others: Sequence[Record]) -> None:
-        """Raise if a new or changed record contradicts the others."""
+    def _check(
+        self,
+        connection: Connection,
+        record: Record,
+        others: Sequence[Record],
+        old: Record | None = None,
+    ) -> None:
+        """Raise if a new or changed record (``old``, before) contradicts what else is stored."""
 
     @abstractmethod
     def _read(self, connection: Connection) -> tuple[Record, ...]:
@@ -154,5 +171,5 @@ class NamedRepository(ABC, Generic[Record]):
         """Write the rows of a new record."""
 
     @abstractmethod
-    def _update(self, connection: Connection, record: Record) -> None:
+    def _update(self, connection: Connection, old: Record, new: Record) -> None:
         """Replace the rows of a record."""

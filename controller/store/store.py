@@ -13,6 +13,7 @@ from controller.store.collectors import CollectorRepository
 from controller.store.database import Database
 from controller.store.errors import StoreError
 from controller.store.filters import FilterRepository
+from controller.store.held_keys import HeldKeys
 from controller.store.idempotency import IdempotencyRepository
 from controller.store.installed import InstalledSessionsRepository
 from controller.store.limits import LimitRepository
@@ -58,7 +59,8 @@ class Store:
         self._switched_off = SwitchedOff(directory, database.is_present)
         cache = SessionCache(database, self._switched_off)
         self.audit = AuditRepository(database, now)
-        self.collectors = CollectorRepository(database, now)
+        self._held_keys = HeldKeys(database)
+        self.collectors = CollectorRepository(database, self._held_keys, now)
         self.filters = FilterRepository(database, now)
         self.idempotency = IdempotencyRepository(database, now)
         self.installed_sessions = InstalledSessionsRepository(database)
@@ -89,6 +91,8 @@ class Store:
 
     def desired(self) -> DesiredState:
         """The desired state now."""
+        # before the collectors: they do not have any more what had been given up by then
+        last_held = self._held_keys.last()
         # sessions first: the collectors and filters they refer to cannot be deleted before them
         sessions = self.sessions.desired()
         collectors, filters = self.collectors.all(), self.filters.all()
@@ -101,6 +105,7 @@ class Store:
                 for record in collectors
                 for sensor, probe in record.probes.items()
             },
+            last_held=last_held,
         )
 
     def changed_between(self, before: int, now: int) -> Set[SessionId] | None:
@@ -142,6 +147,12 @@ class Store:
         The number of a session that is still in the store stays taken.
         """
         self._numbers.release_all_but(used)
+
+    def release_keys(self, last_held: int) -> None:
+        """Let other tenants have the tunnel keys that collectors had given up in a desired state
+        with this ``last_held``, or before it, when no bridge sends with them any more.
+        """
+        self._held_keys.release(last_held)
 
     def numbered(self) -> Numbers:
         """Everything that has a number now; networks, ports and tags by TENANT/NAME."""

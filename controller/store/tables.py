@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 INTEGER_MAX = (1 << 63) - 1
 """Highest integer that SQLite can store."""
 
@@ -36,6 +36,18 @@ collectors = Table(
     Column("balance", String, nullable=False, server_default="connection"),
     Column("path_mtu", Integer),
     UniqueConstraint("tenant", "name"),
+)
+
+held_keys = Table(
+    "held_keys",
+    metadata,
+    Column("number", Integer, primary_key=True),  # ascending: what is given up again gets a new one
+    Column("tenant", String, nullable=False),  # who has given it up
+    Column("delivery", String, nullable=False),  # the kind that stands for the space of keys
+    Column("key", Integer, nullable=False),
+    Column("address", String, nullable=False),
+    UniqueConstraint("tenant", "delivery", "key", "address"),
+    sqlite_autoincrement=True,
 )
 
 sensors = Table(

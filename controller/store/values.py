@@ -75,7 +75,8 @@ class DesiredState:
     not enabled. ``limits`` are those of running sessions that have any. ``moment`` counts the
     changes of sessions (see Store.changed_between). ``probes`` are URLs like
     ``tcp://192.0.2.9:22`` that check the health of a sensor; two collectors may probe one sensor
-    in different ways.
+    in different ways. ``last_held`` is the number of the last tunnel key that had been given up by
+    then (see Store.release_keys).
     """
 
     collectors: tuple[Collector, ...] = ()
@@ -86,6 +87,7 @@ class DesiredState:
     limits: Mapping[SessionId, Limits] = field(default_factory=dict)
     moment: int = 0
     probes: Mapping[tuple[CollectorId, Sensor], str] = field(default_factory=dict)
+    last_held: int = 0
 
     @property
     def sessions(self) -> tuple[Session, ...]:

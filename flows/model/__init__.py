@@ -85,8 +85,17 @@ from flows.model.session import (
 )
 from flows.model.source import is_watched, watched_by
 from flows.model.spanning_tree import SpanningTree
-from flows.model.tenancy import check_collector, check_key, check_session
-from flows.model.tunnel import KEY_WORDS, cut_length, free_key, link_limit, path_limit
+from flows.model.tenancy import check_collector, check_held_keys, check_key, check_session
+from flows.model.tunnel import (
+    KEY_WORDS,
+    KeyUse,
+    cut_length,
+    free_key,
+    key_space,
+    key_uses,
+    link_limit,
+    path_limit,
+)
 from flows.model.world import (
     LINK_MTU,
     UNDERLAY_MTU,
@@ -140,6 +149,7 @@ __all__ = [
     "Filter",
     "FilterId",
     "Hop",
+    "KeyUse",
     "Label",
     "Link",
     "MacPattern",
@@ -177,6 +187,7 @@ __all__ = [
     "assign",
     "check_address",
     "check_collector",
+    "check_held_keys",
     "check_key",
     "check_name",
     "check_new_address",
@@ -185,6 +196,8 @@ __all__ = [
     "declared_names",
     "free_key",
     "is_watched",
+    "key_space",
+    "key_uses",
     "link_limit",
     "masks",
     "parse_mac",

@@ -10,6 +10,7 @@ from flows.errors import (
     CrossTenantNetwork,
     CrossTenantSensor,
     CrossTenantSource,
+    KeyHeld,
     KeyTaken,
     NotATapPort,
     NotAWorkload,
@@ -19,7 +20,7 @@ from flows.model.filter import Filter
 from flows.model.names import CollectorId, FilterId, NetworkId, PortId
 from flows.model.port import Network, Port, PortKind
 from flows.model.session import Session
-from flows.model.tunnel import KEY_WORDS, key_space
+from flows.model.tunnel import KEY_WORDS, KeyUse, key_space, key_uses
 
 
 def check_key(collector: Collector, others: Iterable[Collector]) -> None:
@@ -40,6 +41,25 @@ def check_key(collector: Collector, others: Iterable[Collector]) -> None:
                 word = KEY_WORDS[collector.delivery]
                 name, tenant = collector.name, collector.tenant
                 raise KeyTaken(name, tenant, word, collector.key, str(address))
+
+
+def check_held_keys(
+    collector: Collector, held: Iterable[KeyUse], before: Collector | None = None
+) -> None:
+    """Refuse a key at an address that another tenant has given up and that is still ``held``: a
+    bridge may not know, and a sensor could not tell the copies of the two apart.
+
+    What the collector had ``before`` its change stays with it.
+
+    Raises:
+        KeyHeld: the key is held for another tenant.
+    """
+    new = key_uses(collector) - (frozenset() if before is None else key_uses(before))
+    wanted = {(use.space, use.key, use.address) for use in new}
+    for use in held:
+        if use.tenant != collector.tenant and (use.space, use.key, use.address) in wanted:
+            name, word = collector.name, KEY_WORDS[collector.delivery]
+            raise KeyHeld(name, collector.tenant, word, use.key, str(use.address))
 
 
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:

@@ -8,12 +8,14 @@ each was measured on Open vSwitch 3.1.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from netaddr import IPAddress
 
 from flows.errors import NoKeyLeft
 from flows.model.collector import TUNNEL_KEYS, Collector, Delivery
 from flows.model.hop import frame_limit
+from flows.model.names import TenantName
 from flows.model.session import Session
 from flows.openflow import ETH_HEADER, IPV4_HEADER, IPV6_HEADER, VLAN_HEADER
 
@@ -50,14 +52,40 @@ def key_space(delivery: Delivery) -> Delivery:
     return Delivery.ERSPAN2 if delivery is Delivery.ERSPAN3 else delivery
 
 
-def free_key(delivery: Delivery, collectors: Iterable[Collector]) -> int:
-    """The lowest key that no collector uses, for a collector that names none.
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A key with which copies of a tenant come to an address; ``space`` is as of ``key_space``."""
+
+    tenant: TenantName
+    space: Delivery
+    key: int
+    address: IPAddress
+
+
+def key_uses(collector: Collector) -> frozenset[KeyUse]:
+    """The key of a collector at each of its addresses; none of one that has tap ports."""
+    if collector.key is None:
+        return frozenset()
+    tenant, space, key = collector.tenant, key_space(collector.delivery), collector.key
+    return frozenset(KeyUse(tenant, space, key, address) for address in collector.addresses)
+
+
+def free_key(
+    delivery: Delivery,
+    collectors: Iterable[Collector],
+    tenant: TenantName,
+    held: Iterable[KeyUse] = (),
+) -> int:
+    """The lowest key that no collector uses, for a collector of a tenant that names none.
+
+    What other tenants have given up and is still ``held`` is not free either, at any address.
 
     Raises:
         NoKeyLeft: all keys are used.
     """
     space = key_space(delivery)
     taken = {c.key for c in collectors if key_space(c.delivery) is space}
+    taken |= {use.key for use in held if use.space is space and use.tenant != tenant}
     first, last = FIRST_CHOSEN_KEY[delivery], TUNNEL_KEYS[delivery].stop - 1
     for key in range(first, last + 1):
         if key not in taken:

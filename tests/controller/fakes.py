@@ -98,6 +98,7 @@ class FakeReconciler(Reconciling, Inspecting):
             self.changes.changed()
         desired = self.store.desired()
         self.verified = {s.id for s in desired.sessions if s.enabled}
+        self.store.release_keys(desired.last_held)
         return True
 
     def session_status(self, session: SessionId) -> SessionStatus:

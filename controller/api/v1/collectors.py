@@ -44,6 +44,7 @@ from flows.model import (
     Collector,
     CollectorId,
     Delivery,
+    KeyUse,
     PortId,
     Sensor,
     TagMode,
@@ -80,10 +81,10 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
         sensors = read_sensors(body.sensors, tenant, inventory)
         _refuse_raised_mtu(body.path_mtu, parts)
 
-        def build(others: Sequence[Collector]) -> Collector:
+        def build(others: Sequence[Collector], held: Sequence[KeyUse]) -> Collector:
             tunnel_key = body.chosen_key
             if tunnel_key is None and delivery is not Delivery.PORT:
-                tunnel_key = free_key(delivery, others)
+                tunnel_key = free_key(delivery, others, tenant, held)
             collector = Collector(
                 id=CollectorId(str(uuid.uuid4())),
                 name=body.name,
@@ -143,6 +144,7 @@ def delete_collector(path: Path, query: OneQuery) -> Response:
     """Delete a collector that no session uses"""
     parts = context()
     parts.store.collectors.delete(find_collector(path.ref, query.tenant).id, actor())
+    bring_about()  # what it had is free for others once bridges have confirmed a world without it
     return no_content()
 
 

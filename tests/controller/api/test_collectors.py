@@ -189,6 +189,29 @@ def test_two_tenants_send_to_one_address_with_keys_of_their_own(client: FlaskCli
     ]
 
 
+def test_a_key_that_a_bridge_may_still_use_for_another_tenant_is_refused_and_not_chosen(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    create(client, remote("vxlan", "192.0.2.9"))
+    fake.is_reachable = False
+    assert client.delete("/v1/collectors/vxlan").status_code == 204
+
+    theirs = remote("vxlan", "192.0.2.9", tenant="blue", vni=0x800000)
+    sentence = problem(client.post("/v1/collectors", json=theirs), 409, "refused")["detail"]
+    assert sentence == (
+        "collector 'vxlan' of tenant 'blue' may not send to 192.0.2.9 with vni 8388608 yet: "
+        "another tenant did, and a bridge that has not confirmed the change may still send its "
+        "copies there; choose another vni, or leave it out, or try again when every bridge is "
+        "connected and active (`cloudtap bridge list`), or forgotten (`cloudtap bridge forget`)"
+    )
+    assert create(client, remote("vxlan", tenant="blue", name="next"))["vni"] == 0x800001
+    assert create(client, remote("vxlan", name="again"))["vni"] == 0x800000
+    client.delete("/v1/collectors/again")
+    fake.is_reachable = True
+    client.delete("/v1/collectors/next")
+    assert create(client, theirs)["vni"] == 0x800000
+
+
 # --- changes -------------------------------------------------------------------------------
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from netaddr import IPAddress
 
 from controller.process import ChangeSignal
 from controller.reconcile import SnapshotBuilder
 from controller.store import Limits, Store
-from flows.errors import NoMeterLeft
+from flows.errors import KeyHeld, NoMeterLeft
 from flows.model import (
     ALL,
     METERS,
     Collector,
     CollectorId,
+    Delivery,
     Direction,
     Dpid,
     Filter,
@@ -117,6 +119,30 @@ def test_numbers_of_what_goes_to_another_tenant_are_not_used_again_while_bridges
     world.release_numbers(version)
     assert set(store.numbered().tag.values()) == set(after.tag.values())
     assert world.snapshot().numbers == after
+
+
+def test_tunnel_keys_are_held_until_bridges_have_a_world_without_them(store: Store) -> None:
+    """A change that is stored and not reported yet is in no world: nothing of it is released."""
+    far = Collector(
+        CollectorId("c-2"), "far", RED, (IPAddress("192.0.2.9"),), delivery=Delivery.VXLAN, key=7
+    )
+    theirs = dataclasses.replace(far, id=CollectorId("c-3"), tenant=BLUE)
+    store.collectors.add(far, "tester")
+    world = world_of(store)
+    version = world.changes.changed()
+    world.snapshot()
+    store.collectors.delete(far.id, "tester")
+    world.release_numbers(version)
+    with pytest.raises(KeyHeld):
+        store.collectors.add(theirs, "tester")
+
+    newer = world.changes.changed()
+    world.snapshot()
+    world.release_numbers(version)
+    with pytest.raises(KeyHeld):
+        store.collectors.add(theirs, "tester")
+    world.release_numbers(newer)
+    store.collectors.add(theirs, "tester")
 
 
 BASE = tag_keys(TWO_TENANTS.networks, TWO_TENANTS.ports)

@@ -11,12 +11,13 @@ import pytest
 from netaddr import IPAddress
 
 from controller.store import CollectorRecord, IdempotencyKey, Repeated, Store
-from flows.errors import InvalidValue, KeyTaken, NoKeyLeft
+from flows.errors import InvalidValue, KeyHeld, KeyTaken, NoKeyLeft
 from flows.model import (
     Balance,
     Collector,
     CollectorId,
     Delivery,
+    KeyUse,
     Oversize,
     PortId,
     Rate,
@@ -159,22 +160,116 @@ def test_a_tunnel_key_that_another_tenant_uses_is_refused_inside_the_transaction
     assert collectors(store) == [elsewhere, SOC]
 
 
+THEIRS = dataclasses.replace(SOC, id=CollectorId("c-3"), tenant=BLUE, sensors=(FAR,))
+ELSEWHERE = IPAddress("192.0.2.10")
+
+
+def give_up(store: Store, how: str) -> None:
+    """Have SOC not send to FAR any more."""
+    if how == "deletion":
+        store.collectors.delete(SOC.id, "tester")
+        return
+    changes = {
+        "address": {"sensors": (SIX, ELSEWHERE)},
+        "key": {"key": 5},
+        "delivery": {"delivery": Delivery.GENEVE, "key": 5},
+    }
+    new = dataclasses.replace(SOC, **changes[how])
+    store.collectors.change(SOC.id, lambda record: becomes(new, record), "tester")
+
+
+@pytest.mark.parametrize("how", ["deletion", "address", "key", "delivery"])
+def test_a_key_that_is_given_up_is_held_for_its_tenant_until_bridges_were_told(
+    store: Store, tmp_path: Path, how: str
+) -> None:
+    store.collectors.add(SOC, "tester")
+    before = store.desired().last_held
+    give_up(store, how)
+    after = store.desired().last_held
+    store.release_keys(before)
+    store = reopened(store, tmp_path)
+    with pytest.raises(KeyHeld, match=r"192\.0\.2\.9 with key 4294967295 yet: another tenant did"):
+        store.collectors.add(THEIRS, "tester")
+    other = dataclasses.replace(THEIRS, sensors=(IPAddress("192.0.2.11"),))
+    store.collectors.add(other, "tester")
+    with pytest.raises(KeyHeld):
+        store.collectors.change(other.id, lambda record: becomes(THEIRS, record), "tester")
+    own = dataclasses.replace(SOC, id=CollectorId("c-4"), name="again")
+    store.collectors.add(dataclasses.replace(own, sensors=(FAR,)), "tester")
+    store.collectors.delete(own.id, "tester")
+
+    store.release_keys(after)
+    with pytest.raises(KeyHeld):  # it was given up once more
+        store.collectors.change(other.id, lambda record: becomes(THEIRS, record), "tester")
+    store.release_keys(store.desired().last_held)
+    store.collectors.change(other.id, lambda record: becomes(THEIRS, record), "tester")
+    store.close()
+
+
+def test_what_is_given_up_after_a_release_has_a_higher_number_than_before(store: Store) -> None:
+    """A release is of a moment: what is held later must not have a number of that time."""
+    last = [store.desired().last_held]
+    for _ in range(3):
+        store.collectors.add(SOC, "tester")
+        store.collectors.delete(SOC.id, "tester")
+        last.append(store.desired().last_held)
+        store.release_keys(last[-1])
+    assert last == sorted(set(last)) and store.desired().last_held == 0
+
+
+def test_a_change_that_is_refused_holds_nothing(store: Store) -> None:
+    store.collectors.add(SOC, "tester")
+    store.collectors.add(dataclasses.replace(THEIRS, sensors=(ELSEWHERE,)), "tester")
+    with pytest.raises(KeyTaken):
+        give_up(store, "address")
+    assert store.desired().last_held == 0
+
+
+def test_an_upgrade_holds_what_collectors_had_before_and_leaves_what_they_have(
+    store: Store, tmp_path: Path
+) -> None:
+    """It is not known which bridges were told since: the audit log tells what there was."""
+    store.collectors.add(IDS, "tester")
+    store.collectors.add(SOC, "tester")
+    give_up(store, "address")
+    store.collectors.delete(SOC.id, "tester")
+    store.release_keys(store.desired().last_held)
+    store.collectors.add(THEIRS, "tester")
+    store.close()
+    with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
+        connection.execute("DROP TABLE held_keys")
+        connection.execute("UPDATE schema SET version = 9")
+    connection.close()
+
+    store = Store(tmp_path / "state")
+    new = dataclasses.replace(THEIRS, name="new")
+    store.collectors.change(THEIRS.id, lambda record: becomes(new, record), "tester")
+    for address in (SIX, ELSEWHERE):
+        more = dataclasses.replace(new, sensors=(FAR, address))
+        with pytest.raises(KeyHeld, match=str(address)):
+            store.collectors.change(THEIRS.id, lambda r, new=more: becomes(new, r), "tester")
+    store.release_keys(store.desired().last_held)
+    more = dataclasses.replace(new, sensors=(FAR, SIX, ELSEWHERE))
+    store.collectors.change(THEIRS.id, lambda record: becomes(more, record), "tester")
+    store.close()
+
+
 def test_a_collector_is_built_knowing_all_others(store: Store) -> None:
     store.collectors.add(SOC, "tester")
 
-    def build(others: Sequence[Collector]) -> Collector:
-        assert others == [SOC]
+    def build(others: Sequence[Collector], held: Sequence[KeyUse]) -> Collector:
+        assert (others, held) == ([SOC], ())
         return dataclasses.replace(SOC, id=CollectorId("c-3"), name="next", key=5)
 
     assert store.collectors.add_built(build, "tester", IdempotencyKey("k", "d")).key == 5
     with pytest.raises(Repeated):
         store.collectors.add_built(
-            lambda others: dataclasses.replace(IDS, id=CollectorId("c-4")),
+            lambda others, held: dataclasses.replace(IDS, id=CollectorId("c-4")),
             "tester",
             IdempotencyKey("k", "d"),
         )
 
-    def fail(others: Sequence[Collector]) -> Collector:
+    def fail(others: Sequence[Collector], held: Sequence[KeyUse]) -> Collector:
         raise NoKeyLeft("gre", "key", 1, 2)
 
     with pytest.raises(NoKeyLeft):

@@ -9,20 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
-from flows.errors import InvalidValue, KeyTaken, NoKeyLeft
+from flows.errors import InvalidValue, KeyHeld, KeyTaken, NoKeyLeft
 from flows.model import (
     TUNNEL_KEYS,
     Collector,
     CollectorId,
     Delivery,
+    PortId,
     TenantName,
     check_address,
+    check_held_keys,
     check_key,
     check_new_address,
     free_key,
+    key_uses,
 )
 from flows.model.tunnel import FIRST_CHOSEN_KEY
 
+RED, BLUE = TenantName("red"), TenantName("blue")
+TENANTS = (BLUE, RED)
 FAR = IPAddress("192.0.2.9")
 SOC = Collector(
     CollectorId("soc"), "soc", TenantName("red"), (FAR,), delivery=Delivery.VXLAN, key=7001
@@ -39,7 +44,7 @@ def test_the_lowest_key_that_nobody_of_its_kind_has_is_chosen(
     kind: Delivery, others: list[tuple[Delivery, int]]
 ) -> None:
     there = [of(other, FIRST_CHOSEN_KEY[other] + offset) for other, offset in others]
-    key = free_key(kind, there)
+    key = free_key(kind, there, RED)
 
     erspan = {Delivery.ERSPAN2, Delivery.ERSPAN3}
     same = erspan if kind in erspan else {kind}
@@ -50,10 +55,27 @@ def test_the_lowest_key_that_nobody_of_its_kind_has_is_chosen(
 
 def test_the_last_key_is_given_and_then_none() -> None:
     there = [of(Delivery.ERSPAN3, key) for key in range(1, 1023)]
-    assert free_key(Delivery.ERSPAN2, there) == 1023
+    assert free_key(Delivery.ERSPAN2, there, RED) == 1023
 
     with pytest.raises(NoKeyLeft, match=r"no session_id is left .* 1\.\.1023 are all taken"):
-        free_key(Delivery.ERSPAN2, [*there, of(Delivery.ERSPAN2, 1023)])
+        free_key(Delivery.ERSPAN2, [*there, of(Delivery.ERSPAN2, 1023)], RED)
+    gone = key_uses(of(Delivery.ERSPAN3, 1023, "blue"))
+    with pytest.raises(NoKeyLeft, match=r"or are held for some that are gone"):
+        free_key(Delivery.ERSPAN2, there, RED, gone)
+
+
+@given(KINDS, st.lists(st.tuples(KINDS, st.integers(0, 5), st.booleans()), max_size=12))
+def test_a_key_that_others_have_given_up_and_bridges_may_use_is_not_chosen(
+    kind: Delivery, given_up: list[tuple[Delivery, int, bool]]
+) -> None:
+    held = [
+        (is_red, use)
+        for other, offset, is_red in given_up
+        for use in key_uses(of(other, FIRST_CHOSEN_KEY[other] + offset, TENANTS[is_red]))
+    ]
+    key = free_key(kind, [], RED, [use for _, use in held])
+    theirs = [use for is_red, use in held if not is_red]
+    assert key == free_key(kind, [replace(SOC, delivery=u.space, key=u.key) for u in theirs], RED)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +99,30 @@ def test_copies_that_cannot_be_told_apart_are_refused() -> None:
     two, three = of(Delivery.ERSPAN2, 5), of(Delivery.ERSPAN3, 5, "blue")
     with pytest.raises(KeyTaken, match="with session_id 5"):
         check_key(two, [three])
+
+
+def test_a_key_that_another_tenant_has_given_up_there_is_refused_while_it_is_held() -> None:
+    held = key_uses(replace(SOC, tenant=BLUE, sensors=(IPAddress("192.0.2.1"), FAR)))
+    with pytest.raises(
+        KeyHeld, match=r"send to 192\.0\.2\.9 with vni 7001 yet: another tenant did"
+    ):
+        check_held_keys(SOC, held)
+    moved = replace(SOC, sensors=(IPAddress("192.0.2.10"),))
+    with pytest.raises(KeyHeld):
+        check_held_keys(SOC, held, moved)
+
+    check_held_keys(replace(SOC, name="new"), held, SOC)
+    for other in (
+        replace(SOC, tenant=BLUE),
+        replace(SOC, key=7002),
+        replace(SOC, delivery=Delivery.GENEVE),
+        moved,
+    ):
+        check_held_keys(other, held)
+    two, three = of(Delivery.ERSPAN2, 5), of(Delivery.ERSPAN3, 5, "blue")
+    with pytest.raises(KeyHeld, match="with session_id 5 yet"):
+        check_held_keys(two, key_uses(three))
+    assert not key_uses(replace(SOC, delivery=Delivery.PORT, key=None, sensors=(PortId("t"),)))
 
 
 @pytest.mark.parametrize(
