@@ -46,6 +46,9 @@ class Nobody:
     def certificate_of(self, datapath: Any) -> str | None:
         raise AssertionError("there is nobody")
 
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
