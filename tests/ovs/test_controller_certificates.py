@@ -67,8 +67,9 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder, self.etc, self.fresh = folder, folder / "etc", folder / "new"
         self.old, self.new = Authority(folder, "old-ca"), Authority(folder, "new-ca")
+        self.etc.mkdir()
+        self.fresh.mkdir()
         for place, authority in ((self.etc, self.old), (self.fresh, self.new)):
-            place.mkdir()
             certificate, key = map(Path, authority.issue(f"controller-{place.name}"))
             certificate.rename(place / "controller.pem")
             key.rename(place / "controller.key")
