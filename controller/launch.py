@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from flask import Flask
 
 from controller.api import MAX_BODY, MAX_RULES_BODY, make_app
 from controller.config import Config, load, split_listen
@@ -224,8 +225,6 @@ class Services:
 
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config, self._token = config, token_file(config)
-        self._token.look_again()
-        _ = self._token.value  # without a token that can be used nothing starts
         self.store, signals = Store(config.state.directory), Signals()
         writers = Writers()
         self.reports = Reports(config, self.store, signals, writers)
@@ -254,17 +253,21 @@ class Services:
             Loop("told", self._follow_told, CHECK_S),
             Loop("token", self._follow_token, LOOK_AT_FILES_S),
         )
-        self._app = make_app(
+        self._app = self._make_app(signals)
+        self._api: HttpServer | None = None
+
+    def _make_app(self, signals: Signals) -> Flask:
+        """What answers the requests to the API."""
+        return make_app(
             self.store,
             self.reports.inventory_in_force,
             self.control.reconciler,
             make_inspector(self.store, signals, self.reports, self.bridges, self._problems_of_api),
             lambda: self._token.value,
-            underlay_mtu=config.bridges.underlay_mtu,
-            sensor_networks=config.bridges.sensor_networks,
+            underlay_mtu=self._config.bridges.underlay_mtu,
+            sensor_networks=self._config.bridges.sensor_networks,
             inventory_control=self.reload,
         )
-        self._api: HttpServer | None = None
 
     def _follow_told(self) -> float:
         """See SnapshotBuilder; returns when it is due again."""
@@ -365,11 +368,17 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
 
 
 def token_file(config: Config) -> RenewedFiles[str | None]:
-    """The token of the API, whose file may be replaced at any time."""
+    """The token of the API, whose file may be replaced at any time.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
     path = config.api.token_file
-    return RenewedFiles(
+    token = RenewedFiles(
         [] if path is None else [path], config.api.read_token, "the old token is still used"
     )
+    _ = token.value
+    return token
 
 
 def give_tenants(store: Store, file: InventoryFile) -> None:
