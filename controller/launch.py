@@ -12,12 +12,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from flask import Flask
 
 from controller.api import MAX_BODY, MAX_RULES_BODY, make_app
 from controller.config import Config, load, split_listen
 from controller.http import BodyLimit, FrontSettings, HttpServer, HttpsFiles, token_digest
 from controller.inventory import Caution, Inventory, InventoryFile
-from controller.process import LOOP_MONITOR, ChangeSignal, configure_logs, expect_many_objects
+from controller.process import (
+    LOOK_AT_FILES_S,
+    LOOP_MONITOR,
+    ChangeSignal,
+    RenewedFiles,
+    configure_logs,
+    expect_many_objects,
+)
 from controller.reconcile import (
     CHECK_S,
     START_S,
@@ -216,7 +224,7 @@ class Services:
     """
 
     def __init__(self, config: Config, transport: Transport) -> None:
-        self._config, self._token = config, config.api.read_token()
+        self._config, self._token = config, token_file(config)
         self.store, signals = Store(config.state.directory), Signals()
         writers = Writers()
         self.reports = Reports(config, self.store, signals, writers)
@@ -243,23 +251,35 @@ class Services:
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
             Loop("hearing", hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
+            Loop("token", self._follow_token, LOOK_AT_FILES_S),
         )
-        self._app = make_app(
+        self._app = self._make_app(signals)
+        self._api: HttpServer | None = None
+
+    def _make_app(self, signals: Signals) -> Flask:
+        """What answers the requests to the API."""
+        return make_app(
             self.store,
             self.reports.inventory_in_force,
             self.control.reconciler,
             make_inspector(self.store, signals, self.reports, self.bridges, self._problems_of_api),
-            self._token,
-            underlay_mtu=config.bridges.underlay_mtu,
-            sensor_networks=config.bridges.sensor_networks,
+            lambda: self._token.value,
+            underlay_mtu=self._config.bridges.underlay_mtu,
+            sensor_networks=self._config.bridges.sensor_networks,
             inventory_control=self.reload,
         )
-        self._api: HttpServer | None = None
 
     def _follow_told(self) -> float:
         """See SnapshotBuilder; returns when it is due again."""
         self.reports.snapshots.follow_told()
         return CHECK_S
+
+    def _follow_token(self) -> float:
+        """Use the token of the file as it is now; returns when it is due again."""
+        if self._token.look_again() and self._api is not None:
+            token = self._token.value
+            self._api.use_token(None if token is None else token_digest(token))
+        return LOOK_AT_FILES_S
 
     def _bridges_with_ports(self) -> dict[Dpid, str]:
         """The bridges on which ports of the inventory are, with their names."""
@@ -274,7 +294,7 @@ class Services:
             BadApiCertificate: certificate or private key of the API cannot be used.
         """
         where = split_listen(self._config.api.listen)
-        self._api = HttpServer(self._app, *where, front_settings(self._config, self._token))
+        self._api = HttpServer(self._app, *where, front_settings(self._config, self._token.value))
         self._api.start()
         self.reload()
         self.reports.ovsdb.start()
@@ -288,7 +308,8 @@ class Services:
 
     def _problems_of_api(self) -> tuple[str, ...]:
         exposed = (EXPOSED,) if self._config.api.is_exposed else ()
-        return (*exposed, *(() if self._api is None else self._api.problems()))
+        token = () if self._token.problem is None else (self._token.problem,)
+        return (*exposed, *token, *(() if self._api is None else self._api.problems()))
 
     def stop(self) -> None:
         """Stop to serve, to watch and to write; the switches keep their flows.
@@ -344,6 +365,20 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
         connections=api.connections,
         connections_per_client=api.connections_per_client,
     )
+
+
+def token_file(config: Config) -> RenewedFiles[str | None]:
+    """The token of the API, whose file may be replaced at any time.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    path = config.api.token_file
+    token = RenewedFiles(
+        [] if path is None else [path], config.api.read_token, "the old token is still used"
+    )
+    _ = token.value
+    return token
 
 
 def give_tenants(store: Store, file: InventoryFile) -> None:

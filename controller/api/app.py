@@ -50,13 +50,13 @@ def make_app(
     inventory: Callable[[], Inventory],
     reconciler: Reconciling,
     inspector: Inspecting,
-    token: str | None = None,
+    token: Callable[[], str | None] = lambda: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     underlay_mtu: int = UNDERLAY_MTU,
     sensor_networks: tuple[IPNetwork, ...] = (),
     inventory_control: InventoryControl | None = None,
 ) -> Flask:
-    """The API as a WSGI application; with a ``token`` /v1 and /metrics need it.
+    """The API as a WSGI application; /v1 and /metrics need the ``token`` of now, if there is one.
 
     ``underlay_mtu`` is the largest path MTU to remote sensors, in bytes. ``sensor_networks`` are
     the networks that their addresses must be in; any, if none is given. ``inventory_control`` is
@@ -76,10 +76,10 @@ def make_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json = StrictJson(app)
     document = openapi(app)  # not thread-safe: generated once, here
-    document["security"] = [{"token": []}] if token else []
+    document["security"] = [] if token() is None else [{"token": []}]
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     app.register_blueprint(HEALTH)
-    app.before_request(lambda: _check_token(token))
+    app.before_request(lambda: _check_token(token()))
     app.before_request(_check_target)
     app.before_request(_check_body)
     app.before_request(_note_moment)

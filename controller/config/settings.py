@@ -73,7 +73,11 @@ class Section(BaseModel):
 
 
 class _Tls(Section):
-    certificate: ReadableFile | None = Field(None, description="Certificate of the controller.")
+    certificate: ReadableFile | None = Field(
+        None,
+        description="Certificate of the controller. This file, private_key and ca are read again "
+        "when they change.",
+    )
     private_key: KeyFile | None = Field(
         None,
         description="Its private key; nobody but its owner may read it (mode 0600), and its group "
@@ -238,7 +242,7 @@ class ApiConfig(Section):
     token_file: SecretFile | None = Field(
         None,
         description="File with the bearer token that every request must carry; nobody but its "
-        "owner may read it (mode 0600).",
+        "owner may read it (mode 0600). Read again when it changes.",
     )
     certificate: ReadableFile | None = Field(
         None,

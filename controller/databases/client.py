@@ -19,7 +19,7 @@ from controller.databases.checks import clean
 from controller.databases.columns import WATCHED
 from controller.databases.errors import BadPeer
 from controller.databases.framing import JsonSplitter
-from controller.databases.remote import Streams, TlsFiles, connect, explain
+from controller.databases.remote import RenewedTls, Streams, connect, explain
 from controller.databases.replica import Replica, Report
 from controller.databases.transactions import (
     DATABASE_NAME,
@@ -80,7 +80,7 @@ class DatabaseClient:
     """Watches one database from ``run`` until it is cancelled."""
 
     def __init__(
-        self, number: int, remote: str, tls: TlsFiles | None, listener: DatabaseListener
+        self, number: int, remote: str, tls: RenewedTls | None, listener: DatabaseListener
     ) -> None:
         self._number, self._remote, self._tls = number, remote, tls
         self._listener = listener

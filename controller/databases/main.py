@@ -21,7 +21,7 @@ import structlog
 
 from controller.databases.client import DatabaseClient, WriteAnswer
 from controller.databases.program import PROGRAM, Record
-from controller.databases.remote import TlsFiles
+from controller.databases.remote import RenewedTls, TlsFiles
 from controller.databases.replica import ROWS_IN_A_SLICE, Report
 from controller.process import MESSAGE_LENGTHS, Message, connect_to_parent, read_head, read_lengths
 
@@ -83,12 +83,19 @@ class Parent:
         self._reported.discard(number)
         await self.state(number, "unreachable", reason)
 
-    async def say_alive(self, clients: Mapping[int, DatabaseClient]) -> None:
-        """Report, for ever, that this process works, and which databases lag behind."""
+    async def say_alive(
+        self, clients: Mapping[int, DatabaseClient], tls: RenewedTls | None
+    ) -> None:
+        """Report, for ever, that this process works, which databases lag behind, and why the
+        certificate files as they are now are not used.
+        """
         while True:
+            if tls is not None:
+                tls.look_again()
+            problem = None if tls is None else tls.problem
             ages = {number: client.behind_s() for number, client in clients.items()}
             behind = {number: age for number, age in ages.items() if age > LAGS_S}
-            await self._send({"alive": time.monotonic(), "behind": behind})
+            await self._send({"alive": time.monotonic(), "behind": behind, "tls": problem})
             await asyncio.sleep(ALIVE_S)
 
     async def _send(self, head: Mapping[str, Any]) -> None:
@@ -120,7 +127,8 @@ async def serve(connection: socket.socket) -> None:
     parent = Parent(writer)
     settings = await _receive(reader)
     files = settings["tls"]
-    tls = TlsFiles(**files) if files else None
+    needs_tls = any(remote.startswith("ssl:") for remote in settings["remotes"].values())
+    tls = TlsFiles(**files).renewed() if files and needs_tls else None
     clients: dict[int, DatabaseClient] = {}
 
     async def watch(number: int, remote: str) -> None:
@@ -141,7 +149,7 @@ async def serve(connection: socket.socket) -> None:
             await asyncio.sleep(AFTER_ERROR_S)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(parent.say_alive(clients))
+        tasks.create_task(parent.say_alive(clients, tls))
         tasks.create_task(_collect())
         for number, remote in settings["remotes"].items():
             clients[int(number)] = DatabaseClient(int(number), remote, tls, parent)

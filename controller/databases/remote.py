@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.process import UnusableFile, load_tls_files
+from controller.process import RenewedFiles, UnusableFile, load_tls_files
 
 CONNECT_S = 10.0
 """How long connecting and the TLS handshake may take together, in seconds."""
@@ -17,6 +17,7 @@ BUFFER = 1 << 17
 """What is read ahead of a connection, in bytes."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+RenewedTls = RenewedFiles[ssl.SSLContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,14 @@ class TlsFiles:
             raise OSError(str(problem)) from problem
         return context
 
+    def renewed(self) -> RenewedTls:
+        """The TLS settings of the files as they are now, or were when they were last valid."""
+        files = (self.certificate, self.key, self.authority)
+        kept = "the old certificate and CA are still used for databases"
+        return RenewedFiles(files, self.context, kept)
 
-async def connect(remote: str, tls: TlsFiles | None) -> Streams:
+
+async def connect(remote: str, tls: RenewedTls | None) -> Streams:
     """Connect to ``unix:/path``, ``tcp:host:port`` or ``ssl:host:port``.
 
     Raises:
@@ -59,9 +66,12 @@ async def connect(remote: str, tls: TlsFiles | None) -> Streams:
             return await asyncio.open_unix_connection(rest, limit=BUFFER)
         host, _, port = rest.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        context = tls.context() if scheme == "ssl" and tls is not None else None
-        if scheme == "ssl" and context is None:
-            raise OSError(errno.EINVAL, "no certificates are configured for it")
+        context = None
+        if scheme == "ssl":
+            if tls is None:
+                raise OSError(errno.EINVAL, "no certificates are configured for it")
+            tls.look_again()
+            context = tls.value
         try:
             return await asyncio.open_connection(host, int(port), limit=BUFFER, ssl=context)
         except UnicodeError as problem:  # the name is encoded before it is looked up

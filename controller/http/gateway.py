@@ -5,12 +5,13 @@ The listening socket belongs to this process: while the front is started again, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import queue
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -62,6 +63,8 @@ class HttpServer:
         if settings.tls is not None:
             settings.tls.context()
         self._app, self._settings = app, settings
+        self._telling = threading.Lock()
+        self._front: MessageSocket | None = None
         self._listener = _listen(host, port)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._jobs: dict[str, queue.Queue[_Job | None]] = {
@@ -98,6 +101,14 @@ class HttpServer:
                 self._drop_jobs(lane)
                 self._jobs[lane.name].put(None)
 
+    def use_token(self, digest: str | None) -> None:
+        """Ask for another token from now on; its digest is that of ``token_digest``."""
+        with self._telling:  # a front that starts meanwhile gets it with its settings
+            self._settings = replace(self._settings, token_digest=digest)
+            if self._front is not None:
+                with contextlib.suppress(PeerGone):  # the next front learns it as it starts
+                    self._front.send(Message({"token_digest": digest}))
+
     @property
     def front_pid(self) -> int | None:
         """The process id of the front."""
@@ -109,7 +120,9 @@ class HttpServer:
 
     def _talk(self, front: MessageSocket) -> None:
         """Receive requests from one front until it ends."""
-        front.send(Message(self._settings.to_json()))
+        with self._telling:
+            front.send(Message(self._settings.to_json()))
+            self._front = front
         self._heard_at = time.monotonic()
         is_over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(front, is_over), daemon=True)
@@ -120,7 +133,7 @@ class HttpServer:
                 self._receive(message, front)
         finally:
             is_over.set()
-            self._complaint = None
+            self._front = self._complaint = None
 
     def _receive(self, message: Message, front: MessageSocket) -> None:
         if "id" not in message.head:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.http.errors import BadApiCertificate
-from controller.process import UnusableFile, load_tls_files
+from controller.process import RenewedFiles, UnusableFile, load_tls_files
 
 MAX_MESSAGE = 128 << 20
 """Longest body of a request or an answer between front and controller, in bytes."""
@@ -40,6 +40,15 @@ class HttpsFiles:
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         return context
+
+    def renewed(self) -> RenewedFiles[ssl.SSLContext]:
+        """The same, or with the files as they were when they were last valid."""
+        return RenewedFiles(
+            (self.certificate, self.private_key),
+            self.context,
+            kept="the old certificate is still used",
+            lost="nobody can connect",
+        )
 
 
 @dataclass(frozen=True, slots=True)

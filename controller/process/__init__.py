@@ -37,6 +37,7 @@ from controller.process.metrics import (
     REGISTRY,
     forget_bridge_metrics,
 )
+from controller.process.renewed_files import LOOK_AT_FILES_S, RenewedFiles
 from controller.process.text import visible, visible_lines
 from controller.process.time_slices import TIME_SLICES, Yielder
 
@@ -47,6 +48,7 @@ __all__ = [
     "DRIFTS",
     "HTTP_CONNECTIONS",
     "HTTP_REFUSALS",
+    "LOOK_AT_FILES_S",
     "LOOP_MONITOR",
     "MESSAGE_LENGTHS",
     "PID_BYTES_MAX",
@@ -62,6 +64,7 @@ __all__ = [
     "Message",
     "MessageSocket",
     "PeerGone",
+    "RenewedFiles",
     "UnusableFile",
     "Yielder",
     "building_permanent_objects",

@@ -71,6 +71,7 @@ __all__ = [
     "ofp_event",
     "ofproto_v1_3",
     "own_xid",
+    "problems",
     "queued",
     "send",
     "set_ev_cls",
@@ -81,6 +82,7 @@ RefusedCallback = Callable[[str, str], None]
 log = structlog.get_logger(__name__)
 
 _refused_callbacks: list[RefusedCallback] = []
+_listeners: list[Listener] = []
 
 
 class App(library.AppBase):  # type: ignore[misc]  # the libraries have no types
@@ -151,6 +153,11 @@ def listen_refused(callback: RefusedCallback) -> None:
     listen_forced_disconnects(callback)
 
 
+def problems() -> tuple[str, ...]:
+    """What is wrong where switches connect, a sentence each."""
+    return tuple(problem for listener in _listeners for problem in listener.problems)
+
+
 def adopted(datapath: Any) -> None:
     """The bridge of this connection is one of ours: it may use more than strangers may."""
     _admission().adopted(datapath.socket.visit)
@@ -189,7 +196,7 @@ def _listener(address: tuple[str, int], handle: Any, **tls: Any) -> Listener:
     """The replacement of the library's StreamServer."""
     if shutdown.is_failing():  # its configuration may be incomplete: no switch may connect
         _wait_for_ever()
-    return Listener(
+    listener = Listener(
         address,
         handle,
         spawn=library.hub.spawn,
@@ -197,6 +204,8 @@ def _listener(address: tuple[str, int], handle: Any, **tls: Any) -> Listener:
         admission=_admission(),
         **tls,
     )
+    _listeners.append(listener)
+    return listener
 
 
 def _fail_and_wait(error: Exception) -> NoReturn:

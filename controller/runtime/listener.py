@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from controller.process import UnusableFile, load_tls_files
+from controller.process import RenewedFiles, UnusableFile, load_tls_files
 from controller.runtime.admission import HANDSHAKE_S, ConnectionAdmission, Visit
 from controller.runtime.backpressure import Blame, SwitchSocket, cut_off, end_connection
 from controller.runtime.errors import BadTlsSettings, OpenFlowAddressInUse
@@ -68,16 +68,17 @@ class Listener:
         self._is_said = False
         self._said_at = -math.inf
         self._accepts, self._accepted_at = float(ACCEPTS_AT_ONCE), time.monotonic()
-        self._context: ssl.SSLContext | None = None
+        self._tls = _tls(tls) if tls else None
         try:
-            self._context = _context(tls) if tls else None
+            if self._tls is not None:
+                _check_files(self._tls, tls)
             self._socket = _listen(*address)
         except (BadTlsSettings, OpenFlowAddressInUse) as error:
             fail(error)
 
     def serve_forever(self) -> None:
         """Accept connections until the process ends."""
-        self._spawn(self._end_overdue_handshakes)
+        self._spawn(self._look_after)
         while True:
             if self._admission.is_full:
                 self._wait(MANY_CONNECTIONS, MORE_FILES)
@@ -124,12 +125,12 @@ class Listener:
         """Serve one connection until it is over."""
         secured: Any = connection
         try:
-            if self._context is not None:
-                secured = TlsConnection(connection, self._context)
+            if self._tls is not None:
+                secured = TlsConnection(connection, self._tls.value)
                 secured.handshake(TLS_HANDSHAKE_S, lambda: self._admission.waiting(visit))
             self._handle(SwitchSocket(secured, visit, self._admission), address)
         except OSError as error:
-            what = "TLS handshake failed" if self._context is not None else "connection failed"
+            what = "TLS handshake failed" if self._tls is not None else "connection failed"
             log.warning(what, switch=visit.name, reason=str(error))
             if isinstance(error, (TimeoutError, ssl.SSLError)):
                 self._admission.offend(visit)
@@ -139,16 +140,28 @@ class Listener:
             self._admission.leave(visit)
             connection.close()
 
-    def _end_overdue_handshakes(self) -> None:
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the certificate files as they are now are not used."""
+        problem = None if self._tls is None else self._tls.problem
+        return () if problem is None else (problem,)
+
+    def _look_after(self) -> None:
+        """End handshakes that take too long, and use certificate files that have changed."""
         while True:
             time.sleep(OVERDUE_LOOK_S)
-            for visit in self._admission.overdue():
-                cut_off(
-                    SwitchSocket(visit.connection, visit, self._admission),
-                    f"it has not told its features and ports within {HANDSHAKE_S:g} s",
-                    Blame.ADDRESS,
-                )
-                self._admission.leave(visit)
+            self._end_overdue_handshakes()
+            if self._tls is not None:
+                self._tls.look_again()
+
+    def _end_overdue_handshakes(self) -> None:
+        for visit in self._admission.overdue():
+            cut_off(
+                SwitchSocket(visit.connection, visit, self._admission),
+                f"it has not told its features and ports within {HANDSHAKE_S:g} s",
+                Blame.ADDRESS,
+            )
+            self._admission.leave(visit)
 
     def _wait(self, reason: str, remedy: str) -> None:
         """Accept nothing for a moment; that is said once, and again only after a minute.
@@ -193,15 +206,37 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OpenFlowAddressInUse(host, port, error) from error
 
 
-def _context(tls: dict[str, Any]) -> ssl.SSLContext:
-    """TLS 1.2 or newer; with a CA only switches with a certificate of it are accepted."""
-    certificate, private_key, ca = tls["certfile"], tls["keyfile"], tls.get("ca_certs")
+def _tls(files: dict[str, Any]) -> RenewedFiles[ssl.SSLContext]:
+    """The TLS context of certificate, private key and CA as they are now.
+
+    Each time a new one: it accepts no session tickets that were given under another CA.
+    """
+    given = (files["certfile"], files["keyfile"], files.get("ca_certs"))
+    return RenewedFiles(
+        [path for path in given if path],
+        lambda: _context(*given),
+        kept="the old certificate and CA are still used for switches",
+    )
+
+
+def _check_files(tls: RenewedFiles[ssl.SSLContext], files: dict[str, Any]) -> None:
+    """Raise if no switch could connect.
+
+    Raises:
+        BadTlsSettings: the files cannot be used.
+    """
     try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        load_tls_files(context, Path(certificate), Path(private_key), Path(ca) if ca else None)
-        if ca:
-            context.verify_mode = ssl.CERT_REQUIRED
+        _ = tls.value
     except (OSError, UnusableFile) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadTlsSettings(certificate, private_key, ca, reason) from error
+        given = files["certfile"], files["keyfile"], files.get("ca_certs")
+        raise BadTlsSettings(*given, reason) from error
+
+
+def _context(certificate: str, private_key: str, ca: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer; with a CA only switches with a certificate of it are accepted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_tls_files(context, Path(certificate), Path(private_key), Path(ca) if ca else None)
+    if ca:
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

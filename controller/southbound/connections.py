@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,6 +86,10 @@ class Transport(Protocol):
 
     def certificate_of(self, datapath: Any) -> str | None:
         """The name in the verified certificate of the peer; None without TLS."""
+        ...
+
+    def problems(self) -> Sequence[str]:
+        """What is wrong where switches connect, a sentence each."""
         ...
 
 
@@ -199,7 +204,7 @@ class Connections:
                 del self._refused[min(self._refused, key=lambda host: self._refused[host][0])]
 
     def problems(self) -> list[str]:
-        """Why switches were refused recently, a sentence each."""
+        """What is wrong where switches connect, and why some were refused, a sentence each."""
         shown_since = time.monotonic() - REFUSED_SHOWN_S
         with self._lock:
             refused, claims = list(self._refused.values()), list(self._claims.values())
@@ -208,7 +213,7 @@ class Connections:
         found += recent[-CLAIMS_SHOWN:]
         if len(recent) > CLAIMS_SHOWN:
             found.append(f"{len(recent) - CLAIMS_SHOWN} more datapath ids are claimed like these")
-        return found
+        return [*self._transport.problems(), *found]
 
     def claims_of(self, dpid: Dpid) -> tuple[str, ...]:
         """Who has claimed recently to be this bridge and was refused, a sentence."""

@@ -7,19 +7,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from controller.config import Config
-from controller.config.settings import BridgesConfig, InventoryConfig, OvsdbConfig, StateConfig
+from controller.config.settings import (
+    ApiConfig,
+    BridgesConfig,
+    InventoryConfig,
+    OvsdbConfig,
+    StateConfig,
+)
 from controller.launch import INVENTORY_KEPT, Services
+from controller.process import renewed_files
 from controller.reconcile.bridge import Adoption
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.store import Store, StoreError
 from flows.model import Dpid, Network, Port, declared_names
+from tests.ovs.waiting import wait_for
 
 OLD, NEW = SwitchPort(3, "s1-eth3", True), SwitchPort(4, "s1-eth4", True)
 BRIDGE = SwitchPort(LOCAL_PORT, "s1", True)
+OLD_TOKEN, NEW_TOKEN = "old-" + 20 * "t", "new-" + 20 * "t"
 
 
 class Nobody:
@@ -46,6 +56,9 @@ class Nobody:
     def certificate_of(self, datapath: Any) -> str | None:
         raise AssertionError("there is nobody")
 
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
@@ -54,6 +67,58 @@ def services(tmp_path: Path) -> Iterator[Services]:
     yield made
     made.reports.tracker.stop()
     made.store.close()
+
+
+def test_a_token_that_is_replaced_is_asked_for_and_one_that_cannot_be_used_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewed_files, "LOOK_AT_FILES_S", 0.0)
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text(OLD_TOKEN)
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text("tenants: [red]\n")
+    config = Config(
+        ovsdb=OvsdbConfig(remotes=()),
+        inventory=InventoryConfig(file=inventory),
+        state=StateConfig(directory=tmp_path / "state"),
+        api=ApiConfig(listen="127.0.0.1:0", token_file=file),
+    )
+    services = Services(config, Nobody())
+    services.start()
+    try:
+        assert services._api is not None
+        url = f"http://127.0.0.1:{services._api.address[1]}/v1/status"
+
+        def ask(token: str) -> tuple[int, list[str]]:
+            """The status, and the problems of the whole system."""
+            answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+            return answer.status_code, answer.json().get("problems", [])
+
+        assert ask(OLD_TOKEN) == (200, [])
+        for content, mode, words in (
+            ("", 0o600, "needs one word of at least 16 letters"),
+            ("short", 0o600, "needs one word of at least 16 letters"),
+            (NEW_TOKEN, 0o644, f"type `chmod go= {file}`"),
+        ):
+            new = tmp_path / "token.new"
+            new.touch(mode=mode)
+            new.write_text(content)
+            new.replace(file)
+            _, (problem,) = wait_for(
+                lambda: ask(OLD_TOKEN), lambda seen, words=words: words in "".join(seen[1])
+            )
+            assert problem.startswith("the old token is still used: [api] token_file: ")
+            assert ask(NEW_TOKEN)[0] == 401
+        file.unlink()
+        wait_for(lambda: ask(OLD_TOKEN), lambda seen: "No such file" in "".join(seen[1]))
+
+        file.touch(mode=0o600)
+        file.write_text(NEW_TOKEN)
+        wait_for(lambda: ask(NEW_TOKEN), lambda seen: seen == (200, []))
+        assert ask(OLD_TOKEN)[0] == 401
+    finally:
+        services.stop()
 
 
 class Changing:

@@ -287,7 +287,7 @@ def test_clients_of_the_api_that_come_once() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         server = Server(FrontSettings(bodies=(BodyLimit("/", 1000),)), dispatcher, listener)
         server.start()
-        receiving = asyncio.create_task(dispatcher.receive())
+        receiving = asyncio.create_task(dispatcher.receive(server.learn))
 
         async def come(numbers: range) -> dict[str, int]:
             for number in numbers:

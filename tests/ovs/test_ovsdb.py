@@ -208,6 +208,56 @@ def test_nothing_is_known_where_no_switch_can_be_asked(tmp_path: Path) -> None:
     assert not wait_revalidated(str(tmp_path))
 
 
+def test_certificate_and_ca_for_databases_are_read_again_when_they_change(
+    server: DatabaseServer, changes: Changes, tmp_path: Path
+) -> None:
+    server.kill()
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    mine = [tmp_path / name for name in ("mine.key", "mine.pem", "ca.pem")]
+
+    def replace(authority: Authority, *which: int) -> None:
+        """Put files of this authority in the place of ours."""
+        certificate, key = authority.issue("controller")
+        for number in which:
+            whence = (key, certificate, authority.certificate)[number]
+            other = mine[number].with_suffix(".other")
+            other.touch(mode=0o600)
+            other.write_bytes(Path(whence).read_bytes())
+            other.replace(mine[number])
+
+    def start(authority: Authority) -> None:
+        """Start the server with a certificate of this authority, the only one that it trusts."""
+        certificate, key = authority.issue("database")
+        files = (f"--certificate={certificate}", f"--private-key={key}")
+        server.start("--remote=pssl:6641:127.0.0.1", *files, f"--ca-cert={authority.certificate}")
+
+    replace(old, 0, 1, 2)
+    start(old)
+    server.add_bridge("far1", 0xF1)
+    watching = OvsdbWatcher(
+        ["ssl:127.0.0.1:6641"], changes, ChangeSignal(), TlsFiles(*map(str, mine))
+    )
+    watching.start()
+    try:
+        wait_for(lambda: [row.name for row in watching.snapshot().bridges], ["far1"].__eq__)
+        replace(new, 1)  # the key is that of another certificate
+        (problem,) = wait_for(watching.tls_problems, bool)
+        assert problem.startswith("the old certificate and CA are still used for databases: ")
+        assert str(mine[0]) in problem
+        server.kill()
+        start(old)
+        server.add_bridge("far2", 0xF2)
+        wait_for(lambda: len(watching.snapshot().bridges), (2).__eq__)
+        replace(new, 0, 1, 2)
+        wait_for(watching.tls_problems, lambda seen: not seen)
+        server.kill()
+        start(new)
+        server.add_bridge("far3", 0xF3)
+        wait_for(lambda: len(watching.snapshot().bridges), (3).__eq__)
+    finally:
+        watching.stop()
+
+
 def test_a_database_over_tls_is_watched_if_its_certificate_is_signed_by_ours(
     server: DatabaseServer, changes: Changes, tmp_path: Path
 ) -> None:

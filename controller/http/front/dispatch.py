@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,12 +79,18 @@ class RequestDispatcher:
         """Send what is no request."""
         self._send(Message(head))
 
-    async def receive(self) -> None:
-        """Pass the answers of the controller on, until it wants the front to stop."""
+    async def receive(self, learn: Callable[[Mapping[str, Any]], None]) -> None:
+        """Pass the answers of the controller on, until it wants the front to stop.
+
+        ``learn`` gets what it says besides: settings that have changed.
+        """
         while (message := await receive_message(self._reader)) is not None:
-            if "id" not in message.head:
+            if "stop" in message.head:
                 return
-            self._pass_on(message)
+            if "id" in message.head:
+                self._pass_on(message)
+            else:
+                learn(message.head)
 
     def _pass_on(self, message: Message) -> None:
         lane, client, answer = self._sent.pop(message.head["id"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
-import ssl
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -17,7 +17,7 @@ from controller.http.front.answer import HttpAnswer
 from controller.http.front.connection import Connection, ConnectionPhase
 from controller.http.front.dispatch import RequestDispatcher, WholeRequest, receive_message
 from controller.http.front.head import RequestHead
-from controller.http.settings import FrontSettings, HttpsFiles
+from controller.http.settings import FrontSettings
 
 HTTP_RECEIVE_BYTES = 16 * 1024
 """Most bytes that one connection receives before others have their turn."""
@@ -50,9 +50,9 @@ async def serve(parent: socket.socket, listener: socket.socket) -> None:
     dispatcher = RequestDispatcher(reader, writer)
     server = Server(settings, dispatcher, listener)
     server.start()
-    await dispatcher.receive()
+    await dispatcher.receive(server.learn)
     server.stop()
-    rest = asyncio.create_task(dispatcher.receive())
+    rest = asyncio.create_task(dispatcher.receive(server.learn))
     while server.is_answering:
         await asyncio.sleep(LOOK_AT_ANSWERS_S)
     rest.cancel()
@@ -67,7 +67,7 @@ class Server:
         self._settings, self._dispatcher, self._listener = settings, dispatcher, listener
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(HTTP_RECEIVE_BYTES))
-        self._certificate = None if settings.tls is None else Certificate(settings.tls)
+        self._certificate = None if settings.tls is None else settings.tls.renewed()
         self._connections: dict[Connection, asyncio.Task[None] | None] = {}
         """Each with its TLS handshake while that lasts; oldest first."""
         self._is_stopping = self._is_paused = False
@@ -89,6 +89,10 @@ class Server:
         for connection in list(self._connections):
             if connection.phase not in ANSWERING:
                 connection.drop()
+
+    def learn(self, news: Mapping[str, Any]) -> None:
+        """Use what the controller says from now on, also on connections that there are."""
+        self._settings = replace(self._settings, token_digest=news["token_digest"])
 
     @property
     def is_answering(self) -> bool:
@@ -216,7 +220,10 @@ class Server:
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         """Connect the transport, with TLS if there is a certificate."""
         try:
-            context = None if self._certificate is None else self._certificate.context()
+            context = None
+            if self._certificate is not None:
+                self._certificate.look_again()
+                context = self._certificate.value
             await self._loop.connect_accepted_socket(
                 lambda: connection,
                 accepted,
@@ -278,56 +285,6 @@ class Server:
             log.warning(event, **keys)
 
 
-class Certificate:
-    """The TLS context of certificate and key as the files are now, looked at once a second."""
-
-    LOOK_AGAIN_S = 1.0
-
-    def __init__(self, files: HttpsFiles) -> None:
-        self._files, self._loop = files, asyncio.get_running_loop()
-        self.problem: str | None = None
-        self._stamp: tuple[object, ...] = ()
-        self._looked_at = -self.LOOK_AGAIN_S
-        self._context: ssl.SSLContext | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """For the next connection; the former files count while new ones cannot be used.
-
-        Raises:
-            BadApiCertificate: there never were usable files.
-        """
-        self.look_again()
-        if self._context is None:
-            raise BadApiCertificate(
-                self._files.certificate, self._files.private_key, self.problem or "unreadable"
-            )
-        return self._context
-
-    def look_again(self) -> None:
-        """Use the files as they are now, if the last look was a second ago."""
-        now = self._loop.time()
-        if now - self._looked_at < self.LOOK_AGAIN_S:
-            return
-        self._looked_at = now
-        stamp = tuple(map(_stamp, (self._files.certificate, self._files.private_key)))
-        if stamp == self._stamp:
-            return
-        is_renewed = self._context is not None
-        try:
-            self._context = self._files.context()
-        except BadApiCertificate as error:
-            self._stamp = ()  # files that come back are used, although they were used before
-            still = "the old certificate is still used" if is_renewed else "nobody can connect"
-            problem = f"{still}: {error}"
-            if problem != self.problem:
-                log.error("certificate not renewed", reason=str(error))
-            self.problem = problem
-            return
-        if is_renewed:
-            log.info("certificate renewed", certificate=self._files.certificate)
-        self._stamp, self.problem = stamp, None
-
-
 def client_of(address: tuple[object, ...]) -> str:
     """Who counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
     ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
@@ -336,12 +293,3 @@ def client_of(address: tuple[object, ...]) -> str:
     if ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((ip, 64), strict=False).network_address)
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    # the time of change, too: a file that another one is moved over may have the same content
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

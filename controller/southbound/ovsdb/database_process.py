@@ -44,6 +44,8 @@ class DatabaseProcess:
         self._child = ChildProcess(PROGRAM, self._talk)
         self._stopping, self._woken = threading.Event(), threading.Event()
         self._connection: MessageSocket | None = None
+        self.tls_problem: str | None = None
+        """Why the certificate files as they are now are not used."""
         self._silent_looks = 0
         self._alive_at = 0.0
         """When the process sent the last sign of life that was read, in monotonic seconds."""
@@ -98,7 +100,7 @@ class DatabaseProcess:
                 self._silent_looks = 0
                 self._take(connection, message.head)
         finally:
-            self._connection = None
+            self._connection = self.tls_problem = None
             for database in self.databases:
                 database.lost(self._unknown(database))
             if not self._stopping.is_set():
@@ -107,7 +109,7 @@ class DatabaseProcess:
     def _take(self, connection: MessageSocket, head: Mapping[str, Any]) -> None:
         number = head.get("database")
         if number is None:
-            self._alive_at = head["alive"]
+            self._alive_at, self.tls_problem = head["alive"], head["tls"]
             for each, database in enumerate(self.databases):
                 database.take_age(head["behind"].get(str(each), 0.0))
             return

@@ -103,6 +103,11 @@ class OvsdbWatcher:
             for problem in database.problems:
                 yield f"{database.remote}: {problem}"
 
+    def tls_problems(self) -> Sequence[str]:
+        """Why certificate files as they are now are not used, a sentence each."""
+        problems = (process.tls_problem for process in self._processes)
+        return tuple(dict.fromkeys(problem for problem in problems if problem is not None))
+
     def secure(self, dpid: Dpid) -> None:
         """Set ``fail_mode=secure`` on a bridge, so that it forwards nothing by itself.
 

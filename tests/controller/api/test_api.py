@@ -44,7 +44,7 @@ def items(client: FlaskClient, url: str) -> list[Any]:
 def test_a_request_without_the_token_is_refused(
     store: Store, fake: FakeReconciler, header: dict[str, str]
 ) -> None:
-    client = make_app(store, lambda: TWO_TENANTS, fake, fake, "secret").test_client()
+    client = make_app(store, lambda: TWO_TENANTS, fake, fake, lambda: "secret").test_client()
 
     answer = client.get("/v1/ports", headers=header)
     problem(answer, 401, "token-needed")
@@ -53,7 +53,7 @@ def test_a_request_without_the_token_is_refused(
 
 
 def test_a_request_with_the_token_is_answered(store: Store, fake: FakeReconciler) -> None:
-    client = make_app(store, lambda: TWO_TENANTS, fake, fake, "secret").test_client()
+    client = make_app(store, lambda: TWO_TENANTS, fake, fake, lambda: "secret").test_client()
 
     for scheme in ("Bearer", "bearer"):
         answer = client.get("/v1/ports", headers={"Authorization": f"{scheme} secret"})

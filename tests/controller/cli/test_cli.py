@@ -45,7 +45,9 @@ def fake(store: Store) -> FakeReconciler:
 
 @pytest.fixture
 def url(store: Store, fake: FakeReconciler) -> Iterator[str]:
-    app = make_app(store, lambda: TWO_TENANTS, fake, fake, TOKEN, sensor_networks=EVERYWHERE)
+    app = make_app(
+        store, lambda: TWO_TENANTS, fake, fake, lambda: TOKEN, sensor_networks=EVERYWHERE
+    )
     server = make_server("127.0.0.1", 0, app, True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

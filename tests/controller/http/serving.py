@@ -2,7 +2,8 @@
 
 `/echo` answers what it got. `/slow` answers once `/release` was asked for. `/brief` says
 that it has begun, and takes BRIEF_S. `/large` answers many
-bytes. The process prints one line of JSON for its start, and one for each line that it is sent.
+bytes. The process prints one line of JSON for its start, and one for each line that it is sent,
+which is `look`, or the digest of a new token.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from controller.http import FrontSettings, HttpServer
+from controller.http import FrontSettings, HttpServer, token_digest
 from controller.process import configure_logs
 from tests.ovs.waiting import wait_for
 
@@ -64,7 +65,9 @@ def main() -> None:
     where = given.pop("host"), given.pop("port")
     server = HttpServer(application, *where, FrontSettings.from_json(given))
     server.start()
-    for _ in words:
+    for word in words:
+        if word.strip() != "look":
+            server.use_token(word.strip())
         problems = server.problems()
         seen = {"address": server.address, "front": server.front_pid, "problems": problems}
         os.write(1, json.dumps(seen).encode() + b"\n")
@@ -111,6 +114,11 @@ class Serving:
         """Address, process id of the front, and problems."""
         self._say("look")
         return dict(json.loads(self._lines.get(timeout=DEADLINE_S)))
+
+    def use_token(self, token: str) -> None:
+        """Have it ask for this token from now on."""
+        self._say(token_digest(token))
+        self._lines.get(timeout=DEADLINE_S)
 
     def wait_for_word(self, word: str) -> None:
         """Wait until the application says this word."""

@@ -28,7 +28,7 @@ SETTINGS = FrontSettings(
     bodies=(BodyLimit("/large-body", 1 << 20), BodyLimit("/", 1000)),
     names=("localhost", "127.0.0.1"),
 )
-TOKEN = "a-token-of-this-test"
+TOKEN, NEW_TOKEN = "a-token-of-this-test", "another-token-of-this-test"
 QUICK = FrontSettings(bodies=SETTINGS.bodies, request_seconds=1.0)
 NEVER = FrontSettings(bodies=SETTINGS.bodies, request_seconds=3600.0)
 """No deadline helps: room is made for those who ask."""
@@ -266,6 +266,33 @@ def test_an_idle_connection_and_one_that_is_not_read_are_closed_in_time() -> Non
             wait_for(
                 lambda: b"ESTAB" in _tcp_state(connection), lambda is_open: not is_open, DEADLINE_S
             )
+
+
+def carrying(token: str) -> bytes:
+    """A request with a token; the connection stays open."""
+    return (
+        f"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+
+
+@pytest.mark.parametrize("hub", ["native", "green"])
+def test_a_new_token_counts_also_on_open_connections_and_for_the_next_front(hub: str) -> None:
+    def ask(token: str) -> int:
+        """On a connection of its own: one is closed after a wrong token."""
+        return serving.status(get("/v1/x", f"Authorization: Bearer {token}"))
+
+    with Serving(hub, GUARDED) as serving:
+        with serving.connect() as staying:
+            staying.sendall(carrying(TOKEN))
+            assert status_of(staying.recv(65536)) == 200
+            serving.use_token(NEW_TOKEN)
+            wait_for(lambda: ask(NEW_TOKEN), lambda status: status == 200, DEADLINE_S)
+            staying.sendall(carrying(TOKEN))
+            assert status_of(staying.recv(65536)) == 401
+        front = serving.look()["front"]
+        os.kill(front, signal.SIGKILL)
+        wait_for(lambda: serving.look()["front"], lambda pid: pid not in (None, front), DEADLINE_S)
+        assert (ask(NEW_TOKEN), ask(TOKEN)) == (200, 401)
 
 
 def test_no_body_is_read_before_the_token_is_known() -> None:

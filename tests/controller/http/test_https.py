@@ -65,7 +65,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     wait_for(lambda: ask(serving, authority), lambda seen: seen == (200, third), DEADLINE_S)
     wait_for(lambda: serving.look()["problems"], lambda seen: not seen, DEADLINE_S)
     assert serving.look()["front"] == front
-    assert serving.log().count("certificate not renewed") == 1
+    assert serving.log().count("changed files not used") == 1
     assert "Traceback" not in serving.log()
 
 
@@ -106,7 +106,7 @@ def test_a_fifo_in_place_of_a_file_is_said_and_the_same_files_back_are_used(
     away.rename(file)
     wait_for(lambda: serving.look()["problems"], lambda seen: not seen, DEADLINE_S)
     assert ask(serving, authority) == (200, first)
-    assert serving.log().count("certificate not renewed") == 1
+    assert serving.log().count("changed files not used") == 1
 
 
 @pytest.mark.parametrize("kind", ["open", "fifo"])

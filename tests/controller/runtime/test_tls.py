@@ -8,16 +8,19 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller.runtime.admission import ConnectionAdmission, VisitLimits
 from controller.runtime.errors import BadTlsSettings
 from controller.runtime.listener import Listener
 from controller.runtime.peer import name_in
 from controller.runtime.tls import TlsConnection
 from tests.ovs.runtime_process import Authority
+from tests.ovs.waiting import wait_for
 
 Pair = tuple[TlsConnection, ssl.SSLSocket, socket.socket]
 MANY = bytes(range(256)) * 8192
@@ -171,6 +174,134 @@ def test_switches_are_not_served_with_a_key_that_others_may_read(tmp_path: Path)
     (error,) = refused
     assert isinstance(error, BadTlsSettings)
     assert f"type `chmod g-w,o= {files['keyfile']}`" in str(error)
+
+
+class Echo:
+    """A listener that gives back what it is sent, and its files, which are replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = [folder / name for name in ("cert", "key", "ca")]
+        self._clients = count(1)
+
+    def start(self) -> Listener:
+        """Accept connections until the tests end."""
+        certificate, key, ca = map(str, self.files)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.address: tuple[str, int] = free.getsockname()
+        listener = Listener(
+            self.address,
+            self._echo,
+            spawn=lambda *work: threading.Thread(
+                target=work[0], args=work[1:], daemon=True
+            ).start(),
+            fail=lambda error: pytest.fail(str(error)),
+            admission=ConnectionAdmission(VisitLimits()),
+            certfile=certificate,
+            keyfile=key,
+            ca_certs=ca,
+        )
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        return listener
+
+    def _echo(self, connection: Any, address: object) -> None:
+        while data := connection.recv(100):
+            connection.sendall(data)
+
+    def replace(self, *contents: Path | None) -> None:
+        """Put copies of these files in the place of certificate, key and CA."""
+        for content, path in zip(contents, self.files, strict=True):
+            if content is not None:
+                new = path.with_suffix(".new")
+                new.touch(mode=0o600)
+                new.write_bytes(content.read_bytes())
+                new.replace(path)
+
+    def dial(self) -> socket.socket:
+        """A plain connection, each from another address: one that is refused stays away a while."""
+        source = f"127.0.1.{next(self._clients) % 250 + 1}"
+        return socket.create_connection(self.address, 10, (source, 0))
+
+    def connect(self, authority: Authority, client: tuple[str, str]) -> ssl.SSLSocket:
+        """A client of this certificate, which trusts this authority; raises if it is refused."""
+        context = ssl.create_default_context(cafile=str(authority.certificate))
+        context.check_hostname = False
+        context.load_cert_chain(*client)
+        raw = self.dial()
+        try:
+            connection = context.wrap_socket(raw)
+            self.say(connection)  # a client learns only then that its certificate was refused
+        except OSError:
+            raw.close()
+            raise
+        return connection
+
+    def say(self, connection: ssl.SSLSocket) -> None:
+        """Raises if the connection is over."""
+        connection.sendall(b"hello")
+        if connection.recv(100) != b"hello":
+            raise ConnectionResetError
+
+    def is_let_in(self, authority: Authority, client: tuple[str, str]) -> bool:
+        """Whether a client can connect."""
+        try:
+            self.connect(authority, client).close()
+        except OSError:
+            return False
+        return True
+
+
+def test_a_new_certificate_and_ca_count_for_new_connections_and_old_ones_go_on(
+    tmp_path: Path,
+) -> None:
+    old, new = Authority(tmp_path, "old-ca"), Authority(tmp_path, "new-ca")
+    before, after = old.issue("before"), new.issue("after")
+    of_old, of_new = old.issue("hv-old"), new.issue("hv-new")
+    echo = Echo(tmp_path)
+    echo.replace(*map(Path, before), old.certificate)
+    listener = echo.start()
+    staying = echo.connect(old, of_old)
+    assert not echo.is_let_in(old, of_new) and not echo.is_let_in(new, of_old)
+
+    # one that does not fit, one that is broken: nothing changes
+    echo.replace(Path(after[0]), None, new.certificate)
+    (problem,) = wait_for(lambda: listener.problems, bool)
+    assert problem.startswith("the old certificate and CA are still used for switches: ")
+    assert f"the private key {echo.files[1]} is that of another certificate" in problem
+    assert echo.is_let_in(old, of_old) and not echo.is_let_in(old, of_new)
+    echo.files[2].write_text("no certificate")
+    echo.replace(None, Path(after[1]), None)
+    wait_for(lambda: listener.problems, lambda seen: str(echo.files[2]) in "".join(seen))
+    assert echo.is_let_in(old, of_old)
+
+    echo.replace(None, None, new.certificate)
+    wait_for(lambda: listener.problems, lambda seen: not seen)
+    assert echo.is_let_in(new, of_new)
+    assert not echo.is_let_in(new, of_old), "its authority was taken away"
+    echo.say(staying)
+    staying.close()
+
+
+def test_a_session_ticket_of_a_ca_that_was_taken_away_lets_nobody_in(tmp_path: Path) -> None:
+    old, new = Authority(tmp_path, "old-ca"), Authority(tmp_path, "new-ca")
+    echo = Echo(tmp_path)
+    echo.replace(*map(Path, old.issue("controller")), old.certificate)
+    listener = echo.start()
+    context = ssl.create_default_context(cafile=str(old.certificate))
+    context.check_hostname = False
+    context.load_cert_chain(*old.issue("hv1"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    first = context.wrap_socket(echo.dial())
+    echo.say(first)
+    ticket = first.session
+    first.close()
+
+    of_new = new.issue("hv1")
+    echo.replace(None, None, new.certificate)
+    wait_for(lambda: echo.is_let_in(old, of_new), bool)
+    assert not listener.problems
+    with pytest.raises(OSError):
+        again = context.wrap_socket(echo.dial(), session=ticket)
+        echo.say(again)
 
 
 def test_a_certificate_with_two_common_names_is_refused_in_the_handshake(

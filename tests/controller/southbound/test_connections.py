@@ -73,6 +73,9 @@ class World:
     def certificate_of(self, what: Any) -> str | None:
         return what.certificate if isinstance(what, Peer) else self.expected
 
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
     def bridge_name(self, dpid: Dpid) -> str:
         return "s1"
 

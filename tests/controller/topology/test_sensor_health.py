@@ -39,7 +39,7 @@ def fake(store: Store) -> FakeReconciler:
 
 @pytest.fixture
 def client(store: Store, fake: FakeReconciler) -> FlaskClient:
-    return make_app(store, lambda: TWO_TENANTS, fake, fake, TOKEN).test_client()
+    return make_app(store, lambda: TWO_TENANTS, fake, fake, lambda: TOKEN).test_client()
 
 
 def with_token() -> dict[str, str]:

@@ -51,3 +51,7 @@ class FakeWatcher:
     def row_problems(self) -> list[str]:
         """None."""
         return []
+
+    def tls_problems(self) -> list[str]:
+        """None."""
+        return []
