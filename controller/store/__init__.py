@@ -1,6 +1,6 @@
 """What must survive a restart: sessions, filters, collectors, numbers, placements, audit."""
 
-from controller.store.backup import Restored, back_up, restore
+from controller.store.backup import back_up, restore
 from controller.store.counts import StoredCounts
 from controller.store.errors import (
     AlreadyRunning,
@@ -45,7 +45,6 @@ __all__ = [
     "NumberTaken",
     "Place",
     "Repeated",
-    "Restored",
     "SessionRecord",
     "Store",
     "StoreError",
