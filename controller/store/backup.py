@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,7 +29,9 @@ from controller.store.database import (
 )
 from controller.store.directory import COMPANIONS, STATE_DB, locked
 from controller.store.errors import BadContent, NewerSchema, StoreError
+from controller.store.gap import begin_after_a_gap
 from controller.store.migrations import upgrade
+from controller.store.observed import Observed, find_observed, keep_observed
 
 PAGES = 256
 """Pages that are copied at once: a controller that writes waits for no longer than that."""
@@ -59,10 +62,22 @@ def back_up(directory: Path, file: Path) -> int:
     return count
 
 
-def restore(directory: Path, file: Path) -> int:
-    """Put a backup in the place of the state database; returns its number of sessions.
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore has done.
 
-    What was there is kept beside it as BEFORE.
+    ``knows_numbers`` says whether the numbers that were given after the backup are known.
+    """
+
+    sessions: int
+    knows_numbers: bool
+
+
+def restore(directory: Path, file: Path) -> Restored:
+    """Put a backup in the place of the state database.
+
+    What was there is kept beside it as BEFORE. What it knew of bridges is still true, so it stays:
+    their numbers above all. If it is missing or cannot be used, new numbers begin after a gap.
 
     Raises:
         AlreadyRunning: a controller uses the directory.
@@ -73,7 +88,10 @@ def restore(directory: Path, file: Path) -> int:
     _check_header(file)
     with locked(directory) as state, _new_file(state.database, _exchange) as new:
         _copy(file, new, "ro")
-        return _check(new, file)
+        count = _check(new, file)
+        now = find_observed(state.database)
+        _keep(new, now, file)
+        return Restored(count, now is not None)
 
 
 def _check_header(file: Path) -> None:
@@ -101,9 +119,27 @@ def _check(copy: Path, file: Path) -> int:
             check_content(connection)
             query = "SELECT count(*) FROM sessions WHERE NOT deleting"
             count = int(connection.exec_driver_sql(query).scalar_one())
-            connection.rollback()  # the controller that starts on it upgrades it
+            connection.rollback()
             return count
     except (BadContent, UnicodeDecodeError, SQLAlchemyError) as error:
+        raise StoreError(_unusable(file, str(error))) from error
+    finally:
+        engine.dispose()
+
+
+def _keep(copy: Path, now: Observed | None, file: Path) -> None:
+    """Put what is known of bridges now into a copy of ``file``, which is one file afterwards."""
+    engine = open_engine(copy)
+    try:
+        with engine.begin() as connection:
+            upgrade(connection, schema_version(connection))
+            if now is None:
+                begin_after_a_gap(connection)
+            else:
+                keep_observed(connection, now)
+        engine.dispose()
+        _close_log(copy)
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise StoreError(_unusable(file, str(error))) from error
     finally:
         engine.dispose()

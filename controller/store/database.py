@@ -31,7 +31,9 @@ from controller.store import tables
 from controller.store.content_check import check_content
 from controller.store.directory import Presence, StateDirectory
 from controller.store.errors import BadContent, NewerSchema, StoreError
+from controller.store.gap import begin_after_a_gap
 from controller.store.migrations import upgrade
+from controller.store.switched_off import JOURNAL
 
 BUSY_S = 1.0
 """How long a write waits for another program that has locked the file, in seconds."""
@@ -165,6 +167,8 @@ class Database:
             with engine.begin() as connection:
                 tables.metadata.create_all(connection)
                 connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+                if os.path.lexists(self.path.with_name(JOURNAL)):
+                    begin_after_a_gap(connection)  # one was moved away: bridges have its numbers
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
             engine.dispose()  # the last connection brings the write-ahead log into the file
             new.replace(self.path)

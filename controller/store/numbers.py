@@ -50,8 +50,8 @@ class NumberRepository:
         with database.reading() as connection:
             for kind, key, number in connection.execute(select(tables.numbers)):
                 self._numbers[kind][key] = number
-            query = select(tables.last_numbers.c.number).filter_by(kind="session")
-            self._last = connection.execute(query).scalar_one_or_none() or 0
+            ends = connection.execute(select(tables.last_numbers))
+            self._last: dict[str, int] = {row.kind: row.number for row in ends}
         self._taken = {kind: set(book.values()) for kind, book in self._numbers.items()}
         self._old_kinds = {kind for kind in KINDS_OF_TENANTS if self._without_tenant(kind)}
 
@@ -147,8 +147,7 @@ class NumberRepository:
         with self._database.writing() as connection:
             yield connection
             for kind, keys in missing.items():
-                offered = self._ascending() if kind == "session" else self._ranges[kind]
-                free = filterfalse(self._taken[kind].__contains__, offered)
+                free = filterfalse(self._taken[kind].__contains__, self._offered(kind))
                 new[kind] = dict(zip(keys, free, strict=False))
                 if kind not in _SCARCE and len(new[kind]) < len(keys):
                     count = len(self._ranges[kind])
@@ -157,16 +156,19 @@ class NumberRepository:
         for kind, numbers in new.items():
             self._numbers[kind].update(numbers)
             self._taken[kind].update(numbers.values())
-        self._last = next(reversed(new.get("session", {}).values()), self._last)
+        if new.get("session"):
+            self._last["session"] = next(reversed(new["session"].values()))
 
-    def _ascending(self) -> Iterable[int]:
-        """The numbers of sessions after the last one that was given, then from 1 again.
+    def _offered(self, kind: str) -> Iterable[int]:
+        """The numbers of a kind, in the order in which they are given.
 
-        A packet or a flow of a deleted session may still be in flight: its number is reused as
-        late as possible, so that it is never counted for a new session.
+        Those of sessions begin after the last one that was given: a packet or a flow of a deleted
+        session may still be in flight, so its number is reused as late as possible, and it is never
+        counted for a new session. Others begin at the start, or where a restore has said.
         """
-        end = self._ranges["session"].stop
-        return chain(range(self._last + 1, end), range(1, min(self._last + 1, end)))
+        numbers, last = self._ranges[kind], self._last.get(kind, 0)
+        middle = min(max(last + 1, numbers.start), numbers.stop)
+        return chain(range(middle, numbers.stop), range(numbers.start, middle))
 
     def _write(self, connection: Connection, kind: str, numbers: dict[str, int]) -> None:
         if not numbers:
