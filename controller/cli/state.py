@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from controller.cli.client import Failure
+from controller.cli.client import HAS_CHANGED, Failure
 from controller.cli.options import output_option, with_options
 from controller.cli.output import print_done
 from flows.errors import CloudtapError
@@ -56,6 +56,8 @@ def _run(config: Path | None, work: Callable[[Path], int]) -> tuple[Path, int]:
 
     try:
         folder = load(config, dict(os.environ)).state.directory
-        return folder, work(folder)
+        count = work(folder)
     except CloudtapError as error:
         raise Failure(str(error)) from error
+    HAS_CHANGED.set(True)
+    return folder, count
