@@ -111,20 +111,8 @@ class Api:
         url = "/".join([self.url.rstrip("/"), "v1", *map(_path_part, path)])
         params = {key: _utf8(value) for key, value in query.items() if value is not None}
         body = _utf8(body)
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
-            # HTTP_PROXY and the like must not apply to the controller
-            with httpx.Client(
-                timeout=ANSWER_TIMEOUT_S, trust_env=False, verify=self._tls()
-            ) as client:
-                response = client.request(
-                    method,
-                    url,
-                    params=params,
-                    json=body,
-                    headers=headers,
-                )
-                response.read()
+            response = self._ask(method, url, params, body)
         except httpx.TimeoutException as error:
             raise Failure(f"the controller at {self.shown_url} does not answer in time") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
@@ -144,6 +132,16 @@ class Api:
                 HAS_CHANGED.set(True)
             return response
         raise Failure(self._sentence(response))
+
+    def _ask(
+        self, method: str, url: str, params: Mapping[str, str], body: Values | None
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        # HTTP_PROXY and the like must not apply to the controller
+        with httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False, verify=self._tls()) as client:
+            response = client.request(method, url, params=params, json=body, headers=headers)
+            response.read()
+            return response
 
     def _tls(self) -> ssl.SSLContext | bool:
         """How to check the certificate of the API; reading the system's takes time."""

@@ -30,7 +30,7 @@ ANY = "any"
 HINTS = {"all": ": did you mean 'any'?", "ip": ": did you mean 'ipv4' or 'ipv6'?"}
 """What was meant by words that are like none of those that are known."""
 
-FILE_BYTES_MAX = 16 * 1024 * 1024
+RULES_FILE_BYTES_MAX = 16 * 1024 * 1024
 """Largest file of rules that is read, in bytes: the controller accepts no more."""
 
 FILTER_COLUMNS: tuple[Column, ...] = (
@@ -242,9 +242,9 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _read_stream(file: Path, stream: BinaryIO) -> bytes:
-    content = stream.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        raise Failure(f"{file} is larger than {FILE_BYTES_MAX // 1024 // 1024} MiB: not read")
+    content = stream.read(RULES_FILE_BYTES_MAX + 1)
+    if len(content) > RULES_FILE_BYTES_MAX:
+        raise Failure(f"{file} is larger than {RULES_FILE_BYTES_MAX // 1024 // 1024} MiB: not read")
     return content
 
 

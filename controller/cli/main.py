@@ -22,7 +22,7 @@ from controller.cli.verify import verify
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
 
 
-class Program(click.Group):
+class CommandLine(click.Group):
     """All commands; output that cannot be written is one sentence, too."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -58,7 +58,7 @@ def _give_up(sentence: str) -> NoReturn:
 
 
 @click.group(
-    cls=Program,
+    cls=CommandLine,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(

@@ -509,6 +509,16 @@ def test_dots_are_a_name_that_nothing_has(run: Run, noun: str, name: str) -> Non
     assert "an empty name names nothing" in failed(run(noun, "show", ""))
 
 
+def test_an_empty_text_is_not_taken_for_an_option_that_is_not_given(run: Run) -> None:
+    fill_red(run)
+    failed(run("session", "set", "web-to-ids", "--name", ""))
+    failed(run("filter", "create", "arp", "--accept", "arp", "--tenant", ""))
+    session = ("session", "create", "x", "--tenant", "red", "--collector", "ids")
+    for empty in (("--source", ""), ("--source-network", ""), ("--source-label", "")):
+        failed(run(*session, *empty))
+    failed(run(*session, "--source", "web-1", "--filter", ""))
+
+
 @pytest.mark.parametrize("utf8", ["1", "0"])
 def test_arguments_are_utf_8_in_every_locale(url: str, utf8: str) -> None:
     environ = {"LC_ALL": "C", "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"}

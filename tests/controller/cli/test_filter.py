@@ -147,7 +147,7 @@ def test_what_a_file_says_twice_or_by_reference_is_refused(
 def test_a_file_is_read_up_to_a_bound_and_no_device_is(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.cli.filter.FILE_BYTES_MAX", 1024 * 1024)
+    monkeypatch.setattr("controller.cli.filter.RULES_FILE_BYTES_MAX", 1024 * 1024)
     create = ("filter", "create", "x", "--tenant", "red", "--file")
     assert "neither a file nor a pipe" in failed(run(*create, "/dev/zero"))
     file = tmp_path / "large"
