@@ -50,7 +50,7 @@ from controller.reconcile.report import COUNT_S, CounterPoller, Inspector
 from controller.southbound import Connections, Revalidation, Transport
 from controller.southbound.ovsdb import ExpectedDatabases, OvsdbWatcher, TlsFiles
 from controller.status import SessionCountersByBridge
-from controller.store import Store
+from controller.store import INVENTORY_KEPT, Store
 from controller.topology import (
     Placements,
     PlacementTracker,
@@ -60,9 +60,6 @@ from controller.topology import (
 )
 from flows.errors import CloudtapError
 from flows.model import Dpid, PortId, declared_names
-
-INVENTORY_KEPT = "inventory-in-force.yaml"
-"""Copy of the inventory in force, in the state directory: what a start compares the file with."""
 
 EXPOSED = (
     "the API is open to other machines without HTTPS, so tokens can be read on their way: give "
@@ -426,7 +423,7 @@ def make_inspector(
             bridges.connections.problems,
             reports.databases.unreachable,
             reports.tracker.contradictions,
-            lambda: (store.problem, store.unrecorded, reports.tracker.problem),
+            lambda: (store.problem, store.unrecorded, store.damage, reports.tracker.problem),
             lambda: reports.databases.unsafe_settings(bridges.writers.writes_to),
             problems_of_api,
         ),

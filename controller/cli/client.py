@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,13 @@ from urllib.parse import quote
 import click
 import httpx
 
-from controller.process import visible_lines
+from controller.process import (
+    CERTIFICATE_BYTES_MAX,
+    UnusableFile,
+    read_file,
+    visible,
+    visible_lines,
+)
 
 DEFAULT_API = "http://127.0.0.1:9470"
 """Where a controller on this machine listens by default."""
@@ -21,6 +30,11 @@ ANSWER_TIMEOUT_S = 30.0
 """How long an answer may take: the controller itself waits up to 10 s for its switches."""
 
 Values = dict[str, Any]
+
+HAS_CHANGED: ContextVar[bool] = ContextVar("HAS_CHANGED", default=False)
+"""Whether the command has changed something already, so that to repeat it is no remedy."""
+
+_USER_INFO = re.compile(r"(?:(?<=//)|^(?!\w+://)).*@")
 
 
 class Failure(click.ClickException):
@@ -33,7 +47,12 @@ class Failure(click.ClickException):
         click.echo(f"cloudtap: {visible_lines(self.message)}", err=True)
 
 
-@dataclass(frozen=True, slots=True)
+def masked(url: str) -> str:
+    """A URL as it may be shown: without the name and password that it may hold."""
+    return _USER_INFO.sub("***@", url)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Api:
     """The API of one controller, by URL and token."""
 
@@ -41,6 +60,11 @@ class Api:
     token: str | None = None
     ca_file: Path | None = None
     """PEM file of whoever signs the certificate of the API; None: the system's."""
+
+    @property
+    def shown_url(self) -> str:
+        """The URL, see ``masked``."""
+        return masked(self.url)
 
     def get(self, *path: str, **query: str | None) -> Values:
         """GET: the value at a path."""
@@ -84,53 +108,60 @@ class Api:
         query: Mapping[str, str | None],
         body: Values | None = None,
     ) -> httpx.Response:
-        url = "/".join([self.url.rstrip("/"), "v1", *(quote(part, safe="") for part in path)])
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        url = "/".join([self.url.rstrip("/"), "v1", *map(_path_part, path)])
+        params = {key: _utf8(value) for key, value in query.items() if value is not None}
+        body = _utf8(body)
         try:
-            # HTTP_PROXY and the like must not apply to the controller
-            with httpx.Client(
-                timeout=ANSWER_TIMEOUT_S, trust_env=False, verify=self._tls()
-            ) as client:
-                response = client.request(
-                    method,
-                    url,
-                    params={key: value for key, value in query.items() if value is not None},
-                    json=body,
-                    headers=headers,
-                )
-                response.read()
+            response = self._ask(method, url, params, body)
         except httpx.TimeoutException as error:
-            raise Failure(f"the controller at {self.url} does not answer in time") from error
+            raise Failure(f"the controller at {self.shown_url} does not answer in time") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
-            raise Failure(f"{self.url!r} is no URL: write it like {DEFAULT_API}") from error
+            raise Failure(f"{self.shown_url!r} is no URL: write it like {DEFAULT_API}") from error
         except httpx.HTTPError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Failure(self._distrust(error)) from error
             raise Failure(
-                f"no controller answers at {self.url}: start it with `ryu-manager controller.app`"
+                f"no controller answers at {self.shown_url}: start it with "
+                "`ryu-manager controller.app`"
             ) from error
         kind = response.headers.get("Content-Type", "")
         if response.status_code == httpx.codes.NO_CONTENT or (
             response.is_success and kind.startswith("application/json")
         ):
+            if method != "GET" and path != ("explain",):
+                HAS_CHANGED.set(True)
             return response
         raise Failure(self._sentence(response))
+
+    def _ask(
+        self, method: str, url: str, params: Mapping[str, str], body: Values | None
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        # HTTP_PROXY and the like must not apply to the controller
+        with httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False, verify=self._tls()) as client:
+            response = client.request(method, url, params=params, json=body, headers=headers)
+            response.read()
+            return response
 
     def _tls(self) -> ssl.SSLContext | bool:
         """How to check the certificate of the API; reading the system's takes time."""
         if not self.url.lower().startswith("https:"):
             return True
+        if self.ca_file is None:
+            return ssl.create_default_context()
         try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            reason = error.strerror or str(error)
+            # read here: the TLS library would wait for a FIFO, and read a device for ever
+            found = read_file(self.ca_file, CERTIFICATE_BYTES_MAX).decode("ascii", "replace")
+            return ssl.create_default_context(cadata=found or "empty")
+        except (OSError, UnusableFile) as error:  # an SSLError is an OSError
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", str(error))
             raise Failure(f"CA file {str(self.ca_file)!r} cannot be used: {reason}") from error
 
     def _distrust(self, error: httpx.HTTPError) -> str:
         reason = str(error).partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
         return (
-            f"the certificate of {self.url} is not trusted ({reason}): name the file of those who "
-            "signed it with --ca-file or CLOUDTAP_CA_FILE, and use a name that it holds"
+            f"the certificate of {self.shown_url} is not trusted ({reason}): name the file of "
+            "those who signed it with --ca-file or CLOUDTAP_CA_FILE, and use a name that it holds"
         )
 
     def _sentence(self, response: httpx.Response) -> str:
@@ -138,11 +169,49 @@ class Api:
             problem = response.json()
             if response.status_code == httpx.codes.UNAUTHORIZED and self.token:
                 return (
-                    f"the controller at {self.url} does not know this token: compare it with the "
-                    "file that [api] token_file of its configuration names"
+                    f"the controller at {self.shown_url} does not know this token: compare it "
+                    "with the file that [api] token_file of its configuration names"
                 )
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 return "the controller asks for a token: use --token-file, or CLOUDTAP_TOKEN"
             found = [each["detail"] for each in problem.get("errors", [])]
             return "; ".join(found or [problem["detail"]])
-        return f"what answers at {self.url} is not cloudtap (HTTP status {response.status_code})"
+        return (
+            f"what answers at {self.shown_url} is not cloudtap (HTTP status {response.status_code})"
+        )
+
+
+def _path_part(part: str) -> str:
+    """A name as one part of the path of a URL.
+
+    Raises:
+        Failure: it is empty, or not UTF-8.
+    """
+    if not part:
+        raise Failure("an empty name names nothing")
+    if part in (".", ".."):  # else they would mean other paths
+        return part.replace(".", "%2E")
+    return quote(_utf8(part), safe="")
+
+
+def _utf8(value: Any) -> Any:
+    """A value whose texts are UTF-8, also where the locale has read arguments as something else.
+
+    Raises:
+        Failure: a text is not.
+    """
+    if isinstance(value, dict):
+        return {_utf8(key): _utf8(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_utf8(each) for each in value]
+    if not isinstance(value, str) or value.isascii():
+        return value
+    try:
+        value.encode()
+        return value
+    except UnicodeEncodeError:
+        pass
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError as error:
+        raise Failure(f"'{visible(value)}' is not UTF-8 text") from error

@@ -223,7 +223,7 @@ def _read_sensors(
     """Sensors in the form of the API; a text that is an IP address names a remote sensor.
 
     Raises:
-        Failure: a probe is for none of these sensors.
+        Failure: a probe is for none of these sensors, or a sensor is given two.
     """
     named = [{"address" if _is_address(each) else "port": each} for each in sensors]
     named += [{"port": each} for each in ports] + [{"address": each} for each in addresses]
@@ -234,6 +234,8 @@ def _read_sensors(
             raise Failure(
                 f"probe {text!r} is not SENSOR=URL with one of the sensors that are named"
             )
+        if "probe" in by_name[sensor]:
+            raise Failure(f"probe {text!r}: sensor {sensor!r} is given two probes")
         by_name[sensor]["probe"] = url
     return named
 

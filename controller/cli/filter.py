@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import os
+import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
-import yaml
 
 from controller.cli.client import Failure, Values
 from controller.cli.options import Option, tenant_option
 from controller.cli.output import Column, cell, console, print_data, print_table
 from controller.cli.resource import Resource, add_list
-from controller.syntax import is_number
+from controller.syntax import did_you_mean, is_number
+from flows.model import RuleMatch
 
 NUMBER_STEP = 10
 """Distance between the numbers of rules that are given without one."""
@@ -22,6 +24,14 @@ NUMBER_STEP = 10
 BARE_PROTOCOLS = frozenset({"tcp", "udp", "sctp", "icmp", "icmpv6"})
 BARE_ETH_TYPES = frozenset({"ipv4", "ipv6", "arp", "lldp"})
 """Words that a rule may have without the key `protocol` or `eth-type` in front of them."""
+MATCH_KEYS = tuple(field.name for field in dataclasses.fields(RuleMatch))
+ANY = "any"
+"""The word for a match of every packet."""
+HINTS = {"all": ": did you mean 'any'?", "ip": ": did you mean 'ipv4' or 'ipv6'?"}
+"""What was meant by words that are like none of those that are known."""
+
+RULES_FILE_BYTES_MAX = 16 * 1024 * 1024
+"""Largest file of rules that is read, in bytes: the controller accepts no more."""
 
 FILTER_COLUMNS: tuple[Column, ...] = (
     ("filter", lambda f: f["name"]),
@@ -51,7 +61,7 @@ RULE_OPTIONS: tuple[Option, ...] = (
             multiple=True,
             metavar="MATCH",
             help=f"{action.capitalize()} in both directions, like 'tcp port 80' (requests and "
-            "answers) or 'arp'; may repeat.",
+            "answers), 'arp' or 'any'; may repeat.",
         )
         for action in ("accept", "reject")
     ),
@@ -65,18 +75,6 @@ RULE_OPTIONS: tuple[Option, ...] = (
         for direction in ("ingress", "egress")
     ),
 )
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads plain numbers and null; every other scalar, like a MAC address, stays a text."""
-
-    yaml_implicit_resolvers = {}
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)$"), list("0123456789")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|)$"), ["~", "n", ""])
 
 
 def _print(item: Values, output: str) -> None:
@@ -121,7 +119,7 @@ def changed_fields(**given: Any) -> Values:
 
 
 def read_rule(words: str, number: int) -> Values:
-    """Read a rule: [number] accept|reject [tcp|udp|icmp|arp|...] [key value]...
+    """Read a rule: [number] accept|reject any | [tcp|udp|icmp|arp|...] [key value]...
 
     Raises:
         Failure: it is no rule. The controller checks the values.
@@ -138,8 +136,14 @@ def read_match(parts: list[str], words: str) -> Values:
     """Read the match of a rule, like `tcp destination-port 80-443`.
 
     Raises:
-        Failure: a key has no value, or is given twice.
+        Failure: it has no word, or one that is not known; a key has no value, or is given twice.
     """
+    if not parts:
+        raise Failure(
+            f"rule {words!r} does not say which packets: write `any` behind it if it is for all"
+        )
+    if parts == [ANY]:
+        return {}
     match: Values = {}
     left = iter(parts)
     for word in left:
@@ -148,14 +152,31 @@ def read_match(parts: list[str], words: str) -> Values:
             key = "protocol"
         elif word in BARE_ETH_TYPES:
             key = "eth_type"
-        else:
+        elif key in MATCH_KEYS:
             value = next(left, "")
+        else:
+            raise Failure(f"rule {words!r}: {_unknown(word)}")
         if not value:
             raise Failure(f"rule {words!r}: {word!r} needs a value behind it")
         if key in match:
             raise Failure(f"rule {words!r}: {key} is given twice")
         match[key] = int(value) if is_number(value) else value
     return match
+
+
+def _unknown(word: str) -> str:
+    """What is wrong with a word of a match that nobody knows."""
+    if word == ANY:
+        return "'any' is for all packets, so it stands alone"
+    if word[0] in "0123456789":
+        return f"{word!r} is the value of no key; several are one word, like 80,443 or 80-443"
+    keys = sorted(key.replace("_", "-") for key in MATCH_KEYS)
+    names = [*sorted(BARE_PROTOCOLS | BARE_ETH_TYPES), *keys]
+    key, equals, _ = word.partition("=")
+    if equals and key.replace("_", "-") in names:
+        return f"{word!r}: write a space between a key and its value"
+    hint = HINTS.get(word.casefold()) or did_you_mean(word.replace("_", "-"), names)
+    return f"{word!r} is no protocol and no key of a match{hint or '; known: ' + ' '.join(names)}"
 
 
 def _read_rules(
@@ -170,6 +191,11 @@ def _read_rules(
         if ingress or egress or accept or reject:
             raise Failure("give rules in a file or in words, not both")
         return _read_file(file)
+    for option, given in (("reject", reject), ("accept", accept)):
+        if not all(words.strip() for words in given):
+            raise Failure(
+                f"--{option} is empty: say which packets, like 'tcp port 80', or `any` for all"
+            )
     both = [f"reject {words}" for words in reject] + [f"accept {words}" for words in accept]
     lists: Values = {}
     for direction, own in (("ingress", ingress), ("egress", egress)):
@@ -182,16 +208,44 @@ def _read_rules(
 
 
 def _read_file(file: Path) -> Values:
+    from controller.inventory import BadYaml, read_values
+
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        found = yaml.load(text, _Loader)  # a subclass of SafeLoader
-    except (OSError, UnicodeError) as error:
-        raise Failure(f"{file} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise Failure(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+        found = read_values(_read_bytes(file), "standard input" if _is_stdin(file) else str(file))
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}") from error
+    except BadYaml as error:
+        raise Failure("\n".join(error.sentences)) from error
     if not isinstance(found, dict) or not found.keys() <= {"ingress", "egress"}:
         raise Failure(f"{file} is written with the lists `ingress` and `egress`, and nothing else")
     return found
+
+
+def _is_stdin(file: Path) -> bool:
+    return str(file) == "-"
+
+
+def _read_bytes(file: Path) -> bytes:
+    """What a file or a pipe holds.
+
+    Raises:
+        OSError: it cannot be read.
+        Failure: it is something else, or too large.
+    """
+    if _is_stdin(file):
+        return _read_stream(file, sys.stdin.buffer)
+    kind = os.stat(file).st_mode  # looked at before it is opened: to open a device can do things
+    if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+        raise Failure(f"{file} cannot be read: it is neither a file nor a pipe")
+    with file.open("rb") as stream:
+        return _read_stream(file, stream)
+
+
+def _read_stream(file: Path, stream: BinaryIO) -> bytes:
+    content = stream.read(RULES_FILE_BYTES_MAX + 1)
+    if len(content) > RULES_FILE_BYTES_MAX:
+        raise Failure(f"{file} is larger than {RULES_FILE_BYTES_MAX // 1024 // 1024} MiB: not read")
+    return content
 
 
 def _show_match(match: Values) -> str:

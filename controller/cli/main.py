@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
-from controller.cli.client import DEFAULT_API, Api, Failure
+from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.explain import explain
 from controller.cli.filter import filters
@@ -19,7 +22,45 @@ from controller.cli.verify import verify
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class CommandLine(click.Group):
+    """All commands; output that cannot be written is one sentence, too."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command; see click."""
+        HAS_CHANGED.set(False)
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                if sys.stdout is not None and not sys.stdout.closed:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            _give_up("")
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            sentence = f"the output cannot be written: {error.strerror}"
+            if HAS_CHANGED.get():
+                sentence = f"what was asked for is done, but {sentence}"
+            _give_up(sentence)
+
+
+def _give_up(sentence: str) -> NoReturn:
+    """End with a sentence, if there is anywhere to write it; the rest of the output is lost."""
+    with suppress(OSError, ValueError):  # else Python tries to write it once more at the end
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    with suppress(OSError, ValueError):
+        if sentence:
+            Failure(sentence).show()
+    sys.exit(1)
+
+
+@click.group(
+    cls=CommandLine,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--api",
     envvar="CLOUDTAP_API",

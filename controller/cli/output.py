@@ -32,6 +32,12 @@ UNLIMITED_WIDTH = 10_000
 COLUMN_GAP = 3
 """Columns between two values of a table."""
 
+WIDTH_LEAST = 20
+"""Nothing is made to fit a terminal that is narrower: its lines go on in the next one."""
+
+VALUE_LEAST = 8
+"""Columns that values need beside their names; in fewer each value follows its name."""
+
 Column = tuple[str, Callable[[Values], object]]
 
 
@@ -50,12 +56,7 @@ def print_one(item: Values, output: str, rows: Iterable[tuple[str, object]]) -> 
     if output != "table":
         print_data(item, output)
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, cell(value))
-    console().print(table)
+    _print_rows(console(), [(name, cell(value)) for name, value in rows])
 
 
 def print_table(items: Sequence[Values], columns: Sequence[Column]) -> None:
@@ -85,12 +86,22 @@ def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[li
     for number, row in enumerate(rows):
         if number:
             out.print()
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for (title, _), text in zip(columns, row, strict=True):
-            table.add_row(title, text)
-        out.print(table)
+        _print_rows(out, [(title, text) for (title, _), text in zip(columns, row, strict=True)])
+
+
+def _print_rows(out: Console, rows: Sequence[tuple[str, Text]]) -> None:
+    """Print a name and a value on each line; where they do not fit, one after the other."""
+    names = max((cell_len(name) for name, _ in rows), default=0)
+    if out.width - names < VALUE_LEAST:
+        for name, text in rows:
+            out.print(Text.assemble((name, "bold"), ": ", text), soft_wrap=True)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, text)
+    out.print(table)
 
 
 def _widths(least: list[int], most: list[int], room: int) -> list[int]:
@@ -154,7 +165,11 @@ def console() -> Console:
 
     COLUMNS sets the width, and NO_COLOR switches colours off.
     """
-    found = Console(highlight=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
-        return Console(highlight=False, width=UNLIMITED_WIDTH)
-    return found
+    given = os.environ.get("COLUMNS", "")
+    environ: dict[str, str] = dict(os.environ)
+    if not (given.isascii() and given.isdigit() and len(given) < 7 and int(given)):
+        environ.pop("COLUMNS", None)  # no width
+    found = Console(highlight=False, _environ=environ)
+    if not found.is_terminal and "COLUMNS" not in environ:
+        return Console(highlight=False, width=UNLIMITED_WIDTH, _environ=environ)
+    return Console(highlight=False, width=max(found.width, WIDTH_LEAST), _environ=environ)

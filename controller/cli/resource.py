@@ -61,7 +61,7 @@ class Resource:
 
     def create(self, api: Api, name: str, tenant: str | None, fields: Values) -> Values:
         """Create one by the API; returns it."""
-        owner = {"tenant": tenant} if tenant else {}
+        owner = {} if tenant is None else {"tenant": tenant}
         return api.post(self.path, {"name": name} | fields | owner)
 
     def create_command(self, *options: Option) -> Callable[[ReadFields], ReadFields]:
@@ -93,7 +93,7 @@ class Resource:
                 new_name: str | None = None,
                 **given: Any,
             ) -> None:
-                body = read(**given) | ({"name": new_name} if new_name else {})
+                body = read(**given) | ({} if new_name is None else {"name": new_name})
                 self.print_item(api.patch(self.path, name, body, tenant=tenant), output)
 
             self._add(command, read.__doc__, run, *options)

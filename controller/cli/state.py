@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from controller.cli.client import Failure, Values
+from controller.cli.client import HAS_CHANGED, Failure, Values
 from controller.cli.options import output_option, with_options
 from controller.cli.output import print_done
 from flows.errors import CloudtapError
@@ -69,6 +69,8 @@ def _run(config: Path | None, work: Callable[[Path], _Result]) -> tuple[Path, _R
 
     try:
         folder = load(config, dict(os.environ)).state.directory
-        return folder, work(folder)
+        count = work(folder)
     except CloudtapError as error:
         raise Failure(str(error)) from error
+    HAS_CHANGED.set(True)
+    return folder, count

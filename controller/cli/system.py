@@ -52,7 +52,7 @@ def status(api: Api, output: str) -> None:
         return
     totals = answer["totals"]
     out = console()
-    out.print(Text(visible(f"cloudtap {answer['version']} at {api.url}"), style="bold"))
+    out.print(Text(visible(f"cloudtap {answer['version']} at {api.shown_url}"), style="bold"))
     out.print(
         f"{totals['tenants']} tenants, {totals['networks']} networks, "
         f"{totals['placed']} of {totals['ports']} ports placed, "

@@ -9,8 +9,10 @@ from controller.inventory.values import (
     LinkHint,
     Pending,
 )
+from controller.inventory.yaml_lines import BadYaml, read_values
 
 __all__ = [
+    "BadYaml",
     "Caution",
     "DeclaredBridge",
     "InterfaceName",
@@ -19,4 +21,5 @@ __all__ = [
     "InventoryFile",
     "LinkHint",
     "Pending",
+    "read_values",
 ]

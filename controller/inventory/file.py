@@ -114,7 +114,7 @@ class InventoryFile:
         self._now, self._caution, self._running = now, caution or Caution(), running
         self._inventory, self._text = Inventory(), b""
         self._problems: tuple[str, ...] = ()
-        self._unkept = ""
+        self._uncompared = self._unkept = ""
         self._is_known = False
         self._read: _Signature | str | None = "never"
         self._seen: _Signature | None = None
@@ -131,7 +131,8 @@ class InventoryFile:
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the file now, a sentence for each problem."""
-        return (*self._problems, self._unkept) if self._unkept else self._problems
+        others = (self._uncompared, self._unkept)
+        return (*self._problems, *(sentence for sentence in others if sentence))
 
     @property
     def is_known(self) -> bool:
@@ -280,6 +281,8 @@ class InventoryFile:
             self._take(candidate.text, candidate.inventory)
 
     def _take(self, text: bytes, inventory: Inventory) -> None:
+        if self._is_known:  # it was compared with the one before
+            self._uncompared = ""
         self._inventory, self._text = inventory, text
         self._candidate, self._problems, self._is_known = None, (), True
         self._keep()
@@ -300,7 +303,10 @@ class InventoryFile:
         except FileNotFoundError:
             return None
         except (UnusableFile, InventoryError) as error:
-            self._unkept = f"the inventory of the last run cannot be compared: {error}"
+            self._uncompared = (
+                f"the inventory of the last run cannot be compared: {error}. If the file has lost "
+                "ports or links since then, they are cut off now: compare it with a copy of yours"
+            )
             return None
 
     def _restore(self) -> None:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 import yaml
 
 from controller.process import Yielder, visible
+from flows.errors import CloudtapError
 
 MAX_DEPTH = 10
 """Deepest nesting that is accepted; an inventory needs four levels."""
 
 SCALAR_CHARACTERS_MAX = 1024
 """Longest value that is accepted; the longest that an inventory needs has 64 characters."""
+
+NUMBER_CHARACTERS_MAX = 20
+"""A longer value is no number, but a text."""
 
 MISTAKES_MAX = 1000
 """After so many mistakes the rest of a file is not checked."""
@@ -30,6 +34,7 @@ EVENTS_PER_LOOK = 32
 
 _SHOWN_CHARACTERS = 60
 
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*|0x[0-9a-fA-F]+")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -52,6 +57,14 @@ class Problem:
 
 class TooManyProblems(Exception):
     """A file has MISTAKES_MAX mistakes: what follows is not checked."""
+
+
+class BadYaml(CloudtapError):
+    """A file is not YAML as it is accepted; a sentence for each mistake."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("; ".join(sentences))
+        self.sentences = sentences
 
 
 class Problems:
@@ -122,6 +135,37 @@ def load(text: bytes, problems: Problems) -> Item | None:
     except yaml.YAMLError as error:
         problems.add(1, f"not valid YAML: {visible(str(error))}")
     return None
+
+
+def read_values(text: bytes, name: str) -> object:
+    """Parse one YAML document (or JSON) into lists, mappings, texts, whole numbers and null.
+
+    Raises:
+        BadYaml: it is none, or has what is not accepted, such as a key that is given twice. Each
+            sentence names the file, ``name``, and the line.
+    """
+    problems = Problems()
+    try:
+        item = load(text, problems)
+    except TooManyProblems:
+        item = None
+    if problems.count:
+        raise BadYaml(problems.sentences(name))
+    return None if item is None else _values(item)
+
+
+def _values(item: Item) -> object:
+    match item.value:
+        case list():
+            return [_values(each) for each in item.value]
+        case dict():
+            return {key: _values(each) for key, each in item.value.items()}
+        case str() if len(item.value) <= NUMBER_CHARACTERS_MAX and _WHOLE_NUMBER.fullmatch(
+            item.value
+        ):
+            return int(item.value, 0)
+        case _:
+            return item.value
 
 
 def _build(text: str, problems: Problems) -> Item | None:

@@ -2,6 +2,7 @@
 
 from controller.store.backup import back_up, restore
 from controller.store.counts import StoredCounts
+from controller.store.directory import INVENTORY_KEPT
 from controller.store.errors import (
     AlreadyRunning,
     InUse,
@@ -28,6 +29,7 @@ from controller.store.values import (
 )
 
 __all__ = [
+    "INVENTORY_KEPT",
     "AlreadyRunning",
     "AuditedAction",
     "AuditedKind",

@@ -29,11 +29,10 @@ from controller.process import sync_folder, visible
 from controller.runtime import run_blocking
 from controller.store import tables
 from controller.store.content_check import check_content
-from controller.store.directory import Presence, StateDirectory
+from controller.store.directory import JOURNAL, Presence, StateDirectory
 from controller.store.errors import BadContent, NewerSchema, StoreError
 from controller.store.gap import begin_after_a_gap
 from controller.store.migrations import upgrade
-from controller.store.switched_off import JOURNAL
 
 BUSY_S = 1.0
 """How long a write waits for another program that has locked the file, in seconds."""

@@ -20,6 +20,11 @@ STATE_DB = "state.db"
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite may put beside a database, by the end of the name."""
 
+JOURNAL = "switched-off"
+"""The file that holds what was switched off and is not in the database yet."""
+INVENTORY_KEPT = "inventory-in-force.yaml"
+"""Copy of the inventory in force: what a start compares the file with."""
+
 LOCK = "lock"
 """The file that holds the process id of the controller, and is locked like the directory itself."""
 
@@ -56,8 +61,9 @@ class StateDirectory:
                 "name another one in [state] directory"
             ) from error
         try:
-            for file in self.files():
-                _close_to_others(file)
+            for file in (*self.files(), path / JOURNAL, path / INVENTORY_KEPT):
+                if os.path.lexists(file):
+                    _close_to_others(file)
         except OSError as error:
             self.unlock()
             raise StoreError(

@@ -221,6 +221,16 @@ class SessionRepository:
                 return
             self._write_off(connection, SwitchOff(key, How.STOPPED, self._now(), who, reason))
 
+    def stop_doubtful(self) -> None:
+        """Stop the sessions that a damaged journal may have held; call it once, at the start."""
+        records = self._cache.all()
+        doubtful = self._switched_off.doubtful([record.session.id for record in records])
+        for record in records:
+            key, is_off = record.session.id, record.is_deleting or record.stopped is not None
+            if key in doubtful and record.session.enabled and not is_off:
+                self._switched_off.doubt(key, self._now(), WHO)
+                self._cache.switch_off(key)
+
     def is_unrecorded(self, key: SessionId) -> bool:
         """Whether it was switched off, and the database does not have that yet."""
         return self._switched_off.find(key) is not None
@@ -228,7 +238,7 @@ class SessionRepository:
     def settle(self) -> None:
         """Write down what was switched off while the database could not be written."""
         waiting = self._switched_off.waiting
-        if not waiting:
+        if not waiting and not self._switched_off.is_damaged:
             return
         with self._cache.writing(entry.session for entry in waiting):
             with self._database.writing() as connection:

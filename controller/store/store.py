@@ -72,6 +72,7 @@ class Store:
         )
         self.limits = LimitRepository(database, sessions=self.sessions)
         self._check_values()
+        self.sessions.stop_doubtful()
         with suppress(StoreError):
             self.sessions.settle()
 
@@ -185,3 +186,8 @@ class Store:
     def unrecorded(self) -> str:
         """A sentence while sessions are switched off that the database holds as running."""
         return self._switched_off.problem
+
+    @property
+    def damage(self) -> str:
+        """A sentence while it is not certain which sessions were switched off before the start."""
+        return self._switched_off.damage

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-_DIGITS = re.compile(r"[0-9]+")
+_DIGITS = re.compile(r"[0-9]{1,100}")
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a whole number, without sign."""
+    """Whether a text is a whole number, without sign, and not longer than any that is meant."""
     return _DIGITS.fullmatch(text) is not None

@@ -146,6 +146,33 @@ def test_on_a_full_disk_taps_are_switched_off_at_once_and_stay_off_over_a_restar
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("damage", ["a flipped bit", "emptied"])
+def test_what_a_damaged_journal_may_have_held_makes_no_copies(
+    running: ControllerProcess, state: Path, damage: str
+) -> None:
+    running.create_session("red", "two", ["db"], "soc")
+    fill(state / "fill")
+    refused(running)
+    running.wait_for_problem("the disk is full")
+    assert running.api.delete("/v1/sessions/two").status_code == 202
+    running.end(signal.SIGKILL)
+    journal = state / "switched-off"
+    content = bytearray(journal.read_bytes())
+    content[content.index(b"deleted")] ^= 1
+    journal.write_bytes(content if damage == "a flipped bit" else b"")
+    (state / "fill").unlink()
+    running.start("s1")
+    running.wait_for_problem("cloudtap session enable NAME")
+    running.wait_for_session("two", "stopped", "the journal of that is damaged")
+    one = "active" if damage == "a flipped bit" else "stopped"
+    running.wait_for_session("one", one)
+    assert not copies_to(6) and bool(copies_to(5)) == (one == "active")
+    enable = running.api.patch("/v1/sessions/two", json={"enabled": True})
+    assert enable.status_code == 200 and copies_to(6)
+    (state / "switched-off.damaged").unlink()
+    wait_for(lambda: running.status()["problems"], lambda found: not found)
+
+
 def test_a_state_folder_that_is_removed_is_said_and_nothing_is_accepted_into_it(
     running: ControllerProcess, state: Path
 ) -> None:

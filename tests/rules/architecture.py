@@ -91,6 +91,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
+        "inventory": frozenset(["BadYaml", "read_values"]),
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),
         "runtime": frozenset(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from werkzeug.serving import make_server
 from controller.api import make_app
 from controller.cli import main
 from controller.cli import session as session_commands
+from controller.cli.client import Api
 from controller.status import BridgeShare, State
 from controller.store import Store
 from flows.model import Dpid
@@ -464,3 +467,96 @@ def test_a_list_of_what_does_not_exist_fails_and_says_so(
     run: Run, command: str, status: int, sentence: str
 ) -> None:
     assert sentence in failed(run(*command.split()), status).replace("\n", " ")
+
+
+def command(url: str, *words: str | bytes, **environ: str) -> list[str | bytes]:
+    """The command line as a process of its own: `env` gives it its environment."""
+    program = "from controller.cli import main; main()"
+    given = {"CLOUDTAP_API": url, "CLOUDTAP_TOKEN": TOKEN, "CLOUDTAP_TENANT": "red"} | environ
+    pairs = [f"{key}={value}" for key, value in given.items()]
+    return ["env", *pairs, sys.executable, "-c", program, *words]
+
+
+@pytest.mark.parametrize("words", [["session", "list"], ["--help"], ["status", "-o", "json"]])
+def test_output_that_cannot_be_written_is_one_sentence(url: str, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command(url, *words), stdout=full, stderr=subprocess.PIPE, text=True)
+        silent = subprocess.run(command(url, *words), stdout=full, stderr=full)
+    sentence = "cloudtap: the output cannot be written: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, sentence)
+    assert silent.returncode == 1
+
+
+def test_a_change_is_said_to_be_done_where_its_output_cannot_be_written(run: Run, url: str) -> None:
+    fill_red(run)
+    words = ("session", "create", "made", "--source", "web-1", "-c", "ids", "--disabled")
+    for each in (words, ("session", "delete", "made")):
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(
+                command(url, *each), stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert ended.returncode == 1 and ended.stderr == (
+            "cloudtap: what was asked for is done, but the output cannot be written: "
+            "No space left on device\n"
+        )
+        is_made = "made" in good(run("session", "list"))
+        assert is_made == ("create" in each)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+@pytest.mark.parametrize("noun", ["session", "filter", "collector"])
+def test_dots_are_a_name_that_nothing_has(run: Run, noun: str, name: str) -> None:
+    for verb in ("show", "delete"):
+        assert f"there is no {noun} {name!r}" in failed(run(noun, verb, name))
+    assert "an empty name names nothing" in failed(run(noun, "show", ""))
+
+
+def test_an_empty_text_is_not_taken_for_an_option_that_is_not_given(run: Run) -> None:
+    fill_red(run)
+    failed(run("session", "set", "web-to-ids", "--name", ""))
+    failed(run("filter", "create", "arp", "--accept", "arp", "--tenant", ""))
+    session = ("session", "create", "x", "--tenant", "red", "--collector", "ids")
+    for empty in (("--source", ""), ("--source-network", ""), ("--source-label", "")):
+        failed(run(*session, *empty))
+    failed(run(*session, "--source", "web-1", "--filter", ""))
+
+
+@pytest.mark.parametrize("utf8", ["1", "0"])
+def test_arguments_are_utf_8_in_every_locale(url: str, utf8: str) -> None:
+    environ = {"LC_ALL": "C", "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"}
+
+    def said(*words: str | bytes) -> bytes:
+        ended = subprocess.run(command(url, *words, **environ), capture_output=True)
+        assert ended.returncode == 1 and b"Traceback" not in ended.stderr, ended.stderr
+        return ended.stderr
+
+    assert b"is not UTF-8 text" in said("session", "show", b"\xff\xfe")
+    assert b"is not UTF-8 text" in said("session", "list", "--state", b"\xff")
+    assert b"is not UTF-8 text" in said(
+        "session", "create", b"\xff", "--source", "web-1", "-c", "ids"
+    )
+    assert b"there is no session" in said("session", "show", "n\u00f6pe".encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("http://user:secret@127.0.0.1:1", "http://***@127.0.0.1:1"),
+        ("http://user:se/cr@secret@127.0.0.1:1", "http://***@127.0.0.1:1"),
+        ("user:secret@127.0.0.1:1", "***@127.0.0.1:1"),
+        ("ftp://user:secret@x", "ftp://***@x"),
+        ("https://secret@127.0.0.1:1", "https://***@127.0.0.1:1"),
+        ("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1"),
+    ],
+)
+def test_the_password_of_a_url_is_shown_nowhere(run: Run, given: str, shown: str) -> None:
+    said = failed(run("--api", given, "status"))
+    assert "secret" not in said and shown in said, said
+    assert "secret" not in repr(Api(given, "secret-token"))
+
+
+def test_the_password_of_a_url_is_not_shown_by_status(run: Run, url: str) -> None:
+    host = url.removeprefix("http://")
+    # the password stands for a token that the API does not know
+    said = run("--api", f"http://user:secret@{host}", "status").output
+    assert "secret" not in said and f"http://***@{host}" in said, said

@@ -73,6 +73,13 @@ def test_a_tap_port_is_named_by_any_of_its_options(run: Run, option: str) -> Non
         (("--address", "192.0.2.9"), "delivery 'port' goes to tap ports, not to addresses"),
         (("--address", "192.0.2.9", "--port", "ids-1"), "tap ports or addresses, not both"),
         (("--port", "ids-1", "--probe", "ids-2=tcp://192.0.2.1:1"), "is not SENSOR=URL with one"),
+        (
+            (
+                *("--port", "ids-1", "--probe", "ids-1=tcp://192.0.2.1:1"),
+                *("--probe", "ids-1=tcp://192.0.2.1:2"),
+            ),
+            "sensor 'ids-1' is given two probes",
+        ),
         (("--port", "ids-1", "--probe", "ids-1"), "is not SENSOR=URL with one of the sensors"),
         (("--port", "ids-1", "--path-mtu", "big"), "'big' is neither a number nor none"),
         (("--port", "ids-1", "--path-mtu", "1400"), "path_mtu is for tunnels"),

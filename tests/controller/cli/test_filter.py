@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def test_rules_are_given_in_words(run: Run) -> None:
     udp = {"protocol": "udp", "source_port": "53"}
     assert made["ingress"] == [*both, {"number": 30, "action": "accept", "match": tcp}]
     assert made["egress"] == [*both, {"number": 500, "action": "accept", "match": udp}]
-    emptied = shown(run, "filter", "set", "web", "--ingress", "accept")
+    emptied = shown(run, "filter", "set", "web", "--ingress", "accept any")
     assert emptied["ingress"] == [{"number": 10, "action": "accept", "match": {}}]
     assert emptied["egress"] == made["egress"]
 
@@ -73,6 +75,19 @@ def test_rules_are_given_in_words(run: Run) -> None:
         ("tcp", "does not begin with"),
         ("accept destination-port", "'destination-port' needs a value"),
         ("accept tcp protocol 5", "protocol is given twice"),
+        ("accept", "does not say which packets: write `any`"),
+        ("reject ", "does not say which packets"),
+        ("accept tcp any", "'any' is for all packets, so it stands alone"),
+        ("accept all", "did you mean 'any'"),
+        ("accept ip", "did you mean 'ipv4' or 'ipv6'"),
+        ("accept tpc port 80", "'tpc' is no protocol and no key of a match: did you mean 'tcp'"),
+        ("accept TCP PORT 80", "did you mean 'tcp'"),
+        ("accept tcp PORT 80", "did you mean 'port'"),
+        ("accept tcp prot 80", "did you mean 'port'"),
+        ("accept tcp tcp_flag syn", "did you mean 'tcp-flags'"),
+        ("accept tcp port 80 443", "'443' is the value of no key; several are one word"),
+        ("accept tcp destination_port=80", "write a space between a key and its value"),
+        ("accept #", "known: arp .* address .* vlan"),
     ],
 )
 def test_words_that_are_no_rule_are_reported(words: str, message: str) -> None:
@@ -87,10 +102,63 @@ def test_a_mistake_in_a_rule_is_reported_by_the_controller(run: Run, tmp_path: P
     file.write_text("- 1")
     assert "lists `ingress` and `egress`" in failed(run("filter", "create", "x", "-f", str(file)))
     file.write_text("{")
-    assert "is not valid YAML" in failed(run("filter", "create", "x", "-f", str(file)))
+    assert ": not valid YAML" in failed(run("filter", "create", "x", "-f", str(file)))
     both = run("filter", "create", "x", "-f", str(file), "--accept", "arp")
     assert "in a file or in words" in failed(both)
     assert "cannot be read" in failed(run("filter", "create", "x", "-f", str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize("words", ["", " ", "\t"])
+def test_an_empty_text_does_not_accept_everything(run: Run, words: str) -> None:
+    for option in ("--accept", "--reject"):
+        wrong = failed(run("filter", "create", "x", "--tenant", "red", option, words))
+        assert f"{option} is empty" in wrong and "`any` for all" in wrong
+    failed(run("filter", "show", "x"))
+    made = shown(run, "filter", "create", "x", "--tenant", "red", "--accept", "any")
+    assert made["ingress"] == made["egress"] == [{"number": 10, "action": "accept", "match": {}}]
+
+
+REFUSED_FILES = [
+    ("ingress:\n- {number: 1, action: reject}\ningress: []\n", "3: key 'ingress' is given twice"),
+    ('{"ingress": [],\n "egress": [], "ingress": []}', "2: key 'ingress' is given twice"),
+    ('{"ingress": [], "\\u0069ngress": []}', "1: key 'ingress' is given twice"),
+    ("ingress:\n- {number: 1, number: 2, action: accept}", "2: key 'number' is given twice"),
+    ("ingress:\n- match:\n    vlan: 1\n    vlan: 2", "4: key 'vlan' is given twice"),
+    ("ingress: &a []\negress: *a", "2: alias *a: write the value out"),
+    ("ingress: !!set {a, b}", "1: tag tag:yaml.org,2002:set: write plain values"),
+    ("ingress: []\n---\negress: []", "2: a second document begins here"),
+    ("[" * 50, "1: nested deeper than 10 levels"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), REFUSED_FILES)
+def test_what_a_file_says_twice_or_by_reference_is_refused(
+    run: Run, tmp_path: Path, text: str, sentence: str
+) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(text)
+    red = ("--tenant", "red")
+    assert f"{file}:{sentence}" in failed(run("filter", "create", "x", "-f", str(file), *red))
+    good(run("filter", "create", "y", "--accept", "arp", *red))
+    failed(run("filter", "set", "y", "-f", str(file)))
+    assert shown(run, "filter", "show", "y")["ingress"][0]["match"] == {"eth_type": "arp"}
+
+
+def test_a_file_is_read_up_to_a_bound_and_no_device_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.cli.filter.RULES_FILE_BYTES_MAX", 1024 * 1024)
+    create = ("filter", "create", "x", "--tenant", "red", "--file")
+    assert "neither a file nor a pipe" in failed(run(*create, "/dev/zero"))
+    file = tmp_path / "large"
+    file.write_bytes(b"#" * (1024 * 1024 + 1))
+    assert "larger than 1 MiB" in failed(run(*create, str(file)))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("ingress: []",))
+    writer.start()
+    assert "nothing is copied" in good(run(*create, str(pipe)))
+    writer.join()
 
 
 def test_a_session_is_given_a_source_a_filter_and_limits(run: Run) -> None:

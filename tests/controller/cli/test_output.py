@@ -31,6 +31,33 @@ def test_a_table_fits_the_width_that_is_given(
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.parametrize("width", ["1", "5", "10", "19", "20", "25"])
+def test_no_value_is_cut_however_narrow_the_terminal_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    item = ITEM | {"a name of many words": "value", "x": ["first", "second"]}
+    columns: list[Column] = [(name, lambda item, name=name: item[name]) for name in item]
+    for show in (
+        lambda: print_table([item], columns),
+        lambda: print_one(item, "table", item.items()),
+    ):
+        show()
+        out = "".join(capsys.readouterr().out.split())
+        for value in (ITEM["id"], ITEM["name"], ITEM["where"], "value", "first", "second"):
+            assert value in out, out
+
+
+@pytest.mark.parametrize("width", ["0", "00", "-5", "abc", "", "9" * 5000, "\u0662"])
+def test_a_width_that_is_none_is_as_no_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    print_table([ITEM], COLUMNS)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if ITEM["id"] in line]
+    assert all(value in line for value in ITEM.values())
+
+
 WORDS: tuple[Column, ...] = (
     ("bridge", lambda i: i["bridge"]),
     ("what it delivered", lambda i: i["what"]),

@@ -179,6 +179,11 @@ def test_the_command_line_speaks_https_with_its_ca_file(
             assert "--ca-file" in refused.stderr
         broken = run("--ca-file", str(tmp_path / "none"))
         assert "cannot be used: No such file" in broken.stderr
+        pipe, empty = tmp_path / "pipe", tmp_path / "empty"
+        os.mkfifo(pipe)
+        empty.touch()
+        for no_file in (pipe, empty, Path("/dev/zero"), Path("/etc/passwd")):
+            assert "cannot be used" in run("--ca-file", str(no_file)).stderr
     finally:
         server.stop()
     with pytest.raises(ConnectionRefusedError):

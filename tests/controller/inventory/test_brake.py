@@ -279,3 +279,18 @@ def test_an_inventory_that_cannot_be_kept_is_said_and_kept_later(operator: Opera
     assert not operator.file.problems
     operator.start()
     assert operator.ports == 9
+
+
+@pytest.mark.parametrize(
+    "kept", [b"tenants: [re", b"\xff\xfe", b"tenants: [red]\ntenants: [red]\n"]
+)
+def test_that_the_inventory_of_the_last_run_is_damaged_is_said(
+    operator: Operator, kept: bytes
+) -> None:
+    operator.kept.write_bytes(kept)
+    operator.start()
+    assert operator.file.is_known and "cannot be compared" in said(operator)
+    operator.look()
+    assert "cannot be compared" in said(operator), "also after the file was read and kept"
+    operator.exchange(WHOLE + "...\n")
+    assert not said(operator)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller.store import Limits, NameTaken, NotFound, SessionRecord, Store, StoreError
+from controller.store.sessions import SessionRepository
 from controller.store.switched_off import RECORDS, How, SwitchedOff, SwitchOff
 from flows.model import SessionId
 from tests.controller.store.test_store import IDS, WEB, another
@@ -197,7 +200,7 @@ def test_a_text_that_is_long_when_it_is_written_loses_no_record(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("damage", [b"x", b"\0" * 300, b"zzzzzzzz ["])
-def test_a_record_that_was_not_written_whole_is_left_out(tmp_path: Path, damage: bytes) -> None:
+def test_a_record_that_is_not_whole_is_left_out_and_noticed(tmp_path: Path, damage: bytes) -> None:
     journal = SwitchedOff(tmp_path, lambda: True)
     journal.note(SwitchOff(SessionId("a"), How.DELETED, NOW, "tester"))
     journal.note(SwitchOff(SessionId("b"), How.STOPPED, NOW, "cloudtap", "é" * 500))
@@ -208,13 +211,155 @@ def test_a_record_that_was_not_written_whole_is_left_out(tmp_path: Path, damage:
     file.write_bytes(content)
     again = SwitchedOff(tmp_path, lambda: True)
     assert SessionId("a") not in [entry.session for entry in again.waiting]
+    assert again.is_damaged and SessionId("a") in again.doubtful([SessionId("a"), SessionId("c")])
     again.close()
 
 
 def test_without_a_journal_it_is_off_and_the_danger_is_said(tmp_path: Path) -> None:
-    (tmp_path / "switched-off").symlink_to(tmp_path / "elsewhere")
-    journal = SwitchedOff(tmp_path, lambda: True)
+    journal = SwitchedOff(tmp_path / "gone", lambda: True)
     journal.note(SwitchOff(SessionId("a"), How.DELETED, NOW, "tester"))
     assert journal.find(SessionId("a")) is not None
     assert "1 of them would begin again" in journal.problem
-    assert not (tmp_path / "elsewhere").exists()
+
+
+OTHER = another(id=SessionId("s-other"), name="other")
+THIRD = another(id=SessionId("s-third"), name="third")
+
+
+def flip(content: bytearray, at: bytes) -> bytearray:
+    content[content.index(at)] ^= 1
+    return content
+
+
+Damage = Callable[[bytearray], bytes | bytearray]
+DAMAGES: list[tuple[str, Damage, set[str]]] = [
+    ("the number of a checksum", lambda c: flip(c, c[:1]), {"web"}),
+    ("a word of a record", lambda c: flip(c, b"deleted"), {"web"}),
+    ("the id of the session", lambda c: flip(c, WEB.id.encode()), {"web", "third"}),
+    ("emptied", lambda c: b"", {"web", "third"}),
+    ("cut off", lambda c: c[:1000], {"third"}),
+    ("something added", lambda c: c + b"x", {"third"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "stopped"), [d[1:] for d in DAMAGES], ids=[d[0] for d in DAMAGES]
+)
+def test_what_a_damaged_journal_may_have_held_makes_no_copies(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Damage,
+    stopped: set[str],
+) -> None:
+    """``stopped``: the sessions that are not known to be off, and must not be on."""
+    store.sessions.add(OTHER, "tester")
+    store.sessions.add(THIRD, "tester")
+    block(store)
+    store.sessions.delete(WEB.id, "alice")
+    store.sessions.change(OTHER.id, disabled, "bob")
+    store._database._directory.unlock()
+    file = tmp_path / "state" / "switched-off"
+    content = bytes(damage(bytearray(file.read_bytes())))
+    file.write_bytes(content)
+    block(store, False)
+
+    monkeypatch.setattr(SessionRepository, "settle", cannot_be_written)
+    again = Store(tmp_path / "state")  # the database cannot be written yet
+    assert enabled(again) == {"web", "other", "third"} - stopped - {"web", "other"}
+    assert "switched-off is damaged" in again.damage
+    assert file.read_bytes() == content
+    again._database._directory.unlock()
+    monkeypatch.undo()
+
+    third = Store(tmp_path / "state")
+    assert {r.session.name for r in third.sessions.all() if r.stopped} == stopped | (
+        {"other"} if not content else set()
+    )
+    assert enabled(third) == {"web", "other", "third"} - stopped - {"web", "other"}
+    assert "cloudtap session enable NAME" in third.damage and not third.unrecorded
+    assert file.with_name("switched-off.damaged").read_bytes() == content
+    assert file.read_bytes() == bytes(RECORDS * 256)
+    third.close()
+
+    fourth = Store(tmp_path / "state")
+    assert fourth.damage, "said until the operator removes what was kept"
+    back = dataclasses.replace(THIRD, enabled=True)
+    fourth.sessions.change(
+        THIRD.id, lambda r: dataclasses.replace(r, session=back, stopped=None), "carol"
+    )
+    file.with_name("switched-off.damaged").unlink()
+    assert not fourth.damage
+    fourth.close()
+    fifth = Store(tmp_path / "state")
+    assert not fifth.damage and "third" in enabled(fifth)
+    fifth.close()
+
+
+def cannot_be_written(_: SessionRepository) -> None:
+    raise StoreError("the disk is full")
+
+
+def enabled(store: Store) -> set[str]:
+    desired = store.desired()
+    return {
+        session.name
+        for key, session in desired.session_by_id.items()
+        if session.enabled and key not in desired.stopped
+    }
+
+
+def test_a_damaged_journal_is_still_used_while_the_database_cannot_be_written(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.sessions.add(OTHER, "tester")
+    monkeypatch.setattr(SessionRepository, "settle", cannot_be_written)
+    store.sessions.delete(WEB.id, "alice")
+    store._database._directory.unlock()
+    file = tmp_path / "state" / "switched-off"
+    file.write_bytes(flip(bytearray(file.read_bytes()), b"deleted"))
+    again = Store(tmp_path / "state")
+    again.sessions.change(OTHER.id, disabled, "bob")
+    assert "a restart does not begin them again" in again.unrecorded
+    again._database._directory.unlock()
+    third = Store(tmp_path / "state")
+    assert enabled(third) == set()
+    monkeypatch.undo()
+    third.retry()
+    assert not third.unrecorded and "is damaged" not in third.damage
+    third.close()
+
+
+@pytest.mark.parametrize("name", ["switched-off", "inventory-in-force.yaml"])
+@pytest.mark.parametrize("kind", ["fifo", "link", "dangling", "directory"])
+def test_what_is_no_file_in_the_place_of_one_is_refused(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    file = state / name
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        target = tmp_path / "elsewhere"
+        if kind == "link":
+            target.write_bytes(bytes(RECORDS * 256))
+        file.symlink_to(target)
+    with pytest.raises(StoreError, match=f"{name} is not a regular file"):
+        Store(state)
+    assert file.is_symlink() or kind not in ("link", "dangling")
+
+
+def test_the_journal_is_never_seen_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    journal = SwitchedOff(tmp_path, lambda: True)
+    assert not list(tmp_path.iterdir()) and not journal.is_damaged
+    monkeypatch.undo()
+    journal.note(SwitchOff(SessionId("a"), How.DELETED, NOW, "tester"))
+    assert "a restart does not begin them again" in journal.problem
+    journal.close()
