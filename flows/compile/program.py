@@ -29,11 +29,12 @@ from flows.compile.exclusive import (
     NO_EXCLUSIVE_FLOWS,
     ExclusiveFlows,
     compile_exclusive,
+    compile_meanwhile,
     fixed_exclusive_flows,
 )
 from flows.compile.filter import filter_key, filter_rules, filter_table_miss
 from flows.compile.flow_set import FLOWS_BETWEEN_PAUSES, FlowSet
-from flows.compile.overlap import Move, is_move, overlap
+from flows.compile.overlap import Move, is_move, late_changes, leaving_points, overlap
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
@@ -61,7 +62,7 @@ from flows.model import (
 )
 from flows.openflow import Flow
 from flows.pipeline import check_flows
-from flows.plan import Delta, Meter, dropped_meter
+from flows.plan import Delta, Meter, Overlap, dropped_meter
 from flows.resolve import BridgeView, Chain, ResolvedSession, ResolvedWorld
 
 Shared = TypeVar("Shared")
@@ -311,19 +312,47 @@ class Program:
         """Compile the flows that changed sessions have or share."""
         self.flows.pause = self._pause
         self.flows.record_changes()
+        self._turning.clear()
         moves = self._replace(view, changed, self._resolved)
         delta = self.flows.changes()
-        if not moves:
+        if not (moves or self._turning):
             return delta
-        whole = overlap(
-            view,
-            moves,
-            delta.gone,
-            lambda point: self._sessions_at.get(point, {}),
-            lambda point, those: tap_point_flow(view, point, those, self._chains.get(point, ())),
+        return replace(delta, overlap=self._overlap(view, moves, delta))
+
+    def _overlap(self, view: BridgeView, moves: list[Move], delta: Delta) -> Overlap:
+        """What goes on while copies move between this bridge and others."""
+        late = {key for move in moves for key in late_changes(view, move)}
+        leaving, chains = leaving_points(moves), dict(self._chains)
+        stand_ins: list[Flow] = []
+        for new, meanwhile in self._turning:
+            if self._has_filters(view, meanwhile):
+                stand_ins += meanwhile.flows
+                for port in meanwhile.senders:
+                    stand_ins += identify(view, port)
+                chains |= meanwhile.chains
+                kept = {flow.key for flow in meanwhile.flows}
+                late |= {flow.key for flow in new.flows} - kept
+        turned = {point for point, chain in chains.items() if chain != self._chains.get(point)}
+        stand_ins += [
+            tap_point_flow(
+                view,
+                point,
+                {**self._sessions_at.get(point, {}), **leaving.get(point, {})},
+                chains.get(point, ()),
+            )
+            for point in dict.fromkeys((*leaving, *turned))
+        ]
+        check_flows(stand_ins)
+        return overlap(delta, late, stand_ins, self.flows.find)
+
+    def _has_filters(self, view: BridgeView, meanwhile: ExclusiveFlows) -> bool:
+        """Whether the bridge has all rules that flows refer to which stand in for others."""
+        before = self._resolved.world.filter_by_id if self._resolved is not None else {}
+        return all(
+            key in self._filters
+            or (key in before and before[key].edition == view.filter_by_id[key].edition)
+            for key in meanwhile.filters
         )
-        check_flows(whole.meanwhile)
-        return replace(delta, overlap=whole)
 
     def _clear(self) -> None:
         self._flows_by_session: dict[SessionId, _SessionFlows] = {}
@@ -333,6 +362,8 @@ class Program:
         """The copy sessions that are asked at each tap point, by number."""
         self._chains: dict[TapPoint, Chain] = {}
         self._exclusive: dict[NetworkId, ExclusiveFlows] = {}
+        self._turning: list[tuple[ExclusiveFlows, ExclusiveFlows]] = []
+        """What networks have in the middle of the change at hand, beside what they have then."""
         self._senders: _UseCounts[PortId] = _UseCounts()
         self._used_filters: _UseCounts[FilterId] = _UseCounts()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
@@ -374,7 +405,13 @@ class Program:
                     moves.append(_move(before, old, new))
         self.flows.end_stage()  # no flow resubmits packets to these sessions yet
         for network in networks:
-            exclusive = compile_exclusive(view, network, self._uncompilable.keys())
+            failed = self._uncompilable.keys()
+            exclusive = compile_exclusive(view, network, failed)
+            if previous is not None and view.link_ports:
+                others = previous.arbitration(network, self.dpid, failed)
+                meanwhile = compile_meanwhile(view, network, others, failed)
+                if meanwhile is not None:
+                    self._turning.append((exclusive, meanwhile))
             self._replace_exclusive(network, exclusive, touched)
         self._replace_tap_points(view, touched)
         self._settle_shared(view)

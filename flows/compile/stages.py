@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from flows.openflow import Flow
 from flows.pipeline import CUT, DELIVER, FILTER, FILTER_ID, SEND, START
-from flows.plan import NO_OVERLAP, InstalledFlow, MeterPlan, Overlap, Plan
+from flows.plan import NO_OVERLAP, InstalledFlow, MeterPlan, Overlap, Plan, as_installed
 
 FLOWS_TOGETHER = 1000
 """The most flows of one such bundle: Open vSwitch 3.1 commits them in a few milliseconds."""
@@ -128,9 +128,10 @@ def _split_late(todo: Plan, overlap: Overlap) -> tuple[Plan, Plan]:
         todo.kept,
         replace(todo.meters, remove=()),
     )
+    ended = map(as_installed, overlap.ended)
     return main, Plan(
-        tuple(flow for flow in todo.add if flow.key in late),
-        tuple(flow for flow in todo.remove if flow.key in late),
+        (*(flow for flow in todo.add if flow.key in late), *overlap.restored),
+        (*(flow for flow in todo.remove if flow.key in late), *ended),
         todo.kept,
         MeterPlan(remove=todo.meters.remove),
     )
