@@ -10,9 +10,10 @@ may be two copies, never none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
+from flows.compile.filter import filter_key_of
 from flows.compile.select import TapPoint, leaves_to_others, sender_of_copied
 from flows.openflow import Flow, FlowKey
 from flows.pipeline import (
@@ -88,11 +89,13 @@ def overlap(
     late: Iterable[FlowKey],
     stand_ins: Iterable[Flow],
     find: Callable[[Flow], Flow | None],
+    referred: Set[int],
 ) -> Overlap:
     """What waits until the other bridges have changed, and what stands in for it.
 
     ``late`` are changes of ``delta`` that wait; ``stand_ins`` the flows that the bridge has until
-    then. ``find`` returns the flow that it has in the place of one after the change.
+    then. ``find`` returns the flow that it has in the place of one after the change. ``referred``
+    are the filters that it refers to then: their rules change at once.
     """
     put = {flow.key for flow in delta.put}
     gone = {flow.key: flow for flow in delta.gone}
@@ -112,7 +115,8 @@ def overlap(
         elif after is None and before is None:
             ended.append(flow)
     if keys:
-        keys |= {key for key, flow in gone.items() if flow.table in SHARED}
+        shared = [flow for flow in delta.gone if flow.table in SHARED]
+        keys |= {flow.key for flow in shared if filter_key_of(flow) not in referred}
     return Overlap(frozenset(keys), tuple(meanwhile.values()), tuple(restored), tuple(ended))
 
 

@@ -46,6 +46,7 @@ from flows.compile.select import (
 )
 from flows.compile.sink import FlowSink
 from flows.compile.stages import FLOWS_TOGETHER
+from flows.compile.turned import asks_both, is_turned, turned_filter
 from flows.compile.ways import Ways
 from flows.errors import InvalidValue
 from flows.model import (
@@ -313,17 +314,38 @@ class Program:
         self.flows.pause = self._pause
         self.flows.record_changes()
         self._turning.clear()
+        filters = {key: compiled for key, (compiled, _) in self._filters.items()}
         moves = self._replace(view, changed, self._resolved)
         delta = self.flows.changes()
-        if not (moves or self._turning):
+        asked = list(self._asks_both(view, filters)) if view.link_ports else []
+        if not (moves or self._turning or asked):
             return delta
-        return replace(delta, overlap=self._overlap(view, moves, delta))
+        return replace(delta, overlap=self._overlap(view, moves, asked, delta))
 
-    def _overlap(self, view: BridgeView, moves: list[Move], delta: Delta) -> Overlap:
+    def _asks_both(self, view: BridgeView, before: Mapping[FilterId, Filter]) -> Iterator[Flow]:
+        """What stands in for flows of sessions whose filter has other egress rules: those decide
+        which bridge makes a copy.
+        """
+        now = {key: compiled for key, (compiled, _) in self._filters.items()}
+        both = now.keys() & before.keys()
+        changed = {key for key in both if now[key].egress != before[key].egress}
+        old = self._resolved.sessions if self._resolved is not None else {}
+        for session in sorted(self._users_of(changed)) if changed else ():
+            those, known = self._flows_by_session[session], old.get(session)
+            key = those.resolved_session.session.filter
+            if not those.filters or known is None or known.session.filter != key:
+                continue
+            if known.is_served and is_turned(view, those.resolved_session):
+                turned = turned_filter(view.world.numbers.filter[key], before[key], now[key])
+                yield from asks_both(view, those.flows, turned)
+
+    def _overlap(
+        self, view: BridgeView, moves: list[Move], asked: list[Flow], delta: Delta
+    ) -> Overlap:
         """What goes on while copies move between this bridge and others."""
         late = {key for move in moves for key in late_changes(view, move)}
         leaving, chains = leaving_points(moves), dict(self._chains)
-        stand_ins: list[Flow] = []
+        stand_ins = list(asked)
         for new, meanwhile in self._turning:
             if self._has_filters(view, meanwhile):
                 stand_ins += meanwhile.flows
@@ -343,7 +365,7 @@ class Program:
             for point in dict.fromkeys((*leaving, *turned))
         ]
         check_flows(stand_ins)
-        return overlap(delta, late, stand_ins, self.flows.find)
+        return overlap(delta, late, stand_ins, self.flows.find, self.filters)
 
     def _has_filters(self, view: BridgeView, meanwhile: ExclusiveFlows) -> bool:
         """Whether the bridge has all rules that flows refer to which stand in for others."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+from flows.compile.filter import filter_key_of
 from flows.openflow import Flow
-from flows.pipeline import CUT, DELIVER, FILTER, FILTER_ID, SEND, START
+from flows.pipeline import CUT, DELIVER, FILTER, SEND, START
 from flows.plan import NO_OVERLAP, InstalledFlow, MeterPlan, Overlap, Plan, as_installed
 
 FLOWS_TOGETHER = 1000
@@ -106,14 +107,6 @@ def in_stages(
         has_way_before=bool(ways),
         ways_after=len(end_ways),
     )
-
-
-def filter_key_of(flow: Flow | InstalledFlow) -> int | None:
-    """The number and edition of the filter that a rule belongs to, as in FILTER_ID."""
-    match = flow.match
-    if match is None or FILTER_ID.field not in match.fields:
-        return None
-    return match.values[match.fields.index(FILTER_ID.field)] >> FILTER_ID.low
 
 
 def _split_late(todo: Plan, overlap: Overlap) -> tuple[Plan, Plan]:

@@ -18,15 +18,20 @@ from hypothesis import strategies as st
 from flows.compile import Program, Stages, in_stages
 from flows.explain import Interpreter
 from flows.model import (
+    EDITIONS,
     CollectorId,
     Direction,
     Dpid,
     Filter,
+    FilterId,
     Mode,
     Oversize,
     PortId,
+    Rule,
     Session,
     Source,
+    TenantName,
+    Verdict,
     World,
 )
 from flows.openflow import Flow, FlowKey
@@ -48,6 +53,7 @@ from tests.flows.hand_made import (
     world,
 )  # fmt: skip
 from tests.frames import BROADCAST
+from tests.generators.random_filters import random_filter
 from tests.generators.random_worlds import Sent, random_packets, random_world
 
 SEEDS = st.integers(0, 2**63)
@@ -73,6 +79,21 @@ def moved(rng: Random, before: World, mode: Mode = Mode.COPY) -> World:
         )
     sessions = tuple(new if session is old else session for session in before.sessions)
     return dataclasses.replace(before, sessions=sessions)
+
+
+def with_other_rules(rng: Random, before: World) -> World:
+    """The same world in which a filter has other rules, in place or as another edition."""
+    used = {s.filter for s in before.sessions if s.mode is Mode.COPY and s.enabled}
+    those = [wanted for wanted in before.filters if wanted.id in used]
+    if not those:
+        return before
+    old = rng.choice(those)
+    rules = [random_filter(rng, old.id, old.tenant).egress for _ in range(2)]
+    others = tuple(rng.sample([old.ingress, old.egress, *rules], 2))
+    edition = (old.edition + rng.randint(0, 1)) % EDITIONS
+    new = dataclasses.replace(old, ingress=others[0], egress=others[1], edition=edition)
+    filters = tuple(new if wanted is old else wanted for wanted in before.filters)
+    return dataclasses.replace(before, filters=filters)
 
 
 class Bridges:
@@ -141,7 +162,9 @@ def sensors_of_changed(one: Arrivals, other: Arrivals) -> set[Where]:
     Its copies may go to the new collector while they are still made as the old version says.
     """
     before, after = one.world, other.world
-    changed = [pair for pair in zip(before.sessions, after.sessions) if pair[0] != pair[1]]
+    changed = [
+        pair for pair in zip(before.sessions, after.sessions, strict=True) if pair[0] != pair[1]
+    ]
     return {
         place
         for pair in changed
@@ -207,6 +230,28 @@ def test_every_packet_has_a_copy_while_an_exclusive_session_moves(seed: int) -> 
         before, after, random_packets(rng, before, 6), rng, bridges, len(before.dpids) + 1,
         Mode.EXCLUSIVE,
     )  # fmt: skip
+
+
+def random_rules(rng: Random) -> tuple[World, World, Bridges]:
+    """A change of the rules of a filter; mostly one that needs an overlap."""
+    for _ in range(8):
+        before = random_world(rng, rng.choice((2, 3)))
+        before = dataclasses.replace(
+            before, sessions=tuple(s for s in before.sessions if s.mode is Mode.COPY)
+        )
+        after = with_other_rules(rng, before)
+        bridges = Bridges(before, after)
+        if bridges.have_overlap:
+            break
+    return before, after, bridges
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS)
+def test_every_packet_has_its_copy_while_rules_change(seed: int) -> None:
+    rng = Random(seed)
+    before, after, bridges = random_rules(rng)
+    check(before, after, random_packets(rng, before, 8), rng, bridges, len(before.dpids) + 1)
 
 
 def test_random_moves_need_an_overlap() -> None:
@@ -297,6 +342,53 @@ def test_without_an_overlap_an_exclusive_session_leaves_a_packet_to_nobody(chang
         for seed in range(8):
             bridges = Bridges(before, after, has_overlap=False)
             check(before, after, sent, Random(seed), bridges, 2, Mode.EXCLUSIVE)
+
+
+ALL_RULES, NO_RULES = (Rule(10, Verdict.ACCEPT),), ()
+RULES = {
+    "begins": ((ALL_RULES, NO_RULES), (ALL_RULES, ALL_RULES)),
+    "ceases": ((ALL_RULES, ALL_RULES), (ALL_RULES, NO_RULES)),
+    "turns to egress": ((ALL_RULES, NO_RULES), (NO_RULES, ALL_RULES)),
+    "turns to ingress": ((NO_RULES, ALL_RULES), (ALL_RULES, NO_RULES)),
+}
+"""Ingress and egress rules before and after a change."""
+
+
+def of_rules(change: str, edition: int) -> tuple[World, World, list[Sent]]:
+    """A session on both bridges whose filter changes, and packets both ways."""
+    old, new = (
+        Filter(FilterId("some"), "some", TenantName("red"), *rules, number)
+        for rules, number in zip(RULES[change], (0, edition), strict=True)
+    )
+    before = world(*THINGS, old, watch("one", "web", "db", to="ids", wanted=old))
+    port = before.port_by_id
+    sent = [Sent(port[PortId(n)], n, frame) for n, those in FRAMES.items() for frame in those]
+    return before, dataclasses.replace(before, filters=(new,)), sent
+
+
+@pytest.mark.parametrize("edition", [0, 1])
+@pytest.mark.parametrize("change", RULES)
+def test_every_change_of_rules_between_two_bridges(change: str, edition: int) -> None:
+    before, after, sent = of_rules(change, edition)
+    for seed in range(8):
+        check(before, after, sent, Random(seed), Bridges(before, after), 2)
+
+
+@pytest.mark.parametrize("edition", [0, 1])
+@pytest.mark.parametrize("change", RULES)
+def test_without_an_overlap_rules_leave_a_packet_to_nobody(change: str, edition: int) -> None:
+    before, after, sent = of_rules(change, edition)
+    with pytest.raises(AssertionError, match=r": 0 of"):
+        for seed in range(8):
+            bridges = Bridges(before, after, has_overlap=False)
+            check(before, after, sent, Random(seed), bridges, 2)
+
+
+def test_other_ingress_rules_need_no_overlap() -> None:
+    before, after, _ = of_rules("begins", 0)
+    (old,) = before.filters
+    after = dataclasses.replace(before, filters=(dataclasses.replace(old, ingress=NO_RULES),))
+    assert not Bridges(before, after).have_overlap
 
 
 @pytest.mark.parametrize(
