@@ -427,14 +427,7 @@ class Program:
                     moves.append(_move(before, old, new))
         self.flows.end_stage()  # no flow resubmits packets to these sessions yet
         for network in networks:
-            failed = self._uncompilable.keys()
-            exclusive = compile_exclusive(view, network, failed)
-            if previous is not None and view.link_ports:
-                others = previous.arbitration(network, self.dpid, failed)
-                meanwhile = compile_meanwhile(view, network, others, failed)
-                if meanwhile is not None:
-                    self._turning.append((exclusive, meanwhile))
-            self._replace_exclusive(network, exclusive, touched)
+            self._turn_exclusive(view, network, previous, touched)
         self._replace_tap_points(view, touched)
         self._settle_shared(view)
         return moves
@@ -465,6 +458,23 @@ class Program:
         )
         for point in left:
             self._sessions_at.pop(point, None)
+
+    def _turn_exclusive(
+        self,
+        view: BridgeView,
+        network: NetworkId,
+        previous: ResolvedWorld | None,
+        touched: dict[TapPoint, None],
+    ) -> None:
+        """Compile the exclusive sessions of a network again, and what stands in meanwhile."""
+        failed = self._uncompilable.keys()
+        exclusive = compile_exclusive(view, network, failed)
+        if previous is not None and view.link_ports:
+            before = previous.arbitration(network, self.dpid, failed)
+            meanwhile = compile_meanwhile(view, network, before, failed)
+            if meanwhile is not None:
+                self._turning.append((exclusive, meanwhile))
+        self._replace_exclusive(network, exclusive, touched)
 
     def _replace_exclusive(
         self, network: NetworkId, new: ExclusiveFlows, touched: dict[TapPoint, None]
