@@ -75,6 +75,12 @@ class Arrivals:
             where = other
         return where
 
+    def sensors_of(self, session: Session) -> set[Where]:
+        """The places of the sensors of a session's collector."""
+        collector, world = self.world.collector_by_id[session.collector], self.world
+        there = [s for s in collector.sensors if collector.is_tunnelled or s in world.placements]
+        return {self.place(self._at(session, sensor, world)) for sensor in there}
+
     def seen(self, trace: Trace) -> Frames:
         """The frames that came out in a trace of the interpreter."""
         return Counter((self.place(self._where(e)), e.frame) for e in trace.emissions)

@@ -6,11 +6,12 @@ from flows.compile.ahead import NOTHING_HELD, NOTHING_READY, Held, RulesAhead, R
 from flows.compile.copy_paths import CopyPath, copy_paths
 from flows.compile.deliver import leads_nowhere
 from flows.compile.epoch import Epoch, is_of_epoch, without_epoch
+from flows.compile.filter import filter_key_of
 from flows.compile.impact import Impact
 from flows.compile.production import counted_by
 from flows.compile.program import Program
 from flows.compile.sink import FlowSink
-from flows.compile.stages import FLOWS_TOGETHER, Stages, filter_key_of, in_stages
+from flows.compile.stages import FLOWS_TOGETHER, Stages, in_stages
 from flows.model import Dpid
 from flows.openflow import Flow
 from flows.resolve import ResolvedWorld

@@ -85,11 +85,41 @@ def compile_exclusive(
     return _ExclusiveNetwork(view, network, arbitration).compiled()
 
 
-class _ExclusiveNetwork:
-    """Collects what the exclusive sessions of one network have on one bridge."""
+def compile_meanwhile(
+    view: BridgeView,
+    network: NetworkId,
+    before: Arbitration | None,
+    failed: Set[int] = frozenset(),
+) -> ExclusiveFlows | None:
+    """What the bridge has while other bridges change from ``before`` to what they have now.
 
-    def __init__(self, view: BridgeView, network: NetworkId, arbitration: Arbitration) -> None:
+    A packet that an exclusive session takes before and after the change is copied by the winner
+    before, by the one after, or by both, whichever bridges have changed. None: nothing stands in.
+    """
+    after = view.resolved.arbitration(network, view.dpid, failed)
+    if before is None or after is None:
+        return None
+    ended = {s.session.id for s in before.sessions} - {s.session.id for s in after.sessions}
+    left = before.without_sessions(ended)
+    return _ExclusiveNetwork(view, network, after, left).compiled()
+
+
+class _ExclusiveNetwork:
+    """Collects what the exclusive sessions of one network have on one bridge.
+
+    ``before`` is the arbitration that other bridges may follow still, without sessions that have
+    ended.
+    """
+
+    def __init__(
+        self,
+        view: BridgeView,
+        network: NetworkId,
+        arbitration: Arbitration,
+        before: Arbitration | None = None,
+    ) -> None:
         self.view, self.arbitration, self.network = view, arbitration, network
+        self.before = before
         self.in_network = NETWORK.eq(view.world.numbers.network[network])
         self._flows: list[Flow] = []
         self._chains: dict[TapPoint, Chain] = {}
@@ -98,60 +128,106 @@ class _ExclusiveNetwork:
 
     def compiled(self) -> ExclusiveFlows:
         """All of it, in a stable order."""
-        here = [port for port in self.arbitration.ports.values() if self.view.is_here(port)]
+        known = self.arbitration.ports if self.before is None else self._ports_of_both
+        here = [port for port in known.values() if self.view.is_here(port)]
         self._compile_sent(here)
         self._compile_received(here)
         if self.view.link_ports:
             self._compile_late_flood(here)
         self._compile_flood()
         self._compile_probe()
-        for resolved_session in self.arbitration.in_order(self._asked):
+        asked = self.arbitration.in_order(self._asked)
+        for resolved_session in asked:
             self._compile_claim(resolved_session)
-        filters = {s.session.filter for s in self._asked.values() if not s.is_plain}
+        filters = {s.session.filter for s in asked if not s.is_plain}
         senders = tuple(self._senders.values())
         return ExclusiveFlows(tuple(self._flows), self._chains, senders, tuple(sorted(filters)))
 
     def _compile_sent(self, here: Iterable[Port]) -> None:
         """The sender's own bridge makes the copy of the session that takes what it sends."""
-        for resolved_session in self._ask_at_ports(EGRESS, here, self.arbitration.sent):
+        before = {} if self.before is None else self.before.sent
+        for resolved_session in self._ask_at_ports(EGRESS, here, self.arbitration.sent, before):
             terms = (RULES.eq(Rules.EGRESS), BY_LINK.eq(0))
             then = (*self._as_winner(resolved_session), Resubmit(DELIVER.number))
             self._add_won(resolved_session, terms, then, "takes what a port here sends")
 
     def _compile_received(self, here: Iterable[Port]) -> None:
         """The receiver's bridge makes the copy of a unicast packet."""
-        for resolved_session in self._ask_at_ports(INGRESS, here, self.arbitration.received):
+        before = {} if self.before is None else self.before.received
+        for resolved_session in self._ask_at_ports(
+            INGRESS, here, self.arbitration.received, before
+        ):
             terms = (RULES.eq(Rules.INGRESS), CAST.eq(Cast.UNICAST))
             then = (Load(TAKEN, 1), Resubmit(ONCE.number))
             self._add_won(resolved_session, terms, then, "takes what a port here receives")
 
     def _ask_at_ports(
-        self, table: Table, here: Iterable[Port], chains: Mapping[PortId, Chain]
+        self,
+        table: Table,
+        here: Iterable[Port],
+        chains: Mapping[PortId, Chain],
+        before: Mapping[PortId, Chain],
     ) -> Chain:
         """Set the chains at the tap points of this bridge's ports; all sessions in them."""
-        found = {port: chains[port.id] for port in here if port.id in chains}
+        found = {
+            port: chain
+            for port in here
+            if (chain := self._with_leaving(chains.get(port.id, ()), before.get(port.id, ())))
+        }
         for port, chain in found.items():
             self._chains[table.number, self.view.ofport(port)] = chain
         return self._merge(found.values())
 
+    @property
+    def _ports_of_both(self) -> Mapping[PortId, Port]:
+        """The ports for which sessions compete, or did so before."""
+        before = {} if self.before is None else self.before.ports
+        return {**before, **self.arbitration.ports}
+
+    def _with_leaving(self, chain: Chain, before: Chain) -> Chain:
+        """A chain, and after it the sessions that were asked before and have left it.
+
+        Who is asked first takes the packet: the winner of now, or the one of before.
+        """
+        if not before or (chain and chain[-1].is_plain):
+            return chain
+        there = {s.session.id for s in chain}
+        left = self.arbitration.by_id
+        leaving = [left[s.session.id] for s in before if s.session.id not in there]
+        return (*chain, *leaving)
+
     def _compile_flood(self) -> None:
-        """Ask every session that may take a cohort from one whose copy is made here."""
-        made_here = {s.session.id for s in self.arbitration.sessions if self._is_made_here(s)}
+        """Ask every session that may take a cohort from one whose copy is made here.
+
+        While others may follow the order of before, what only that makes here is made as before.
+        """
+        made_here = self._made_here(self.arbitration)
+        before = set() if self.before is None else self._made_here(self.before)
+        if self.before is not None and before and not made_here:
+            self._compile_flood_of(self.before, before)
+        else:
+            self._compile_flood_of(self.arbitration, made_here | before)
+
+    def _made_here(self, arbitration: Arbitration) -> set[SessionId]:
+        """The sessions of which this bridge copies some flooded packets."""
+        found = (s for s in arbitration.sessions if self._is_made_here(s, arbitration))
+        return {resolved_session.session.id for resolved_session in found}
+
+    def _compile_flood_of(self, arbitration: Arbitration, made_here: Set[SessionId]) -> None:
         cohorts = [
             cohort
-            for cohort in self.arbitration.cohorts
+            for cohort in arbitration.cohorts
             if any(resolved_session.session.id in made_here for resolved_session in cohort.chain)
         ]
-        chain = self._merge(cohort.chain for cohort in cohorts)
+        chain = self._merge((cohort.chain for cohort in cohorts), arbitration)
         if not chain:
             return
         self._chains[INGRESS.number, self.network, Cast.FLOOD] = chain
         for resolved_session in chain:
-            own = self.arbitration.cohorts_of(resolved_session)
+            own = arbitration.cohorts_of(resolved_session)
             is_made_here = resolved_session.session.id in made_here
-            self._add_taken(
-                resolved_session, Cast.FLOOD, (Resubmit(ONCE.number),) if is_made_here else ()
-            )
+            then = (Resubmit(ONCE.number),) if is_made_here else ()
+            self._add_taken(resolved_session, Cast.FLOOD, own, then)
             uncontended = next((c.ports for c in own if c.bit is None), None)
             if uncontended is None:
                 self._add_lost(
@@ -167,8 +243,8 @@ class _ExclusiveNetwork:
                 why = f"{port.id} does not receive its own packets"
                 self._add(ALONE, "sender", (self._sender(port),), _set_taken((cohort,)), why)
 
-    def _is_made_here(self, resolved_session: ResolvedSession) -> bool:
-        ports = [port for port in resolved_session.watched if port.id in self.arbitration.ports]
+    def _is_made_here(self, resolved_session: ResolvedSession, arbitration: Arbitration) -> bool:
+        ports = [port for port in resolved_session.watched if port.id in arbitration.ports]
         if not resolved_session.session.direction.is_ingress:
             return False
         designated = designated_bridge(self.view, ports)
@@ -182,12 +258,9 @@ class _ExclusiveNetwork:
             return
         self._chains[INGRESS.number, self.network, Cast.LATE_FLOOD] = chain
         for resolved_session in chain:
-            self._add_taken(resolved_session, Cast.LATE_FLOOD, (Resubmit(ONCE.number),))
-            own = [
-                cohort
-                for cohort in self.arbitration.cohorts_of(resolved_session)
-                if any(port.id in present for port in cohort.ports)
-            ]
+            cohorts = self.arbitration.cohorts_of(resolved_session)
+            self._add_taken(resolved_session, Cast.LATE_FLOOD, cohorts, (Resubmit(ONCE.number),))
+            own = [cohort for cohort in cohorts if any(port.id in present for port in cohort.ports)]
             if all(cohort.bit is not None for cohort in own):
                 self._add_lost(
                     resolved_session, Cast.LATE_FLOOD, own, (), "others have taken it here"
@@ -208,13 +281,23 @@ class _ExclusiveNetwork:
                 asked.append(chain[:last])
                 steps = (Load(RULES, Rules.EGRESS), *compete(self.view, asked[-1]))
                 why = f"{last} exclusive session(s) may have copied it when {port.id} sent it"
+                if not self._is_settled(port_id, chain):
+                    asked.pop()
+                    steps, why = (), f"the bridge of {port.id} may not know yet who copies it"
                 self._add(PROBE, "sender", (self._sender(port),), steps, why)
         for resolved_session in self._merge(asked):
             terms = (RULES.eq(Rules.EGRESS), BY_LINK.eq(1))
             why = "has taken it when it was sent"
             self._add_won(resolved_session, terms, self._as_winner(resolved_session), why)
 
-    def _merge(self, chains: Iterable[Chain]) -> Chain:
+    def _is_settled(self, port: PortId, chain: Chain) -> bool:
+        """Whether the same session takes what a port sends before and after a change."""
+        if self.before is None:
+            return True
+        before = self.before.sent.get(port, ())
+        return [s.filtering for s in before] == [s.filtering for s in chain]
+
+    def _merge(self, chains: Iterable[Chain], arbitration: Arbitration | None = None) -> Chain:
         """The sessions of several chains, in order; all of them are asked on this bridge."""
         found = {
             resolved_session.session.id: resolved_session
@@ -222,7 +305,7 @@ class _ExclusiveNetwork:
             for resolved_session in chain
         }
         self._asked |= found
-        return self.arbitration.in_order(found)
+        return (arbitration or self.arbitration).in_order(found)
 
     def _compile_claim(self, resolved_session: ResolvedSession) -> None:
         """The flow in which a session accepts or rejects the packet."""
@@ -236,10 +319,14 @@ class _ExclusiveNetwork:
         self._add(CLAIM, "session", terms, (*steps, Resubmit(WON.number)), why)
 
     def _add_taken(
-        self, resolved_session: ResolvedSession, cast: Cast, then: tuple[Action, ...]
+        self,
+        resolved_session: ResolvedSession,
+        cast: Cast,
+        cohorts: Iterable[Cohort],
+        then: tuple[Action, ...],
     ) -> None:
         """A session that accepts a flooded packet takes it in all its cohorts."""
-        marks = tuple(_set_taken(self.arbitration.cohorts_of(resolved_session)))
+        marks = tuple(_set_taken(cohorts))
         terms = (RULES.eq(Rules.INGRESS), CAST.eq(cast))
         self._add_won(resolved_session, terms, (*marks, *then), "takes what its ports receive")
 

@@ -42,6 +42,7 @@ from flows.openflow import (
     Term,
 )
 from flows.pipeline import FILTER, FILTER_ID, RULE_PRIORITIES, RULES, VERDICT, Rules
+from flows.plan import InstalledFlow
 
 EDITION_SHIFT = (NUMBER_RANGES["filter"].stop - 1).bit_length()
 """The bits of FILTER_ID below the edition hold the number."""
@@ -56,6 +57,14 @@ def filter_table_miss() -> Flow:
 def filter_key(number: int, wanted: Filter) -> int:
     """What stands for a filter in FILTER_ID: its number, and which edition it is."""
     return wanted.edition << EDITION_SHIFT | number
+
+
+def filter_key_of(flow: Flow | InstalledFlow) -> int | None:
+    """The number and edition of the filter that a rule belongs to, as in FILTER_ID."""
+    match = flow.match
+    if match is None or FILTER_ID.field not in match.fields:
+        return None
+    return match.values[match.fields.index(FILTER_ID.field)] >> FILTER_ID.low
 
 
 def filter_rules(number: int, wanted: Filter) -> Iterator[Flow]:

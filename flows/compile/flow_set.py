@@ -91,6 +91,10 @@ class FlowSet:
                 self.pause()
             self._drop((flow.pattern, flow.values))
 
+    def find(self, flow: Flow) -> Flow | None:
+        """The flow of the same identity."""
+        return self._get((flow.pattern, flow.values))
+
     def changes(self) -> Delta:
         """The changes since ``record_changes``.
 

@@ -10,17 +10,31 @@ may be two copies, never none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
+from flows.compile.filter import filter_key_of
 from flows.compile.select import TapPoint, leaves_to_others, sender_of_copied
 from flows.openflow import Flow, FlowKey
-from flows.pipeline import FILTER, IDENTIFY, POOL_TABLE, Cast
-from flows.plan import Overlap
+from flows.pipeline import (
+    CAP,
+    COUNT,
+    CUT,
+    DELIVER,
+    FILTER,
+    IDENTIFY,
+    POOL_TABLE,
+    SEND,
+    SIZE,
+    Cast,
+)
+from flows.plan import Delta, Overlap
 from flows.resolve import BridgeView, ResolvedSession
 
 SHARED = frozenset({IDENTIFY.number, FILTER.number, POOL_TABLE.number})
 """Tables whose flows sessions share: what nothing refers to any more can stay for a while."""
+DELIVERY = frozenset({table.number for table in (DELIVER, CAP, SIZE, SEND, CUT, COUNT)})
+"""Tables whose flows say how the copies of one session are sent, whoever was asked for them."""
 SessionsAt = Mapping[int, ResolvedSession]
 """Copy sessions by number."""
 
@@ -41,13 +55,14 @@ class Move:
 def is_move(view: BridgeView, before: ResolvedSession, after: ResolvedSession) -> bool:
     """Whether copies of a session that goes on may be made by other bridges than before.
 
-    Not if it delivers elsewhere, or is not served any more: what it had is then removed at once.
+    Not if it is not served any more, or what got its copies may get none: what it had is then
+    removed at once.
     """
     if not (view.link_ports and before.is_served and after.is_served):
         return False
-    if before.is_exclusive or after.is_exclusive:
+    if before.is_exclusive is not after.is_exclusive:
         return False
-    if before.session.tenant != after.session.tenant or before.collector != after.collector:
+    if before.session.tenant != after.session.tenant or not _may_get_copies(view, before):
         return False
     if before.session.direction is after.session.direction and before.watched == after.watched:
         return False
@@ -57,33 +72,66 @@ def is_move(view: BridgeView, before: ResolvedSession, after: ResolvedSession) -
     return any(view.resolved.is_joined(view.dpid, dpid) for dpid in dpids)
 
 
+def _may_get_copies(view: BridgeView, before: ResolvedSession) -> bool:
+    """Whether the collector that a session had may get copies for a moment more.
+
+    Tap ports are its tenant's as before, or the bridge is compiled as a whole; the address and the
+    key of a remote collector that was deleted or changed may be another tenant's by now.
+    """
+    collector = before.collector
+    if collector is None or not collector.is_tunnelled:
+        return collector is not None
+    return view.world.collector_by_id.get(collector.id) == collector
+
+
 def overlap(
-    view: BridgeView,
-    moves: Iterable[Move],
-    gone: Iterable[Flow],
-    sessions_at: Callable[[TapPoint], SessionsAt],
-    ask: Callable[[TapPoint, SessionsAt], Flow],
+    delta: Delta,
+    late: Iterable[FlowKey],
+    stand_ins: Iterable[Flow],
+    find: Callable[[Flow], Flow | None],
+    referred: Set[int],
 ) -> Overlap:
     """What waits until the other bridges have changed, and what stands in for it.
 
-    ``gone`` are all flows that the change removes. ``sessions_at`` returns the sessions that are
-    asked at a tap point from now on; ``ask`` the flow that asks these.
+    ``late`` are changes of ``delta`` that wait; ``stand_ins`` the flows that the bridge has until
+    then. ``find`` returns the flow that it has in the place of one after the change. ``referred``
+    are the filters that it refers to then: their rules change at once.
     """
-    late: set[FlowKey] = set()
+    put = {flow.key for flow in delta.put}
+    gone = {flow.key: flow for flow in delta.gone}
+    keys, meanwhile = set(late), dict[FlowKey, Flow]()
+    restored: list[Flow] = []
+    ended: list[Flow] = []
+    for flow in stand_ins:
+        after, before = find(flow), gone.get(flow.key)
+        if flow.key in meanwhile or (after is not None and after.mark == flow.mark):
+            continue
+        keys.add(flow.key)
+        if before is not None and before.mark == flow.mark:
+            continue
+        meanwhile[flow.key] = flow
+        if after is not None and flow.key not in put:
+            restored.append(after)
+        elif after is None and before is None:
+            ended.append(flow)
+    if keys:
+        shared = [flow for flow in delta.gone if flow.table in SHARED]
+        keys |= {flow.key for flow in shared if filter_key_of(flow) not in referred}
+    return Overlap(frozenset(keys), tuple(meanwhile.values()), tuple(restored), tuple(ended))
+
+
+def leaving_points(moves: Iterable[Move]) -> Mapping[TapPoint, SessionsAt]:
+    """Where copy sessions are not asked any more, and have to be asked for a moment more."""
     leaving: defaultdict[TapPoint, dict[int, ResolvedSession]] = defaultdict(dict)
     for move in moves:
-        late.update(_late(view, move))
-        present = move.after if move.new_points else move.before
-        for point in set(move.old_points) - set(move.new_points):
-            leaving[point][move.number] = present
-    meanwhile = [ask(point, {**sessions_at(point), **more}) for point, more in leaving.items()]
-    late |= {flow.key for flow in meanwhile}
-    if late:
-        late |= {flow.key for flow in gone if flow.table in SHARED}
-    return Overlap(frozenset(late), tuple(meanwhile))
+        if not move.after.is_exclusive:
+            present = move.after if move.new_points else move.before
+            for point in set(move.old_points) - set(move.new_points):
+                leaving[point][move.number] = present
+    return leaving
 
 
-def _late(view: BridgeView, move: Move) -> Iterator[FlowKey]:
+def late_changes(view: BridgeView, move: Move) -> Iterator[FlowKey]:
     """The session's own flows that are to be changed or removed late."""
     new = {flow.key: flow for flow in move.new_flows}
     old = {flow.key: flow for flow in move.old_flows}
@@ -93,8 +141,11 @@ def _late(view: BridgeView, move: Move) -> Iterator[FlowKey]:
     before = _Makers(_senders(view, move.before) | here, _is_asked(move.old_points))
     after = _Makers(_senders(view, move.after) | here, _is_asked(move.new_points))
     for key, flow in old.items():
-        if key not in new and not (leaves_to_others(flow) and after.contradict(flow)):
-            yield key
+        # what still sends its copies here sends all of them as the new version says
+        is_replaced = flow.table in DELIVERY and bool(move.new_points)
+        if key in new or is_replaced or (leaves_to_others(flow) and after.contradict(flow)):
+            continue
+        yield key
     for key, flow in new.items():
         if flow != old.get(key) and leaves_to_others(flow) and before.contradict(flow):
             yield key

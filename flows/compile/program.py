@@ -29,11 +29,12 @@ from flows.compile.exclusive import (
     NO_EXCLUSIVE_FLOWS,
     ExclusiveFlows,
     compile_exclusive,
+    compile_meanwhile,
     fixed_exclusive_flows,
 )
 from flows.compile.filter import filter_key, filter_rules, filter_table_miss
 from flows.compile.flow_set import FLOWS_BETWEEN_PAUSES, FlowSet
-from flows.compile.overlap import Move, is_move, overlap
+from flows.compile.overlap import Move, is_move, late_changes, leaving_points, overlap
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
@@ -45,6 +46,7 @@ from flows.compile.select import (
 )
 from flows.compile.sink import FlowSink
 from flows.compile.stages import FLOWS_TOGETHER
+from flows.compile.turned import asks_both, is_turned, turned_filter
 from flows.compile.ways import Ways
 from flows.errors import InvalidValue
 from flows.model import (
@@ -61,7 +63,7 @@ from flows.model import (
 )
 from flows.openflow import Flow
 from flows.pipeline import check_flows
-from flows.plan import Delta, Meter, dropped_meter
+from flows.plan import Delta, Meter, Overlap, dropped_meter
 from flows.resolve import BridgeView, Chain, ResolvedSession, ResolvedWorld
 
 Shared = TypeVar("Shared")
@@ -311,19 +313,68 @@ class Program:
         """Compile the flows that changed sessions have or share."""
         self.flows.pause = self._pause
         self.flows.record_changes()
+        self._turning.clear()
+        filters = {key: compiled for key, (compiled, _) in self._filters.items()}
         moves = self._replace(view, changed, self._resolved)
         delta = self.flows.changes()
-        if not moves:
+        asked = list(self._asks_both(view, filters)) if view.link_ports else []
+        if not (moves or self._turning or asked):
             return delta
-        whole = overlap(
-            view,
-            moves,
-            delta.gone,
-            lambda point: self._sessions_at.get(point, {}),
-            lambda point, those: tap_point_flow(view, point, those, self._chains.get(point, ())),
+        return replace(delta, overlap=self._overlap(view, moves, asked, delta))
+
+    def _asks_both(self, view: BridgeView, before: Mapping[FilterId, Filter]) -> Iterator[Flow]:
+        """What stands in for flows of sessions whose filter has other egress rules: those decide
+        which bridge makes a copy.
+        """
+        now = {key: compiled for key, (compiled, _) in self._filters.items()}
+        both = now.keys() & before.keys()
+        changed = {key for key in both if now[key].egress != before[key].egress}
+        old = self._resolved.sessions if self._resolved is not None else {}
+        for session in sorted(self._users_of(changed)) if changed else ():
+            those, known = self._flows_by_session[session], old.get(session)
+            key = those.resolved_session.session.filter
+            if not those.filters or known is None or known.session.filter != key:
+                continue
+            if known.is_served and is_turned(view, those.resolved_session):
+                turned = turned_filter(view.world.numbers.filter[key], before[key], now[key])
+                yield from asks_both(view, those.flows, turned)
+
+    def _overlap(
+        self, view: BridgeView, moves: list[Move], asked: list[Flow], delta: Delta
+    ) -> Overlap:
+        """What goes on while copies move between this bridge and others."""
+        late = {key for move in moves for key in late_changes(view, move)}
+        leaving, chains = leaving_points(moves), dict(self._chains)
+        stand_ins = list(asked)
+        for new, meanwhile in self._turning:
+            if self._has_filters(view, meanwhile):
+                stand_ins += meanwhile.flows
+                for port in meanwhile.senders:
+                    stand_ins += identify(view, port)
+                chains |= meanwhile.chains
+                kept = {flow.key for flow in meanwhile.flows}
+                late |= {flow.key for flow in new.flows} - kept
+        turned = {point for point, chain in chains.items() if chain != self._chains.get(point)}
+        stand_ins += [
+            tap_point_flow(
+                view,
+                point,
+                {**self._sessions_at.get(point, {}), **leaving.get(point, {})},
+                chains.get(point, ()),
+            )
+            for point in dict.fromkeys((*leaving, *turned))
+        ]
+        check_flows(stand_ins)
+        return overlap(delta, late, stand_ins, self.flows.find, self.filters)
+
+    def _has_filters(self, view: BridgeView, meanwhile: ExclusiveFlows) -> bool:
+        """Whether the bridge has all rules that flows refer to which stand in for others."""
+        before = self._resolved.world.filter_by_id if self._resolved is not None else {}
+        return all(
+            key in self._filters
+            or (key in before and before[key].edition == view.filter_by_id[key].edition)
+            for key in meanwhile.filters
         )
-        check_flows(whole.meanwhile)
-        return replace(delta, overlap=whole)
 
     def _clear(self) -> None:
         self._flows_by_session: dict[SessionId, _SessionFlows] = {}
@@ -333,6 +384,8 @@ class Program:
         """The copy sessions that are asked at each tap point, by number."""
         self._chains: dict[TapPoint, Chain] = {}
         self._exclusive: dict[NetworkId, ExclusiveFlows] = {}
+        self._turning: list[tuple[ExclusiveFlows, ExclusiveFlows]] = []
+        """What networks have in the middle of the change at hand, beside what they have then."""
         self._senders: _UseCounts[PortId] = _UseCounts()
         self._used_filters: _UseCounts[FilterId] = _UseCounts()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
@@ -374,8 +427,7 @@ class Program:
                     moves.append(_move(before, old, new))
         self.flows.end_stage()  # no flow resubmits packets to these sessions yet
         for network in networks:
-            exclusive = compile_exclusive(view, network, self._uncompilable.keys())
-            self._replace_exclusive(network, exclusive, touched)
+            self._turn_exclusive(view, network, previous, touched)
         self._replace_tap_points(view, touched)
         self._settle_shared(view)
         return moves
@@ -406,6 +458,23 @@ class Program:
         )
         for point in left:
             self._sessions_at.pop(point, None)
+
+    def _turn_exclusive(
+        self,
+        view: BridgeView,
+        network: NetworkId,
+        previous: ResolvedWorld | None,
+        touched: dict[TapPoint, None],
+    ) -> None:
+        """Compile the exclusive sessions of a network again, and what stands in meanwhile."""
+        failed = self._uncompilable.keys()
+        exclusive = compile_exclusive(view, network, failed)
+        if previous is not None and view.link_ports:
+            before = previous.arbitration(network, self.dpid, failed)
+            meanwhile = compile_meanwhile(view, network, before, failed)
+            if meanwhile is not None:
+                self._turning.append((exclusive, meanwhile))
+        self._replace_exclusive(network, exclusive, touched)
 
     def _replace_exclusive(
         self, network: NetworkId, new: ExclusiveFlows, touched: dict[TapPoint, None]

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+from flows.compile.filter import filter_key_of
 from flows.openflow import Flow
-from flows.pipeline import CUT, DELIVER, FILTER, FILTER_ID, SEND, START
-from flows.plan import NO_OVERLAP, InstalledFlow, MeterPlan, Overlap, Plan
+from flows.pipeline import CUT, DELIVER, FILTER, SEND, START
+from flows.plan import NO_OVERLAP, InstalledFlow, MeterPlan, Overlap, Plan, as_installed
 
 FLOWS_TOGETHER = 1000
 """The most flows of one such bundle: Open vSwitch 3.1 commits them in a few milliseconds."""
@@ -108,14 +109,6 @@ def in_stages(
     )
 
 
-def filter_key_of(flow: Flow | InstalledFlow) -> int | None:
-    """The number and edition of the filter that a rule belongs to, as in FILTER_ID."""
-    match = flow.match
-    if match is None or FILTER_ID.field not in match.fields:
-        return None
-    return match.values[match.fields.index(FILTER_ID.field)] >> FILTER_ID.low
-
-
 def _split_late(todo: Plan, overlap: Overlap) -> tuple[Plan, Plan]:
     """What is done at once, and what waits for other bridges; meters go with the flows that do."""
     if not overlap:
@@ -128,9 +121,10 @@ def _split_late(todo: Plan, overlap: Overlap) -> tuple[Plan, Plan]:
         todo.kept,
         replace(todo.meters, remove=()),
     )
+    ended = map(as_installed, overlap.ended)
     return main, Plan(
-        tuple(flow for flow in todo.add if flow.key in late),
-        tuple(flow for flow in todo.remove if flow.key in late),
+        (*(flow for flow in todo.add if flow.key in late), *overlap.restored),
+        (*(flow for flow in todo.remove if flow.key in late), *ended),
         todo.kept,
         MeterPlan(remove=todo.meters.remove),
     )

@@ -88,11 +88,15 @@ class Overlap:
     """How copies go on being made while linked bridges change one after the other.
 
     ``late`` names changes that have to wait until the other bridges make the copies of the new
-    version; ``meanwhile`` are flows that stand in for some of them until then.
+    version; ``meanwhile`` are flows that stand in for some of them until then. Where nothing else
+    changes, ``restored`` are the flows that take their places then, and ``ended`` those of them
+    whose places are empty.
     """
 
     late: Set[FlowKey] = frozenset()
     meanwhile: tuple[Flow, ...] = ()
+    restored: tuple[Flow, ...] = ()
+    ended: tuple[Flow, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.late)

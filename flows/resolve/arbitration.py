@@ -79,6 +79,15 @@ class Arbitration:
             else Arbitration(left, self._numbers, self._region)
         )
 
+    @property
+    def by_id(self) -> Mapping[SessionId, ResolvedSession]:
+        """Its sessions."""
+        return {s.session.id: s for s in self.sessions}
+
+    def without_sessions(self, gone: Set[SessionId]) -> Arbitration:
+        """The same without some sessions."""
+        return self.without({self._numbers[session] for session in gone})
+
     def cohorts_of(self, resolved_session: ResolvedSession) -> tuple[Cohort, ...]:
         """The cohorts in which a session may get received packets."""
         return tuple(self._cohorts_by_session.get(resolved_session.session.id, ()))

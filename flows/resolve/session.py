@@ -13,6 +13,7 @@ from flows.model import (
     METERS,
     Collector,
     Dpid,
+    FilterId,
     Mode,
     NetworkId,
     Placement,
@@ -20,6 +21,7 @@ from flows.model import (
     Rate,
     Sensor,
     Session,
+    SessionId,
     SourceKind,
     SpanningTree,
     World,
@@ -90,6 +92,11 @@ class ResolvedSession:
     def is_plain(self) -> bool:
         """Whether it accepts every packet."""
         return self.session.filter == ALL
+
+    @property
+    def filtering(self) -> tuple[SessionId, FilterId]:
+        """Which session it is, and by which filter it accepts packets."""
+        return self.session.id, self.session.filter
 
     @property
     def networks(self) -> frozenset[NetworkId]:

@@ -1,9 +1,9 @@
-"""Two linked bridges: while a session changes, no packet goes without its copy."""
+"""Two linked bridges: while a session or its filter changes, no packet goes without its copy."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -62,21 +62,53 @@ def pass_by(traffic: Traffic, streams: list[tuple[Stream, Endpoint]]) -> list[ra
     return [range(number, number + FRAMES) for number in first]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        [{"collector": "soc"}, {"collector": "ids"}],
-        [{"source": {"kind": "port", "ports": [name]}} for name in ("b", "a")],
+def change(controller: ControllerProcess, fields: Mapping[str, object]) -> None:
+    """Change the session, or the filter if these are rules."""
+    if "egress" not in fields:
+        controller.change_session("one", **fields)
+        return
+    answer = controller.api.patch("/v1/filters/some", json=fields)
+    assert answer.status_code == 200, answer.text
+
+
+def source_of(*ports: str) -> dict[str, object]:
+    return {"source": {"kind": "port", "ports": list(ports)}}
+
+
+EVERYTHING = [{"number": 10, "action": "accept", "match": {}}]
+CHANGES: Mapping[str, tuple[dict[str, object], list[dict[str, object]]]] = {
+    "collector": ({}, [{"collector": "soc"}, {"collector": "ids"}]),
+    "source": ({}, [source_of("b"), source_of("a")]),
+    "direction": (
+        source_of("a", "b"),
         [
-            {"source": {"kind": "port", "ports": ["a", "b"]}, "direction": direction}
+            {"direction": direction}
             for direction in ("egress", "ingress", "both", "ingress", "egress", "both")
         ],
-    ],
-    ids=["collector", "source", "direction"],
-)
+    ),
+    "source and collector": (
+        {},
+        [{**source_of("b"), "collector": "soc"}, {**source_of("a"), "collector": "ids"}],
+    ),
+    "source of an exclusive session": (
+        {"mode": "exclusive", "number": 1},
+        [source_of("a", "b"), source_of("b"), source_of("a")],
+    ),
+    "egress rules": (
+        {**source_of("a", "b"), "filter": "some"},
+        [{"egress": []}, {"egress": EVERYTHING}],
+    ),
+}
+"""What is changed of the session that is created, and then what changes under traffic."""
+
+
+@pytest.mark.parametrize("kind", CHANGES)
 def test_no_packet_goes_without_its_copy_while_a_session_changes(
-    at: dict[str, Endpoint], controller: ControllerProcess, changes: list[dict[str, object]]
+    at: dict[str, Endpoint], controller: ControllerProcess, kind: str
 ) -> None:
+    created, changes = CHANGES[kind]
+    some = {"tenant": "red", "name": "some", "ingress": EVERYTHING, "egress": EVERYTHING}
+    assert controller.api.post("/v1/filters", json=some).status_code == 201
     with Traffic(at.values()) as traffic:
         streams = [
             (traffic.add(at["a"], A, B), at["b"]),
@@ -84,13 +116,15 @@ def test_no_packet_goes_without_its_copy_while_a_session_changes(
         ]
         pass_by(traffic, streams)
         controller.create_session("red", "one", ["a"], "ids")
+        if created:
+            controller.change_session("one", **created)
         first = [traffic.now(stream) for stream, _ in streams]
         quiet: list[list[range]] = []
         """Numbers of frames, of each stream, between two changes."""
         for _ in range(ROUNDS):
-            for change in changes:
+            for fields in changes:
                 quiet.append(pass_by(traffic, streams))
-                controller.change_session("one", **change)
+                change(controller, fields)
         last = [traffic.now(stream) for stream, _ in streams]
         quiet.append(pass_by(traffic, streams))
         for (stream, _), begun, over, between in zip(

@@ -7,6 +7,7 @@ before and after the change has one, or more for a moment; production is what it
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from random import Random
 
@@ -16,11 +17,27 @@ from hypothesis import strategies as st
 
 from flows.compile import Program, Stages, in_stages
 from flows.explain import Interpreter
-from flows.model import Direction, Dpid, Mode, PortId, Source, World
+from flows.model import (
+    EDITIONS,
+    CollectorId,
+    Direction,
+    Dpid,
+    Filter,
+    FilterId,
+    Mode,
+    Oversize,
+    PortId,
+    Rule,
+    Session,
+    Source,
+    TenantName,
+    Verdict,
+    World,
+)
 from flows.openflow import Flow, FlowKey
-from flows.plan import NO_OVERLAP, Plan, plan_from_delta
+from flows.plan import NO_OVERLAP, Mark, Plan, plan_from_delta
 from flows.resolve import ResolvedWorld
-from tests.arrivals import Arrivals
+from tests.arrivals import Arrivals, Frames, Where
 from tests.flows.hand_made import (
     BOTH,
     EGRESS,
@@ -36,15 +53,16 @@ from tests.flows.hand_made import (
     world,
 )  # fmt: skip
 from tests.frames import BROADCAST
+from tests.generators.random_filters import random_filter
 from tests.generators.random_worlds import Sent, random_packets, random_world
 
 SEEDS = st.integers(0, 2**63)
 Tables = dict[Dpid, dict[FlowKey, Flow]]
 
 
-def moved(rng: Random, before: World) -> World:
-    """The same world in which one session watches something else."""
-    those = [s for s in before.sessions if s.mode is Mode.COPY and s.enabled]
+def moved(rng: Random, before: World, mode: Mode = Mode.COPY) -> World:
+    """The same world in which one session watches something else, perhaps for another sensor."""
+    those = [s for s in before.sessions if s.mode is mode and s.enabled]
     if not those:
         return before
     old = rng.choice(those)
@@ -52,8 +70,30 @@ def moved(rng: Random, before: World) -> World:
     ports = rng.sample(own, rng.randint(1, len(own)))
     source = rng.choice((old.source, Source(tuple(ports))))
     new = dataclasses.replace(old, direction=rng.choice(list(Direction)), source=source)
+    if old.oversize is Oversize.TRUNCATE:  # which ways skip a copy depends on who makes it
+        collectors = [c.id for c in before.collectors if c.tenant == old.tenant]
+        new = dataclasses.replace(
+            new,
+            collector=rng.choice((old.collector, *collectors)),
+            packet_length=rng.choice((old.packet_length, None, 64)),
+        )
     sessions = tuple(new if session is old else session for session in before.sessions)
     return dataclasses.replace(before, sessions=sessions)
+
+
+def with_other_rules(rng: Random, before: World) -> World:
+    """The same world in which a filter has other rules, in place or as another edition."""
+    used = {s.filter for s in before.sessions if s.mode is Mode.COPY and s.enabled}
+    those = [wanted for wanted in before.filters if wanted.id in used]
+    if not those:
+        return before
+    old = rng.choice(those)
+    rules = [random_filter(rng, old.id, old.tenant).egress for _ in range(2)]
+    others = tuple(rng.sample([old.ingress, old.egress, *rules], 2))
+    edition = (old.edition + rng.randint(0, 1)) % EDITIONS
+    new = dataclasses.replace(old, ingress=others[0], egress=others[1], edition=edition)
+    filters = tuple(new if wanted is old else wanted for wanted in before.filters)
+    return dataclasses.replace(before, filters=filters)
 
 
 class Bridges:
@@ -76,6 +116,10 @@ class Bridges:
                 overlap=delta.overlap if has_overlap else NO_OVERLAP,
             )  # fmt: skip
             self.after[dpid] = {flow.key: flow for flow in program.flows}
+
+    @staticmethod
+    def marks(tables: Tables) -> dict[Dpid, set[Mark]]:
+        return {dpid: {flow.mark for flow in flows.values()} for dpid, flows in tables.items()}
 
     @property
     def have_overlap(self) -> bool:
@@ -104,38 +148,72 @@ class Bridges:
         )
 
 
+def by_place(frames: Frames) -> Counter[Where]:
+    """How many frames come out at each place."""
+    found: Counter[Where] = Counter()
+    for (where, _), count in frames.items():
+        found[where] += count
+    return found
+
+
+def sensors_of_changed(one: Arrivals, other: Arrivals) -> set[Where]:
+    """Where a changed session delivers in either version.
+
+    Its copies may go to the new collector while they are still made as the old version says.
+    """
+    before, after = one.world, other.world
+    changed = [
+        pair for pair in zip(before.sessions, after.sessions, strict=True) if pair[0] != pair[1]
+    ]
+    return {
+        place
+        for pair in changed
+        for arrivals, session in zip((one, other), pair, strict=True)
+        for place in arrivals.sensors_of(session)
+    }
+
+
 def check(
-    before: World, after: World, sent: list[Sent], rng: Random, bridges: Bridges, most: int
-) -> None:
+    before: World, after: World, sent: list[Sent], rng: Random, bridges: Bridges, most: int,
+    mode: Mode = Mode.COPY,
+) -> None:  # fmt: skip
     """Fail if in any step a packet lacks a copy, has too many, or is delivered otherwise.
 
-    ``most``: how many copies of a packet there may be for a moment.
+    ``most``: how many copies of a packet there may be for a moment. Of exclusive sessions it is
+    copied by those that take it before the change, or by those that take it after.
     """
     one, other = Arrivals(before, after), Arrivals(after, before)
     wanted = [(each, one.expected(each, {})[0], other.expected(each, {})[0]) for each in sent]
+    sensors = sensors_of_changed(one, other)
     for step in bridges.steps(rng):
         for each, old, new in wanted:
             trace = bridges.interpreter().send(before.placements[each.sender.id], each.frame)
             seen = one.seen(trace)
             assert one.delivered(seen) == one.delivered(old), f"{step}\n{trace}"
-            for key in old | new | seen:
-                least, limit = min(old[key], new[key]), max(old[key], new[key]) + most - 1
-                assert least <= seen[key] <= limit, f"{step}: {seen[key]} of {key}\n{trace}"
-    assert bridges.tables == bridges.after
+            at_old, at_new, at_seen = by_place(old), by_place(new), by_place(seen)
+            assert at_seen.keys() <= at_old.keys() | at_new.keys() | sensors, f"{step}\n{trace}"
+            for place in at_old | at_new:
+                least = min(at_old[place], at_new[place]) if mode is Mode.COPY else 0
+                limit = max(at_old[place], at_new[place]) + most - 1
+                found = f"{step}: {at_seen[place]} of {least} at {place}\n{trace}"
+                assert least <= at_seen[place] <= limit, found
+            least = min(old.total(), new.total())
+            assert seen.total() >= least, f"{step}: {seen.total()} of {least} frames\n{trace}"
+    assert bridges.marks(bridges.tables) == bridges.marks(bridges.after)
 
 
-def random_move(rng: Random) -> tuple[World, World, Bridges]:
+def random_move(rng: Random, mode: Mode = Mode.COPY) -> tuple[World, World, Bridges]:
     """A change of what a session watches; mostly one that needs an overlap."""
     for _ in range(4):
         before = random_world(rng, rng.choice((2, 3)))
-        after = moved(rng, before)
+        after = moved(rng, before, mode)
         bridges = Bridges(before, after)
         if bridges.have_overlap:
             break
     return before, after, bridges
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS)
 def test_every_packet_has_its_copy_while_a_session_moves(seed: int) -> None:
     rng = Random(seed)
@@ -143,12 +221,45 @@ def test_every_packet_has_its_copy_while_a_session_moves(seed: int) -> None:
     check(before, after, random_packets(rng, before, 6), rng, bridges, len(before.dpids) + 1)
 
 
+@settings(max_examples=100, deadline=None)
+@given(SEEDS)
+def test_every_packet_has_a_copy_while_an_exclusive_session_moves(seed: int) -> None:
+    rng = Random(seed)
+    before, after, bridges = random_move(rng, Mode.EXCLUSIVE)
+    check(
+        before, after, random_packets(rng, before, 6), rng, bridges, len(before.dpids) + 1,
+        Mode.EXCLUSIVE,
+    )  # fmt: skip
+
+
+def random_rules(rng: Random) -> tuple[World, World, Bridges]:
+    """A change of the rules of a filter; mostly one that needs an overlap."""
+    for _ in range(8):
+        before = random_world(rng, rng.choice((2, 3)))
+        before = dataclasses.replace(
+            before, sessions=tuple(s for s in before.sessions if s.mode is Mode.COPY)
+        )
+        after = with_other_rules(rng, before)
+        bridges = Bridges(before, after)
+        if bridges.have_overlap:
+            break
+    return before, after, bridges
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS)
+def test_every_packet_has_its_copy_while_rules_change(seed: int) -> None:
+    rng = Random(seed)
+    before, after, bridges = random_rules(rng)
+    check(before, after, random_packets(rng, before, 8), rng, bridges, len(before.dpids) + 1)
+
+
 def test_random_moves_need_an_overlap() -> None:
     assert sum(random_move(Random(seed))[2].have_overlap for seed in range(40)) > 20
 
 
 WEB, DB = vm("web", at(S1, 1), 0x020000000001), vm("db", at(S2, 1), 0x020000000002)
-THINGS = (WEB, DB, tap("ids", at(S1, 2)), cable(at(S1, 9), at(S2, 9)))
+THINGS = (WEB, DB, tap("ids", at(S1, 2)), tap("soc", at(S2, 2)), cable(at(S1, 9), at(S2, 9)))
 FRAMES = {
     "web": (packet(0x020000000002, 0x020000000001), packet(BROADCAST, 0x020000000001)),
     "db": (packet(0x020000000001, 0x020000000002), packet(BROADCAST, 0x020000000002)),
@@ -158,7 +269,33 @@ CHANGES: Mapping[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
     for one in (BOTH, EGRESS, INGRESS)
     for other in (BOTH, EGRESS, INGRESS)
     if one is not other
-} | {"source": ({"source": Source((PortId("web"),))}, {"source": Source((PortId("db"),))})}
+} | {
+    "source": ({"source": Source((PortId("web"),))}, {"source": Source((PortId("db"),))}),
+    "source and collector": (
+        {"source": Source((PortId("web"),)), "collector": CollectorId("ids")},
+        {"source": Source((PortId("db"),)), "collector": CollectorId("soc")},
+    ),
+}
+
+
+def _first(
+    *ports: str, direction: Direction = BOTH, enabled: bool = True, wanted: Filter | None = None
+) -> Session:
+    """The exclusive session that is asked first."""
+    return watch(
+        "one", *ports, to="ids", direction=direction, enabled=enabled, wanted=wanted, exclusive=100
+    )
+
+
+RIVAL = watch("rival", "db", to="soc", exclusive=200)
+EXCLUSIVE_CHANGES: Mapping[str, tuple[tuple[Session, ...], tuple[Session, ...]]] = {
+    "more": ((_first("db"), RIVAL), (_first("web", "db"), RIVAL)),
+    "fewer": ((_first("web", "db"), RIVAL), (_first("db"), RIVAL)),
+    "other": ((_first("web"),), (_first("db"),)),
+    "direction": ((_first("web", "db"),), (_first("web", "db", direction=INGRESS),)),
+    "other direction": ((_first("web", "db", direction=INGRESS),), (_first("web", "db"),)),
+    "enabled": ((_first("web", "db", enabled=False), RIVAL), (_first("web", "db"), RIVAL)),
+}
 
 
 def of_two_bridges(change: str) -> tuple[World, World, list[Sent]]:
@@ -181,17 +318,92 @@ def test_every_change_between_two_bridges(change: str) -> None:
         check(before, after, sent, Random(seed), Bridges(before, after), 2)
 
 
-@pytest.mark.parametrize("change", ["egress to ingress", "ingress to egress", "source"])
-def test_without_an_overlap_a_packet_lacks_its_copy(change: str) -> None:
-    """The test above notices it."""
-    before, after, sent = of_two_bridges(change)
+def of_exclusive_sessions(change: str) -> tuple[World, World, list[Sent]]:
+    """Exclusive sessions on both bridges before and after a change, and packets both ways."""
+    before, sessions = world(*THINGS, *EXCLUSIVE_CHANGES[change][0]), EXCLUSIVE_CHANGES[change][1]
+    port = before.port_by_id
+    sent = [Sent(port[PortId(n)], n, frame) for n, those in FRAMES.items() for frame in those]
+    return before, dataclasses.replace(before, sessions=sessions), sent
+
+
+@pytest.mark.parametrize("change", EXCLUSIVE_CHANGES)
+def test_every_change_of_an_exclusive_session_between_two_bridges(change: str) -> None:
+    before, after, sent = of_exclusive_sessions(change)
+    for seed in range(8):
+        bridges = Bridges(before, after)
+        assert bridges.have_overlap
+        check(before, after, sent, Random(seed), bridges, 2, Mode.EXCLUSIVE)
+
+
+@pytest.mark.parametrize("change", EXCLUSIVE_CHANGES)
+def test_without_an_overlap_an_exclusive_session_leaves_a_packet_to_nobody(change: str) -> None:
+    before, after, sent = of_exclusive_sessions(change)
+    with pytest.raises(AssertionError, match=r": [01] of"):
+        for seed in range(8):
+            bridges = Bridges(before, after, has_overlap=False)
+            check(before, after, sent, Random(seed), bridges, 2, Mode.EXCLUSIVE)
+
+
+ALL_RULES, NO_RULES = (Rule(10, Verdict.ACCEPT),), ()
+RULES = {
+    "begins": ((ALL_RULES, NO_RULES), (ALL_RULES, ALL_RULES)),
+    "ceases": ((ALL_RULES, ALL_RULES), (ALL_RULES, NO_RULES)),
+    "turns to egress": ((ALL_RULES, NO_RULES), (NO_RULES, ALL_RULES)),
+    "turns to ingress": ((NO_RULES, ALL_RULES), (ALL_RULES, NO_RULES)),
+}
+"""Ingress and egress rules before and after a change."""
+
+
+def of_rules(change: str, edition: int) -> tuple[World, World, list[Sent]]:
+    """A session on both bridges whose filter changes, and packets both ways."""
+    old, new = (
+        Filter(FilterId("some"), "some", TenantName("red"), *rules, number)
+        for rules, number in zip(RULES[change], (0, edition), strict=True)
+    )
+    before = world(*THINGS, old, watch("one", "web", "db", to="ids", wanted=old))
+    port = before.port_by_id
+    sent = [Sent(port[PortId(n)], n, frame) for n, those in FRAMES.items() for frame in those]
+    return before, dataclasses.replace(before, filters=(new,)), sent
+
+
+@pytest.mark.parametrize("edition", [0, 1])
+@pytest.mark.parametrize("change", RULES)
+def test_every_change_of_rules_between_two_bridges(change: str, edition: int) -> None:
+    before, after, sent = of_rules(change, edition)
+    for seed in range(8):
+        check(before, after, sent, Random(seed), Bridges(before, after), 2)
+
+
+@pytest.mark.parametrize("edition", [0, 1])
+@pytest.mark.parametrize("change", RULES)
+def test_without_an_overlap_rules_leave_a_packet_to_nobody(change: str, edition: int) -> None:
+    before, after, sent = of_rules(change, edition)
     with pytest.raises(AssertionError, match=r": 0 of"):
         for seed in range(8):
             bridges = Bridges(before, after, has_overlap=False)
             check(before, after, sent, Random(seed), bridges, 2)
 
 
-def test_a_session_that_ends_or_delivers_elsewhere_is_not_kept() -> None:
+def test_other_ingress_rules_need_no_overlap() -> None:
+    before, after, _ = of_rules("begins", 0)
+    (old,) = before.filters
+    after = dataclasses.replace(before, filters=(dataclasses.replace(old, ingress=NO_RULES),))
+    assert not Bridges(before, after).have_overlap
+
+
+@pytest.mark.parametrize(
+    "change", ["egress to ingress", "ingress to egress", "source", "source and collector"]
+)
+def test_without_an_overlap_a_packet_lacks_its_copy(change: str) -> None:
+    """The test above notices it."""
+    before, after, sent = of_two_bridges(change)
+    with pytest.raises(AssertionError, match=r": [01] of"):
+        for seed in range(8):
+            bridges = Bridges(before, after, has_overlap=False)
+            check(before, after, sent, Random(seed), bridges, 2)
+
+
+def test_a_session_that_ends_is_not_kept() -> None:
     session = watch("one", "web", "db", to="ids")
     before = world(*THINGS, session)
     for after in ((), (dataclasses.replace(session, enabled=False),)):
