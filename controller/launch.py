@@ -17,7 +17,13 @@ from controller.api import MAX_BODY, MAX_RULES_BODY, make_app
 from controller.config import Config, load, split_listen
 from controller.http import BodyLimit, FrontSettings, HttpServer, HttpsFiles, token_digest
 from controller.inventory import Caution, Inventory, InventoryFile
-from controller.process import LOOP_MONITOR, ChangeSignal, configure_logs, expect_many_objects
+from controller.process import (
+    LOOP_MONITOR,
+    ChangeSignal,
+    LostLines,
+    configure_logs,
+    expect_many_objects,
+)
 from controller.reconcile import (
     CHECK_S,
     START_S,
@@ -39,6 +45,7 @@ from controller.reconcile import (
 )
 from controller.reconcile.bridge import Adoption
 from controller.reconcile.report import COUNT_S, CounterPoller, Inspector
+from controller.runtime import log_problem, lost_log_lines
 from controller.southbound import Connections, Revalidation, Transport
 from controller.southbound.ovsdb import ExpectedDatabases, OvsdbWatcher, TlsFiles
 from controller.status import SessionCountersByBridge
@@ -243,6 +250,7 @@ class Services:
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
             Loop("hearing", hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
+            Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = make_app(
             self.store,
@@ -391,7 +399,7 @@ def make_inspector(
             bridges.connections.problems,
             reports.databases.unreachable,
             reports.tracker.contradictions,
-            lambda: (store.problem, store.unrecorded, reports.tracker.problem),
+            lambda: (store.problem, store.unrecorded, reports.tracker.problem, log_problem()),
             lambda: reports.databases.unsafe_settings(bridges.writers.writes_to),
             problems_of_api,
         ),
