@@ -224,8 +224,7 @@ class Services:
 
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config, self._token = config, config.api.read_token()
-        self.store, signals = Store(config.state.directory), Signals()
-        writers = Writers()
+        self.store, signals, writers = Store(config.state.directory), Signals(), Writers()
         self.reports = Reports(config, self.store, signals, writers)
         give_tenants(self.store, self.reports.inventory)
         self.bridges = Bridges(config, self.store, signals, self.reports, writers, transport)

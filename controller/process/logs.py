@@ -19,9 +19,9 @@ from controller.process.text import visible, visible_lines
 
 CHILD_LOG = "CLOUDTAP_CHILD_LOG"
 """Environment variable of a child process: level and style of the log of its parent."""
-COLOURS = "colours"
+IN_COLOUR = "colours"
 """Stands behind them if the log ends on a terminal."""
-LOST_S = 2.0
+LOST_LOOK_S = 2.0
 """How often it is looked whether lines were lost, in seconds."""
 HIGHEST_LEVEL, LEVEL_STEP = logging.CRITICAL, 10
 """Levels of structlog; libraries may use others between them."""
@@ -47,7 +47,7 @@ def configure_logs(level: str, style: LogStyle) -> None:
             handler.removeFilter(before)
         handler.addFilter(LimitRecords(limits))
     has_colours = _has_colours()
-    _chosen[CHILD_LOG] = f"{level} {style}" + (f" {COLOURS}" if has_colours else "")
+    _chosen[CHILD_LOG] = f"{level} {style}" + (f" {IN_COLOUR}" if has_colours else "")
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
@@ -113,7 +113,7 @@ class LostLines:
         if lines != self._told and not is_hindered:
             log.warning("log lines were lost", lines=lines - self._told, reason=reason)
             self._told = lines
-        return LOST_S
+        return LOST_LOOK_S
 
 
 def _logger_that_never_fails(level: int) -> Any:
@@ -136,7 +136,7 @@ def _has_colours() -> bool:
     """Whether people read it on a terminal; a child process knows that from its parent."""
     if os.environ.get("NO_COLOR"):
         return False
-    return sys.stderr.isatty() or os.environ.get(CHILD_LOG, "").endswith(f" {COLOURS}")
+    return sys.stderr.isatty() or os.environ.get(CHILD_LOG, "").endswith(f" {IN_COLOUR}")
 
 
 class _ChildHandler(logging.Handler):

@@ -28,24 +28,24 @@ from os import read, write
 from select import POLLIN, POLLOUT, poll
 from time import monotonic, sleep
 
-STDERR = 2
-WAITING_MAX = 1 << 20
+ERROR_STREAM = 2
+LINES_BYTES_MAX = 1 << 20
 """Bytes of lines that wait to be written; lines that come then are dropped, and counted."""
 PIPE_BYTES = 1 << 20
 """Size of the pipe, where the system allows it: a long line of one process stays in one piece."""
-WRITE_MAX = 4096
+WRITE_TOGETHER = 4096
 """Bytes of several lines in one write: no pipe mixes them with those of others (PIPE_BUF)."""
-READ_BYTES = 65536
-RETRY_S = 1.0
+READ_AT_ONCE = 65536
+WRITE_AGAIN_S = 1.0
 """Pause after an error, in seconds; then the same lines are tried again."""
-STALLED_S = 3.0
+UNREAD_S = 3.0
 """A write that takes longer is a problem of the status, in seconds."""
 PART_MS = 200
 """A line without an end is written after so many milliseconds."""
-FINISH_S, LOOK_S = 1.0, 0.002
+FLUSHED_S, FINISH_LOOK_S = 1.0, 0.002
 """How long an exit waits for lines to be written, and how often it looks, in seconds."""
 
-REASONS = {
+WHY_NOT_WRITTEN = {
     errno.EBADF: "it is closed",
     errno.EPIPE: "nobody reads it any more",
     errno.ENOSPC: "the disk is full",
@@ -94,19 +94,19 @@ class LogOutput:
         return self._error is None and self._last_progress is None
 
     def finish(self) -> bool:
-        """Wait until everything is written, for FINISH_S at most; whether it is."""
-        until = monotonic() + FINISH_S
+        """Wait until everything is written, for FLUSHED_S at most; whether it is."""
+        until = monotonic() + FLUSHED_S
         while not (is_written := self._is_written()) and monotonic() < until:
             if self._error is not None:
                 break
-            sleep(LOOK_S)
+            sleep(FINISH_LOOK_S)
         return is_written
 
     def _reason(self) -> str | None:
         error, since = self._error, self._last_progress
         if error is not None:
-            return REASONS.get(error.errno or 0, error.strerror or str(error))
-        if since is not None and monotonic() - since > STALLED_S:
+            return WHY_NOT_WRITTEN.get(error.errno or 0, error.strerror or str(error))
+        if since is not None and monotonic() - since > UNREAD_S:
             return f"nobody has read it for {monotonic() - since:.0f} s"
         return "it is read too slowly" if self._lost_now else None
 
@@ -127,7 +127,7 @@ class LogOutput:
             is_there = bool(incoming.poll(PART_MS if self._part else None))
             with self._lock:  # who has it sees each line in the pipe, or as one that waits
                 if is_there:
-                    data = read(self._source, READ_BYTES)
+                    data = read(self._source, READ_AT_ONCE)
                     is_open = bool(data)
                     self._take(data)
                 else:
@@ -137,7 +137,7 @@ class LogOutput:
         whole, end, self._part = (self._part + data).rpartition(b"\n")
         for lines in in_writes(whole + end):
             self._pass(lines)
-        if len(self._part) > READ_BYTES:
+        if len(self._part) > READ_AT_ONCE:
             self._pass_part()
 
     def _pass_part(self) -> None:
@@ -147,7 +147,7 @@ class LogOutput:
 
     def _pass(self, lines: bytes) -> None:
         count = _count(lines)
-        if self._bytes + len(lines) > WAITING_MAX:
+        if self._bytes + len(lines) > LINES_BYTES_MAX:
             self.lost += count
             self._lost_now += count
             return
@@ -180,15 +180,15 @@ class LogOutput:
                 outgoing.poll()
             except OSError as error:
                 self._error = error
-                sleep(RETRY_S)
+                sleep(WRITE_AGAIN_S)
         self._last_progress = None
 
 
 def in_writes(lines: bytes) -> Iterator[bytes]:
-    """Whole lines, as many as WRITE_MAX allows, or one; what has no line end at the end."""
+    """Whole lines, as many as WRITE_TOGETHER allows, or one; what has no line end at the end."""
     start = 0
     while start < len(lines):
-        end = lines.rfind(b"\n", start, start + WRITE_MAX) + 1
+        end = lines.rfind(b"\n", start, start + WRITE_TOGETHER) + 1
         end = end or lines.find(b"\n", start) + 1 or len(lines)
         yield lines[start:end]
         start = end
@@ -217,7 +217,7 @@ _target = -1
 """Where standard error went before ``start``; -1 if it was closed."""
 
 
-class _Stderr(io.TextIOWrapper):
+class _ErrorText(io.TextIOWrapper):
     """Standard error as a text stream: a terminal if its lines end there."""
 
     def isatty(self) -> bool:
@@ -234,11 +234,11 @@ def start() -> None:
     source, pipe = os.pipe()
     with contextlib.suppress(OSError):  # the user has used up what he may have of pipes
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    os.dup2(pipe, STDERR)
+    os.dup2(pipe, ERROR_STREAM)
     os.close(pipe)
     encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
-    sys.stderr = _Stderr(
-        io.BufferedWriter(io.FileIO(STDERR, "w", closefd=False)),
+    sys.stderr = _ErrorText(
+        io.BufferedWriter(io.FileIO(ERROR_STREAM, "w", closefd=False)),
         encoding, errors="backslashreplace", line_buffering=True,
     )  # fmt: skip
     if _target >= 0:  # of a crash, which no thread survives
@@ -251,14 +251,14 @@ def start() -> None:
 def _open_standard_files() -> None:
     """Remember where standard error goes, and let no other file get the number 0, 1 or 2."""
     global _target
-    for descriptor in range(STDERR + 1):
+    for descriptor in range(ERROR_STREAM + 1):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
         else:
-            if descriptor == STDERR:
-                _target = fcntl.fcntl(STDERR, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
+            if descriptor == ERROR_STREAM:
+                _target = fcntl.fcntl(ERROR_STREAM, fcntl.F_DUPFD_CLOEXEC, ERROR_STREAM + 1)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
 
@@ -273,17 +273,17 @@ def finish() -> None:
     if output is None:
         return
     if output.finish() and _target >= 0:
-        os.dup2(_target, STDERR)
+        os.dup2(_target, ERROR_STREAM)
     else:  # what is written now must not wait
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, STDERR)
+        os.dup2(nowhere, ERROR_STREAM)
         os.close(nowhere)
 
 
 def last_words() -> int:
     """The file descriptor for what is written just before the process ends by force."""
     if _current is None:
-        return STDERR
+        return ERROR_STREAM
     if _target >= 0 and _current.is_taken:
         return _target
     return os.open(os.devnull, os.O_WRONLY)

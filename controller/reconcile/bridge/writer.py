@@ -381,8 +381,8 @@ class BridgeWriter:
         except CloudtapError as problem:
             self._end(Phase.FAILED, problem)
         except Exception as problem:  # the edge of the loop: a defect must not end the writer
-            log.error("reconciliation failed", bridge=self.switch.name, exc_info=problem)
             self._end(Phase.FAILED, problem)
+            log.error("reconciliation failed", bridge=self.switch.name, exc_info=problem)
         else:
             self._end(Phase.CONFIRMED)
         self._context.observer.attempt_ended()

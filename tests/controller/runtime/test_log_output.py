@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from controller.runtime.log_output import READ_BYTES, WRITE_MAX, in_writes
+from controller.runtime.log_output import READ_AT_ONCE, WRITE_TOGETHER, in_writes
 from tests.ovs.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -181,10 +181,10 @@ def test_a_terminal_that_is_stopped_holds_up_nobody_and_an_exit_waits_for_a_seco
 
 def test_lines_stay_whole_in_writes_that_no_pipe_splits() -> None:
     lines = b"".join(b"%d %s\n" % (n, b"x" * (n % 300)) for n in range(1000))
-    long = b"y" * (2 * WRITE_MAX) + b"\n"
+    long = b"y" * (2 * WRITE_TOGETHER) + b"\n"
     writes = list(in_writes(lines + long + lines + b"no end"))
     assert b"".join(writes) == lines + long + lines + b"no end"
     assert all(w.endswith(b"\n") for w in writes[:-1]) and writes[-1] == b"no end"
     assert long in writes
-    assert all(len(w) <= WRITE_MAX for w in writes if w != long)
-    assert len(writes) < len(lines) * 2 / WRITE_MAX + 10 < READ_BYTES
+    assert all(len(w) <= WRITE_TOGETHER for w in writes if w != long)
+    assert len(writes) < len(lines) * 2 / WRITE_TOGETHER + 10 < READ_AT_ONCE
