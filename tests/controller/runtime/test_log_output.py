@@ -101,12 +101,12 @@ def test_all_lines_are_written_in_their_order_before_the_process_ends(
 ) -> None:
     with (tmp_path / "log").open("ab") as log:
         logger = Logger(log.fileno(), is_green=is_green)
-    assert logger.say("log 20000") == ["", 0, ""] or logger.wait_for("")[1] == 0
+    logger.say("log 5000")
     assert logger.end() == 3
     lines = (tmp_path / "log").read_text().splitlines()
-    assert [line.split()[1] for line in lines[:20000]] == [str(n) for n in range(20000)]
-    assert json.loads(lines[20000])["event"] == "logged"
-    assert lines[20001:] == ["the last line"]
+    assert [line.split()[1] for line in lines[:5000]] == [str(n) for n in range(5000)]
+    assert json.loads(lines[5000])["event"] == "logged"
+    assert lines[5001:] == ["the last line"]
 
 
 def test_a_full_disk_is_said(is_green: bool) -> None:
@@ -114,7 +114,7 @@ def test_a_full_disk_is_said(is_green: bool) -> None:
     logger = Logger(full, is_green=is_green)
     os.close(full)
     logger.say("log 5")
-    assert logger.wait_for("the disk is full")[0] == (
+    assert logger.wait_for("6 wait")[0] == (
         "log lines do not reach standard error (the disk is full): 6 wait, 0 are lost"
     )
     logger.say("log 20000")
@@ -169,9 +169,7 @@ def test_a_terminal_that_is_stopped_holds_up_nobody_and_an_exit_waits_for_a_seco
     seen = b""
     while b"logged" not in seen:
         seen += os.read(ours, 65536)
-    assert (
-        logger.wait_for("")[1:] == [0, "nobody has read it for 3 s"] or logger.say("look")[0] == ""
-    )
+    assert logger.wait_for("")[1] == 0
     termios.tcflow(theirs, termios.TCOOFF)
     logger.say("log 1")
     assert logger.end() == 3
@@ -188,3 +186,30 @@ def test_lines_stay_whole_in_writes_that_no_pipe_splits() -> None:
     assert long in writes
     assert all(len(w) <= WRITE_TOGETHER for w in writes if w != long)
     assert len(writes) < len(lines) * 2 / WRITE_TOGETHER + 10 < READ_AT_ONCE
+
+
+HELD_UP = """
+import os, signal, time
+from controller.runtime import log_output, shutdown
+log_output.start()
+shutdown.TIMEOUT_SECONDS, shutdown.KILLED_SECONDS = 1, 30
+awaited = shutdown.begin()
+os.kill(os.getpid(), signal.SIGTERM)
+awaited.wait()
+time.sleep(60)
+"""
+CRASH = "import os; from controller.runtime import log_output as o; o.start(); os.abort()"
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+        timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+
+
+def test_a_shutdown_that_is_held_up_says_where_and_a_crash_does_too() -> None:
+    held_up = run(HELD_UP)
+    assert held_up.returncode == 1 and "Timeout (0:00:01)" in held_up.stderr
+    crashed = run(CRASH)
+    assert crashed.returncode == -6 and "Fatal Python error: Aborted" in crashed.stderr
