@@ -22,6 +22,7 @@ from controller.process import (
     LOOK_AT_FILES_S,
     LOOP_MONITOR,
     ChangeSignal,
+    LostLines,
     RenewedFiles,
     configure_logs,
     expect_many_objects,
@@ -47,6 +48,7 @@ from controller.reconcile import (
 )
 from controller.reconcile.bridge import Adoption
 from controller.reconcile.report import COUNT_S, CounterPoller, Inspector
+from controller.runtime import log_problem, lost_log_lines
 from controller.southbound import Connections, Revalidation, Transport
 from controller.southbound.ovsdb import ExpectedDatabases, OvsdbWatcher, TlsFiles
 from controller.status import SessionCountersByBridge
@@ -222,8 +224,7 @@ class Services:
 
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config, self._token = config, token_file(config)
-        self.store, signals = Store(config.state.directory), Signals()
-        writers = Writers()
+        self.store, signals, writers = Store(config.state.directory), Signals(), Writers()
         self.reports = Reports(config, self.store, signals, writers)
         give_tenants(self.store, self.reports.inventory)
         self.bridges = Bridges(config, self.store, signals, self.reports, writers, transport)
@@ -249,6 +250,7 @@ class Services:
             Loop("hearing", hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
             Loop("token", self._follow_token, LOOK_AT_FILES_S),
+            Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = self._make_app(signals)
         self._api: HttpServer | None = None
@@ -424,6 +426,7 @@ def make_inspector(
             reports.databases.unreachable,
             reports.tracker.contradictions,
             lambda: (store.problem, store.unrecorded, store.damage, reports.tracker.problem),
+            lambda: (log_problem(),),
             lambda: reports.databases.unsafe_settings(bridges.writers.writes_to),
             problems_of_api,
         ),

@@ -17,7 +17,7 @@ from controller.process.files import (
 )
 from controller.process.garbage import building_permanent_objects, expect_many_objects
 from controller.process.json_slices import read_objects, write_list
-from controller.process.logs import configure_logs
+from controller.process.logs import LostLines, configure_logs
 from controller.process.messages import (
     MESSAGE_LENGTHS,
     Message,
@@ -61,6 +61,7 @@ __all__ = [
     "ChildProcess",
     "ChildProgram",
     "Coalescer",
+    "LostLines",
     "Message",
     "MessageSocket",
     "PeerGone",

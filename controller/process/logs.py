@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import StringIO
 from types import TracebackType
 from typing import Any, Literal, TextIO
@@ -18,6 +19,10 @@ from controller.process.text import visible, visible_lines
 
 CHILD_LOG = "CLOUDTAP_CHILD_LOG"
 """Environment variable of a child process: level and style of the log of its parent."""
+IN_COLOUR = "colours"
+"""Stands behind them if the log ends on a terminal."""
+LOST_LOOK_S = 2.0
+"""How often it is looked whether lines were lost, in seconds."""
 HIGHEST_LEVEL, LEVEL_STEP = logging.CRITICAL, 10
 """Levels of structlog; libraries may use others between them."""
 
@@ -36,13 +41,13 @@ def configure_logs(level: str, style: LogStyle) -> None:
     Lines of one event are limited, those of libraries too: what is left out is counted, and the
     number is logged a minute later ("more lines like this").
     """
-    _chosen[CHILD_LOG] = f"{level} {style}"
     limits = LogLimits(_tell_left_out)
     for handler in logging.getLogger().handlers:
         for before in [f for f in handler.filters if isinstance(f, LimitRecords)]:
             handler.removeFilter(before)
         handler.addFilter(LimitRecords(limits))
-    has_colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    has_colours = _has_colours()
+    _chosen[CHILD_LOG] = f"{level} {style}" + (f" {IN_COLOUR}" if has_colours else "")
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
@@ -61,9 +66,7 @@ def configure_logs(level: str, style: LogStyle) -> None:
     ]
     structlog.configure(
         processors=[LimitLines(limits), *stamps, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
+        wrapper_class=_logger_that_never_fails(logging.getLevelNamesMapping()[level.upper()]),
         # a line is one write: writes of other threads to the same stream come between lines
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -85,7 +88,7 @@ def configure_child_logs() -> None:
 
     A child of a parent that has configured nothing logs as if for people.
     """
-    level, _, style = os.environ.get(CHILD_LOG, "info console").partition(" ")
+    level, style, *_ = os.environ.get(CHILD_LOG, "info console").split(" ")
     logging.basicConfig(level=level.upper(), handlers=[_ChildHandler()], force=True)
     # its warnings are about peers that have gone before all was written: a line for each write
     logging.getLogger("asyncio").setLevel(logging.ERROR)
@@ -95,6 +98,45 @@ def configure_child_logs() -> None:
     threading.excepthook = lambda args: _log_crash(
         args.exc_type, args.exc_value, args.exc_traceback
     )
+
+
+class LostLines:
+    """Logs, each time it is called, how many lines were lost: once lines are written again."""
+
+    def __init__(self, problem: Callable[[], str], lost: Callable[[], tuple[int, str]]) -> None:
+        self._problem, self._lost, self._told = problem, lost, 0
+
+    def __call__(self) -> float:
+        """Log it if there is something new; returns when it is due again."""
+        is_hindered = bool(self._problem())
+        lines, reason = self._lost()
+        if lines != self._told and not is_hindered:
+            log.warning("log lines were lost", lines=lines - self._told, reason=reason)
+            self._told = lines
+        return LOST_LOOK_S
+
+
+def _logger_that_never_fails(level: int) -> Any:
+    """The class of loggers for this level; who logs goes on, whatever is wrong with the line."""
+    plain: Any = structlog.make_filtering_bound_logger(level)
+
+    class Logger(plain):  # type: ignore[misc]  # structlog makes the class while the process runs
+        def _proxy_to_logger(self, method: str, event: Any = None, **keys: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method, event, **keys)
+            except Exception as problem:  # the edge of the log
+                with contextlib.suppress(Exception):
+                    told = {"why": repr(problem), "keys": sorted(keys)}
+                    super()._proxy_to_logger("error", "log line not made", like=str(event), **told)
+
+    return Logger
+
+
+def _has_colours() -> bool:
+    """Whether people read it on a terminal; a child process knows that from its parent."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return sys.stderr.isatty() or os.environ.get(CHILD_LOG, "").endswith(f" {IN_COLOUR}")
 
 
 class _ChildHandler(logging.Handler):

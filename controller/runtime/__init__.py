@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         RuntimeMissing,
         UnknownRuntime,
     )
+    from controller.runtime.log_output import log_problem, lost_log_lines
 
 __all__ = [
     "BACKEND",
@@ -80,6 +81,8 @@ __all__ = [
     "listen_port_status",
     "listen_raw",
     "listen_refused",
+    "log_problem",
+    "lost_log_lines",
     "ofp_event",
     "ofproto_v1_3",
     "own_xid",
@@ -98,6 +101,8 @@ _MODULES = {
     "UnknownRuntime": "errors",
     "default_runtime": "command",
     "launch_command": "command",
+    "log_problem": "log_output",
+    "lost_log_lines": "log_output",
     "run_blocking": "blocking",
 }
 """The module of each name that needs no OpenFlow library; the other names are in ``backend``."""

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from controller.runtime import shutdown
+from controller.runtime import log_output, shutdown
 from flows.errors import CloudtapError
 
 
@@ -31,6 +31,7 @@ def run_as_manager(arguments: Sequence[str]) -> NoReturn:
 
 
 def _run(start: Callable[[], Any]) -> NoReturn:
+    log_output.start()
     # the `ovs` package loads eventlet if it is installed, also with native threads
     warnings.filterwarnings("ignore", message=r"(?s)\s*Eventlet is deprecated")
     from os_ken.lib import hub

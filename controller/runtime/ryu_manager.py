@@ -14,7 +14,7 @@ import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from controller.runtime import ryu_import_hook
+from controller.runtime import log_output, ryu_import_hook
 from controller.runtime.command import default_runtime
 from flows.errors import CloudtapError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run ryu's manager with the arguments of the command line, then end the process."""
+    log_output.start()  # before eventlet is loaded
     if default_runtime() != "ryu":
         from controller.runtime import osken
 

@@ -16,9 +16,13 @@ from typing import NoReturn
 
 import structlog
 
+from controller.runtime import log_output
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIMEOUT_SECONDS = 10
 """A shutdown that takes longer dumps the traceback of every thread and exits with status 1."""
+KILLED_SECONDS = 15
+"""If even that is held up, the kernel ends the process."""
 
 RELOADED = "files that change are read again by themselves; the configuration only at a start"
 
@@ -51,7 +55,9 @@ class Shutdown:
         while wanted.isdisjoint(received := self._reader.recv(64)):
             if signal.SIGHUP in received:
                 log.info("SIGHUP changes nothing: " + RELOADED)
-        faulthandler.dump_traceback_later(TIMEOUT_SECONDS, exit=True)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(KILLED_SECONDS)
+        faulthandler.dump_traceback_later(TIMEOUT_SECONDS, file=log_output.last_words(), exit=True)
         return self.failure
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -97,8 +103,7 @@ def report(error: Exception) -> None:
 
 
 def exit_now(status: int) -> NoReturn:
-    """Exit without waiting for threads; logs and standard streams are flushed."""
+    """Exit without waiting for threads; what was logged is written first, if that does not hang."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    log_output.finish()
     os._exit(status)

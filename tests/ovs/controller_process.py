@@ -64,6 +64,8 @@ class ControllerProcess:
             self.inventory.write_text(inventory)
         self._log = folder / "controller.log"
         self._logged_at_start = 0
+        self.output: int | None = -1
+        """Where its log goes: a file descriptor, -1 for a file, None if its streams are closed."""
         self._command = launch_command(runtime)
         if open_files is not None:
             self._command = ["prlimit", f"--nofile={open_files}:{open_files}", *self._command]
@@ -101,9 +103,12 @@ class ControllerProcess:
             **settings,
         }
         environment = {f"CLOUDTAP_{key.upper()}": value for key, value in given.items()}
-        with self._log.open("ab") as log:
+        closing = ["bash", "-c", 'exec "$@" >&- 2>&-', "bash"] if self.output is None else []
+        command = self._command if application is None else [self._command[0], application]
+        with self._log.open("ab") as file:
+            log = file if self.output in (-1, None) else self.output
             self.process = subprocess.Popen(
-                self._command if application is None else [self._command[0], application],
+                [*closing, *command],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 stdin=subprocess.DEVNULL,

@@ -31,7 +31,7 @@ from controller.reconcile.bridge.drift import Drift, contested_reason, is_drift
 from controller.reconcile.bridge.early_install import EarlyInstall
 from controller.reconcile.bridge.installed import Installed
 from controller.reconcile.bridge.program_cache import ProgramCache
-from controller.reconcile.bridge.state import Depth, Phase, WriterState
+from controller.reconcile.bridge.state import TRANSITIONS, Depth, Phase, WriterState
 from controller.reconcile.bridge.turns import STAGE_S, Turns, TurnStep
 from controller.reconcile.bridge.unreferenced import UnreferencedRules
 from controller.reconcile.protocols import InstalledSessions
@@ -352,9 +352,9 @@ class BridgeWriter:
             is_due = self.wakeup.wait(pause) or not self._unreferenced.has_part
             self.wakeup.clear()
             if is_due and self._may_go_on:
-                self._attempt()
+                self._survive(self._attempt)
             if self._unreferenced.has_part and self._may_go_on:
-                self._send_part()
+                self._survive(self._send_part)
             if not self.state.is_final:
                 has_failed = self.state.phase is Phase.FAILED
                 pause = retry_pause(self.state.displacements) if has_failed else None
@@ -366,6 +366,17 @@ class BridgeWriter:
     def _may_go_on(self) -> bool:
         """Whether it makes sense to send something to the bridge."""
         return not self.state.is_final and self.state.phase is not Phase.GONE
+
+    def _survive(self, step: Callable[[], None]) -> None:
+        """Take a step; to say what went wrong in it may go wrong as well, and must not end this."""
+        try:
+            step()
+        except Exception as problem:
+            with self._lock:
+                if Phase.FAILED in TRANSITIONS[self.state.phase]:
+                    self.state = self.state.enter(Phase.FAILED)
+                    self._note_failure(str(problem) or repr(problem))
+            self._context.observer.attempt_ended()
 
     def _attempt(self) -> None:
         """One attempt; whatever goes wrong is counted, logged, and tried again."""
@@ -382,8 +393,8 @@ class BridgeWriter:
         except CloudtapError as problem:
             self._end(Phase.FAILED, problem)
         except Exception as problem:  # the edge of the loop: a defect must not end the writer
-            log.error("reconciliation failed", bridge=self.switch.name, exc_info=problem)
             self._end(Phase.FAILED, problem)
+            log.error("reconciliation failed", bridge=self.switch.name, exc_info=problem)
         else:
             self._end(Phase.CONFIRMED)
         self._context.observer.attempt_ended()

@@ -17,7 +17,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from controller.process import configure_logs
+from controller.process import LostLines, configure_logs
 from controller.process.log_limits import LINES_PER_MINUTE
 from controller.process.logs import child_log_variables
 
@@ -146,3 +146,57 @@ def test_a_child_process_is_told_the_log_of_its_parent() -> None:
     with logged("json"):
         configure_logs("debug", "json")
         assert child_log_variables() == {"CLOUDTAP_CHILD_LOG": "debug json"}
+
+
+class Unshowable:
+    """A value whose repr fails."""
+
+    def __repr__(self) -> str:
+        raise ValueError("cannot be shown")
+
+
+class FailingStream(Writes):
+    """A stream that takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError("no space left")
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_who_logs_what_cannot_be_shown_goes_on(style: Literal["console", "json"]) -> None:
+    with logged(style) as stream:
+        log = structlog.get_logger("test")
+        log.info("plan applied", bridge=Unshowable())
+        log.info("plan applied", bridge="s1")
+
+    assert "log line not made" in stream.pieces[0] and "plan applied" in stream.pieces[0]
+    assert "cannot be shown" in stream.pieces[0]
+    assert "s1" in stream.pieces[1] and len(stream.pieces) == 2
+
+
+def test_who_logs_to_a_stream_that_fails_goes_on() -> None:
+    with contextlib.redirect_stderr(FailingStream()):
+        configure_logs("info", "console")
+        structlog.get_logger("test").warning("flows had drifted", bridge="s1")
+    structlog.reset_defaults()
+
+
+def test_how_many_lines_were_lost_is_logged_once_lines_are_written_again() -> None:
+    problem, lost = "nobody reads it", (0, "")
+    with logged("json") as stream:
+        tell = LostLines(lambda: problem, lambda: lost)
+        tell()
+        lost = (7, "the disk is full")
+        tell()
+        assert not stream.pieces
+        problem = ""
+        tell()
+        tell()
+        lost = (9, "nobody reads it any more")
+        tell()
+
+    seen = [json.loads(piece) for piece in stream.pieces]
+    assert [(e["event"], e["lines"], e["reason"]) for e in seen] == [
+        ("log lines were lost", 7, "the disk is full"),
+        ("log lines were lost", 2, "nobody reads it any more"),
+    ]
