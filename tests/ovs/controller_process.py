@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import stat
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,10 +41,26 @@ CALL_AGAIN_S = 1.0
 """After so many seconds a bridge is called again, and then ever more seldom: that ends a connection
 which is being made."""
 
+LOGGED_S = 2.0
+"""How long at most is waited for what the process has logged."""
 LOG_SHOWN = 50_000
 """Characters of the log that a failed test shows, from its end."""
 
 Document = dict[str, Any]
+
+
+def unread_bytes(pid: int, descriptor: int) -> int:
+    """How much is in a pipe that a process writes to; 0 if it has none there."""
+    try:
+        end = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # it has ended, or writes to something else
+        return 0
+    try:
+        if not stat.S_ISFIFO(os.fstat(end).st_mode):
+            return 0
+        return int.from_bytes(fcntl.ioctl(end, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(end)
 
 
 class ControllerProcess:
@@ -152,8 +174,18 @@ class ControllerProcess:
             raise AssertionError(f"not ended in {DEADLINE_S} s: {self.log()}") from None
 
     def log(self) -> str:
-        """The whole log."""
+        """The whole log, with what the process has logged until now."""
+        if self.process is not None and self.process.poll() is None:
+            sizes = [-1]
+            with suppress(AssertionError):  # one that is stopped, or logs all the time
+                wait_for(partial(self._is_log_at_rest, sizes), bool, LOGGED_S)
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _is_log_at_rest(self, sizes: list[int]) -> bool:
+        """Whether nothing is on its way to the file (see controller/runtime/log_output.py) and it
+        has not grown since the last look; ``sizes`` are those of all looks."""
+        sizes.append(self._log.stat().st_size)
+        return sizes[-1] == sizes[-2] and not unread_bytes(self.pid, 2)
 
     def log_since_start(self) -> str:
         """The log since ``start`` returned the last time."""

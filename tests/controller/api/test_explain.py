@@ -15,6 +15,7 @@ from scapy.utils import wrpcap, wrpcapng
 from controller.cli.client import Failure
 from controller.cli.explain import read_capture
 from controller.store import Store
+from flows.model import Dpid
 from tests.controller.api.test_api import problem
 from tests.controller.api.test_future_ports import Lab
 from tests.controller.api.test_sessions import IDS
@@ -39,7 +40,8 @@ TCP_TO_ROUTER = (
 
 @pytest.fixture
 def client(tmp_path: Path, store: Store) -> FlaskClient:
-    """The API over the real reconciler, with one session that has a filter."""
+    """The API over the real reconciler, with one session that has a filter. Its bridge is away, and
+    has got the session."""
     client = Lab(store).client
     for place, body in (
         ("/v1/collectors", IDS),
@@ -56,6 +58,7 @@ def client(tmp_path: Path, store: Store) -> FlaskClient:
         ),
     ):
         assert client.post(place, json=body).status_code == 201
+    store.installed_sessions.add(Dpid(1), store.numbered().session.values())
     return client
 
 
@@ -76,6 +79,14 @@ def test_a_copy_is_explained_by_session_rule_direction_and_bridge(client: FlaskC
     assert "rule 20" in web["sentence"]
     assert found["steps"] and found["port_id"] == "a"
     assert Ether(bytes.fromhex(found["frame"]))[IP].dst == "10.0.0.2"
+
+
+def test_a_bridge_that_never_got_a_session_copies_nothing(
+    client: FlaskClient, store: Store
+) -> None:
+    store.installed_sessions.replace(Dpid(1), [])
+    [web] = asked(client, packet=TCP_TO_ROUTER.format(2))["sessions"]
+    assert (web["copied"], "has not got it" in web["sentence"]) == (False, True), web
 
 
 def test_a_copy_that_is_not_made_is_explained_too(client: FlaskClient) -> None:
