@@ -56,7 +56,7 @@ def _do(step: Step, terminal: Terminal) -> None:
     if step.is_ctrl_c:
         screen = terminal.press_ctrl_c()
     elif step.stays:
-        end = MININET if step.command.startswith("sudo mn") else ""
+        end = MININET if step.command.startswith("mn ") else ""
         screen = terminal.type(step.command, step.pattern + r"\s*" + end)
     elif step.prompt == "mininet> ":
         screen = terminal.type_inside(step.command, READY if step.command == "exit" else MININET)
