@@ -189,14 +189,14 @@ def test_lines_stay_whole_in_writes_that_no_pipe_splits() -> None:
 
 
 HELD_UP = """
-import os, signal, time
+import os, signal
 from controller.runtime import log_output, shutdown
 log_output.start()
 shutdown.TIMEOUT_SECONDS, shutdown.KILLED_SECONDS = 1, 30
 awaited = shutdown.begin()
 os.kill(os.getpid(), signal.SIGTERM)
 awaited.wait()
-time.sleep(60)
+os.read(os.pipe()[0], 1)  # for ever
 """
 CRASH = "import os; from controller.runtime import log_output as o; o.start(); os.abort()"
 
