@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -60,6 +61,8 @@ class Api:
     token: str | None = None
     ca_file: Path | None = None
     """PEM file of whoever signs the certificate of the API; None: the system's."""
+    insecure: bool = False
+    """Whether the token may cross a network where others can read it."""
 
     @property
     def shown_url(self) -> str:
@@ -136,6 +139,11 @@ class Api:
     def _ask(
         self, method: str, url: str, params: Mapping[str, str], body: Values | None
     ) -> httpx.Response:
+        if self.token and not self.insecure and not _is_private(url):
+            raise Failure(
+                f"the token would cross the network to {self.shown_url} unencrypted: use https, "
+                "or say --insecure if nobody else can read it on its way"
+            )
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         # HTTP_PROXY and the like must not apply to the controller
         with httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False, verify=self._tls()) as client:
@@ -179,6 +187,20 @@ class Api:
         return (
             f"what answers at {self.shown_url} is not cloudtap (HTTP status {response.status_code})"
         )
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody else can read what is sent to a URL.
+
+    Raises:
+        httpx.InvalidURL: it is no URL.
+    """
+    found = httpx.URL(url)
+    try:
+        is_here = ipaddress.ip_address(found.host).is_loopback
+    except ValueError:
+        is_here = found.host == "localhost"
+    return is_here or found.scheme != "http"
 
 
 def _path_part(part: str) -> str:

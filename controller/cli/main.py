@@ -81,11 +81,20 @@ def _give_up(sentence: str) -> NoReturn:
     show_envvar=True,
     help="File with the certificates that sign that of an https: URL; else those of the system.",
 )
+@click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="CLOUDTAP_INSECURE",
+    show_envvar=True,
+    help="Send the token to another machine although the URL is http:.",
+)
 @click.version_option(package_name="cloudtap", prog_name="cloudtap")
 @click.pass_context
-def main(context: click.Context, api: str, token_file: Path | None, ca_file: Path | None) -> None:
+def main(
+    context: click.Context, api: str, token_file: Path | None, ca_file: Path | None, insecure: bool
+) -> None:
     """A network TAP for every tenant of an Open vSwitch cloud."""
-    context.obj = Api(api, _token(token_file), ca_file)
+    context.obj = Api(api, _token(token_file), ca_file, insecure)
 
 
 COMMANDS = (

@@ -356,6 +356,34 @@ def test_the_token_comes_from_the_environment_or_a_file(run: Run, tmp_path: Path
     assert "it is a FIFO" in failed(run("--token-file", str(tmp_path / "fifo"), "status"))
 
 
+@pytest.mark.parametrize("api", ["http://192.0.2.1:9470", "HTTP://tap.invalid", "http://[::2]:1"])
+def test_a_token_is_not_sent_where_others_can_read_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, api: str
+) -> None:
+    asked: list[str] = []
+
+    def answer(client: httpx.Client, method: str, url: str, **_: object) -> httpx.Response:
+        asked.append(url)
+        raise httpx.ConnectError("nobody is there")
+
+    monkeypatch.setattr(httpx.Client, "request", answer)
+    message = failed(run("--api", api, "status"))
+    assert "unencrypted: use https" in message and TOKEN not in message and not asked
+
+    for words, environ in ((["--insecure"], {}), ([], {"CLOUDTAP_INSECURE": "1"})):
+        assert "no controller answers" in failed(run("--api", api, *words, "status", **environ))
+    assert "no controller answers" in failed(run("--api", api, "status", CLOUDTAP_TOKEN=None))
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.0.1"])
+def test_a_token_is_sent_to_this_machine(run: Run, host: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert "no controller answers" in failed(run("--api", f"http://{host}:{port}", "status"))
+
+
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
 def test_no_escape_sequence_of_others_reaches_a_terminal(
     run: Run, fake: FakeReconciler, output: str
