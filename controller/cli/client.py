@@ -116,17 +116,8 @@ class Api:
         body = _utf8(body)
         try:
             response = self._ask(method, url, params, body)
-        except httpx.TimeoutException as error:
-            raise Failure(f"the controller at {self.shown_url} does not answer in time") from error
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
-            raise Failure(f"{self.shown_url!r} is no URL: write it like {DEFAULT_API}") from error
-        except httpx.HTTPError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise Failure(self._distrust(error)) from error
-            raise Failure(
-                f"no controller answers at {self.shown_url}: start it with "
-                "`ryu-manager controller.app`"
-            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise Failure(self._no_answer(error)) from error
         kind = response.headers.get("Content-Type", "")
         if response.status_code == httpx.codes.NO_CONTENT or (
             response.is_success and kind.startswith("application/json")
@@ -165,8 +156,28 @@ class Api:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", str(error))
             raise Failure(f"CA file {str(self.ca_file)!r} cannot be used: {reason}") from error
 
-    def _distrust(self, error: httpx.HTTPError) -> str:
-        reason = str(error).partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
+    def _no_answer(self, error: Exception) -> str:
+        """Why there is no answer, and what to do."""
+        where, why = self.shown_url, str(error)
+        if isinstance(error, httpx.TimeoutException):
+            return f"the controller at {where} does not answer in time"
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL | UnicodeError):
+            return f"{where!r} is no URL: write it like {DEFAULT_API}"
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            return self._distrust(why)
+        if "WRONG_VERSION_NUMBER" in why or "RECORD_LAYER_FAILURE" in why:
+            return (
+                f"what answers at {where} does not speak HTTPS: if it is cloudtap, its URL begins "
+                "with http:"
+            )
+        if isinstance(error, httpx.ConnectError):
+            return f"no controller answers at {where}: start it with `ryu-manager controller.app`"
+        is_plain = self.url.lower().startswith("http:")
+        hint = ": if it serves HTTPS, its URL begins with https:" if is_plain else ""
+        return f"what listens at {where} ended the connection without an answer{hint}"
+
+    def _distrust(self, why: str) -> str:
+        reason = why.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
         return (
             f"the certificate of {self.shown_url} is not trusted ({reason}): name the file of "
             "those who signed it with --ca-file or CLOUDTAP_CA_FILE, and use a name that it holds"

@@ -34,11 +34,11 @@ PROCESSES = Path("/proc")
 MININET = "mininet:"
 SELECT_TIMEOUT_S = 0.05
 DUPLICATES_WAIT_S = 0.2
+"""How long the socket stays open after the last expected frame, to see duplicates."""
 BEHIND_S = 10.0
 """How long at most it reads what waits in its socket once the time is over, in seconds."""
 FRAMES_TOGETHER = 256
 """Frames that are read before others may look at what has arrived."""
-"""How long the socket stays open after the last expected frame, to see duplicates."""
 
 
 class Sniffer:
@@ -189,27 +189,30 @@ def _path(namespace: str) -> Path:
 
 
 def _process_of(host: str) -> str:
-    """The process id of a Mininet host: its shell has the host's name among its arguments."""
-    for arguments in PROCESSES.glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it may have ended
-            if host.encode() in arguments.read_bytes().split(b"\0"):
-                return arguments.parent.name
-    name, running = host.removeprefix(MININET), _mininet_hosts()
+    """The process id of a Mininet host."""
+    shells = _mininet_shells()
+    if host in shells:
+        return shells[host]
+    name, running = host.removeprefix(MININET), sorted(h.removeprefix(MININET) for h in shells)
     there = f"; hosts that run: {', '.join(running)}" if running else ", nor any other host of it"
     raise Failure(
         f"no Mininet with a host {name!r} runs here{did_you_mean(name, running) or there}"
     )
 
 
-def _mininet_hosts() -> list[str]:
-    """The hosts of Mininets on this machine: their shells are called `mininet:HOST`."""
-    found: set[str] = set()
+def _mininet_shells() -> dict[str, str]:
+    """The process ids of the hosts of Mininets on this machine, by ``mininet:HOST``.
+
+    A host is a shell that Mininet starts as ``bash --norc --noediting -is mininet:HOST``; other
+    programs, like this one, have the last word among their arguments, too.
+    """
+    found: dict[str, str] = {}
     for arguments in PROCESSES.glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it may have ended
-            for word in arguments.read_bytes().split(b"\0"):
-                if word.startswith(MININET.encode()):
-                    found.add(word.decode(errors="replace").removeprefix(MININET))
-    return sorted(found)
+            words = arguments.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            if words[-2:-1] == ["-is"] and words[-1].startswith(MININET):
+                found[words[-1]] = arguments.parent.name
+    return found
 
 
 def _enter(path: Path) -> None:

@@ -55,17 +55,25 @@ class CumulativeCounters:
     def update_one(
         self, number: int, now: CountsByCookie, beacons: PacketCount | None = None
     ) -> None:
-        """Take the current counters of one session; ``beacons`` of them are not copies.
-
-        Beacons are subtracted from the sum before the last reset: the last report stays unchanged,
-        so that the next reset is still detected by comparison with it.
-        """
+        """Take the current counters of one session; ``beacons`` of them are not copies."""
         with self._lock:
             self._take(number, now)
             if beacons is not None:
-                before = self._before.get(number, PacketCount())
-                packets, octets = before.packets - beacons.packets, before.bytes - beacons.bytes
-                self._before[number] = PacketCount(packets, octets)
+                self._leave_out(number, beacons)
+
+    def leave_out(self, number: int, beacons: PacketCount) -> None:
+        """The same of beacons alone, which the counters of a session hold, or soon will.
+
+        They are subtracted from the sum before the last reset: the last report stays unchanged, so
+        that the next reset is still detected by comparison with it.
+        """
+        with self._lock:
+            self._leave_out(number, beacons)
+
+    def _leave_out(self, number: int, beacons: PacketCount) -> None:
+        before = self._before.get(number, PacketCount())
+        packets, octets = before.packets - beacons.packets, before.bytes - beacons.bytes
+        self._before[number] = PacketCount(packets, octets)
 
     def restart(self, number: int) -> None:
         """The counters of a session begin at 0 now; their last values are kept.

@@ -105,10 +105,14 @@ class SessionCounters:
     ) -> None:
         """The same for one session, and for the cap of the bridge if its meter is among them.
 
-        ``beacons`` were counted since the last time.
+        ``beacons`` were counted since the last time, or are by whoever reads next; that is to be
+        stored soon, as nobody else knows that they are not copies.
         """
         with self._lock:
+            self._unkept |= {number} if beacons else set()
             if self._is_outdated(moment):
+                for measure, frames in beacons.items():
+                    self._counters[measure].leave_out(number, frames)
                 return
             is_capped = number in session_by_meter.values()
             left_out = {Measure.SHED} if not is_capped else set[Measure]()
@@ -208,7 +212,9 @@ class SessionCounters:
             self._unkept |= self.numbers()
 
     def take_unkept(self) -> frozenset[int]:
-        """The sessions whose counters began at 0, or went, since the last call: store them now."""
+        """The sessions whose counters are to be stored now, since the last call: they began at 0,
+        went, or hold beacons.
+        """
         with self._lock:
             found, self._unkept = self._unkept, set()
         return frozenset(found & self.numbers() if found else found)

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shlex
+import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,23 @@ def test_frames_of_a_check_neither_count_nor_reach_a_limit_also_after_a_restart(
     controller.start("s1")
     seen = controller.wait_for_session("few")
     assert seen["status"]["copies"]["packets"] == copies
+
+
+def test_frames_of_a_verification_are_no_copies_after_a_kill(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["web"], "ids")
+    status, _ = verify("one", cloud.at["red-ids"], "--count", "100")
+    assert (status, controller.session("one")["status"]["copies"]["packets"]) == (0, 0)
+
+    def stored() -> list[tuple[int, int]]:
+        with closing(sqlite3.connect(controller.folder / "state" / "state.db")) as connection:
+            return connection.execute("SELECT before_packets, last_packets FROM counts").fetchall()
+
+    wait_for(stored, [(-100, 100)].__eq__)
+    controller.end(signal.SIGKILL)
+    controller.start("s1")
+    assert controller.wait_for_session("one")["status"]["copies"] == {"packets": 0, "bytes": 0}
 
 
 def test_copies_are_verified_while_production_runs_and_it_loses_nothing(

@@ -314,6 +314,15 @@ def test_no_controller_is_reported_with_what_to_do(run: Run) -> None:
     )
 
 
+def test_an_api_without_https_is_reported_as_such(run: Run, url: str) -> None:
+    wrong = url.replace("http:", "https:")
+
+    assert failed(run("status", CLOUDTAP_API=wrong)) == (
+        f"cloudtap: what answers at {wrong} does not speak HTTPS: if it is cloudtap, its URL "
+        "begins with http:\n"
+    )
+
+
 @pytest.mark.parametrize(
     "wrong", ["nonsense", "ftp://x", "http://[", "http://x:99999999", "http://a..b"]
 )

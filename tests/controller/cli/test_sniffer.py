@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from controller.cli import sniffer as module
+from controller.cli.client import Failure
 from controller.cli.sniffer import Sniffer
 from flows.beacon import Beacon
 from flows.model import Dpid
@@ -73,3 +75,28 @@ def test_a_quiet_port_at_which_nothing_arrives_is_read_to_its_end(wire: socket.s
         sniffer.wait(RUN, 1, SHORT_S)
         assert not sniffer.is_behind
         assert sniffer.arrivals.count(RUN) == 0
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What /proc holds of processes: two hosts of a Mininet, and programs that name one."""
+    monkeypatch.setattr(module, "PROCESSES", tmp_path)
+    for number, words in {
+        17: ["sudo", "cloudtap", "session", "verify", "--netns", "mininet:h1"],
+        18: ["watch", "-n1", "mininet:h3"],
+        21: ["bash", "--norc", "--noediting", "-is", "mininet:h1"],
+        22: ["bash", "--norc", "--noediting", "-is", "mininet:h2"],
+        30: ["cloudtap", "session", "verify", "--netns", "mininet:h3"],
+        31: [],
+    }.items():
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_bytes(b"".join(f"{w}\0".encode() for w in words))
+    return tmp_path
+
+
+def test_a_host_of_a_mininet_is_its_shell_and_no_program_that_names_it(processes: Path) -> None:
+    assert module._path("mininet:h1") == Path("/proc/21/ns/net")
+    with pytest.raises(
+        Failure, match="no Mininet with a host 'h3' runs here; hosts that run: h1, h2"
+    ):
+        module._path("mininet:h3")

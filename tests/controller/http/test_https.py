@@ -184,6 +184,9 @@ def test_the_command_line_speaks_https_with_its_ca_file(
         empty.touch()
         for no_file in (pipe, empty, Path("/dev/zero"), Path("/etc/passwd")):
             assert "cannot be used" in run("--ca-file", str(no_file)).stderr
+        plain = run("--api", url.replace("https:", "http:"))
+        assert "ended the connection without an answer" in plain.stderr
+        assert "if it serves HTTPS, its URL begins with https:" in plain.stderr
     finally:
         server.stop()
     with pytest.raises(ConnectionRefusedError):

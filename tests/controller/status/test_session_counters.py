@@ -160,6 +160,20 @@ def test_beacons_are_no_copies() -> None:
     session_counters.update_one(ONE, {MADE: metering(27), CUT: metering(22)}, CAPS, beacons=beacons)
     assert session_counters.made(ONE) == PacketCount(7, 700)
     assert session_counters.losses(ONE).truncated == 2
+    assert session_counters.take_unkept() == {ONE}, "nobody else knows how many were beacons"
+    assert session_counters.take_unkept() == frozenset()
+
+
+def test_beacons_are_no_copies_while_meters_are_reset() -> None:
+    session_counters = SessionCounters()
+    session_counters.update({MADE: metering(5)}, CAPS)
+    moment, beacons = session_counters.moment, {Measure.MADE: PacketCount(20, 2000)}
+    with session_counters.resetting([], [MADE], CAPS):
+        session_counters.update_one(ONE, {MADE: metering(27)}, CAPS, moment, beacons)
+        session_counters.update_some({MADE: metering(27)}, CAPS)
+    session_counters.update({MADE: metering(1)}, CAPS)
+    assert session_counters.made(ONE) == PacketCount(8, 800)
+    assert session_counters.take_unkept() == {ONE}
 
 
 def test_a_bridge_without_meters_has_its_flows_count() -> None:
