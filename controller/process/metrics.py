@@ -38,6 +38,11 @@ CLAIMS_REFUSED = Counter(
     "Peers that claimed to be a bridge, database or place that another one speaks for.", ["claim"],
     registry=REGISTRY,
 )  # fmt: skip
+NUMBERS_REUSED = Counter(
+    "cloudtap_port_numbers_reused",
+    "OpenFlow port numbers that passed from one port to another without a pause.",
+    registry=REGISTRY,
+)
 HTTP_CONNECTIONS = Gauge(
     "cloudtap_http_connections", "Connections of clients of the API.", registry=REGISTRY
 )

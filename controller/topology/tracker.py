@@ -10,12 +10,13 @@ from typing import Protocol
 import structlog
 
 from controller.inventory import Inventory
-from controller.process import CLAIMS_REFUSED, ChangeSignal, Coalescer
+from controller.process import CLAIMS_REFUSED, NUMBERS_REUSED, ChangeSignal, Coalescer
 from controller.southbound import PortChange, Switch, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
 from controller.topology.late_news import LateNews
 from controller.topology.placements import Placements, PlacementsSnapshot, PortNews, is_news
+from controller.topology.reused_numbers import ReusedNumbers
 from flows.errors import CloudtapError
 from flows.model import Dpid, Placement, PortId
 
@@ -91,6 +92,7 @@ class PlacementTracker:
         self._passed_on = 0
         self._seen = PlacementsSnapshot()
         self._late = LateNews(self._take_late)
+        self._reused = ReusedNumbers()
         self._doubted: frozenset[tuple[str, str]] = frozenset()
         self._remembered: dict[Dpid, BridgeRecord] = {}
         self._remembered_places: Mapping[str, Place] = {}
@@ -295,6 +297,7 @@ class PlacementTracker:
                 self._changes.changed()
             self._passed_on = places.version
             self._note_claims(places)
+            self._note_reused_numbers(places)
         try:
             self._remember(places)
             self.problem = ""
@@ -310,6 +313,16 @@ class PlacementTracker:
             CLAIMS_REFUSED.labels(claim).inc()
             log.warning("claim refused", claim=claim, reason=sentence)
         self._doubted = frozenset(doubted)
+
+    def _note_reused_numbers(self, places: PlacementsSnapshot) -> None:
+        """Log and count port numbers that passed from one port to another: until the next plan is
+        applied, frames may go to the wrong one."""
+        for one in self._reused.follow(places.placements):
+            NUMBERS_REUSED.inc()
+            log.warning(
+                "port number reused", bridge=self._placements.bridge_name(one.place.dpid),
+                ofport=one.place.ofport, before=one.before, after=one.after,
+            )  # fmt: skip
 
     def _remember(self, places: PlacementsSnapshot) -> None:
         """Store where ports are, and the bridges on which any is or was: others leave no trace."""

@@ -193,3 +193,42 @@ def test_a_session_is_gone_when_its_deletion_is_answered_however_much_others_cha
     assert len(removed) == DELETIONS
     told = sum(entry["detail"]["copies"]["packets"] for entry in removed)
     assert told == arrived > 0, "the last count of each session is that of the last moment"
+
+
+def test_no_packet_goes_without_its_copy_while_an_exclusive_session_ends(
+    at: dict[str, Endpoint], controller: ControllerProcess
+) -> None:
+    """What it copies where packets are sent, the next one copies where they are received."""
+    ports, first = ["a", "b"], {"mode": "exclusive", "number": 1}
+    with Traffic(at.values()) as traffic:
+        streams = [
+            (traffic.add(at["a"], A, B), at["b"]),
+            (traffic.add(at["b"], B, A), at["a"]),
+        ]
+        pass_by(traffic, streams)
+        controller.create_session(
+            "red", "two", ports, "soc", mode="exclusive", number=2, direction="ingress"
+        )
+        begun = [traffic.now(stream) for stream, _ in streams]
+        quiet: list[tuple[str, list[range]]] = []
+        """Whose copies there are, and numbers of frames of each stream, between two changes."""
+        for _ in range(ROUNDS):
+            controller.create_session("red", "one", ports, "ids", **first)
+            quiet.append(("ids", pass_by(traffic, streams)))
+            controller.change_session("one", enabled=False)
+            quiet.append(("soc", pass_by(traffic, streams)))
+            controller.change_session("one", enabled=True)
+            quiet.append(("ids", pass_by(traffic, streams)))
+            assert controller.delete_session("one") == 204
+            quiet.append(("soc", pass_by(traffic, streams)))
+        over = [quiet[-1][1][n].stop - 1 for n in range(len(streams))]
+        for n, (stream, _) in enumerate(streams):
+            seen = copies(traffic, stream, at)
+            times = Counter(seen[number] for number in range(begun[n] + 1, over[n] + 1))
+            print(f"stream {stream.key}: frames by copies {dict(times)}")
+            assert times[0] == 0, [k for k in range(begun[n] + 1, over[n] + 1) if not seen[k]]
+            assert times.keys() <= {1, 2}
+            for taker, between in quiet:
+                arrived = traffic.arrived(stream, at[taker])
+                wrong = [k for k in between[n] if (seen[k], arrived[k]) != (1, 1)]
+                assert not wrong, f"not copied once and for {taker} though nothing was changing"

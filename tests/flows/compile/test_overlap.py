@@ -81,6 +81,18 @@ def moved(rng: Random, before: World, mode: Mode = Mode.COPY) -> World:
     return dataclasses.replace(before, sessions=sessions)
 
 
+def ended(rng: Random, before: World) -> World:
+    """The same world in which an exclusive session is switched off, or is gone."""
+    those = [s for s in before.sessions if s.mode is Mode.EXCLUSIVE and s.enabled]
+    if not those:
+        return before
+    old = rng.choice(those)
+    others = tuple(session for session in before.sessions if session is not old)
+    if rng.randint(0, 1):
+        others = (*others, dataclasses.replace(old, enabled=False))
+    return dataclasses.replace(before, sessions=others)
+
+
 def with_other_rules(rng: Random, before: World) -> World:
     """The same world in which a filter has other rules, in place or as another edition."""
     used = {s.filter for s in before.sessions if s.mode is Mode.COPY and s.enabled}
@@ -162,15 +174,15 @@ def sensors_of_changed(one: Arrivals, other: Arrivals) -> set[Where]:
     Its copies may go to the new collector while they are still made as the old version says.
     """
     before, after = one.world, other.world
-    changed = [
-        pair for pair in zip(before.sessions, after.sessions, strict=True) if pair[0] != pair[1]
-    ]
     return {
         place
-        for pair in changed
-        for arrivals, session in zip((one, other), pair, strict=True)
+        for arrivals, those, unchanged in (
+            (one, before.sessions, after.sessions), (other, after.sessions, before.sessions),
+        )
+        for session in those
+        if session not in unchanged
         for place in arrivals.sensors_of(session)
-    }
+    }  # fmt: skip
 
 
 def check(
@@ -230,6 +242,32 @@ def test_every_packet_has_a_copy_while_an_exclusive_session_moves(seed: int) -> 
         before, after, random_packets(rng, before, 6), rng, bridges, len(before.dpids) + 1,
         Mode.EXCLUSIVE,
     )  # fmt: skip
+
+
+def random_end(rng: Random) -> tuple[World, World, Bridges]:
+    """The end of an exclusive session; mostly one that needs an overlap."""
+    for _ in range(20):
+        before = random_world(rng, rng.choice((2, 3)))
+        after = ended(rng, before)
+        bridges = Bridges(before, after)
+        if bridges.have_overlap:
+            break
+    return before, after, bridges
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS)
+def test_every_packet_has_a_copy_while_an_exclusive_session_ends(seed: int) -> None:
+    rng = Random(seed)
+    before, after, bridges = random_end(rng)
+    check(
+        before, after, random_packets(rng, before, 6), rng, bridges, len(before.dpids) + 1,
+        Mode.EXCLUSIVE,
+    )  # fmt: skip
+
+
+def test_random_ends_need_an_overlap() -> None:
+    assert sum(random_end(Random(seed))[2].have_overlap for seed in range(20)) > 10
 
 
 def random_rules(rng: Random) -> tuple[World, World, Bridges]:
@@ -296,6 +334,15 @@ EXCLUSIVE_CHANGES: Mapping[str, tuple[tuple[Session, ...], tuple[Session, ...]]]
     "other direction": ((_first("web", "db", direction=INGRESS),), (_first("web", "db"),)),
     "enabled": ((_first("web", "db", enabled=False), RIVAL), (_first("web", "db"), RIVAL)),
 }
+NEXT = watch("next", "web", "db", to="soc", direction=INGRESS, exclusive=200)
+ENDS: Mapping[str, tuple[tuple[Session, ...], tuple[Session, ...]]] = {
+    "ends": ((_first("web", "db"), NEXT), (NEXT,)),
+    "is switched off": (
+        (_first("web", "db"), NEXT),
+        (_first("web", "db", enabled=False), NEXT),
+    ),
+}
+"""The first exclusive session ends, and the next one copies where packets are received."""
 
 
 def of_two_bridges(change: str) -> tuple[World, World, list[Sent]]:
@@ -320,13 +367,14 @@ def test_every_change_between_two_bridges(change: str) -> None:
 
 def of_exclusive_sessions(change: str) -> tuple[World, World, list[Sent]]:
     """Exclusive sessions on both bridges before and after a change, and packets both ways."""
-    before, sessions = world(*THINGS, *EXCLUSIVE_CHANGES[change][0]), EXCLUSIVE_CHANGES[change][1]
+    those = EXCLUSIVE_CHANGES | ENDS
+    before, sessions = world(*THINGS, *those[change][0]), those[change][1]
     port = before.port_by_id
     sent = [Sent(port[PortId(n)], n, frame) for n, those in FRAMES.items() for frame in those]
     return before, dataclasses.replace(before, sessions=sessions), sent
 
 
-@pytest.mark.parametrize("change", EXCLUSIVE_CHANGES)
+@pytest.mark.parametrize("change", [*EXCLUSIVE_CHANGES, *ENDS])
 def test_every_change_of_an_exclusive_session_between_two_bridges(change: str) -> None:
     before, after, sent = of_exclusive_sessions(change)
     for seed in range(8):
@@ -335,7 +383,7 @@ def test_every_change_of_an_exclusive_session_between_two_bridges(change: str) -
         check(before, after, sent, Random(seed), bridges, 2, Mode.EXCLUSIVE)
 
 
-@pytest.mark.parametrize("change", EXCLUSIVE_CHANGES)
+@pytest.mark.parametrize("change", [*EXCLUSIVE_CHANGES, *ENDS])
 def test_without_an_overlap_an_exclusive_session_leaves_a_packet_to_nobody(change: str) -> None:
     before, after, sent = of_exclusive_sessions(change)
     with pytest.raises(AssertionError, match=r": [01] of"):
