@@ -82,8 +82,10 @@ class LoopMonitor:
         self._stopping.set()
 
     def silence(self) -> float:
-        """Seconds since the last measurement; 0 before ``start``."""
-        return 0.0 if self._beat_at is None else time.monotonic() - self._beat_at
+        """Seconds since the last measurement; 0 before ``start`` and after ``stop``."""
+        if self._beat_at is None or self._stopping.is_set():
+            return 0.0
+        return time.monotonic() - self._beat_at
 
     def _run(self) -> None:
         before = time.monotonic()
