@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -29,6 +29,7 @@ from flows.model import (
     TenantName,
     check_held_keys,
     check_key,
+    check_key_quota,
     key_uses,
 )
 
@@ -40,15 +41,22 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
     """Every collector; see NamedRepository.
 
     What a collector that is changed or deleted does not send with any more is held for its tenant
-    (see HeldKeys).
+    (see HeldKeys). ``tenants`` are those that may want keys of their own.
     """
 
     kind = "collector"
     table = tables.collectors
 
-    def __init__(self, database: Database, held: HeldKeys, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], datetime],
+        *,
+        held: HeldKeys,
+        tenants: Callable[[], Collection[TenantName]],
+    ) -> None:
         super().__init__(database, now)
-        self._held = held
+        self._held, self._tenants = held, tenants
 
     def add(
         self,
@@ -75,6 +83,7 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
             NameTaken: the tenant has one of this name.
             KeyTaken: another tenant sends to one of its addresses with its key.
             KeyHeld: another tenant did, and bridges may not know yet that it does not any more.
+            TooManyKeys, TooManyHeldKeys: the tenant has, or has given up, as many as it may.
             Repeated: the idempotency key was used before.
             Whatever ``build`` raises; then nothing was changed.
         """
@@ -102,9 +111,12 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         others: Sequence[CollectorRecord],
         old: CollectorRecord | None = None,
     ) -> None:
-        check_key(record.collector, (other.collector for other in others))
+        new, held = record.collector, read_held(connection)
+        of_others = [other.collector for other in others]
         before = None if old is None else old.collector
-        check_held_keys(record.collector, read_held(connection), before)
+        check_key(new, of_others)
+        check_held_keys(new, held, before)
+        check_key_quota(new, of_others, held, self._tenants(), before)
 
     def _detail(self, record: CollectorRecord) -> dict[str, object]:
         sensors = [str(sensor) for sensor in record.collector.sensors]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from itertools import chain, filterfalse
 
@@ -24,6 +24,7 @@ from flows.model import (
     Numbers,
     PortId,
     SessionId,
+    TenantName,
 )
 
 ROWS_PER_SLICE = 1000
@@ -54,6 +55,12 @@ class NumberRepository:
             self._last: dict[str, int] = {row.kind: row.number for row in ends}
         self._taken = {kind: set(book.values()) for kind, book in self._numbers.items()}
         self._old_kinds = {kind for kind in KINDS_OF_TENANTS if self._without_tenant(kind)}
+        self._tenants = self._find_tenants()
+
+    @property
+    def tenants(self) -> Collection[TenantName]:
+        """The tenants whose networks and ports have numbers. Waits for nobody."""
+        return self._tenants
 
     def numbers_for(self, names: Names) -> Numbers:
         """The number of each name; see Store.numbers_for."""
@@ -106,6 +113,12 @@ class NumberRepository:
             book = self._numbers[kind]
             self._numbers[kind] = {keys.get(key, key): number for key, number in book.items()}
         self._old_kinds = self._old_kinds - kinds
+        self._tenants = self._find_tenants()
+
+    def _find_tenants(self) -> frozenset[TenantName]:
+        keys = chain(self._numbers["network"], self._numbers["port"])
+        found = {key.partition("/")[0] for key in keys if "/" in key}
+        return frozenset(TenantName(tenant) for tenant in found if tenant)
 
     def _without_tenant(self, kind: str) -> list[str]:
         """The keys of an older version, which had no tenant before the name."""
@@ -139,6 +152,8 @@ class NumberRepository:
             for kind, keys in unused.items():
                 for key in keys:
                     self._taken[kind].discard(self._numbers[kind].pop(key))
+            if unused["network"] or unused["port"]:
+                self._tenants = self._find_tenants()
 
     @contextmanager
     def _allocating(self, missing: Mapping[str, list[str]]) -> Iterator[Connection]:
@@ -156,6 +171,8 @@ class NumberRepository:
         for kind, numbers in new.items():
             self._numbers[kind].update(numbers)
             self._taken[kind].update(numbers.values())
+        if new.get("network") or new.get("port"):
+            self._tenants = self._find_tenants()
         if new.get("session"):
             self._last["session"] = next(reversed(new["session"].values()))
 

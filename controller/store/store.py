@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from flows.model import (
     Names,
     Numbers,
     SessionId,
+    TenantName,
 )
 
 
@@ -60,7 +61,9 @@ class Store:
         cache = SessionCache(database, self._switched_off)
         self.audit = AuditRepository(database, now)
         self._held_keys = HeldKeys(database)
-        self.collectors = CollectorRepository(database, self._held_keys, now)
+        self.collectors = CollectorRepository(
+            database, now, held=self._held_keys, tenants=lambda: self.tenants
+        )
         self.filters = FilterRepository(database, now)
         self.idempotency = IdempotencyRepository(database, now)
         self.installed_sessions = InstalledSessionsRepository(database)
@@ -127,6 +130,11 @@ class Store:
             StoreError: another kind has no free number.
         """
         return self._numbers.numbers_for(names)
+
+    @property
+    def tenants(self) -> Collection[TenantName]:
+        """The tenants that have a network or a port: each is left its part of what is scarce."""
+        return self._numbers.tenants
 
     @property
     def lacks_tenants(self) -> bool:
