@@ -22,6 +22,7 @@
     |       +-- KeyHeld           another tenant's copies may still come with the key
     |       +-- TooManyKeys       a tenant would take tunnel keys that others are to have
     |       +-- TooManyHeldKeys   a tenant has given up more keys than are held for it
+    |       +-- TooManyNumbers    a tenant would take numbers that others are to have
     |   +-- NotFound, NameTaken, NumberTaken, InUse, Repeated    (controller/store)
     +-- SouthboundError           (controller/southbound) a switch cannot be reached or used
     +-- StoreError                (controller/store) the database cannot be used
@@ -160,22 +161,26 @@ class NoLinkTagLeft(Refused):
     """More networks and unprotected ports on the links than there are 802.1Q ids."""
 
     def __init__(self, what: str, limit: int) -> None:
-        super().__init__(
-            f"{what} cannot cross the links between bridges: all {limit} link tags are taken; "
-            "remove unused networks or protect ports against spoofing"
+        cause = (
+            f"all {limit} link tags are taken; remove unused networks or protect ports against "
+            "spoofing"
         )
+        if what.startswith("tap-"):
+            cause = f"its tenant gets no more of the {limit} link tags; have fewer tags there"
+        super().__init__(f"{what} cannot cross the links between bridges: {cause}")
         self.what, self.limit = what, limit
 
 
 class NoMeterLeft(Refused):
     """More sessions have a rate cap than a switch has meters for."""
 
-    def __init__(self, session: str, limit: int) -> None:
+    def __init__(self, session: str, tenant: str, limit: int) -> None:
         super().__init__(
-            f"session {session!r} cannot be capped, so nothing is copied: all {limit} meters are "
-            "taken by other sessions that have, or had, max_rate; delete one of them"
+            f"session {session!r} cannot be capped, so nothing is copied: of {limit} meters none "
+            f"is left for tenant {tenant!r}, because sessions that have, or had, max_rate have "
+            "them; delete one of them"
         )
-        self.session, self.limit = session, limit
+        self.session, self.tenant, self.limit = session, tenant, limit
 
 
 class KeyTaken(Refused):
@@ -232,6 +237,18 @@ class TooManyHeldKeys(NotTold):
             f"use one of those, or {_WHEN_TOLD}"
         )
         self.tenant, self.held = tenant, held
+
+
+class TooManyNumbers(NotTold):
+    """A tenant would take numbers on switches that are left for other tenants."""
+
+    def __init__(self, kind: str, tenant: str, used: int) -> None:
+        super().__init__(
+            f"tenant {tenant!r} may have no {kind} more, because the numbers that are left are for "
+            f"other tenants: it has {used}, those included that were deleted and that a bridge may "
+            f"still have; delete some, and {_WHEN_TOLD}"
+        )
+        self.kind, self.tenant, self.used = kind, tenant, used
 
 
 class NoKeyLeft(Refused):

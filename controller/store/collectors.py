@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from controller.store.database import Database
 from controller.store.held_key_rows import hold, read_held
 from controller.store.held_keys import HeldKeys
 from controller.store.named_objects import NamedRepository
+from controller.store.numbers import NumberRepository
 from controller.store.values import CollectorRecord, IdempotencyKey
 from flows.model import (
     Balance,
@@ -41,7 +42,7 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
     """Every collector; see NamedRepository.
 
     What a collector that is changed or deleted does not send with any more is held for its tenant
-    (see HeldKeys). ``tenants`` are those that may want keys of their own.
+    (see HeldKeys).
     """
 
     kind = "collector"
@@ -53,10 +54,10 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         now: Callable[[], datetime],
         *,
         held: HeldKeys,
-        tenants: Callable[[], Collection[TenantName]],
+        numbers: NumberRepository,
     ) -> None:
         super().__init__(database, now)
-        self._held, self._tenants = held, tenants
+        self._held, self._numbers = held, numbers
 
     def add(
         self,
@@ -84,6 +85,7 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
             KeyTaken: another tenant sends to one of its addresses with its key.
             KeyHeld: another tenant did, and bridges may not know yet that it does not any more.
             TooManyKeys, TooManyHeldKeys: the tenant has, or has given up, as many as it may.
+            TooManyNumbers: the tenant has as many collectors as it may.
             Repeated: the idempotency key was used before.
             Whatever ``build`` raises; then nothing was changed.
         """
@@ -116,7 +118,9 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         before = None if old is None else old.collector
         check_key(new, of_others)
         check_held_keys(new, held, before)
-        check_key_quota(new, of_others, held, self._tenants(), before)
+        check_key_quota(new, of_others, held, self._numbers.tenants, before)
+        if old is None:
+            self._numbers.check_quota(connection, self.table, self.kind, new.tenant)
 
     def _detail(self, record: CollectorRecord) -> dict[str, object]:
         sensors = [str(sensor) for sensor in record.collector.sensors]

@@ -41,6 +41,8 @@ class Observed:
     """What one database knows of bridges."""
 
     numbers: _Books
+    tenants: Mapping[str, Mapping[str, str]]
+    """Whose numbers are, by kind and name, where the name does not say it."""
     last: Mapping[str, int]
     """By kind, the number after which new ones are given."""
     seen: Mapping[str, list[dict[str, Any]]]
@@ -82,6 +84,7 @@ def keep_observed(connection: Connection, now: Observed) -> None:
     """
     backup = _read(connection)
     books = {kind: dict(now.numbers[kind]) for kind in NUMBER_RANGES}
+    tenants = {kind: {**backup.tenants[kind], **now.tenants[kind]} for kind in NUMBER_RANGES}
     last = {
         kind: max(now.last.get(kind, 0), backup.last.get(kind, 0))
         for kind in {*now.last, *backup.last}
@@ -102,7 +105,7 @@ def keep_observed(connection: Connection, now: Observed) -> None:
                 taken.add(number)
     rows = dict(now.seen)
     rows[tables.numbers.name] = [
-        {"kind": kind, "key": key, "number": number}
+        {"kind": kind, "key": key, "number": number, "tenant": tenants[kind].get(key, "")}
         for kind, book in books.items()
         for key, number in book.items()
     ]
@@ -124,17 +127,18 @@ def _next_free(kind: str, taken: set[int], last: int) -> int:
 
 def _read(connection: Connection) -> Observed:
     numbers: _Books = {kind: {} for kind in NUMBER_RANGES}
-    for kind, key, number in connection.execute(select(tables.numbers)):
+    tenants: dict[str, dict[str, str]] = {kind: {} for kind in NUMBER_RANGES}
+    for kind, key, number, tenant in connection.execute(select(tables.numbers)):
         numbers[kind][key] = number
+        tenants[kind][key] = tenant
     ends = connection.execute(select(tables.last_numbers))
     last = {row.kind: row.number for row in ends}
     seen = {
         table.name: [dict(row._mapping) for row in connection.execute(select(table))]
         for table in _SEEN
     }
-    return Observed(
-        numbers, last, seen, frozenset(read_held(connection)) | _keys_in_use(connection)
-    )
+    keys = frozenset(read_held(connection)) | _keys_in_use(connection)
+    return Observed(numbers, tenants, last, seen, keys)
 
 
 def _keys_in_use(connection: Connection) -> frozenset[KeyUse]:

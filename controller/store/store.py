@@ -62,9 +62,9 @@ class Store:
         self.audit = AuditRepository(database, now)
         self._held_keys = HeldKeys(database)
         self.collectors = CollectorRepository(
-            database, now, held=self._held_keys, tenants=lambda: self.tenants
+            database, now, held=self._held_keys, numbers=self._numbers
         )
-        self.filters = FilterRepository(database, now)
+        self.filters = FilterRepository(database, now, numbers=self._numbers)
         self.idempotency = IdempotencyRepository(database, now)
         self.installed_sessions = InstalledSessionsRepository(database)
         self.placements = PlacementRepository(
@@ -124,7 +124,8 @@ class Store:
         What has gone to another tenant gets a new one; the old one stays taken until its release.
         All get the smallest free number, only sessions the next one after the last that was given.
         When link tags or meters run out the last names have none: the compiler then refuses what
-        needs them, and the rest goes on.
+        needs them, and the rest goes on. So it is for a tenant that would take those which are left
+        for others: meters, and link tags of copies.
 
         Raises:
             StoreError: another kind has no free number.

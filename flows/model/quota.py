@@ -23,8 +23,11 @@ def may_take(
 
     ``used`` says how many each has, ``tenants`` who else may want some. Who has less than its part
     may take one as long as any is free. Beyond its part it may if those that are left suffice for
-    what all others, and one that is not known yet, lack of theirs.
+    what all others, and one that is not known yet, lack of theirs. As long as no ``tenants`` are
+    known, each may have any number.
     """
+    if not tenants:
+        return free > 0
     everyone = {tenant, *tenants, *used}
     part = max(1, total // (2 * (len(everyone) + 1)))
     if used.get(tenant, 0) < part:

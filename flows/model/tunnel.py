@@ -118,7 +118,7 @@ class KeyQuota:
     """How many of the keys that are chosen each tenant has, in one space of keys.
 
     Those that it has given up count as long as they are ``held``. A key counts once, however many
-    addresses it is used at. As long as no ``tenants`` are known, each may have any number.
+    addresses it is used at.
     """
 
     def __init__(
@@ -152,8 +152,6 @@ class KeyQuota:
 
         That all keys are taken is another matter.
         """
-        if not self._tenants:
-            return False
         holders = self._in_use.keys() | self._given_up.keys()
         keys_by_tenant = {each: self.keys_of(each) for each in holders}
         taken: set[int] = set().union(*keys_by_tenant.values())
