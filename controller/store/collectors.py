@@ -11,10 +11,10 @@ from netaddr import IPAddress
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from controller.store import tables
+from controller.store.cache import Cached
 from controller.store.content_check import reading_rows
 from controller.store.database import Database
-from controller.store.held_key_rows import hold, read_held
-from controller.store.held_keys import HeldKeys
+from controller.store.held_keys import held_numbers, hold, read_held, release_held
 from controller.store.named_objects import NamedRepository
 from controller.store.numbers import NumberRepository
 from controller.store.values import CollectorRecord, IdempotencyKey
@@ -39,10 +39,10 @@ _SensorRow = tuple[str, str | None]
 
 
 class CollectorRepository(NamedRepository[CollectorRecord]):
-    """Every collector; see NamedRepository.
+    """Every collector, and the tunnel keys that are held; see NamedRepository.
 
-    What a collector that is changed or deleted does not send with any more is held for its tenant
-    (see HeldKeys).
+    What a collector that is changed or deleted does not send with any more is held for its tenant,
+    until bridges are known to have been told.
     """
 
     kind = "collector"
@@ -53,11 +53,10 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         database: Database,
         now: Callable[[], datetime],
         *,
-        held: HeldKeys,
         numbers: NumberRepository,
     ) -> None:
         super().__init__(database, now)
-        self._held, self._numbers = held, numbers
+        self._held, self._numbers = Cached(database, held_numbers), numbers
 
     def add(
         self,
@@ -97,6 +96,16 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
             return CollectorRecord(collector, now, probes or {})
 
         return self._add(record, who, idempotency_key).collector
+
+    def last_held(self) -> int:
+        """The number of the newest key that is held; 0 if none is."""
+        return max(self._held.get(), default=0)
+
+    def release_keys(self, last: int) -> None:
+        """Let other tenants have what is held under numbers up to ``last``."""
+        if any(number <= last for number in self._held.get()):
+            with self._held.writing() as connection:
+                release_held(connection, last)
 
     def _object(self, record: CollectorRecord) -> Collector:
         return record.collector

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from controller.store import tables
 from controller.store.content_check import reading_rows
-from controller.store.held_key_rows import hold
+from controller.store.held_keys import hold
 from flows.model import KINDS_OF_TENANTS, Delivery, KeyUse, TenantName, key_space
 
 

@@ -18,11 +18,9 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store import tables
-from controller.store.content_check import check_content
-from controller.store.database import check_header, check_whole, open_engine, schema_version
+from controller.store.database import check_header, reading_up_to_date
 from controller.store.errors import StoreError
-from controller.store.held_key_rows import hold, read_held
-from controller.store.migrations import upgrade
+from controller.store.held_keys import hold, read_held
 from flows.model import KINDS_OF_TENANTS, NUMBER_RANGES, Delivery, KeyUse, TenantName, key_space
 
 _SEEN = (
@@ -57,21 +55,8 @@ def find_observed(file: Path) -> Observed | None:
         return None
     try:
         check_header(file)
-        engine = open_engine(file)
-        try:
-            with engine.connect() as connection:
-                check_whole(connection)
-                version = schema_version(connection)
-                if version > tables.SCHEMA_VERSION:
-                    return None
-                if version < tables.SCHEMA_VERSION:
-                    upgrade(connection, version)
-                check_content(connection)
-                found = _read(connection)
-                connection.rollback()  # it is kept as it is
-                return found
-        finally:
-            engine.dispose()
+        with reading_up_to_date(file) as connection:
+            return _read(connection)
     except (StoreError, UnicodeDecodeError, SQLAlchemyError, sqlite3.Error):
         return None
 

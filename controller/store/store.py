@@ -13,7 +13,6 @@ from controller.store.collectors import CollectorRepository
 from controller.store.database import Database
 from controller.store.errors import StoreError
 from controller.store.filters import FilterRepository
-from controller.store.held_keys import HeldKeys
 from controller.store.idempotency import IdempotencyRepository
 from controller.store.installed import InstalledSessionsRepository
 from controller.store.limits import LimitRepository
@@ -60,10 +59,7 @@ class Store:
         self._switched_off = SwitchedOff(directory, database.is_present)
         cache = SessionCache(database, self._switched_off)
         self.audit = AuditRepository(database, now)
-        self._held_keys = HeldKeys(database)
-        self.collectors = CollectorRepository(
-            database, now, held=self._held_keys, numbers=self._numbers
-        )
+        self.collectors = CollectorRepository(database, now, numbers=self._numbers)
         self.filters = FilterRepository(database, now, numbers=self._numbers)
         self.idempotency = IdempotencyRepository(database, now)
         self.installed_sessions = InstalledSessionsRepository(database)
@@ -96,7 +92,7 @@ class Store:
     def desired(self) -> DesiredState:
         """The desired state now."""
         # before the collectors: they do not have any more what had been given up by then
-        last_held = self._held_keys.last()
+        last_held = self.collectors.last_held()
         # sessions first: the collectors and filters they refer to cannot be deleted before them
         sessions = self.sessions.desired()
         collectors, filters = self.collectors.all(), self.filters.all()
@@ -162,7 +158,7 @@ class Store:
         """Let other tenants have the tunnel keys that collectors had given up in a desired state
         with this ``last_held``, or before it, when no bridge sends with them any more.
         """
-        self._held_keys.release(last_held)
+        self.collectors.release_keys(last_held)
 
     def numbered(self) -> Numbers:
         """Everything that has a number now; networks, ports and tags by TENANT/NAME."""
