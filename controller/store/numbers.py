@@ -38,6 +38,8 @@ NOBODY = TenantName("")
 
 _SCARCE = ("tag", "meter")
 """Kinds of which the last keys may have no number; the compiler refuses what needs one."""
+_ASCENDING = ("session", "tag")
+"""Kinds of which a number is given again as late as possible."""
 _TABLES: Mapping[str, Table] = {
     **dict.fromkeys(("session", "meter"), tables.sessions),
     "filter": tables.filters,
@@ -233,8 +235,9 @@ class NumberRepository:
             self._used[kind].update(self._owner(kind, key) for key in numbers)
         if new.get("network") or new.get("port"):
             self._tenants = self._find_tenants()
-        if new.get("session"):
-            self._last["session"] = next(reversed(new["session"].values()))
+        for kind in _ASCENDING:
+            if new.get(kind):
+                self._last[kind] = next(reversed(new[kind].values()))
 
     def _within_quota(
         self, kind: str, keys: list[str], owners: Mapping[str, TenantName]
@@ -266,7 +269,9 @@ class NumberRepository:
 
         Those of sessions begin after the last one that was given: a packet or a flow of a deleted
         session may still be in flight, so its number is reused as late as possible, and it is never
-        counted for a new session. Others begin at the start, or where a restore has said.
+        counted for a new session. So do link tags: a backup may give a name the tag that it had,
+        and a bridge that is away must not have that for another tenant. Others begin at the start,
+        or where a restore has said.
         """
         numbers, last = self._ranges[kind], self._last.get(kind, 0)
         middle = min(max(last + 1, numbers.start), numbers.stop)
@@ -288,7 +293,7 @@ class NumberRepository:
         for first in range(0, len(rows), ROWS_PER_SLICE):
             connection.execute(insert(tables.numbers), rows[first : first + ROWS_PER_SLICE])
             time.sleep(0)
-        if kind == "session":
+        if kind in _ASCENDING:
             last = list(numbers.values())[-1]
             connection.execute(
                 upsert(tables.last_numbers)
