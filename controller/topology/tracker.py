@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import structlog
@@ -192,6 +192,12 @@ class PlacementTracker:
     def doubts_of(self, dpid: Dpid) -> tuple[str, ...]:
         """Who claims to speak for a bridge and is not believed, a sentence each."""
         return self._placements.doubts_of(dpid)
+
+    def why_another(self, dpid: Dpid, ports: Set[str]) -> str:
+        """Why a connection under a datapath id may be that of another bridge; empty if nothing
+        says so. ``ports`` are the names of its ports.
+        """
+        return self._placements.why_another(dpid, ports)
 
     def doubts(self) -> Mapping[PortId, str]:
         """Why it is not certain where ports are, a sentence for each of them."""
