@@ -18,11 +18,10 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store import tables
-from controller.store.content_check import check_content
-from controller.store.database import check_header, check_whole, open_engine, schema_version
+from controller.store.content_check import reading_rows
+from controller.store.database import check_and_upgrade, check_header, open_engine
 from controller.store.errors import StoreError
 from controller.store.held_key_rows import hold, read_held
-from controller.store.migrations import upgrade
 from flows.model import KINDS_OF_TENANTS, NUMBER_RANGES, Delivery, KeyUse, TenantName, key_space
 
 _SEEN = (
@@ -58,14 +57,9 @@ def find_observed(file: Path) -> Observed | None:
         engine = open_engine(file)
         try:
             with engine.connect() as connection:
-                check_whole(connection)
-                version = schema_version(connection)
-                if version > tables.SCHEMA_VERSION:
-                    return None
-                if version < tables.SCHEMA_VERSION:
-                    upgrade(connection, version)
-                check_content(connection)
-                found = _read(connection)
+                check_and_upgrade(connection, file)
+                with reading_rows("what is known of bridges"):
+                    found = _read(connection)
                 connection.rollback()  # it is kept as it is
                 return found
         finally:
