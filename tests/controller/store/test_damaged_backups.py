@@ -256,3 +256,23 @@ def test_what_a_restore_has_replaced_is_never_overwritten(good: Path, tmp_path: 
     )
     assert done.exit_code == 0 and "state.db.before-restore-4" in " ".join(done.output.split())
     assert "later" in names(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_known"),
+    [
+        ("UPDATE filters SET rules = '{}'", True),
+        ("UPDATE audit SET at = 'now'", True),
+        ("UPDATE collectors SET delivery = 'vxlan' WHERE delivery = 'port'", True),
+        ("UPDATE collectors SET delivery = 'vxlan', key = 5 WHERE delivery = 'port'", False),
+        ("UPDATE numbers SET number = number + 1048576", False),
+    ],
+)
+def test_a_damaged_filter_takes_the_numbers_of_production_from_nobody(
+    good: Path, tmp_path: Path, change: str, is_known: bool
+) -> None:
+    state = tmp_path / "state"
+    shutil.copytree(good / "state", state)
+    make_change(state / "state.db", change)
+    assert restore(state, good / "good.db").knows_numbers is is_known
+    use(state)
