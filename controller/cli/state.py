@@ -51,14 +51,18 @@ def restore(file: Path, config: Path | None, output: str) -> None:
     """Put a backup FILE in the place of the state database.
 
     Refused while a controller runs. What was there before is kept beside it, as
-    `state.db.before-restore`. Sessions that were deleted after the backup are back. What is known
-    of bridges, above all the numbers that they have, is not set back: it stays as it was.
+    `state.db.before-restore`, or with a number behind that if it exists. Sessions that were deleted
+    after the backup are back. What is known of bridges, above all the numbers that they have, is
+    not set back: it stays as it was.
     """
     from controller.store import restore
 
     folder, done = _run(config, lambda folder: restore(folder, file))
     sentence = f"state database of {folder} is the backup now, with {done.sessions} sessions"
     value: Values = {"directory": str(folder), "sessions": done.sessions}
+    if done.kept is not None:
+        sentence = f"{sentence}; what was there is {done.kept.name!r}"
+        value = {**value, "kept": str(done.kept)}
     if not done.knows_numbers:
         sentence, value = f"{sentence}. {UNKNOWN_NUMBERS}", {**value, "warning": UNKNOWN_NUMBERS}
     print_done(sentence, value, output)

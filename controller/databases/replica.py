@@ -2,8 +2,9 @@
 
 It does no I/O. What an update costs is in proportion to the update. A row that cannot be used is
 left out, with a sentence; one that claims what another row of the database has (a name, an OpenFlow
-port number) is left out as long as that one has it. Which of several bridges has a datapath id is
-decided for all databases together, elsewhere.
+port number) is left out as long as that one has it. An interface that several ports or bridges have
+stays where it was, with a sentence. Which of several bridges has a datapath id is decided for all
+databases together, elsewhere.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ ROWS_IN_A_SLICE = 200
 """So many rows are worked on before other databases may run."""
 CALM_S, CALM_MAX_S = 0.25, 2.0
 """An interface whose link flaps is reported at once, then after these pauses, in seconds."""
+OWNERS_SHOWN = 4
+"""The most ports that are named of those that have one interface."""
 ROW_PROBLEMS_MAX = 20
 """The most sentences about rows of one database."""
 
@@ -85,6 +88,8 @@ class Replica:
         self._are_settings_old = True
         self._are_problems_old = False
         self._claims = Claims()
+        self._owner_before: dict[str, tuple[str, str]] = {}
+        """The bridge and the port that have an interface, as it was reported last."""
         self._bridges: dict[str, Record] = {}
         self._interfaces: dict[str, Record] = {}
         self._settings: Record = {}
@@ -361,16 +366,46 @@ class Replica:
 
     # --- interfaces -----------------------------------------------------------------------------
 
-    def _bridge_of(self, uuid: str) -> str | None:
-        """The bridge of an interface, if there is exactly one and it is reported."""
-        ports = self._ports_of_interface.get(uuid, set())
-        if len(ports) != 1:
+    def _owners(self, uuid: str) -> list[tuple[str, str]]:
+        """The bridges that have an interface, each with the port by which it has it."""
+        return [
+            (bridge, port)
+            for port in self._ports_of_interface.get(uuid, ())
+            for bridge in self._bridges_of_port.get(port, ())
+        ]
+
+    def _owner_of(self, uuid: str) -> tuple[str, str] | None:
+        """The bridge and the port that have an interface; of several those that had it before.
+
+        None if it is not known, or if the bridge is not reported.
+        """
+        owners, before = self._owners(uuid), self._owner_before.get(uuid)
+        bridges = {bridge for bridge, _ in owners}
+        if before in owners:
+            owner = before
+        elif len(bridges) == 1:
+            owner = min(owners)
+        else:
             return None
-        bridges = self._bridges_of_port.get(next(iter(ports)), set())
-        if len(bridges) != 1:
-            return None
-        (bridge,) = bridges
-        return bridge if bridge in self._bridges else None
+        return owner if owner is not None and owner[0] in self._bridges else None
+
+    def _contradiction(self, uuid: str, owner: tuple[str, str] | None) -> list[str]:
+        """Who has an interface, if that is not one port of one bridge, and what is believed."""
+        owners = self._owners(uuid)
+        if len(owners) < 2:
+            return []
+        names = sorted(map(self._owner_name, owners))
+        more = f" and {len(names) - OWNERS_SHOWN} more" if len(names) > OWNERS_SHOWN else ""
+        where = " and in ".join(names[:OWNERS_SHOWN])
+        believed = "it is not used" if owner is None else f"it counts in {self._owner_name(owner)}"
+        return [f"it is in {where}{more}: {believed} until it is in one only"]
+
+    def _owner_name(self, owner: tuple[str, str]) -> str:
+        bridge, port = (
+            shown(str(self.tables[table].get(uuid, {}).get("name", "")))
+            for table, uuid in zip(("Bridge", "Port"), owner, strict=True)
+        )
+        return f"port {port} of bridge {bridge}"
 
     def _claims_of_interface(self, uuid: str) -> frozenset[Claim]:
         record = self._read_interface_or_none(uuid)
@@ -382,21 +417,22 @@ class Replica:
         return frozenset(claims)
 
     def _read_interface_or_none(self, uuid: str) -> Record | None:
-        row, bridge = self.tables["Interface"].get(uuid), self._bridge_of(uuid)
+        row, owner = self.tables["Interface"].get(uuid), self._owner_of(uuid)
         try:
-            return None if row is None or bridge is None else read_interface(row, bridge, {})
+            return None if row is None or owner is None else read_interface(row, owner[0], {})
         except BadValue:
             return None
 
     def _look_at_interface(self, uuid: str, report: Report, now: float) -> None:
-        row, bridge, record = self.tables["Interface"].get(uuid), self._bridge_of(uuid), None
+        row, owner, record = self.tables["Interface"].get(uuid), self._owner_of(uuid), None
         try:
-            if row is not None and bridge is not None:
-                record = read_interface(row, bridge, self._device(uuid, row))
+            if row is not None and owner is not None:
+                record = read_interface(row, owner[0], self._device(owner[1], row))
                 self._claims.hold(uuid)
-                self._note_numbers(uuid, row)
+                self._owner_before[uuid] = owner
             else:
-                self._accept(uuid)
+                self._owner_before.pop(uuid, None)
+            self._note_doubts(uuid, row, owner)
         except BadValue as problem:
             record = None
             name = shown(str(row["name"])) if row else uuid
@@ -415,9 +451,9 @@ class Replica:
             self._interfaces[uuid] = record
         report.interfaces[uuid] = record
 
-    def _device(self, uuid: str, row: Row) -> Record:
+    def _device(self, port_uuid: str, row: Row) -> Record:
         """What is reported of the device of an interface and of its port; without defaults."""
-        port = self.tables["Port"].get(self.port_of(uuid), {})
+        port = self.tables["Port"].get(port_uuid, {})
         trees = (("status", "stp_state"), ("rstp_status", "rstp_port_state"))
         states = [clean(strings(port, c)[k]) for c, k in trees if k in strings(port, c)]
         found: Record = {
@@ -463,17 +499,25 @@ class Replica:
         if self._refused.pop(uuid, None) is not None:
             self._are_problems_old = True
 
-    def _note_numbers(self, uuid: str, row: Row) -> None:
-        """Accept an interface; say which of its numbers cannot be right, and count as unknown."""
+    def _note_doubts(self, uuid: str, row: Row | None, owner: tuple[str, str] | None) -> None:
+        """Accept an interface; say who has it if that contradicts itself, and which of its numbers
+        cannot be right, and count as unknown.
+        """
+        if row is None:
+            self._accept(uuid)
+            return
+        found = self._contradiction(uuid, owner)
         numbers = ((row[c], c, allowed) for c, allowed in NUMBERS.items())
         wrong = [
             f"its {column} {value} is not {allowed.start} to {allowed.stop - 1}"
             for value, column, allowed in numbers
             if value and read_number(value, allowed) is None
         ]
-        if wrong:
+        if wrong and owner is not None:
+            found.append(f"{', '.join(wrong)}: it counts as unknown")
+        if found:
             name = shown(str(row["name"]))
-            self._refuse(uuid, f"interface {name}: {', '.join(wrong)}: it counts as unknown")
+            self._refuse(uuid, f"interface {name}: {'; '.join(found)}")
         else:
             self._accept(uuid)
 

@@ -11,7 +11,7 @@ from typing import Literal
 from sqlalchemy import Connection, Row, insert, select
 
 from controller.store import tables
-from controller.store.content_check import reading_rows
+from controller.store.content_check import read_time, reading_rows
 from controller.store.database import Database
 from controller.store.values import AuditedAction, AuditedKind, AuditEntry
 from flows.model import Session
@@ -121,7 +121,7 @@ def changed_values(before: Mapping[str, object], after: Mapping[str, object]) ->
 def _entry(row: Row[tuple[object, ...]]) -> AuditEntry:
     return AuditEntry(
         number=row.number,
-        at=datetime.fromisoformat(row.at),
+        at=read_time(row.at),
         who=row.who,
         what=row.what,
         kind=row.kind,

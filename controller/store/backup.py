@@ -12,9 +12,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from controller.process import sync_folder, visible
 from controller.store.database import (
@@ -24,16 +25,15 @@ from controller.store.database import (
     reading_up_to_date,
     schema_version,
 )
-from controller.store.directory import COMPANIONS, STATE_DB, locked
-from controller.store.errors import BadContent, StoreError
+from controller.store.directory import COMPANIONS, STATE_DB, locked, next_kept
+from controller.store.errors import BadContent, NewerSchema, StoreError
 from controller.store.gap import begin_after_a_gap
 from controller.store.migrations import upgrade
 from controller.store.observed import Observed, find_observed, keep_observed
+from controller.store.row_check import check_rows
 
 PAGES = 256
 """Pages that are copied at once: a controller that writes waits for no longer than that."""
-BEFORE = f"{STATE_DB}.before-restore"
-"""What a restore has replaced, in the state directory."""
 
 
 def back_up(directory: Path, file: Path) -> int:
@@ -63,18 +63,21 @@ def back_up(directory: Path, file: Path) -> int:
 class Restored:
     """What a restore has done.
 
-    ``knows_numbers`` says whether the numbers that were given after the backup are known.
+    ``knows_numbers`` says whether the numbers that were given after the backup are known, and
+    ``kept`` where what was there before is kept; None if nothing was there.
     """
 
     sessions: int
     knows_numbers: bool
+    kept: Path | None
 
 
 def restore(directory: Path, file: Path) -> Restored:
     """Put a backup in the place of the state database.
 
-    What was there is kept beside it as BEFORE. What it knew of bridges is still true, so it stays:
-    their numbers above all. If it is missing or cannot be used, new numbers begin after a gap.
+    What was there is kept beside it, like what earlier restores have replaced. What it knew of
+    bridges is still true, so it stays: their numbers above all. If it is missing or cannot be used,
+    new numbers begin after a gap.
 
     Raises:
         AlreadyRunning: a controller uses the directory.
@@ -83,12 +86,14 @@ def restore(directory: Path, file: Path) -> Restored:
     if not file.is_file():
         raise StoreError(f"{file} is not a file: name a file that `cloudtap backup` has written")
     _check_header(file)
-    with locked(directory) as state, _new_file(state.database, _exchange) as new:
-        _copy(file, new, "ro")
-        count = _check(new, file)
-        now = find_observed(state.database)
-        _keep(new, now, file)
-        return Restored(count, now is not None)
+    with locked(directory) as state:
+        kept = next_kept(state.path) if state.files() else None
+        with _new_file(state.database, partial(_exchange, kept)) as new:
+            _copy(file, new, "ro")
+            count = _check(new, file)
+            now = find_observed(state.database)
+            _keep(new, now, file)
+        return Restored(count, now is not None, kept)
 
 
 def _check_header(file: Path) -> None:
@@ -104,28 +109,42 @@ def _check(copy: Path, file: Path) -> int:
     Raises:
         NewerSchema, StoreError: ``file``, of which it is a copy, cannot be used.
     """
+    with _refusing(file), reading_up_to_date(copy, file) as connection:
+        check_rows(connection)
+        query = "SELECT count(*) FROM sessions WHERE NOT deleting"
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    """Make a sentence about ``file`` of whatever goes wrong: anybody may have made it.
+
+    Raises:
+        NewerSchema, StoreError: it cannot be used.
+    """
     try:
-        with reading_up_to_date(copy, file) as connection:
-            query = "SELECT count(*) FROM sessions WHERE NOT deleting"
-            return int(connection.exec_driver_sql(query).scalar_one())
-    except (BadContent, UnicodeDecodeError, SQLAlchemyError) as error:
-        raise StoreError(_unusable(file, str(error))) from error
+        yield
+    except (NewerSchema, OSError):
+        raise
+    except DBAPIError as error:
+        raise StoreError(_unusable(file, str(error.orig))) from error
+    except Exception as error:
+        raise StoreError(_unusable(file, str(error) or type(error).__name__)) from error
 
 
 def _keep(copy: Path, now: Observed | None, file: Path) -> None:
     """Put what is known of bridges now into a copy of ``file``, which is one file afterwards."""
     engine = open_engine(copy)
     try:
-        with engine.begin() as connection:
-            upgrade(connection, schema_version(connection))
-            if now is None:
-                begin_after_a_gap(connection)
-            else:
-                keep_observed(connection, now)
-        engine.dispose()
-        _close_log(copy)
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        raise StoreError(_unusable(file, str(error))) from error
+        with _refusing(file):
+            with engine.begin() as connection:
+                upgrade(connection, schema_version(connection))
+                if now is None:
+                    begin_after_a_gap(connection)
+                else:
+                    keep_observed(connection, now)
+            engine.dispose()
+            _close_log(copy)
     finally:
         engine.dispose()
 
@@ -180,29 +199,31 @@ def _new_file(file: Path, put: Callable[[Path, Path], object]) -> Iterator[Path]
                 Path(f"{new}{end}").unlink(missing_ok=True)
 
 
-def _exchange(new: Path, database: Path) -> None:
-    """Put a new database in the place of one that is kept as BEFORE, with what belongs to it.
+def _exchange(kept: Path | None, new: Path, database: Path) -> None:
+    """Put a new database in the place of one that is ``kept``, with what belongs to it.
 
     At every moment one of the two is in that place, so no start finds nothing there and begins
     with no sessions. If it fails, the old one is there as before.
     """
-    before = database.with_name(BEFORE)
-    for end in ("", *COMPANIONS):
-        Path(f"{before}{end}").unlink(missing_ok=True)
-    if database.exists():
-        try:
-            os.link(database, before)
-        except OSError:  # a file system without hard links
-            shutil.copy(database, before)
+    if kept is None:
+        new.replace(database)
+        return
     moved: list[tuple[Path, Path]] = []
     try:
+        if database.exists():
+            try:
+                os.link(database, kept)
+            except OSError:  # a file system without hard links
+                shutil.copy(database, kept)
         for end in COMPANIONS:  # of the old one: SQLite would take them for those of the new one
-            old, kept = Path(f"{database}{end}"), Path(f"{before}{end}")
+            old, beside = Path(f"{database}{end}"), Path(f"{kept}{end}")
             if old.exists():
-                old.rename(kept)
-                moved.append((kept, old))
+                old.rename(beside)
+                moved.append((beside, old))
         new.replace(database)
     except OSError:
-        for kept, old in moved:
-            kept.rename(old)
+        for beside, old in moved:
+            beside.rename(old)
+        if database.exists():  # it was only copied
+            kept.unlink(missing_ok=True)
         raise

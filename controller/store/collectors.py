@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from controller.store import tables
 from controller.store.cache import Cached
-from controller.store.content_check import reading_rows
+from controller.store.content_check import read_time, reading_rows
 from controller.store.database import Database
 from controller.store.held_keys import held_numbers, hold, read_held, release_held
 from controller.store.named_objects import NamedRepository
@@ -137,17 +137,7 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         return _columns(record.collector) | {"sensors": sensors, "probes": probes}
 
     def _read(self, connection: Connection) -> tuple[CollectorRecord, ...]:
-        columns, sensors = tables.collectors.c, tables.sensors.c
-        items: defaultdict[str, list[_SensorRow]] = defaultdict(list)
-        query = select(sensors.collector, sensors.item, sensors.probe).order_by(sensors.position)
-        for owner, item, probe in connection.execute(query):
-            items[owner].append((item, probe))
-        rows = select(tables.collectors).order_by(columns.tenant, columns.name)
-        found = []
-        for row in connection.execute(rows):
-            with reading_rows(f"collector {row.name!r}"):
-                found.append(_record(row, items[row.id]))
-        return tuple(found)
+        return read_collectors(connection)
 
     def _insert(self, connection: Connection, record: CollectorRecord) -> None:
         fixed = {"id": record.collector.id, "created_at": record.created_at.isoformat()}
@@ -167,6 +157,21 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
             if record.collector.id == key:
                 hold(connection, key_uses(record.collector))
         super()._delete(connection, key)
+
+
+def read_collectors(connection: Connection) -> tuple[CollectorRecord, ...]:
+    """Every collector, by tenant and name."""
+    columns, sensors = tables.collectors.c, tables.sensors.c
+    items: defaultdict[str, list[_SensorRow]] = defaultdict(list)
+    query = select(sensors.collector, sensors.item, sensors.probe).order_by(sensors.position)
+    for owner, item, probe in connection.execute(query):
+        items[owner].append((item, probe))
+    rows = select(tables.collectors).order_by(columns.tenant, columns.name)
+    found = []
+    for row in connection.execute(rows):
+        with reading_rows(f"collector {row.name!r}"):
+            found.append(_record(row, items[row.id]))
+    return tuple(found)
 
 
 def _insert_sensors(connection: Connection, record: CollectorRecord) -> None:
@@ -219,4 +224,4 @@ def _record(row: Row[tuple[object, ...]], items: Sequence[_SensorRow]) -> Collec
     )
     pairs = zip(sensors, items, strict=True)
     probes = {sensor: probe for sensor, (_, probe) in pairs if probe is not None}
-    return CollectorRecord(collector, datetime.fromisoformat(row.created_at), probes)
+    return CollectorRecord(collector, read_time(row.created_at), probes)

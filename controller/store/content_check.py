@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
-from netaddr import AddrFormatError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
+from controller.store import tables
 from controller.store.errors import BadContent
-from flows.errors import CloudtapError
 from flows.model import NUMBER_RANGES, Delivery
+from flows.openflow import EPOCH_OBJECT
 
 _WORD = (
     "typeof({c}) = 'text' AND length({c}) BETWEEN 1 AND 64 "
@@ -32,6 +34,24 @@ _PORT = "typeof({c}) = 'integer' AND {c} BETWEEN 0 AND 4294967295"
 _TIME = "typeof({c}) = 'text' AND datetime({c}) IS NOT NULL"
 _DELIVERY = "{c} IN (" + ", ".join(f"'{each.value}'" for each in Delivery) + ")"
 _KIND = "{c} IN (" + ", ".join(f"'{kind}'" for kind in NUMBER_RANGES) + ")"
+_OBJECT = f"typeof({{c}}) = 'integer' AND {{c}} BETWEEN 0 AND {EPOCH_OBJECT}"
+_NUMBER = (
+    "typeof({c}) = 'integer' AND CASE kind"
+    + "".join(
+        f" WHEN '{kind}' THEN {{c}} BETWEEN {numbers.start} AND {numbers.stop - 1}"
+        for kind, numbers in NUMBER_RANGES.items()
+    )
+    + " END"
+)
+"""A number that its kind may have: it must fit where flows hold it."""
+_LAST_NUMBER = (
+    "typeof({c}) = 'integer' AND CASE kind"
+    + "".join(
+        f" WHEN '{kind}' THEN {{c}} BETWEEN 0 AND {numbers.stop}"
+        for kind, numbers in NUMBER_RANGES.items()
+    )
+    + " END"
+)
 
 COLUMN_RULES: Mapping[str, Mapping[str, str]] = {
     "collectors": {"id": _WORD, "tenant": _WORD, "name": _WORD, "created_at": _TIME},
@@ -66,16 +86,19 @@ COLUMN_RULES: Mapping[str, Mapping[str, str]] = {
     "counts": {
         "session": _WORD,
         "bridge": _DPID,
+        "measure": _TEXT,
         **dict.fromkeys(("before_packets", "before_bytes"), _DIFFERENCE),
         **dict.fromkeys(("last_packets", "last_bytes"), _COUNT),
     },
-    "numbers": {"kind": _KIND, "key": _TEXT, "number": _COUNT, "tenant": _TEXT},
-    "last_numbers": {"kind": _KIND, "number": _COUNT},
+    "numbers": {"kind": _KIND, "key": _TEXT, "number": _NUMBER, "tenant": _TEXT},
+    "last_numbers": {"kind": _KIND, "number": _LAST_NUMBER},
     "bridges": {"dpid": _DPID, "name": _TEXT},
     "speakers": {"bridge": _DPID, "database": _TEXT, "row": _TEXT, "certificate": _TEXT},
     "places": {"who": _TEXT, "bridge": _DPID, "interface": _TEXT},
     "placements": {"bridge": _DPID, "interface": _TEXT, "iface_id": _TEXT, "ofport": _PORT},
-    "holdings": {"bridge": _DPID, "session": _COUNT},
+    "holdings": {"bridge": _DPID, "session": _OBJECT},
+    "audit": {"number": _SERIAL},
+    "once": {"at": _TIME},
 }
 """What each column must be where it is not null: a condition of SQL with ``{c}`` for the column."""
 
@@ -99,9 +122,10 @@ def check_content(connection: Connection) -> None:
         known = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
         if not known:
             raise BadContent(f"table {table!r} is missing")
-        for column, rule in rules.items():
+        for column in _columns(table) or rules:
             if column not in known:
                 raise BadContent(f"column {column!r} of table {table!r} is missing")
+        for column, rule in rules.items():
             condition = rule.format(c=f'"{column}"')
             query = (
                 f'SELECT rowid, "{column}" FROM {table} '
@@ -116,20 +140,36 @@ def check_content(connection: Connection) -> None:
 
 @contextmanager
 def reading_rows(what: str) -> Iterator[None]:
-    """Make a sentence of what goes wrong while rows become values.
+    """Make a sentence of whatever goes wrong while rows become values: anybody may have made them.
 
     Raises:
         BadContent: a value was refused, or could not be read.
+        SQLAlchemyError: the file itself cannot be read.
     """
     try:
         yield
-    except BadContent:
+    except (BadContent, SQLAlchemyError):
         raise
-    except (
-        *(ValueError, TypeError, KeyError, AttributeError, IndexError),
-        *(AddrFormatError, CloudtapError),
-    ) as error:
-        raise BadContent(f"{what} cannot be read: {error}") from error
+    except Exception as error:
+        cause = str(error) or type(error).__name__
+        raise BadContent(f"{what} cannot be read: {cause}") from error
+
+
+def read_time(text: str) -> datetime:
+    """A time as it was stored, which says its time zone: times without one cannot be compared.
+
+    Raises:
+        ValueError: it is none.
+    """
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return time
+
+
+def _columns(table: str) -> list[str]:
+    """The columns that we know of a table; none of one that SQLite makes."""
+    return tables.metadata.tables[table].columns.keys() if table in tables.metadata.tables else []
 
 
 def _shown(value: object) -> str:

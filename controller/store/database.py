@@ -29,7 +29,7 @@ from controller.process import sync_folder, visible
 from controller.runtime import run_blocking
 from controller.store import tables
 from controller.store.content_check import check_content
-from controller.store.directory import JOURNAL, Presence, StateDirectory
+from controller.store.directory import JOURNAL, Presence, StateDirectory, kept_files
 from controller.store.errors import BadContent, NewerSchema, StoreError
 from controller.store.gap import begin_after_a_gap
 from controller.store.migrations import upgrade
@@ -40,6 +40,17 @@ ROOM_BYTES = 128 * 1024
 """Free space on the disk that writes need, in bytes; a usual one writes less than half of it."""
 APPLICATION_ID = 0x636C7470
 """In the header of a state database (``PRAGMA application_id``), "cltp": it is one of ours."""
+
+CAUSES = {
+    "locked": f"is held by another program for more than {BUSY_S:g} s: close it, try again",
+    "readonly": "cannot be written: check the owner and the mount of its folder",
+    "full": "cannot grow: the disk is full; make room and try again",
+    "disk I/O": "cannot be read or written: the disk reports an error; check it",
+    "unable to open": "cannot be opened: check the owner of its folder and its free space",
+}
+"""What is wrong beside a database, and what to do, by a word of SQLite."""
+DAMAGE = ("malformed", "not a database", "no such", "Could not decode")
+"""Words with which SQLite says that something in a database is not as it must be."""
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES, _APPLICATION_ID_AT = 100, 68
@@ -182,6 +193,10 @@ class Database:
                 bring_up_to_date(connection, self.path)
             except BadContent as error:
                 raise StoreError(self._damaged(str(error))) from error
+            except DBAPIError as error:  # such as "no such column" in a step of the upgrade
+                if _find_cause(str(error.orig)) is None:
+                    raise StoreError(self._damaged(str(error.orig))) from error
+                raise
         with suppress(SQLAlchemyError), engine.begin() as connection:
             if _application_id(connection) != APPLICATION_ID:  # of an earlier cloudtap
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -211,18 +226,11 @@ class Database:
 
     def _sentence(self, error: BaseException) -> str:
         cause = str(error)
-        known = {
-            "locked": f"is held by another program for more than {BUSY_S:g} s: close it, try again",
-            "readonly": "cannot be written: check the owner and the mount of its folder",
-            "full": "cannot grow: the disk is full; make room and try again",
-            "disk I/O": "cannot be read or written: the disk reports an error; check it",
-            "unable to open": "cannot be opened: check the owner of its folder and its free space",
-        }
-        if "malformed" in cause or "not a database" in cause:
+        if any(word in cause for word in DAMAGE):
             return self._damaged(cause)
-        for word, sentence in known.items():
-            if word in cause:
-                return f"state database {self.path} {sentence} (nothing was changed)"
+        sentence = _find_cause(cause)
+        if sentence is not None:
+            return f"state database {self.path} {sentence} (nothing was changed)"
         return f"state database {self.path}: {visible(cause)} (nothing was changed)"
 
     def _damaged(self, cause: str) -> str:
@@ -245,10 +253,18 @@ class _File(sqlite3.Connection):
 def damaged(path: Path, cause: str) -> str:
     """The sentence about a database that cannot be trusted."""
     shown = visible(" ".join(cause.split()))
+    kept = kept_files(path.parent)
+    before = f", for example {kept[-1]}, which the last restore has replaced" if kept else ""
     return (
         f"state database {path} is damaged ({shown}): put a backup in its place with `cloudtap "
-        "restore FILE`, or move it away to begin with no sessions"
+        f"restore FILE`{before} (the damaged one is kept), or move it away to begin with no "
+        "sessions"
     )
+
+
+def _find_cause(cause: str) -> str | None:
+    """What to do about something beside the database; None if it is the database itself."""
+    return next((sentence for word, sentence in CAUSES.items() if word in cause), None)
 
 
 def newer_schema(path: Path, version: int) -> str:
@@ -316,6 +332,8 @@ def schema_version(connection: Connection) -> int:
 
 def bring_up_to_date(connection: Connection, path: Path) -> None:
     """Check all of a database, and migrate it to the current schema, in one transaction.
+
+    What a row means is not looked at: see ``check_rows``.
 
     Raises:
         NewerSchema: a newer cloudtap has written it; ``path`` is named.

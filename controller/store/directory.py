@@ -20,6 +20,8 @@ STATE_DB = "state.db"
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite may put beside a database, by the end of the name."""
 
+BEFORE = f"{STATE_DB}.before-restore"
+"""What a restore has replaced; that of a later one has a number behind it, such as ``-2``."""
 JOURNAL = "switched-off"
 """The file that holds what was switched off and is not in the database yet."""
 INVENTORY_KEPT = "inventory-in-force.yaml"
@@ -110,6 +112,33 @@ class StateDirectory:
                 if lock is not None:
                     os.close(lock)
             self._lock = self._directory_lock = None
+
+
+def kept_files(directory: Path) -> list[Path]:
+    """What restores have replaced in a directory, the oldest first."""
+    return [file for _, file in sorted(_kept_numbers(directory).items())]
+
+
+def next_kept(directory: Path) -> Path:
+    """Where what is replaced next is kept: a name that nothing has, not even a part of one."""
+    number = max(_kept_numbers(directory), default=0) + 1
+    while True:
+        file = directory / (BEFORE if number == 1 else f"{BEFORE}-{number}")
+        if not any(os.path.lexists(f"{file}{end}") for end in ("", *COMPANIONS)):
+            return file
+        number += 1
+
+
+def _kept_numbers(directory: Path) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    with suppress(OSError):
+        for file in directory.iterdir():
+            number = file.name.removeprefix(f"{BEFORE}-")
+            if file.name == BEFORE:
+                found[1] = file
+            elif file.name != number and number.isdecimal() and number.isascii():
+                found[int(number)] = file
+    return found
 
 
 @contextmanager

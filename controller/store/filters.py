@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from controller.process import Yielder, read_objects, write_list
 from controller.store import tables
-from controller.store.content_check import reading_rows
+from controller.store.content_check import read_time, reading_rows
 from controller.store.database import Database
 from controller.store.errors import NotFound
 from controller.store.named_objects import NamedRepository
@@ -26,6 +26,9 @@ FLOWS_IN_PLACE = 1000
 (Open vSwitch 3.1 in the userspace datapath)."""
 WRITTEN_KEPT = 16
 """Filters that are known as they were written last, until somebody reads them."""
+
+_Revisions = Mapping[str, tuple[int, FilterRecord]]
+"""Parsed filters and their revisions, by id."""
 
 
 class FilterRepository(NamedRepository[FilterRecord]):
@@ -45,7 +48,7 @@ class FilterRepository(NamedRepository[FilterRecord]):
         super().__init__(database, now)
         self._numbers = numbers
         self._lock = threading.Lock()
-        self._parsed: dict[str, tuple[int, FilterRecord]] = {}
+        self._parsed: _Revisions = {}
         self._written: dict[str, tuple[int, FilterRecord]] = {}
         """The revisions written last, by id: that of a transaction that failed is written again
         before it can be read.
@@ -135,21 +138,14 @@ class FilterRepository(NamedRepository[FilterRecord]):
         name = new.filter.name
         return self._detail(new) | ({"name": name} if name != old.filter.name else {})
 
+    def read(self, connection: Connection) -> tuple[FilterRecord, ...]:
+        """Every filter as it is in a transaction; it is not parsed again later."""
+        return self._read(connection)
+
     def _read(self, connection: Connection) -> tuple[FilterRecord, ...]:
-        columns = tables.filters.c
-        query = select(columns.id, columns.revision).order_by(columns.tenant, columns.name)
         with self._lock:
-            before, written = self._parsed, dict(self._written)
-        found: dict[str, tuple[int, FilterRecord]] = {}
-        for key, revision in connection.execute(query):
-            known = written.get(key)
-            if known is None or known[0] != revision:
-                known = before.get(key)
-            if known is None or known[0] != revision:
-                row = connection.execute(select(tables.filters).filter_by(id=key)).one()
-                with reading_rows(f"filter {row.name!r}"):
-                    known = revision, _record(row)
-            found[key] = known
+            known = dict(self._written), self._parsed
+        found = read_filters(connection, *known)
         with self._lock:
             self._parsed = found
         return tuple(record for _, record in found.values())
@@ -186,6 +182,22 @@ class FilterRepository(NamedRepository[FilterRecord]):
             self._written[key] = revision, record
             while len(self._written) > WRITTEN_KEPT:
                 del self._written[next(iter(self._written))]
+
+
+def read_filters(connection: Connection, *known: _Revisions) -> _Revisions:
+    """Every filter by id, by tenant and name; those whose revision is known are not parsed."""
+    columns = tables.filters.c
+    query = select(columns.id, columns.revision).order_by(columns.tenant, columns.name)
+    found: dict[str, tuple[int, FilterRecord]] = {}
+    for key, revision in connection.execute(query):
+        parsed = (revisions[key] for revisions in known if key in revisions)
+        same = next((each for each in parsed if each[0] == revision), None)
+        if same is None:
+            row = connection.execute(select(tables.filters).filter_by(id=key)).one()
+            with reading_rows(f"filter {row.name!r}"):
+                same = revision, _record(row)
+        found[key] = same
+    return found
 
 
 def differs_much(old: Filter, new: Filter) -> bool:
@@ -241,4 +253,4 @@ def _record(row: Row[tuple[object, ...]]) -> FilterRecord:
         read_rules("egress", rules["egress"]),
         rules.get("edition", 0),
     )
-    return FilterRecord(stored, datetime.fromisoformat(row.created_at))
+    return FilterRecord(stored, read_time(row.created_at))

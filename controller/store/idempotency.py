@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, insert, select, update
 
 from controller.store import tables
+from controller.store.content_check import read_time
 from controller.store.database import Database
 from controller.store.errors import Repeated
 from controller.store.values import IdempotencyKey
@@ -81,6 +82,6 @@ def take_key(
 
 def _find(connection: Connection, key: str, now: datetime) -> Repeated | None:
     row = connection.execute(select(tables.idempotency_keys).filter_by(key=key)).one_or_none()
-    if row is None or datetime.fromisoformat(row.at) < now - IDEMPOTENCY_KEY_RETENTION:
+    if row is None or read_time(row.at) < now - IDEMPOTENCY_KEY_RETENTION:
         return None
     return Repeated(row.digest, row.object_id, row.answer)

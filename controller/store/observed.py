@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store import tables
+from controller.store.content_check import reading_rows
 from controller.store.database import check_header, reading_up_to_date
 from controller.store.errors import StoreError
 from controller.store.held_keys import hold, read_held
@@ -55,7 +56,10 @@ def find_observed(file: Path) -> Observed | None:
         return None
     try:
         check_header(file)
-        with reading_up_to_date(file) as connection:
+        with (
+            reading_up_to_date(file) as connection,
+            reading_rows("what is known of bridges"),
+        ):
             return _read(connection)
     except (StoreError, UnicodeDecodeError, SQLAlchemyError, sqlite3.Error):
         return None

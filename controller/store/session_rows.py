@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from controller.store import tables
-from controller.store.content_check import reading_rows
+from controller.store.content_check import read_time, reading_rows
 from controller.store.values import Limits, SessionRecord
 from flows.model import (
     ALL,
@@ -120,12 +119,12 @@ def _record(row: Row[tuple[object, ...]], items: Sequence[_SourceItem]) -> Sessi
         mode=Mode(row.mode),
     )
     limits = Limits(
-        None if row.expires_at is None else datetime.fromisoformat(row.expires_at),
+        None if row.expires_at is None else read_time(row.expires_at),
         row.max_packets,
         row.max_bytes,
         PacketCount(row.from_packets, row.from_bytes),
     )
-    created_at = datetime.fromisoformat(row.created_at)
+    created_at = read_time(row.created_at)
     return SessionRecord(session, created_at, row.deleting, limits, row.stopped)
 
 

@@ -18,6 +18,7 @@ from controller.store.installed import InstalledSessionsRepository
 from controller.store.limits import LimitRepository
 from controller.store.numbers import NumberRepository
 from controller.store.placements import PlacementRepository
+from controller.store.row_check import check_rows
 from controller.store.session_cache import SessionCache
 from controller.store.sessions import SessionRepository
 from controller.store.switched_off import SwitchedOff
@@ -77,10 +78,8 @@ class Store:
 
     def _check_values(self) -> None:
         """Make values of all rows once: what cannot be read is found now."""
-        self.sessions.all()
-        self.collectors.all()
-        self.filters.all()
-        self.limits.counts()
+        with self._database.reading() as connection:
+            check_rows(connection, self.filters.read)
 
     def close(self) -> None:
         """Close the file and release its lock."""

@@ -22,6 +22,8 @@ DPID = 0x51
 LOCAL_DB = "unix:/run/openvswitch/db.sock"
 SETTINGS = {"openflow__listen": "0.0.0.0:6653", "openflow__insecure": "true"}
 PATIENCE_S = 60.0
+WEB_AT = "s1-eth1"
+"""The interface of port red-web."""
 
 
 @pytest.fixture
@@ -185,6 +187,68 @@ def test_a_second_database_that_claims_a_bridge_moves_and_renames_nothing(
         other.vsctl("del-br", "evil")
         wait_for(lambda: controller.status()["problems"], lambda found: not found, PATIENCE_S)
         controller.wait_for_session("one")
+
+
+def uuid_of(table: str, name: str) -> str:
+    return vsctl("get", table, name, "_uuid").strip()
+
+
+def test_an_interface_of_two_ports_of_a_bridge_goes_on_as_the_switch_has_it(
+    cloud: SmallCloud, tmp_path: Path
+) -> None:
+    with controller_for(tmp_path) as controller, Traffic(cloud.at.values()) as traffic:
+        controller.create_session("red", "one", ["web"], "ids")
+        red, _ = cloud.red_streams(traffic)
+        check_flowing(traffic, red, cloud)
+        first = traffic.now(red)
+        rival = (
+            "--id=@p",
+            "create",
+            "Port",
+            "name=zz",
+            f"interfaces={uuid_of('Interface', WEB_AT)}",
+        )
+        vsctl("--", *rival, "--", "add", "Bridge", "s1", "ports", "@p")
+        problem = controller.wait_for_problem(f"interface '{WEB_AT}'")
+        assert (
+            f"port '{WEB_AT}' of bridge 's1'" in problem and "port 'zz' of bridge 's1'" in problem
+        )
+        assert controller.place("red-web") == ("s1", 1)
+        controller.wait_for_session("one")
+        check_flowing(traffic, red, cloud)
+        vsctl("remove", "Bridge", "s1", "ports", uuid_of("Port", "zz"))
+        wait_for(lambda: controller.status()["problems"], lambda found: not found, PATIENCE_S)
+        last = traffic.now(red)
+        traffic.wait_until_past(red, cloud.at["red-ids"], last)
+        for name in ("red-db", "red-ids"):
+            assert not traffic.faults(red, cloud.at[name], first, last), "production was hurt"
+
+
+def test_a_port_of_two_bridges_is_said_and_hurts_no_other(
+    cloud: SmallCloud, tmp_path: Path
+) -> None:
+    """Open vSwitch itself takes the port off both."""
+    with controller_for(tmp_path) as controller, Traffic(cloud.at.values()) as traffic:
+        controller.create_session("red", "one", ["web"], "ids")
+        red, _ = cloud.red_streams(traffic)
+        blue, _ = cloud.blue_streams(traffic)
+        check_flowing(traffic, red, cloud)
+        first = traffic.now(blue)
+        ports = f"ports={uuid_of('Port', WEB_AT)}"
+        rival = ("--id=@b", "create", "Bridge", "name=s9", "datapath_type=netdev", ports)
+        vsctl("--", *rival, "--", "add", "Open_vSwitch", ".", "bridges", "@b")
+        problem = controller.wait_for_problem(f"interface '{WEB_AT}'")
+        assert "of bridge 's1'" in problem and "of bridge 's9'" in problem
+        wait_for(
+            lambda: controller.place("red-web"), lambda at: at in (None, ("s1", 1)), PATIENCE_S
+        )
+        vsctl("remove", "Open_vSwitch", ".", "bridges", uuid_of("Bridge", "s9"))
+        wait_for(lambda: controller.status()["problems"], lambda found: not found, PATIENCE_S)
+        controller.wait_for_session("one")
+        check_flowing(traffic, red, cloud)
+        last = traffic.now(blue)
+        traffic.wait_until_past(blue, cloud.at["blue-db"], last)
+        assert not traffic.faults(blue, cloud.at["blue-db"], first, last), "another one was hurt"
 
 
 def test_an_interface_id_at_another_host_cuts_nobody_off(

@@ -237,6 +237,63 @@ def test_who_had_a_name_first_keeps_it_until_it_goes() -> None:
     assert not reported.problems
 
 
+def test_an_interface_of_two_ports_of_a_bridge_stays_as_it_was_and_both_are_said() -> None:
+    database, reported = small(), Reported()
+    database.tables["Port"][PORT] |= {"name": "web", "protected": True}
+    reported.load(database.copy())
+    was, before = dict(reported.interfaces), database.copy()
+    rival = uuid_of(1)[:-2] + "99"
+    row = {**EMPTY["Port"], "name": "aa", "interfaces": frozenset([INTERFACE])}
+    database.tables["Port"][rival] = row
+    database.tables["Bridge"][BRIDGE]["ports"] |= {rival}
+
+    reported.take(updates2(before, database.tables))
+
+    assert reported.interfaces == was and was
+    (problem,) = reported.problems
+    assert "in port 'aa' of bridge 'br2' and in port 'web' of bridge 'br2'" in problem
+    assert "it counts in port 'web' of bridge 'br2' until it is in one only" in problem
+    again = Reported()
+    again.load(database.copy())
+    assert again.interfaces.keys() == was.keys(), "there is one bridge only that it can be on"
+    before = database.copy()
+    del database.tables["Port"][rival]
+    database.tables["Bridge"][BRIDGE]["ports"] -= {rival}
+    reported.take(updates2(before, database.tables))
+    assert reported.interfaces == was and not reported.problems
+
+
+@pytest.mark.parametrize("shared", ["port", "interface"])
+def test_a_port_of_two_bridges_stays_where_it_was_until_it_is_gone_there(shared: str) -> None:
+    database, reported = small(), Reported()
+    reported.load(database.copy())
+    was, before = dict(reported.interfaces), database.copy()
+    database.add_bridge()
+    other, port = uuid_of(5), PORT
+    if shared == "interface":
+        port = database.new()
+        row = {**EMPTY["Port"], "name": "zz", "interfaces": frozenset([INTERFACE])}
+        database.tables["Port"][port] = row
+    database.tables["Bridge"][other]["ports"] |= {port}
+
+    reported.take(updates2(before, database.tables))
+
+    assert reported.interfaces == was and was[INTERFACE]["bridge"] == BRIDGE
+    (problem,) = reported.problems
+    assert "of bridge 'br2' and in " in problem and "of bridge 'br5':" in problem
+    assert "it counts in port" in problem
+    fresh = Reported()
+    fresh.load(database.copy())
+    assert not fresh.interfaces, "nothing new is placed"
+    (problem,) = fresh.problems
+    assert "'br2'" in problem and "'br5'" in problem and "it is not used until" in problem
+    before = database.copy()
+    database.tables["Bridge"][BRIDGE]["ports"] = frozenset()
+    for each in (reported, fresh):
+        each.take(updates2(before, database.tables))
+        assert each.interfaces[INTERFACE]["bridge"] == other and not each.problems
+
+
 def test_two_that_claim_the_same_from_the_beginning_both_get_nothing() -> None:
     database, reported = small(), Reported()
     database.add_port()
