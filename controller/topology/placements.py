@@ -419,6 +419,9 @@ class Placements:
             known = known_by_id[old]
             if known is not None:
                 bridge = self._bridges.setdefault(new, BridgeState())
+                if early := self._connected_early(known, known_by_id.get(new)):
+                    bridge.ports, bridge.local_name = early.ports, early.local_name
+                    bridge.has_connected = True
                 bridge.ports = bridge.ports or known.ports
                 bridge.certificate = bridge.certificate or known.certificate
                 bridge.is_remembered |= known.is_remembered
@@ -442,6 +445,17 @@ class Placements:
         self._moved_at = self._version
         if left:
             self._moves.append(left)
+
+    def _connected_early(self, moved: BridgeState, there: BridgeState | None) -> BridgeState | None:
+        """What a bridge has reported under the id that it has now, before its database said so.
+
+        It is known by its name, unless the bridge that had the id until then has the same.
+        """
+        if there is None or not there.local_name:
+            return None
+        names = moved.bound_name, there.bound_name
+        is_it = there.local_name == names[0] != names[1]
+        return there if is_it else None
 
     def _take(self, snapshot: OvsdbSnapshot) -> None:
         """Take the OVSDB rows of bridges that are not forgotten."""

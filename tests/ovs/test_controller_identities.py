@@ -176,10 +176,13 @@ class TwoTenants:
             self.controller.create_session(tenant, tenant, ["web"], "ids", **settings)
             self.controller.wait_for_session(tenant)
 
-    def give_ids(self, ids: Mapping[str, int]) -> None:
-        """Have both bridges get these ids at once, and wait until they are at work under them."""
+    def set_ids(self, ids: Mapping[str, int]) -> None:
+        """Have both bridges get these ids at once."""
         words = [("set", "Bridge", b, f"other_config:datapath-id={d:016x}") for b, d in ids.items()]
         vsctl(*words[0], "--", *words[1])
+
+    def wait_for_ids(self, ids: Mapping[str, int]) -> None:
+        """Wait until both bridges are at work under these ids."""
         for bridge, dpid in ids.items():
             wait_for(
                 lambda b=bridge: self.controller.bridge(b),  # type: ignore[misc]
@@ -196,9 +199,9 @@ class TwoTenants:
 
 
 @on_both_runtimes
-@pytest.mark.parametrize("is_restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("controller_is", ["running", "restarted", "down"])
 def test_bridges_that_exchange_their_ids_keep_their_own_counts(
-    lab: Lab, tmp_path: Path, runtime: str, is_restarted: bool
+    lab: Lab, tmp_path: Path, runtime: str, controller_is: str
 ) -> None:
     with ControllerProcess(tmp_path, TWO_TENANTS, runtime) as controller:
         cloud = TwoTenants(lab, controller)
@@ -210,8 +213,13 @@ def test_bridges_that_exchange_their_ids_keep_their_own_counts(
                     sensor = cloud.ends[f"{tenant}-ids"]
                     check_delivered(traffic, stream, cloud.ends[f"{tenant}-db"], sensor)
                     wait_for(lambda t=tenant: sum(cloud.told(t).values()), bool)  # type: ignore[misc]
-                cloud.give_ids(ids)
-                if is_restarted:
+                if controller_is == "down":
+                    controller.end()
+                cloud.set_ids(ids)
+                if controller_is == "down":
+                    controller.start(**SETTINGS)
+                cloud.wait_for_ids(ids)
+                if controller_is == "restarted":
                     controller.end()
                     controller.start("s1", "s2", **SETTINGS)
             for tenant, stream in streams.items():
@@ -236,7 +244,8 @@ def test_an_exchange_of_ids_stops_no_session_before_its_limit(lab: Lab, tmp_path
                 for tenant, stream in streams.items():
                     sensor = cloud.ends[f"{tenant}-ids"]
                     traffic.wait_until_past(stream, sensor, number * limit // 4)
-                cloud.give_ids(ids)
+                cloud.set_ids(ids)
+                cloud.wait_for_ids(ids)
             for tenant, stream in streams.items():
                 wait_for(
                     lambda t=tenant: controller.session(t)["status"],  # type: ignore[misc]

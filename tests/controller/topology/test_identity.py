@@ -392,6 +392,45 @@ class TestIdsThatMoveOnTogether:
             assert places.take_moves() == [{S1: S3}]
 
 
+class TestABridgeThatConnectsBeforeItsDatabaseTellsItsNewId:
+    def places(self) -> Placements:
+        places = Placements()
+        places.declare(inventory({"a": PortHint("sa", "a1"), "b": PortHint("sb", "b2")}))
+        self.report(places, {"sa": S1, "sb": S2})
+        self.connect(places, {"sa": S1, "sb": S2})
+        assert places.snapshot().placements == {"a": at(S1, 1), "b": at(S2, 2)}
+        return places
+
+    def report(self, places: Placements, ids: Mapping[str, Dpid]) -> None:
+        ports: dict[str, Ports] = {"sa": {"a1": (1, None)}, "sb": {"b2": (2, None)}}
+        parts = [said(dpid, name, HOST1, ports[name], row=name) for name, dpid in ids.items()]
+        places.report_interfaces(together(*parts))
+
+    def connect(self, places: Placements, ids: Mapping[str, Dpid]) -> None:
+        ports = {"sa": switch_ports("sa", a1=1), "sb": switch_ports("sb", b2=2)}
+        for name, dpid in ids.items():
+            places.report_ports(dpid, ports[name])
+
+    @pytest.mark.parametrize("early", [["sa"], ["sb"], ["sa", "sb"], []])
+    @pytest.mark.parametrize("is_restarted", [False, True])
+    @pytest.mark.parametrize("ids", [{"sa": S2, "sb": S1}, {"sa": S2, "sb": S3}])
+    def test_its_ports_are_its_own(
+        self, ids: Mapping[str, Dpid], is_restarted: bool, early: list[str]
+    ) -> None:
+        places = self.places()
+        if is_restarted:
+            seen, places = places.snapshot(), Placements()
+            places.remember(seen.records, seen.places)
+            places.declare(inventory({"a": PortHint("sa", "a1"), "b": PortHint("sb", "b2")}))
+        self.connect(places, {name: ids[name] for name in early})
+        places.snapshot()
+        self.report(places, ids)
+        self.connect(places, {name: ids[name] for name in ids if name not in early})
+        snapshot = places.snapshot()
+        assert snapshot.placements == {"a": at(ids["sa"], 1), "b": at(ids["sb"], 2)}
+        assert not snapshot.problems
+
+
 class TestNamesThatSeveralBridgesHave:
     def places(self, *bridges: DeclaredBridge) -> Placements:
         places = Placements()
