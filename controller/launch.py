@@ -83,7 +83,10 @@ class Signals:
 class Reports:
     """What is declared and reported: the inventory, ports, links, databases, tunnel ports."""
 
-    def __init__(self, config: Config, store: Store, signals: Signals, writers: Writers) -> None:
+    def __init__(
+        self, config: Config, store: Store, signals: Signals, writers: Writers,
+        counters: SessionCountersByBridge,
+    ) -> None:  # fmt: skip
         self.placements = Placements(config.ovsdb.remotes_now)
         self.placements.remember(store.placements.bridges(), store.placements.places())
         self.inventory = make_inventory_file(config, self.placements)
@@ -93,7 +96,7 @@ class Reports:
         )  # fmt: skip
         self.tracker = PlacementTracker(
             placements=self.placements, changes=signals.changes, store=store.placements,
-            links=self.sensors,
+            links=self.sensors, counters=counters,
         )  # fmt: skip
         believed = self.tracker.believed
         self.ovsdb = OvsdbWatcher(
@@ -133,9 +136,9 @@ class Bridges:
         signals: Signals,
         reports: Reports,
         writers: Writers,
+        counters: SessionCountersByBridge,
         transport: Transport,
     ) -> None:
-        counters = SessionCountersByBridge()
         adoption = Adoption(
             ownership=config.bridges, fail_modes=reports.ovsdb, ports=reports.tracker
         )
@@ -225,9 +228,12 @@ class Services:
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config, self._token = config, token_file(config)
         self.store, signals, writers = Store(config.state.directory), Signals(), Writers()
-        self.reports = Reports(config, self.store, signals, writers)
+        counters = SessionCountersByBridge()
+        self.reports = Reports(config, self.store, signals, writers, counters)
         give_tenants(self.store, self.reports.inventory)
-        self.bridges = Bridges(config, self.store, signals, self.reports, writers, transport)
+        self.bridges = Bridges(
+            config, self.store, signals, self.reports, writers, counters, transport
+        )
         self.control = Control(config, self.store, signals, self.reports, self.bridges)
         often_s = min(TICK_S, config.bridges.recheck_seconds)
         self.reload = InventoryReload(

@@ -15,6 +15,7 @@ from controller.reconcile.protocols import Counts, Deletions, InstalledSessions,
 from controller.reconcile.report import CounterPoller
 from controller.reconcile.snapshot import SnapshotBuilder
 from controller.reconcile.writers import Writers
+from controller.status import joined
 from flows.errors import CloudtapError, Refused
 from flows.model import Dpid, SessionId
 
@@ -76,21 +77,17 @@ class Finalizer:
         return holders <= able
 
     def follow_identities(self) -> None:
-        """Retire ids that bridges do not have any more, and forget strangers that are gone.
+        """Store which bridges have other ids, retire old ones, and forget strangers that are gone.
 
         Flows that were installed under the old id are waited for under the new one. A stranger is a
         bridge on which nothing was ever placed. What cannot be stored now is tried again.
         """
-        waiting: set[Dpid] = set()
-        for old, new in self._bridges.replaced().items():
-            if new in waiting:  # what is stored under it is still that of another bridge
-                waiting.add(old)
-                continue
-            try:
+        try:
+            self._store_moves()
+            for old, new in self._bridges.replaced().items():
                 self._retire(old, new)
-            except CloudtapError as problem:  # a full disk must not keep sessions from ending
-                waiting.add(old)
-                log.warning("datapath id not retired", old=f"{old:016x}", reason=str(problem))
+        except CloudtapError as problem:  # a full disk must not keep sessions from ending
+            log.warning("datapath ids not stored", reason=str(problem))
         for dpid in self._bridges.strangers():
             if self._writers.is_connected(dpid):
                 continue
@@ -99,23 +96,31 @@ class Finalizer:
                     self._counters.forget(dpid)
                     forget_bridge_metrics(dpid)
 
-    def _retire(self, old: Dpid, new: Dpid) -> None:
-        """Retire a datapath id, unless its last connection is still to end.
+    def _store_moves(self) -> None:
+        """Store that bridges have other datapath ids, with what each has counted.
 
-        Nothing is retired if another bridge has connected under it before: then what was counted
-        under the id counts for that one, and either may have the flows that were installed there.
+        Raises:
+            CloudtapError: it cannot be stored; then nothing was changed.
         """
-        with self._writers.while_absent(old) as is_absent:
-            if self._bridges.give_up(old, not is_absent):
-                installed = self._installed_sessions
-                installed.add(new, installed.sessions_by_bridge().get(old, frozenset()))
-                return
-            if is_absent:
-                with self._counters.storing():
-                    self._counters.rename(old, new)
-                    self._bridges.retire(old, new, self._counts_on(new))
-                forget_bridge_metrics(old)
+        if not self._counters.unstored():
+            return
+        by_number = self._by_number()
+        with self._counters.storing():
+            moves, parts = self._counters.unstored_parts(by_number)
+            counts = {(by_number[n], dpid, m.value): both for (n, dpid, m), both in parts.items()}
+            self._bridges.store_moves(joined(moves), counts)
+            self._counters.note_stored(moves)
+        for old, new in joined(moves).items():
+            if old != new:
                 log.info("bridge has another datapath id", old=f"{old:016x}", new=f"{new:016x}")
+
+    def _retire(self, old: Dpid, new: Dpid) -> None:
+        """Forget a datapath id that no bridge has, unless its last connection is still to end."""
+        with self._writers.while_absent(old) as is_absent:
+            if is_absent:
+                self._bridges.retire(old, new)
+                self._counters.retire(old)
+                forget_bridge_metrics(old)
 
     def _last_counts(self, session: int) -> Mapping[str, object]:
         """What was copied for a session that no datapath copies for any more."""
@@ -149,6 +154,7 @@ class Finalizer:
             Refused: it is connected.
             CloudtapError: it cannot be stored; then nothing was forgotten.
         """
+        self._store_moves()
         name = self._bridges.bridge_name(dpid)
         with self._writers.while_absent(dpid) as is_absent:
             if not is_absent:
@@ -163,10 +169,13 @@ class Finalizer:
 
     def _counts_on(self, dpid: Dpid) -> Counts:
         """All that one bridge has counted, to be stored."""
-        numbers = self._snapshots.snapshot().numbers.session
-        by_number = {number: session for session, number in numbers.items()}
+        by_number = self._by_number()
         parts = self._counters.parts_on(dpid, by_number)
         return {(by_number[n], dpid, measure.value): both for (n, measure), both in parts.items()}
+
+    def _by_number(self) -> Mapping[int, SessionId]:
+        numbers = self._snapshots.snapshot().numbers.session
+        return {number: session for session, number in numbers.items()}
 
     def _with_flows_of_ours(self) -> set[Dpid]:
         """Every bridge that may have a flow of ours."""

@@ -10,7 +10,7 @@ import structlog
 from controller.process import ChangeSignal
 from controller.reconcile.protocols import Counting, CountKey, LimitStore, Parts
 from controller.reconcile.snapshot import Snapshot
-from controller.status import Measure
+from controller.status import Measure, ids_of
 from controller.store import Limits
 from flows.model import Dpid, SessionId
 from flows.openflow import PacketCount
@@ -118,8 +118,18 @@ class LimitChecker:
             del self._unkept[dpid]
 
     def _write(self, parts: Mapping[CountKey, Parts]) -> None:
-        """Store those of these counts that differ from what is stored."""
-        changed = {key: both for key, both in parts.items() if self._kept.get(key) != both}
+        """Store those of these counts that differ from what is stored.
+
+        Of bridges whose new datapath ids are not stored, nothing is: that is done together.
+        """
+        if rewritten := self._counting.take_rewritten():
+            self._kept = {key: both for key, both in self._kept.items() if key[1] not in rewritten}
+        moving = ids_of(self._counting.unstored())  # asked for after the counts
+        changed = {
+            key: both
+            for key, both in parts.items()
+            if self._kept.get(key) != both and key[1] not in moving
+        }
         self._store.keep_counts(changed)
         self._kept.update(changed)
 

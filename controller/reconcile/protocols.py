@@ -132,23 +132,24 @@ class KnownBridges(Protocol):
         ...
 
     def replaced(self) -> Mapping[Dpid, Dpid]:
-        """Datapath ids that bridges do not have any more, and those that they have instead."""
+        """Datapath ids that no bridge has any more, and those that their bridges have instead."""
         ...
 
-    def retire(self, old: Dpid, new: Dpid, counts: Counts) -> None:
-        """A datapath id was replaced: what is stored under it is of the new one.
+    def store_moves(self, moves: Mapping[Dpid, Dpid], counts: Counts) -> None:
+        """Bridges have other datapath ids, all of these at once: what is stored goes along.
 
-        ``counts`` are stored in place of the counts of both.
+        ``counts`` are stored in place of all counts of these ids.
 
         Raises:
             CloudtapError: it cannot be stored; then nothing was changed.
         """
         ...
 
-    def give_up(self, old: Dpid, is_connected: bool) -> bool:
-        """Whether another bridge is, or was, at work under a replaced id.
+    def retire(self, old: Dpid, new: Dpid) -> None:
+        """A datapath id that no bridge has any more is forgotten; nothing if one has it again.
 
-        Then nothing waits for it any more: what is stored under it counts for that bridge.
+        Raises:
+            CloudtapError: it cannot be stored; then nothing was changed.
         """
         ...
 
@@ -382,7 +383,15 @@ class Counting(Protocol):
         ...
 
     def storing(self) -> AbstractContextManager[object]:
-        """Whoever stores counts does so inside: meanwhile no bridge gets another datapath id."""
+        """Whoever stores counts does so inside, one at a time."""
+        ...
+
+    def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        """The moves of bridges to other datapath ids that the store does not know of yet."""
+        ...
+
+    def take_rewritten(self) -> Set[Dpid]:
+        """The ids of moves that were stored since the last call, with all counts."""
         ...
 
     def restore_copies(

@@ -312,7 +312,8 @@ class WriterLifecycle:
             with self._lock:
                 is_uncounted = switch.dpid in self._uncounted
                 self._uncounted.discard(switch.dpid)
-            if is_uncounted and not writer.is_adopted:
+            is_unknown = is_uncounted and not writer.is_adopted
+            if is_unknown and not writer.session_counters.numbers():  # else it has got this id
                 self._counters.forget(switch.dpid)
             else:
                 self._counters.note_gone(switch.dpid)

@@ -9,6 +9,8 @@ from controller.status.session_counters import (
     NOTHING_UNTOLD,
     SessionCounters,
     SessionCountersByBridge,
+    ids_of,
+    joined,
     own_meters,
 )
 from controller.status.starvation import with_starvation
@@ -44,6 +46,8 @@ __all__ = [
     "Verification",
     "Vitals",
     "caps_on",
+    "ids_of",
+    "joined",
     "own_meters",
     "with_counts",
     "with_shed",

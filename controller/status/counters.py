@@ -117,9 +117,11 @@ class CumulativeCounters:
         A flow that went on counts from where it was; what it has reported since is not counted
         twice.
         """
-        with other._lock:
-            numbers = {*other._before, *other._now, *other._restored}
-        for number in numbers:
+        for number in other.numbers():
+            with self._lock:
+                if not self.has_counted(number):
+                    self._take_over(other, number)
+                    continue
             before, last = other.parts_of(number)
             with self._lock:
                 total = _sum([self._before.get(number, PacketCount()), before])
@@ -128,6 +130,18 @@ class CumulativeCounters:
                 elif _sum(self._now[number].values()).packets < last.packets:
                     total = _sum([total, last])
                 self._before[number] = total
+
+    def _take_over(self, other: CumulativeCounters, number: int) -> None:
+        """Go on with a session of another one, of which nothing was counted here."""
+        with other._lock:
+            if number in other._before:
+                self._before[number] = other._before[number]
+            if number in other._now:
+                self._now[number] = other._now[number]
+            if number in other._restored:
+                self._restored[number] = other._restored[number]
+            if number in other._doubtful:
+                self._doubtful.add(number)
 
     def keep(self, numbers: Set[int]) -> None:
         """Forget all other sessions: new sessions may get their numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -51,10 +51,33 @@ class SessionCounters:
         self._unkept: set[int] = set()
         self._altered: dict[int, float] = {}
 
-    @property
-    def by_flows(self) -> CumulativeCounters:
-        """The copies that flows have counted, on a bridge without meters."""
-        return self._counters[Measure.FLOWS]
+    def update_flows(self, counted: CountsByCookie, moment: int | None = None) -> bool:
+        """Take what flows have counted of all sessions, on a bridge without meters.
+
+        False: they are dropped, as in ``update``.
+        """
+        with self._lock:
+            if self._is_outdated(moment):
+                return False
+            self._counters[Measure.FLOWS].update(counted)
+            return True
+
+    def update_flows_of(
+        self,
+        number: int,
+        counted: CountsByCookie,
+        moment: int | None = None,
+        beacons: PacketCount | None = None,
+    ) -> bool:
+        """The same of one session; ``beacons`` of them are not copies, as in ``update_one``."""
+        with self._lock:
+            self._unkept |= {number} if beacons else set()
+            if self._is_outdated(moment):
+                if beacons is not None:
+                    self._counters[Measure.FLOWS].leave_out(number, beacons)
+                return False
+            self._counters[Measure.FLOWS].update_one(number, counted, beacons)
+            return True
 
     def update(
         self,
@@ -271,12 +294,34 @@ class SessionCounters:
         self._lost = {key: lost for key, lost in list(self._lost.items()) if key[0] in wanted}
         self._altered = {n: at for n, at in list(self._altered.items()) if n in numbers}
 
+    def take(self) -> SessionCounters:
+        """All that was counted under a datapath id that another bridge has from now on, or none.
+
+        Nothing is left here, and counters that are read meanwhile are dropped.
+        """
+        found = SessionCounters(self._now)
+        with self._lock:
+            self._counters, found._counters = found._counters, self._counters
+            self._bridge, found._bridge = found._bridge, self._bridge
+            self._lost, found._lost = found._lost, self._lost
+            self._unkept, found._unkept = found._unkept, self._unkept
+            self._altered, found._altered = found._altered, self._altered
+            self._resets += 1
+        return found
+
     def absorb(self, other: SessionCounters) -> None:
-        """Continue with what was counted of the same bridge under another datapath id."""
-        for measure, counters in other._counters.items():
-            self._counters[measure].absorb(counters)
-        self._bridge.absorb(other._bridge)
-        self._lost = other._lost | self._lost
+        """Continue with what was counted of the same bridge under another datapath id.
+
+        Nobody else may use ``other`` meanwhile.
+        """
+        with self._lock:
+            for measure, counters in other._counters.items():
+                self._counters[measure].absorb(counters)
+            self._bridge.absorb(other._bridge)
+            self._lost = other._lost | self._lost
+            self._unkept |= other._unkept
+            self._altered = other._altered | self._altered
+            self._resets += 1
 
     def _note(self, numbers: Iterable[int]) -> None:
         """Note the time at which losses have grown.
@@ -345,37 +390,93 @@ def _is_some(copies: PacketCount) -> bool:
 
 
 class SessionCountersByBridge:
-    """The counters of all bridges; those of ours are kept, because a bridge may connect again."""
+    """The counters of all bridges; those of ours are kept, because a bridge may connect again.
+
+    They belong to bridges, not to datapath ids: ``move`` says which bridges have other ids now.
+    Who holds the counters of an id has those of the bridge that has it.
+    """
 
     def __init__(self) -> None:
         self._by_dpid: dict[Dpid, SessionCounters] = {}
+        self._lock = threading.RLock()
+        """Held while counters go to other ids, so that nobody finds them at both, or at none."""
+        self._unstored: list[Mapping[Dpid, Dpid]] = []
+        self._rewritten: set[Dpid] = set()
 
     def of(self, dpid: Dpid) -> SessionCounters:
         """The counters of one bridge; empty at first."""
-        return self._by_dpid.setdefault(dpid, SessionCounters())
+        with self._lock:
+            return self._by_dpid.setdefault(dpid, SessionCounters())
 
     def knows(self, dpid: Dpid) -> bool:
         """Whether there are counters of this bridge."""
         return dpid in self._by_dpid
 
-    def rename(self, old: Dpid, new: Dpid) -> None:
-        """A bridge has another datapath id: what it has counted stays counted, once."""
-        before = self._by_dpid.pop(old, None)
-        if before is not None:
-            self.of(new).absorb(before)
+    def move(self, moves: Mapping[Dpid, Dpid]) -> None:
+        """Bridges have other datapath ids, all of these at once: what each has counted goes along.
+
+        Where a bridge was counted under its new id already, that is added. Call it once for each
+        change, before a bridge can connect under its new id, or as soon as that is known.
+        """
+        with self._lock:
+            self._unstored.append(dict(moves))
+            taken = {old: self._by_dpid[old].take() for old in moves if old in self._by_dpid}
+            for old in moves.keys() - set(moves.values()):
+                self._by_dpid.pop(old, None)
+            for old, counters in taken.items():
+                self.of(moves[old]).absorb(counters)
+
+    def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        """The moves that the store does not know of, the oldest first.
+
+        What is stored of these ids is of the bridges that had them before.
+        """
+        with self._lock:
+            return tuple(self._unstored)
+
+    def unstored_parts(
+        self, sessions: Container[int]
+    ) -> tuple[
+        Sequence[Mapping[Dpid, Dpid]],
+        Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]],
+    ]:
+        """The same, and what to store of all their ids, of one moment."""
+        with self._lock:
+            moves = self.unstored()
+            parts = {
+                (number, dpid, measure): both
+                for dpid in ids_of(moves)
+                for (number, measure), both in self.parts_on(dpid, sessions).items()
+            }
+        return moves, parts
+
+    def note_stored(self, moves: Sequence[Mapping[Dpid, Dpid]]) -> None:
+        """The store knows of these moves, which were the oldest ones."""
+        with self._lock:
+            del self._unstored[: len(moves)]
+            self._rewritten |= ids_of(moves)
+
+    def take_rewritten(self) -> Set[Dpid]:
+        """The ids of moves that were stored since the last call, with all counts."""
+        with self._lock:
+            found, self._rewritten = self._rewritten, set()
+            return found
 
     def forget(self, dpid: Dpid) -> None:
         """Forget a bridge that has never counted a copy."""
-        self._by_dpid.pop(dpid, None)
+        with self._lock:
+            self._by_dpid.pop(dpid, None)
 
     def made(self, session: int) -> PacketCount:
         """The copies of a session that all bridges have made, as far as counters were read."""
-        parts = self._parts(session, self._counting(session)).values()
+        with self._lock:
+            parts = self._parts(session, self._counting(session)).values()
         return sum((copies for copies, _ in parts), PacketCount())
 
     def losses(self, session: int) -> Losses:
         """The losses of a session on all bridges."""
-        parts = self._parts(session, self._counting(session)).values()
+        with self._lock:
+            parts = self._parts(session, self._counting(session)).values()
         return sum((losses for _, losses in parts), Losses())
 
     def counted(self, session: int) -> frozenset[Dpid]:
@@ -391,8 +492,9 @@ class SessionCountersByBridge:
         self, session: int, bridges: Iterable[Dpid] | None = None
     ) -> Mapping[Dpid, tuple[PacketCount, Losses]]:
         """The copies of a session that each of some bridges (None: all) made, and its losses."""
-        some = self.counted(session) if bridges is None else bridges
-        parts = self._parts(session, dict(self._some(some)))
+        with self._lock:
+            some = self.counted(session) if bridges is None else bridges
+            parts = self._parts(session, dict(self._some(some)))
         return {dpid: part for dpid, part in parts.items() if part != (PacketCount(), Losses())}
 
     def _parts(
@@ -477,6 +579,19 @@ class SessionCountersByBridge:
             for dpid, session_counters in known
             if session_counters.has_counted(session)
         }
+
+
+def ids_of(moves: Iterable[Mapping[Dpid, Dpid]]) -> frozenset[Dpid]:
+    """Every datapath id that these moves are about."""
+    return frozenset(dpid for each in moves for pair in each.items() for dpid in pair)
+
+
+def joined(moves: Iterable[Mapping[Dpid, Dpid]]) -> Mapping[Dpid, Dpid]:
+    """Moves that came one after the other, as one; a bridge that is where it was is in it, too."""
+    found: dict[Dpid, Dpid] = {}
+    for each in moves:
+        found = {**each, **{old: each.get(now, now) for old, now in found.items()}}
+    return found
 
 
 def own_meters(

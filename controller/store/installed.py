@@ -73,6 +73,31 @@ class InstalledSessionsRepository:
             self._stored.pop(dpid, None)
 
     @contextmanager
+    def moving(self, moves: Mapping[Dpid, Dpid]) -> Iterator[Connection]:
+        """A transaction in which bridges have other datapath ids: flows of one may be there, too.
+
+        Nothing is taken from the old ones: their last connections may have added some, and whoever
+        has such an id next is asked what it has.
+        """
+        with self._lock:
+            known = dict(self._numbers)
+            more = {
+                new: known[old] | known.get(new, frozenset())
+                for old, new in moves.items()
+                if old in known
+            }
+            with self._database.writing() as connection:
+                for new, sessions in more.items():
+                    missing = sessions - self._stored.get(new, frozenset())
+                    rows = [{"bridge": f"{new:016x}", "session": number} for number in missing]
+                    if rows:
+                        connection.execute(insert(tables.installed_sessions), rows)
+                yield connection
+            for new, sessions in more.items():
+                _put(self._numbers, new, sessions)
+                _put(self._stored, new, sessions | self._stored.get(new, frozenset()))
+
+    @contextmanager
     def renaming(self, old: Dpid, new: Dpid) -> Iterator[Connection]:
         """A transaction in which the flows that one bridge may have become those of another."""
         with self._lock:

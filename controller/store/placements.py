@@ -102,24 +102,44 @@ class PlacementRepository:
                 self._places |= {who: places[who] for who in part if who in places}
                 time.sleep(0)
 
-    def retire_bridge(self, old: Dpid, new: Dpid, counts: StoredCounts) -> None:
-        """A bridge has another datapath id: what is stored under the old one is of the new one.
+    def move_bridges(self, moves: Mapping[Dpid, Dpid], counts: StoredCounts) -> None:
+        """Bridges have other datapath ids, all of these at once, in one transaction.
 
-        ``counts`` take the place of those of both.
+        What is stored of each goes along: where it is, what was on it, and what it may be making
+        copies of. ``counts`` take the place of all counts of these ids. An id that no bridge has
+        any more is known until it is retired.
         """
-        before, after = f"{old:016x}", f"{new:016x}"
-        with self._lock, self._installed_sessions.renaming(old, new) as connection:
-            connection.execute(delete(tables.bridges).filter_by(dpid=before))
-            table = tables.places
-            connection.execute(update(table).filter_by(bridge=before).values(bridge=after))
-            for bridge in (before, after):
-                connection.execute(delete(tables.counts).filter_by(bridge=bridge))
-            write_counts(connection, counts)
-            self._bridges.pop(old, None)
-            self._places = {
-                who: (new if dpid == old else dpid, interface)
-                for who, (dpid, interface) in self._places.items()
+        with self._lock:
+            went = {old: new for old, new in moves.items() if old != new}
+            bridges = {
+                new: replace(self._bridges[old], dpid=new)
+                for old, new in went.items()
+                if old in self._bridges
             }
+            places = {
+                who: (went[dpid], interface)
+                for who, (dpid, interface) in self._places.items()
+                if dpid in went
+            }
+            with self._installed_sessions.moving(went) as connection:
+                for bridge in bridges.values():
+                    _write(connection, bridge)
+                table = tables.places
+                for who, (dpid, _) in places.items():
+                    where = update(table).filter_by(who=who).values(bridge=f"{dpid:016x}")
+                    connection.execute(where)
+                for dpid in {*moves, *moves.values()}:
+                    connection.execute(delete(tables.counts).filter_by(bridge=f"{dpid:016x}"))
+                write_counts(connection, counts)
+            self._bridges |= bridges
+            self._places |= places
+
+    def retire_bridge(self, old: Dpid, new: Dpid) -> None:
+        """No bridge has this datapath id any more; what it may be making copies of has another."""
+        with self._lock:
+            with self._installed_sessions.renaming(old, new) as connection:
+                connection.execute(delete(tables.bridges).filter_by(dpid=f"{old:016x}"))
+            self._bridges.pop(old, None)
 
     def forget_bridge(self, dpid: Dpid, name: str, who: str, counts: StoredCounts) -> None:
         """Remove a bridge, its interfaces, and the record of which sessions it may have installed.

@@ -80,6 +80,11 @@ class BridgeState:
         """Whether it has connected, or ports of ours are or were on it."""
         return self.has_connected or self.is_remembered
 
+    @property
+    def bound_name(self) -> str:
+        """The name that its database says, or said last."""
+        return self.database_name or self.remembered_name
+
     def name(self, dpid: Dpid) -> str:
         """Its name; its datapath id if no name is known."""
         known = self.database_name or self.local_name or self.remembered_name

@@ -7,7 +7,7 @@ Who speaks for a bridge, and what stays where it was although others claim it, i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -76,8 +76,8 @@ class Placements:
         self._speakers = Speakers(targets)
         self._reported, self._heard = OvsdbSnapshot(), Heard()
         self._replaced: dict[Dpid, Dpid] = {}
-        self._reused: set[Dpid] = set()
-        """Replaced ids under which another bridge has connected."""
+        self._moves: list[Mapping[Dpid, Dpid]] = []
+        self._moved_at = 0
         self._reports: dict[Dpid, BridgeReport] = {}
         self._places: Places = {}
         self._meant: frozenset[str] = frozenset()
@@ -128,8 +128,6 @@ class Placements:
                 elif port.ofport == LOCAL_PORT:
                     bridge.local_name = port.name
             bridge.ports, bridge.has_connected = found, True
-            if dpid in self._replaced and self._speakers.of(dpid) is not None:
-                self._reused.add(dpid)
             bridge.certificate = self._declared_certificate(dpid) or bridge.certificate
             bridge.certificate = bridge.certificate or certificate
             is_same = before == (found, bridge.certificate) and bridge.name(dpid) == name
@@ -248,35 +246,31 @@ class Placements:
             return True
 
     def replaced(self) -> Mapping[Dpid, Dpid]:
-        """Datapath ids that bridges do not have any more, and those that they have instead.
+        """Datapath ids that no bridge has any more, and those that their bridges have instead."""
+        with self._lock:
+            return {o: n for o, n in self._replaced.items() if self._speakers.of(o) is None}
 
-        An id that another bridge has now comes before the one that this bridge had.
+    def take_moves(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        """Which bridges of ours have other datapath ids, since the last call: one mapping for each
+        report, of old ids to new ones.
         """
         with self._lock:
-            return dict(self._replaced)
+            found, self._moves = self._moves, []
+            return found
+
+    @property
+    def moved_at(self) -> int:
+        """The version since which no bridge has got another datapath id."""
+        return self._moved_at
 
     def retire(self, dpid: Dpid) -> None:
         """Nothing waits any more for a datapath id that was replaced."""
         with self._lock:
             self._replaced.pop(dpid, None)
-            self._reused.discard(dpid)
             if self._speakers.of(dpid) is not None:
                 self._outdate(dpid)  # another bridge has it
             elif self._bridges.pop(dpid, None) is not None:
                 self._outdate(dpid)
-
-    def give_up(self, dpid: Dpid, is_connected: bool) -> bool:
-        """Wait no more for a replaced datapath id if another bridge is, or was, at work under it.
-
-        What was stored under it can no longer be told from what is stored of that one. False: it is
-        waited for.
-        """
-        with self._lock:
-            is_over = dpid in self._reused or (is_connected and self._speakers.of(dpid) is not None)
-            if is_over:
-                self._replaced.pop(dpid, None)
-                self._reused.discard(dpid)
-            return is_over
 
     def bridge_names(self) -> dict[Dpid, str]:
         """The name of every bridge that was ever ours, is connected, or should be.
@@ -450,6 +444,9 @@ class Placements:
             known = known_by_id[old]
             if known is not None:
                 bridge = self._bridges.setdefault(new, BridgeState())
+                if early := self._connected_early(known, known_by_id.get(new)):
+                    bridge.ports, bridge.local_name = early.ports, early.local_name
+                    bridge.has_connected = True
                 bridge.ports = bridge.ports or known.ports
                 bridge.certificate = bridge.certificate or known.certificate
                 bridge.is_remembered |= known.is_remembered
@@ -465,10 +462,25 @@ class Placements:
         waiting = {was: moves.get(now, now) for was, now in self._replaced.items()}
         for new in moves.values():
             waiting.pop(new, None)
-        self._replaced = _in_order(waiting | left)
-        self._reused &= self._replaced.keys()
+        self._replaced = waiting | {
+            old: new for old, new in left.items() if self._speakers.of(old) is None
+        }
         for dpid in {*moves, *moves.values()}:
             self._outdate(dpid)
+        self._moved_at = self._version
+        if left:
+            self._moves.append(left)
+
+    def _connected_early(self, moved: BridgeState, there: BridgeState | None) -> BridgeState | None:
+        """What a bridge has reported under the id that it has now, before its database said so.
+
+        It is known by its name, unless the bridge that had the id until then has the same.
+        """
+        if there is None or not there.local_name:
+            return None
+        names = moved.bound_name, there.bound_name
+        is_it = there.local_name == names[0] != names[1]
+        return there if is_it else None
 
     def _take(self, snapshot: OvsdbSnapshot) -> None:
         """Take the OVSDB rows of bridges that are not forgotten."""
@@ -551,23 +563,6 @@ def _tunnel_ports(record: BridgeRecord | None) -> list[InterfaceRecord]:
         return []
     names = {tunnel_name(record.dpid, kind) for kind in KINDS}
     return [row for row in record.rows if row.interface in names]
-
-
-def _in_order(replaced: Mapping[Dpid, Dpid]) -> dict[Dpid, Dpid]:
-    """Replaced ids so that an id is left before another bridge moves in; none of a circle is."""
-    found: dict[Dpid, Dpid] = {}
-    seen: set[Dpid] = set()
-    for at in replaced:
-        way: dict[Dpid, None] = {}
-        while at in replaced and at not in seen:
-            seen.add(at)
-            way[at] = None
-            at = replaced[at]
-        left = list(way)
-        if at in way:
-            left = left[: left.index(at)]
-        found |= {old: replaced[old] for old in reversed(left)}
-    return found
 
 
 def _restore(record: BridgeRecord) -> BridgeState:

@@ -37,11 +37,15 @@ class BridgeStore(Protocol):
         """Replace where every port and every end of a link is."""
         ...
 
-    def retire_bridge(self, old: Dpid, new: Dpid, counts: StoredCounts) -> None:
-        """A bridge has another datapath id; what is stored under the old one is of the new one.
+    def move_bridges(self, moves: Mapping[Dpid, Dpid], counts: StoredCounts) -> None:
+        """Bridges have other datapath ids, all of these at once; what is stored goes along.
 
-        ``counts`` take the place of what both have counted.
+        ``counts`` take the place of all counts of these ids.
         """
+        ...
+
+    def retire_bridge(self, old: Dpid, new: Dpid) -> None:
+        """No bridge has this datapath id any more; its bridge has another one."""
         ...
 
     def forget_bridge(self, dpid: Dpid, name: str, who: str, counts: StoredCounts) -> None:
@@ -69,6 +73,32 @@ class LinkListener(Protocol):
         ...
 
 
+class Counters(Protocol):
+    """What bridges have counted, which goes where they go."""
+
+    def move(self, moves: Mapping[Dpid, Dpid]) -> None:
+        """Bridges have other datapath ids, all of these at once."""
+        ...
+
+    def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        """The moves that are not stored yet, together with what was counted."""
+        ...
+
+
+class NoCounters(Counters):
+    """Nothing counts."""
+
+    def move(self, moves: Mapping[Dpid, Dpid]) -> None:
+        """Nothing goes along."""
+
+    def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        """None."""
+        return ()
+
+
+NO_COUNTERS = NoCounters()
+
+
 class PlacementTracker:
     """Takes reports about ports, from any thread: into the world, and into the store.
 
@@ -83,9 +113,11 @@ class PlacementTracker:
         changes: ChangeSignal,
         store: BridgeStore,
         links: LinkListener | None = None,
+        counters: Counters = NO_COUNTERS,
     ) -> None:
         self._placements, self._changes, self._store = placements, changes, store
-        self._links = links
+        self._links, self._counters = links, counters
+        self._moving = threading.Lock()
         self._reporting = threading.Lock()
         self._since_asked: dict[Dpid, dict[int, PortChange]] = {}
         """What ports of bridges were last reported to be since these were asked for all of them."""
@@ -110,6 +142,7 @@ class PlacementTracker:
     def declare(self, inventory: Inventory) -> None:
         """This is the inventory from now on."""
         self._placements.declare(inventory)
+        self._follow_moves()
         self._tell_believed()
         self._changes.changed()
 
@@ -125,6 +158,7 @@ class PlacementTracker:
             ports = switch.ports()
             with self._reporting:
                 self._placements.report_ports(switch.dpid, ports, switch.certificate)
+                self._follow_moves()
                 if self._links is not None:
                     self._links.ports_reported(switch.dpid, ports)
                 for change in since.values():  # the list may be older than these, never newer
@@ -151,6 +185,7 @@ class PlacementTracker:
 
     def _report_port(self, dpid: Dpid, change: PortChange) -> PortNews:
         news = self._placements.report_port(dpid, change)
+        self._follow_moves()
         if self._links is not None:
             self._links.port_changed(dpid, change)
         return news
@@ -162,6 +197,7 @@ class PlacementTracker:
     def interfaces_changed(self, snapshot: OvsdbSnapshot) -> None:
         """The databases report something else."""
         self._placements.report_interfaces(snapshot)
+        self._follow_moves()
         self._ask()
         self._tell_believed()
 
@@ -223,27 +259,38 @@ class PlacementTracker:
         self._ask()
 
     def replaced(self) -> Mapping[Dpid, Dpid]:
-        """Datapath ids that bridges do not have any more, and those that they have instead."""
+        """Datapath ids that no bridge has any more, and those that their bridges have instead."""
         return self._placements.replaced()
 
-    def retire(self, old: Dpid, new: Dpid, counts: StoredCounts) -> None:
-        """A datapath id was replaced: what is stored under it is of the new one.
+    def store_moves(self, moves: Mapping[Dpid, Dpid], counts: StoredCounts) -> None:
+        """Bridges have other datapath ids, all of these at once: what is stored goes along.
 
-        ``counts`` take the place of what is stored of both.
+        ``counts`` take the place of all counts of these ids. Until then nothing is stored under
+        the new ids: after a restart it must be seen again that bridges have moved.
 
         Raises:
             CloudtapError: the store cannot be written; then nothing was changed.
         """
         with self._remembering:
-            self._store.retire_bridge(old, new, counts)
-            self._placements.retire(old)
-            self._remembered.pop(old, None)
-            self._remembered_places = {}  # another bridge may have the old id by now
+            self._store.move_bridges(moves, counts)
+            for dpid in {*moves, *moves.values()}:
+                self._remembered.pop(dpid, None)
+            self._remembered_places = {}
         self._coalescer.ask()
 
-    def give_up(self, old: Dpid, is_connected: bool) -> bool:
-        """Whether another bridge is at work under a replaced id, and keeps what is stored of it."""
-        return self._placements.give_up(old, is_connected)
+    def retire(self, old: Dpid, new: Dpid) -> None:
+        """A datapath id that no bridge has any more is forgotten; nothing if one has it again.
+
+        Raises:
+            CloudtapError: the store cannot be written; then nothing was changed.
+        """
+        with self._remembering:
+            if self._placements.replaced().get(old) != new:
+                return
+            self._store.retire_bridge(old, new)
+            self._placements.retire(old)
+            self._remembered.pop(old, None)
+        self._coalescer.ask()
 
     def move(self, port: PortId, place: Placement) -> None:
         """A port was heard at a place that claims it, and no longer where it was: it is there."""
@@ -272,6 +319,12 @@ class PlacementTracker:
         """Stop signalling and storing."""
         self._late.stop()
         self._coalescer.stop()
+
+    def _follow_moves(self) -> None:
+        """What bridges have counted goes along, before anybody learns that they have other ids."""
+        with self._moving:
+            for moves in self._placements.take_moves():
+                self._counters.move(moves)
 
     def _tell_believed(self) -> None:
         """Tell who else wants to know what is believed of the databases, if that is news.
@@ -340,6 +393,8 @@ class PlacementTracker:
         ]
         for first in range(0, len(new), BRIDGES_BETWEEN_PAUSES):
             with self._remembering:
+                if self._is_moving(places):
+                    return
                 known = self._placements.bridge_names()
                 some = [r for r in new[first : first + BRIDGES_BETWEEN_PAUSES] if r.dpid in known]
                 self._store.remember_bridges(some)
@@ -349,6 +404,10 @@ class PlacementTracker:
             time.sleep(0)
         if places.places is not self._remembered_places:
             with self._remembering:
-                if self._placements.is_current(places):
+                if self._placements.is_current(places) and not self._is_moving(places):
                     self._store.remember_places(places.places)
                     self._remembered_places = places.places
+
+    def _is_moving(self, places: PlacementsSnapshot) -> bool:
+        """Whether bridges have other ids since then, or it is not stored yet that they have."""
+        return self._placements.moved_at > places.version or bool(self._counters.unstored())

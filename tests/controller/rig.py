@@ -219,8 +219,12 @@ class Rig:
         self.placements = Placements()
         self.placements.remember(self.store.placements.bridges())
         self.placements.declare(self.inventory)
+        counters, tunnels = SessionCountersByBridge(), NoTunnels()
         self.tracker = PlacementTracker(
-            placements=self.placements, changes=changes, store=self.store.placements
+            placements=self.placements,
+            changes=changes,
+            store=self.store.placements,
+            counters=counters,
         )
         self.world = SnapshotBuilder(
             self.store,
@@ -229,7 +233,6 @@ class Rig:
             changes=changes,
             sensors=self.sensors,
         )
-        counters, tunnels = SessionCountersByBridge(), NoTunnels()
         self.writers = Writers()
         self.lifecycle = WriterLifecycle(
             writers=self.writers,

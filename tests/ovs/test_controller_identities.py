@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.controller_process import ControllerProcess, on_both_runtimes
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.hypervisor import CONTROLLER_IP, Hypervisor
 from tests.ovs.lab import Lab, vsctl
@@ -139,6 +139,128 @@ def test_a_bridge_may_take_the_datapath_id_that_another_gives_up(
             controller.start("s1", "s2", **SETTINGS)
             assert set(bridges(controller)) == set(new.values())
             assert [controller.place(f"red-{p}") for p in ("web", "db")] == [("s1", 1), ("s2", 2)]
+
+
+TWO_TENANTS = """\
+tenants: [red, blue]
+networks: [{name: lan, tenant: red}, {name: lan, tenant: blue}]
+ports:
+  - {id: red-web, name: web, tenant: red, network: lan, mac: "02:00:00:00:00:01"}
+  - {id: red-db, name: db, tenant: red, network: lan, mac: "02:00:00:00:00:02"}
+  - {id: red-ids, name: ids, tenant: red, kind: tap}
+  - {id: blue-web, name: web, tenant: blue, network: lan, mac: "02:00:00:00:00:01"}
+  - {id: blue-db, name: db, tenant: blue, network: lan, mac: "02:00:00:00:00:02"}
+  - {id: blue-ids, name: ids, tenant: blue, kind: tap}
+"""
+IDS_OF = {"there": {"s1": 0x52, "s2": 0x51}, "back": {"s1": 0x51, "s2": 0x52}}
+
+
+class TwoTenants:
+    """Two bridges, a tenant on each, one session for each of them, and traffic on both."""
+
+    def __init__(self, lab: Lab, controller: ControllerProcess) -> None:
+        self.controller = controller
+        for bridge, dpid in IDS_OF["back"].items():
+            lab.add_bridge(bridge, dpid, "tcp:127.0.0.1:6653")
+        self.ends: dict[str, Endpoint] = {}
+        for bridge, tenant in (("s1", "red"), ("s2", "blue")):
+            names = [f"{tenant}-{who}" for who in ("web", "db", "ids")]
+            ports = dict(enumerate(names, 1))
+            self.ends |= zip(names, lab.add_ports(bridge, [*ports], ports), strict=True)
+        controller.start("s1", "s2", **SETTINGS)
+
+    def watch(self, **settings: int) -> None:
+        """A session for each tenant."""
+        for tenant in ("red", "blue"):
+            self.controller.create_collector(tenant, "ids", f"{tenant}-ids")
+            self.controller.create_session(tenant, tenant, ["web"], "ids", **settings)
+            self.controller.wait_for_session(tenant)
+
+    def set_ids(self, ids: Mapping[str, int]) -> None:
+        """Have both bridges get these ids at once."""
+        words = [("set", "Bridge", b, f"other_config:datapath-id={d:016x}") for b, d in ids.items()]
+        vsctl(*words[0], "--", *words[1])
+
+    def wait_for_ids(self, ids: Mapping[str, int]) -> None:
+        """Wait until both bridges are at work under these ids."""
+        for bridge, dpid in ids.items():
+            wait_for(
+                lambda b=bridge: self.controller.bridge(b),  # type: ignore[misc]
+                lambda now, d=dpid: now.get("id") == f"{d:016x}" and now["state"] == "active",  # type: ignore[misc]
+                PATIENCE_S,
+            )
+
+    def told(self, tenant: str) -> dict[str, int]:
+        """How many copies of a tenant's session each bridge has made, as far as is told."""
+        status = self.controller.session(tenant)["status"]
+        parts = {share["bridge"]: share["copies"]["packets"] for share in status["bridges"]}
+        assert status["copies"]["packets"] == sum(parts.values())
+        return parts
+
+
+@on_both_runtimes
+@pytest.mark.parametrize("controller_is", ["running", "restarted", "down"])
+def test_bridges_that_exchange_their_ids_keep_their_own_counts(
+    lab: Lab, tmp_path: Path, runtime: str, controller_is: str
+) -> None:
+    with ControllerProcess(tmp_path, TWO_TENANTS, runtime) as controller:
+        cloud = TwoTenants(lab, controller)
+        cloud.watch()
+        with Traffic(cloud.ends.values()) as traffic:
+            streams = {t: traffic.add(cloud.ends[f"{t}-web"], WEB, DB) for t in ("red", "blue")}
+            for ids in IDS_OF.values():
+                for tenant, stream in streams.items():
+                    sensor = cloud.ends[f"{tenant}-ids"]
+                    check_delivered(traffic, stream, cloud.ends[f"{tenant}-db"], sensor)
+                    wait_for(lambda t=tenant: sum(cloud.told(t).values()), bool)  # type: ignore[misc]
+                if controller_is == "down":
+                    controller.end()
+                cloud.set_ids(ids)
+                if controller_is == "down":
+                    controller.start(**SETTINGS)
+                cloud.wait_for_ids(ids)
+                if controller_is == "restarted":
+                    controller.end()
+                    controller.start("s1", "s2", **SETTINGS)
+            for tenant, stream in streams.items():
+                sensor = cloud.ends[f"{tenant}-ids"]
+                check_delivered(traffic, stream, cloud.ends[f"{tenant}-db"], sensor)
+            traffic.stop()
+            for (tenant, stream), bridge in zip(streams.items(), ("s1", "s2"), strict=True):
+                sensor = cloud.ends[f"{tenant}-ids"]
+                traffic.wait_for(stream, sensor, traffic.now(stream))
+                made = sum(traffic.arrived(stream, sensor).values())
+                wait_for(lambda t=tenant: cloud.told(t), {bridge: made}.__eq__)  # type: ignore[misc]
+
+
+def test_an_exchange_of_ids_stops_no_session_before_its_limit(lab: Lab, tmp_path: Path) -> None:
+    limit = 1500
+    with ControllerProcess(tmp_path, TWO_TENANTS) as controller:
+        cloud = TwoTenants(lab, controller)
+        cloud.watch(max_packets=limit)
+        with Traffic(cloud.ends.values()) as traffic:
+            streams = {t: traffic.add(cloud.ends[f"{t}-web"], WEB, DB) for t in ("red", "blue")}
+            for number, ids in enumerate(IDS_OF.values(), 1):
+                for tenant, stream in streams.items():
+                    sensor = cloud.ends[f"{tenant}-ids"]
+                    traffic.wait_until_past(stream, sensor, number * limit // 4)
+                cloud.set_ids(ids)
+                cloud.wait_for_ids(ids)
+            for tenant, stream in streams.items():
+                wait_for(
+                    lambda t=tenant: controller.session(t)["status"],  # type: ignore[misc]
+                    lambda status: status["state"] == "stopped",
+                    PATIENCE_S,
+                )
+                sensor = cloud.ends[f"{tenant}-ids"]
+                made, told = wait_for(
+                    lambda s=stream, e=sensor, t=tenant: (  # type: ignore[misc]
+                        sum(traffic.arrived(s, e).values()),
+                        sum(cloud.told(t).values()),
+                    ),
+                    lambda both: both[0] == both[1],
+                )
+                assert made == told >= limit
 
 
 def copies(controller: ControllerProcess) -> int:

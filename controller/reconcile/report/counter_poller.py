@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -158,10 +158,30 @@ class CounterPoller:
         self._polling.pop(dpid, None)
         self.counters.forget(dpid)
 
-    def rename(self, old: Dpid, new: Dpid) -> None:
-        """A bridge has another datapath id: what it has counted stays counted, once."""
-        self._polling.pop(old, None)
-        self.counters.rename(old, new)
+    def retire(self, dpid: Dpid) -> None:
+        """No bridge has this datapath id any more."""
+        self._polling.pop(dpid, None)
+
+    def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        """The moves to other datapath ids that the store does not know of, the oldest first."""
+        return self.counters.unstored()
+
+    def unstored_parts(
+        self, sessions: Container[int]
+    ) -> tuple[
+        Sequence[Mapping[Dpid, Dpid]],
+        Mapping[tuple[int, Dpid, Measure], tuple[PacketCount, PacketCount]],
+    ]:
+        """The same, and what some sessions have counted on all their ids, of one moment."""
+        return self.counters.unstored_parts(sessions)
+
+    def note_stored(self, moves: Sequence[Mapping[Dpid, Dpid]]) -> None:
+        """The store knows of these moves, and has the counts of these ids as they are."""
+        self.counters.note_stored(moves)
+
+    def take_rewritten(self) -> Set[Dpid]:
+        """The ids of moves that were stored since the last call, with all counts."""
+        return self.counters.take_rewritten()
 
     def read(
         self,
@@ -276,12 +296,13 @@ def count_all(writer: BridgeWriter, untold: Set[int] = NOTHING_UNTOLD) -> bool:
     Raises:
         SouthboundError: the switch does not answer.
     """
+    moment = writer.session_counters.moment
     if not writer.switch.has_meters:
-        writer.session_counters.by_flows.update(writer.switch.copies_by_match(DELIVER.number))
-        return True
+        copies = writer.switch.copies_by_match(DELIVER.number)
+        return writer.session_counters.update_flows(copies, moment)
     if writer.meters == {}:
         return True
-    moment, caps = writer.session_counters.moment, writer.confirmed.session_by_meter
+    caps = writer.confirmed.session_by_meter
     return writer.session_counters.update(writer.switch.metered(), caps, moment, untold)
 
 
@@ -300,11 +321,11 @@ def count_one(
     Raises:
         SouthboundError: the switch does not answer.
     """
-    counters = writer.session_counters
+    counters, caps = writer.session_counters, writer.confirmed.session_by_meter
+    moment = counters.moment
     if not writer.switch.has_meters:
         counted = writer.switch.copies_by_match(DELIVER.number, session)
-        counters.by_flows.update_one(session, counted, beacons.get(Measure.FLOWS))
-        return True
-    moment, caps = counters.moment, writer.confirmed.session_by_meter
+        of_flows = beacons.get(Measure.FLOWS)
+        return counters.update_flows_of(session, counted, moment, of_flows)
     metered = writer.switch.metered(own_meters(session, caps, writer.meters))
     return counters.update_one(session, metered, caps, moment, beacons, is_untold=is_untold)

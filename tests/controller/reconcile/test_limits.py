@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ class Bridges:
         self.asked += 1
         for dpid, report in self.reports.items():
             by_flow = {make_cookie(number, 1): copies for number, copies in report.items()}
-            self.counters_by_bridge.of(dpid).by_flows.update(by_flow)
+            self.counters_by_bridge.of(dpid).update_flows(by_flow)
 
     def copies_of(self, session: int) -> PacketCount:
         return self.counters_by_bridge.made(session)
@@ -61,6 +61,12 @@ class Bridges:
 
     def storing(self) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
+        return self.counters_by_bridge.unstored()
+
+    def take_rewritten(self) -> Set[Dpid]:
+        return self.counters_by_bridge.take_rewritten()
 
     def restore_copies(
         self, dpid: Dpid, measure: Measure, session: int, before: PacketCount, last: PacketCount

@@ -178,7 +178,7 @@ def test_beacons_are_no_copies_while_meters_are_reset() -> None:
 
 def test_a_bridge_without_meters_has_its_flows_count() -> None:
     session_counters = SessionCounters()
-    session_counters.by_flows.update({COOKIE: PacketCount(40, 4000)})
+    session_counters.update_flows({COOKIE: PacketCount(40, 4000)})
     assert session_counters.made(ONE) == PacketCount(40, 4000)
 
 

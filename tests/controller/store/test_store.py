@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from controller.store import (
     Repeated,
     SessionRecord,
     Store,
+    StoredCounts,
     StoreError,
     idempotency,
 )
@@ -44,6 +45,7 @@ from flows.model import (
     Source,
     TenantName,
 )
+from flows.openflow import PacketCount
 from tests.controller.fakes import open_store
 
 IDS = Collector(CollectorId("c-1"), "ids", TenantName("red"), (PortId("red-ids-1"),))
@@ -433,16 +435,72 @@ def test_who_speaks_for_a_bridge_and_where_ports_are_survive_a_restart(tmp_path:
 
 def test_what_is_stored_of_a_bridge_follows_its_datapath_id(tmp_path: Path) -> None:
     store = open_store(tmp_path)
+    store.collectors.add(IDS, "tester")
+    store.sessions.add(WEB, "tester")
     store.placements.remember_bridges([BridgeRecord(Dpid(1), "s1")])
     store.placements.remember_places({"port web": PLACE})
     store.installed_sessions.add(Dpid(1), {7})
     store.installed_sessions.add(Dpid(9), {8})
-    store.placements.retire_bridge(Dpid(1), Dpid(9), {})
+    store.placements.move_bridges({Dpid(1): Dpid(9)}, counts_at({9: 5}))
+    assert store.placements.bridges() == (BridgeRecord(Dpid(1), "s1"), BridgeRecord(Dpid(9), "s1"))
+    store.placements.retire_bridge(Dpid(1), Dpid(9))
     for _ in range(2):
-        assert store.placements.bridges() == ()
+        assert store.placements.bridges() == (BridgeRecord(Dpid(9), "s1"),)
         assert store.placements.places() == {"port web": (Dpid(9), "s1-eth1")}
         assert store.installed_sessions.bridges() == {Dpid(9)}
         assert store.installed_sessions.holders(7) == store.installed_sessions.holders(8) == {9}
+        assert store.limits.counts() == counts_at({9: 5})
         store.close()
         store = open_store(tmp_path)
     store.close()
+
+
+def test_what_is_stored_of_bridges_that_exchange_their_ids_is_exchanged_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    store.collectors.add(IDS, "tester")
+    store.sessions.add(WEB, "tester")
+    one, other = BridgeRecord(Dpid(1), "s1", row="a"), BridgeRecord(Dpid(2), "s2", row="b")
+    store.placements.remember_bridges([one, other])
+    places = {"port web": PLACE, "port db": (Dpid(2), "s2-eth1")}
+    store.placements.remember_places(places)
+    store.installed_sessions.add(Dpid(1), {7})
+    store.limits.keep_counts(counts_at({1: 5, 2: 8}))
+    exchange = {Dpid(1): Dpid(2), Dpid(2): Dpid(1)}
+
+    def stored() -> tuple[object, ...]:
+        return (
+            store.placements.bridges(), store.placements.places(), store.limits.counts(),
+            store.installed_sessions.holders(7),
+        )  # fmt: skip
+
+    before = stored()
+    with monkeypatch.context() as patched:
+
+        def fail(*arguments: object) -> None:
+            raise StoreError("the disk is full")
+
+        patched.setattr("controller.store.placements.write_counts", fail)
+        with pytest.raises(StoreError):
+            store.placements.move_bridges(exchange, counts_at({2: 5, 1: 9}))
+    for _ in range(2):
+        assert stored() == before
+        store.close()
+        store = open_store(tmp_path)
+    store.placements.move_bridges(exchange, counts_at({2: 5, 1: 9}))
+    for _ in range(2):
+        moved = (dataclasses.replace(one, dpid=Dpid(2)), dataclasses.replace(other, dpid=Dpid(1)))
+        where = {"port web": (Dpid(2), "s1-eth1"), "port db": (Dpid(1), "s2-eth1")}
+        assert stored() == (moved, where, counts_at({2: 5, 1: 9}), {1, 2})
+        store.close()
+        store = open_store(tmp_path)
+    store.close()
+
+
+def counts_at(packets: Mapping[int, int]) -> StoredCounts:
+    """What was counted of the session on bridges."""
+    return {
+        (WEB.id, Dpid(dpid), "made"): (PacketCount(), PacketCount(n, n))
+        for dpid, n in packets.items()
+    }

@@ -287,7 +287,7 @@ class TestABridgeWithAnotherDatapathId:
         assert snapshot.placements == {"web": at(S3, 1)}
         assert snapshot.links == (Link(at(S2, 8), at(S3, 9)),)
         assert not snapshot.problems
-        assert places.replaced() == {S1: S3}
+        assert places.replaced() == {S1: S3} and places.take_moves() == [{S1: S3}]
         assert places.bridge_names() == {S2: "s2", S3: "s1"}
         places.retire(S1)
         assert places.replaced() == {}
@@ -394,7 +394,8 @@ class TestIdsThatMoveOnTogether:
         assert snapshot.placements == {"a": at(S2, 1), "b": at(S3, 1)}
         assert not snapshot.problems and places.doubts_of(S2) == ()
         assert places.bridge_names() == {S2: "sa", S3: "sb"}
-        assert list(places.replaced().items()) == [(S2, S3), (S1, S2)]
+        assert places.replaced() == {S1: S2}
+        assert places.take_moves() == [{S1: S2, S2: S3}] and places.take_moves() == []
         for old in places.replaced():
             places.retire(old)
         snapshot = places.snapshot()
@@ -408,6 +409,7 @@ class TestIdsThatMoveOnTogether:
         assert snapshot.places == {"port a": (S2, "e1"), "port b": (S1, "e1")}
         assert snapshot.placements == {"a": at(S2, 1), "b": at(S1, 1)}
         assert not snapshot.problems and places.replaced() == {}
+        assert places.take_moves() == [{S1: S2, S2: S1}]
 
     def test_a_chain_that_ends_at_another_hosts_bridge_takes_nothing_from_it(self) -> None:
         places = self.places()
@@ -421,20 +423,58 @@ class TestIdsThatMoveOnTogether:
         assert [p for p, place in snapshot.placements.items() if place.dpid == S3] == ["c"]
         assert places.doubts_of(S3) and places.replaced() == {}
 
-    @pytest.mark.parametrize("is_connected", [True, False])
-    def test_an_id_under_which_another_bridge_has_connected_is_not_waited_for(
-        self, is_connected: bool
+    @pytest.mark.parametrize("how", ["moved", "new"])
+    def test_an_id_that_another_bridge_gets_is_not_waited_for(self, how: str) -> None:
+        places = self.places()
+        moved(places, {"sa": S3, "sb": S2}, is_seen=False)
+        assert places.replaced() == {S1: S3}
+        if how == "moved":
+            moved(places, {"sa": S3, "sb": S1}, is_seen=False)
+            assert places.replaced() == {S2: S1}
+            assert places.take_moves() == [{S1: S3}, {S2: S1}]
+        else:
+            moved(places, {"sa": S3, "sb": S2, "sc": S1}, is_seen=False)
+            assert places.replaced() == {}
+            assert places.take_moves() == [{S1: S3}]
+
+
+class TestABridgeThatConnectsBeforeItsDatabaseTellsItsNewId:
+    def places(self) -> Placements:
+        places = Placements()
+        places.declare(inventory({"a": PortHint("sa", "a1"), "b": PortHint("sb", "b2")}))
+        self.report(places, {"sa": S1, "sb": S2})
+        self.connect(places, {"sa": S1, "sb": S2})
+        assert places.snapshot().placements == {"a": at(S1, 1), "b": at(S2, 2)}
+        return places
+
+    def report(self, places: Placements, ids: Mapping[str, Dpid]) -> None:
+        ports: dict[str, Ports] = {"sa": {"a1": (1, None)}, "sb": {"b2": (2, None)}}
+        parts = [said(dpid, name, HOST1, ports[name], row=name) for name, dpid in ids.items()]
+        places.report_interfaces(together(*parts))
+
+    def connect(self, places: Placements, ids: Mapping[str, Dpid]) -> None:
+        ports = {"sa": switch_ports("sa", a1=1), "sb": switch_ports("sb", b2=2)}
+        for name, dpid in ids.items():
+            places.report_ports(dpid, ports[name])
+
+    @pytest.mark.parametrize("early", [["sa"], ["sb"], ["sa", "sb"], []])
+    @pytest.mark.parametrize("is_restarted", [False, True])
+    @pytest.mark.parametrize("ids", [{"sa": S2, "sb": S1}, {"sa": S2, "sb": S3}])
+    def test_its_ports_are_its_own(
+        self, ids: Mapping[str, Dpid], is_restarted: bool, early: list[str]
     ) -> None:
         places = self.places()
-        moved(places, {"sa": S2, "sb": S3}, is_seen=False)
-        assert not places.give_up(S1, True) and not places.give_up(S2, False)
-        assert places.replaced() == {S2: S3, S1: S2}
-        if is_connected:
-            assert places.give_up(S2, True)
-        else:
-            places.report_ports(S2, switch_ports("sa", e1=1))
-            assert places.give_up(S2, False)
-        assert places.replaced() == {S1: S2}
+        if is_restarted:
+            seen, places = places.snapshot(), Placements()
+            places.remember(seen.records, seen.places)
+            places.declare(inventory({"a": PortHint("sa", "a1"), "b": PortHint("sb", "b2")}))
+        self.connect(places, {name: ids[name] for name in early})
+        places.snapshot()
+        self.report(places, ids)
+        self.connect(places, {name: ids[name] for name in ids if name not in early})
+        snapshot = places.snapshot()
+        assert snapshot.placements == {"a": at(ids["sa"], 1), "b": at(ids["sb"], 2)}
+        assert not snapshot.problems
 
 
 class TestNamesThatSeveralBridgesHave:
