@@ -159,16 +159,21 @@ class Bridges:
 class Doubts:
     """What is not certain, because several connections or databases claim it."""
 
-    def __init__(self, reports: Reports, bridges: Bridges) -> None:
+    def __init__(self, reports: Reports, bridges: Bridges, hearing: Hearing) -> None:
         self._tracker, self._connections = reports.tracker, bridges.connections
+        self._hearing = hearing
 
     def of_bridge(self, dpid: Dpid) -> tuple[str, ...]:
         """Who else claims to be a bridge, or to speak for it; a sentence each."""
-        return (*self._connections.claims_of(dpid), *self._tracker.doubts_of(dpid))
+        return (
+            *self._connections.claims_of(dpid),
+            *self._tracker.doubts_of(dpid),
+            *self._hearing.silence_of(dpid),
+        )
 
     def of_ports(self) -> Mapping[PortId, str]:
         """Why it is not certain where ports are, a sentence for each of them."""
-        return self._tracker.doubts()
+        return {**self._hearing.silences(), **self._tracker.doubts()}
 
 
 class Control:
@@ -236,7 +241,7 @@ class Services:
         readiness = Readiness(
             self.reload, self.reports.databases, signals.ready, config.ovsdb.connect_timeout
         )
-        hearing = Hearing(
+        self._hearing = Hearing(
             self.reports.snapshots.snapshot, self.bridges.writers.find, self.reports.tracker
         )
         report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
@@ -247,7 +252,7 @@ class Services:
             Loop("upkeep", self.control.upkeep, often_s),
             Loop("limits", self.control.limits.check, CHECK_S),
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
-            Loop("hearing", hearing, CHECK_S),
+            Loop("hearing", self._hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
             Loop("token", self._follow_token, LOOK_AT_FILES_S),
             Loop("log", LostLines(log_problem, lost_log_lines)),
@@ -261,7 +266,14 @@ class Services:
             self.store,
             self.reports.inventory_in_force,
             self.control.reconciler,
-            make_inspector(self.store, signals, self.reports, self.bridges, self._problems_of_api),
+            make_inspector(
+                self.store,
+                signals,
+                self.reports,
+                self.bridges,
+                self._hearing,
+                self._problems_of_api,
+            ),
             lambda: self._token.value,
             underlay_mtu=self._config.bridges.underlay_mtu,
             sensor_networks=self._config.bridges.sensor_networks,
@@ -406,6 +418,7 @@ def make_inspector(
     signals: Signals,
     reports: Reports,
     bridges: Bridges,
+    hearing: Hearing,
     problems_of_api: Callable[[], tuple[str, ...]],
 ) -> Inspector:
     """Who answers questions about all these parts."""
@@ -418,7 +431,7 @@ def make_inspector(
         bridges=reports.tracker,
         tunnels=reports.tunnels,
         is_ready=signals.ready.is_set,
-        doubts=Doubts(reports, bridges),
+        doubts=Doubts(reports, bridges, hearing),
         notes=reports.databases,
         problems=(
             lambda: reports.inventory.problems,

@@ -112,11 +112,13 @@ class Finalizer:
         """What was copied for a session that no datapath copies for any more."""
         self._counters.count_last(session)
         copies, losses = self._counters.copies_of(session), self._counters.losses_of(session)
-        return {
+        counts: dict[str, object] = {
             "copies": {"packets": copies.packets, "bytes": copies.bytes},
             "truncated": losses.truncated,
             "skipped": dict(losses.by_reason),
         }
+        untold = self._counters.untold_of(session)
+        return {**counts, "uncounted": untold} if untold else counts
 
     def release_numbers(self) -> None:
         """Free numbers that nothing has any more, once no bridge can give them their old meaning.
