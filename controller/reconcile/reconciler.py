@@ -84,7 +84,7 @@ class Reconciler(Reconciling):
             following = [w for w in ours if w.is_unsettled and w.confirmed.failure is None]
             if not following or time.monotonic() > deadline:
                 break
-        is_gone = self._finalizer.finish_deletions()
+        is_gone = self._finalizer.finish_deletions(deadline)
         return is_gone and all(w.has_confirmed(version, those) for w, those in affected.items())
 
     def wait_settled(self, timeout_s: float) -> None:

@@ -162,10 +162,14 @@ class CounterPoller:
         """All losses of a session, as far as they were counted."""
         return self.counters.losses(session)
 
-    def count_last(self, session: int) -> None:
-        """Ask every bridge that has counted for a session how much it was, and wait for it."""
+    def count_last(self, session: int, deadline: float = math.inf) -> None:
+        """Ask every bridge that has counted for a session how much it was, and wait for it.
+
+        After ``deadline`` (monotonic, in seconds) none is waited for longer than a status does.
+        """
         for writer in self._writers():
-            self.read(writer, session, patience_s=LAST_PATIENCE_S)
+            patience_s = max(PATIENCE_S, min(LAST_PATIENCE_S, deadline - time.monotonic()))
+            self.read(writer, session, patience_s=patience_s)
 
     def parts(
         self, sessions: Container[int]
