@@ -21,8 +21,10 @@ from controller.inventory import Caution, Inventory, InventoryFile
 from controller.process import (
     LOOK_AT_FILES_S,
     LOOP_MONITOR,
+    CertificateWatch,
     ChangeSignal,
     LostLines,
+    OwnCertificates,
     RenewedFiles,
     configure_logs,
     expect_many_objects,
@@ -244,6 +246,9 @@ class Services:
         self._hearing = Hearing(
             self.reports.snapshots.snapshot, self.bridges.writers.find, self.reports.tracker
         )
+        self._certificates = CertificateWatch(
+            own_certificates(config), self.bridges.connections.ending_certificates
+        )
         report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
         self._loops = (
             Loop("start report", report, TICK_S),
@@ -255,6 +260,7 @@ class Services:
             Loop("hearing", self._hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
             Loop("token", self._follow_token, LOOK_AT_FILES_S),
+            Loop("certificates", self._certificates, LOOK_AT_FILES_S),
             Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = self._make_app(signals)
@@ -320,7 +326,8 @@ class Services:
     def _problems_of_api(self) -> tuple[str, ...]:
         exposed = (EXPOSED,) if self._config.api.is_exposed else ()
         token = () if self._token.problem is None else (self._token.problem,)
-        return (*exposed, *token, *(() if self._api is None else self._api.problems()))
+        api = () if self._api is None else self._api.problems()
+        return (*exposed, *token, *api, *self._certificates.problems())
 
     def stop(self) -> None:
         """Stop to serve, to watch and to write; the switches keep their flows.
@@ -378,6 +385,33 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
     )
 
 
+def own_certificates(config: Config) -> list[OwnCertificates]:
+    """The certificate files of each section that has some."""
+    openflow, ovsdb, api = config.openflow, config.ovsdb, config.api
+    found = []
+    if openflow.certificate is not None and openflow.private_key is not None:
+        found.append(
+            OwnCertificates(
+                "openflow", openflow.certificate, openflow.private_key, openflow.ca,
+                ours="switches refuse it when they connect, and those that are connected stay so",
+                theirs="no switch is accepted that connects, and those that are connected stay so",
+            )
+        )  # fmt: skip
+    if ovsdb.certificate is not None and ovsdb.private_key is not None:
+        found.append(
+            OwnCertificates(
+                "ovsdb", ovsdb.certificate, ovsdb.private_key, ovsdb.ca,
+                ours="databases refuse it when they are connected to",
+                theirs="no database is trusted that is connected to",
+            )
+        )  # fmt: skip
+    if api.certificate is not None and api.private_key is not None:
+        found.append(
+            OwnCertificates("api", api.certificate, api.private_key, None, ours="clients refuse it")
+        )
+    return found
+
+
 def token_file(config: Config) -> RenewedFiles[str | None]:
     """The token of the API, whose file may be replaced at any time.
 
@@ -433,6 +467,7 @@ def make_inspector(
         is_ready=signals.ready.is_set,
         doubts=Doubts(reports, bridges, hearing),
         notes=reports.databases,
+        certificates=bridges.connections.certificates_of,
         problems=(
             lambda: reports.inventory.problems,
             bridges.connections.problems,

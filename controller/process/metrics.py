@@ -38,6 +38,11 @@ CLAIMS_REFUSED = Counter(
     "Peers that claimed to be a bridge, database or place that another one speaks for.", ["claim"],
     registry=REGISTRY,
 )  # fmt: skip
+CERTIFICATE_EXPIRY = Gauge(
+    "cloudtap_certificate_expiry_timestamp_seconds",
+    "When the certificates of a file of the configuration run out, in Unix time.",
+    ["section", "file"], registry=REGISTRY,
+)  # fmt: skip
 HTTP_CONNECTIONS = Gauge(
     "cloudtap_http_connections", "Connections of clients of the API.", registry=REGISTRY
 )

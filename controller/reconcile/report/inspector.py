@@ -89,7 +89,8 @@ class Inspector(Inspecting):
     """What the API may ask to be shown; see the Protocol. It changes nothing.
 
     ``problems`` are the parts that may have sentences about what hinders the whole system, and
-    ``queues`` those in which something may wait, by what it is.
+    ``queues`` those in which something may wait, by what it is. ``certificates`` returns what is
+    wrong with the certificate of a bridge's host, or ours, when that bridge connects.
     """
 
     def __init__(
@@ -107,12 +108,13 @@ class Inspector(Inspecting):
         problems: Sequence[Callable[[], Iterable[str]]] = (),
         queues: Mapping[str, Callable[[], int]] | None = None,
         notes: BridgeNotes = NO_NOTES,
+        certificates: Callable[[Dpid], tuple[str, ...]] = lambda dpid: (),
     ) -> None:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._counters, self._installed_sessions = counters, installed_sessions
         self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
         self._doubts, self._problems, self._queues = doubts, problems, queues or {}
-        self._notes = notes
+        self._notes, self._certificates = notes, certificates
         self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
         self._verifier = Verifier(snapshots.snapshot, writers.writing, counters, self._makers_of)
 
@@ -206,6 +208,7 @@ class Inspector(Inspecting):
         status = with_shed(status, self._counters.counters.of(dpid))
         status = with_uncounted_bridge(status, self._counters.uncounted(dpid))
         age_s = self._counters.age_s(dpid) if status.connected else None
+        status = replace(status, reasons=(*status.reasons, *self._certificates(dpid)))
         status = replace(status, hosts=self._bridges.hosts_of(dpid), counters_age_s=age_s)
         return with_bridge_doubts(status, self._doubts.of_bridge(dpid))
 
