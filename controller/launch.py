@@ -21,8 +21,10 @@ from controller.inventory import Caution, Inventory, InventoryFile
 from controller.process import (
     LOOK_AT_FILES_S,
     LOOP_MONITOR,
+    CertificateWatch,
     ChangeSignal,
     LostLines,
+    OwnCertificates,
     RenewedFiles,
     configure_logs,
     expect_many_objects,
@@ -162,16 +164,21 @@ class Bridges:
 class Doubts:
     """What is not certain, because several connections or databases claim it."""
 
-    def __init__(self, reports: Reports, bridges: Bridges) -> None:
+    def __init__(self, reports: Reports, bridges: Bridges, hearing: Hearing) -> None:
         self._tracker, self._connections = reports.tracker, bridges.connections
+        self._hearing = hearing
 
     def of_bridge(self, dpid: Dpid) -> tuple[str, ...]:
         """Who else claims to be a bridge, or to speak for it; a sentence each."""
-        return (*self._connections.claims_of(dpid), *self._tracker.doubts_of(dpid))
+        return (
+            *self._connections.claims_of(dpid),
+            *self._tracker.doubts_of(dpid),
+            *self._hearing.silence_of(dpid),
+        )
 
     def of_ports(self) -> Mapping[PortId, str]:
         """Why it is not certain where ports are, a sentence for each of them."""
-        return self._tracker.doubts()
+        return {**self._hearing.silences(), **self._tracker.doubts()}
 
 
 class Control:
@@ -242,8 +249,11 @@ class Services:
         readiness = Readiness(
             self.reload, self.reports.databases, signals.ready, config.ovsdb.connect_timeout
         )
-        hearing = Hearing(
+        self._hearing = Hearing(
             self.reports.snapshots.snapshot, self.bridges.writers.find, self.reports.tracker
+        )
+        self._certificates = CertificateWatch(
+            own_certificates(config), self.bridges.connections.ending_certificates
         )
         report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
         self._loops = (
@@ -253,9 +263,10 @@ class Services:
             Loop("upkeep", self.control.upkeep, often_s),
             Loop("limits", self.control.limits.check, CHECK_S),
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
-            Loop("hearing", hearing, CHECK_S),
+            Loop("hearing", self._hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
             Loop("token", self._follow_token, LOOK_AT_FILES_S),
+            Loop("certificates", self._certificates, LOOK_AT_FILES_S),
             Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = self._make_app(signals)
@@ -267,7 +278,14 @@ class Services:
             self.store,
             self.reports.inventory_in_force,
             self.control.reconciler,
-            make_inspector(self.store, signals, self.reports, self.bridges, self._problems_of_api),
+            make_inspector(
+                self.store,
+                signals,
+                self.reports,
+                self.bridges,
+                self._hearing,
+                self._problems_of_api,
+            ),
             lambda: self._token.value,
             underlay_mtu=self._config.bridges.underlay_mtu,
             sensor_networks=self._config.bridges.sensor_networks,
@@ -314,7 +332,8 @@ class Services:
     def _problems_of_api(self) -> tuple[str, ...]:
         exposed = (EXPOSED,) if self._config.api.is_exposed else ()
         token = () if self._token.problem is None else (self._token.problem,)
-        return (*exposed, *token, *(() if self._api is None else self._api.problems()))
+        api = () if self._api is None else self._api.problems()
+        return (*exposed, *token, *api, *self._certificates.problems())
 
     def stop(self) -> None:
         """Stop to serve, to watch and to write; the switches keep their flows.
@@ -372,6 +391,33 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
     )
 
 
+def own_certificates(config: Config) -> list[OwnCertificates]:
+    """The certificate files of each section that has some."""
+    openflow, ovsdb, api = config.openflow, config.ovsdb, config.api
+    found = []
+    if openflow.certificate is not None and openflow.private_key is not None:
+        found.append(
+            OwnCertificates(
+                "openflow", openflow.certificate, openflow.private_key, openflow.ca,
+                ours="switches refuse it when they connect, and those that are connected stay so",
+                theirs="no switch is accepted that connects, and those that are connected stay so",
+            )
+        )  # fmt: skip
+    if ovsdb.certificate is not None and ovsdb.private_key is not None:
+        found.append(
+            OwnCertificates(
+                "ovsdb", ovsdb.certificate, ovsdb.private_key, ovsdb.ca,
+                ours="databases refuse it when they are connected to",
+                theirs="no database is trusted that is connected to",
+            )
+        )  # fmt: skip
+    if api.certificate is not None and api.private_key is not None:
+        found.append(
+            OwnCertificates("api", api.certificate, api.private_key, None, ours="clients refuse it")
+        )
+    return found
+
+
 def token_file(config: Config) -> RenewedFiles[str | None]:
     """The token of the API, whose file may be replaced at any time.
 
@@ -412,6 +458,7 @@ def make_inspector(
     signals: Signals,
     reports: Reports,
     bridges: Bridges,
+    hearing: Hearing,
     problems_of_api: Callable[[], tuple[str, ...]],
 ) -> Inspector:
     """Who answers questions about all these parts."""
@@ -424,8 +471,9 @@ def make_inspector(
         bridges=reports.tracker,
         tunnels=reports.tunnels,
         is_ready=signals.ready.is_set,
-        doubts=Doubts(reports, bridges),
+        doubts=Doubts(reports, bridges, hearing),
         notes=reports.databases,
+        certificates=bridges.connections.certificates_of,
         problems=(
             lambda: reports.inventory.problems,
             bridges.connections.problems,

@@ -1,5 +1,11 @@
 """How this process and its children behave: fair use of one processor, logs, metrics, signals."""
 
+from controller.process.certificate_dates import (
+    CertificateWatch,
+    OwnCertificates,
+    Validity,
+    end_words,
+)
 from controller.process.change_signal import ChangeSignal
 from controller.process.child import ChildProcess, ChildProgram, connect_to_parent
 from controller.process.coalescer import Coalescer
@@ -59,6 +65,7 @@ __all__ = [
     "TIME_SLICES",
     "TOKEN_BYTES_MAX",
     "Access",
+    "CertificateWatch",
     "ChangeSignal",
     "ChildProcess",
     "ChildProgram",
@@ -66,14 +73,17 @@ __all__ = [
     "LostLines",
     "Message",
     "MessageSocket",
+    "OwnCertificates",
     "PeerGone",
     "RenewedFiles",
     "UnusableFile",
+    "Validity",
     "Yielder",
     "building_permanent_objects",
     "check_access",
     "configure_logs",
     "connect_to_parent",
+    "end_words",
     "expect_many_objects",
     "forget_bridge_metrics",
     "load_tls_files",

@@ -43,6 +43,11 @@ NUMBERS_REUSED = Counter(
     "OpenFlow port numbers that passed from one port to another without a pause.",
     registry=REGISTRY,
 )
+CERTIFICATE_EXPIRY = Gauge(
+    "cloudtap_certificate_expiry_timestamp_seconds",
+    "When the certificates of a file of the configuration run out, in Unix time.",
+    ["section", "file"], registry=REGISTRY,
+)  # fmt: skip
 HTTP_CONNECTIONS = Gauge(
     "cloudtap_http_connections", "Connections of clients of the API.", registry=REGISTRY
 )

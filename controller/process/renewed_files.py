@@ -29,8 +29,9 @@ class RenewedFiles(Generic[T]):
     """What ``read`` makes of some files together, as of the last time they were valid.
 
     ``read`` raises OSError, ValueError or CloudtapError if they cannot be used. ``kept`` is the
-    clause that says what is used instead, and ``lost`` what happens while there never were valid
-    files; without it nothing is said then. One thread looks; others may take ``value``.
+    clause that says what is used instead (empty: somebody else says so), and ``lost`` what happens
+    while there never were valid files; without it nothing is said then. One thread looks; others
+    may take ``value``.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class RenewedFiles(Generic[T]):
             self._note(error, self._kept if is_renewed else self._lost)
             return False
         self._value, self._error, self._stamp, self.problem = (value,), None, stamp, None
-        if is_renewed:
+        if is_renewed and self._kept:
             log.info("changed files used", files=list(map(str, self._paths)))
         return True
 

@@ -6,6 +6,8 @@ number stays given until no bridge can use it in its old meaning.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -41,8 +43,12 @@ class Finalizer:
         self._bridges, self._counters = bridges, counters
         self._released = 0
 
-    def finish_deletions(self) -> bool:
-        """Remove deleted sessions that no bridge makes copies of; True when none is left over."""
+    def finish_deletions(self, deadline: float = math.inf) -> bool:
+        """Remove deleted sessions that no bridge makes copies of; True when none is left over.
+
+        After ``deadline`` (monotonic, in seconds) no further one is removed: their last counts
+        may have to be waited for.
+        """
         self.follow_identities()
         snapshot = self._snapshots.snapshot()
         if not snapshot.deleting:
@@ -58,7 +64,12 @@ class Finalizer:
             if session not in written and not self._installed_sessions.holders(number[session])
         ]
         if gone:
-            counts = {session: self._last_counts(number[session]) for session in gone}
+            counts = {
+                session: self._last_counts(number[session], deadline)
+                for session in gone
+                if time.monotonic() < deadline
+            }
+            gone = list(counts)
             try:
                 self._deletions.finish_deletions(gone, counts)
             except CloudtapError as problem:  # their copies have ended all the same
@@ -122,15 +133,17 @@ class Finalizer:
                 self._counters.retire(old)
                 forget_bridge_metrics(old)
 
-    def _last_counts(self, session: int) -> Mapping[str, object]:
+    def _last_counts(self, session: int, deadline: float) -> Mapping[str, object]:
         """What was copied for a session that no datapath copies for any more."""
-        self._counters.count_last(session)
+        self._counters.count_last(session, deadline)
         copies, losses = self._counters.copies_of(session), self._counters.losses_of(session)
-        return {
+        counts: dict[str, object] = {
             "copies": {"packets": copies.packets, "bytes": copies.bytes},
             "truncated": losses.truncated,
             "skipped": dict(losses.by_reason),
         }
+        untold = self._counters.untold_of(session)
+        return {**counts, "uncounted": untold} if untold else counts
 
     def release_numbers(self) -> None:
         """Free numbers that nothing has any more, once no bridge can give them their old meaning.

@@ -7,17 +7,21 @@ sends, and drop it. Once it sends from one of them, and no longer from the first
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TypeVar
+
+import structlog
 
 from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.protocols import ContestedPlaces
 from controller.reconcile.snapshot import Snapshot
+from controller.southbound import SwitchGone
 from flows.compile import counted_by
 from flows.errors import CloudtapError
-from flows.model import Dpid, Placement, Port, PortId
+from flows.model import Dpid, Placement, Port, PortId, World
 from flows.openflow import Match
 
 LISTEN_S = 0.2
@@ -35,6 +39,8 @@ REST_TIMES = 10.0
 that it delays the others by a tenth of the time at most."""
 PUSHED_S = 0.05
 """The datapath adds its counters to those of flows so soon after a nudge, in seconds."""
+
+log = structlog.get_logger(__name__)
 
 Spot = tuple[PortId, Placement]
 CountByFlow = Mapping[tuple[int, Match], int]
@@ -80,6 +86,8 @@ class Hearing:
         self._first: dict[PortId, _FirstPlace] = {}
         self._rests: dict[Dpid, float] = {}
         """Until when bridges that have failed to answer are not asked, in monotonic seconds."""
+        self._silent: dict[Dpid, str] = {}
+        """What is not known while a bridge does not answer, a sentence each."""
 
     def __call__(self) -> float:
         """Listen once; returns the seconds until it is due again."""
@@ -87,6 +95,9 @@ class Hearing:
         self._keep(world.contests)
         if not world.contests:
             return LISTEN_S
+        concerned = {place.dpid for port in world.contests for place in _places(world, port)}
+        for dpid in self._silent.keys() - concerned:
+            del self._silent[dpid]
         claimed = {
             world.port_by_id[port]: places
             for port, places in world.contests.items()
@@ -98,6 +109,24 @@ class Hearing:
         for port in silent:
             self._move(port, claimed[port])
         return LISTEN_S
+
+    def silence_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """What is not known because a bridge does not answer, a sentence."""
+        said = self._silent.get(dpid)
+        return () if said is None else (said,)
+
+    def silences(self) -> Mapping[PortId, str]:
+        """The workloads that cannot be heard at a place because its bridge does not answer."""
+        silent = dict(self._silent)
+        if not silent:
+            return {}
+        world = self._snapshot().resolved.world
+        return {
+            port: silent[place.dpid]
+            for port in world.contests
+            for place in _places(world, port)
+            if place.dpid in silent
+        }
 
     def _listen_at_claims(self, claimed: Mapping[Port, Iterable[Placement]]) -> None:
         """Listen at the places that claim workloads."""
@@ -179,10 +208,22 @@ class Hearing:
             self._rests.pop(writer.dpid, None)
             try:
                 found[writer.dpid] = ask(writer)
-            except CloudtapError:  # its writer says why it does not answer
+                self._silent.pop(writer.dpid, None)
+            except CloudtapError as problem:
+                if not isinstance(problem, SwitchGone):  # the status says that it is away
+                    self._note_silent(writer, problem)
                 now = self._now()
                 self._rests[writer.dpid] = now + REST_TIMES * (now - began)
         return found
+
+    def _note_silent(self, writer: BridgeWriter, problem: CloudtapError) -> None:
+        if writer.dpid not in self._silent:
+            since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            self._silent[writer.dpid] = (
+                f"places: where workloads are that are reported at two places, one of them on "
+                f"bridge {writer.switch.name}, is not certain since {since} ({problem})"
+            )
+            log.warning("workloads not heard", bridge=writer.switch.name, reason=str(problem))
 
     def _newest(self, port: Port, places: Iterable[Placement]) -> Placement | None:
         """The place at which a workload was heard last, if it was heard at any."""
@@ -204,6 +245,7 @@ class Hearing:
         """Forget what was heard of ports that nobody else claims any more."""
         if not contests:
             self._rests.clear()
+            self._silent.clear()
         for key in [key for key in self._heard_at.keys() | self._counted if key[0] not in contests]:
             self._heard_at.pop(key, None)
             self._counted.pop(key, None)
@@ -216,3 +258,10 @@ class Hearing:
             self._heard_at.pop(key, None)
             self._counted.pop(key, None)
         self._first.pop(port, None)
+
+
+def _places(world: World, port: PortId) -> Iterator[Placement]:
+    """Where a port that several places claim is, and where it may be."""
+    if port in world.placements:
+        yield world.placements[port]
+    yield from world.contests[port]

@@ -91,7 +91,7 @@ class Reconciler(Reconciling):
 
     def _finish_deletions(self, ending: SessionId | None, deadline: float) -> bool:
         """Finish deletions, and wait for that of one session while connected bridges are at it."""
-        while not (is_gone := self._finalizer.finish_deletions()):
+        while not (is_gone := self._finalizer.finish_deletions(deadline)):
             if ending is None or time.monotonic() > deadline:
                 break
             if not self._finalizer.is_ending(ending):

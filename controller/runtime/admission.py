@@ -162,6 +162,11 @@ class ConnectionAdmission:
             if not visit.is_ended and visit.stay is not Stay.BRIDGE:
                 self._move(visit, Stay.BRIDGE)
 
+    def knows(self, host: str) -> bool:
+        """Whether bridges of ours are, or were lately, at an address."""
+        with self._lock:
+            return self._is_trusted(host, self._now())
+
     def leave(self, visit: Visit) -> None:
         """The connection is over; any number of times."""
         with self._lock:

@@ -27,7 +27,7 @@ from controller.runtime.handlers import (
 )
 from controller.runtime.library import BACKEND, HUB, ofp_event, ofproto_v1_3
 from controller.runtime.listener import Listener, raise_file_limit
-from controller.runtime.peer import address_of, certificate_of
+from controller.runtime.peer import address_of, certificate_end_of, certificate_of
 from controller.runtime.raw_messages import (
     Dispatcher,
     listen_errors,
@@ -56,6 +56,7 @@ __all__ = [
     "App",
     "address_of",
     "adopted",
+    "certificate_end_of",
     "certificate_of",
     "close",
     "configure",
@@ -73,6 +74,7 @@ __all__ = [
     "own_xid",
     "problems",
     "queued",
+    "refusals",
     "send",
     "set_ev_cls",
 ]
@@ -156,6 +158,11 @@ def listen_refused(callback: RefusedCallback) -> None:
 def problems() -> tuple[str, ...]:
     """What is wrong where switches connect, a sentence each."""
     return tuple(problem for listener in _listeners for problem in listener.problems)
+
+
+def refusals() -> dict[str, str]:
+    """Whose certificate has made a TLS handshake fail lately, a sentence by address."""
+    return {host: s for each in _listeners for host, s in each.refusals.by_host().items()}
 
 
 def adopted(datapath: Any) -> None:

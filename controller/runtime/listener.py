@@ -24,6 +24,7 @@ from controller.runtime.admission import HANDSHAKE_S, ConnectionAdmission, Visit
 from controller.runtime.backpressure import Blame, SwitchSocket, cut_off, end_connection
 from controller.runtime.errors import BadTlsSettings, OpenFlowAddressInUse
 from controller.runtime.tls import TlsConnection
+from controller.runtime.tls_refusals import TlsRefusals, explain_handshake
 
 TLS_HANDSHAKE_S = 5.0
 """How long a whole TLS handshake may take, in seconds; it is part of the whole handshake."""
@@ -68,6 +69,7 @@ class Listener:
         self._is_said = False
         self._said_at = -math.inf
         self._accepts, self._accepted_at = float(ACCEPTS_AT_ONCE), time.monotonic()
+        self.refusals = TlsRefusals()
         self._tls = _tls(tls) if tls else None
         try:
             if self._tls is not None:
@@ -128,10 +130,15 @@ class Listener:
             if self._tls is not None:
                 secured = TlsConnection(connection, self._tls.value)
                 secured.handshake(TLS_HANDSHAKE_S, lambda: self._admission.waiting(visit))
+                self.refusals.forget(visit.host)
             self._handle(SwitchSocket(secured, visit, self._admission), address)
         except OSError as error:
             what = "TLS handshake failed" if self._tls is not None else "connection failed"
-            log.warning(what, switch=visit.name, reason=str(error))
+            said = explain_handshake(visit.name, error)
+            if said is not None:
+                is_known = self._admission.knows(visit.host)
+                self.refusals.note(visit.host, said, is_known=is_known)
+            log.warning(what, switch=visit.name, reason=said or str(error))
             if isinstance(error, (TimeoutError, ssl.SSLError)):
                 self._admission.offend(visit)
         except Exception as error:  # the edge of the thread

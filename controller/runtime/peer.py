@@ -18,6 +18,17 @@ def certificate_of(datapath: Any) -> str | None:
     return getattr(datapath.socket, "certificate_name", None)
 
 
+def certificate_end_of(datapath: Any) -> float | None:
+    """When the verified certificate of the peer runs out, in Unix time; None without one."""
+    return getattr(datapath.socket, "certificate_end", None)
+
+
+def end_of(certificate: dict[str, Any] | None) -> float | None:
+    """When a certificate (``ssl.SSLSocket.getpeercert``) runs out, in Unix time."""
+    end = (certificate or {}).get("notAfter")
+    return None if end is None else float(ssl.cert_time_to_seconds(end))
+
+
 def name_in(certificate: dict[str, Any] | None) -> str | None:
     """The name that stands for a certificate (``ssl.SSLSocket.getpeercert``).
 

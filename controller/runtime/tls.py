@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from controller.runtime.peer import name_in
+from controller.runtime.peer import end_of, name_in
 
 CHUNK = 1 << 16
 
@@ -29,6 +29,8 @@ class TlsConnection:
         self._send_lock = threading.Lock()
         self.certificate_name: str | None = None
         """The name in the peer's certificate, if a CA of ours has signed it."""
+        self.certificate_end: float | None = None
+        """When that certificate runs out, in Unix time."""
 
     def handshake(
         self,
@@ -48,7 +50,8 @@ class TlsConnection:
             try:
                 with self._tls_lock:
                     self._tls.do_handshake()
-                    self.certificate_name = name_in(self._tls.getpeercert())
+                    shown = self._tls.getpeercert()
+                    self.certificate_name, self.certificate_end = name_in(shown), end_of(shown)
                 self._flush()
                 return
             except ssl.SSLWantReadError:

@@ -11,13 +11,14 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
 
-from controller.process import CLAIMS_REFUSED, TIME_SLICES
+from controller.process import CLAIMS_REFUSED, TIME_SLICES, Validity, end_words
 from controller.southbound.openflow import OpenFlowSwitch
 from controller.southbound.ports import PortChange
 from controller.southbound.switch import Switch
@@ -41,6 +42,9 @@ REFUSED_MAX = 64
 CLAIMS_MAX, CLAIMS_SHOWN = 4096, 64
 """Datapath ids whose claims were refused that are kept at most, and so many are told at once; each
 bridge has its own."""
+
+NO_BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""Since when a certificate counts as valid that was accepted."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +92,14 @@ class Transport(Protocol):
         """The name in the verified certificate of the peer; None without TLS."""
         ...
 
+    def certificate_end_of(self, datapath: Any) -> float | None:
+        """When that certificate runs out, in Unix time."""
+        ...
+
+    def refusals(self) -> Mapping[str, str]:
+        """Whose certificate has made a TLS handshake fail lately, a sentence by address."""
+        ...
+
     def problems(self) -> Sequence[str]:
         """What is wrong where switches connect, a sentence each."""
         ...
@@ -122,6 +134,8 @@ class _Connection:
     address: str
     heard: threading.Event = field(default_factory=threading.Event)
     is_probed: bool = False
+    certificate_end: float | None = None
+    """When the certificate of its host runs out, in Unix time."""
 
     def note_echo(self) -> bool:
         """The switch has answered an echo request of ours; False if there was none."""
@@ -149,6 +163,8 @@ class Connections:
         """When a claim of each datapath id was refused last, oldest first; recent ones only."""
         self._by_datapath: dict[int, _Connection] = {}
         self._by_dpid: dict[Dpid, _Connection] = {}
+        self._hosts: OrderedDict[Dpid, str] = OrderedDict()
+        """From which host each bridge of ours has connected last."""
         self._waiting: dict[Dpid, _Connection] = {}
         """The one connection with each datapath id that may speak for it next: at once, or as soon
         as it is known that the older one is not alive."""
@@ -213,13 +229,53 @@ class Connections:
         found += recent[-CLAIMS_SHOWN:]
         if len(recent) > CLAIMS_SHOWN:
             found.append(f"{len(recent) - CLAIMS_SHOWN} more datapath ids are claimed like these")
-        return [*self._transport.problems(), *found]
+        return [*self._transport.problems(), *self._transport.refusals().values(), *found]
 
     def claims_of(self, dpid: Dpid) -> tuple[str, ...]:
         """Who has claimed recently to be this bridge and was refused, a sentence."""
         when, sentence = self._claims.get(dpid, (0.0, ""))
         is_recent = sentence and when > time.monotonic() - REFUSED_SHOWN_S
         return (sentence,) if is_recent else ()
+
+    def certificates_of(self, dpid: Dpid) -> tuple[str, ...]:
+        """What is wrong with the certificate of a bridge's host, or with ours, a sentence.
+
+        That it runs out; or, while the bridge is away, that its last TLS handshake has failed.
+        """
+        with self._lock:
+            live, host = self._by_dpid.get(dpid), self._hosts.get(dpid)
+        if live is None:
+            said = self._transport.refusals().get(host) if host is not None else None
+        else:
+            said = self._end_of_certificate(live)
+        return () if said is None else (said,)
+
+    def ending_certificates(self) -> list[str]:
+        """The certificates of the hosts of our bridges that run out, a sentence each."""
+        with self._lock:
+            live = [each for each in self._by_dpid.values() if each.switch.is_adopted]
+        found = sorted(filter(None, map(self._end_of_certificate, live)))
+        if len(found) > CLAIMS_SHOWN:
+            found[CLAIMS_SHOWN:] = [f"{len(found) - CLAIMS_SHOWN} more certificates like these"]
+        return found
+
+    def _end_of_certificate(self, live: _Connection) -> str | None:
+        if live.certificate_end is None:
+            return None
+        ends = datetime.fromtimestamp(live.certificate_end, UTC)
+        name = self._identities.bridge_name(live.switch.dpid)
+        who = f"the certificate of {live.switch.certificate!r}, the host of bridge {name!r},"
+        why = "the bridge is refused when it connects again"
+        return end_words(who, Validity(NO_BEGINNING, ends), datetime.now(UTC), why)
+
+    def _adopted(self, datapath: Any) -> None:
+        """The bridge of a connection is ours: where it comes from is remembered."""
+        self._transport.adopted(datapath)
+        with self._lock:
+            self._hosts[Dpid(datapath.id)] = _host_of(self._transport.address_of(datapath))
+            self._hosts.move_to_end(Dpid(datapath.id))
+            if len(self._hosts) > CLAIMS_MAX:
+                self._hosts.popitem(last=False)
 
     def message_received(self, datapath: Any, message: bytes) -> bool:
         """A switch has answered a request of ours; False if nobody waits for that answer."""
@@ -251,10 +307,15 @@ class Connections:
             f"{dpid:016x}",
             lambda data: transport.send(datapath, data),
             disconnect=lambda why: transport.disconnect(datapath, why),
-            adopted=lambda: transport.adopted(datapath),
+            adopted=lambda: self._adopted(datapath),
             certificate=transport.certificate_of(datapath),
         )
-        return _Connection(datapath, switch, transport.address_of(datapath))
+        return _Connection(
+            datapath,
+            switch,
+            transport.address_of(datapath),
+            certificate_end=transport.certificate_end_of(datapath),
+        )
 
     def _begin(self, new: _Connection) -> None:
         """Let a connection that waits speak for its datapath id, unless it has ended meanwhile."""
@@ -357,3 +418,8 @@ class Connections:
         if before < now - REFUSED_SHOWN_S:  # it tries again each few seconds
             log.warning("claim refused", dpid=f"{dpid:016x}", reason=sentence)
         self._transport.close(new.datapath)
+
+
+def _host_of(address: str) -> str:
+    """The host of an address with a port, without brackets."""
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")

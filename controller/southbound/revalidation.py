@@ -110,8 +110,8 @@ class SettlingBridge(Protocol):
         """Its datapath id."""
         ...
 
-    def nudge(self) -> None:
-        """Make the revalidators start a round now; see Switch.nudge."""
+    def nudge(self, most_s: float) -> None:
+        """Make the revalidators start a round now, within so many seconds; see Switch.nudge."""
         ...
 
 
@@ -141,18 +141,29 @@ class Revalidation:
         self._stopping = threading.Event()
 
     def wait_settled(self, bridges: Sequence[SettlingBridge], timeout_s: float) -> bool:
-        """Wait until no megaflow of these bridges outlives its flow; False after ``stop``."""
+        """Wait until no megaflow of these bridges outlives its flow, for so long at most.
+
+        False if that was not long enough to know it, and after ``stop``.
+        """
+        deadline = time.monotonic() + timeout_s
         local = {row.dpid for row in self._believed().bridges if row.is_here}
         here = [bridge for bridge in bridges if bridge.dpid in local]
         is_asked = bool(here) and self._ask_here(here[0], timeout_s)
         if is_asked and len(here) == len(bridges):
             return True
-        return not self._stopping.wait(REMOTE_SETTLE_S)
+        left_s = max(0.0, deadline - time.monotonic())
+        is_long_enough = left_s >= REMOTE_SETTLE_S
+        return not self._stopping.wait(min(left_s, REMOTE_SETTLE_S)) and is_long_enough
 
     def _ask_here(self, bridge: SettlingBridge, timeout_s: float) -> bool:
         """Wait for the revalidators of this machine; False if they cannot be asked."""
+        deadline = time.monotonic() + timeout_s
+
+        def nudge() -> None:
+            bridge.nudge(max(0.0, deadline - time.monotonic()))
+
         try:
-            return wait_revalidated(timeout_s=timeout_s, nudge=bridge.nudge)
+            return wait_revalidated(timeout_s=timeout_s, nudge=nudge)
         except CloudtapError as problem:
             log.debug("revalidators not asked", reason=str(problem))
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -189,8 +190,11 @@ class Switch(Protocol):
     def match_first_fragments(self) -> FragmentsMatched:
         """Have the first fragment of an IP packet match its ports, and later ones none."""
 
-    def nudge(self) -> None:
-        """Have ovs-vswitchd revalidate its megaflows at once; changes nothing."""
+    def nudge(self, most_s: float = math.inf) -> None:
+        """Have ovs-vswitchd revalidate its megaflows at once; changes nothing.
+
+        SwitchTimeout is raised after ``most_s`` seconds at the latest.
+        """
 
     def probe(self) -> tuple[str, ...]:
         """The required features that the switch lacks; empty if it has all."""

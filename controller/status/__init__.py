@@ -1,7 +1,13 @@
 """The status of sessions and bridges as values, and the arithmetic of their counters."""
 
 from controller.status.caps import caps_on, words_of_caps
-from controller.status.losses import with_counts, with_shed
+from controller.status.losses import (
+    uncounted_sentence,
+    with_counts,
+    with_shed,
+    with_uncounted,
+    with_uncounted_bridge,
+)
 from controller.status.service import Inspecting, Reconciling, Vitals
 from controller.status.session_counters import (
     MEASURES,
@@ -22,6 +28,7 @@ from controller.status.values import (
     PortPlace,
     SessionStatus,
     State,
+    Uncounted,
 )
 from controller.status.verify import Check, PathChecked, PortWitness, Verification
 
@@ -43,14 +50,18 @@ __all__ = [
     "SessionCountersByBridge",
     "SessionStatus",
     "State",
+    "Uncounted",
     "Verification",
     "Vitals",
     "caps_on",
     "ids_of",
     "joined",
     "own_meters",
+    "uncounted_sentence",
     "with_counts",
     "with_shed",
     "with_starvation",
+    "with_uncounted",
+    "with_uncounted_bridge",
     "words_of_caps",
 ]

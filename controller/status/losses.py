@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator, Set
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Set
 from dataclasses import replace
 
 from controller.status.session_counters import SessionCounters, SessionCountersByBridge
@@ -13,6 +13,7 @@ from controller.status.values import (
     Measure,
     SessionStatus,
     State,
+    Uncounted,
 )
 from flows.model import Dpid
 from flows.openflow import PacketCount
@@ -68,6 +69,41 @@ def with_counts(
     if not said or status.state not in WORKING:
         return status
     return replace(status, state=State.DEGRADED, reasons=(*status.reasons, *said))
+
+
+def with_uncounted(
+    status: SessionStatus, uncounted: Mapping[str, Uncounted], *, has_limit: bool
+) -> SessionStatus:
+    """The status with the bridges, by name, that may count the session and do not tell.
+
+    A session that works is degraded: nobody knows whether its copies are made. ``has_limit`` tells
+    that it is to end after a number of them.
+    """
+    if not uncounted:
+        return status
+    so = "what it has copied or dropped of this session since then is not counted"
+    if has_limit and status.state in (*WORKING, State.PENDING):
+        so += (
+            " yet, so `max_packets` and `max_bytes` cannot stop it: it goes on until the bridge "
+            "tells its counters again"
+        )
+    said = (f"{uncounted_sentence(name, one)}: {so}" for name, one in sorted(uncounted.items()))
+    state = State.DEGRADED if status.state in WORKING else status.state
+    return replace(status, state=state, reasons=(*status.reasons, *said))
+
+
+def with_uncounted_bridge(status: BridgeStatus, uncounted: Uncounted | None) -> BridgeStatus:
+    """The status of a bridge that does not tell its counters."""
+    if uncounted is None or not status.connected:
+        return status
+    state = State.DEGRADED if status.state in WORKING else status.state
+    said = f"{uncounted_sentence(status.name, uncounted)}: its sessions are not counted"
+    return replace(status, state=state, reasons=(*status.reasons, said))
+
+
+def uncounted_sentence(bridge: str, uncounted: Uncounted) -> str:
+    """The sentence that says since when a bridge has not told its counters, and why."""
+    return f"counts: bridge {bridge} has not told its counters {uncounted}"
 
 
 def with_shed(status: BridgeStatus, session_counters: SessionCounters) -> BridgeStatus:

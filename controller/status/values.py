@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 from flows.model import Dpid, Rate
@@ -80,6 +81,18 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncounted:
+    """A bridge has not told its counters since then; ``why`` is a clause for the operator."""
+
+    since: datetime
+    why: str
+
+    def __str__(self) -> str:
+        since = self.since.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"since {since} ({self.why})"
+
+
+@dataclass(frozen=True, slots=True)
 class BridgeShare:
     """The part of one bridge in a session: its state and its counters.
 
@@ -133,6 +146,7 @@ class BridgeStatus:
 
     ``plans`` counts the plans applied since it connected, ``shed`` the copies that were not made
     because they exceeded the rate cap of the bridge. ``hosts`` are the names of its host.
+    ``counters_age_s`` is how old its last counters are, in seconds; None: it has told none.
     """
 
     dpid: Dpid
@@ -146,3 +160,4 @@ class BridgeStatus:
     errors: int = 0
     shed: int = 0
     hosts: tuple[str, ...] = ()
+    counters_age_s: float | None = None

@@ -53,6 +53,12 @@ class Nobody:
     def address_of(self, datapath: Any) -> str:
         raise AssertionError("there is nobody")
 
+    def certificate_end_of(self, datapath: Any) -> float | None:
+        return None
+
+    def refusals(self) -> dict[str, str]:
+        return {}
+
     def certificate_of(self, datapath: Any) -> str | None:
         raise AssertionError("there is nobody")
 

@@ -113,6 +113,12 @@ class Peers:
     def address_of(self, peer: Peer) -> str:
         return f"192.0.2.1:{peer.id & 0xFFFF}"
 
+    def certificate_end_of(self, peer: Peer) -> float | None:
+        return None
+
+    def refusals(self) -> dict[str, str]:
+        return {}
+
     def certificate_of(self, peer: Peer) -> str | None:
         return peer.certificate
 

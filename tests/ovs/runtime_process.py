@@ -131,6 +131,9 @@ class RuntimeProcess:
                 self._changed.notify_all()
 
 
+YEAR = datetime.timedelta(days=365)
+
+
 class Authority:
     """A certificate authority in a folder: `issue` returns the paths of certificate and key."""
 
@@ -140,13 +143,16 @@ class Authority:
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(self._sign(self._name, self._key, is_authority=True))
 
-    def issue(self, name: str, *more: str) -> tuple[str, str]:
-        """A certificate for this name, and ``more`` common names, and its private key."""
+    def issue(self, name: str, *more: str, valid: datetime.timedelta = YEAR) -> tuple[str, str]:
+        """A certificate for this name, and ``more`` common names, and its private key.
+
+        It is ``valid`` for so long from now on.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         common = x509.NameOID.COMMON_NAME
         subject = x509.Name([x509.NameAttribute(common, each) for each in (name, *more)])
         certificate, private = self._folder / f"{name}-cert.pem", self._folder / f"{name}-key.pem"
-        certificate.write_bytes(self._sign(subject, key, is_authority=False))
+        certificate.write_bytes(self._sign(subject, key, is_authority=False, valid=valid))
         private.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
@@ -158,7 +164,11 @@ class Authority:
         return str(certificate), str(private)
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, is_authority: bool
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        is_authority: bool,
+        valid: datetime.timedelta = YEAR,
     ) -> bytes:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
@@ -168,7 +178,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(now + valid)
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False

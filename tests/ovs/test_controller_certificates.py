@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,61 @@ def test_the_token_is_replaced_while_the_controller_runs(host: Host, site: Site)
     controller.api.headers["Authorization"] = f"Bearer {file.read_text().strip()}"
     wait_for(controller.is_answering, bool, DEADLINE_S)
     assert controller.status()["problems"] == []
+
+
+def give_controller(site: Site, valid: timedelta) -> None:
+    """Replace the controller's own certificate by one that is valid for so long from now on."""
+    certificate, key = site.old.issue("controller-again", valid=valid)
+    Path(key).rename(site.etc / "controller.key")
+    Path(certificate).rename(site.etc / "controller.pem")
+
+
+def said_of(host: Host, words: str) -> list[str]:
+    """The reasons of the bridge that have these words."""
+    return [reason for reason in host.controller.bridge("s1")["reasons"] if words in reason]
+
+
+@on_both_runtimes
+def test_certificates_that_run_out_are_said_with_whose_they_are(host: Host, site: Site) -> None:
+    controller, day = host.controller, timedelta(days=1)
+    long = site.old.issue("hv1")
+    host.trust(long, site.old)
+    host.come()
+    controller.wait_for_bridge("s1")
+
+    # the controller's own: soon, and then it has
+    give_controller(site, day)
+    said = controller.wait_for_problem("runs out at")
+    assert "`certificate` of [openflow]" in said and str(site.etc / "controller.pem") in said
+    give_controller(site, -day / 24)
+    assert "switches refuse it" in controller.wait_for_problem("ran out at")
+    lines = controller.api.get("/metrics").text.splitlines()
+    metric = 'cloudtap_certificate_expiry_timestamp_seconds{file="certificate",section="openflow"}'
+    [ends] = [float(line.split()[-1]) for line in lines if line.startswith(metric)]
+    assert ends < datetime.now(UTC).timestamp()
+    assert host.is_connected()
+    host.leave()
+    refused = "refuses the certificate of the controller"
+    host.come(lambda: bool(said_of(host, refused)))
+    assert "expired" in said_of(host, refused)[0]
+    assert refused in controller.wait_for_problem(refused)
+    give_controller(site, 365 * day)
+    host.come()
+    wait_for(lambda: controller.status()["problems"], lambda seen: not seen, DEADLINE_S)
+
+    # that of the switch: soon, and then it has
+    host.leave()
+    host.trust(site.old.issue("hv1", valid=day), site.old)
+    host.come()
+    controller.wait_for_bridge("s1")
+    assert "the host of bridge 's1'" in controller.wait_for_problem("runs out at")
+    assert controller.bridge("s1")["state"] == "active"
+    assert len(said_of(host, "runs out at")) == 1
+    host.leave()
+    host.trust(site.old.issue("hv1", valid=-day / 24), site.old)
+    host.come(lambda: bool(said_of(host, "its certificate is not accepted")))
+    assert "certificate has expired" in said_of(host, "its certificate is not accepted")[0]
+    controller.wait_for_problem("its certificate is not accepted (certificate has expired)")
+    host.trust(site.old.issue("hv1"), site.old)
+    host.come()
+    wait_for(lambda: controller.status()["problems"], lambda seen: not seen, DEADLINE_S)

@@ -146,8 +146,13 @@ def _of_bridges(bridges: Iterable[BridgeStatus], yielder: Yielder) -> Iterator[M
     shed = CounterMetricFamily(
         "cloudtap_bridge_copies_shed", "Copies that exceeded the cap of the bridge.", labels=labels
     )
+    ages = GaugeMetricFamily(
+        "cloudtap_bridge_counters_age_seconds", "How old the last counters are.", labels=labels
+    )
     for bridge in bridges:
         values = [bridge.name, f"{bridge.dpid:016x}"]
+        if bridge.counters_age_s is not None:
+            ages.add_metric(values, bridge.counters_age_s)
         flows.add_metric(values, bridge.flows)
         connected.add_metric(values, float(bridge.connected))
         errors.add_metric(values, bridge.errors)
@@ -155,7 +160,7 @@ def _of_bridges(bridges: Iterable[BridgeStatus], yielder: Yielder) -> Iterator[M
         for state in State:
             states.add_metric([*values, state.value], float(bridge.state is state))
         yielder.pause()
-    yield from (flows, connected, states, errors, shed)
+    yield from (flows, connected, states, errors, shed, ages)
 
 
 def _of_sessions(parts: Context, yielder: Yielder) -> Iterator[Metric]:

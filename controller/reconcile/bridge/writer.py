@@ -7,6 +7,7 @@ Rules of filters that nothing refers to are sent between attempts, in parts.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -257,7 +258,7 @@ class BridgeWriter:
             self.state = self.state.rereading_at_rest(depth)
         self.wakeup.set()
 
-    def nudge(self) -> None:
+    def nudge(self, most_s: float = math.inf) -> None:
         """Make the revalidators of its datapath begin a round now; see Switch.nudge.
 
         Raises:
@@ -265,7 +266,7 @@ class BridgeWriter:
                 has is read again.
         """
         try:
-            self.switch.nudge()
+            self.switch.nudge(most_s)
         except Displaced:
             self.recheck(Depth.COOKIES)
             raise

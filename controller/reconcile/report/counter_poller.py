@@ -7,18 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from controller.reconcile.bridge import BridgeWriter
+from controller.southbound import SwitchGone
 from controller.status import (
     NO_BEACONS,
     NOTHING_UNTOLD,
     Losses,
     Measure,
     SessionCountersByBridge,
+    Uncounted,
     own_meters,
+    uncounted_sentence,
 )
 from flows.errors import CloudtapError
 from flows.model import DROPPED_METERS, Dpid
@@ -73,6 +77,29 @@ class _Polling:
     """Sessions that were asked for since ``singles_since``."""
     doubtful: frozenset[int] = frozenset()
     """The sessions of which it has reported what no counter can have reached."""
+    told_at: float | None = None
+    """When it was asked for the counters of all sessions that it has told last."""
+    uncounted: Uncounted | None = None
+    """What it has not told since."""
+    missing: int | None = None
+    """The only session that it has not told of then; None: all."""
+
+    def note_told(self, session: int | None, asked_at: float) -> None:
+        """It has told the counters of one session, or of all."""
+        if session is None:
+            self.told_at = asked_at
+        if session is None or (self.uncounted is not None and session == self.missing):
+            self.uncounted = self.missing = None
+
+    def note_missed(self, session: int | None, why: str, age_s: float) -> None:
+        """It has not; what it has told last is so old."""
+        if self.uncounted is None:
+            since = datetime.now(UTC) - timedelta(seconds=age_s)
+            self.uncounted, self.missing = Uncounted(since, why), session
+            return
+        self.uncounted = replace(self.uncounted, why=why)
+        if session != self.missing:
+            self.missing = None
 
 
 class CounterPoller:
@@ -108,6 +135,29 @@ class CounterPoller:
             self.read(writer)
         return COUNT_S
 
+    def uncounted(self, dpid: Dpid, session: int | None = None) -> Uncounted | None:
+        """Since when a bridge has not told its counters, or those of one session; None if it has.
+
+        Nothing is said of one that is not asked: it is not verified, and says itself why.
+        """
+        polling = self._polling.get(dpid)
+        if polling is None or (session is not None and polling.missing not in (None, session)):
+            return None
+        return polling.uncounted
+
+    def untold_of(self, session: int) -> list[str]:
+        """The bridges that may have counted a session and do not tell, a sentence each."""
+        asked = [writer for writer in self._writers() if may_count(writer, session)]
+        found = ((w.switch.name, self.uncounted(w.dpid, session)) for w in asked)
+        return [uncounted_sentence(name, one) for name, one in found if one is not None]
+
+    def age_s(self, dpid: Dpid) -> float | None:
+        """How old the counters of a bridge are, in seconds; None if it has never told them."""
+        polling = self._polling.get(dpid)
+        if polling is None or polling.told_at is None:
+            return None
+        return max(0.0, self._now() - polling.told_at)
+
     def copies_of(self, session: int) -> PacketCount:
         """All copies of a session, as far as they were counted."""
         return self.counters.made(session)
@@ -116,10 +166,14 @@ class CounterPoller:
         """All losses of a session, as far as they were counted."""
         return self.counters.losses(session)
 
-    def count_last(self, session: int) -> None:
-        """Ask every bridge that has counted for a session how much it was, and wait for it."""
+    def count_last(self, session: int, deadline: float = math.inf) -> None:
+        """Ask every bridge that has counted for a session how much it was, and wait for it.
+
+        After ``deadline`` (monotonic, in seconds) none is waited for longer than a status does.
+        """
         for writer in self._writers():
-            self.read(writer, session, patience_s=LAST_PATIENCE_S)
+            patience_s = max(PATIENCE_S, min(LAST_PATIENCE_S, deadline - time.monotonic()))
+            self.read(writer, session, patience_s=patience_s)
 
     def parts(
         self, sessions: Container[int]
@@ -217,6 +271,7 @@ class CounterPoller:
         try:
             asking.start()
         except RuntimeError as problem:  # one more thread than the process may have
+            polling.note_missed(session, str(problem), self._age_s(polling, now))
             polling.busy.release()
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
             return
@@ -231,23 +286,34 @@ class CounterPoller:
     def _of(self, dpid: Dpid) -> _Polling:
         return self._polling.setdefault(dpid, _Polling())
 
+    def _age_s(self, polling: _Polling, asked_at: float) -> float:
+        """How old what a bridge has told last is, or the question if it has told nothing."""
+        told_at = asked_at if polling.told_at is None else polling.told_at
+        return max(0.0, self._now() - told_at)
+
     def _ask(self, writer: BridgeWriter, session: int | None, polling: _Polling) -> None:
+        asked_at = self._now()
         try:
             counters = writer.session_counters
             for _ in range(DROPPED_MAX):
                 if self._count(writer, session, polling) or not counters.wait_reset(RESET_S):
                     break
             polling.failures = 0
+            polling.note_told(session, asked_at)
             doubtful = counters.doubtful
             if more := sorted(doubtful - polling.doubtful):
                 log.warning("counters left out", bridge=writer.switch.name, sessions=more)
             polling.doubtful = doubtful
         except CloudtapError as problem:
+            if not isinstance(problem, SwitchGone):  # the status says that it is not connected
+                polling.note_missed(session, str(problem), self._age_s(polling, asked_at))
             pause = min(COUNT_RETRY_S * 2**polling.failures, COUNT_RETRY_MAX_S)
             polling.not_before = self._now() + pause
             polling.failures = min(polling.failures + 1, FAILURES_MAX)
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
         except Exception as problem:  # the edge of a thread: a defect must be seen
+            why = "see `counting failed` in the log"
+            polling.note_missed(session, why, self._age_s(polling, asked_at))
             log.error("counting failed", bridge=writer.switch.name, exc_info=problem)
         finally:
             polling.busy.release()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from controller.process import TIME_SLICES, ChangeSignal, Yielder
-from controller.reconcile.bridge import WriterView, contested_reason
+from controller.reconcile.bridge import BridgeWriter, WriterView, contested_reason
 from controller.reconcile.protocols import (
     BridgeNotes,
     Doubting,
@@ -43,11 +43,15 @@ from controller.status import (
     Inspecting,
     PortPlace,
     SessionStatus,
+    Uncounted,
     Verification,
     Vitals,
     caps_on,
+    uncounted_sentence,
     with_counts,
     with_shed,
+    with_uncounted,
+    with_uncounted_bridge,
     words_of_caps,
 )
 from flows.compile import Program
@@ -85,7 +89,8 @@ class Inspector(Inspecting):
     """What the API may ask to be shown; see the Protocol. It changes nothing.
 
     ``problems`` are the parts that may have sentences about what hinders the whole system, and
-    ``queues`` those in which something may wait, by what it is.
+    ``queues`` those in which something may wait, by what it is. ``certificates`` returns what is
+    wrong with the certificate of a bridge's host, or ours, when that bridge connects.
     """
 
     def __init__(
@@ -103,12 +108,13 @@ class Inspector(Inspecting):
         problems: Sequence[Callable[[], Iterable[str]]] = (),
         queues: Mapping[str, Callable[[], int]] | None = None,
         notes: BridgeNotes = NO_NOTES,
+        certificates: Callable[[Dpid], tuple[str, ...]] = lambda dpid: (),
     ) -> None:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._counters, self._installed_sessions = counters, installed_sessions
         self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
         self._doubts, self._problems, self._queues = doubts, problems, queues or {}
-        self._notes = notes
+        self._notes, self._certificates = notes, certificates
         self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
         self._verifier = Verifier(snapshots.snapshot, writers.writing, counters, self._makers_of)
 
@@ -160,11 +166,24 @@ class Inspector(Inspecting):
             status = with_counts(
                 status, self._counters.counters, number, name_of, found.holders, counted
             )
+            limits = snapshot.limits.get(session)
+            status = with_uncounted(
+                status,
+                self._uncounted(found.counting, number),
+                has_limit=limits is not None and limits.counts_copies,
+            )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
         status = with_undelivered(status, snapshot, session, now.links_down)
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
         return with_stale_bridges(status, snapshot, session, now.stale, name_of)
+
+    def _uncounted(
+        self, writers: Iterable[BridgeWriter], number: int | None = None
+    ) -> Mapping[str, Uncounted]:
+        """The bridges, by name, that do not tell their counters, or those of one session."""
+        found = ((w, self._counters.uncounted(w.dpid, number)) for w in writers)
+        return {self._bridges.bridge_name(w.dpid): one for w, one in found if one is not None}
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """Every bridge that is, or was, known; by name."""
@@ -187,7 +206,10 @@ class Inspector(Inspecting):
     ) -> BridgeStatus:
         status = describe_bridge(dpid, name, view, snapshot)
         status = with_shed(status, self._counters.counters.of(dpid))
-        status = replace(status, hosts=self._bridges.hosts_of(dpid))
+        status = with_uncounted_bridge(status, self._counters.uncounted(dpid))
+        age_s = self._counters.age_s(dpid) if status.connected else None
+        status = replace(status, reasons=(*status.reasons, *self._certificates(dpid)))
+        status = replace(status, hosts=self._bridges.hosts_of(dpid), counters_age_s=age_s)
         return with_bridge_doubts(status, self._doubts.of_bridge(dpid))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:
@@ -272,10 +294,12 @@ class Inspector(Inspecting):
         words = list(self._notes.troubles_of(answer.bridge, name))
         if answer.bridge in stale:
             words.append(stale_sentence(name, stale[answer.bridge]))
+        number = snapshot.numbers.session[answer.session.id]
+        if uncounted := self._counters.uncounted(answer.bridge, number):
+            words.append(uncounted_sentence(name, uncounted))
         caps = caps_on(answer.session, snapshot.resolved)
         if caps:
             counters = self._counters.counters.of(answer.bridge)
-            number = snapshot.numbers.session[answer.session.id]
             words.append(words_of_caps(caps, number, counters))
         return replace(answer, sentence="; ".join((answer.sentence, *words)))
 
@@ -319,6 +343,8 @@ class Inspector(Inspecting):
             found.append(str(problem))
         writers = self._writers.writing()
         found += [contested_reason(w.switch.name) for w in writers if w.drift.is_contested]
+        uncounted = sorted(self._uncounted(writers).items())
+        found += [uncounted_sentence(name, one) for name, one in uncounted]
         if self._writers.handler_errors:
             found.append(f"{self._writers.handler_errors} events could not be handled: see the log")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from controller.southbound.errors import SwitchRefused, SwitchUnfit, WireError
@@ -33,11 +34,16 @@ class BundleWriter:
         self._next_bundle = 1
         self._templates = FlowTemplates()
 
-    def write(self, parts: Iterable[Sequence[FlowChange]], end: BundleControl) -> dict[int, str]:
+    def write(
+        self,
+        parts: Iterable[Sequence[FlowChange]],
+        end: BundleControl,
+        most_s: float = math.inf,
+    ) -> dict[int, str]:
         """Send one bundle, part by part as ``parts`` yields them, then ``end`` it.
 
         Returns the reason by position of each change that was refused; then none is applied. None
-        is applied either if ``parts`` raises.
+        is applied either if ``parts`` raises. ``most_s`` limits how long the switch is waited for.
 
         Raises:
             SwitchUnfit: the switch does not support bundles.
@@ -45,7 +51,7 @@ class BundleWriter:
         """
         channel, bundle = self._channel, self._next_bundle
         self._next_bundle = (bundle + 1) & 0xFFFFFFFF
-        channel.begin("take a plan", 1)
+        channel.begin("take a plan", 1, most_s=most_s)
         batch = bytearray(encode_bundle_control(channel.xid(0), bundle, BundleControl.OPEN))
         count, refused = 0, dict[int, str]()
         try:

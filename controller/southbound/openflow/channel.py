@@ -7,6 +7,7 @@ each answer, so this module needs no controller framework. The top byte of the t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ class Channel:
         self._inbox: Queue[bytes | None] = Queue()
         self._received = self._read = self._answer_start = 0  # bytes
         self._answer_max = ANSWER_BYTES
-        self._waited_s = 0.0
+        self._waited_s, self._most_s = 0.0, math.inf
         self._window = (0, 0)
         """First transaction id and number of ids of the request, replaced as one value: the
         connection's thread reads it without the lock."""
@@ -126,10 +127,17 @@ class Channel:
         self._is_closed = True
         self._inbox.put(None)
 
-    def begin(self, request: str, xids: int, most_bytes: int | None = None) -> None:
+    def begin(
+        self,
+        request: str,
+        xids: int,
+        most_bytes: int | None = None,
+        most_s: float = math.inf,
+    ) -> None:
         """Start a request: reserve ``xids`` transaction ids, discard late answers to earlier ones.
 
-        ``most_bytes`` limits the answer; None stands for ANSWER_BYTES.
+        ``most_bytes`` limits the answer; None stands for ANSWER_BYTES. ``most_s`` limits how long
+        all of the answer is waited for, in seconds.
 
         Raises:
             SwitchGone: the connection is over.
@@ -140,7 +148,7 @@ class Channel:
         while not self._inbox.empty():
             late = self._inbox.get_nowait()
             self._read += _cost(late)
-        self._answer_start, self._waited_s = self._received, 0.0
+        self._answer_start, self._waited_s, self._most_s = self._received, 0.0, most_s
         self._answer_max = ANSWER_BYTES if most_bytes is None else most_bytes
         if self._is_closed:
             raise SwitchGone(self._name, request)
@@ -285,11 +293,14 @@ class Channel:
             return self._inbox.get_nowait()
         allowed_s = ANSWER_S + (self._received - self._answer_start) / ANSWER_BYTES_PER_S
         began, left_s = time.monotonic(), max(0.0, allowed_s - self._waited_s)
+        timeout_s = max(0.0, min(self._timeout_s, self._most_s - self._waited_s))
         try:
-            return self._inbox.get(timeout=min(self._timeout_s, left_s))
+            return self._inbox.get(timeout=min(timeout_s, left_s))
         except Empty:
-            if left_s > self._timeout_s:
-                raise SwitchTimeout(self._name, self._request, self._timeout_s) from None
+            if left_s > timeout_s:
+                raise SwitchTimeout(
+                    self._name, self._request, min(self._timeout_s, self._most_s)
+                ) from None
             self.refuse(f"did not end its answer within {allowed_s:.0f} s")
             return None
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from zlib import crc32
@@ -438,7 +439,7 @@ class OpenFlowSwitch:
         except SwitchRefused:
             return FragmentMode.NORMAL, 0
 
-    def nudge(self) -> None:
+    def nudge(self, most_s: float = math.inf) -> None:
         """Have ovs-vswitchd revalidate its megaflows at once; changes nothing.
 
         A harmless flow is added and removed in one bundle, so it is never active. A switch that is
@@ -446,9 +447,9 @@ class OpenFlowSwitch:
         """
         _, flow = PROBES[0]
         added = InstalledFlow(flow.table, flow.priority, flow.match, flow.cookie)
-        if self._channel.lock.acquire(timeout=NUDGE_S):
+        if self._channel.lock.acquire(timeout=min(NUDGE_S, most_s)):
             try:
-                self._bundles.write([[flow, added]], BundleControl.COMMIT)
+                self._bundles.write([[flow, added]], BundleControl.COMMIT, most_s)
             finally:
                 self._channel.lock.release()
 

@@ -29,6 +29,7 @@ class Bridge:
     packets: dict[tuple[int, Match], int] = field(default_factory=dict)
     answers: bool = True
     fail: Callable[[], None] = lambda: None
+    name: str = "s1"
 
     @property
     def switch(self) -> Bridge:
@@ -148,6 +149,30 @@ def test_a_bridge_that_does_not_answer_does_not_say_that_its_workload_is_silent(
     listening.bridges[S1].answers = False
     listening.listen(AWAY_S + 1, THERE)
     assert listening.moved[0] == ("web", THERE)
+
+
+def test_a_bridge_that_does_not_answer_leaves_open_where_a_workload_is_and_that_is_said(
+    listening: Listening,
+) -> None:
+    listening.listen(2, HERE)
+    listening.bridges[S2].answers = False
+    listening.listen(2, HERE)
+    [said] = listening.hearing.silence_of(S2)
+    assert "is not certain since" in said and "did not answer" in said
+    assert listening.hearing.silences() == {"web": said}
+    assert listening.hearing.silence_of(S1) == ()
+    listening.bridges[S2].answers = True
+    listening.listen(2, HERE)
+    assert (listening.hearing.silence_of(S2), listening.hearing.silences()) == ((), {})
+
+
+def test_who_is_claimed_no_more_leaves_nothing_open(listening: Listening) -> None:
+    listening.bridges[S2].answers = False
+    listening.listen(2, HERE)
+    assert listening.hearing.silence_of(S2)
+    listening.world = replace(listening.world, contests={})
+    listening.listen(LISTEN_S, HERE)
+    assert (listening.hearing.silence_of(S2), listening.hearing.silences()) == ((), {})
 
 
 def test_without_a_flow_that_counts_nobody_is_silent(listening: Listening) -> None:

@@ -70,6 +70,12 @@ class World:
     def address_of(self, peer: Peer) -> str:
         return peer.address
 
+    def certificate_end_of(self, what: Any) -> float | None:
+        return None
+
+    def refusals(self) -> dict[str, str]:
+        return {}
+
     def certificate_of(self, what: Any) -> str | None:
         return what.certificate if isinstance(what, Peer) else self.expected
 

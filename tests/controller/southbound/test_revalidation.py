@@ -26,7 +26,7 @@ def waiting_with(*databases: str) -> Revalidation:
     return Revalidation(SimpleNamespace(snapshot=lambda: found), lambda: found)
 
 
-def bridge(dpid: int, nudge: Any = lambda: None) -> Any:
+def bridge(dpid: int, nudge: Any = lambda most_s: None) -> Any:
     return SimpleNamespace(dpid=Dpid(dpid), nudge=nudge)
 
 
@@ -72,18 +72,30 @@ def test_of_bridges_here_and_elsewhere_those_elsewhere_are_given_time(
     monkeypatch.setattr(revalidation, "REMOTE_SETTLE_S", 0.3)
     nudged: list[int] = []
     began = time.monotonic()
-    both = [bridge(1, lambda: nudged.append(1)), bridge(2, lambda: nudged.append(2))]
+    both = [bridge(1, lambda _: nudged.append(1)), bridge(2, lambda _: nudged.append(2))]
     assert waiting_with(FAR, LOCAL).wait_settled(both, 3.0)
     assert time.monotonic() - began >= 0.3
     assert (asked, nudged) == ([3.0], [2])
 
 
 def test_a_bridge_that_another_controller_leads_is_given_time(asked: list[float]) -> None:
-    def nudge() -> None:
+    def nudge(most_s: float) -> None:
         raise Displaced("s1")
 
     assert waiting_with(LOCAL).wait_settled([bridge(1, nudge)], 3.0)
     assert asked == [3.0]
+
+
+def test_those_of_another_machine_that_are_given_too_little_time_are_not_known() -> None:
+    began = time.monotonic()
+    assert not waiting_with(FAR).wait_settled([bridge(1)], revalidation.REMOTE_SETTLE_S / 10)
+    assert time.monotonic() - began < revalidation.REMOTE_SETTLE_S
+
+
+def test_a_bridge_gets_no_more_time_for_a_nudge_than_there_is(asked: list[float]) -> None:
+    given: list[float] = []
+    waiting_with(LOCAL).wait_settled([bridge(1, given.append)], 3.0)
+    assert 0 <= given[0] <= 3.0
 
 
 def test_after_the_end_nothing_is_known() -> None:

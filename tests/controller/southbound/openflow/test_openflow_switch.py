@@ -92,6 +92,16 @@ def test_no_answer_raises_a_timeout_that_names_the_bridge() -> None:
             ask()
 
 
+def test_a_nudge_waits_no_longer_than_it_may_although_other_requests_do() -> None:
+    peer = Peer(silent, timeout_s=30.0)
+    with pytest.raises(SwitchTimeout, match=r"did not answer within 0\.05 s"):
+        peer.switch.nudge(0.05)
+    peer.answer = accepting
+    peer.switch.nudge(0.0)
+    peer.switch.barrier()
+    assert peer.disconnects == []
+
+
 def test_an_answer_that_never_ends_is_given_up_although_parts_keep_coming(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
