@@ -17,8 +17,12 @@
     |   +-- NoLinkTagLeft         more networks on the links than there are 802.1Q ids
     |   +-- NoMeterLeft           more sessions with a rate cap than a switch has meters for
     |   +-- KeyTaken              two tenants would send to one address with the same key
-    |   +-- KeyHeld               a bridge may still send another tenant's copies with the key
     |   +-- NoKeyLeft             more collectors of one kind than it has keys
+    |   +-- NotTold               a bridge that was not told may still use what it was for before
+    |       +-- KeyHeld           another tenant's copies may still come with the key
+    |       +-- TooManyKeys       a tenant would take tunnel keys that others are to have
+    |       +-- TooManyHeldKeys   a tenant has given up more keys than are held for it
+    |       +-- TooManyNumbers    a tenant would take numbers that others are to have
     |   +-- NotFound, NameTaken, NumberTaken, InUse, Repeated    (controller/store)
     +-- SouthboundError           (controller/southbound) a switch cannot be reached or used
     +-- StoreError                (controller/store) the database cannot be used
@@ -30,6 +34,11 @@ The controller's branches are listed in the errors module of their folder.
 """
 
 from __future__ import annotations
+
+_WHEN_TOLD = (
+    "try again when every bridge is connected and active (`cloudtap bridge list`), or forgotten "
+    "(`cloudtap bridge forget`)"
+)
 
 
 class CloudtapError(Exception):
@@ -152,22 +161,26 @@ class NoLinkTagLeft(Refused):
     """More networks and unprotected ports on the links than there are 802.1Q ids."""
 
     def __init__(self, what: str, limit: int) -> None:
-        super().__init__(
-            f"{what} cannot cross the links between bridges: all {limit} link tags are taken; "
-            "remove unused networks or protect ports against spoofing"
+        cause = (
+            f"all {limit} link tags are taken; remove unused networks or protect ports against "
+            "spoofing"
         )
+        if what.startswith("tap-"):
+            cause = f"its tenant gets no more of the {limit} link tags; have fewer tags there"
+        super().__init__(f"{what} cannot cross the links between bridges: {cause}")
         self.what, self.limit = what, limit
 
 
 class NoMeterLeft(Refused):
     """More sessions have a rate cap than a switch has meters for."""
 
-    def __init__(self, session: str, limit: int) -> None:
+    def __init__(self, session: str, tenant: str, limit: int) -> None:
         super().__init__(
-            f"session {session!r} cannot be capped, so nothing is copied: all {limit} meters are "
-            "taken by other sessions that have, or had, max_rate; delete one of them"
+            f"session {session!r} cannot be capped, so nothing is copied: of {limit} meters none "
+            f"is left for tenant {tenant!r}, because sessions that have, or had, max_rate have "
+            "them; delete one of them"
         )
-        self.session, self.limit = session, limit
+        self.session, self.tenant, self.limit = session, tenant, limit
 
 
 class KeyTaken(Refused):
@@ -182,7 +195,14 @@ class KeyTaken(Refused):
         self.collector, self.tenant, self.key, self.address = collector, tenant, key, address
 
 
-class KeyHeld(Refused):
+class NotTold(Refused):
+    """Something is not free, because a bridge that was not told may use it for what it was for.
+
+    Whoever knows which bridges are away adds their names to the sentence.
+    """
+
+
+class KeyHeld(NotTold):
     """A collector would send to an address with a key that another tenant has given up there, and
     a bridge may not know yet."""
 
@@ -190,11 +210,45 @@ class KeyHeld(Refused):
         super().__init__(
             f"collector {collector!r} of tenant {tenant!r} may not send to {address} with {word} "
             f"{key} yet: another tenant did, and a bridge that has not confirmed the change may "
-            f"still send its copies there; choose another {word}, or leave it out, or try again "
-            "when every bridge is connected and active (`cloudtap bridge list`), or forgotten "
-            "(`cloudtap bridge forget`)"
+            f"still send its copies there; choose another {word}, or leave it out, or {_WHEN_TOLD}"
         )
         self.collector, self.tenant, self.key, self.address = collector, tenant, key, address
+
+
+class TooManyKeys(NotTold):
+    """A tenant would take tunnel keys that are left for other tenants."""
+
+    def __init__(self, tenant: str, word: str, in_use: int, given_up: int) -> None:
+        super().__init__(
+            f"tenant {tenant!r} may have no {word} more, because the others are for other tenants: "
+            f"its collectors have {in_use}, and {given_up} that it has given up are held because a "
+            f"bridge may still send with them; use one that it has, or {_WHEN_TOLD}"
+        )
+        self.tenant, self.in_use, self.given_up = tenant, in_use, given_up
+
+
+class TooManyHeldKeys(NotTold):
+    """A tenant has given up so many tunnel keys at addresses that it gets no others for now."""
+
+    def __init__(self, tenant: str, held: int) -> None:
+        super().__init__(
+            f"tenant {tenant!r} may not send to another address, or with another key: {held} keys "
+            "at addresses that it has given up are held because a bridge may still send with them; "
+            f"use one of those, or {_WHEN_TOLD}"
+        )
+        self.tenant, self.held = tenant, held
+
+
+class TooManyNumbers(NotTold):
+    """A tenant would take numbers on switches that are left for other tenants."""
+
+    def __init__(self, kind: str, tenant: str, used: int) -> None:
+        super().__init__(
+            f"tenant {tenant!r} may have no {kind} more, because the numbers that are left are for "
+            f"other tenants: it has {used}, those included that were deleted and that a bridge may "
+            f"still have; delete some, and {_WHEN_TOLD}"
+        )
+        self.kind, self.tenant, self.used = kind, tenant, used
 
 
 class NoKeyLeft(Refused):

@@ -37,7 +37,8 @@ class Arrivals:
         self._one_of: dict[Where, Where] = {}
         for each in (world, beside or world):
             for session in each.sessions:
-                if session.collector in each.collector_by_id:
+                collector = each.collector_by_id.get(session.collector)
+                if collector is not None and len(collector.sensors) > 1:
                     for sender in each.workloads:
                         if sender.id in each.placements:
                             for maker in each.dpids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,7 @@ from controller.api.context import (
     InventoryControl,
     NoInventoryControl,
     cloudtap_version,
+    context,
     note_moment,
 )
 from controller.api.json_body import StrictJson
@@ -33,7 +35,7 @@ from controller.api.v1 import HEALTH, RESOURCES
 from controller.inventory import Inventory
 from controller.status import Inspecting, Reconciling
 from controller.store import Store
-from flows.errors import CloudtapError
+from flows.errors import CloudtapError, NotTold
 from flows.model import UNDERLAY_MTU
 
 MAX_BODY = 1024 * 1024
@@ -41,6 +43,9 @@ MAX_BODY = 1024 * 1024
 
 MAX_RULES_BODY = 16 * 1024 * 1024
 """Largest body of a request on filters, in bytes: they may have thousands of rules."""
+
+AWAY_MAX = 5
+"""Most bridges whose names the answer to a request lists because they are away."""
 
 log = structlog.get_logger()
 
@@ -170,9 +175,20 @@ def _refuse_body(error: ValidationError) -> Response:
 
 def _answer_error(error: CloudtapError) -> Response:
     problem = problems.from_error(error)
+    if isinstance(error, NotTold):
+        problem = replace(problem, detail=problem.detail + _away_words())
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request failed", path=request.path, reason=str(error))
     return problem.response()
+
+
+def _away_words() -> str:
+    """Which bridges cannot be told anything now, as the end of a sentence."""
+    away = [bridge.name for bridge in context().inspector.bridges() if not bridge.connected]
+    if not away:
+        return ""
+    more = f" and {len(away) - AWAY_MAX} more" if len(away) > AWAY_MAX else ""
+    return f"; not connected now: {', '.join(map(repr, away[:AWAY_MAX]))}{more}"
 
 
 def _answer_http_error(error: HTTPException) -> WsgiResponse:

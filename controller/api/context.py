@@ -23,7 +23,7 @@ from controller.process import write_list
 from controller.status import Inspecting, Reconciling
 from controller.store import Store
 from flows.errors import Refused
-from flows.model import UNDERLAY_MTU
+from flows.model import UNDERLAY_MTU, SessionId
 
 EXTENSION = "cloudtap"
 """Key of the Context in ``Flask.extensions``."""
@@ -102,9 +102,9 @@ def note_moment() -> None:
     g.moment = context().reconciler.moment()
 
 
-def bring_about() -> bool:
+def bring_about(ending: SessionId | None = None) -> bool:
     """Bring what the current request has changed to the switches; see Reconciling.sync."""
-    return context().reconciler.sync(SYNC_TIMEOUT_S, g.get("moment"))
+    return context().reconciler.sync(SYNC_TIMEOUT_S, g.get("moment"), ending)
 
 
 def resource(name: str, description: str) -> APIBlueprint:

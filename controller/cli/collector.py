@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from controller.cli.client import Api, Failure, Values
+from controller.cli.command import Group
 from controller.cli.options import (
     NAME_ARGUMENT,
     NUMBER,
@@ -109,7 +110,7 @@ def _print(item: Values, output: str) -> None:
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def collector() -> None:
     """Where copies go."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from controller.cli.client import Api, Failure, Values
+from controller.cli.command import Command
 from controller.cli.options import WholeNumberFrom, output_option, pass_api, tenant_option
 from controller.cli.output import (
     Column,
@@ -30,7 +31,7 @@ EXPLAINED_COLUMNS: tuple[Column, ...] = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--from", "port", required=True, help="The port that sends the packet.")
 @click.option("--packet", help="In words, like 'tcp,destination=10.0.0.2,destination_port=80'.")
 @click.option("--hex", "digits", help="A whole frame in hexadecimal digits.")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import click
 
 from controller.cli.client import Failure, Values
+from controller.cli.command import Group
 from controller.cli.options import Option, tenant_option
 from controller.cli.output import Column, cell, console, print_data, print_table
 from controller.cli.resource import Resource, add_list
@@ -95,7 +96,7 @@ def _print(item: Values, output: str) -> None:
             console().print(cell(f"no {direction} rule: nothing is copied of {what}"))
 
 
-@click.group("filter")
+@click.group("filter", cls=Group)
 def filters() -> None:
     """Which packets of a source are copied."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from controller.cli.client import Api, Values
+from controller.cli.command import Group
 from controller.cli.options import (
     NAME_ARGUMENT,
     output_option,
@@ -50,22 +51,22 @@ BRIDGE_COLUMNS: tuple[Column, ...] = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def tenant() -> None:
     """Who owns networks, ports, collectors and sessions."""
 
 
-@click.group()
+@click.group(cls=Group)
 def network() -> None:
     """Isolated layer-2 segments."""
 
 
-@click.group()
+@click.group(cls=Group)
 def port() -> None:
     """Interfaces of workloads, and tap ports."""
 
 
-@click.group()
+@click.group(cls=Group)
 def bridge() -> None:
     """Virtual switches."""
 

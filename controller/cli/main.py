@@ -12,6 +12,7 @@ import click
 
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
+from controller.cli.command import Group
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
@@ -22,7 +23,7 @@ from controller.cli.verify import verify
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
 
 
-class CommandLine(click.Group):
+class CommandLine(Group):
     """All commands; output that cannot be written is one sentence, too."""
 
     def main(self, *args: Any, **extra: Any) -> Any:

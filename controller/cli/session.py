@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from controller.cli.client import Api, Failure, Values
+from controller.cli.command import Group
 from controller.cli.options import (
     NAME_ARGUMENT,
     output_option,
@@ -91,7 +92,7 @@ def _print(item: Values, output: str) -> None:
         print_table(status["bridges"], _bridge_columns(status))
 
 
-@click.group()
+@click.group(cls=Group)
 def session() -> None:
     """Which packets are copied, and where to."""
 

@@ -44,7 +44,7 @@ def _source_options() -> Iterator[Option]:
         "--source-label",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Watch ports with this label; with several, those that have all.",
+        help="Watch ports with this label; may repeat, for those that have all.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from controller.cli.client import HAS_CHANGED, Failure, Values
+from controller.cli.command import Command
 from controller.cli.options import output_option, with_options
 from controller.cli.output import print_done
 from flows.errors import CloudtapError
@@ -29,7 +30,7 @@ UNKNOWN_NUMBERS = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @with_options(click.argument("file", type=click.Path(path_type=Path)), CONFIG_OPTION, output_option)
 def backup(file: Path, config: Path | None, output: str) -> None:
     """Copy the state database to a new FILE.
@@ -44,7 +45,7 @@ def backup(file: Path, config: Path | None, output: str) -> None:
     print_done(sentence, {"file": str(file), "sessions": count}, output)
 
 
-@click.command()
+@click.command(cls=Command)
 @with_options(click.argument("file", type=click.Path(path_type=Path)), CONFIG_OPTION, output_option)
 def restore(file: Path, config: Path | None, output: str) -> None:
     """Put a backup FILE in the place of the state database.

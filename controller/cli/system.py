@@ -13,6 +13,7 @@ import click
 from rich.text import Text
 
 from controller.cli.client import Api, Failure, Values
+from controller.cli.command import Command, Group
 from controller.cli.inventory import BRIDGE_COLUMNS
 from controller.cli.options import output_option, pass_api
 from controller.cli.output import (
@@ -41,7 +42,7 @@ STATUS_COLUMNS: tuple[Column, ...] = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @output_option
 @pass_api
 def status(api: Api, output: str) -> None:
@@ -73,7 +74,7 @@ def status(api: Api, output: str) -> None:
         out.print(f"and {len(answer['sessions']) - SESSIONS_SHOWN} more: cloudtap session list")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--runtime",
     type=click.Choice(["ryu", "os-ken"]),
@@ -104,7 +105,7 @@ def controller(runtime: str | None, config: Path | None) -> None:
         raise Failure(f"cannot start {program[0]!r}: {error.strerror}") from error
 
 
-@click.group()
+@click.group(cls=Group)
 def inventory() -> None:
     """The file that declares tenants, networks and ports."""
 

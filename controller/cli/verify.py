@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from controller.cli.client import Api, Failure, Values
+from controller.cli.command import Command
 from controller.cli.options import NUMBER, output_option, pass_api, tenant_option
 from controller.cli.output import (
     Column,
@@ -43,7 +44,7 @@ ARRIVED_COLUMNS: tuple[Column, ...] = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name")
 @click.option(
     "--count", type=NUMBER, help="Frames on each copy path, 1 to 1000; the API chooses 100."

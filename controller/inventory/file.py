@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from controller.inventory import yaml_lines
 from controller.inventory.brake import Loss, loss
-from controller.inventory.schema import Reader
+from controller.inventory.schema import InventoryShape, Reader
 from controller.inventory.values import Inventory, InventoryChange, InventoryError, Pending
 from controller.inventory.yaml_lines import Problems, TooManyProblems
 from controller.process import UnusableFile, read_file, write_file
@@ -50,11 +50,12 @@ def parse(text: bytes, name: str = "inventory.yaml") -> Inventory:
     problems = Problems()
     reader = Reader(problems)
     try:
-        item = yaml_lines.load(text, problems)
+        item = yaml_lines.load(text, problems, InventoryShape())
         if item is not None:
             reader.read(item)
     except TooManyProblems:
         pass  # the sentences say so
+    problems.settle()
     if problems.count:
         raise InventoryError(problems.sentences(name), problems.count)
     return Inventory(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from netaddr import EUI, AddrFormatError, IPAddress
 
@@ -34,7 +34,32 @@ LABELS_MAX = 64
 NETWORK_NAMESPACE = uuid.UUID("7d0a2c53-5b0e-4f0a-9f6b-2f8f7a1f6c11")
 """Namespace of the ids of networks: uuid5 of ``tenant/name``, the same in every run."""
 
+KEYS: Mapping[str, frozenset[str]] = {
+    "networks": frozenset({"name", "tenant", "id"}),
+    "ports": frozenset(
+        {"id", "name", "tenant", "network", "kind", "mac", "ips", "anti_spoofing"}
+        | {"bridge", "interface", "labels"}
+    ),
+    "links": frozenset({"from", "to"}),
+    "bridges": frozenset({"datapath_id", "name", "host", "certificate", "database"}),
+}
+"""The keys that entries of each list may have; `tenants` is a list of names."""
+
 _INTERFACE = re.compile(r"[!-~]{1,64}")
+
+
+class InventoryShape:
+    """The shape of an inventory: see yaml_lines.load."""
+
+    def has_key(self, key: object) -> bool:
+        """Whether an inventory may have this key."""
+        return key == "tenants" or key in KEYS
+
+    def fits(self, key: str, entry: Item) -> bool:
+        """Whether an entry of the list ``key`` has the form of one; its values do not matter."""
+        if key == "tenants":
+            return isinstance(entry.value, str)
+        return isinstance(entry.value, dict) and entry.value.keys() <= KEYS.get(key, frozenset())
 
 
 class Reader:
@@ -59,17 +84,16 @@ class Reader:
         Raises:
             TooManyProblems: see Problems.
         """
-        kinds = {"tenants", "networks", "ports", "links", "bridges"}
-        top = self._mapping(item, "the inventory", kinds)
-        for tenant in self._list(top, "tenants"):
+        top = self._mapping(item, "the inventory", {"tenants", *KEYS})
+        for tenant in self._take(top, "tenants"):
             self._guarded(self._tenant, tenant)
-        for network in self._list(top, "networks"):
+        for network in self._take(top, "networks"):
             self._guarded(self._network, network)
-        for port in self._list(top, "ports"):
+        for port in self._take(top, "ports"):
             self._guarded(self._port, port)
-        for link in self._list(top, "links"):
+        for link in self._take(top, "links"):
             self._guarded(self._link, link)
-        for bridge in self._list(top, "bridges"):
+        for bridge in self._take(top, "bridges"):
             self._guarded(self._bridge, bridge)
 
     def _guarded(self, read: Callable[[Item], None], item: Item) -> None:
@@ -89,7 +113,7 @@ class Reader:
         self.tenants[TenantName(name)] = None
 
     def _network(self, item: Item) -> None:
-        values = self._mapping(item, "a network", {"name", "tenant", "id"}, {"name", "tenant"})
+        values = self._mapping(item, "a network", KEYS["networks"], {"name", "tenant"})
         name, tenant = self._text(values, "name"), self._text(values, "tenant")
         if name is None or tenant is None:
             return
@@ -104,9 +128,7 @@ class Reader:
             self._network_by_name[tenant, name] = network
 
     def _port(self, item: Item) -> None:
-        allowed = {"id", "name", "tenant", "network", "kind", "mac", "ips", "anti_spoofing"}
-        allowed |= {"bridge", "interface", "labels"}
-        values = self._mapping(item, "a port", allowed, {"id", "tenant"})
+        values = self._mapping(item, "a port", KEYS["ports"], {"id", "tenant"})
         key, tenant = self._text(values, "id"), self._text(values, "tenant")
         if key is None or tenant is None:
             return
@@ -148,7 +170,7 @@ class Reader:
         self.hints[port] = PortHint(bridge, interface)
 
     def _link(self, item: Item) -> None:
-        values = self._mapping(item, "a link", {"from", "to"}, {"from", "to"})
+        values = self._mapping(item, "a link", KEYS["links"], {"from", "to"})
         ends: list[InterfaceName] = []
         for side in ("from", "to"):
             if side not in values:
@@ -174,8 +196,7 @@ class Reader:
         self.links.append(LinkHint(a, b))
 
     def _bridge(self, item: Item) -> None:
-        allowed = {"datapath_id", "name", "host", "certificate", "database"}
-        values = self._mapping(item, "a bridge", allowed, {"datapath_id"})
+        values = self._mapping(item, "a bridge", KEYS["bridges"], {"datapath_id"})
         text = self._text(values, "datapath_id")
         dpid = BridgeReference(text).dpid if text is not None else None
         if text is None or dpid is None:
@@ -355,6 +376,15 @@ class Reader:
             if key not in item.value or item.value[key].value is None:
                 self._problem(item.line, f"{what} needs `{key}`")
         return item.value
+
+    def _take(self, values: dict[str, Item], key: str) -> Iterator[Item]:
+        """The items of a list, which are not kept: they take more memory than what is made of
+        them."""
+        left = list(self._list(values, key))
+        values.pop(key, None)
+        left.reverse()
+        while left:
+            yield left.pop()
 
     def _list(self, values: dict[str, Item], key: str) -> Iterator[Item]:
         item = values.get(key)

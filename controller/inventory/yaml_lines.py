@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 import yaml
 
@@ -23,6 +24,19 @@ SCALAR_CHARACTERS_MAX = 1024
 NUMBER_CHARACTERS_MAX = 20
 """A longer value is no number, but a text."""
 
+ITEMS_MAX = 2_500_000
+"""Most values of one file: a file of the largest size that declares ports has no more."""
+
+ENTRIES_MAX = 250_000
+"""Most entries of a list that is a value of the document: the largest file has no more ports."""
+
+CHILDREN_MAX = 1024
+"""Most values of any other list or mapping; an inventory needs 256."""
+
+VALUES_LEFT_OUT_MAX = 1000
+"""After so many values that are left out because others of their list or mapping are too many, the
+rest is left out, too."""
+
 MISTAKES_MAX = 1000
 """After so many mistakes the rest of a file is not checked."""
 
@@ -31,6 +45,10 @@ PROBLEMS_KEPT = 50
 
 EVENTS_PER_LOOK = 32
 """Parser events between two looks at the clock."""
+
+TEXTS_SHARED, TEXT_CHARACTERS_SHARED = 10_000, 32
+"""Equal texts of a file are one object, so many of them at most and so long: most are the names of
+keys, tenants and networks."""
 
 _SHOWN_CHARACTERS = 60
 
@@ -67,11 +85,24 @@ class BadYaml(CloudtapError):
         self.sentences = sentences
 
 
+class DocumentShape(Protocol):
+    """What a document looks like: a mapping of lists."""
+
+    def has_key(self, key: object) -> bool:
+        """Whether the document may have this key."""
+        ...
+
+    def fits(self, key: str, entry: Item) -> bool:
+        """Whether an entry of the list ``key`` has the form of one; its values do not matter."""
+        ...
+
+
 class Problems:
     """The mistakes of one file: the first ones as sentences, the others as a number."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
+        self.left_out: Problem | None = None
         self.count = 0
 
     def add(self, line: int, sentence: str) -> None:
@@ -85,6 +116,16 @@ class Problems:
             self.kept.append(Problem(line, sentence))
         if self.count >= MISTAKES_MAX:
             raise TooManyProblems
+
+    def leave_out(self, line: int, sentence: str) -> None:
+        """Something is not read: a mistake, unless others are found in what is read."""
+        if self.left_out is None:
+            self.left_out = Problem(line, sentence)
+
+    def settle(self) -> None:
+        """All is read: what was left out is a mistake if there is no other."""
+        if self.left_out is not None and not self.count:
+            self.add(self.left_out.line, self.left_out.sentence)
 
     def sentences(self, name: str) -> list[str]:
         """Each with file name and line, by line; the last one says how many more there are."""
@@ -101,15 +142,26 @@ class Problems:
 
 
 class _Frame:
-    """A list or mapping that is still open."""
+    """A list or mapping that is still open, and how many values it may have."""
 
-    def __init__(self, line: int, is_mapping: bool) -> None:
-        self.line, self.is_mapping = line, is_mapping
+    def __init__(self, line: int, is_mapping: bool, most: int) -> None:
+        self.line, self.is_mapping, self.most = line, is_mapping, most
         self.children: list[Item] = []
 
 
-def load(text: bytes, problems: Problems) -> Item | None:
+class _TooMuch(Exception):
+    """There is more in a file than is read."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.line, self.sentence = line, sentence
+
+
+def load(text: bytes, problems: Problems, shape: DocumentShape | None = None) -> Item | None:
     """Parse one YAML document; None if it is empty or cannot be parsed.
+
+    What is read of junk is bounded: it takes much memory in relation to its bytes. If MISTAKES_MAX
+    entries do not have the ``shape``, what was read until then is returned; that is a problem.
 
     Raises:
         TooManyProblems: see Problems.
@@ -120,7 +172,9 @@ def load(text: bytes, problems: Problems) -> Item | None:
         problems.add(text.count(b"\n", 0, error.start) + 1, "this is not UTF-8 text")
         return None
     try:
-        return _build(decoded, problems)
+        return _build(decoded, problems, shape)
+    except _TooMuch as error:
+        problems.add(error.line, error.sentence)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
@@ -149,6 +203,7 @@ def read_values(text: bytes, name: str) -> object:
         item = load(text, problems)
     except TooManyProblems:
         item = None
+    problems.settle()
     if problems.count:
         raise BadYaml(problems.sentences(name))
     return None if item is None else _values(item)
@@ -168,44 +223,125 @@ def _values(item: Item) -> object:
             return item.value
 
 
-def _build(text: str, problems: Problems) -> Item | None:
-    frames: list[_Frame] = []
-    root: Item | None = None
-    documents, yielder = 0, Yielder()
+def _build(text: str, problems: Problems, shape: DocumentShape | None) -> Item | None:
+    builder, yielder = _Builder(problems, shape), Yielder()
     for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         if number % EVENTS_PER_LOOK == 0:
             yielder.pause()
+        builder.take(event)
+        if builder.is_over:
+            break
+    root = builder.root
+    return None if root is None or root.value is None else root
+
+
+class _Builder:
+    """Makes the items of a document from the events of a parser, until ``is_over``."""
+
+    def __init__(self, problems: Problems, shape: DocumentShape | None) -> None:
+        self.root: Item | None = None
+        self.is_over = False
+        self._problems, self._shape = problems, shape
+        self._frames: list[_Frame] = []
+        self._documents = self._items = self._unfit = self._left_out = 0
+        self._texts: dict[str, str] = {}
+
+    def take(self, event: yaml.Event) -> None:
+        """The next event.
+
+        Raises:
+            _TooMuch, TooManyProblems: no more is read.
+        """
         line = event.start_mark.line + 1 if event.start_mark is not None else 1
-        done: Item | None = None
         match event:
             case yaml.DocumentStartEvent():
-                documents += 1
-                if documents > 1:
-                    problems.add(line, "a second document begins here: use only one")
-                    return root
+                self._documents += 1
+                if self._documents > 1:
+                    self._problems.add(line, "a second document begins here: use only one")
+                    self.is_over = True
             case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                if len(frames) == MAX_DEPTH:
-                    problems.add(line, f"nested deeper than {MAX_DEPTH} levels")
-                    return None
-                _check_tag(event, line, problems)
-                frames.append(_Frame(line, isinstance(event, yaml.MappingStartEvent)))
+                _check_tag(event, line, self._problems)
+                self._open(event, line)
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                done = _close(frames.pop(), problems)
+                self._add(_close(self._frames.pop(), self._problems))
             case yaml.AliasEvent():
-                problems.add(line, f"alias *{_shown(event.anchor)}: write the value out")
-                done = Item(line, None)
+                self._problems.add(line, f"alias *{_shown(event.anchor)}: write the value out")
+                self._add(Item(line, None))
             case yaml.ScalarEvent():
-                _check_tag(event, line, problems)
-                is_null = event.implicit[0] and event.value in _NULLS
-                if len(event.value) > SCALAR_CHARACTERS_MAX:
-                    problems.add(line, f"a value of more than {SCALAR_CHARACTERS_MAX} characters")
-                    is_null = True
-                done = Item(line, None if is_null else event.value)
-        if done is not None and frames:
-            frames[-1].children.append(done)
-        elif done is not None:
-            root = done
-    return None if root is None or root.value is None else root
+                _check_tag(event, line, self._problems)
+                self._add(Item(line, self._text(event, line)))
+
+    def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
+        """A list or mapping begins."""
+        if len(self._frames) == MAX_DEPTH:
+            raise _TooMuch(line, f"nested deeper than {MAX_DEPTH} levels")
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        most = 2 * CHILDREN_MAX if is_mapping else CHILDREN_MAX
+        if not is_mapping and len(self._frames) == 1 and self._frames[0].is_mapping:
+            most = ENTRIES_MAX
+        self._frames.append(_Frame(line, is_mapping, most))
+
+    def _text(self, event: yaml.ScalarEvent, line: int) -> str | None:
+        """The value of a scalar, or None if it is null."""
+        value: str = event.value
+        if len(value) > SCALAR_CHARACTERS_MAX:
+            self._problems.add(line, f"a value of more than {SCALAR_CHARACTERS_MAX} characters")
+            return None
+        if event.implicit[0] and value in _NULLS:
+            return None
+        if len(value) > TEXT_CHARACTERS_SHARED:
+            return value
+        is_full = len(self._texts) == TEXTS_SHARED
+        return self._texts.get(value, value) if is_full else self._texts.setdefault(value, value)
+
+    def _add(self, item: Item) -> None:
+        """A value is complete: it is the document, or part of what is open."""
+        self._items += 1
+        if self._items > ITEMS_MAX:
+            raise _TooMuch(item.line, f"more than {ITEMS_MAX} values: not read")
+        if not self._frames:
+            self.root = item
+            return
+        frame = self._frames[-1]
+        if len(frame.children) == frame.most:
+            what, most = ("mapping", frame.most // 2) if frame.is_mapping else ("list", frame.most)
+            sentence = f"more than {most} values in the {what} that begins in line {frame.line}"
+            self._problems.leave_out(item.line, sentence)
+            self._left_out += 1
+            if self._left_out == VALUES_LEFT_OUT_MAX:
+                self._end()
+            return
+        frame.children.append(item)
+        if not self._is_fit(item):
+            self._unfit += 1
+            if self._unfit == MISTAKES_MAX:
+                sentence = "the rest was not read: too much is wrong before it"
+                self._problems.add(item.line, sentence)
+                self._end()
+
+    def _is_fit(self, item: Item) -> bool:
+        """Whether a value that was added is a key of the document that is known, or an entry of a
+        list that has the shape of one; or none of both."""
+        shape, frames = self._shape, self._frames
+        if shape is None or len(frames) > 2 or not frames[0].is_mapping:
+            return True
+        if len(frames) == 1:
+            return len(frames[0].children) % 2 == 0 or shape.has_key(item.value)
+        key = frames[0].children[-1].value
+        return frames[1].is_mapping or not isinstance(key, str) or shape.fits(key, item)
+
+    def _end(self) -> None:
+        """Take the document as far as it was read."""
+        self.is_over = True
+        while self._frames:
+            frame = self._frames.pop()
+            if frame.is_mapping and len(frame.children) % 2:
+                frame.children.append(Item(frame.line, None))  # a key whose value was not read
+            done = _close(frame, self._problems)
+            if self._frames:
+                self._frames[-1].children.append(done)
+            else:
+                self.root = done
 
 
 def _check_tag(

@@ -38,6 +38,11 @@ CLAIMS_REFUSED = Counter(
     "Peers that claimed to be a bridge, database or place that another one speaks for.", ["claim"],
     registry=REGISTRY,
 )  # fmt: skip
+NUMBERS_REUSED = Counter(
+    "cloudtap_port_numbers_reused",
+    "OpenFlow port numbers that passed from one port to another without a pause.",
+    registry=REGISTRY,
+)
 HTTP_CONNECTIONS = Gauge(
     "cloudtap_http_connections", "Connections of clients of the API.", registry=REGISTRY
 )
@@ -77,8 +82,10 @@ class LoopMonitor:
         self._stopping.set()
 
     def silence(self) -> float:
-        """Seconds since the last measurement; 0 before ``start``."""
-        return 0.0 if self._beat_at is None else time.monotonic() - self._beat_at
+        """Seconds since the last measurement; 0 before ``start`` and after ``stop``."""
+        if self._beat_at is None or self._stopping.is_set():
+            return 0.0
+        return time.monotonic() - self._beat_at
 
     def _run(self) -> None:
         before = time.monotonic()

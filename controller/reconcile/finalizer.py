@@ -67,6 +67,15 @@ class Finalizer:
             self._changes.changed()
         return len(gone) == len(snapshot.deleting)
 
+    def is_ending(self, session: SessionId) -> bool:
+        """Whether a session is being deleted, and every bridge that may copy for it can be told."""
+        snapshot = self._snapshots.snapshot()
+        if session not in snapshot.deleting:
+            return False
+        holders = self._installed_sessions.holders(snapshot.numbers.session[session])
+        able = {w.dpid for w in self._writers.writing() if w.confirmed.failure is None}
+        return holders <= able
+
     def follow_identities(self) -> None:
         """Store which bridges have other ids, retire old ones, and forget strangers that are gone.
 

@@ -18,7 +18,7 @@ from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
 from controller.reconcile.writers import Writers
 from controller.status import Reconciling
-from flows.model import Dpid
+from flows.model import Dpid, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
@@ -27,6 +27,8 @@ GREETED_S = 1.0
 connected, or never answers."""
 SETTLING_ROUNDS = 5
 """How often an answer waits for the datapaths of its bridges, if other plans follow meanwhile."""
+ATTEMPT_S = 0.1
+"""How long it waits for writers that are at work on something older, before it looks again."""
 
 
 class Reconciler(Reconciling):
@@ -51,7 +53,7 @@ class Reconciler(Reconciling):
         """The world that was built last; see Reconciling."""
         return self._snapshots.latest
 
-    def sync(self, timeout_s: float, since: object = None) -> bool:
+    def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Bring every bridge to the desired state now in the store; see Reconciling.
 
         It waits for the bridges whose flows change, so no other bridge delays the answer. One that
@@ -84,8 +86,19 @@ class Reconciler(Reconciling):
             following = [w for w in ours if w.is_unsettled and w.confirmed.failure is None]
             if not following or time.monotonic() > deadline:
                 break
-        is_gone = self._finalizer.finish_deletions()
+        is_gone = self._finish_deletions(ending, deadline)
         return is_gone and all(w.has_confirmed(version, those) for w, those in affected.items())
+
+    def _finish_deletions(self, ending: SessionId | None, deadline: float) -> bool:
+        """Finish deletions, and wait for that of one session while connected bridges are at it."""
+        while not (is_gone := self._finalizer.finish_deletions()):
+            if ending is None or time.monotonic() > deadline:
+                break
+            if not self._finalizer.is_ending(ending):
+                break
+            self._writers.wait_attempt(ATTEMPT_S)
+            self._wait_settled(self._writers.writing(), max(0.1, deadline - time.monotonic()))
+        return is_gone
 
     def wait_settled(self, timeout_s: float) -> None:
         """Block until the datapath of every bridge follows the plans that were applied."""

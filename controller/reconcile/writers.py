@@ -208,6 +208,11 @@ class Writers(WriterObserver):
             timeout_s,
         )
 
+    def wait_attempt(self, timeout_s: float) -> None:
+        """Block until a writer has confirmed a bridge, or failed to, or some time has passed."""
+        before = self._attempts.version
+        self._attempts.wait_for(lambda: self._attempts.version != before, timeout_s)
+
     def concerned_with(self, session: int | None, others: Iterable[Dpid]) -> set[Dpid]:
         """The bridges that make copies of a session, or refused to, and ``others``."""
         with self._lock:

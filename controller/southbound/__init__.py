@@ -4,6 +4,7 @@ from controller.southbound.connections import Connections, Transport
 from controller.southbound.errors import (
     Displaced,
     NotOurs,
+    OfAnotherBridge,
     SwitchGone,
     SwitchRefused,
     SwitchTimeout,
@@ -33,6 +34,7 @@ __all__ = [
     "LastCounts",
     "NotAnswered",
     "NotOurs",
+    "OfAnotherBridge",
     "PortChange",
     "PortReason",
     "Rejected",

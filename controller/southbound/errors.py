@@ -9,6 +9,7 @@ CloudtapError
     +-- SwitchUnfit        a switch lacks a required feature
     +-- Displaced          another controller is master of the switch: it refuses our changes
     +-- NotOurs            a bridge that the configuration does not list in `own`
+    +-- OfAnotherBridge    a connection whose datapath id another bridge may have taken
     +-- SwitchRefused      a switch refused a request that belongs to no single flow
 """
 
@@ -85,6 +86,14 @@ class NotOurs(SouthboundError):
             f"bridge {bridge!r} is left alone: it is not in `own` of [bridges] in the configuration"
         )
         self.bridge = bridge
+
+
+class OfAnotherBridge(SouthboundError):
+    """A connection may be that of another bridge than its datapath id says."""
+
+    def __init__(self, bridge: str, why: str) -> None:
+        super().__init__(f"bridge {bridge!r} keeps the flows that it has: {why}")
+        self.bridge, self.why = bridge, why
 
 
 class SwitchRefused(SouthboundError):

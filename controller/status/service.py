@@ -28,13 +28,15 @@ class Reconciling(Protocol):
         """The world before a change, for ``sync``; at once, whatever bridges do."""
         ...
 
-    def sync(self, timeout_s: float, since: object = None) -> bool:
+    def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Bring every bridge to the desired state that is now in the store; wait for its barriers.
 
         It waits only for bridges that are ours and whose flows may differ by what has changed
         since ``since``, a ``moment``; without one, by anything that they have not confirmed. True
         if every such bridge was verified and its datapath no longer uses megaflows of removed
-        flows; False if ``timeout_s`` passed or a bridge is not reachable.
+        flows; False if ``timeout_s`` passed or a bridge is not reachable. ``ending`` is a deleted
+        session: it waits as well until no connected bridge makes copies of it, whatever else these
+        have to do meanwhile.
         """
         ...
 

@@ -45,16 +45,21 @@ class SessionCounters:
         self._counters = {measure: CumulativeCounters() for measure in Measure}
         self._bridge = CumulativeCounters()
         self._lock = threading.Lock()
+        self._reset_ended = threading.Condition(self._lock)
         self._resets = self._resetting = 0
         self._lost: dict[tuple[int, Measure], tuple[int, float]] = {}
         self._unkept: set[int] = set()
         self._altered: dict[int, float] = {}
 
-    def update_flows(self, counted: CountsByCookie, moment: int | None = None) -> None:
-        """Take what flows have counted of all sessions, on a bridge without meters."""
+    def update_flows(self, counted: CountsByCookie, moment: int | None = None) -> bool:
+        """Take what flows have counted of all sessions, on a bridge without meters; False if it was
+        dropped, as in ``update``.
+        """
         with self._lock:
-            if not self._is_outdated(moment):
-                self._counters[Measure.FLOWS].update(counted)
+            if self._is_outdated(moment):
+                return False
+            self._counters[Measure.FLOWS].update(counted)
+            return True
 
     def update_flows_of(
         self,
@@ -62,13 +67,15 @@ class SessionCounters:
         counted: CountsByCookie,
         moment: int | None = None,
         beacons: PacketCount | None = None,
-    ) -> None:
+    ) -> bool:
         """The same of one session; ``beacons`` of them are not copies."""
         with self._lock:
-            if not self._is_outdated(moment):
-                self._counters[Measure.FLOWS].update_one(number, counted, beacons)
-            elif beacons is not None:
-                self._counters[Measure.FLOWS].leave_out(number, beacons)
+            if self._is_outdated(moment):
+                if beacons is not None:
+                    self._counters[Measure.FLOWS].leave_out(number, beacons)
+                return False
+            self._counters[Measure.FLOWS].update_one(number, counted, beacons)
+            return True
 
     def update(
         self,
@@ -76,18 +83,19 @@ class SessionCounters:
         session_by_meter: Mapping[int, int],
         moment: int | None = None,
         untold: Set[int] = NOTHING_UNTOLD,
-    ) -> None:
+    ) -> bool:
         """Take the counters of all meters of the bridge; ``session_by_meter`` has those of caps.
 
-        They are dropped if meters were reset since ``moment`` (None: they were not). What the caps
-        of other sessions have shed stays as it is: it is not known which meters these are. So does
-        what was dropped of the sessions ``untold``: a bridge that is away has made these copies,
-        and nobody has counted them yet.
+        False: they are dropped, as meters were reset since ``moment`` (None: they were not). What
+        the caps of other sessions have shed stays as it is: it is not known which meters these are.
+        So does what was dropped of the sessions ``untold``: a bridge that is away has made these
+        copies, and nobody has counted them yet.
         """
         with self._lock:
             if self._is_outdated(moment):
-                return
+                return False
             self._update(metered, session_by_meter, untold)
+            return True
 
     def _update(
         self,
@@ -117,7 +125,7 @@ class SessionCounters:
         beacons: Mapping[Measure, PacketCount] = NO_BEACONS,
         *,
         is_untold: bool = False,
-    ) -> None:
+    ) -> bool:
         """The same for one session, and for the cap of the bridge if its meter is among them.
 
         ``beacons`` were counted since the last time, or are by whoever reads next; that is to be
@@ -128,7 +136,7 @@ class SessionCounters:
             if self._is_outdated(moment):
                 for measure, frames in beacons.items():
                     self._counters[measure].leave_out(number, frames)
-                return
+                return False
             is_capped = number in session_by_meter.values()
             left_out = {Measure.SHED} if not is_capped else set[Measure]()
             left_out |= {Measure.DROPPED} if is_untold else set()
@@ -138,6 +146,7 @@ class SessionCounters:
             if (shed := metered.get(BRIDGE_METER)) is not None:
                 self._bridge.update({_key(0, BRIDGE_METER): shed.dropped})
             self._note({number, 0})
+            return True
 
     def update_some(
         self, metered: Mapping[int, MeterCount], session_by_meter: Mapping[int, int]
@@ -155,6 +164,11 @@ class SessionCounters:
     def moment(self) -> int:
         """Now, for ``update``: note it before counters are read."""
         return self._resets
+
+    def wait_reset(self, timeout_s: float) -> bool:
+        """Block while meters are being reset; False if they still are after ``timeout_s``."""
+        with self._reset_ended:
+            return self._reset_ended.wait_for(lambda: not self._resetting, timeout_s)
 
     def _is_outdated(self, moment: int | None) -> bool:
         return moment is not None and (self._resetting > 0 or moment != self._resets)
@@ -178,6 +192,7 @@ class SessionCounters:
         finally:
             with self._lock:
                 self._resetting, self._resets = self._resetting - 1, self._resets + 1
+                self._reset_ended.notify_all()
 
     def _restart(self, meters: Iterable[int], session_by_meter: Mapping[int, int]) -> None:
         for meter in meters:

@@ -17,18 +17,15 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.process import sync_folder, visible
-from controller.store import tables
-from controller.store.content_check import check_content
 from controller.store.database import (
     APPLICATION_ID,
     check_header,
-    check_whole,
-    newer_schema,
     open_engine,
+    reading_up_to_date,
     schema_version,
 )
 from controller.store.directory import COMPANIONS, STATE_DB, locked
-from controller.store.errors import BadContent, NewerSchema, StoreError
+from controller.store.errors import BadContent, StoreError
 from controller.store.gap import begin_after_a_gap
 from controller.store.migrations import upgrade
 from controller.store.observed import Observed, find_observed, keep_observed
@@ -107,24 +104,12 @@ def _check(copy: Path, file: Path) -> int:
     Raises:
         NewerSchema, StoreError: ``file``, of which it is a copy, cannot be used.
     """
-    engine = open_engine(copy)
     try:
-        with engine.connect() as connection:
-            check_whole(connection)
-            version = schema_version(connection)
-            if version > tables.SCHEMA_VERSION:
-                raise NewerSchema(newer_schema(file, version))
-            if version < tables.SCHEMA_VERSION:
-                upgrade(connection, version)
-            check_content(connection)
+        with reading_up_to_date(copy, file) as connection:
             query = "SELECT count(*) FROM sessions WHERE NOT deleting"
-            count = int(connection.exec_driver_sql(query).scalar_one())
-            connection.rollback()
-            return count
+            return int(connection.exec_driver_sql(query).scalar_one())
     except (BadContent, UnicodeDecodeError, SQLAlchemyError) as error:
         raise StoreError(_unusable(file, str(error))) from error
-    finally:
-        engine.dispose()
 
 
 def _keep(copy: Path, now: Observed | None, file: Path) -> None:

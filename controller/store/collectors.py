@@ -11,11 +11,12 @@ from netaddr import IPAddress
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from controller.store import tables
+from controller.store.cache import Cached
 from controller.store.content_check import reading_rows
 from controller.store.database import Database
-from controller.store.held_key_rows import hold, read_held
-from controller.store.held_keys import HeldKeys
+from controller.store.held_keys import held_numbers, hold, read_held, release_held
 from controller.store.named_objects import NamedRepository
+from controller.store.numbers import NumberRepository
 from controller.store.values import CollectorRecord, IdempotencyKey
 from flows.model import (
     Balance,
@@ -29,6 +30,7 @@ from flows.model import (
     TenantName,
     check_held_keys,
     check_key,
+    check_key_quota,
     key_uses,
 )
 
@@ -37,18 +39,24 @@ _SensorRow = tuple[str, str | None]
 
 
 class CollectorRepository(NamedRepository[CollectorRecord]):
-    """Every collector; see NamedRepository.
+    """Every collector, and the tunnel keys that are held; see NamedRepository.
 
-    What a collector that is changed or deleted does not send with any more is held for its tenant
-    (see HeldKeys).
+    What a collector that is changed or deleted does not send with any more is held for its tenant,
+    until bridges are known to have been told.
     """
 
     kind = "collector"
     table = tables.collectors
 
-    def __init__(self, database: Database, held: HeldKeys, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], datetime],
+        *,
+        numbers: NumberRepository,
+    ) -> None:
         super().__init__(database, now)
-        self._held = held
+        self._held, self._numbers = Cached(database, held_numbers), numbers
 
     def add(
         self,
@@ -75,6 +83,8 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
             NameTaken: the tenant has one of this name.
             KeyTaken: another tenant sends to one of its addresses with its key.
             KeyHeld: another tenant did, and bridges may not know yet that it does not any more.
+            TooManyKeys, TooManyHeldKeys: the tenant has, or has given up, as many as it may.
+            TooManyNumbers: the tenant has as many collectors as it may.
             Repeated: the idempotency key was used before.
             Whatever ``build`` raises; then nothing was changed.
         """
@@ -86,6 +96,16 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
             return CollectorRecord(collector, now, probes or {})
 
         return self._add(record, who, idempotency_key).collector
+
+    def last_held(self) -> int:
+        """The number of the newest key that is held; 0 if none is."""
+        return max(self._held.get(), default=0)
+
+    def release_keys(self, last: int) -> None:
+        """Let other tenants have what is held under numbers up to ``last``."""
+        if any(number <= last for number in self._held.get()):
+            with self._held.writing() as connection:
+                release_held(connection, last)
 
     def _object(self, record: CollectorRecord) -> Collector:
         return record.collector
@@ -102,9 +122,14 @@ class CollectorRepository(NamedRepository[CollectorRecord]):
         others: Sequence[CollectorRecord],
         old: CollectorRecord | None = None,
     ) -> None:
-        check_key(record.collector, (other.collector for other in others))
+        new, held = record.collector, read_held(connection)
+        of_others = [other.collector for other in others]
         before = None if old is None else old.collector
-        check_held_keys(record.collector, read_held(connection), before)
+        check_key(new, of_others)
+        check_held_keys(new, held, before)
+        check_key_quota(new, of_others, held, self._numbers.tenants, before)
+        if old is None:
+            self._numbers.check_quota(connection, self.table, self.kind, new.tenant)
 
     def _detail(self, record: CollectorRecord) -> dict[str, object]:
         sensors = [str(sensor) for sensor in record.collector.sensors]

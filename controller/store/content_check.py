@@ -69,7 +69,7 @@ COLUMN_RULES: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("before_packets", "before_bytes"), _DIFFERENCE),
         **dict.fromkeys(("last_packets", "last_bytes"), _COUNT),
     },
-    "numbers": {"kind": _KIND, "key": _TEXT, "number": _COUNT},
+    "numbers": {"kind": _KIND, "key": _TEXT, "number": _COUNT, "tenant": _TEXT},
     "last_numbers": {"kind": _KIND, "number": _COUNT},
     "bridges": {"dpid": _DPID, "name": _TEXT},
     "speakers": {"bridge": _DPID, "database": _TEXT, "row": _TEXT, "certificate": _TEXT},

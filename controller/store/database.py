@@ -179,13 +179,7 @@ class Database:
         engine = self.engine.execution_options(cloudtap_begin="BEGIN IMMEDIATE")
         with engine.begin() as connection:
             try:
-                check_whole(connection)
-                version = schema_version(connection)
-                if version > tables.SCHEMA_VERSION:
-                    raise NewerSchema(newer_schema(self.path, version))
-                if version < tables.SCHEMA_VERSION:
-                    upgrade(connection, version)
-                check_content(connection)
+                bring_up_to_date(connection, self.path)
             except BadContent as error:
                 raise StoreError(self._damaged(str(error))) from error
         with suppress(SQLAlchemyError), engine.begin() as connection:
@@ -318,6 +312,39 @@ def schema_version(connection: Connection) -> int:
     if len(versions) != 1 or not isinstance(versions[0], int) or versions[0] < 1:
         raise BadContent(f"its schema version is {versions!r}")
     return versions[0]
+
+
+def bring_up_to_date(connection: Connection, path: Path) -> None:
+    """Check all of a database, and migrate it to the current schema, in one transaction.
+
+    Raises:
+        NewerSchema: a newer cloudtap has written it; ``path`` is named.
+        BadContent: something in it is not as it must be.
+    """
+    check_whole(connection)
+    version = schema_version(connection)
+    if version > tables.SCHEMA_VERSION:
+        raise NewerSchema(newer_schema(path, version))
+    if version < tables.SCHEMA_VERSION:
+        upgrade(connection, version)
+    check_content(connection)
+
+
+@contextmanager
+def reading_up_to_date(path: Path, shown: Path | None = None) -> Iterator[Connection]:
+    """A database as a start of the controller would find and migrate it; the file stays as it is.
+
+    Raises:
+        NewerSchema, BadContent: see bring_up_to_date; ``shown`` is named instead of ``path``.
+    """
+    engine = open_engine(path)
+    try:
+        with engine.connect() as connection:
+            bring_up_to_date(connection, shown or path)
+            yield connection
+            connection.rollback()
+    finally:
+        engine.dispose()
 
 
 def _has_schema_table(path: Path) -> bool:

@@ -16,6 +16,7 @@ from controller.store.content_check import reading_rows
 from controller.store.database import Database
 from controller.store.errors import NotFound
 from controller.store.named_objects import NamedRepository
+from controller.store.numbers import NumberRepository
 from controller.store.values import FilterRecord, IdempotencyKey
 from controller.syntax import flow_count, read_rules, show_rules
 from flows.model import EDITIONS, Filter, FilterId, Rule, TenantName
@@ -38,8 +39,11 @@ class FilterRepository(NamedRepository[FilterRecord]):
     kind = "filter"
     table = tables.filters
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, now: Callable[[], datetime], *, numbers: NumberRepository
+    ) -> None:
         super().__init__(database, now)
+        self._numbers = numbers
         self._lock = threading.Lock()
         self._parsed: dict[str, tuple[int, FilterRecord]] = {}
         self._written: dict[str, tuple[int, FilterRecord]] = {}
@@ -54,6 +58,7 @@ class FilterRepository(NamedRepository[FilterRecord]):
 
         Raises:
             NameTaken: the tenant has one of this name, or it is that of the built-in one.
+            TooManyNumbers: the tenant has as many filters as it may.
             Repeated: the idempotency key was used before.
         """
         with self._written_out(new):
@@ -116,7 +121,9 @@ class FilterRepository(NamedRepository[FilterRecord]):
         others: Sequence[FilterRecord],
         old: FilterRecord | None = None,
     ) -> None:
-        """Filters do not depend on each other."""
+        """Filters do not depend on each other, but each needs a number."""
+        if old is None:
+            self._numbers.check_quota(connection, self.table, self.kind, record.filter.tenant)
 
     def _detail(self, record: FilterRecord) -> dict[str, object]:
         """The number of rules: there may be thousands."""

@@ -1,43 +1,51 @@
-"""Tunnel keys at addresses that collectors have given up, and that bridges may still send with."""
+"""Tunnel keys at addresses that collectors have given up, as rows of the database.
+
+Each is held for its tenant until bridges are known to have been told that it was given up. What is
+held has a number; a later one has a higher number, and no number is given twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, select
+from netaddr import IPAddress
+from sqlalchemy import Connection, delete, insert, select
 
 from controller.store import tables
-from controller.store.cache import Cached
-from controller.store.database import Database
+from controller.store.content_check import reading_rows
+from flows.model import Delivery, KeyUse, TenantName
 
 
-class HeldKeys:
-    """Each is held for its tenant until bridges are known to have been told that it was given up.
+def hold(connection: Connection, uses: Iterable[KeyUse]) -> None:
+    """Hold what is given up, under new numbers even if it is held already."""
+    rows = [
+        {
+            "tenant": use.tenant,
+            "delivery": use.space.value,
+            "key": use.key,
+            "address": str(use.address),
+        }
+        for use in sorted(uses, key=lambda use: (use.key, use.address))
+    ]
+    if rows:
+        connection.execute(insert(tables.held_keys).prefix_with("OR REPLACE"), rows)
 
-    What is held has a number; a later one has a higher number, and no number is given twice. Every
-    method may raise StoreError.
-    """
 
-    def __init__(self, database: Database) -> None:
-        self._cache = Cached(database, self._numbers)
+def read_held(connection: Connection) -> tuple[KeyUse, ...]:
+    """Everything that is held."""
+    found = []
+    for row in connection.execute(select(tables.held_keys).order_by(tables.held_keys.c.number)):
+        with reading_rows(f"held key {row.number}"):
+            tenant, space = TenantName(row.tenant), Delivery(row.delivery)
+            found.append(KeyUse(tenant, space, row.key, IPAddress(row.address)))
+    return tuple(found)
 
-    def last(self) -> int:
-        """The number of the newest that is held; 0 if none is."""
-        return max(self._cache.get(), default=0)
 
-    def release(self, last: int) -> None:
-        """Let others have what is held under numbers up to ``last``."""
-        if not any(number <= last for number in self._cache.get()):
-            return
-        with self._cache.writing() as connection:
-            connection.execute(delete(tables.held_keys).where(tables.held_keys.c.number <= last))
+def held_numbers(connection: Connection) -> frozenset[int]:
+    """The numbers of everything that is held."""
+    return frozenset(connection.execute(select(tables.held_keys.c.number)).scalars())
 
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """A transaction that may hold something is put into this."""
-        with self._cache.changing():
-            yield
 
-    def _numbers(self, connection: Connection) -> frozenset[int]:
-        return frozenset(connection.execute(select(tables.held_keys.c.number)).scalars())
+def release_held(connection: Connection, last: int) -> None:
+    """Let others have what is held under numbers up to ``last``."""
+    connection.execute(delete(tables.held_keys).where(tables.held_keys.c.number <= last))

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 
 from netaddr import IPAddress
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, inspect, select, update
 
 from controller.store import tables
 from controller.store.content_check import reading_rows
-from controller.store.held_key_rows import hold
-from flows.model import Delivery, KeyUse, TenantName, key_space
+from controller.store.held_keys import hold
+from flows.model import KINDS_OF_TENANTS, Delivery, KeyUse, TenantName, key_space
 
 
 def upgrade(connection: Connection, version: int) -> None:
@@ -34,6 +34,8 @@ def upgrade(connection: Connection, version: int) -> None:
         _add_tenants_of_link_tags(connection)
     if version < 10:
         _hold_given_up_keys(connection)
+    if version < 11:
+        _add_tenants_of_numbers(connection)
     connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
 
@@ -165,6 +167,28 @@ def _hold_given_up_keys(connection: Connection) -> None:
             values |= json.loads(detail)
             uses |= _key_uses(TenantName(tenant), values)
     hold(connection, uses)
+
+
+def _add_tenants_of_numbers(connection: Connection) -> None:
+    """To version 11. A number counts for the tenant of what has, or had, it: that of what is gone
+    is in the audit log, or not known.
+    """
+    columns = inspect(connection).get_columns(tables.numbers.name)
+    if "tenant" not in {column["name"] for column in columns}:
+        connection.exec_driver_sql(
+            "ALTER TABLE numbers ADD COLUMN tenant VARCHAR NOT NULL DEFAULT ''"
+        )
+    gone = tables.audit.c
+    known = {row.id: row.tenant for row in connection.execute(select(gone.id, gone.tenant))}
+    for table in (tables.sessions, tables.filters, tables.collectors):
+        rows = connection.execute(select(table.c.id, table.c.tenant))
+        known |= {row.id: row.tenant for row in rows}
+    given = select(tables.numbers.c.key).where(tables.numbers.c.kind.not_in(KINDS_OF_TENANTS))
+    found = {key for key in connection.execute(given).scalars() if key in known}
+    for key in sorted(found):
+        row = update(tables.numbers).filter_by(key=key)
+        row = row.where(tables.numbers.c.kind.not_in(KINDS_OF_TENANTS))
+        connection.execute(row.values(tenant=known[key]))
 
 
 def _key_uses(tenant: TenantName, values: Mapping[str, object]) -> set[KeyUse]:

@@ -18,11 +18,9 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store import tables
-from controller.store.content_check import check_content
-from controller.store.database import check_header, check_whole, open_engine, schema_version
+from controller.store.database import check_header, reading_up_to_date
 from controller.store.errors import StoreError
-from controller.store.held_key_rows import hold, read_held
-from controller.store.migrations import upgrade
+from controller.store.held_keys import hold, read_held
 from flows.model import KINDS_OF_TENANTS, NUMBER_RANGES, Delivery, KeyUse, TenantName, key_space
 
 _SEEN = (
@@ -41,6 +39,8 @@ class Observed:
     """What one database knows of bridges."""
 
     numbers: _Books
+    tenants: Mapping[str, Mapping[str, str]]
+    """Whose numbers are, by kind and name, where the name does not say it."""
     last: Mapping[str, int]
     """By kind, the number after which new ones are given."""
     seen: Mapping[str, list[dict[str, Any]]]
@@ -55,21 +55,8 @@ def find_observed(file: Path) -> Observed | None:
         return None
     try:
         check_header(file)
-        engine = open_engine(file)
-        try:
-            with engine.connect() as connection:
-                check_whole(connection)
-                version = schema_version(connection)
-                if version > tables.SCHEMA_VERSION:
-                    return None
-                if version < tables.SCHEMA_VERSION:
-                    upgrade(connection, version)
-                check_content(connection)
-                found = _read(connection)
-                connection.rollback()  # it is kept as it is
-                return found
-        finally:
-            engine.dispose()
+        with reading_up_to_date(file) as connection:
+            return _read(connection)
     except (StoreError, UnicodeDecodeError, SQLAlchemyError, sqlite3.Error):
         return None
 
@@ -82,6 +69,7 @@ def keep_observed(connection: Connection, now: Observed) -> None:
     """
     backup = _read(connection)
     books = {kind: dict(now.numbers[kind]) for kind in NUMBER_RANGES}
+    tenants = {kind: {**backup.tenants[kind], **now.tenants[kind]} for kind in NUMBER_RANGES}
     last = {
         kind: max(now.last.get(kind, 0), backup.last.get(kind, 0))
         for kind in {*now.last, *backup.last}
@@ -102,7 +90,7 @@ def keep_observed(connection: Connection, now: Observed) -> None:
                 taken.add(number)
     rows = dict(now.seen)
     rows[tables.numbers.name] = [
-        {"kind": kind, "key": key, "number": number}
+        {"kind": kind, "key": key, "number": number, "tenant": tenants[kind].get(key, "")}
         for kind, book in books.items()
         for key, number in book.items()
     ]
@@ -124,17 +112,18 @@ def _next_free(kind: str, taken: set[int], last: int) -> int:
 
 def _read(connection: Connection) -> Observed:
     numbers: _Books = {kind: {} for kind in NUMBER_RANGES}
-    for kind, key, number in connection.execute(select(tables.numbers)):
+    tenants: dict[str, dict[str, str]] = {kind: {} for kind in NUMBER_RANGES}
+    for kind, key, number, tenant in connection.execute(select(tables.numbers)):
         numbers[kind][key] = number
+        tenants[kind][key] = tenant
     ends = connection.execute(select(tables.last_numbers))
     last = {row.kind: row.number for row in ends}
     seen = {
         table.name: [dict(row._mapping) for row in connection.execute(select(table))]
         for table in _SEEN
     }
-    return Observed(
-        numbers, last, seen, frozenset(read_held(connection)) | _keys_in_use(connection)
-    )
+    keys = frozenset(read_held(connection)) | _keys_in_use(connection)
+    return Observed(numbers, tenants, last, seen, keys)
 
 
 def _keys_in_use(connection: Connection) -> frozenset[KeyUse]:

@@ -92,12 +92,14 @@ class SessionRepository:
         Raises:
             NameTaken, NumberTaken: the tenant has one of this name, or exclusive number.
             NotFound: its collector or filter does not exist (any more).
+            TooManyNumbers: the tenant has as many sessions as it may.
             Repeated: the idempotency key was used before.
         """
         self.settle()
         now = self._now()
         record = SessionRecord(session, now, limits=limits or Limits())
-        with self._cache.writing([session.id]), self._numbers.giving(session.id) as connection:
+        giving = self._numbers.giving(session.id, session.tenant)
+        with self._cache.writing([session.id]), giving as connection:
             take_key(connection, idempotency_key, session.id, session.tenant, now)
             _insert(connection, record)
             detail = audit_detail(record)

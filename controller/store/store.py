@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from controller.store.collectors import CollectorRepository
 from controller.store.database import Database
 from controller.store.errors import StoreError
 from controller.store.filters import FilterRepository
-from controller.store.held_keys import HeldKeys
 from controller.store.idempotency import IdempotencyRepository
 from controller.store.installed import InstalledSessionsRepository
 from controller.store.limits import LimitRepository
@@ -27,6 +26,7 @@ from flows.model import (
     Names,
     Numbers,
     SessionId,
+    TenantName,
 )
 
 
@@ -59,9 +59,8 @@ class Store:
         self._switched_off = SwitchedOff(directory, database.is_present)
         cache = SessionCache(database, self._switched_off)
         self.audit = AuditRepository(database, now)
-        self._held_keys = HeldKeys(database)
-        self.collectors = CollectorRepository(database, self._held_keys, now)
-        self.filters = FilterRepository(database, now)
+        self.collectors = CollectorRepository(database, now, numbers=self._numbers)
+        self.filters = FilterRepository(database, now, numbers=self._numbers)
         self.idempotency = IdempotencyRepository(database, now)
         self.installed_sessions = InstalledSessionsRepository(database)
         self.placements = PlacementRepository(
@@ -93,7 +92,7 @@ class Store:
     def desired(self) -> DesiredState:
         """The desired state now."""
         # before the collectors: they do not have any more what had been given up by then
-        last_held = self._held_keys.last()
+        last_held = self.collectors.last_held()
         # sessions first: the collectors and filters they refer to cannot be deleted before them
         sessions = self.sessions.desired()
         collectors, filters = self.collectors.all(), self.filters.all()
@@ -121,12 +120,18 @@ class Store:
         What has gone to another tenant gets a new one; the old one stays taken until its release.
         All get the smallest free number, only sessions the next one after the last that was given.
         When link tags or meters run out the last names have none: the compiler then refuses what
-        needs them, and the rest goes on.
+        needs them, and the rest goes on. So it is for a tenant that would take those which are left
+        for others: meters, and link tags of copies.
 
         Raises:
             StoreError: another kind has no free number.
         """
         return self._numbers.numbers_for(names)
+
+    @property
+    def tenants(self) -> Collection[TenantName]:
+        """The tenants that have a network or a port: each is left its part of what is scarce."""
+        return self._numbers.tenants
 
     @property
     def lacks_tenants(self) -> bool:
@@ -153,7 +158,7 @@ class Store:
         """Let other tenants have the tunnel keys that collectors had given up in a desired state
         with this ``last_held``, or before it, when no bridge sends with them any more.
         """
-        self._held_keys.release(last_held)
+        self.collectors.release_keys(last_held)
 
     def numbered(self) -> Numbers:
         """Everything that has a number now; networks, ports and tags by TENANT/NAME."""

@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 INTEGER_MAX = (1 << 63) - 1
 """Highest integer that SQLite can store."""
 
@@ -144,6 +144,8 @@ numbers = Table(
     Column("kind", String, primary_key=True),
     Column("key", String, primary_key=True),  # TENANT/NAME of what may go to another tenant
     Column("number", Integer, nullable=False),
+    # whose it is; empty where the key says it, and where it is not known
+    Column("tenant", String, nullable=False, server_default=""),
     UniqueConstraint("kind", "number"),
 )
 

@@ -131,6 +131,24 @@ def read_rules(direction: str, given: object) -> tuple[Rule, ...]:
     return tuple(rules[number] for number in sorted(rules))
 
 
+def check_readable(direction: str, rules: Sequence[Rule]) -> None:
+    """Refuse rules that no packet can match because a switch does not read what they ask for.
+
+    Not for rules that are stored already: those stay as they are.
+
+    Raises:
+        BadRule: for the first one.
+    """
+    for rule in rules:
+        if rule.match.is_of_extension_header:
+            raise BadRule(
+                f"{direction} rule {rule.number}: protocol: in IPv6, {rule.match.protocol} is an "
+                "extension header, and a switch reads the protocol behind it: the rule would match "
+                "no packet; use that protocol, or addresses alone",
+                direction,
+            )
+
+
 def show_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
     """Rules as JSON values, which ``read_rules`` parses to the same rules."""
     yielder, shown = Yielder(), []

@@ -325,6 +325,31 @@ class Placements:
         """Who claims to speak for a bridge and is not believed, a sentence each."""
         return tuple(self._heard.doubts.get(dpid, ()))
 
+    def why_another(self, dpid: Dpid, ports: Set[str]) -> str:
+        """Why a connection under a datapath id may be that of another bridge; empty if nothing
+        says so.
+
+        It may after a known bridge has taken the id of another one that still has it, as far as is
+        known. Then the names of its ``ports`` decide: they must be those of the bridge that has the
+        id, and not fit the other one.
+        """
+        with self._lock:
+            left = self._heard.left
+            if dpid in left:
+                return self._speakers.why_another(dpid, left[dpid])
+            mover = next((row for row in left.values() if row.dpid == dpid), None)
+            speaker = self._speakers.of(dpid)
+            if mover is None or speaker is None:
+                return ""
+            names: dict[tuple[str, str], set[str]] = {}
+            for each in self._reported.interfaces:
+                if each.dpid == dpid:
+                    names.setdefault((each.database, each.bridge_row), set()).add(each.name)
+            its = names.get((speaker.database, speaker.row), set())
+            if ports <= its and not ports <= names.get((mover.database, mover.row), set()):
+                return ""
+            return self._speakers.why_another(dpid, mover)
+
     def database_doubts(self) -> frozenset[str]:
         """Which databases claim bridges that others speak for, a sentence each."""
         return frozenset(s for found in self._heard.doubts.values() for s in found)

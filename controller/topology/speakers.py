@@ -35,12 +35,15 @@ class Heard:
     """What is believed of a report of all databases.
 
     ``doubts`` are sentences about claims that are not believed, by the bridge that is claimed.
+    ``left`` are rows that spoke for a bridge and have another id now, which they may not take, by
+    the id that they had.
     ``replaced`` maps a datapath id that a bridge does not have any more to the one that it has.
     """
 
     believed: OvsdbSnapshot = field(default_factory=OvsdbSnapshot)
     doubts: Mapping[Dpid, tuple[str, ...]] = field(default_factory=dict)
     replaced: Mapping[Dpid, Dpid] = field(default_factory=dict)
+    left: Mapping[Dpid, BridgeRow] = field(default_factory=dict)
 
 
 class Speakers:
@@ -69,6 +72,19 @@ class Speakers:
         """Nobody speaks for this bridge any more: the next one that names it does."""
         self._by_dpid.pop(dpid, None)
 
+    def why_another(self, dpid: Dpid, row: BridgeRow) -> str:
+        """A sentence: which bridge ``dpid`` is, is not known, because of a row that has left an id
+        and may not take the one that it has now.
+        """
+        holder = self._by_dpid.get(row.dpid)
+        has_it = "another bridge" if holder is None else _show(holder)
+        was = next((old for old, each in self._by_dpid.items() if _is_spoken_by(row, each)), dpid)
+        return (
+            f"{_show(row)} had datapath id {was:016x} and has {row.dpid:016x} now, which {has_it} "
+            f"has as far as known: so this may be either of the two, until both databases say "
+            "which it is; make both reachable, or give each bridge an id of its own"
+        )
+
     def shorten(self, needed: Set[Dpid]) -> None:
         """Forget who spoke for bridges that are not needed: the oldest, beyond SPARE of them."""
         if len(self._by_dpid) > len(needed) + SPARE:
@@ -86,7 +102,7 @@ class Speakers:
         for row in snapshot.bridges:
             claims[row.dpid].append(row)
         doubts: dict[Dpid, tuple[str, ...]] = {}
-        replaced = self._follow_new_ids(snapshot, claims)
+        replaced, left = self._follow_new_ids(snapshot, claims)
         believed: set[tuple[str, str, Dpid]] = set()
         for dpid, rows in claims.items():
             speaking = self._speaking(dpid, rows)
@@ -96,14 +112,15 @@ class Speakers:
             others = [row for row in rows if not _is_same(row, speaking)]
             if others:
                 doubts[dpid] = (self._doubt(dpid, speaking, others),)
-        if len(believed) == len(snapshot.bridges):
-            return Heard(snapshot, doubts, replaced)
-        return Heard(_without_others(snapshot, believed), doubts, replaced)
+        if len(believed) != len(snapshot.bridges):
+            snapshot = _without_others(snapshot, believed)
+        return Heard(snapshot, doubts, replaced, left)
 
     def _follow_new_ids(
         self, snapshot: OvsdbSnapshot, claims: Mapping[Dpid, list[BridgeRow]]
-    ) -> dict[Dpid, Dpid]:
-        """Find bridges that have another datapath id than before.
+    ) -> tuple[dict[Dpid, Dpid], dict[Dpid, BridgeRow]]:
+        """Find bridges that have another datapath id than before; and those that may not, by the
+        id that they had, with their rows.
 
         It is the same bridge if its Bridge row is the same; or, if that row is gone, if its
         database has a new row with its name. One may take the id that another gives up at the same
@@ -114,6 +131,7 @@ class Speakers:
         taken = {(each.database, each.row) for each in self._by_dpid.values()}
         moves: dict[Dpid, BridgeRow] = {}
         mover: dict[Dpid, Dpid] = {}
+        left: dict[Dpid, BridgeRow] = {}
         for old, known in list(self._by_dpid.items()):
             row = by_row.get((known.database, known.row))
             if row is None:
@@ -124,8 +142,10 @@ class Speakers:
                 continue
             if row.dpid == old:
                 self._by_dpid[old] = replace(known, row=row.row, name=row.name)
-            elif mover.setdefault(row.dpid, old) == old:
-                moves[old] = row
+            else:
+                left[old] = row
+                if mover.setdefault(row.dpid, old) == old:
+                    moves[old] = row
         stay = [old for old, row in moves.items() if not self._may_take(row, moves)]
         while stay:  # and so does whoever wanted the id of one that stays
             del moves[(old := stay.pop())]
@@ -136,7 +156,8 @@ class Speakers:
             del self._by_dpid[old]
         for row in moves.values():
             self._by_dpid[row.dpid] = Speaker(row.database, row.row, row.name)
-        return {old: row.dpid for old, row in moves.items()}
+        left = {old: row for old, row in left.items() if old not in moves}
+        return {old: row.dpid for old, row in moves.items()}, left
 
     def _may_take(self, row: BridgeRow, moves: Mapping[Dpid, BridgeRow]) -> bool:
         """Whether a bridge may have the datapath id that its row has now."""
@@ -193,6 +214,11 @@ class Speakers:
         )
 
 
+def _show(row: BridgeRow | Speaker) -> str:
+    """A Bridge row as sentences name it."""
+    return f"{row.database} (bridge {row.name!r})"
+
+
 def _is_spoken_by(row: BridgeRow, speaker: Speaker | None) -> bool:
     return speaker is not None and (speaker.database, speaker.row) == (row.database, row.row)
 
@@ -202,10 +228,6 @@ def _is_same(row: BridgeRow, other: BridgeRow | None) -> bool:
     if other is None or row is other:
         return row is other
     return bool(row.row) and (row.row, row.name) == (other.row, other.name)
-
-
-def _show(row: BridgeRow) -> str:
-    return f"{row.database} (bridge {row.name!r})"
 
 
 def _without_others(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import structlog
 
 from controller.inventory import Inventory
-from controller.process import CLAIMS_REFUSED, ChangeSignal, Coalescer
+from controller.process import CLAIMS_REFUSED, NUMBERS_REUSED, ChangeSignal, Coalescer
 from controller.southbound import PortChange, Switch, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
 from controller.topology.late_news import LateNews
 from controller.topology.placements import Placements, PlacementsSnapshot, PortNews, is_news
+from controller.topology.reused_numbers import ReusedNumbers
 from flows.errors import CloudtapError
 from flows.model import Dpid, Placement, PortId
 
@@ -123,6 +124,7 @@ class PlacementTracker:
         self._passed_on = 0
         self._seen = PlacementsSnapshot()
         self._late = LateNews(self._take_late)
+        self._reused = ReusedNumbers()
         self._doubted: frozenset[tuple[str, str]] = frozenset()
         self._remembered: dict[Dpid, BridgeRecord] = {}
         self._remembered_places: Mapping[str, Place] = {}
@@ -226,6 +228,12 @@ class PlacementTracker:
     def doubts_of(self, dpid: Dpid) -> tuple[str, ...]:
         """Who claims to speak for a bridge and is not believed, a sentence each."""
         return self._placements.doubts_of(dpid)
+
+    def why_another(self, dpid: Dpid, ports: Set[str]) -> str:
+        """Why a connection under a datapath id may be that of another bridge; empty if nothing
+        says so. ``ports`` are the names of its ports.
+        """
+        return self._placements.why_another(dpid, ports)
 
     def doubts(self) -> Mapping[PortId, str]:
         """Why it is not certain where ports are, a sentence for each of them."""
@@ -348,6 +356,7 @@ class PlacementTracker:
                 self._changes.changed()
             self._passed_on = places.version
             self._note_claims(places)
+            self._note_reused_numbers(places)
         try:
             self._remember(places)
             self.problem = ""
@@ -363,6 +372,16 @@ class PlacementTracker:
             CLAIMS_REFUSED.labels(claim).inc()
             log.warning("claim refused", claim=claim, reason=sentence)
         self._doubted = frozenset(doubted)
+
+    def _note_reused_numbers(self, places: PlacementsSnapshot) -> None:
+        """Log and count port numbers that passed from one port to another: until the next plan is
+        applied, frames may go to the wrong one."""
+        for one in self._reused.follow(places.placements):
+            NUMBERS_REUSED.inc()
+            log.warning(
+                "port number reused", bridge=self._placements.bridge_name(one.place.dpid),
+                ofport=one.place.ofport, before=one.before, after=one.after,
+            )  # fmt: skip
 
     def _remember(self, places: PlacementsSnapshot) -> None:
         """Store where ports are, and the bridges on which any is or was: others leave no trace."""

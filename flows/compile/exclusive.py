@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from flows.compile.select import TapPoint, ask, compete, designated_bridge, shared_flow
-from flows.model import FilterId, NetworkId, Port, PortId, SessionId
+from flows.model import FilterId, NetworkId, Oversize, Port, PortId, SessionId
 from flows.openflow import Action, Flow, Load, RegField, Resubmit, Term
 from flows.pipeline import (
     ALONE,
@@ -90,25 +90,40 @@ def compile_meanwhile(
     network: NetworkId,
     before: Arbitration | None,
     failed: Set[int] = frozenset(),
+    ending: Set[SessionId] = frozenset(),
 ) -> ExclusiveFlows | None:
     """What the bridge has while other bridges change from ``before`` to what they have now.
 
     A packet that an exclusive session takes before and after the change is copied by the winner
-    before, by the one after, or by both, whichever bridges have changed. None: nothing stands in.
+    before, by the one after, or by both, whichever bridges have changed. Of the sessions that have
+    ended, those in ``ending`` may be asked for a moment more. None: nothing stands in.
     """
     after = view.resolved.arbitration(network, view.dpid, failed)
     if before is None or after is None:
         return None
-    ended = {s.session.id for s in before.sessions} - {s.session.id for s in after.sessions}
-    left = before.without_sessions(ended)
-    return _ExclusiveNetwork(view, network, after, left).compiled()
+    ended = before.by_id.keys() - after.by_id.keys()
+    ending = ended & ending if _is_left_to_others(view, before, after, ended & ending) else set()
+    left = before.without_sessions(ended - ending)
+    return _ExclusiveNetwork(view, network, after, left, ending).compiled()
+
+
+def _is_left_to_others(
+    view: BridgeView, before: Arbitration, after: Arbitration, ending: Set[SessionId]
+) -> bool:
+    """Whether packets that sessions take which end may be copied by another bridge from now on."""
+    taken = {port.id for key in ending for port in before.by_id[key].watched}
+    ports = before.ports.keys() | after.ports.keys()
+    placements = view.world.placements
+    dpids = {placements[port].dpid for port in ports if port in placements}
+    return not taken.isdisjoint(after.ports) and len(dpids) > 1
 
 
 class _ExclusiveNetwork:
     """Collects what the exclusive sessions of one network have on one bridge.
 
     ``before`` is the arbitration that other bridges may follow still, without sessions that have
-    ended.
+    ended, except those ``ending``: these go on to copy what ports here send, and flooded packets,
+    until the other bridges copy what these sessions take now.
     """
 
     def __init__(
@@ -117,9 +132,10 @@ class _ExclusiveNetwork:
         network: NetworkId,
         arbitration: Arbitration,
         before: Arbitration | None = None,
+        ending: Set[SessionId] = frozenset(),
     ) -> None:
         self.view, self.arbitration, self.network = view, arbitration, network
-        self.before = before
+        self.before, self.ending = before, ending
         self.in_network = NETWORK.eq(view.world.numbers.network[network])
         self._flows: list[Flow] = []
         self._chains: dict[TapPoint, Chain] = {}
@@ -136,7 +152,7 @@ class _ExclusiveNetwork:
             self._compile_late_flood(here)
         self._compile_flood()
         self._compile_probe()
-        asked = self.arbitration.in_order(self._asked)
+        asked = self._in_order(self._asked, self.arbitration)
         for resolved_session in asked:
             self._compile_claim(resolved_session)
         filters = {s.session.filter for s in asked if not s.is_plain}
@@ -153,7 +169,7 @@ class _ExclusiveNetwork:
 
     def _compile_received(self, here: Iterable[Port]) -> None:
         """The receiver's bridge makes the copy of a unicast packet."""
-        before = {} if self.before is None else self.before.received
+        before = {} if self.before is None else self.before.without_sessions(self.ending).received
         for resolved_session in self._ask_at_ports(
             INGRESS, here, self.arbitration.received, before
         ):
@@ -172,7 +188,9 @@ class _ExclusiveNetwork:
         found = {
             port: chain
             for port in here
-            if (chain := self._with_leaving(chains.get(port.id, ()), before.get(port.id, ())))
+            if (
+                chain := self._with_leaving(table, chains.get(port.id, ()), before.get(port.id, ()))
+            )
         }
         for port, chain in found.items():
             self._chains[table.number, self.view.ofport(port)] = chain
@@ -184,29 +202,42 @@ class _ExclusiveNetwork:
         before = {} if self.before is None else self.before.ports
         return {**before, **self.arbitration.ports}
 
-    def _with_leaving(self, chain: Chain, before: Chain) -> Chain:
-        """A chain, and after it the sessions that were asked before and have left it.
+    def _with_leaving(self, table: Table, chain: Chain, before: Chain) -> Chain:
+        """A chain, and the sessions that were asked before and have left it: where they were or,
+        if they might skip packets that they have copied elsewhere, after the others.
 
         Who is asked first takes the packet: the winner of now, or the one of before.
         """
-        if not before or (chain and chain[-1].is_plain):
+        if self.before is None:
             return chain
         there = {s.session.id for s in chain}
         left = self.arbitration.by_id
-        leaving = [left[s.session.id] for s in before if s.session.id not in there]
-        return (*chain, *leaving)
+        for one in before:
+            key = one.session.id
+            if key in there:
+                continue
+            if table is EGRESS or _copies_as_before(one):
+                chain = _asked_as_before(chain, left.get(key, one), self.before)
+            elif not (chain and chain[-1].is_plain):
+                chain = (*chain, left[key])
+        return chain
 
     def _compile_flood(self) -> None:
         """Ask every session that may take a cohort from one whose copy is made here.
 
-        While others may follow the order of before, what only that makes here is made as before.
+        While others may follow the order of before, what only that makes here is made as before,
+        and sessions that end are asked beside the others.
         """
         made_here = self._made_here(self.arbitration)
-        before = set() if self.before is None else self._made_here(self.before)
-        if self.before is not None and before and not made_here:
-            self._compile_flood_of(self.before, before)
+        left = None if self.before is None else self.before.without_sessions(self.ending)
+        before = set() if left is None else self._made_here(left)
+        if left is not None and before and not made_here:
+            self._compile_flood_of(left, before)
         else:
             self._compile_flood_of(self.arbitration, made_here | before)
+        if self.before is not None:
+            for session in self.before.in_order(self._made_here(self.before) & self.ending):
+                self._compile_flood_of_ending(session, self.before)
 
     def _made_here(self, arbitration: Arbitration) -> set[SessionId]:
         """The sessions of which this bridge copies some flooded packets."""
@@ -242,6 +273,22 @@ class _ExclusiveNetwork:
                 port = cohort.ports[0]
                 why = f"{port.id} does not receive its own packets"
                 self._add(ALONE, "sender", (self._sender(port),), _set_taken((cohort,)), why)
+
+    def _compile_flood_of_ending(self, ending: ResolvedSession, before: Arbitration) -> None:
+        """A session that has ended copies flooded packets as before, but takes none: who gets them
+        now may be on another bridge.
+
+        It is asked where it was in the order, and not about what others have taken before.
+        """
+        point = INGRESS.number, self.network, Cast.FLOOD
+        self._chains[point] = _asked_as_before(self._chains.get(point, ()), ending, before)
+        self._asked[ending.session.id] = ending
+        self._add_taken(ending, Cast.FLOOD, (), (Resubmit(ONCE.number),))
+        ports = {port.id for port in ending.watched if port.id in before.ports}
+        own = [c for c in self.arbitration.cohorts if any(p.id in ports for p in c.ports)]
+        known = {port.id for cohort in own for port in cohort.ports}
+        if ports <= known and all(cohort.bit is not None for cohort in own):
+            self._add_lost(ending, Cast.FLOOD, own, (), "others have taken it everywhere")
 
     def _is_made_here(self, resolved_session: ResolvedSession, arbitration: Arbitration) -> bool:
         ports = [port for port in resolved_session.watched if port.id in arbitration.ports]
@@ -305,7 +352,14 @@ class _ExclusiveNetwork:
             for resolved_session in chain
         }
         self._asked |= found
-        return (arbitration or self.arbitration).in_order(found)
+        return self._in_order(found, arbitration or self.arbitration)
+
+    @staticmethod
+    def _in_order(found: Mapping[SessionId, ResolvedSession], arbitration: Arbitration) -> Chain:
+        """The order in which sessions are asked; those that the arbitration lacks come last."""
+        known = arbitration.by_id
+        others = (one for session, one in found.items() if session not in known)
+        return (*arbitration.in_order(found), *others)
 
     def _compile_claim(self, resolved_session: ResolvedSession) -> None:
         """The flow in which a session accepts or rejects the packet."""
@@ -380,6 +434,22 @@ class _ExclusiveNetwork:
         why: str,
     ) -> None:
         self._flows.append(shared_flow(table, priority, terms, actions, why))
+
+
+def _copies_as_before(before: ResolvedSession) -> bool:
+    """Whether a session makes a copy of whatever it takes at a receiver if it has made one before,
+    here or where the packet was sent: a path from here may be narrower."""
+    session = before.session
+    is_whole = session.oversize is Oversize.TRUNCATE and not before.cut_off
+    return is_whole or not session.direction.is_egress
+
+
+def _asked_as_before(chain: Chain, leaving: ResolvedSession, before: Arbitration) -> Chain:
+    """A chain in which one more session is asked where it was before."""
+    order = [s.session.id for s in before.sessions]
+    earlier = set(order[: order.index(leaving.session.id)])
+    at = next((n for n, s in enumerate(chain) if s.session.id not in earlier), len(chain))
+    return (*chain[:at], leaving, *chain[at:])
 
 
 def _set_taken(cohorts: Iterable[Cohort]) -> Iterator[Action]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from flows.compile.filter import filter_key_of
 from flows.compile.select import TapPoint, leaves_to_others, sender_of_copied
+from flows.errors import Refused
+from flows.model import World, check_session
 from flows.openflow import Flow, FlowKey
 from flows.pipeline import (
     CAP,
@@ -70,6 +72,37 @@ def is_move(view: BridgeView, before: ResolvedSession, after: ResolvedSession) -
     ports = {port.id for port in (*before.watched, *after.watched)} & placements.keys()
     dpids = {placements[port].dpid for port in ports} - {view.dpid}
     return any(view.resolved.is_joined(view.dpid, dpid) for dpid in dpids)
+
+
+def may_end_late(
+    view: BridgeView, before: ResolvedSession, after: ResolvedSession | None, known: World
+) -> bool:
+    """Whether an exclusive session that has ended may go on until others copy what it takes.
+
+    It was deleted or switched off, and nothing else was: it could be served still. ``known`` is the
+    world before.
+    """
+    if not (view.link_ports and before.is_exclusive and before.is_served):
+        return False
+    session, world = before.session, view.world
+    is_off = after is None or not after.session.enabled
+    number = world.numbers.session.get(session.id)
+    has_rules = known.filter_by_id.get(session.filter) is world.filter_by_id.get(session.filter)
+    if not is_off or number is None or number != known.numbers.session[session.id]:
+        return False
+    if not (has_rules and _may_get_copies(view, before)):
+        return False
+    try:
+        check_session(
+            session,
+            world.port_by_id,
+            world.collector_by_id,
+            world.filter_by_id,
+            world.network_by_id,
+        )
+    except Refused:
+        return False
+    return True
 
 
 def _may_get_copies(view: BridgeView, before: ResolvedSession) -> bool:

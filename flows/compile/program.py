@@ -34,7 +34,14 @@ from flows.compile.exclusive import (
 )
 from flows.compile.filter import filter_key, filter_rules, filter_table_miss
 from flows.compile.flow_set import FLOWS_BETWEEN_PAUSES, FlowSet
-from flows.compile.overlap import Move, is_move, late_changes, leaving_points, overlap
+from flows.compile.overlap import (
+    Move,
+    is_move,
+    late_changes,
+    leaving_points,
+    may_end_late,
+    overlap,
+)
 from flows.compile.production import compile_production
 from flows.compile.select import (
     NOTHING_SELECTED,
@@ -61,7 +68,7 @@ from flows.model import (
     SessionId,
     World,
 )
-from flows.openflow import Flow
+from flows.openflow import Flow, FlowKey
 from flows.pipeline import check_flows
 from flows.plan import Delta, Meter, Overlap, dropped_meter
 from flows.resolve import BridgeView, Chain, ResolvedSession, ResolvedWorld
@@ -314,6 +321,7 @@ class Program:
         self.flows.pause = self._pause
         self.flows.record_changes()
         self._turning.clear()
+        self._ending.clear()
         filters = {key: compiled for key, (compiled, _) in self._filters.items()}
         moves = self._replace(view, changed, self._resolved)
         delta = self.flows.changes()
@@ -354,6 +362,7 @@ class Program:
                 chains |= meanwhile.chains
                 kept = {flow.key for flow in meanwhile.flows}
                 late |= {flow.key for flow in new.flows} - kept
+                late.update(self._flows_of_ending(meanwhile))
         turned = {point for point, chain in chains.items() if chain != self._chains.get(point)}
         stand_ins += [
             tap_point_flow(
@@ -366,6 +375,12 @@ class Program:
         ]
         check_flows(stand_ins)
         return overlap(delta, late, stand_ins, self.flows.find, self.filters)
+
+    def _flows_of_ending(self, meanwhile: ExclusiveFlows) -> Iterator[FlowKey]:
+        """The own flows of sessions that have ended and are asked for a moment more."""
+        asked = {s.session.id for chain in meanwhile.chains.values() for s in chain}
+        for session in asked & self._ending.keys():
+            yield from (flow.key for flow in self._ending[session].flows)
 
     def _has_filters(self, view: BridgeView, meanwhile: ExclusiveFlows) -> bool:
         """Whether the bridge has all rules that flows refer to which stand in for others."""
@@ -386,6 +401,8 @@ class Program:
         self._exclusive: dict[NetworkId, ExclusiveFlows] = {}
         self._turning: list[tuple[ExclusiveFlows, ExclusiveFlows]] = []
         """What networks have in the middle of the change at hand, beside what they have then."""
+        self._ending: dict[SessionId, _SessionFlows] = {}
+        """What exclusive sessions had that end in the change at hand, and may end late."""
         self._senders: _UseCounts[PortId] = _UseCounts()
         self._used_filters: _UseCounts[FilterId] = _UseCounts()
         self._filters: dict[FilterId, tuple[Filter, tuple[Flow, ...]]] = {}
@@ -415,13 +432,15 @@ class Program:
                 self._remove(old, touched)
                 networks |= _contended(old.resolved_session)
             resolved_session = view.resolved.sessions.get(session)
+            before = sessions_before.get(session)
+            if old is not None and previous is not None:
+                self._note_end(view, old, resolved_session, previous)
             if session in self._held.waiting:
                 continue
             if resolved_session is not None and resolved_session.has_flows:
                 new = self._compile_session(view, resolved_session)
                 self._add(new, touched)
                 networks |= _contended(resolved_session)
-                before = sessions_before.get(session)
                 is_whole = new.number not in self._uncompilable
                 if is_whole and before is not None and is_move(view, before, resolved_session):
                     moves.append(_move(before, old, new))
@@ -431,6 +450,19 @@ class Program:
         self._replace_tap_points(view, touched)
         self._settle_shared(view)
         return moves
+
+    def _note_end(
+        self,
+        view: BridgeView,
+        old: _SessionFlows,
+        now: ResolvedSession | None,
+        previous: ResolvedWorld,
+    ) -> None:
+        """An exclusive session that has ended may go on until other bridges have changed."""
+        session = old.resolved_session.session.id
+        before = previous.sessions.get(session)
+        if before is not None and may_end_late(view, before, now, previous.world):
+            self._ending[session] = old
 
     def _compile_session(
         self, view: BridgeView, resolved_session: ResolvedSession
@@ -471,7 +503,7 @@ class Program:
         exclusive = compile_exclusive(view, network, failed)
         if previous is not None and view.link_ports:
             before = previous.arbitration(network, self.dpid, failed)
-            meanwhile = compile_meanwhile(view, network, before, failed)
+            meanwhile = compile_meanwhile(view, network, before, failed, self._ending.keys())
             if meanwhile is not None:
                 self._turning.append((exclusive, meanwhile))
         self._replace_exclusive(network, exclusive, touched)

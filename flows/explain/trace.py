@@ -126,6 +126,13 @@ class Interpreter:
             self._far_end[link.a] = link.b
             self._far_end[link.b] = link.a
 
+    def copy(self) -> Interpreter:
+        """The same bridges as they are now: what one of the two learns, the other does not."""
+        other = Interpreter({})
+        other._bridges = {dpid: bridge.copy() for dpid, bridge in self._bridges.items()}
+        other._far_end = self._far_end
+        return other
+
     def send(
         self, place: Placement, frame: bytes, closed: Container[Placement] = frozenset()
     ) -> Trace:
@@ -223,6 +230,13 @@ class _Table:
             self._order = sorted(self._shapes, key=lambda shape: -shape[0])
         self._shapes[shape][tuple(term.value for term in flow.match.terms)] = flow
 
+    def copy(self) -> _Table:
+        """The same flows."""
+        other = _Table()
+        other._shapes = {shape: dict(flows) for shape, flows in self._shapes.items()}
+        other._order = self._order
+        return other
+
     def find(self, packet: _Packet) -> Flow | None:
         """The flow of the highest priority that matches."""
         for shape in self._order:
@@ -244,6 +258,12 @@ class _BridgeState:
         self._tables: dict[int, _Table] = defaultdict(_Table)
         for flow in flows:
             self._tables[flow.table].add(flow)
+
+    def copy(self) -> _BridgeState:
+        """The same flows."""
+        other = _BridgeState(self.dpid, ())
+        other._tables.update((number, table.copy()) for number, table in self._tables.items())
+        return other
 
     def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
         packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})

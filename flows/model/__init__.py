@@ -72,6 +72,7 @@ from flows.model.numbers import (
 )
 from flows.model.pool import BUCKETS, assign
 from flows.model.port import Network, Port, PortKind
+from flows.model.quota import may_take
 from flows.model.rate import RATES, Rate, RateUnit
 from flows.model.session import (
     PACKET_LENGTHS,
@@ -85,7 +86,13 @@ from flows.model.session import (
 )
 from flows.model.source import is_watched, watched_by
 from flows.model.spanning_tree import SpanningTree
-from flows.model.tenancy import check_collector, check_held_keys, check_key, check_session
+from flows.model.tenancy import (
+    check_collector,
+    check_held_keys,
+    check_key,
+    check_key_quota,
+    check_session,
+)
 from flows.model.tunnel import (
     KEY_WORDS,
     KeyUse,
@@ -189,6 +196,7 @@ __all__ = [
     "check_collector",
     "check_held_keys",
     "check_key",
+    "check_key_quota",
     "check_name",
     "check_new_address",
     "check_session",
@@ -200,6 +208,7 @@ __all__ = [
     "key_uses",
     "link_limit",
     "masks",
+    "may_take",
     "parse_mac",
     "path_limit",
     "receiving_places",

@@ -30,6 +30,9 @@ RULES_MAX = 20_000
 TRANSPORT_PORT_MAX = 0xFFFF
 EVERY_BIT = EUI("ff:ff:ff:ff:ff:ff")
 """The mask that compares whole MAC addresses."""
+READ_THROUGH = frozenset({43, 51, 60})
+"""IPv6 extension headers behind which a switch finds the protocol: routing, AH and destination
+options."""
 
 
 class Verdict(Enum):
@@ -148,6 +151,13 @@ class RuleMatch:
         """Whether it asks for something that only the first fragment of a packet has."""
         ports = self.source_port or self.destination_port or self.port
         return bool(ports) or self.icmp_type is not None or self.tcp_flags is not None
+
+    @property
+    def is_of_extension_header(self) -> bool:
+        """Whether it asks for an IPv6 extension header as the protocol: a switch reads through it,
+        so no packet matches. (Malformed packets have protocol 0, which hop-by-hop options have.)
+        """
+        return self.eth_types == (ETH_IPV6,) and self.protocol in READ_THROUGH
 
     @property
     def eth_types(self) -> tuple[int | None, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from flows.errors import (
     CrossTenantCollector,
@@ -14,13 +14,22 @@ from flows.errors import (
     KeyTaken,
     NotATapPort,
     NotAWorkload,
+    TooManyHeldKeys,
 )
 from flows.model.collector import Collector
 from flows.model.filter import Filter
-from flows.model.names import CollectorId, FilterId, NetworkId, PortId
+from flows.model.names import CollectorId, FilterId, NetworkId, PortId, TenantName
 from flows.model.port import Network, Port, PortKind
 from flows.model.session import Session
-from flows.model.tunnel import KEY_WORDS, KeyUse, key_space, key_uses
+from flows.model.tunnel import (
+    HELD_MAX,
+    KEY_WORDS,
+    KeyQuota,
+    KeyUse,
+    chosen_keys,
+    key_space,
+    key_uses,
+)
 
 
 def check_key(collector: Collector, others: Iterable[Collector]) -> None:
@@ -60,6 +69,38 @@ def check_held_keys(
         if use.tenant != collector.tenant and (use.space, use.key, use.address) in wanted:
             name, word = collector.name, KEY_WORDS[collector.delivery]
             raise KeyHeld(name, collector.tenant, word, use.key, str(use.address))
+
+
+def check_key_quota(
+    collector: Collector,
+    others: Iterable[Collector],
+    held: Iterable[KeyUse],
+    tenants: Collection[TenantName],
+    before: Collector | None = None,
+) -> None:
+    """Refuse a tunnel key that keeps another of ``tenants`` from having its own.
+
+    A tenant has its part of the keys, those that are ``held`` for it included. It may use again
+    what it has or had.
+
+    Raises:
+        TooManyKeys: the tenant may have no more keys.
+        TooManyHeldKeys: it has given up too many of them.
+    """
+    if collector.key is None:
+        return
+    tenant, key, held = collector.tenant, collector.key, tuple(held)
+    others = (*others, *(() if before is None else (before,)))
+    quota = KeyQuota(collector.delivery, others, held, tenants)
+    is_new = key in chosen_keys(collector.delivery) and key not in quota.keys_of(tenant)
+    if is_new and quota.is_reached(tenant):
+        raise quota.refusal(tenant)
+    given_up = {use for use in held if use.tenant == tenant}
+    if len(given_up) < HELD_MAX:
+        return
+    known = given_up.union(*(key_uses(other) for other in others if other.tenant == tenant))
+    if not key_uses(collector) <= known:
+        raise TooManyHeldKeys(tenant, len(given_up))
 
 
 def check_collector(collector: Collector, ports: Mapping[PortId, Port]) -> None:

@@ -163,7 +163,9 @@ def _without_ports(session: Session, world: World) -> ResolvedSession | None:
     except Refused as refusal:
         return ResolvedSession(session, refused=refusal)
     if session.max_rate is not None and session.id not in world.numbers.meter:
-        return ResolvedSession(session, refused=NoMeterLeft(session.name, len(METERS)))
+        return ResolvedSession(
+            session, refused=NoMeterLeft(session.name, session.tenant, len(METERS))
+        )
     if session.filter != ALL and session.filter not in world.filter_by_id:
         return ResolvedSession(session, missing=("its filter is gone",))
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netaddr import IPAddress
 
@@ -18,6 +19,7 @@ from flows.model import (
     Collector,
     Direction,
     Dpid,
+    Link,
     Mode,
     NetworkId,
     Oversize,
@@ -95,7 +97,7 @@ def meaning(
         InvalidValue: ``frame`` is shorter than an Ethernet header.
     """
     fields = read_fields(frame)
-    spanning_tree = SpanningTree(world.links)
+    spanning_tree = _spanning_tree(world.links)
     known = dict(learned or {})
     receivers: frozenset[Port] = frozenset()
     if may_send(sender, fields):
@@ -149,7 +151,7 @@ def sensors_of(
     sensors that ports, links and routes let receive and whose probes do not fail; when the probes
     of all of these fail, all of them.
     """
-    collector, spanning_tree = world.collector_by_id[session.collector], SpanningTree(world.links)
+    collector, spanning_tree = world.collector_by_id[session.collector], _spanning_tree(world.links)
     reachable = set(collector.addresses) | {
         tap
         for tap in collector.tap_ports
@@ -306,7 +308,7 @@ def _turn(session: Session, sender: Port, world: World) -> tuple[bool, int, int]
     One that cannot get a copy to a sensor from any port that it watches, as far as links lead, is
     asked last: it takes nothing from others.
     """
-    spanning_tree, here = SpanningTree(world.links), _place(sender, world)
+    spanning_tree, here = _spanning_tree(world.links), _place(sender, world)
     collector = world.collector_by_id[session.collector]
     watched = (
         port
@@ -349,7 +351,7 @@ def _maker(
 def _limit(session: Session, maker: Dpid, world: World) -> int | None:
     """Bytes of the longest frame that a bridge can copy whole to every sensor; None: no limit."""
     collector, is_tagged = world.collector_by_id[session.collector], wears_tags(session, world)
-    spanning_tree, limits = SpanningTree(world.links), list[int | None]()
+    spanning_tree, limits = _spanning_tree(world.links), list[int | None]()
     places = {_at(tap, world) for tap in collector.tap_ports if tap in world.placements}
     if any(there != maker and _is_joined(spanning_tree, maker, there) for there in places):
         limits.append(link_limit(world.link_mtu_now))
@@ -375,7 +377,7 @@ def _longest(session: Session, world: World) -> int | None:
 
 def _arrives(session: Session, sender: Port, maker: Dpid, world: World) -> bool:
     """Whether ports, links and routes let the copies that a bridge makes reach a sensor."""
-    spanning_tree = SpanningTree(world.links)
+    spanning_tree = _spanning_tree(world.links)
     return any(
         _is_open(sensor, world.collector_by_id[session.collector], maker, world, spanning_tree)
         for sensor in sensors_of(session, sender, world, maker)
@@ -410,7 +412,7 @@ def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> boo
 
 def _can_truncate(session: Session, maker: Dpid, world: World) -> bool:
     """Whether a bridge can truncate what it sends to, or towards, the tap ports of a session."""
-    collector, spanning_tree = world.collector_by_id[session.collector], SpanningTree(world.links)
+    collector, spanning_tree = world.collector_by_id[session.collector], _spanning_tree(world.links)
     for tap in collector.tap_ports:
         if (place := world.placements.get(tap)) is None:
             continue
@@ -420,6 +422,12 @@ def _can_truncate(session: Session, maker: Dpid, world: World) -> bool:
         if is_reached and not world.hops.get(by, NOTHING_KNOWN).truncates:
             return False
     return True
+
+
+@lru_cache(maxsize=4)
+def _spanning_tree(links: tuple[Link, ...]) -> SpanningTree:
+    """The tree of a world, which is asked for again for each session and port."""
+    return SpanningTree(links)
 
 
 def _place(port: Port, world: World) -> Dpid:

@@ -89,7 +89,7 @@ class FakeReconciler(Reconciling, Inspecting):
     def moment(self) -> object:
         return None
 
-    def sync(self, timeout_s: float, since: object = None) -> bool:
+    def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         assert timeout_s > 0
         self.brought += 1
         if not self.is_reachable:

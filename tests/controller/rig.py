@@ -77,7 +77,7 @@ class PatientReconciler(Reconciler):
         super().__init__(writers=writers, **parts)
         self._strangers, self._all = strangers, writers
 
-    def sync(self, timeout_s: float, since: object = None) -> bool:
+    def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Wait until every bridge was tried once, and then as the reconciler does."""
 
         def is_tried(writer: BridgeWriter) -> bool:
@@ -88,7 +88,7 @@ class PatientReconciler(Reconciler):
         if self._ready.is_set():
             self._all._attempts.wait_for(lambda: all(map(is_tried, self._all.writing())), timeout_s)
             self.wait_settled(timeout_s)  # as the periodic work does
-        return super().sync(timeout_s, since)
+        return super().sync(timeout_s, since, ending)
 
 
 class Rig:

@@ -205,7 +205,9 @@ def test_numbers_of_an_older_version_stay_with_the_tenant_that_had_them_then(
     Store(state.directory).close()
     with sqlite3.connect(state.directory / "state.db") as connection:
         for kind, key in (("network", "net-1"), ("port", "soc"), ("tag", "tap:soc")):
-            connection.execute("INSERT INTO numbers VALUES (?, ?, 7)", (kind, key))
+            connection.execute(
+                "INSERT INTO numbers (kind, key, number) VALUES (?, ?, 7)", (kind, key)
+            )
         connection.execute("UPDATE schema SET version = 8")
     connection.close()
     (state.directory / INVENTORY_KEPT).write_text(DECLARED.format(owner="red"))

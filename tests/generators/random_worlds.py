@@ -309,7 +309,8 @@ def _numbers(
     keys = list(tag_keys(networks, ports))
     tags = spread(keys, 4095)
     wanted = transport_keys(collectors, networks, ports, Numbers(tag=tags))
-    left = [vid for vid in range(1, 4095) if vid not in set(tags.values())]
+    taken = set(tags.values())
+    left = [vid for vid in range(1, 4095) if vid not in taken]
     tags |= zip(wanted, rng.sample(left, len(wanted)), strict=True)
     return Numbers(
         {NetworkId(k): v for k, v in spread([n.id for n in networks], 1 << 20).items()},

@@ -195,3 +195,40 @@ def test_a_restore_that_cannot_know_numbers_says_so_and_gives_none_that_follow(
     controller.wait_for_bridge("s2")
     controller.wait_for_session("blue")
     assert exchange(lab, at) == DELIVERED | {("blue", "blue-ids"): MANY}
+
+
+def red_numbers(controller: ControllerProcess) -> int:
+    """How many numbers are kept for networks, ports and link tags of red."""
+    with sqlite3.connect(controller.folder / "state" / "state.db") as connection:
+        query = "SELECT count(*) FROM numbers WHERE key LIKE 'red/%-lan' OR key LIKE 'red/%-ids'"
+        found = int(connection.execute(query).fetchone()[0])
+    connection.close()
+    return found
+
+
+def test_what_comes_back_with_a_backup_has_no_tag_that_was_given_to_another_tenant(
+    lab: Lab, at: dict[str, Endpoint], controller: ControllerProcess
+) -> None:
+    """It was removed after the backup, and nobody knows any more what was declared then."""
+    controller.start(*PORTS)
+    declare(controller, "red")
+    cloudtap(controller, "backup", str(controller.folder / "b.db"))
+    controller.inventory.write_text(FIRST)
+    wait_for(lambda: red_numbers(controller), (0).__eq__)
+    declare(controller, "blue")
+    leave(controller, "s2")
+    assert controller.end() == 0
+    remove_state(controller)
+    cloudtap(controller, "restore", str(controller.folder / "b.db"))
+    controller.inventory.write_text(with_tenants("red", "blue"))
+    controller.start("s1")
+    controller.wait_for_bridge("s1")
+    got = lab.exchange([(at["blue-a"], BLUE)] * MANY)
+    crossed = {port: len(got[at[port]]) for port in ("red-b", "red-ids")}
+    assert crossed == {"red-b": 0, "red-ids": 0}
+
+    lab.remove_markers()
+    vsctl("set-controller", "s2", TARGET)
+    controller.wait_until_connected("s2")
+    controller.wait_for_bridge("s2")
+    assert exchange(lab, at) == DELIVERED

@@ -1,11 +1,17 @@
-"""Two linked bridges: while a session or its filter changes, no packet goes without its copy."""
+"""Two linked bridges: while a session or its filter changes, no packet goes without its copy; a
+session whose deletion was answered copies nothing, however much others change meanwhile."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.ovs.controller_process import TARGET, ControllerProcess
@@ -26,6 +32,7 @@ links: [{from: {bridge: s1, interface: s1-eth9}, to: {bridge: s2, interface: s2-
 """
 ROUNDS = 10
 FRAMES = 10
+DELETIONS = 30
 
 
 @pytest.fixture
@@ -137,3 +144,91 @@ def test_no_packet_goes_without_its_copy_while_a_session_changes(
             assert times.keys() <= {1, 2}
             twice = {n for numbers in between for n in numbers if seen[n] != 1}
             assert not twice, f"copied twice though nothing was changing: {twice}"
+
+
+@contextmanager
+def changing(controller: ControllerProcess, *sessions: str) -> Iterator[None]:
+    """Inside, each of these sessions is changed all the time, by a client of its own."""
+    is_over = threading.Event()
+
+    def change_one(name: str) -> None:
+        with httpx.Client(base_url=controller.api.base_url, timeout=60) as client:
+            for direction in cycle(("egress", "ingress", "both")):
+                answer = client.patch(f"/v1/sessions/{name}", json={"direction": direction})
+                assert answer.status_code == 200, answer.text
+                if is_over.is_set():
+                    return
+
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        clients = [pool.submit(change_one, name) for name in sessions]
+        try:
+            yield
+        finally:
+            is_over.set()
+        for client in clients:
+            client.result()
+
+
+def test_a_session_is_gone_when_its_deletion_is_answered_however_much_others_change(
+    at: dict[str, Endpoint], controller: ControllerProcess
+) -> None:
+    others = ("one", "two")
+    for name in others:
+        controller.create_session("red", name, ["a", "b"], "ids")
+    with Traffic(at.values()) as traffic:
+        streams = [(traffic.add(at["a"], A, B), at["b"]), (traffic.add(at["b"], B, A), at["a"])]
+        pass_by(traffic, streams)
+        with changing(controller, *others):
+            for number in range(DELETIONS):
+                name = f"gone-{number}"
+                controller.create_session("red", name, ["a", "b"], "soc")
+                answer = controller.api.delete(f"/v1/sessions/{name}")
+                assert answer.status_code == 204, answer.text
+        for stream, end in streams:
+            traffic.wait_until_spread(stream, end, traffic.now(stream) + FRAMES)
+        traffic.stop()
+        arrived = sum(traffic.arrived(stream, at["soc"]).total() for stream, _ in streams)
+    query = {"what": "removed", "limit": str(DELETIONS + 1)}
+    removed = controller.api.get("/v1/audit", params=query).raise_for_status().json()["items"]
+    assert len(removed) == DELETIONS
+    told = sum(entry["detail"]["copies"]["packets"] for entry in removed)
+    assert told == arrived > 0, "the last count of each session is that of the last moment"
+
+
+def test_no_packet_goes_without_its_copy_while_an_exclusive_session_ends(
+    at: dict[str, Endpoint], controller: ControllerProcess
+) -> None:
+    """What it copies where packets are sent, the next one copies where they are received."""
+    ports, first = ["a", "b"], {"mode": "exclusive", "number": 1}
+    with Traffic(at.values()) as traffic:
+        streams = [
+            (traffic.add(at["a"], A, B), at["b"]),
+            (traffic.add(at["b"], B, A), at["a"]),
+        ]
+        pass_by(traffic, streams)
+        controller.create_session(
+            "red", "two", ports, "soc", mode="exclusive", number=2, direction="ingress"
+        )
+        begun = [traffic.now(stream) for stream, _ in streams]
+        quiet: list[tuple[str, list[range]]] = []
+        """Whose copies there are, and numbers of frames of each stream, between two changes."""
+        for _ in range(ROUNDS):
+            controller.create_session("red", "one", ports, "ids", **first)
+            quiet.append(("ids", pass_by(traffic, streams)))
+            controller.change_session("one", enabled=False)
+            quiet.append(("soc", pass_by(traffic, streams)))
+            controller.change_session("one", enabled=True)
+            quiet.append(("ids", pass_by(traffic, streams)))
+            assert controller.delete_session("one") == 204
+            quiet.append(("soc", pass_by(traffic, streams)))
+        over = [quiet[-1][1][n].stop - 1 for n in range(len(streams))]
+        for n, (stream, _) in enumerate(streams):
+            seen = copies(traffic, stream, at)
+            times = Counter(seen[number] for number in range(begun[n] + 1, over[n] + 1))
+            print(f"stream {stream.key}: frames by copies {dict(times)}")
+            assert times[0] == 0, [k for k in range(begun[n] + 1, over[n] + 1) if not seen[k]]
+            assert times.keys() <= {1, 2}
+            for taker, between in quiet:
+                arrived = traffic.arrived(stream, at[taker])
+                wrong = [k for k in between[n] if (seen[k], arrived[k]) != (1, 1)]
+                assert not wrong, f"not copied once and for {taker} though nothing was changing"

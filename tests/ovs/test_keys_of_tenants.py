@@ -153,3 +153,49 @@ def test_a_key_that_a_bridge_which_is_away_sends_with_is_not_given_to_another_te
     seen = arrived(lab, at, underlay, [("a", RED), ("far", BLUE)] * MANY)
     assert not [key for key in seen if key[:2] == ("red", HERE)]
     assert seen["blue", HERE, own] == MANY
+
+
+def test_a_tenant_that_takes_keys_in_a_loop_while_a_bridge_is_away_leaves_another_one_some(
+    lab: Lab,
+    at: dict[str, Endpoint],
+    underlay: Underlay,
+    controller: ControllerProcess,
+    tmp_path: Path,
+) -> None:
+    """ERSPAN has 1,023 session ids in all."""
+    controller.start(*BRIDGES)
+    leave(controller, "s1")
+    assert controller.end() == 0
+    with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
+        rows = [(key, HERE) for key in range(1, 670)]  # as 669 times make_remote and delete
+        insert = "INSERT INTO held_keys (tenant, delivery, key, address) VALUES ('red', 'erspan2'"
+        connection.executemany(f"{insert}, ?, ?)", rows)
+    connection.close()
+    controller.start("s2")
+    refusal = ""
+    for key in range(670, 1024):
+        body = {"tenant": "red", "name": "loop", "delivery": "erspan2", "session_id": key}
+        answer = controller.api.post(
+            "/v1/collectors", json={"sensors": [{"address": HERE}], **body}
+        )
+        if answer.status_code == 409:
+            refusal = answer.json()["detail"]
+            break
+        controller.api.delete("/v1/collectors/loop").raise_for_status()
+
+    own = make_remote(controller, "blue", delivery="erspan2")["session_id"]
+    controller.create_session("blue", "two", ["far"], "blue-far", direction="egress")
+    controller.wait_for_session("two")
+    seen = arrived(lab, at, underlay, [("far", BLUE)] * MANY)
+    assert seen == {("blue", HERE, own): MANY}
+    assert "tenant 'red' may have no session_id more" in refusal
+    assert "that it has given up are held" in refusal and "not connected now: 's1'" in refusal
+    again = make_remote(controller, "red", delivery="erspan2")["session_id"]
+    assert again < own, "what is held for it is its own"
+
+    controller.wait_until_connected("s1")
+    body = {"tenant": "red", "name": "late", "delivery": "erspan2", "session_id": own + 1}
+    look = partial(
+        controller.api.post, "/v1/collectors", json={"sensors": [{"address": HERE}], **body}
+    )
+    wait_for(look, lambda answer: answer.status_code == 201)

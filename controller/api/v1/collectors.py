@@ -84,7 +84,7 @@ def create_collector(body: CollectorIn, query: NoQuery) -> Response:
         def build(others: Sequence[Collector], held: Sequence[KeyUse]) -> Collector:
             tunnel_key = body.chosen_key
             if tunnel_key is None and delivery is not Delivery.PORT:
-                tunnel_key = free_key(delivery, others, tenant, held)
+                tunnel_key = free_key(delivery, others, tenant, held, parts.store.tenants)
             collector = Collector(
                 id=CollectorId(str(uuid.uuid4())),
                 name=body.name,

@@ -34,7 +34,7 @@ from controller.api.schemas import (
 )
 from controller.process import Yielder
 from controller.store import FilterRecord, IdempotencyKey
-from controller.syntax import BadRule, read_rules, show_rules
+from controller.syntax import BadRule, check_readable, read_rules, show_rules
 from flows.errors import InvalidValue
 from flows.model import ALL, Filter, FilterId, Rule, TenantName
 
@@ -72,7 +72,7 @@ def create_filter(body: FilterIn, query: NoQuery) -> Response:
 
     def create(key: IdempotencyKey | None) -> str:
         tenant = tenant_of(body.tenant, parts.inventory())
-        ingress, egress = read_rules("ingress", body.ingress), read_rules("egress", body.egress)
+        ingress, egress = _read("ingress", body.ingress), _read("egress", body.egress)
         new = _checked(FilterId(str(uuid.uuid4())), body.name, tenant, ingress, egress)
         parts.store.filters.add(new, actor(), key)
         return new.id
@@ -93,8 +93,8 @@ def change_filter(path: Path, query: OneQuery, body: FilterPatch) -> Response:
     """Change a filter in place, for all sessions that use it"""
     parts = context()
     key = _find(path.ref, query.tenant).id
-    ingress = None if body.ingress is None else read_rules("ingress", body.ingress)
-    egress = None if body.egress is None else read_rules("egress", body.egress)
+    ingress = None if body.ingress is None else _read("ingress", body.ingress)
+    egress = None if body.egress is None else _read("egress", body.egress)
 
     def change(record: FilterRecord) -> FilterRecord:
         old = record.filter
@@ -119,6 +119,12 @@ def delete_filter(path: Path, query: OneQuery) -> Response:
     parts.store.filters.delete(_find(path.ref, query.tenant).id, actor())
     bring_about()
     return no_content()
+
+
+def _read(direction: str, given: object) -> tuple[Rule, ...]:
+    rules = read_rules(direction, given)
+    check_readable(direction, rules)
+    return rules
 
 
 def _find(ref: str, tenant: str | None) -> Filter:

@@ -106,7 +106,7 @@ def delete_session(path: Path, query: TryQuery) -> Response:
     if query.dry_run:
         return answer(TrialOut(would="delete", name=session.name, tenant=session.tenant))
     parts.store.sessions.delete(session.id, actor())
-    if bring_about():
+    if bring_about(session.id):
         parts.store.sessions.finish_deletions([session.id])
     left = parts.store.sessions.find(session.id)
     if left is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import Protocol
 
-from controller.southbound import LOCAL_PORT, NotOurs, Switch, SwitchUnfit
+from controller.southbound import LOCAL_PORT, NotOurs, OfAnotherBridge, Switch, SwitchUnfit
 from flows.model import Dpid
 
 
@@ -32,6 +32,12 @@ class PortReports(Protocol):
         """The names of the host of a bridge."""
         ...
 
+    def why_another(self, dpid: Dpid, ports: Set[str]) -> str:
+        """Why a connection under a datapath id may be that of another bridge; empty if nothing
+        says so. ``ports`` are the names of its ports.
+        """
+        ...
+
     def bridge_connected(self, switch: Switch) -> None:
         """A bridge was adopted: when this returns, its ports are in the next snapshot."""
         ...
@@ -52,15 +58,20 @@ class Adoption:
 
         Raises:
             NotOurs: the configuration leaves it to others.
+            OfAnotherBridge: databases do not agree who it is; it is tried again.
             SwitchUnfit: it lacks a feature that we need.
             SouthboundError: it does not answer.
         """
-        local = [port.name for port in switch.ports() if port.ofport == LOCAL_PORT]
+        ports = switch.ports()
+        local = [port.name for port in ports if port.ofport == LOCAL_PORT]
         if local:  # the LOCAL port is called as its bridge is
             switch.rename(local[0])
         hosts = {*self._ports.hosts_of(switch.dpid), *filter(None, [switch.certificate])}
         if not self._ownership.may_own(switch.dpid, switch.name, hosts):
             raise NotOurs(switch.name)
+        names = {port.name for port in ports if port.ofport != LOCAL_PORT}
+        if why := self._ports.why_another(switch.dpid, names):
+            raise OfAnotherBridge(switch.name, why)
         missing = switch.probe()
         if missing:
             raise SwitchUnfit(switch.name, missing)

@@ -44,6 +44,8 @@ class Installed:
         """The last plan that is in the flow tables."""
         self.settled = AppliedPlan()
         """The last plan that the datapath is known to follow."""
+        self._copied_since: dict[int, frozenset[int]] = {}
+        """The sessions that plans after that one make copies of, by the number of the plan."""
 
     @property
     def is_unsettled(self) -> bool:
@@ -76,9 +78,13 @@ class Installed:
         """It has all flows of the program, and no others of ours."""
         self.is_as_compiled = True
 
-    def begin_plan(self) -> None:
-        """A plan is going to be sent: until it is settled the datapath may follow either."""
+    def begin_plan(self, sessions: frozenset[int]) -> None:
+        """A plan is going to be sent that makes copies of these sessions.
+
+        Until it is settled the datapath may follow either.
+        """
         self.begun += 1
+        self._copied_since[self.begun] = sessions
 
     def confirm(self, sessions: frozenset[int], resolved: ResolvedWorld) -> None:
         """All plans that were begun are in the flow tables; these sessions have copying flows."""
@@ -87,12 +93,16 @@ class Installed:
         if was_settled:
             self.settled = self.applied
 
-    def settle(self, applied: AppliedPlan) -> bool:
-        """The datapath follows this plan; True when it is the last one that was begun.
+    def settle(self, applied: AppliedPlan) -> frozenset[int] | None:
+        """The datapath follows this plan; the sessions that it may make copies of from now on.
 
-        A plan that is older than the settled one changes nothing.
+        These are those of the plan, and of what was begun after it. None: the plan is older than
+        the settled one, or nothing was confirmed yet, so that it is not known what was before.
         """
-        if applied.plan < self.settled.plan:
-            return False
-        self.settled = applied
-        return not self.is_unsettled
+        if applied.plan < max(self.settled.plan, 1):
+            return None
+        is_last = applied.plan == self.applied.plan  # what needed no plan since is settled as well
+        self.settled = self.applied if is_last else applied
+        for plan in [plan for plan in self._copied_since if plan <= applied.plan]:
+            del self._copied_since[plan]
+        return self.settled.sessions.union(*self._copied_since.values())

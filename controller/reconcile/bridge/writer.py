@@ -326,8 +326,9 @@ class BridgeWriter:
         with self._lock:
             if self.state.phase is Phase.STOPPED:
                 return
-            if self.installed.settle(applied):
-                self._store(self._context.installed_sessions.replace, applied.sessions)
+            copied = self.installed.settle(applied)
+            if copied is not None:
+                self._store(self._context.installed_sessions.replace, copied)
 
     def note_plan(self, sessions: frozenset[int]) -> None:
         """A plan that makes copies of these sessions is going to be sent.
@@ -337,7 +338,7 @@ class BridgeWriter:
         """
         with self._lock:
             self._check_not_stopped()
-            self.installed.begin_plan()
+            self.installed.begin_plan(sessions)
             self._store(self._context.installed_sessions.add, sessions)
 
     def _check_not_stopped(self) -> None:

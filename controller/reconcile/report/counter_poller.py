@@ -44,6 +44,10 @@ COUNT_RETRY_S, COUNT_RETRY_MAX_S = 0.5, 4.0
 failure in a row, up to the second value. Limits wait for counters, so one failure must not cost
 them more than a second."""
 
+DROPPED_MAX, RESET_S = 5, 1.0
+"""How often counters are read again that were dropped because meters changed meanwhile, and how
+long at most each time until these have changed, in seconds."""
+
 FAILURES_MAX = 8
 """Failures in a row that still lengthen the pause."""
 
@@ -229,15 +233,12 @@ class CounterPoller:
 
     def _ask(self, writer: BridgeWriter, session: int | None, polling: _Polling) -> None:
         try:
-            untold = self._untold() if may_drop(writer) else NOTHING_UNTOLD
-            if session is not None:
-                count_one(writer, session, is_untold=session in untold)
-            else:
-                polling.read_at, polling.plan = self._now(), writer.settled.plan
-                polling.untold = untold
-                count_all(writer, untold)
+            counters = writer.session_counters
+            for _ in range(DROPPED_MAX):
+                if self._count(writer, session, polling) or not counters.wait_reset(RESET_S):
+                    break
             polling.failures = 0
-            doubtful = writer.session_counters.doubtful
+            doubtful = counters.doubtful
             if more := sorted(doubtful - polling.doubtful):
                 log.warning("counters left out", bridge=writer.switch.name, sessions=more)
             polling.doubtful = doubtful
@@ -251,6 +252,17 @@ class CounterPoller:
         finally:
             polling.busy.release()
 
+    def _count(self, writer: BridgeWriter, session: int | None, polling: _Polling) -> bool:
+        """Read counters once; False if they were dropped, so that those known are not fresh."""
+        untold = self._untold() if may_drop(writer) else NOTHING_UNTOLD
+        if session is not None:
+            return count_one(writer, session, is_untold=session in untold)
+        read_at, plan = self._now(), writer.settled.plan
+        is_counted = count_all(writer, untold)
+        if is_counted:
+            polling.read_at, polling.plan, polling.untold = read_at, plan, untold
+        return is_counted
+
 
 def _is_single(polling: _Polling, now: float) -> bool:
     """Whether few sessions of this bridge were asked for lately; counts one more."""
@@ -261,10 +273,13 @@ def _is_single(polling: _Polling, now: float) -> bool:
 
 
 def may_count(writer: BridgeWriter, session: int) -> bool:
-    """Whether a bridge makes copies of a session, or has meters that have counted some."""
-    if session in writer.confirmed.served:
+    """Whether a bridge makes copies of a session, or has meters that have counted some.
+
+    While a plan is sent, which meters it has is not known: then it may.
+    """
+    there = writer.meters
+    if session in writer.confirmed.served or there is None:
         return True
-    there = writer.meters or {}
     return any(meter in there for meter in (*count_meters(session), dropped_meter(session).number))
 
 
@@ -273,8 +288,10 @@ def may_drop(writer: BridgeWriter) -> bool:
     return writer.meters is None or any(meter in DROPPED_METERS for meter in list(writer.meters))
 
 
-def count_all(writer: BridgeWriter, untold: Set[int] = NOTHING_UNTOLD) -> None:
+def count_all(writer: BridgeWriter, untold: Set[int] = NOTHING_UNTOLD) -> bool:
     """Read how many copies a bridge has made of each session, and dropped of those of others.
+
+    False: meters were reset meanwhile, so that what was read counts for nothing.
 
     Raises:
         SouthboundError: the switch does not answer.
@@ -282,10 +299,11 @@ def count_all(writer: BridgeWriter, untold: Set[int] = NOTHING_UNTOLD) -> None:
     moment = writer.session_counters.moment
     if not writer.switch.has_meters:
         copies = writer.switch.copies_by_match(DELIVER.number)
-        writer.session_counters.update_flows(copies, moment)
-    elif writer.meters != {}:
-        caps = writer.confirmed.session_by_meter
-        writer.session_counters.update(writer.switch.metered(), caps, moment, untold)
+        return writer.session_counters.update_flows(copies, moment)
+    if writer.meters == {}:
+        return True
+    caps = writer.confirmed.session_by_meter
+    return writer.session_counters.update(writer.switch.metered(), caps, moment, untold)
 
 
 def count_one(
@@ -294,8 +312,8 @@ def count_one(
     beacons: Mapping[Measure, PacketCount] = NO_BEACONS,
     *,
     is_untold: bool = True,
-) -> None:
-    """Read how many copies a bridge has made of one session.
+) -> bool:
+    """Read how many copies a bridge has made of one session; False as in ``count_all``.
 
     ``beacons`` were sent since the last time, and are counted by the bridge as these measures.
     What it has dropped of copies from others is left out if these may be untold (``is_untold``).
@@ -303,11 +321,11 @@ def count_one(
     Raises:
         SouthboundError: the switch does not answer.
     """
-    moment, caps = writer.session_counters.moment, writer.confirmed.session_by_meter
+    counters, caps = writer.session_counters, writer.confirmed.session_by_meter
+    moment = counters.moment
     if not writer.switch.has_meters:
         counted = writer.switch.copies_by_match(DELIVER.number, session)
         of_flows = beacons.get(Measure.FLOWS)
-        writer.session_counters.update_flows_of(session, counted, moment, of_flows)
-        return
+        return counters.update_flows_of(session, counted, moment, of_flows)
     metered = writer.switch.metered(own_meters(session, caps, writer.meters))
-    writer.session_counters.update_one(session, metered, caps, moment, beacons, is_untold=is_untold)
+    return counters.update_one(session, metered, caps, moment, beacons, is_untold=is_untold)

@@ -202,7 +202,8 @@ def test_a_key_that_a_bridge_may_still_use_for_another_tenant_is_refused_and_not
         "collector 'vxlan' of tenant 'blue' may not send to 192.0.2.9 with vni 8388608 yet: "
         "another tenant did, and a bridge that has not confirmed the change may still send its "
         "copies there; choose another vni, or leave it out, or try again when every bridge is "
-        "connected and active (`cloudtap bridge list`), or forgotten (`cloudtap bridge forget`)"
+        "connected and active (`cloudtap bridge list`), or forgotten (`cloudtap bridge forget`); "
+        "not connected now: 's1'"
     )
     assert create(client, remote("vxlan", tenant="blue", name="next"))["vni"] == 0x800001
     assert create(client, remote("vxlan", name="again"))["vni"] == 0x800000

@@ -328,3 +328,33 @@ def test_an_expired_session_runs_again_only_with_a_later_time(
     assert problem(answer, 422, "invalid-value")["field"] == "expires_at"
     body = {"enabled": True, "expires_at": None}
     assert client.patch("/v1/sessions/web", json=body).get_json()["enabled"] is True
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"eth_type": "ipv6", "protocol": "ah"},
+        {"source": "fd00::/8", "protocol": 43},
+        {"address": "fd00::1", "protocol": 60},
+    ],
+)
+@pytest.mark.parametrize("action", ["accept", "reject"])
+def test_a_rule_that_a_switch_cannot_read_packets_for_is_refused(
+    client: FlaskClient, match: dict[str, Any], action: str
+) -> None:
+    rules = [{"number": 7, "action": action, "match": match}]
+    body = {"name": "some", "tenant": "red"}
+    answer = client.post("/v1/filters", json={**body, "egress": rules})
+    assert "egress rule 7" in problem(answer, 422, "invalid-value")["detail"]
+    assert "extension header" in problem(answer, 422, "invalid-value")["detail"]
+    create(client, "/v1/filters", body)
+    answer = client.patch("/v1/filters/some", json={"ingress": rules})
+    assert "ingress rule 7" in problem(answer, 422, "invalid-value")["detail"]
+
+
+def test_a_rule_for_a_header_that_is_read_in_one_of_both_versions_is_taken(
+    client: FlaskClient,
+) -> None:
+    matches = [{"protocol": "ah"}, {"eth_type": "ipv6", "protocol": 0}, {"protocol": 60}]
+    rules = [{"number": n, "action": "accept", "match": m} for n, m in enumerate(matches, 1)]
+    create(client, "/v1/filters", {"name": "some", "tenant": "red", "egress": rules})

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from controller.api import make_app
 from controller.store import Store
-from flows.model import SessionId
+from flows.model import SessionId, TenantName
 from tests.controller.api.test_api import items, problem
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler
 
@@ -406,8 +406,8 @@ def test_a_request_that_is_repeated_while_the_first_one_is_being_carried_out_get
         return client.post("/v1/sessions", json=WEB, headers={"Idempotency-Key": "k"})
 
     @contextmanager
-    def giving_and_repeating(session: SessionId) -> Iterator[Connection]:
-        with giving(session) as connection:
+    def giving_and_repeating(session: SessionId, tenant: TenantName) -> Iterator[Connection]:
+        with giving(session, tenant) as connection:
             yield connection
         seen.append(post())  # it is committed, and the first request does not know that yet
         seen.append(client.get("/v1/sessions/web"))

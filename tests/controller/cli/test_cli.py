@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from netaddr import IPNetwork
-from werkzeug.serving import make_server
 
 from controller.api import make_app
 from controller.cli import main
@@ -27,6 +25,7 @@ from controller.status import BridgeShare, State
 from controller.store import Store
 from flows.model import Dpid
 from flows.openflow import PacketCount
+from tests.controller.cli.served import served
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler, fill, open_store
 
 Run = Callable[..., Result]
@@ -51,13 +50,8 @@ def url(store: Store, fake: FakeReconciler) -> Iterator[str]:
     app = make_app(
         store, lambda: TWO_TENANTS, fake, fake, lambda: TOKEN, sensor_networks=EVERYWHERE
     )
-    server = make_server("127.0.0.1", 0, app, True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with served(app) as url:
+        yield url
 
 
 @pytest.fixture
@@ -337,13 +331,8 @@ def test_something_else_at_the_address_is_reported(run: Run) -> None:
         start("200 OK", [("Content-Type", "text/html")])
         return [b"<html>"]
 
-    server = make_server("127.0.0.1", 0, adopt)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    message = failed(run("status", CLOUDTAP_API=f"http://127.0.0.1:{server.server_port}"))
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with served(adopt) as url:
+        message = failed(run("status", CLOUDTAP_API=url))
 
     assert "is not cloudtap" in message
 

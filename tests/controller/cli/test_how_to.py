@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from netaddr import IPAddress, IPNetwork
-from werkzeug.serving import make_server
 
 from controller.api import make_app
 from controller.cli import main
@@ -20,6 +18,7 @@ from controller.status import BridgeShare, State
 from flows.model import KEY_WORDS, TUNNEL_KEYS, UNDERLAY_MTU, Delivery, Dpid
 from flows.model.tunnel import overhead
 from flows.openflow import PacketCount
+from tests.controller.cli.served import served
 from tests.controller.fakes import FakeReconciler, fill, open_store
 from tests.controller.store.test_store import IDS, WEB
 from tests.lab.tutorial import Step, read_steps
@@ -52,13 +51,8 @@ def fake(tmp_path: Path) -> Iterator[FakeReconciler]:
 def url(fake: FakeReconciler) -> Iterator[str]:
     networks = (IPNetwork("192.0.2.0/24"), IPNetwork("2001:db8::/32"))
     app = make_app(fake.store, lambda: INVENTORY, fake, fake, sensor_networks=networks)
-    server = make_server("127.0.0.1", 0, app, True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with served(app) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

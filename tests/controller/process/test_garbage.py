@@ -86,9 +86,24 @@ def test_few_objects_are_collected_again() -> None:
     assert gone() is None
 
 
+@pytest.fixture
+def little_but_quickly_old() -> Iterator[None]:
+    """What other tests have allocated is not counted; what survives a collection is soon old."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100, 1, 5)
+    yield
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("little_but_quickly_old")
 def test_threads_may_fill_tuples_while_old_objects_are_counted() -> None:
-    """A list of all objects, seen by another thread, would hold a tuple that it still fills."""
-    kept = [[number] for number in range(5000)]
+    """A list of all objects, seen by another thread, would hold a tuple that it still fills.
+
+    With such a list it takes 25 counts on average until a tuple cannot be filled (measured).
+    """
+    kept = [[number] for number in range(50_000)]
     gc.collect()
     before, faults, is_over = sys.getswitchinterval(), list[SystemError](), threading.Event()
 
@@ -103,7 +118,7 @@ def test_threads_may_fill_tuples_while_old_objects_are_counted() -> None:
     sys.setswitchinterval(1e-6)
     try:
         thread.start()
-        for _ in range(300):
+        for _ in range(1000):
             assert garbage.count_old() > len(kept)
     finally:
         sys.setswitchinterval(before)

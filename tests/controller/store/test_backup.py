@@ -411,6 +411,26 @@ def test_without_the_state_new_numbers_begin_after_a_gap(
     store.close()
 
 
+def test_what_comes_back_without_the_state_shares_no_link_tag_with_what_came_after_the_backup(
+    state: Path, tmp_path: Path
+) -> None:
+    """It was removed after the backup; a bridge that is away has what was given meanwhile."""
+    store = opened(state)
+    store.numbers_for(names_of("old"))
+    back_up(state, tmp_path / "b.db")
+    store.release_all_but(Numbers())
+    tags: set[int] = set()
+    for n in range(MANY):  # each is told to all bridges, and goes
+        tags |= {*store.numbers_for(names_of(f"new-{n}", tenant=BLUE)).tag.values()}
+        store.release_all_but(Numbers())
+    store.close()
+    (state / "state.db").unlink()
+    restore(state, tmp_path / "b.db")
+    store = Store(state)
+    assert tags and not tags & {*store.numbers_for(names_of("old")).tag.values()}
+    store.close()
+
+
 def test_numbers_of_a_state_that_was_moved_away_are_not_the_first_ones_to_be_given(
     state: Path,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,15 @@ import pytest
 from netaddr import IPAddress
 
 from controller.store import CollectorRecord, IdempotencyKey, Repeated, Store
-from flows.errors import InvalidValue, KeyHeld, KeyTaken, NoKeyLeft
+from flows.errors import InvalidValue, KeyHeld, KeyTaken, NoKeyLeft, Refused
 from flows.model import (
     Balance,
     Collector,
     CollectorId,
     Delivery,
     KeyUse,
+    Names,
+    NetworkId,
     Oversize,
     PortId,
     Rate,
@@ -27,6 +30,7 @@ from flows.model import (
     Source,
     TagMode,
     TenantName,
+    free_key,
 )
 
 RED, BLUE = TenantName("red"), TenantName("blue")
@@ -215,6 +219,46 @@ def test_what_is_given_up_after_a_release_has_a_higher_number_than_before(store:
         last.append(store.desired().last_held)
         store.release_keys(last[-1])
     assert last == sorted(set(last)) and store.desired().last_held == 0
+
+
+def give_up_many(store: Store, tmp_path: Path, keys: range) -> Store:
+    """Have red hold these ERSPAN session ids at FAR: each took two transactions."""
+    store.close()
+    rows = [("red", "erspan2", key, str(FAR)) for key in keys]
+    insert = "INSERT INTO held_keys (tenant, delivery, key, address) VALUES (?, ?, ?, ?)"
+    with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
+        connection.executemany(insert, rows)
+    connection.close()
+    return Store(tmp_path / "state")
+
+
+def test_a_tenant_that_takes_and_gives_up_keys_while_a_bridge_is_away_leaves_others_some(
+    store: Store, tmp_path: Path
+) -> None:
+    """Nothing is released meanwhile: no desired state was confirmed by every bridge."""
+    store.numbers_for(Names(network={NetworkId("lan"): RED, NetworkId("net"): BLUE}))
+    store = give_up_many(store, tmp_path, range(1, 650))
+    ours = dataclasses.replace(SOC, delivery=Delivery.ERSPAN2, key=1, sensors=(FAR,))
+    taken = 649
+    with contextlib.suppress(Refused):
+        for key in range(650, 1024):
+            store.collectors.add(dataclasses.replace(ours, key=key), "tester")
+            store.collectors.delete(ours.id, "tester")
+            taken += 1
+    assert taken < 1023, "it has taken all"
+
+    def build(others: Sequence[Collector], held: Sequence[KeyUse]) -> Collector:
+        key = free_key(Delivery.ERSPAN3, others, BLUE, held, store.tenants)
+        return dataclasses.replace(THEIRS, delivery=Delivery.ERSPAN3, key=key)
+
+    assert store.collectors.add_built(build, "tester").key == taken + 1
+    with pytest.raises(Refused, match=f"have 0, and {taken} that it has given up"):
+        store.collectors.add(dataclasses.replace(ours, key=taken + 2), "tester")
+    store.collectors.add(ours, "tester")
+    store.release_keys(store.desired().last_held)
+    own = dataclasses.replace(ours, id=CollectorId("c-4"), name="own", key=taken + 2)
+    store.collectors.add(own, "tester")
+    store.close()
 
 
 def test_a_change_that_is_refused_holds_nothing(store: Store) -> None:

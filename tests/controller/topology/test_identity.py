@@ -317,6 +317,52 @@ class TestABridgeWithAnotherDatapathId:
         assert places.replaced() == {} and places.doubts_of(S1)
 
 
+class TestABridgeThatHasTheIdOfAnotherHostsBridge:
+    """As after an exchange, while the database of the second bridge does not say so."""
+
+    def places(self, second: str) -> Placements:
+        """Two bridges; the first one has taken the id of the second one, whose port is this."""
+        places = Placements()
+        places.declare(inventory({"web": None, "db": None}))
+        there = said(S2, "s2", HOST2, {second: (1, "db")}, row="two")
+        for dpid in (S1, S2):
+            here = said(dpid, "s1", HOST1, WEB, row="one")
+            places.report_interfaces(together(here, there))
+        return places
+
+    @pytest.mark.parametrize(
+        ("second", "ports"), [("e1", {"e1"}), ("e2", {"e1"}), ("e2", {"e3"}), ("e2", set())]
+    )
+    def test_a_connection_under_it_may_be_either_unless_its_ports_tell(
+        self, second: str, ports: set[str]
+    ) -> None:
+        why = self.places(second).why_another(S2, ports)
+        assert f"{HOST1} (bridge 's1') had datapath id 0000000000000001" in why
+        assert f"0000000000000002 now, which {HOST2} (bridge 's2') has" in why
+
+    def test_a_connection_with_the_ports_of_the_bridge_that_has_it_is_that_bridge(self) -> None:
+        assert self.places("e2").why_another(S2, {"e2"}) == ""
+
+    def test_a_connection_under_the_id_that_it_had_may_be_another_bridge(self) -> None:
+        why = self.places("e2").why_another(S1, {"e2"})
+        assert f"{HOST1} (bridge 's1') had" in why and f"which {HOST2} (bridge 's2') has" in why
+
+    def test_all_is_clear_once_the_other_database_says_that_they_have_exchanged_them(self) -> None:
+        places = self.places("e1")
+        now = (said(S2, "s1", HOST1, WEB, row="one"), said(S1, "s2", HOST2, WEB, row="two"))
+        places.report_interfaces(together(*now))
+        assert places.why_another(S1, {"e1"}) == places.why_another(S2, {"e1"}) == ""
+        assert places.believed == together(*now)
+
+    def test_a_bridge_that_nobody_knew_takes_no_doubt_to_another_one(self) -> None:
+        places = Placements()
+        places.declare(inventory({"web": None}))
+        first = said(S1, "s1", HOST1, WEB)
+        places.report_interfaces(first)
+        places.report_interfaces(together(first, said(S1, "evil", HOST2, WEB)))
+        assert places.doubts_of(S1) and places.why_another(S1, {"e1"}) == ""
+
+
 def moved(places: Placements, ids: Mapping[str, Dpid], is_seen: bool = True) -> None:
     """One transaction gives bridges these ids; each has port 1, e1, without an iface-id."""
     parts = [said(dpid, name, HOST1, {"e1": (1, None)}, row=name) for name, dpid in ids.items()]

@@ -222,3 +222,4 @@ def test_a_pulse_beats_until_it_is_stopped() -> None:
     wait_for(beats, lambda count: count > first)
     assert pulse.silence() < 5
     pulse.stop()
+    assert pulse.silence() == 0, "a process that ends is alive as long as it answers"

@@ -43,14 +43,16 @@ def everything() -> tuple[Scene, ...]:
 
 
 def by_flows(
-    scene: Scene, spoil: Callable[[Sequence[Flow]], Sequence[Flow]] | None = None
+    scene: Scene,
+    arrivals: Arrivals,
+    spoil: Callable[[Sequence[Flow]], Sequence[Flow]] | None = None,
 ) -> Frames:
     """The frames that the compiled flows output; ``spoil`` may damage the flows first."""
     world, resolved = scene.world, ResolvedWorld(scene.world)
     flows = {dpid: compile_bridge(dpid, resolved) for dpid in world.dpids}
     if spoil is not None:
         flows = {dpid: tuple(spoil(of)) for dpid, of in flows.items()}
-    bridges, arrivals = Interpreter(flows, world.links), Arrivals(world)
+    bridges = Interpreter(flows, world.links)
     found: Frames = Counter()
     for packet in scene.packets:
         trace = bridges.send(world.placements[packet.sender.id], packet.frame)
@@ -70,7 +72,7 @@ def test_the_contract_and_the_flows_agree_with_the_matrix(make: Callable[[], Sce
             meant[scene.place(where), frame] += count
 
     assert meant == scene.expected
-    assert by_flows(scene) == scene.expected
+    assert by_flows(scene, arrivals) == scene.expected
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_the_matrix_detects_one_damaged_flow(kind: str) -> None:
         victim = next((flow for flow in flows if damage.hurts(flow)), None)
         return flows if victim is None else damage.one(flows, victim)
 
-    assert by_flows(scene, spoil) != scene.expected
+    assert by_flows(scene, Arrivals(scene.world), spoil) != scene.expected
 
 
 def test_each_copy_of_a_scene_is_identified_by_its_place_and_bytes(everything: Scenes) -> None:

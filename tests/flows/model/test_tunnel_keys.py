@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
-from flows.errors import InvalidValue, KeyHeld, KeyTaken, NoKeyLeft
+from flows.errors import (
+    InvalidValue,
+    KeyHeld,
+    KeyTaken,
+    NoKeyLeft,
+    TooManyHeldKeys,
+    TooManyKeys,
+)
 from flows.model import (
     TUNNEL_KEYS,
     Collector,
     CollectorId,
     Delivery,
+    KeyUse,
     PortId,
     TenantName,
     check_address,
     check_held_keys,
     check_key,
+    check_key_quota,
     check_new_address,
     free_key,
     key_uses,
 )
-from flows.model.tunnel import FIRST_CHOSEN_KEY
+from flows.model.tunnel import FIRST_CHOSEN_KEY, HELD_MAX
 
 RED, BLUE = TenantName("red"), TenantName("blue")
 TENANTS = (BLUE, RED)
@@ -76,6 +86,69 @@ def test_a_key_that_others_have_given_up_and_bridges_may_use_is_not_chosen(
     key = free_key(kind, [], RED, [use for _, use in held])
     theirs = [use for is_red, use in held if not is_red]
     assert key == free_key(kind, [replace(SOC, delivery=u.space, key=u.key) for u in theirs], RED)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_tenant_that_gives_up_keys_in_a_loop_leaves_others_theirs(seed: int | None) -> None:
+    """No bridge is told: everything that is given up stays held."""
+    keys = list(range(1, 1024))
+    if seed is not None:
+        Random(seed).shuffle(keys)
+    held: list[KeyUse] = []
+    refused = 0
+    for key in keys:
+        theirs = of(Delivery.ERSPAN2, key)
+        try:
+            check_key_quota(theirs, [], held, TENANTS)
+        except TooManyKeys:
+            refused += 1
+        else:
+            held += key_uses(theirs)
+    assert refused, "it asked for more than it may have"
+
+    mine: list[Collector] = []
+    for _ in range(1023 // 6):
+        new = of(Delivery.ERSPAN3, free_key(Delivery.ERSPAN3, mine, BLUE, held, TENANTS), "blue")
+        check_key_quota(new, mine, held, TENANTS)
+        check_held_keys(new, held)
+        mine.append(new)
+
+
+def test_a_tenant_that_may_have_no_more_keys_gets_those_that_it_has_given_up() -> None:
+    held: list[KeyUse] = []
+    with pytest.raises(TooManyKeys):
+        for key in range(1023, 0, -1):
+            check_key_quota(of(Delivery.ERSPAN2, key), [], held, TENANTS)
+            held += key_uses(of(Delivery.ERSPAN2, key))
+    there: list[Collector] = []
+    for use in reversed(held):
+        key = free_key(Delivery.ERSPAN2, there, RED, held, TENANTS)
+        assert key == use.key
+        there.append(of(Delivery.ERSPAN2, key))
+        check_key_quota(there[-1], there[:-1], held, TENANTS)
+    sentence = rf"'red' may have no session_id more.*have {len(there)}, and 0 that it has given up"
+    with pytest.raises(TooManyKeys, match=sentence):
+        free_key(Delivery.ERSPAN2, there, RED, held, TENANTS)
+    elsewhere = replace(there[0], id=CollectorId("again"), sensors=(IPAddress("192.0.2.10"),))
+    check_key_quota(elsewhere, there, held, TENANTS)
+    check_key_quota(of(Delivery.VXLAN, 7), there, held, TENANTS)
+
+
+def test_a_tenant_for_which_many_keys_are_held_gets_no_others() -> None:
+    held = [
+        use
+        for number in range(HELD_MAX)
+        for use in key_uses(replace(SOC, sensors=(IPAddress(0x0A000001 + number),)))
+    ]
+    with pytest.raises(TooManyHeldKeys, match=f"with another key: {HELD_MAX} keys"):
+        check_key_quota(SOC, [], held, TENANTS)
+    check_key_quota(SOC, [], held[1:], TENANTS)
+    check_key_quota(replace(SOC, name="new"), [], held, TENANTS, SOC)
+    check_key_quota(replace(SOC, id=CollectorId("again")), [SOC], held, TENANTS)
+    check_key_quota(replace(SOC, sensors=(held[0].address,)), [], held, TENANTS)
+    check_key_quota(replace(SOC, tenant=BLUE), [], held, TENANTS)
+    with pytest.raises(TooManyHeldKeys):
+        check_key_quota(replace(SOC, key=7002), [SOC], held, TENANTS, SOC)
 
 
 @pytest.mark.parametrize(

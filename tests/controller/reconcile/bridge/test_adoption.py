@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import Any, cast
 
 import pytest
 
 from controller.reconcile.bridge import Adoption
-from controller.southbound import LOCAL_PORT, NotOurs, Switch, SwitchPort, SwitchUnfit
+from controller.southbound import (
+    LOCAL_PORT,
+    NotOurs,
+    OfAnotherBridge,
+    Switch,
+    SwitchPort,
+    SwitchUnfit,
+)
 from flows.model import Dpid
 
 S1 = Dpid(1)
@@ -44,6 +51,7 @@ class Neighbours:
 
     def __init__(self, *own: str) -> None:
         self._own = own
+        self.why = ""
         self.told: list[Any] = []
 
     def may_own(self, dpid: Dpid, name: str, hosts: Collection[str]) -> bool:
@@ -51,6 +59,10 @@ class Neighbours:
 
     def hosts_of(self, dpid: Dpid) -> tuple[str, ...]:
         return ("host-in-its-database",)
+
+    def why_another(self, dpid: Dpid, ports: Set[str]) -> str:
+        assert ports <= {PORT.name}
+        return self.why
 
     def secure(self, dpid: Dpid) -> None:
         self.told.append(("secure", dpid))
@@ -79,6 +91,16 @@ def test_a_bridge_of_others_is_asked_for_its_name_alone() -> None:
     switch, neighbours = Asked(), Neighbours("br-ex")
 
     with pytest.raises(NotOurs, match="bridge 'br-int' is left alone"):
+        adopt(switch, neighbours)
+
+    assert (switch.asked, neighbours.told) == (["ports"], [])
+
+
+def test_a_bridge_that_may_be_another_one_is_asked_for_its_ports_alone() -> None:
+    switch, neighbours = Asked(), Neighbours("br-int")
+    neighbours.why = "it may be either of two"
+
+    with pytest.raises(OfAnotherBridge, match="'br-int' keeps the flows that it has: it may be"):
         adopt(switch, neighbours)
 
     assert (switch.asked, neighbours.told) == (["ports"], [])

@@ -52,16 +52,16 @@ def test_a_bridge_is_capped_when_it_has_the_meter_of_all_copies() -> None:
 def test_a_plan_is_unsettled_from_its_beginning_until_the_datapath_follows_it() -> None:
     installed = Installed()
     installed.confirm(ONE, WORLD)
-    assert installed.settle(installed.applied)
+    assert installed.settle(installed.applied) == ONE
     assert not installed.is_unsettled
 
-    installed.begin_plan()
+    installed.begin_plan(TWO)
     assert installed.is_unsettled
     installed.confirm(TWO, WORLD)
     assert installed.is_unsettled
     assert installed.settled.sessions == ONE
 
-    assert installed.settle(installed.applied)
+    assert installed.settle(installed.applied) == TWO
     assert (installed.is_unsettled, installed.settled) == (False, AppliedPlan(2, TWO, WORLD))
 
 
@@ -77,23 +77,56 @@ def test_a_confirmation_without_a_plan_is_settled_at_once() -> None:
     assert not installed.is_unsettled
 
 
-def test_a_plan_that_was_begun_meanwhile_leaves_more_sessions_than_the_settled_ones() -> None:
+def test_what_needs_no_plan_is_settled_with_the_plan_that_is_waited_for() -> None:
+    installed = Installed()
+    installed.confirm(ONE, WORLD)
+    first, later = installed.applied, ResolvedWorld(world())
+    installed.confirm(ONE, later)
+    installed.settle(first)
+
+    assert not installed.is_unsettled
+    assert installed.settled.resolved is later, "else nobody would ever look again"
+
+
+def test_a_plan_that_was_begun_meanwhile_leaves_its_sessions_and_those_of_the_settled_one() -> None:
     installed = Installed()
     installed.confirm(ONE, WORLD)
     first = installed.applied
-    installed.begin_plan()
+    installed.begin_plan(TWO)
 
-    assert not installed.settle(first), "the next plan may have added copies already"
+    assert installed.settle(first) == ONE | TWO, "the next plan may have added copies already"
     assert (installed.settled, installed.is_unsettled) == (first, True)
+
+
+def test_a_session_is_left_out_although_there_is_always_one_more_plan() -> None:
+    installed = Installed()
+    installed.confirm(ONE, WORLD)
+    for _ in range(3):
+        last = installed.applied
+        installed.begin_plan(TWO)
+        installed.settle(last)
+        installed.confirm(TWO, WORLD)
+    assert installed.is_unsettled
+    last = installed.applied
+    installed.begin_plan(frozenset())
+
+    assert installed.settle(last) == TWO
+
+
+def test_before_the_first_confirmation_nothing_tells_which_sessions_are_copied() -> None:
+    installed = Installed()
+    installed.begin_plan(ONE)
+
+    assert installed.settle(installed.applied) is None
 
 
 def test_an_older_plan_settles_nothing() -> None:
     installed = Installed()
     installed.confirm(ONE, WORLD)
     first = installed.applied
-    installed.begin_plan()
+    installed.begin_plan(TWO)
     installed.confirm(TWO, WORLD)
     installed.settle(installed.applied)
 
-    assert not installed.settle(first)
+    assert installed.settle(first) is None
     assert installed.settled.sessions == TWO

@@ -16,6 +16,7 @@ from controller.reconcile.report import CounterPoller
 from controller.reconcile.report.counter_poller import (
     COUNT_RETRY_MAX_S,
     COUNT_RETRY_S,
+    DROPPED_MAX,
     PATIENCE_S,
     SINGLES_MAX,
 )
@@ -37,7 +38,7 @@ class Writer:
         self.session_counters = SessionCounters()
         self.settled = AppliedPlan(1)
         made = [count_meter(session, is_tagged=False) for session in (5, 6)]
-        self.meters: dict[int, Meter | None] = {meter.number: meter for meter in made}
+        self.meters: dict[int, Meter | None] | None = {meter.number: meter for meter in made}
         self.may_answer = threading.Event()
         self.asked: list[int | None] = []
         self.answered: list[int | None] = []
@@ -102,6 +103,14 @@ def test_a_session_that_is_not_on_the_bridge_asks_nothing() -> None:
     assert writer.asked == []
 
 
+def test_a_session_is_asked_for_while_a_plan_is_sent_and_meters_are_not_known() -> None:
+    writer = answering()
+    writer.meters = None
+    poller().read(writer, 7)
+
+    assert len(writer.asked) == 1, "the meters of a session that ends may be there"
+
+
 def test_a_bridge_that_was_not_verified_is_asked_nothing() -> None:
     writer = answering()
     writer.is_verified = False
@@ -134,6 +143,41 @@ def test_counters_from_before_the_last_change_are_not_fresh() -> None:
     writer.settled = AppliedPlan(2)
     reader.read(writer)
     assert writer.asked == [None, None]
+
+
+@pytest.mark.parametrize("session", [None, 5])
+def test_what_was_dropped_because_meters_changed_meanwhile_is_read_again(
+    session: int | None,
+) -> None:
+    writer = answering()
+    answer = writer.switch.metered
+
+    def answer_while_meters_change(numbers: list[int] | None = None) -> dict[int, MeterCount]:
+        if len(writer.asked) < 2:
+            with writer.session_counters.resetting([], [], {}):
+                return answer(numbers)  # type: ignore[no-any-return]
+        return {writer.made: MeterCount(PacketCount(7, 700), PacketCount())}
+
+    writer.switch.metered = answer_while_meters_change
+    writer.made = count_meter(5, is_tagged=False).number
+    poller().read(writer, session, patience_s=60)
+    assert (len(writer.asked), writer.session_counters.made(5)) == (2, PacketCount(7, 700))
+
+
+def test_meters_that_never_stop_changing_leave_what_is_known_outdated() -> None:
+    writer, reader = answering(), poller(Clock())
+    answer = writer.switch.metered
+
+    def answer_while_meters_change(numbers: list[int] | None = None) -> dict[int, MeterCount]:
+        with writer.session_counters.resetting([], [], {}):
+            return answer(numbers)  # type: ignore[no-any-return]
+
+    writer.switch.metered = answer_while_meters_change
+    reader.read(writer, patience_s=60)
+    assert len(writer.asked) == DROPPED_MAX
+    writer.switch.metered = answer
+    reader.read(writer, patience_s=60)
+    assert len(writer.asked) == DROPPED_MAX + 1
 
 
 def test_a_bridge_that_makes_no_copies_any_more_tells_what_it_has_made() -> None:

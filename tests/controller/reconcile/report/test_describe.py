@@ -134,7 +134,7 @@ def test_a_bridge_that_left_in_the_middle_of_a_plan_has_a_version_that_is_not_kn
     rig.add_session("s", "a", tap="t1")
     assert resolved_session(rig, "s")[0] is State.ACTIVE
     [writer] = rig.writers.find([Dpid(1)])
-    writer.installed.begin_plan()
+    writer.installed.begin_plan(frozenset())
     rig.cut(1)
     said = (
         "bridge s1 is not connected, and which version of the session it goes on with is not known"

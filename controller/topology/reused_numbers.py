@@ -1,0 +1,57 @@
+"""Finds OpenFlow port numbers that pass from one port to another without a pause.
+
+Switches forward by number: until the plan for such a change is applied, frames of the new port are
+taken for those of the old one, and frames for the old one go to the new one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from flows.model import Placement, PortId
+
+SOON_S = 1.0
+"""A number that nobody has had for so many seconds may go to anybody: plans without its port are
+applied by then, unless something else is wrong."""
+_NOWHERE: Mapping[PortId, Placement] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ReusedNumber:
+    """A number that another port had a moment ago."""
+
+    place: Placement
+    before: PortId
+    after: PortId
+
+
+class ReusedNumbers:
+    """Compares where ports are with where they were. ``now`` returns monotonic seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._placements = _NOWHERE
+        self._freed: dict[Placement, tuple[PortId, float]] = {}
+
+    def follow(self, placements: Mapping[PortId, Placement]) -> list[ReusedNumber]:
+        """This is where ports are now; the numbers that have passed from one to another."""
+        before, self._placements = self._placements, placements
+        if before is placements:
+            return []
+        now = self._now()
+        self._freed = {p: freed for p, freed in self._freed.items() if now - freed[1] < SOON_S}
+        for port, place in before.items():
+            if placements.get(port) != place:
+                self._freed[place] = port, now
+        if not self._freed:
+            return []
+        found = []
+        for port, place in placements.items():
+            freed = self._freed.get(place)
+            if freed is not None and before.get(port) != place:
+                del self._freed[place]
+                if freed[0] != port:
+                    found.append(ReusedNumber(place, freed[0], port))
+        return found
