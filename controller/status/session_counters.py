@@ -421,8 +421,8 @@ class SessionCountersByBridge:
         with self._lock:
             self._unstored.append(dict(moves))
             taken = {old: self._by_dpid[old].take() for old in moves if old in self._by_dpid}
-            for old in moves.keys() - set(moves.values()):
-                self._by_dpid.pop(old, None)
+            for old in taken:  # who writes to a closed connection must not begin these at 0
+                del self._by_dpid[old]
             for old, counters in taken.items():
                 self.of(moves[old]).absorb(counters)
 

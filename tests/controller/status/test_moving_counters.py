@@ -69,10 +69,13 @@ class Cloud:
         self.end_reading(who)
 
     def restart_bridge(self, who: int) -> None:
-        """After a reading its meters are gone, and its connection."""
+        """After a reading its meters are gone, and its connection; the controller adds others."""
         self.read(who)
         bridge = self.bridges[who]
         bridge.meters, bridge.held, bridge.reading = {}, None, None
+        added = [count_meters(session)[0] for session in SESSIONS]
+        with self.counters.of(bridge.dpid).resetting(added, (), {}):
+            pass
 
     def move(self, order: list[int], is_away: bool) -> None:
         """Bridges get other ids; answers of closed connections may be on their way still."""
@@ -168,6 +171,7 @@ def test_each_bridge_has_its_own_counts_over_any_sequence_of_moves(
     )
 )
 @example([COPY, READ, ("keep",), ("move", [1, 0, 2], True), ("restart_controller",)])
+@example([COPY, ("restart_bridge", 0), COPY, ("restart_bridge", 0), ("restart_controller",), COPY])
 @example([COPY, READ, ("keep",), ("move", [1, 0, 2], True), ("keep",), ("restart_controller",)])
 @example(
     [COPY, READ, ("keep",), ("move", [1, 0, 2], True), ("store", False), ("restart_controller",)]
