@@ -11,11 +11,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.lab.tutorial import read_steps
@@ -129,6 +131,30 @@ def test_frames_of_a_verification_are_no_copies_after_a_kill(
     controller.end(signal.SIGKILL)
     controller.start("s1")
     assert controller.wait_for_session("one")["status"]["copies"] == {"packets": 0, "bytes": 0}
+
+
+def test_frames_are_no_copies_although_the_session_is_switched_off_and_on_meanwhile(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    controller.create_session("red", "one", ["web"], "ids")
+    with (
+        httpx.Client(base_url=controller.api.base_url, timeout=60) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+
+        def answer() -> httpx.Response:
+            checking = pool.submit(client.post, "/v1/sessions/one/verify", json={"count": 1000})
+            while not checking.done():
+                for is_enabled in (False, True):
+                    controller.change_session("one", enabled=is_enabled)
+            return checking.result()
+
+        def is_refused(answer: httpx.Response) -> bool:
+            return answer.status_code == 409 and "verified now" in answer.json()["detail"]
+
+        wait_for(answer, is_refused)
+    seen = controller.wait_for_session("one")
+    assert seen["status"]["copies"] == {"packets": 0, "bytes": 0}
 
 
 def test_copies_are_verified_while_production_runs_and_it_loses_nothing(

@@ -6,6 +6,7 @@ docs/decisions/0029-linked-bridges-take-turns.md.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from enum import IntEnum
@@ -78,6 +79,8 @@ class Turns:
         self._needs_epoch = needs_epoch
         self.step = TurnStep(0, TurnStage.SWITCHED)
         """How far it is with the version that it is at work on, or was last."""
+        self.sending = threading.Lock()
+        """Held while a part of a plan is sent; whoever else holds it keeps plans from coming."""
 
     def apply(
         self,
@@ -147,7 +150,7 @@ class Turns:
         self.step = TurnStep(version, stage)
 
     def _send(self, parts: Iterable[Plan]) -> tuple[Rejected, ...]:
-        with APPLY_SECONDS.time():
+        with self.sending, APPLY_SECONDS.time():
             return tuple(refused for part in parts for refused in self._switch.apply(part))
 
     def _send_counting(self, part: Plan, caps: Mapping[int, int]) -> tuple[Rejected, ...]:
@@ -161,5 +164,9 @@ class Turns:
         def take(counted: Mapping[int, MeterCount]) -> None:
             self._counters.update_some(counted, caps)
 
-        with self._counters.resetting(added, changed, caps), APPLY_SECONDS.time():
+        with (
+            self.sending,
+            self._counters.resetting(added, changed, caps),
+            APPLY_SECONDS.time(),
+        ):
             return self._switch.apply(part, LastCounts(ending, take))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
@@ -82,6 +83,8 @@ RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 DOUBLED_MAX = 5
 """How often at most that pause is doubled, while two controllers displace each other."""
+LOOK_AGAIN_S = 0.005
+"""How often one who waits for the end of a plan looks, in seconds."""
 
 NO_FRAGMENTS = (
     "it does not let IP fragments match ports (fragment mode nx-match): filter rules with ports, "
@@ -330,6 +333,23 @@ class BridgeWriter:
             copied = self.installed.settle(applied)
             if copied is not None:
                 self._store(self._context.installed_sessions.replace, copied)
+
+    @contextmanager
+    def undisturbed(self, timeout_s: float) -> Iterator[ResolvedWorld | None]:
+        """Inside, no plan is sent: what the flow tables were compiled from.
+
+        None: a plan is still under way after so many seconds, or has failed.
+        """
+        deadline, sending = time.monotonic() + timeout_s, self._turns.sending
+        sending.acquire()
+        while self.installed.certain is None and time.monotonic() < deadline:
+            sending.release()  # the next part of the plan is sent, or it is confirmed
+            time.sleep(LOOK_AGAIN_S)
+            sending.acquire()
+        try:
+            yield self.installed.certain if self.confirmed.failure is None else None
+        finally:
+            sending.release()
 
     def note_plan(self, sessions: frozenset[int]) -> None:
         """A plan that makes copies of these sessions is going to be sent.

@@ -37,6 +37,8 @@ BEACONS_MAX = 20_000
 """Most beacons of one check, over all paths."""
 ARRIVE_S = 1.0
 """How long beacons may take to the bridge of the tap port, in seconds."""
+PLAN_S = 2.0
+"""How long a batch waits for a plan of its bridge, in seconds."""
 LOOK_AGAIN_S = 0.02
 """How often port counters are read meanwhile, in seconds."""
 
@@ -75,7 +77,7 @@ class Verifier:
             ready, left_out = _serving(number, resolved_session, writers, makers)
             with TIME_SLICES.taken():
                 paths = [
-                    _PathUnderTest(w, path, snapshot.resolved, number, check)
+                    _PathUnderTest(w, path, snapshot.resolved, resolved_session, check)
                     for w in ready
                     for path in _copy_paths(w, snapshot.resolved, resolved_session)
                     if check.sensor in (None, path.sensor)
@@ -126,11 +128,12 @@ class _PathUnderTest:
         writer: BridgeWriter,
         copy_path: CopyPath,
         resolved: ResolvedWorld,
-        session: int,
+        resolved_session: ResolvedSession,
         check: Check,
     ) -> None:
         self.writer, self.copy_path = writer, copy_path
-        self._session, self._check = session, check
+        self._resolved_session, self._check = resolved_session, check
+        self._session = resolved.world.numbers.session[resolved_session.session.id]
         network = copy_path.network
         self._network = 0 if network is None else resolved.world.numbers.network[network]
         self.sent = self._counted = 0
@@ -141,7 +144,23 @@ class _PathUnderTest:
         return self.sent if self.copy_path.arriving(self._check.length) else 0
 
     def send(self, numbers: Iterable[int]) -> None:
-        """Send the beacons of these numbers; they are not counted as copies."""
+        """Send the beacons of these numbers; they are not counted as copies.
+
+        No plan comes between, or nobody would know how many of them the switch has counted.
+
+        Raises:
+            Refused: the bridge makes no copies of the session now, or perhaps not.
+        """
+        with self.writer.undisturbed(PLAN_S) as resolved:
+            if not knows(resolved, self._resolved_session):
+                what = "is being changed" if resolved is None else "has another version of it now"
+                raise Refused(
+                    f"session {self._resolved_session.session.name!r} cannot be verified now: "
+                    f"bridge {self.writer.switch.name!r} {what}; verify it again"
+                )
+            self._send(numbers)
+
+    def _send(self, numbers: Iterable[int]) -> None:
         frames = [self._beacon(number) for number in numbers]
         table, cookie = self.copy_path.counted_by(self._check.length)
         switch = self.writer.switch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,49 @@ def test_real_copies_still_count_and_a_switch_that_forgets_changes_nothing(rig: 
         lambda: rig.inspector.session_status(SessionId("s")).copies,
         lambda copies: copies == PacketCount(9, 900),
     )
+
+
+@pytest.mark.parametrize("change", ["switched off", "deleted", "to another collector"])
+def test_frames_that_a_change_keeps_from_being_copied_are_not_taken_off_the_copies(
+    rig: Rig, change: str
+) -> None:
+    """A check in batches; the session changes after the first one."""
+    add(rig, "s", "a")
+    add(rig, "other", "a", tap="t2")
+    rig.count_copies(1, "s", 7, 700)
+    number = rig.world.snapshot().numbers.session[SessionId("s")]
+    changed: list[int] = []
+
+    def change_it(dpid: int) -> None:
+        if changed:
+            return
+        changed.append(dpid)
+        old = rig.store.sessions.find(SessionId("s"))
+        assert old is not None
+        if change == "deleted":
+            rig.store.sessions.delete(SessionId("s"), "test")
+        else:
+            other = rig.store.sessions.find(SessionId("other"))
+            assert other is not None
+            fields = (
+                {"enabled": False}
+                if change == "switched off"
+                else {"collector": other.session.collector}
+            )
+            rig.store.sessions.change(
+                SessionId("s"),
+                lambda record: replace(record, session=replace(record.session, **fields)),
+                "test",
+            )
+        threading.Thread(target=rig.reconciler.sync, args=(BRING_S,)).start()
+
+    rig.on_send = change_it
+    with pytest.raises(Refused, match="'s' cannot be verified now: bridge 's1' has another"):
+        check(rig, "s", count=1000)
+    rig.reconciler.sync(BRING_S)
+    rig.poller.count_copies([number])
+    if change != "deleted":
+        assert rig.poller.copies_of(number) == PacketCount(7, 700)
 
 
 def refusal(rig: Rig, name: str, count: int = 20) -> str:
