@@ -6,11 +6,12 @@ taken for those of the old one, and frames for the old one go to the new one.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flows.model import Placement, PortId
+from flows.model import Dpid, Placement, PortId
 
 SOON_S = 1.0
 """A number that nobody has had for so many seconds may go to anybody: plans without its port are
@@ -28,15 +29,33 @@ class ReusedNumber:
 
 
 class ReusedNumbers:
-    """Compares where ports are with where they were. ``now`` returns monotonic seconds."""
+    """Compares where ports are with where they were. ``now`` returns monotonic seconds.
+
+    Any thread may call anything.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self._lock = threading.Lock()
         self._placements = _NOWHERE
         self._freed: dict[Placement, tuple[PortId, float]] = {}
 
+    def move(self, moves: Mapping[Dpid, Dpid]) -> None:
+        """Bridges have other datapath ids: their ports are where they were."""
+
+        def moved(place: Placement) -> Placement:
+            return replace(place, dpid=moves[place.dpid]) if place.dpid in moves else place
+
+        with self._lock:
+            self._placements = {port: moved(at) for port, at in self._placements.items()}
+            self._freed = {moved(place): freed for place, freed in self._freed.items()}
+
     def follow(self, placements: Mapping[PortId, Placement]) -> list[ReusedNumber]:
         """This is where ports are now; the numbers that have passed from one to another."""
+        with self._lock:
+            return self._follow(placements)
+
+    def _follow(self, placements: Mapping[PortId, Placement]) -> list[ReusedNumber]:
         before, self._placements = self._placements, placements
         if before is placements:
             return []

@@ -325,6 +325,7 @@ class PlacementTracker:
         with self._moving:
             for moves in self._placements.take_moves():
                 self._counters.move(moves)
+                self._reused.move(moves)
 
     def _tell_believed(self) -> None:
         """Tell who else wants to know what is believed of the databases, if that is news.

@@ -7,7 +7,8 @@ import pytest
 from controller.topology.reused_numbers import SOON_S, ReusedNumber, ReusedNumbers
 from flows.model import Dpid, Ofport, Placement, PortId
 
-WEB, DB, THIRD = PortId("web"), PortId("db"), PortId("third")
+WEB, DB = PortId("web"), PortId("db")
+THIRD, OTHER = PortId("third"), PortId("other")
 
 
 def at(ofport: int, dpid: int = 1) -> Placement:
@@ -59,3 +60,16 @@ def test_a_port_that_returns_or_takes_another_number_reuses_none(numbers: Reused
     assert numbers.follow({DB: at(2)}) == []
     assert numbers.follow({DB: at(2), WEB: at(1)}) == []
     assert numbers.follow({DB: at(2), WEB: at(3), THIRD: at(1, dpid=2)}) == []
+
+
+def test_bridges_that_exchange_their_datapath_ids_reuse_none(
+    numbers: ReusedNumbers,
+) -> None:
+    numbers.follow({WEB: at(1), DB: at(2), THIRD: at(1, dpid=2)})
+    numbers.follow({WEB: at(1), THIRD: at(1, dpid=2)})
+    numbers.move({Dpid(1): Dpid(2), Dpid(2): Dpid(1)})
+    there = {WEB: at(1, dpid=2), THIRD: at(1)}
+    assert numbers.follow(there) == []
+    assert numbers.follow({**there, OTHER: at(2, dpid=2)}) == [
+        ReusedNumber(at(2, dpid=2), DB, OTHER)
+    ]
