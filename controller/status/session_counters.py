@@ -50,6 +50,8 @@ class SessionCounters:
         self._lost: dict[tuple[int, Measure], tuple[int, float]] = {}
         self._unkept: set[int] = set()
         self._altered: dict[int, float] = {}
+        self.has_moved = False
+        """Whether what was counted is that of another datapath id now (see ``take``)."""
 
     def update_flows(self, counted: CountsByCookie, moment: int | None = None) -> bool:
         """Take what flows have counted of all sessions, on a bridge without meters.
@@ -307,6 +309,7 @@ class SessionCounters:
             self._unkept, found._unkept = found._unkept, self._unkept
             self._altered, found._altered = found._altered, self._altered
             self._resets += 1
+            self.has_moved = True
         return found
 
     def absorb(self, other: SessionCounters) -> None:

@@ -52,6 +52,7 @@ DROPPED_MAX, RESET_S = 5, 1.0
 """How often counters are read again that were dropped because meters changed meanwhile, and how
 long at most each time until these have changed, in seconds."""
 
+MOVED = "its datapath id has changed: they are told once it has connected again"
 FAILURES_MAX = 8
 """Failures in a row that still lengthen the pause."""
 
@@ -295,6 +296,9 @@ class CounterPoller:
         asked_at = self._now()
         try:
             counters = writer.session_counters
+            if counters.has_moved:  # of which bridge this connection is, is not known
+                polling.note_missed(None, MOVED, self._age_s(polling, asked_at))
+                return
             for _ in range(DROPPED_MAX):
                 if self._count(writer, session, polling) or not counters.wait_reset(RESET_S):
                     break

@@ -85,6 +85,24 @@ def test_counters_that_are_not_told_are_said_until_they_are(
     assert (bridge(rig).state, rig.inspector.problems()) == (State.ACTIVE, [])
 
 
+def test_a_bridge_that_has_another_datapath_id_is_not_counted_before_it_connects_again(
+    rig: Rig,
+) -> None:
+    begin(rig)
+    rig.count_copies(1, "s", 7, 700)
+    wait_for(lambda: (rig.poller.count_everything(), status(rig, S))[1].copies.packets, (7).__eq__)
+    rig.poller.counters.move({Dpid(1): Dpid(2), Dpid(2): Dpid(1)})
+    for session in (S, T):
+        wait_for(lambda s=session: (rig.poller.count_everything(), status(rig, s))[1], is_uncounted)
+    assert "once it has connected again" in said(bridge(rig).reasons)[0]
+    assert status(rig, S).copies.packets == 7, "what was counted stays"
+
+    rig.cut(1)
+    rig.connect(1)
+    wait_for(lambda: rig.reconciler.sync(5), bool)
+    wait_for(lambda: (rig.poller.count_everything(), status(rig, S))[1].state, State.ACTIVE.__eq__)
+
+
 def test_a_limit_that_cannot_be_checked_is_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(rig)
     rig.store.sessions.change(S, lambda old: replace(old, limits=Limits(max_packets=9)), "t")
