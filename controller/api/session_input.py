@@ -16,6 +16,7 @@ from controller.store import Limits, SessionRecord
 from flows.model import (
     ALL,
     Collector,
+    Delivery,
     Direction,
     Filter,
     Mode,
@@ -89,6 +90,13 @@ class SessionChange:
         if self._given & {"enabled", *_LIMITS}:
             self._counted = parts.inspector.session_status(old.id).copies
         self._look_up(old.tenant)
+
+    @property
+    def tunnel(self) -> Delivery | None:
+        """The kind of tunnel that the session needs from now on, if it gets another collector."""
+        key = self._values.get("collector")
+        found = next((each for each in self._collectors if each.id == key), None)
+        return found.delivery if found is not None and found.is_tunnelled else None
 
     def __call__(self, old: SessionRecord) -> SessionRecord:
         """The changed session."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from controller.process import ChangeSignal
 from controller.reconcile.bridge import BridgeWriter
@@ -18,7 +19,7 @@ from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
 from controller.reconcile.writers import Writers
 from controller.status import Reconciling
-from flows.model import Dpid, SessionId
+from flows.model import Delivery, Dpid, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
@@ -52,6 +53,10 @@ class Reconciler(Reconciling):
     def moment(self) -> Snapshot | None:
         """The world that was built last; see Reconciling."""
         return self._snapshots.latest
+
+    def expecting(self, tunnel: Delivery) -> AbstractContextManager[None]:
+        """Have the ports of a kind of tunnel made before a change needs them; see Reconciling."""
+        return self._tunnels.expecting(tunnel, TUNNELS_S)
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Bring every bridge to the desired state now in the store; see Reconciling.

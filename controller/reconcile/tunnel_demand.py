@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 
 import structlog
 
@@ -18,6 +20,8 @@ from flows.model import Delivery, Dpid
 
 LOOK_S = 1.0
 """What bridges need is looked at again at least so often, in seconds."""
+
+NOTHING_EXPECTED: frozenset[Delivery] = frozenset()
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +46,9 @@ class TunnelDemandLoop:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._tunnels, self._ready = tunnels, ready
         self._wakeup = threading.Event()
+        self._expected: Counter[Delivery] = Counter()
+        """How many changes are under way that need each kind."""
+        self._lock = threading.Lock()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="tunnels", daemon=True)
 
@@ -70,6 +77,26 @@ class TunnelDemandLoop:
             kinds -= wanted_kinds(before)
         return bool(kinds) and self._tunnels.wait_made(kinds, timeout_s)
 
+    @contextmanager
+    def expecting(self, kind: Delivery, timeout_s: float) -> Iterator[None]:
+        """Inside, bridges have the ports of a kind of tunnel, as far as they come in time.
+
+        Who gives a session that copies another collector does so inside, and brings it about: else
+        nothing would be copied while the ports are being made.
+        """
+        self._expect(kind, 1)
+        try:
+            self._want()
+            if self._tunnels.wait_made(frozenset({kind}), timeout_s):
+                self._changes.changed()
+            yield
+        finally:
+            self._expect(kind, -1)
+
+    def _expect(self, kind: Delivery, by: int) -> None:
+        with self._lock:
+            self._expected[kind] += by
+
     def _run(self) -> None:
         while not self._is_stopping:
             self._wakeup.wait(LOOK_S)
@@ -88,16 +115,20 @@ class TunnelDemandLoop:
             return
         demand: dict[Dpid, TunnelDemand] = {}
         if self._ready.is_set():
-            demand = tunnel_demand(self._snapshots.snapshot(), self._writers.writing())
+            with self._lock:
+                expected = frozenset(+self._expected)
+            demand = tunnel_demand(self._snapshots.snapshot(), self._writers.writing(), expected)
         self._tunnels.want(demand)
 
 
-def tunnel_demand(snapshot: Snapshot, writers: Iterable[BridgeWriter]) -> dict[Dpid, TunnelDemand]:
-    """What each bridge of ours needs for this version of the world.
+def tunnel_demand(
+    snapshot: Snapshot, writers: Iterable[BridgeWriter], expected: Set[Delivery] = NOTHING_EXPECTED
+) -> dict[Dpid, TunnelDemand]:
+    """What each bridge of ours needs for this version of the world, and kinds that are expected.
 
     A kind that no session uses is unwanted once the last flows that use it are gone.
     """
-    wanted = frozenset(wanted_kinds(snapshot))
+    wanted = frozenset(wanted_kinds(snapshot) | expected)
     unwanted = frozenset(KINDS) - wanted
     return {
         writer.dpid: TunnelDemand(

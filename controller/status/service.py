@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.status.values import BridgeStatus, PortPlace, SessionStatus
 from controller.status.verify import Check, Verification
 from flows.explain import Explanation, Feed
-from flows.model import Collector, CollectorId, Dpid, NetworkId, PortId, SessionId
+from flows.model import Collector, CollectorId, Delivery, Dpid, NetworkId, PortId, SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,14 @@ class Reconciling(Protocol):
 
     def moment(self) -> object:
         """The world before a change, for ``sync``; at once, whatever bridges do."""
+        ...
+
+    def expecting(self, tunnel: Delivery) -> AbstractContextManager[None]:
+        """Inside, bridges have the ports of a kind of tunnel, as far as they come in 2 seconds.
+
+        Whoever gives a live session a collector of this kind does that and ``sync`` inside: else
+        packets would go without a copy while the ports are being made.
+        """
         ...
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from flows.explain import Explanation, Feed, explain, feed_of
 from flows.model import (
     Collector,
     CollectorId,
+    Delivery,
     Dpid,
     Link,
     NetworkId,
@@ -72,6 +74,7 @@ class FakeReconciler(Reconciling, Inspecting):
 
     def __init__(self, store: Store) -> None:
         self.store, self.changes = store, ChangeSignal()
+        self.expected: list[Delivery] = []
         self.is_reachable = True
         self.places: dict[str, tuple[str, int]] = {}
         self.world: SnapshotBuilder | None = None
@@ -88,6 +91,10 @@ class FakeReconciler(Reconciling, Inspecting):
 
     def moment(self) -> object:
         return None
+
+    def expecting(self, tunnel: Delivery) -> AbstractContextManager[None]:
+        self.expected.append(tunnel)
+        return nullcontext()
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         assert timeout_s > 0

@@ -16,6 +16,7 @@ from tests.ovs.controller_process import ControllerProcess, Document
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.open_vswitch import kill, start_ovsdb_server, start_vswitchd
 from tests.ovs.small_cloud import DB, INVENTORY, WEB, SmallCloud, make_collectors
+from tests.ovs.traffic import Traffic
 from tests.ovs.underlay import BRIDGE, HOST4, SENSORS, Underlay
 from tests.ovs.waiting import wait_for
 
@@ -87,6 +88,30 @@ def test_a_session_is_active_when_it_is_answered_and_its_ports_go_with_it(
         assert not [each for each in carried(cloud, underlay) if each[0] is kind]
     wait_for(our_ports, lambda names: not names)
     assert "192.0.2" not in ofctl("dump-flows", "s1")
+
+
+def test_copies_go_on_while_the_first_port_of_a_kind_of_tunnel_is_made(
+    cloud: SmallCloud, underlay: Underlay, controller: ControllerProcess
+) -> None:
+    controller.start("s1")
+    make_collectors(controller)
+    controller.create_session("red", "one", ["web"], "ids")
+    controller.wait_for_session("one")
+    with Traffic([cloud.at[name] for name in ("red-web", "red-db", "red-ids")]) as traffic:
+        stream, _ = cloud.red_streams(traffic)
+        traffic.wait_for(stream, cloud.at["red-ids"], 20)
+        for kind in KINDS:
+            for name in (make_remote(controller, kind), "ids"):
+                controller.change_session("one", collector=name)
+                number = traffic.now(stream) + 10
+                traffic.wait_for(stream, cloud.at["red-db"], number)
+        traffic.wait_for(stream, cloud.at["red-ids"], traffic.now(stream))
+        traffic.stop()
+        sent = traffic.now(stream)
+    status = controller.session("one")["status"]
+    assert status["skipped"] == {}, "the new sensor was there, or the one before"
+    assert status["copies"]["packets"] >= sent
+    wait_for(our_ports, lambda names: not names)
 
 
 def encapsulated(vni: int, source: str, inner: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from http import HTTPStatus
 
 from flask import Response
@@ -89,8 +90,10 @@ def change_session(path: Path, query: OneQuery, body: SessionPatch) -> Response:
     old = find_session(path.ref, query.tenant).session
     # reads what it needs now: while the change runs, the database is locked
     change = SessionChange(body, parts, old)
-    parts.store.sessions.change(old.id, change, actor())
-    bring_about()
+    tunnel = change.tunnel
+    with nullcontext() if tunnel is None else parts.reconciler.expecting(tunnel):
+        parts.store.sessions.change(old.id, change, actor())
+        bring_about()
     return answer(_show(old.id))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from controller.api import make_app
 from controller.store import Store
-from flows.model import SessionId, TenantName
+from flows.model import Delivery, SessionId, TenantName
 from tests.controller.api.test_api import items, problem
 from tests.controller.fakes import TWO_TENANTS, FakeReconciler
 
@@ -270,6 +270,24 @@ def test_sessions_are_listed_by_a_port_that_they_watch_by_whatever_source(
     assert names("red-web-1") == names("web-1") == {"port", "network", "label", "tenant"}
     assert names("red-web-2") == names("web-2") == {"network", "tenant"}
     assert names("blue-web-1") == names("red-ids-1") == set()
+
+
+def test_the_tunnel_ports_of_another_collector_are_made_before_the_session_changes(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    far = {
+        "name": "far",
+        "tenant": "red",
+        "delivery": "vxlan",
+        "sensors": [{"address": "192.0.2.9"}],
+    }
+    assert client.post("/v1/collectors", json=far).status_code == 201
+    create(client)
+    for change in ({"direction": "egress"}, {"collector": "ids"}):
+        assert client.patch("/v1/sessions/web", json=change).status_code == 200
+    assert fake.expected == []
+    assert client.patch("/v1/sessions/web", json={"collector": "far"}).status_code == 200
+    assert fake.expected == [Delivery.VXLAN]
 
 
 def test_a_patch_changes_only_the_fields_of_the_body(client: FlaskClient) -> None:
