@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from flows.compile.select import TapPoint, ask, compete, designated_bridge, shared_flow
-from flows.model import FilterId, NetworkId, Oversize, Port, PortId, SessionId
+from flows.model import FilterId, NetworkId, Port, PortId, SessionId
 from flows.openflow import Action, Flow, Load, RegField, Resubmit, Term
 from flows.pipeline import (
     ALONE,
@@ -188,9 +188,7 @@ class _ExclusiveNetwork:
         found = {
             port: chain
             for port in here
-            if (
-                chain := self._with_leaving(table, chains.get(port.id, ()), before.get(port.id, ()))
-            )
+            if (chain := self._with_leaving(chains.get(port.id, ()), before.get(port.id, ())))
         }
         for port, chain in found.items():
             self._chains[table.number, self.view.ofport(port)] = chain
@@ -202,24 +200,20 @@ class _ExclusiveNetwork:
         before = {} if self.before is None else self.before.ports
         return {**before, **self.arbitration.ports}
 
-    def _with_leaving(self, table: Table, chain: Chain, before: Chain) -> Chain:
-        """A chain, and the sessions that were asked before and have left it: where they were or,
-        if they might skip packets that they have copied elsewhere, after the others.
+    def _with_leaving(self, chain: Chain, before: Chain) -> Chain:
+        """A chain, and after it the sessions that were asked before and have left it; those that
+        end are asked where they were.
 
         Who is asked first takes the packet: the winner of now, or the one of before.
         """
-        if self.before is None:
-            return chain
-        there = {s.session.id for s in chain}
-        left = self.arbitration.by_id
-        for one in before:
-            key = one.session.id
-            if key in there:
-                continue
-            if table is EGRESS or _copies_as_before(one):
-                chain = _asked_as_before(chain, left.get(key, one), self.before)
-            elif not (chain and chain[-1].is_plain):
-                chain = (*chain, left[key])
+        if before and not (chain and chain[-1].is_plain):
+            left = self.arbitration.by_id
+            there = {s.session.id for s in chain} | self.ending
+            chain += tuple(left[s.session.id] for s in before if s.session.id not in there)
+        if self.before is not None:
+            for one in before:
+                if one.session.id in self.ending:
+                    chain = _with_ending(chain, one, self.before)
         return chain
 
     def _compile_flood(self) -> None:
@@ -281,7 +275,7 @@ class _ExclusiveNetwork:
         It is asked where it was in the order, and not about what others have taken before.
         """
         point = INGRESS.number, self.network, Cast.FLOOD
-        self._chains[point] = _asked_as_before(self._chains.get(point, ()), ending, before)
+        self._chains[point] = _with_ending(self._chains.get(point, ()), ending, before)
         self._asked[ending.session.id] = ending
         self._add_taken(ending, Cast.FLOOD, (), (Resubmit(ONCE.number),))
         ports = {port.id for port in ending.watched if port.id in before.ports}
@@ -436,20 +430,12 @@ class _ExclusiveNetwork:
         self._flows.append(shared_flow(table, priority, terms, actions, why))
 
 
-def _copies_as_before(before: ResolvedSession) -> bool:
-    """Whether a session makes a copy of whatever it takes at a receiver if it has made one before,
-    here or where the packet was sent: a path from here may be narrower."""
-    session = before.session
-    is_whole = session.oversize is Oversize.TRUNCATE and not before.cut_off
-    return is_whole or not session.direction.is_egress
-
-
-def _asked_as_before(chain: Chain, leaving: ResolvedSession, before: Arbitration) -> Chain:
-    """A chain in which one more session is asked where it was before."""
+def _with_ending(chain: Chain, ending: ResolvedSession, before: Arbitration) -> Chain:
+    """A chain in which a session that ends is asked where it was before."""
     order = [s.session.id for s in before.sessions]
-    earlier = set(order[: order.index(leaving.session.id)])
+    earlier = set(order[: order.index(ending.session.id)])
     at = next((n for n, s in enumerate(chain) if s.session.id not in earlier), len(chain))
-    return (*chain[:at], leaving, *chain[at:])
+    return (*chain[:at], ending, *chain[at:])
 
 
 def _set_taken(cohorts: Iterable[Cohort]) -> Iterator[Action]:

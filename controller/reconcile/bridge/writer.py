@@ -83,7 +83,7 @@ RETRY_S = 2.0
 """Seconds after which a bridge that failed is tried again."""
 DOUBLED_MAX = 5
 """How often at most that pause is doubled, while two controllers displace each other."""
-LOOK_AGAIN_S = 0.005
+PLAN_LOOK_S = 0.005
 """How often one who waits for the end of a plan looks, in seconds."""
 
 NO_FRAGMENTS = (
@@ -344,7 +344,7 @@ class BridgeWriter:
         sending.acquire()
         while self.installed.certain is None and time.monotonic() < deadline:
             sending.release()  # the next part of the plan is sent, or it is confirmed
-            time.sleep(LOOK_AGAIN_S)
+            time.sleep(PLAN_LOOK_S)
             sending.acquire()
         try:
             yield self.installed.certain if self.confirmed.failure is None else None

@@ -165,8 +165,8 @@ def test_the_command_line_speaks_https_with_its_ca_file(
     server.start()
     url = f"https://localhost:{server.address[1]}"
 
-    def run(*options: str) -> Result:
-        return CliRunner().invoke(main, ["--api", url, *options, "tenant", "list"])
+    def run(*options: str, api: str = url) -> Result:
+        return CliRunner().invoke(main, ["--api", api, *options, "tenant", "list"])
 
     try:
         trusted = run("--ca-file", str(authority.ca))
@@ -184,7 +184,7 @@ def test_the_command_line_speaks_https_with_its_ca_file(
         empty.touch()
         for no_file in (pipe, empty, Path("/dev/zero"), Path("/etc/passwd")):
             assert "cannot be used" in run("--ca-file", str(no_file)).stderr
-        plain = run("--api", url.replace("https:", "http:"))
+        plain = run(api=url.replace("https:", "http:"))
         assert "ended the connection without an answer" in plain.stderr
         assert "if it serves HTTPS, its URL begins with https:" in plain.stderr
     finally:
