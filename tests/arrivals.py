@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from flows.explain.trace import Emission, Trace
-from flows.model import Delivery, Placement, PortId, PortKind, Sensor, Session, World
+from flows.model import (
+    Delivery,
+    Placement,
+    PortId,
+    PortKind,
+    Sensor,
+    Session,
+    SessionId,
+    World,
+)
 from flows.semantics import LearnedAddresses, copied_frame, meaning
-from flows.semantics.meaning import sensors_of
+from flows.semantics.meaning import Meaning, sensors_of
 from tests.generators.random_worlds import Sent
 
 
@@ -55,13 +64,25 @@ class Arrivals:
         expected = meaning(sent.frame, sent.sender, world, learned)
         ends = [self.place(world.placements[port]) for port in expected.receivers]
         out: Frames = Counter((end, sent.frame) for end in ends)
+        out.update(self._copies(sent, expected).values())
+        return out, len(expected.copies), expected.learned
+
+    def copies(self, sent: Sent) -> Mapping[SessionId, Where]:
+        """Where the copy of each session that wants one must come out; nothing was learned yet."""
+        if sent.sender.kind is PortKind.TAP:
+            return {}
+        expected = meaning(sent.frame, sent.sender, self.world, {})
+        return {key: where for key, (where, _) in self._copies(sent, expected).items()}
+
+    def _copies(self, sent: Sent, expected: Meaning) -> Mapping[SessionId, tuple[Where, bytes]]:
+        world, found = self.world, dict[SessionId, tuple[Where, bytes]]()
         for session in world.sessions:
             if session.id in expected.copies:
                 maker = expected.makers[session.id]
                 sensor = min(sensors_of(session, sent.sender, world, maker), key=str)
                 copy = copied_frame(sent.frame, session, sent.sender, maker, world)
-                out[self.place(self._at(session, sensor, world)), copy] += 1
-        return out, len(expected.copies), expected.learned
+                found[session.id] = self.place(self._at(session, sensor, world)), copy
+        return found
 
     def delivered(self, frames: Frames) -> Frames:
         """The frames at workloads, which are production."""

@@ -11,6 +11,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -209,6 +210,22 @@ def is_covered(sent: Sent, before: World, after: World, trace: Trace) -> bool:
     return len(asked) < 2 or one.taken == other.taken
 
 
+class Always(NamedTuple):
+    """The copies of a packet that must come out at any moment: of how many sessions, and where
+    those of sessions that want them at the same place before the change and after it.
+    """
+
+    count: int
+    at: Counter[Where]
+
+
+def copied_always(sent: Sent, one: Arrivals, other: Arrivals) -> Always:
+    """The copies of sessions that want one before the change and after it."""
+    old, new = one.copies(sent), other.copies(sent)
+    both = old.keys() & new.keys()
+    return Always(len(both), Counter(old[key] for key in both if old[key] == new[key]))
+
+
 def check(
     before: World, after: World, sent: list[Sent], rng: Random, bridges: Bridges, most: int,
     mode: Mode = Mode.COPY,
@@ -219,25 +236,35 @@ def check(
     copied by those that take it before the change, or by those that take it after.
     """
     one, other = Arrivals(before, after), Arrivals(after, before)
-    wanted = [(each, one.expected(each, {})[0], other.expected(each, {})[0]) for each in sent]
+    wanted = [
+        (
+            each,
+            one.expected(each, {})[0],
+            other.expected(each, {})[0],
+            copied_always(each, one, other),
+        )
+        for each in sent
+    ]
     sensors = sensors_of_changed(one, other)
     for step in bridges.steps(rng):
         there = bridges.interpreter()
-        for each, old, new in wanted:
+        for each, old, new, always in wanted:
             trace = there.copy().send(before.placements[each.sender.id], each.frame)
             seen = one.seen(trace)
             assert one.delivered(seen) == one.delivered(old), f"{step}\n{trace}"
             at_old, at_new, at_seen = by_place(old), by_place(new), by_place(seen)
             assert at_seen.keys() <= at_old.keys() | at_new.keys() | sensors, f"{step}\n{trace}"
+            least = always.at if mode is Mode.COPY else Counter[Where]()
             for place in at_old | at_new:
-                least = min(at_old[place], at_new[place]) if mode is Mode.COPY else 0
                 limit = max(at_old[place], at_new[place]) + most - 1
-                assert least <= at_seen[place] <= limit, (
-                    f"{step}: {at_seen[place]} of {least} at {place}\n{trace}"
+                assert least[place] <= at_seen[place] <= limit, (
+                    f"{step}: {at_seen[place]} of {least[place]} at {place}\n{trace}"
                 )
-            if mode is Mode.COPY or is_covered(each, before, after, trace):
-                least = min(old.total(), new.total())
-                assert seen.total() >= least, f"{step}: {seen.total()} of {least} frames\n{trace}"
+            fewest = one.delivered(old).total() + always.count
+            if mode is Mode.EXCLUSIVE:
+                is_sure = is_covered(each, before, after, trace)
+                fewest = min(old.total(), new.total()) if is_sure else 0
+            assert seen.total() >= fewest, f"{step}: {seen.total()} of {fewest} frames\n{trace}"
     assert bridges.marks(bridges.tables) == bridges.marks(bridges.after)
 
 
