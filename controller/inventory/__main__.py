@@ -15,7 +15,11 @@ def main(path: Path) -> None:
     """Print as JSON what a file declares, and its problems."""
     inventory, problems, count = Inventory(), list[str](), 0
     try:
-        inventory = parse(read_file(path, FILE_BYTES_MAX), str(path))
+        text = read_file(path, FILE_BYTES_MAX)
+        inventory = parse(text, str(path))
+        if not text.strip():
+            why = "is empty: a controller that has an inventory does not take it"
+            problems, count = [f"{path}: {why}"], 1
     except InventoryError as error:
         problems, count = list(error.problems), error.count
     except FileNotFoundError:

@@ -431,6 +431,9 @@ def test_an_inventory_is_checked_with_every_line(
     assert f"{file}:2: a port needs `tenant`\n{file}:3: " in message
     assert message.endswith(f"cloudtap: {file} has 2 problem(s)\n")
     failed(run("inventory", "check", str(tmp_path / "none")), 2)
+    for nothing in ("", "\n \n"):
+        file.write_text(nothing)
+        assert "is empty" in failed(run("inventory", "check", str(file)))
     assert capfd.readouterr().err == "", "nothing is said but the answer"
 
 
