@@ -49,6 +49,7 @@ class LoneWriter:
             programs=ProgramCache(),
             needs_epoch=lambda switch: needs_epoch,
             settle=lambda bridges, seconds: True,
+            counters=lambda dpid: SessionCounters(),
         )
         self.writer = BridgeWriter(switch, SessionCounters(), context)
         self.writer.start()

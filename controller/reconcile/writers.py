@@ -289,6 +289,7 @@ class WriterLifecycle:
             programs=writers.programs,
             needs_epoch=needs_epoch,
             settle=settle,
+            counters=counters.of,
         )
 
     def connect(self, switch: Switch) -> None:

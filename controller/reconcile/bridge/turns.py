@@ -75,7 +75,7 @@ class Turns:
         counters: SessionCounters,
         needs_epoch: Callable[[Switch], bool],
     ) -> None:
-        self._switch, self._installed, self._counters = switch, installed, counters
+        self._switch, self._installed, self.counters = switch, installed, counters
         self._needs_epoch = needs_epoch
         self.step = TurnStep(0, TurnStage.SWITCHED)
         """How far it is with the version that it is at work on, or was last."""
@@ -162,11 +162,11 @@ class Turns:
         ending = {*changed, *(number for number in meters.remove if number in caps)}
 
         def take(counted: Mapping[int, MeterCount]) -> None:
-            self._counters.update_some(counted, caps)
+            self.counters.update_some(counted, caps)
 
         with (
             self.sending,
-            self._counters.resetting(added, changed, caps),
+            self.counters.resetting(added, changed, caps),
             APPLY_SECONDS.time(),
         ):
             return self._switch.apply(part, LastCounts(ending, take))

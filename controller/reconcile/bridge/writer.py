@@ -122,7 +122,8 @@ class WriterContext:
     ``installed_sessions`` is updated before a session's flows are sent, and once the datapath no
     longer uses megaflows that make copies of the others. ``needs_epoch`` tells whether the datapath
     of a bridge may keep stale megaflows, so that its plans must have all of them made again.
-    ``settle`` waits until the datapaths of bridges follow their flow tables.
+    ``settle`` waits until the datapaths of bridges follow their flow tables. ``counters`` returns
+    those of the bridge that has a datapath id now.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -133,6 +134,7 @@ class WriterContext:
     programs: ProgramCache
     needs_epoch: Callable[[Switch], bool]
     settle: Callable[[Sequence[BridgeWriter], float], bool]
+    counters: Callable[[Dpid], SessionCounters]
 
 
 class BridgeWriter:
@@ -730,6 +732,8 @@ class BridgeWriter:
 
     def _confirm(self, snapshot: Snapshot, served: frozenset[int], seen: _Outcome) -> None:
         """The switch has confirmed, after a barrier, what it took of this snapshot."""
+        if self.session_counters.has_moved:  # and this is no connection that was closed meanwhile
+            self.session_counters = self._turns.counters = self._context.counters(self.dpid)
         is_simple = not (seen.rejected or self.installed.foreign)
         with nullcontext() if is_simple else TIME_SLICES.taken():
             blockers = find_blockers(

@@ -52,7 +52,7 @@ DROPPED_MAX, RESET_S = 5, 1.0
 """How often counters are read again that were dropped because meters changed meanwhile, and how
 long at most each time until these have changed, in seconds."""
 
-MOVED = "its datapath id has changed: they are told once it has connected again"
+MOVED = "its datapath id has changed: they are told once it has confirmed something under this one"
 FAILURES_MAX = 8
 """Failures in a row that still lengthen the pause."""
 
