@@ -17,8 +17,8 @@ from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.waiting import pass_time, wait_for
 
 VISITS, AT_ONCE = 400, 20
-WARM = 200
-"""Visits before the memory is looked at first."""
+WARM = 400
+"""Visits before the memory is looked at first: the heap grows to what visits need at once."""
 BYTES_EACH = 20_000
 """What a visit may leave in memory at most; 46,000 is what it left when all were remembered."""
 PATIENCE_S = 120.0
