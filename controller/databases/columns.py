@@ -16,6 +16,8 @@ from controller.databases.errors import BadPeer
 
 MARK = "cloudtap-tunnel"
 """The key in ``external_ids`` of our tunnel ports and interfaces; the value is the delivery."""
+PAIR_MARK = "cloudtap-segments"
+"""The key in ``external_ids`` of the ends of a segmenting pair; it says ``out`` or ``back``."""
 HOST_NAMES = ("hostname", "system-id")
 """The keys in ``external_ids`` of Open_vSwitch that say what the host is called."""
 QOS_RATES = ("max-rate", "cir")
@@ -119,7 +121,7 @@ WATCHED: Mapping[str, Mapping[str, WatchedColumn]] = {
         "name": WatchedColumn(Kind.STRING),
         "ofport": WatchedColumn(Kind.OPTIONAL_INTEGER),
         "external_ids": WatchedColumn(
-            Kind.STRINGS, keys=frozenset(["iface-id", "attached-mac", MARK])
+            Kind.STRINGS, keys=frozenset(["iface-id", "attached-mac", MARK, PAIR_MARK])
         ),
         "type": WatchedColumn(Kind.STRING),
         "options": WatchedColumn(Kind.STRINGS),

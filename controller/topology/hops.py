@@ -6,7 +6,14 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapshot, tunnel_name
+from controller.southbound.ovsdb import (
+    KINDS,
+    Device,
+    InterfaceRow,
+    OvsdbSnapshot,
+    segmenter_of,
+    tunnel_name,
+)
 from flows.model import (
     OFPORT_MAX,
     Datapath,
@@ -14,6 +21,7 @@ from flows.model import (
     Hop,
     Ofport,
     Placement,
+    Segmenter,
     Setting,
     datapath_of,
 )
@@ -41,6 +49,7 @@ class Hops:
         self._bridges: dict[Dpid, tuple[str, bool]] = {}
         """The name of each bridge that a database reports, and whether its switch is restoring."""
         self._datapaths: Mapping[Dpid, Datapath] = {}
+        self._segmenters: dict[Dpid, Segmenter] = {}
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
         self._known: Mapping[Placement, Hop] = {}
         self._is_outdated = False
@@ -92,13 +101,36 @@ class Hops:
                 self._by_number[dpid] = numbered
                 if not numbered:
                     del self._by_number[dpid]
+            has_changed |= self._take_pairs(changed)
             return True in [has_changed, *(self._refresh(dpid) for dpid in changed)]
+
+    def _take_pairs(self, changed: Iterable[Dpid]) -> bool:
+        """Look for the segmenting pairs of bridges again; whether one differs. With the lock
+        held.
+        """
+        before = dict(self._segmenters)
+        for dpid in changed:
+            self._segmenters.pop(dpid, None)
+            pair = segmenter_of(self._rows.get(dpid, ()))
+            if pair is not None:
+                self._segmenters[dpid] = pair
+        return before != self._segmenters
 
     def datapaths(self, wanted: PortNumbers) -> Mapping[Dpid, Datapath]:
         """The datapaths of some bridges, as far as databases report them."""
         with self._lock:
             known = self._datapaths
             return {dpid: known[dpid] for dpid in wanted if dpid in known}
+
+    def segmenters(self, wanted: PortNumbers) -> Mapping[Dpid, Segmenter]:
+        """The segmenting pairs of some bridges; a port where something is placed is no end."""
+        with self._lock:
+            found = {dpid: self._segmenters[dpid] for dpid in wanted if dpid in self._segmenters}
+            return {
+                dpid: pair
+                for dpid, pair in found.items()
+                if wanted[dpid].isdisjoint((pair.out, pair.back))
+            }
 
     def forget(self, dpid: Dpid) -> bool:
         """Forget what a bridge has reported over OpenFlow; whether something else is known now."""

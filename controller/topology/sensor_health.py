@@ -17,7 +17,7 @@ from controller.topology.hops import Hops, PortNumbers, is_wanted
 from controller.topology.link_state import LinkStates
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
-from flows.model import CollectorId, Datapath, Down, Dpid, Hop, Placement, PortId, Sensor
+from flows.model import CollectorId, Datapath, Down, Dpid, Hop, Placement, PortId, Segmenter, Sensor
 
 Probes = Mapping[tuple[CollectorId, Sensor], str]
 """The address to connect to that shows whether a sensor receives, by collector and sensor."""
@@ -45,6 +45,7 @@ class SensorHealth:
         self._links, self._hops = LinkStates(), Hops()
         self._passed_on: Mapping[Placement, Hop] = self._hops.known()
         self._datapaths: Mapping[Dpid, Datapath] = {}
+        self._segmenters: Mapping[Dpid, Segmenter] = {}
         self._places = PlacementsSnapshot()
         self._used: PortNumbers = {}
         """Where something was placed when the world was made last."""
@@ -110,6 +111,14 @@ class SensorHealth:
             self._datapaths = found
         return self._datapaths
 
+    def segmenters(self) -> Mapping[Dpid, Segmenter]:
+        """The segmenting pairs of these bridges; the same value again until it changes."""
+        self._note_used()
+        found = self._hops.segmenters(self._used)
+        if found != self._segmenters:
+            self._segmenters = found
+        return self._segmenters
+
     def links_down(self) -> frozenset[Placement]:
         """The ports whose link is down, whatever they are for."""
         return self._links.all_down()
@@ -151,8 +160,10 @@ class SensorHealth:
             self._timer.daemon = True
             self._timer.start()
         hops = self._hops.known(self._used)
-        is_other = hops is not self._passed_on or (
-            self._hops.datapaths(self._used) != self._datapaths
+        is_other = (
+            hops is not self._passed_on
+            or self._hops.datapaths(self._used) != self._datapaths
+            or self._hops.segmenters(self._used) != self._segmenters
         )
         if is_other or self._links_down() != self._without_link:
             self._changes.changed()

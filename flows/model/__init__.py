@@ -14,7 +14,7 @@ from flows.model.collector import (
     TagMode,
     receiving_places,
 )
-from flows.model.datapath import Datapath, datapath_of
+from flows.model.datapath import Datapath, Segmenter, datapath_of
 from flows.model.filter import (
     EDITIONS,
     EVERY_BIT,
@@ -180,6 +180,7 @@ __all__ = [
     "RouteState",
     "Rule",
     "RuleMatch",
+    "Segmenter",
     "Sensor",
     "Session",
     "SessionId",

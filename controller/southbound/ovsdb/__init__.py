@@ -1,6 +1,6 @@
 """Open vSwitch databases (OVSDB): their bridges and interfaces, and our tunnel ports in them."""
 
-from controller.databases import MARK, TlsFiles
+from controller.databases import MARK, PAIR_MARK, TlsFiles
 from controller.southbound.ovsdb.database import RemoteState
 from controller.southbound.ovsdb.device import Device
 from controller.southbound.ovsdb.expected import ExpectedDatabases
@@ -10,7 +10,9 @@ from controller.southbound.ovsdb.rows import (
     InterfaceRow,
     InterfacesByBridge,
     OvsdbSnapshot,
+    segmenter_of,
 )
+from controller.southbound.ovsdb.segmenting_pair import PairEnd, pair_name, pair_names
 from controller.southbound.ovsdb.tunnel_port import (
     KINDS,
     TunnelDemand,
@@ -25,6 +27,7 @@ from controller.southbound.ovsdb.watcher import OvsdbWatcher
 __all__ = [
     "KINDS",
     "MARK",
+    "PAIR_MARK",
     "BridgeKey",
     "BridgeRow",
     "Device",
@@ -33,11 +36,15 @@ __all__ = [
     "InterfacesByBridge",
     "OvsdbSnapshot",
     "OvsdbWatcher",
+    "PairEnd",
     "RemoteState",
     "TlsFiles",
     "TunnelDemand",
     "TunnelKey",
     "in_key",
+    "pair_name",
+    "pair_names",
+    "segmenter_of",
     "tunnel_name",
     "tunnel_options",
     "tunnel_type",

@@ -52,11 +52,16 @@ def tunnel_name(dpid: Dpid, kind: Delivery) -> str:
     The highest datapath id has 13 digits, so a name has at most 15 characters, the limit of Linux.
     No two bridges of a host have the same names.
     """
+    return f"c{_LETTERS[kind]}{in_base_36(dpid)}"
+
+
+def in_base_36(dpid: Dpid) -> str:
+    """A datapath id in base 36, with at most 13 digits."""
     digits, rest = "", int(dpid)
     while rest or not digits:
         rest, digit = divmod(rest, len(_DIGITS))
         digits = _DIGITS[digit] + digits
-    return f"c{_LETTERS[kind]}{digits}"
+    return digits
 
 
 def tunnel_type(kind: Delivery) -> str:
