@@ -16,6 +16,9 @@ from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_devi
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
 from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport
 
+KERNEL_DATAPATH = ("", "system")
+"""The values of ``datapath_type`` that mean the datapath of the kernel."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class BridgeRow:
@@ -42,6 +45,11 @@ class BridgeRow:
     def is_here(self) -> bool:
         """Whether its database is on this machine."""
         return self.database.startswith("unix:")
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether its datapath is that of the kernel."""
+        return self.datapath_type in KERNEL_DATAPATH
 
 
 @dataclass(frozen=True, slots=True)
