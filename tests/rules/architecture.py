@@ -93,6 +93,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
+        "databases": frozenset(["OFFLOADS"]),
         "devices": ANY,
         "inventory": frozenset(["BadYaml", "read_values"]),
         "syntax": ANY,
