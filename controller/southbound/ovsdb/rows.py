@@ -17,6 +17,9 @@ from controller.southbound.ovsdb.segmenting_pair import PairEnd, end_of, pair_na
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
 from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport, Segmenter
 
+KERNEL_DATAPATH = ("", "system")
+"""The values of ``datapath_type`` that mean the datapath of the kernel."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class BridgeRow:
@@ -43,6 +46,11 @@ class BridgeRow:
     def is_here(self) -> bool:
         """Whether its database is on this machine."""
         return self.database.startswith("unix:")
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether its datapath is that of the kernel."""
+        return self.datapath_type in KERNEL_DATAPATH
 
 
 @dataclass(frozen=True, slots=True)
