@@ -16,6 +16,7 @@ from controller.cli.command import Group
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
+from controller.cli.segmenter import prepare
 from controller.cli.session import session
 from controller.cli.state import backup, restore
 from controller.cli.system import controller, inventory, status
@@ -106,6 +107,7 @@ COMMANDS = (
 for command in COMMANDS:
     main.add_command(command)
 session.add_command(verify)
+bridge.add_command(prepare)
 
 
 def _token(file: Path | None) -> str | None:

@@ -93,7 +93,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
-        "databases": frozenset(["OFFLOADS"]),
+        "databases": frozenset(["OFFLOADS", "PAIR_MARK"]),
         "devices": ANY,
         "inventory": frozenset(["BadYaml", "read_values"]),
         "syntax": ANY,

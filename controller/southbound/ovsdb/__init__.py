@@ -12,7 +12,6 @@ from controller.southbound.ovsdb.rows import (
     OvsdbSnapshot,
     segmenter_of,
 )
-from controller.southbound.ovsdb.segmenting_pair import PairEnd, pair_name, pair_names
 from controller.southbound.ovsdb.tunnel_port import (
     KINDS,
     TunnelDemand,
@@ -36,14 +35,11 @@ __all__ = [
     "InterfacesByBridge",
     "OvsdbSnapshot",
     "OvsdbWatcher",
-    "PairEnd",
     "RemoteState",
     "TlsFiles",
     "TunnelDemand",
     "TunnelKey",
     "in_key",
-    "pair_name",
-    "pair_names",
     "segmenter_of",
     "tunnel_name",
     "tunnel_options",
