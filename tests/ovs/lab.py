@@ -34,7 +34,7 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
-from tests.ovs.datapath import DATAPATH, Datapath
+from tests.ovs.datapath import DATAPATH, INSTANCES, IS_KERNEL
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.open_vswitch import pid_of
 from tests.ovs.waiting import wait_for
@@ -53,7 +53,7 @@ BURST = 32
 """Frames sent before a round of markers: the receive buffers of the datapath hold as many."""
 LINK_MTU = 1600
 DEADLINE_S = 30.0
-WARM_UP_S = 1.0 if DATAPATH is Datapath.SYSTEM else 0.1
+WARM_UP_S = 1.0 if IS_KERNEL else 0.1
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
 """linux/sockios.h and linux/ethtool.h."""
 
@@ -74,7 +74,7 @@ class Lab:
             raise LabError(
                 "tests on Open vSwitch need a private one: run them with `tools/isolate COMMAND`"
             )
-        if DATAPATH is Datapath.SYSTEM and (count := os.cpu_count()) != 1:
+        if IS_KERNEL and (count := os.cpu_count()) != 1:
             raise LabError(
                 f"with {count} processors the kernel datapath does not keep the order of upcalls: "
                 "run this with `tools/kernel-lab tools/isolate COMMAND`"
@@ -298,7 +298,7 @@ class Lab:
         entries += [(port, hops) for port in links for hops in range(most)]
         flows = []
         for port, hops in entries:
-            actions = [EXACT_SOURCE] if DATAPATH is Datapath.SYSTEM else []
+            actions = [EXACT_SOURCE] if IS_KERNEL else []
             actions += [f"output:{other}" for other in own if other != port]
             if hops:
                 actions.append(f"set_field:{_mac(hops - 1)}->eth_dst")
@@ -332,7 +332,7 @@ class Lab:
         kernel datapath a copy needs an upcall at each bridge on its way, the underlay included.
         """
         usual = 3 if self.links else 2
-        if DATAPATH is Datapath.SYSTEM:
+        if IS_KERNEL:
             usual += 1
         return usual + 2 * len(self.bridges) if self.marker_senders else usual
 
@@ -438,7 +438,7 @@ def purge_cache() -> None:
 
 def dump_megaflows() -> str:
     """All megaflows of the datapath with every field, one a line."""
-    return _run(["ovs-appctl", "dpctl/dump-flows", "-m", DATAPATH.instance])
+    return _run(["ovs-appctl", "dpctl/dump-flows", "-m", INSTANCES[DATAPATH]])
 
 
 def _run(command: list[str], text: str | None = None) -> str:
