@@ -1,15 +1,13 @@
-"""The datapath of the bridges in tests: that of CLOUDTAP_DATAPATH, ``netdev`` unless it is set."""
+"""What databases report of the datapath of the bridges in tests (see tests/ovs/datapath.py)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 
 from flows.model import Datapath, Dpid
-
-DATAPATH = Datapath(os.environ.get("CLOUDTAP_DATAPATH", Datapath.USERSPACE.value))
+from tests.ovs.datapath import DATAPATH
 
 
 def datapaths(dpids: Iterable[Dpid]) -> Mapping[Dpid, Datapath]:
-    """What databases report of these bridges."""
-    return dict.fromkeys(dpids, DATAPATH)
+    """The datapath of each of these bridges."""
+    return dict.fromkeys(dpids, Datapath(DATAPATH))
