@@ -135,7 +135,13 @@ def _sentences(status: SessionStatus, losses: Losses, recent: Set[Measure]) -> I
     if Measure.TRUNCATED in recent:
         yield f"mtu: {losses.truncated} copies were cut, {LATELY}, {path}"
     if Measure.SKIPPED in recent:
-        yield f"mtu: {losses.skipped} copies were left out, {LATELY}, {path}"
+        remedy = ""
+        if status.unprepared:
+            remedy = (
+                "; to have them truncated instead, run `cloudtap bridge prepare` as root on the "
+                f"host of bridge {' and '.join(map(repr, status.unprepared))}"
+            )
+        yield f"mtu: {losses.skipped} copies were left out, {LATELY}, {path}{remedy}"
     if Measure.SHED in recent:
         yield (
             f"rate: {losses.shed} copies were left out, {LATELY}, because they exceeded its "

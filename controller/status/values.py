@@ -118,7 +118,8 @@ class SessionStatus:
 
     ``largest_frame`` is the length in bytes of the longest frame whose copy fits the path to the
     sensors; None if every frame of production does. ``port_rate`` is the cap on each bridge that
-    keeps its copies below what ports on the way send; None if none is needed.
+    keeps its copies below what ports on the way send; None if none is needed. ``unprepared`` are
+    the bridges that leave out what they should truncate, for want of a segmenting pair.
     """
 
     state: State
@@ -127,6 +128,7 @@ class SessionStatus:
     skipped: Mapping[str, int] = field(default_factory=dict)
     bridges: tuple[BridgeShare, ...] = ()
     largest_frame: int | None = None
+    unprepared: tuple[str, ...] = ()
     truncated: int = 0
     port_rate: Rate | None = None
 

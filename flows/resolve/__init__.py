@@ -17,7 +17,7 @@ from flows.resolve.obstacles import (
     undelivered,
     without_link,
 )
-from flows.resolve.reach import sensor_notes
+from flows.resolve.reach import cuts_super_frames, sensor_notes, unprepared_bridges
 from flows.resolve.session import ResolvedSession
 from flows.resolve.world import ResolvedWorld
 
@@ -38,7 +38,9 @@ __all__ = [
     "at_links",
     "at_receiver",
     "at_sender",
+    "cuts_super_frames",
     "sensor_notes",
     "undelivered",
+    "unprepared_bridges",
     "without_link",
 ]

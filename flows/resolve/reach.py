@@ -13,10 +13,12 @@ from flows.model import (
     STOPS_ARRIVALS,
     STOPS_COPIES,
     Collector,
+    Datapath,
     Dpid,
     Hop,
     NetworkId,
     Offloads,
+    Oversize,
     Placement,
     Port,
     RouteState,
@@ -134,8 +136,8 @@ class SessionReach:
                 unseen[hop.bridge] = None
         for bridge in unseen:
             yield (
-                f"unknown: no database that knows bridge {bridge!r} is reached, so MTU, rate and "
-                f"settings of its ports cannot be seen: {NAME_DATABASE}"
+                f"unknown: no database that knows bridge {bridge!r} is reached, so its datapath, and "
+                f"MTU, rate and settings of its ports cannot be seen: {NAME_DATABASE}"
             )
         yield from self._unknown_routes()
 
@@ -175,6 +177,15 @@ class SessionReach:
         """Ports at which copies cannot be truncated, as the session wants them."""
         if self.session.packet_length is None:
             return
+        for here in self._makers():
+            if cuts_super_frames(here, self.world):
+                bridge = self._bridge(here)
+                yield (
+                    f"packets longer than {self.session.packet_length} bytes are not copied, "
+                    f"because the kernel's datapath of bridge {bridge!r} truncates a super-frame "
+                    f"(TSO, GRO) as a whole: run `cloudtap bridge prepare {bridge}` as root on its "
+                    "host, or use no packet_length"
+                )
         ports: dict[Placement, None] = {}
         for here, to in self._ways_to_taps():
             exits = self.spanning_tree.exits(here, to.dpid)
@@ -272,6 +283,22 @@ class SessionReach:
         ports = (p for p in self.watched if self.world.placements[p.id].dpid == dpid)
         names = (self._hop(port).bridge for port in ports)
         return next((name for name in names if name), f"{dpid:016x}")
+
+
+def unprepared_bridges(session: Session, watched: Iterable[Port], world: World) -> Iterator[str]:
+    """The names of the bridges of some watched ports that leave out copies of a session which they
+    should truncate.
+    """
+    if session.oversize is Oversize.TRUNCATE:
+        hops = {world.placements[port.id].dpid: world.hop_of(port.id) for port in watched}
+        for dpid, hop in sorted(hops.items()):
+            if cuts_super_frames(dpid, world):
+                yield (hop.bridge if hop is not None else "") or f"{dpid:016x}"
+
+
+def cuts_super_frames(here: Dpid, world: World) -> bool:
+    """Whether a bridge would truncate super-frames as a whole, so that it truncates nothing."""
+    return world.datapaths.get(here) is Datapath.KERNEL and here not in world.segmenters
 
 
 def sensor_notes(collector: Collector, world: World) -> Iterator[str]:

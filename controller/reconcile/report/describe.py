@@ -23,7 +23,13 @@ from flows.model import (
     watched_by,
 )
 from flows.openflow import VLAN_IDS
-from flows.resolve import ResolvedSession, ResolvedWorld, undelivered, without_link
+from flows.resolve import (
+    ResolvedSession,
+    ResolvedWorld,
+    undelivered,
+    unprepared_bridges,
+    without_link,
+)
 
 UNKNOWN_VERSION = "which version of the session it goes on with is not known"
 
@@ -49,6 +55,11 @@ def describe_session(
         status,
         largest_frame=snapshot.resolved.limit_of(resolved_session.session),
         port_rate=snapshot.resolved.port_caps.get(session),
+        unprepared=tuple(
+            unprepared_bridges(
+                resolved_session.session, resolved_session.watched, snapshot.resolved.world
+            )
+        ),
     )
     uncompilable = {view.dpid: view.confirmed.uncompilable.keys() for view in views}
     places = {port.id: snapshot.resolved.place(port) for port in resolved_session.watched}
