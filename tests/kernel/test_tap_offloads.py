@@ -176,7 +176,7 @@ def test_a_device_on_another_host_is_unknown_until_it_is_recorded(
     assert "already" in run(f".venv/bin/cloudtap tap-port prepare {TAP}")
 
     remake(cloud)
-    controller.wait_for_session("one", "active", "made anew")
+    controller.wait_for_session("one", "active", "of an earlier device")
     assert is_offloaded(TAP)
     vsctl("set", "Interface", TAP, "external_ids:cloudtap-offloads=off")
     controller.wait_until_free_of("one", "unknown")
