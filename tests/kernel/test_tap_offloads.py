@@ -26,6 +26,8 @@ from tests.ovs.waiting import wait_for
 
 SWITCHED_OFF = "offloads of tap port switched off"
 LEFT = "leaves segmentation and checksums to others"
+LARGE = 1_000_000
+"""Bytes of a transfer of which the super-frames get long."""
 FAR_DATABASE = "tcp:127.0.0.1:6640"
 """The database of this machine as one of another machine is reached."""
 
@@ -180,3 +182,19 @@ def test_a_device_on_another_host_is_unknown_until_it_is_recorded(
     assert is_offloaded(TAP)
     vsctl("set", "Interface", TAP, "external_ids:cloudtap-offloads=off")
     controller.wait_until_free_of("one", "unknown")
+
+
+def test_a_session_counts_super_frames_and_says_so_where_it_limits_them(
+    cloud: TcpCloud, start: Callable[..., ControllerProcess]
+) -> None:
+    cloud.tap(Veth())
+    controller = start()
+    frames = cloud.transfer(LARGE)
+    copies = wait_for(
+        lambda: controller.session("one")["status"]["copies"], lambda seen: seen["bytes"] >= LARGE
+    )
+    assert copies["packets"] < len(frames) / 5
+    assert copies["bytes"] < sum(len(each.frame) for each in frames), "with a header for each"
+    assert reasons(controller) == []
+    controller.change_session("one", max_packets=10**9)
+    controller.wait_for_session("one", "active", "max_packets may let more frames pass")
