@@ -1,1 +1,1 @@
-"""Tests on the datapath of the kernel: run them in a machine whose kernel has Open vSwitch."""
+"""Tests on a kernel with Open vSwitch's own datapath (``datapath_type=system``)."""

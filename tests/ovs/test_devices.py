@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from controller.devices import DeviceName, TransmitOffload, read_offloads, switch_off_offloads
 from tests.ovs.controller_process import ROOT
+from tests.ovs.lab import Lab
 
 NEAR, FAR = "dev-near", "dev-far"
 ABSENT = DeviceName("dev-absent", 7)
@@ -85,3 +86,13 @@ def test_a_process_in_another_namespace_finds_devices_where_ovs_vswitchd_is(
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert "TransmitOffload(driver='veth', is_on=True)" in read.stdout
+
+
+def test_a_tap_port_of_the_userspace_datapath_needs_no_preparation(
+    bridge: Callable[..., str], lab: Lab
+) -> None:
+    bridge(1)
+    [endpoint] = lab.endpoints
+    command = [".venv/bin/cloudtap", "tap-port", "prepare", endpoint.interface]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "nothing to do: its bridge has the userspace datapath" in done.stdout
