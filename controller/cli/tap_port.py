@@ -24,8 +24,8 @@ from controller.devices import (
 )
 
 VSCTL = ("ovs-vsctl", "--timeout=10")
-USERSPACE = "netdev"
-"""The ``datapath_type`` of the userspace datapath, which makes no super-frames."""
+WITHOUT_SUPER_FRAMES = "netdev"
+"""The ``datapath_type`` of the userspace datapath, which knows no super-frames."""
 VETH = "use one end of a veth pair as tap port in its place"
 RESTARTS = (
     "; a virtual machine whose driver starts again switches them on again: define its interface "
@@ -65,7 +65,7 @@ def prepare(interface: str, dry_run: bool, database: str | None, output: str) ->
     """
     vsctl = (*VSCTL, *(() if database is None else (f"--db={database}",)))
     found = _find(vsctl, interface)
-    if found.datapath == USERSPACE:
+    if found.datapath == WITHOUT_SUPER_FRAMES:
         _say(interface, "nothing to do: its bridge has the userspace datapath", output)
         return
     device = _device(found)

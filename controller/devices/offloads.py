@@ -159,7 +159,17 @@ def _index(inside: socket.socket, device: DeviceName) -> int | None:
 
 
 def _driver(inside: socket.socket, device: DeviceName) -> str:
-    answer = _ask(inside, device, DRVINFO.pack(ETHTOOL_GDRVINFO, *[b""] * 6, *[0] * 5))
+    """The driver of a device; empty if it has no name.
+
+    Raises:
+        OSError: the device has gone.
+    """
+    try:
+        answer = _ask(inside, device, DRVINFO.pack(ETHTOOL_GDRVINFO, *[b""] * 6, *[0] * 5))
+    except OSError as problem:
+        if problem.errno == errno.EOPNOTSUPP:
+            return ""
+        raise
     return bytes(DRVINFO.unpack(answer)[1]).rstrip(b"\0").decode(errors="replace")
 
 

@@ -6,7 +6,7 @@ RECORDED_OFF = "off"
 """The value that says so of every device that an interface will ever have."""
 
 
-def record_of(ifindex: int | None) -> str:
+def record_of(ifindex: int) -> str:
     """The value that says so of the device with this index: a device that is made anew has another
     one, and its offloads are on.
     """

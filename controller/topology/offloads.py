@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import is_
 from typing import Any, Protocol
 
 import structlog
@@ -25,7 +26,7 @@ from controller.devices import (
 from controller.inventory import Inventory
 from controller.southbound.ovsdb import BridgeRow, InterfaceRow, OvsdbSnapshot
 from controller.topology.placements import PlacementsSnapshot
-from flows.model import Offloads, Placement, PortKind
+from flows.model import Offloads, Placement, PortId, PortKind
 
 DEVICES_LOOK_S = 2.0
 """How often devices are looked at, in seconds: a virtual machine that starts again switches the
@@ -108,6 +109,8 @@ class OffloadWatch:
         self._looking = threading.Lock()
         self._found: Mapping[Placement, Offloads] = {}
         self._looked_at: frozenset[_Tap] = frozenset()
+        self._taps_of: tuple[tuple[object, ...], frozenset[_Tap]] = (None, None, None), frozenset()
+        """Snapshot, placements and inventory, and the tap ports that they make."""
         self._stuck: frozenset[DeviceName] = frozenset()
         """The devices that have no such switch."""
         self._said_at: dict[DeviceName, float] = {}
@@ -194,12 +197,21 @@ class OffloadWatch:
             log.warning("offloads of tap port not switched off", **what, reason=why)
 
     def _taps(self) -> frozenset[_Tap]:
-        """The tap ports whose devices are looked at."""
-        snapshot, places = self._databases(), self._placements().placements
+        """The tap ports whose devices are looked at; found again when something has changed."""
+        parts = self._databases(), self._placements().placements, self._inventory()
+        before, taps = self._taps_of
+        if not all(map(is_, before, parts)):
+            taps = self._find_taps(*parts)
+            self._taps_of = parts, taps
+        return taps
+
+    def _find_taps(
+        self, snapshot: OvsdbSnapshot, places: Mapping[PortId, Placement], inventory: Inventory
+    ) -> frozenset[_Tap]:
         here = {row.dpid: row for row in snapshot.bridges if row.is_here and row.is_kernel}
         if not here:
             return frozenset()
-        declared = (port for port in self._inventory().ports if port.kind is PortKind.TAP)
+        declared = (port for port in inventory.ports if port.kind is PortKind.TAP)
         named = {places[port.id]: port.name for port in declared if port.id in places}
         dpids = {place.dpid for place in named}
         found: list[_Tap] = []

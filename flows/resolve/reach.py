@@ -345,7 +345,7 @@ def unseen_offloads(tap: Port, hop: Hop) -> Iterator[str]:
             yield f"{cannot_see}, because its host is another one: {if_not}: {prepare} there"
         case Offloads.OUTDATED:
             yield (
-                f"{cannot_see}: it was made anew after its offloads had been switched off: "
+                f"{cannot_see}, because what its database records is of an earlier device: "
                 f"{if_not}: {prepare} on its host again"
             )
         case Offloads.UNSEEN:

@@ -46,6 +46,19 @@ class Cable(Link):
                 end.node.cmd(f"sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1")
 
 
+class TapCable(Cable):
+    """A link to a tap port, whose end at the switch has no checksum offload.
+
+    The datapath of the kernel would hand on packets of up to 64 kB with unfinished checksums.
+    """
+
+    def __init__(self, *args: object, **params: object) -> None:
+        super().__init__(*args, **params)
+        for end in (self.intf1, self.intf2):
+            if isinstance(end.node, OVSSwitch):
+                end.node.cmd(f"ethtool -K {end} tx off")
+
+
 class SwitchCable(Cable):
     """A link between two switches."""
 
@@ -90,7 +103,8 @@ def topology(scenario: Scenario) -> type[Topo]:
                 where = {"ip": None} if is_tap else {"ip": f"{member.ip}/24", "mac": member.mac}
                 self.addHost(member.host, cls=QuietHost, **where)
                 ports = {"port1": 0, "port2": number_of(member.interface)}
-                self.addLink(member.host, switch_of(member.interface), cls=Cable, **ports)
+                cable = TapCable if is_tap else Cable
+                self.addLink(member.host, switch_of(member.interface), cls=cable, **ports)
             for one, other in scenario.cables:
                 ports = {"port1": number_of(one), "port2": number_of(other)}
                 self.addLink(switch_of(one), switch_of(other), cls=SwitchCable, **ports)

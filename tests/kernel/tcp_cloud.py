@@ -203,7 +203,7 @@ class TcpCloud:
         def look() -> int:
             assert self.sensor is not None
             got.extend(self.sensor.received())
-            return announced(got)
+            return covered(got)
 
         assert wait_for(look, lambda seen: seen >= size, 20.0) == size
         return [each for each in got if payload_of(each.frame) is not None]
@@ -256,10 +256,15 @@ def payload_of(frame: bytes) -> tuple[int, int] | None:
     return int.from_bytes(packet[header + 4 : header + 8], "big"), length
 
 
-def announced(received: Sequence[Received]) -> int:
-    """How many bytes of payload are in some frames, retransmissions left out."""
-    found = {payload_of(each.frame) for each in received}
-    return sum(one[1] for one in found if one is not None)
+def covered(received: Sequence[Received]) -> int:
+    """How many bytes of payload are in the frames of one connection; repeated ones count once."""
+    found = [one for one in (payload_of(each.frame) for each in received) if one is not None]
+    first = found[0][0] if found else 0  # of the SYN
+    end = count = 0
+    for start, length in sorted(((sequence - first) % (1 << 32), n) for sequence, n in found):
+        count += max(0, start + length - max(start, end))
+        end = max(end, start + length)
+    return count
 
 
 def has_right_checksum(frame: bytes) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from controller.runtime import launch_command
 from tests.kernel.tcp_cloud import (
     FULL_FRAME,
     INVENTORY,
@@ -20,12 +23,16 @@ from tests.kernel.tcp_cloud import (
     is_offloaded,
     run,
 )
-from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.controller_process import ROOT, ControllerProcess
 from tests.ovs.lab import vsctl
 from tests.ovs.waiting import wait_for
 
 SWITCHED_OFF = "offloads of tap port switched off"
 LEFT = "leaves segmentation and checksums to others"
+LARGE = 1_000_000
+"""Bytes of a transfer of which the super-frames get long."""
+WITHOUT_RIGHT = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+"""Runs a command without CAP_NET_ADMIN."""
 FAR_DATABASE = "tcp:127.0.0.1:6640"
 """The database of this machine as one of another machine is reached."""
 
@@ -41,17 +48,22 @@ def cloud() -> Iterator[TcpCloud]:
 @pytest.fixture
 def start(tmp_path: Path, cloud: TcpCloud) -> Iterator[Callable[..., ControllerProcess]]:
     """Starts a controller with a session of web to the tap port."""
-    with ControllerProcess(tmp_path, INVENTORY) as process:
+    with ExitStack() as ending:
 
         def started(state: str = "active", words: str = "", **settings: str) -> ControllerProcess:
+            process = ending.enter_context(ControllerProcess(tmp_path, INVENTORY))
             process.start("s1", **settings)
             process.create_collector("red", "ids", "red-ids")
             process.create_session("red", "one", ["web"], "ids")
             process.wait_for_session("one", state, words)
+            ending.callback(check_log, process)
             return process
 
         yield started
-        assert "Traceback" not in process.log()
+
+
+def check_log(process: ControllerProcess) -> None:
+    assert "Traceback" not in process.log()
 
 
 def check_finished(received: list[Received]) -> None:
@@ -121,6 +133,21 @@ def test_offloads_that_are_to_stay_are_said_until_somebody_switches_them_off(
     check_finished(cloud.transfer())
 
 
+def test_without_the_right_to_change_devices_it_is_said(
+    cloud: TcpCloud, start: Callable[..., ControllerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.tap(Veth())
+    monkeypatch.setattr(
+        "tests.ovs.controller_process.launch_command",
+        lambda runtime: [*WITHOUT_RIGHT, *launch_command(runtime)],
+    )
+    controller = start("degraded", LEFT)
+    assert is_offloaded(TAP)
+    refused = "offloads of tap port not switched off"
+    assert controller.log().count(refused) == 1
+    assert "Operation not permitted" in controller.log()
+
+
 def test_a_device_that_is_made_anew_is_switched_off_again(
     cloud: TcpCloud, start: Callable[..., ControllerProcess]
 ) -> None:
@@ -176,7 +203,52 @@ def test_a_device_on_another_host_is_unknown_until_it_is_recorded(
     assert "already" in run(f".venv/bin/cloudtap tap-port prepare {TAP}")
 
     remake(cloud)
-    controller.wait_for_session("one", "active", "made anew")
+    controller.wait_for_session("one", "active", "of an earlier device")
     assert is_offloaded(TAP)
     vsctl("set", "Interface", TAP, "external_ids:cloudtap-offloads=off")
     controller.wait_until_free_of("one", "unknown")
+
+
+def test_a_session_counts_super_frames_and_says_so_where_it_limits_them(
+    cloud: TcpCloud, start: Callable[..., ControllerProcess]
+) -> None:
+    cloud.tap(Veth())
+    controller = start()
+    frames = cloud.transfer(LARGE)
+    copies = wait_for(
+        lambda: controller.session("one")["status"]["copies"], lambda seen: seen["bytes"] >= LARGE
+    )
+    assert copies["packets"] < len(frames) / 5
+    assert copies["bytes"] < sum(len(each.frame) for each in frames), "with a header for each"
+    assert reasons(controller) == []
+    controller.change_session("one", max_packets=10**9)
+    controller.wait_for_session("one", "active", "max_packets may let more frames pass")
+
+
+def prepare(*arguments: str) -> tuple[int, str]:
+    """Exit status and output of `cloudtap tap-port prepare`."""
+    command = [".venv/bin/cloudtap", "tap-port", "prepare", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_the_command_says_what_it_does_and_what_it_cannot_do(cloud: TcpCloud) -> None:
+    status, said = prepare(TAP)
+    assert status == 1 and "no row" in said
+    cloud.tap(Internal())
+    status, said = prepare(TAP)
+    assert status == 1 and "use one end of a veth pair" in said
+    vsctl("del-port", "s1", TAP)
+    cloud.tap(TapDevice())
+    status, said = prepare(TAP, "--dry-run")
+    expected = f"would switch its offloads off and record cloudtap-offloads=off@{ifindex()}"
+    assert (status, said) == (0, f"tap port device {TAP}: {expected}")
+    assert is_offloaded(TAP)
+    status, said = prepare(TAP, "--output", "json")
+    assert status == 0 and "its offloads are off and recorded" in said
+    assert "without guest offloads" in said
+    assert not is_offloaded(TAP)
+    run(f"ethtool -K {TAP} tx on")
+    vsctl("set", "Interface", TAP, "external_ids:cloudtap-offloads=off")
+    status, said = prepare(TAP, "--dry-run")
+    assert said.endswith("would switch its offloads off"), "the record of the operator stays"

@@ -64,14 +64,19 @@ RuleList = Annotated[
 ]
 
 EXPIRES_TEXT = "UTC, in the future; then the session goes `stopped`."
-MAX_PACKETS_TEXT = "Copies after which the session goes `stopped`."
+MAX_PACKETS_TEXT = (
+    "Copies after which the session goes `stopped`; a super-frame of the kernel datapath is one."
+)
 MAX_BYTES_TEXT = "Bytes of copies after which the session goes `stopped`."
 MODE_TEXT = (
     "`exclusive`: a packet of a port goes to the first that accepts it, lowest `number` first."
 )
 LENGTH_TEXT = "Cut each copy to so many bytes of the frame; null cuts nothing."
 OVERSIZE_TEXT = "Copies too long for the path to a remote sensor: cut them, or skip and count them."
-RATE_TEXT = "Most copies on each bridge, as `kbps` or `pps`; what exceeds it is shed. Null: no cap."
+RATE_TEXT = (
+    "Most copies on each bridge, as `kbps` or `pps`; what exceeds it is shed. Null: no cap. A "
+    "super-frame of the kernel datapath is one packet."
+)
 
 
 class SourceIn(Body):

@@ -133,7 +133,11 @@ class StatusOut(BaseModel):
 
     state: str = Field(description="pending, active, degraded, inactive, stopped or error")
     reasons: list[str]
-    copies: CopiesOut = Field(description="Copies that were made, in the bytes of their packets.")
+    copies: CopiesOut = Field(
+        description="Copies that were made, in the bytes of their packets. On the kernel datapath "
+        "a super-frame (up to 64 kB of a connection) is one packet with one header, although the "
+        "sensor gets it as several frames."
+    )
     truncated: int = Field(description="Copies cut to fit the path to their sensor.")
     skipped: dict[str, int] = Field(
         description="Wanted copies that were not made: too long (`mtu`), more than `max_rate` "

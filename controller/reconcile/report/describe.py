@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from controller.reconcile.bridge import WriterView, contested_reason, knows
 from controller.reconcile.protocols import BridgeNotes, Doubting, Tunnelling
+from controller.reconcile.report.super_frames import packet_limit_notes
 from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
 from flows.errors import NoLinkTagLeft
@@ -183,7 +184,9 @@ def _describe_served(
     state = (State.DEGRADED if reasons else State.ACTIVE) if works else State.PENDING
     if resolved_session.is_adrift:  # the bridges only count its copies as lost
         state, shares = State.PENDING, [_without_copies(share) for share in shares]
-    said = (*reasons, *resolved_session.unknown)  # what is not known is no failure
+    limits = snapshot.limits.get(resolved_session.session.id)
+    notes = packet_limit_notes(resolved_session, limits, snapshot.resolved.world)
+    said = (*reasons, *resolved_session.unknown, *notes)  # what is not known is no failure
     return SessionStatus(state, tuple(dict.fromkeys(said)), bridges=tuple(shares))
 
 

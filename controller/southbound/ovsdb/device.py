@@ -93,12 +93,13 @@ def _offloads(record: Record, driver: str) -> Offloads:
     An internal port gets what the kernel datapath sends past the queues where others are segmented
     (measured on Linux 6.1: `ethtool -K DEVICE tx off` changes nothing), so no record counts.
     """
-    kind, recorded = record.get("type", ""), record.get("offloads", "")
+    kind, ifindex = record.get("type", ""), record.get("ifindex")
+    recorded: str = record.get("offloads", "")
     if kind == INTERNAL:
         return Offloads.ALWAYS_LEFT
     if kind in SYSTEM and not is_virtual(driver):
         return Offloads.FINISHED
-    if recorded in (RECORDED_OFF, record_of(record.get("ifindex"))):
+    if recorded == RECORDED_OFF or (ifindex is not None and recorded == record_of(ifindex)):
         return Offloads.FINISHED
     if kind not in SYSTEM:
         return Offloads.UNSEEN

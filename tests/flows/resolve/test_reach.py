@@ -17,6 +17,7 @@ from flows.model import (
     Down,
     Dpid,
     Hop,
+    Offloads,
     Ofport,
     Oversize,
     Placement,
@@ -116,6 +117,51 @@ def test_what_no_database_reports_is_unknown_and_not_missing() -> None:
     assert sentence.startswith("unknown: no database that knows bridge 's1' is reached")
     found = resolved_session(of_web(hops=hops(Hop("s1", "eth9"))))
     assert "the MTU of tap port 'ids' is not reported" in " ".join(found.unknown)
+
+
+@pytest.mark.parametrize(
+    ("offloads", "words"),
+    [
+        (Offloads.LEFT, "run `ethtool -K eth tx off` on its host"),
+        (Offloads.ALWAYS_LEFT, "use one end of a veth pair in its place"),
+    ],
+)
+def test_a_tap_port_that_hands_super_frames_to_the_sensor_is_said_with_its_remedy(
+    offloads: Offloads, words: str
+) -> None:
+    of = of_web(hops=hops(replace(VM_HOP, offloads=offloads)))
+    found = resolved_session(of)
+    [sentence] = found.missing
+    assert sentence.startswith("tap port 'ids' on bridge 's1': its device eth leaves segmentation")
+    assert sentence.endswith(words)
+    assert found.unknown == ()
+    assert list(sensor_notes(of.collectors[0], of)) == [sentence]
+    assert received(of, "web", FRAME) == {"db": 1, "ids": 1}, "short frames are right"
+
+
+@pytest.mark.parametrize(
+    ("offloads", "words"),
+    [
+        (Offloads.FAR, "run `cloudtap tap-port prepare eth` there"),
+        (Offloads.OUTDATED, "run `cloudtap tap-port prepare eth` on its host again"),
+        (Offloads.UNSEEN, "`ovs-vsctl set Interface eth external_ids:cloudtap-offloads=off`"),
+    ],
+)
+def test_a_tap_port_whose_offloads_cannot_be_seen_is_unknown_with_a_remedy(
+    offloads: Offloads, words: str
+) -> None:
+    found = resolved_session(of_web(hops=hops(replace(VM_HOP, offloads=offloads))))
+    assert found.missing == ()
+    [sentence] = found.unknown
+    assert sentence.startswith("unknown: cannot see whether device eth of tap port 'ids' on bridge")
+    assert sentence.endswith(words)
+
+
+def test_offloads_matter_at_tap_ports_only() -> None:
+    left = replace(VM_HOP, offloads=Offloads.LEFT)
+    unseen = replace(VM_HOP, offloads=Offloads.FAR)
+    found = resolved_session(of_web(hops=hops(VM_HOP, left, unseen)))
+    assert (found.missing, found.unknown) == ((), ())
 
 
 @pytest.mark.parametrize(
