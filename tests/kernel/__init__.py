@@ -1,0 +1,1 @@
+"""Tests on a kernel with Open vSwitch's own datapath (``datapath_type=system``)."""
