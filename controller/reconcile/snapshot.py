@@ -31,6 +31,7 @@ from flows.model import (
     METERS,
     UNDERLAY_MTU,
     CopyWay,
+    Datapath,
     Delivery,
     Down,
     Dpid,
@@ -186,6 +187,7 @@ class SnapshotBuilder:
             self._sensors.down(desired.probes),
             self._sensors.hops(),
             self._routes.watch(_addresses_in_use(desired)),
+            self._sensors.datapaths(),
         )
         before = self._snapshot if self._declared is inventory else None
         changed = self._desired.changed_between(self._moment, desired.moment)
@@ -238,6 +240,7 @@ class SnapshotBuilder:
             down=reach.down,
             hops=reach.hops,
             routes=reach.routes,
+            datapaths=reach.datapaths,
             fading=told.fading,
             untold=told.untold,
             known_ways=told.known_ways,
@@ -318,6 +321,7 @@ class _Reach(NamedTuple):
     down: frozenset[Down]
     hops: Mapping[Placement, Hop]
     routes: Mapping[tuple[Dpid, IPAddress], Route]
+    datapaths: Mapping[Dpid, Datapath]
 
 
 class _Told(NamedTuple):

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapshot, tunnel_name
-from flows.model import OFPORT_MAX, Dpid, Hop, Ofport, Placement, Setting
+from flows.model import (
+    OFPORT_MAX,
+    Datapath,
+    Dpid,
+    Hop,
+    Ofport,
+    Placement,
+    Setting,
+    datapath_of,
+)
 
 HopsOfBridge = dict[Placement, Hop]
 PortNumbers = Mapping[Dpid, Set[int]]
@@ -31,6 +40,7 @@ class Hops:
         """The rows of each bridge whose ports have numbers."""
         self._bridges: dict[Dpid, tuple[str, bool]] = {}
         """The name of each bridge that a database reports, and whether its switch is restoring."""
+        self._datapaths: Mapping[Dpid, Datapath] = {}
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
         self._known: Mapping[Placement, Hop] = {}
         self._is_outdated = False
@@ -64,8 +74,12 @@ class Hops:
         """The databases have changed; whether something else is known now."""
         rows = {key[0]: found for key, found in snapshot.by_bridge.items()}
         bridges = {row.dpid: (row.name, row.is_restoring) for row in snapshot.bridges}
+        kinds = ((row.dpid, datapath_of(row.datapath_type)) for row in snapshot.bridges)
+        datapaths = {dpid: kind for dpid, kind in kinds if kind is not None}
         with self._lock:
-            before = self._rows
+            before, has_changed = self._rows, datapaths != self._datapaths
+            if has_changed:
+                self._datapaths = datapaths
             changed = [
                 dpid
                 for dpid in bridges.keys() | self._bridges.keys()
@@ -78,7 +92,13 @@ class Hops:
                 self._by_number[dpid] = numbered
                 if not numbered:
                     del self._by_number[dpid]
-            return True in [self._refresh(dpid) for dpid in changed]
+            return True in [has_changed, *(self._refresh(dpid) for dpid in changed)]
+
+    def datapaths(self, wanted: PortNumbers) -> Mapping[Dpid, Datapath]:
+        """The datapaths of some bridges, as far as databases report them."""
+        with self._lock:
+            known = self._datapaths
+            return {dpid: known[dpid] for dpid in wanted if dpid in known}
 
     def forget(self, dpid: Dpid) -> bool:
         """Forget what a bridge has reported over OpenFlow; whether something else is known now."""

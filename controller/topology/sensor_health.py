@@ -17,7 +17,7 @@ from controller.topology.hops import Hops, PortNumbers, is_wanted
 from controller.topology.link_state import LinkStates
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
-from flows.model import CollectorId, Down, Dpid, Hop, Placement, PortId, Sensor
+from flows.model import CollectorId, Datapath, Down, Dpid, Hop, Placement, PortId, Sensor
 
 Probes = Mapping[tuple[CollectorId, Sensor], str]
 """The address to connect to that shows whether a sensor receives, by collector and sensor."""
@@ -44,6 +44,7 @@ class SensorHealth:
         self._may_probe = may_probe
         self._links, self._hops = LinkStates(), Hops()
         self._passed_on: Mapping[Placement, Hop] = self._hops.known()
+        self._datapaths: Mapping[Dpid, Datapath] = {}
         self._places = PlacementsSnapshot()
         self._used: PortNumbers = {}
         """Where something was placed when the world was made last."""
@@ -98,6 +99,17 @@ class SensorHealth:
         self._passed_on = self._hops.known(self._used)
         return self._passed_on
 
+    def datapaths(self) -> Mapping[Dpid, Datapath]:
+        """The datapaths of the bridges where something is placed, as far as databases report them.
+
+        The same value again until it changes.
+        """
+        self._note_used()
+        found = self._hops.datapaths(self._used)
+        if found != self._datapaths:
+            self._datapaths = found
+        return self._datapaths
+
     def links_down(self) -> frozenset[Placement]:
         """The ports whose link is down, whatever they are for."""
         return self._links.all_down()
@@ -139,7 +151,10 @@ class SensorHealth:
             self._timer.daemon = True
             self._timer.start()
         hops = self._hops.known(self._used)
-        if self._links_down() != self._without_link or hops is not self._passed_on:
+        is_other = hops is not self._passed_on or (
+            self._hops.datapaths(self._used) != self._datapaths
+        )
+        if is_other or self._links_down() != self._without_link:
             self._changes.changed()
 
     def _links_down(self) -> frozenset[PortId | Placement]:

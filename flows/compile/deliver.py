@@ -17,6 +17,7 @@ from flows.model import (
     BUCKETS,
     Balance,
     Collector,
+    Datapath,
     NetworkId,
     Ofport,
     Oversize,
@@ -28,6 +29,7 @@ from flows.model import (
 from flows.openflow import (
     IN_PORT,
     PRODUCTION,
+    VLAN_HEADER,
     VLAN_PRESENT,
     VLAN_VID,
     Action,
@@ -279,19 +281,22 @@ def _sized(
     session, number = resolved_session.session, _number(view, resolved_session)
     own, collector = (SESSION.eq(number),), _collector(resolved_session)
     length = cut_length(session, view.limit_of(session))
-    steps: list[Action] = [Load(LARGER, 0) if length is None else CheckLarger(length, LARGER)]
+    steps: list[Action] = []
     if len(collector.sensors) > 1:
         bucket = Multipath(HASH_BY_BALANCE[collector.balance], BUCKETS, BUCKET)
         number_of_pool = view.world.numbers.collector[collector.id]
         steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
     chosen = f"{why}: does it fit, and which sensor gets it?"
-    yield _flow(table, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
+    for priority, terms, check in _checks(view, length):
+        actions = (check, *steps, Resubmit(SEND.number))
+        yield _flow(table, priority, (*own, *terms), actions, number, chosen)
     is_skipped = oversize_of(view, resolved_session) is Oversize.SKIP
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"
         at = position if len(collector.sensors) > 1 else None
-        # the check ignores padding after an IP packet, but the output would contain it
-        most = length or 0 if view.truncates(collector) else 0
+        # there the check ignores padding after an IP packet, but the output would contain it
+        cuts_padding = view.datapath is Datapath.USERSPACE and view.truncates(collector)
+        most = length or 0 if cuts_padding else 0
         yield from _sent(view, resolved_session, SEND, at, most, where)
         if length is not None and not is_skipped:
             yield from _sent(
@@ -306,6 +311,18 @@ def _sized(
             number,
             f"{why} that does not fit its path: skipped",
         )
+
+
+def _checks(view: BridgeView, length: int | None) -> Iterator[tuple[str, tuple[Term, ...], Action]]:
+    """How the length of packets is compared with ``length``: priority, condition and check."""
+    if length is None:
+        yield "session", (), Load(LARGER, 0)
+        return
+    yield "session", (), CheckLarger(length, LARGER)
+    if view.datapath is Datapath.KERNEL:
+        # Linux keeps the outermost tag beside the packet, where the check does not count it
+        is_tagged = (VLAN_VID.masked(VLAN_PRESENT, VLAN_PRESENT),)
+        yield "tagged", is_tagged, CheckLarger(length - VLAN_HEADER, LARGER)
 
 
 def _sent(

@@ -14,11 +14,12 @@ from hashlib import blake2b
 
 from netaddr import IPAddress
 
-from flows.model import Dpid, Link, Ofport, Placement
+from flows.model import Datapath, Dpid, Link, Ofport, Placement
 from flows.openflow import (
     ETH_DST,
     ETH_IPV4,
     ETH_IPV6,
+    ETH_QINQ,
     ETH_SRC,
     ETH_TYPE,
     ETH_VLAN,
@@ -71,6 +72,7 @@ DELIVERING = frozenset({DELIVER.number, SEND.number, CUT.number})
 """The tables whose outputs are copies."""
 Shape = tuple[int, tuple[tuple[Field, int], ...]]
 """A priority, and the fields that a flow matches with their masks (a subtable of OVS)."""
+NO_DATAPATHS: Mapping[Dpid, Datapath] = {}
 MAX_HOPS = 64
 """Links that one packet may cross before the interpreter calls it a loop."""
 
@@ -117,10 +119,20 @@ class Trace:
 
 
 class Interpreter:
-    """Bridges with flows and links; learned flows stay from one packet to the next."""
+    """Bridges with flows and links; learned flows stay from one packet to the next.
 
-    def __init__(self, flows: Mapping[Dpid, Iterable[Flow]], links: Iterable[Link] = ()) -> None:
-        self._bridges = {dpid: _BridgeState(dpid, given) for dpid, given in flows.items()}
+    A bridge whose datapath is not known counts as one of the userspace datapath.
+    """
+
+    def __init__(
+        self,
+        flows: Mapping[Dpid, Iterable[Flow]],
+        links: Iterable[Link] = (),
+        datapaths: Mapping[Dpid, Datapath] = NO_DATAPATHS,
+    ) -> None:
+        self._bridges = {
+            dpid: _BridgeState(dpid, given, datapaths.get(dpid)) for dpid, given in flows.items()
+        }
         self._far_end: dict[Placement, Placement] = {}
         for link in links:
             self._far_end[link.a] = link.b
@@ -174,7 +186,8 @@ class _Packet:
     key: int | None = None
     remote: IPAddress | None = None
     padding: int = 0
-    """Bytes after the IP packet on arrival; check_pkt_larger does not count them."""
+    """Bytes after the IP packet on arrival; check_pkt_larger of userspace does not count them."""
+    datapath: Datapath | None = None
 
     def get(self, wanted: Field) -> int:
         if wanted.is_register:
@@ -211,7 +224,16 @@ class _Packet:
         registers = list(self.registers)
         copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.learned)
         copy.key, copy.remote, copy.padding = self.key, self.remote, self.padding
+        copy.datapath = self.datapath
         return copy
+
+    @property
+    def checked_length(self) -> int:
+        """The bytes that check_pkt_larger compares: Linux does not count the outermost tag."""
+        if self.datapath is not Datapath.KERNEL:
+            return len(self.frame) - self.padding
+        has_tag = int.from_bytes(self.frame[12:14], "big") in (ETH_VLAN, ETH_QINQ)
+        return len(self.frame) - VLAN_HEADER * has_tag
 
 
 class _Table:
@@ -253,21 +275,22 @@ class _Table:
 class _BridgeState:
     """The flows of one bridge by table, learned ones included."""
 
-    def __init__(self, dpid: Dpid, flows: Iterable[Flow]) -> None:
-        self.dpid = dpid
+    def __init__(self, dpid: Dpid, flows: Iterable[Flow], datapath: Datapath | None) -> None:
+        self.dpid, self.datapath = dpid, datapath
         self._tables: dict[int, _Table] = defaultdict(_Table)
         for flow in flows:
             self._tables[flow.table].add(flow)
 
     def copy(self) -> _BridgeState:
         """The same flows."""
-        other = _BridgeState(self.dpid, ())
+        other = _BridgeState(self.dpid, (), self.datapath)
         other._tables.update((number, table.copy()) for number, table in self._tables.items())
         return other
 
     def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
         packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
         packet.padding = len(frame) - length_without_padding(frame)
+        packet.datapath = self.datapath
         out: list[Emission] = []
         self._resubmit(packet, START.number, out, steps)
         for table, flow in packet.learned:
@@ -305,6 +328,7 @@ class _BridgeState:
             is_copy = packet.table in DELIVERING
             session = packet.register(SESSION) if is_copy else None
             place = Placement(self.dpid, Ofport(ofport))
+            assert not max_len or self.datapath is not Datapath.KERNEL, "it cuts super-frames"
             frame = packet.frame[: max_len + packet.pushed] if max_len else packet.frame
             out.append(Emission(place, frame, session, packet.key, packet.remote))
 
@@ -360,7 +384,7 @@ def _change(packet: _Packet, action: Action) -> None:
         case SetTunnelRemote(address=address):
             packet.remote = address
         case CheckLarger(length=length, target=target):
-            packet.load(target, len(packet.frame) - packet.padding > length)
+            packet.load(target, packet.checked_length > length)
         case Multipath(hash=hash_of, buckets=buckets, target=target):
             packet.load(target, flow_hash(packet.fields, hash_of) % buckets)
         case Metered():

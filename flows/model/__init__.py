@@ -14,6 +14,7 @@ from flows.model.collector import (
     TagMode,
     receiving_places,
 )
+from flows.model.datapath import Datapath, datapath_of
 from flows.model.filter import (
     EDITIONS,
     EVERY_BIT,
@@ -149,6 +150,7 @@ __all__ = [
     "Collector",
     "CollectorId",
     "CopyWay",
+    "Datapath",
     "Delivery",
     "Direction",
     "Down",
@@ -201,6 +203,7 @@ __all__ = [
     "check_new_address",
     "check_session",
     "cut_length",
+    "datapath_of",
     "declared_names",
     "free_key",
     "is_watched",

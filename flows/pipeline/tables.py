@@ -267,8 +267,8 @@ DECIDE = _table(
 )  # fmt: skip
 DELIVER = _table(
     "deliver", 90, "Make the copy of one session, here or in the tables that follow.",
-    matches="session network", then="cap bridge_cap size send count", owns="session larger tagged",
-    network=200, session=100, nothing=0,
+    matches="session network vlan_vid", then="cap bridge_cap size send count",
+    owns="session larger tagged", tagged=300, network=200, session=100, nothing=0,
 )  # fmt: skip
 CAP = _table(
     "cap", 91, "Drop the copies of a session that exceed its rate cap.",
@@ -280,8 +280,8 @@ BRIDGE_CAP = _table(
 )  # fmt: skip
 SIZE = _table(
     "size", 93, "Compare the length with the limit of copies, and hash the packet to a sensor.",
-    matches="session", then="pool send", owns="larger bucket pool",
-    session=100, nothing=0,
+    matches="session vlan_vid", then="pool send", owns="larger bucket pool",
+    tagged=200, session=100, nothing=0,
 )  # fmt: skip
 POOL_TABLE = _table(
     "pool", 94, "Map the bucket of a pool to its sensor.",

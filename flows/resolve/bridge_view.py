@@ -12,6 +12,7 @@ from flows.model import (
     NOTHING_KNOWN,
     Collector,
     CopyWay,
+    Datapath,
     Dpid,
     Filter,
     FilterId,
@@ -141,8 +142,18 @@ class BridgeView:
         tap = self.world.port_by_id.get(sensor)
         return None if tap is None else self.next_hop(tap)
 
+    @property
+    def datapath(self) -> Datapath | None:
+        """The datapath of this bridge; None if it is not known."""
+        return self.world.datapaths.get(self.dpid)
+
     def truncates(self, collector: Collector) -> bool:
-        """Whether this bridge can truncate what it sends towards every sensor of a collector."""
+        """Whether this bridge can truncate what it sends towards every sensor of a collector.
+
+        The kernel's datapath truncates a super-frame as a whole, which loses all but its beginning.
+        """
+        if self.datapath is Datapath.KERNEL:
+            return False
         ports = {self.next_hop_of_copies(sensor, collector) for sensor in collector.sensors}
         places = (Placement(self.dpid, ofport) for ofport in ports if ofport is not None)
         return all(self.world.hops.get(place, NOTHING_KNOWN).truncates for place in places)
