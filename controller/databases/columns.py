@@ -15,7 +15,7 @@ from typing import Any
 from controller.databases.errors import BadPeer
 
 MARK = "cloudtap-tunnel"
-"""The key in ``external_ids`` of our tunnel ports and interfaces; the value is the delivery."""
+"""The key in ``external_ids`` of our tunnel ports and interfaces; the value is their kind."""
 HOST_NAMES = ("hostname", "system-id")
 """The keys in ``external_ids`` of Open_vSwitch that say what the host is called."""
 QOS_RATES = ("max-rate", "cir")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapshot, tunnel_name
+from controller.southbound.ovsdb import Device, InterfaceRow, OvsdbSnapshot, tunnel_name
 from flows.model import (
     OFPORT_MAX,
     Datapath,
@@ -15,6 +15,7 @@ from flows.model import (
     Ofport,
     Placement,
     Setting,
+    TunnelKind,
     datapath_of,
 )
 
@@ -186,7 +187,7 @@ class Hops:
 
 def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
     """The names of the ports for tunnels on a bridge."""
-    return frozenset(tunnel_name(dpid, kind) for kind in KINDS)
+    return frozenset(tunnel_name(dpid, kind) for kind in TunnelKind)
 
 
 def is_wanted(wanted: PortNumbers, dpid: Dpid, number: int, names: Set[str]) -> bool:

@@ -104,6 +104,7 @@ from flows.model.tunnel import (
     link_limit,
     path_limit,
 )
+from flows.model.tunnel_kind import TunnelKind, tunnel_kinds
 from flows.model.world import (
     LINK_MTU,
     UNDERLAY_MTU,
@@ -191,6 +192,7 @@ __all__ = [
     "Tagged",
     "TcpFlags",
     "TenantName",
+    "TunnelKind",
     "Verdict",
     "World",
     "assign",
@@ -220,5 +222,6 @@ __all__ = [
     "tap_limit",
     "transport_key",
     "transport_keys",
+    "tunnel_kinds",
     "watched_by",
 ]

@@ -283,8 +283,8 @@ class ResolvedWorld:
     def _tunnelled_by(self, places: Set[Placement]) -> Set[SessionId]:
         """The sessions whose copies may leave by a tunnel port at one of these places."""
         kinds = {
-            delivery
-            for (dpid, delivery), number in self.world.tunnels.items()
+            kind.delivery
+            for (dpid, kind), number in self.world.tunnels.items()
             if Placement(dpid, number) in places
         }
         known = self.world.collector_by_id

@@ -47,6 +47,7 @@ from flows.model import (
     SourceKind,
     TagMode,
     TenantName,
+    TunnelKind,
     World,
     link_limit,
     path_limit,
@@ -54,7 +55,7 @@ from flows.model import (
     transport_keys,
 )
 from tests import frames
-from tests.datapath import datapaths
+from tests.datapath import TUNNEL_KINDS, datapaths
 from tests.generators.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
@@ -178,10 +179,17 @@ def random_collectors(rng: Random, tenant: TenantName, taps: list[PortId]) -> li
     return found
 
 
-def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, Delivery], Ofport]:
+def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, TunnelKind], Ofport]:
     """A tunnel port of each kind on nearly every bridge."""
-    numbered = [(dpid, n, kind) for dpid in dpids for n, kind in enumerate(REMOTE)]
-    return {(d, kind): Ofport(FIRST_TUNNEL + n) for d, n, kind in numbered if rng.random() < 0.95}
+    numbered = [(dpid, n, kind) for dpid in dpids for n, kind in enumerate(TUNNEL_KINDS)]
+    plain = [(kind, rng.random()) for _, _, kind in numbered if not kind.is_over_ipv6]
+    chances = iter(chance for _, chance in plain)
+    own = Random(sum(chance for _, chance in plain))  # what is drawn later is the same without them
+    found: dict[tuple[Dpid, TunnelKind], Ofport] = {}
+    for dpid, number, kind in numbered:
+        if (own.random() if kind.is_over_ipv6 else next(chances)) < 0.95:
+            found[dpid, kind] = Ofport(FIRST_TUNNEL + number)
+    return found
 
 
 def random_packets(rng: Random, world: World, count: int) -> list[Sent]:

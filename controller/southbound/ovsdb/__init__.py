@@ -12,7 +12,6 @@ from controller.southbound.ovsdb.rows import (
     OvsdbSnapshot,
 )
 from controller.southbound.ovsdb.tunnel_port import (
-    KINDS,
     TunnelDemand,
     TunnelKey,
     in_key,
@@ -23,7 +22,6 @@ from controller.southbound.ovsdb.tunnel_port import (
 from controller.southbound.ovsdb.watcher import OvsdbWatcher
 
 __all__ = [
-    "KINDS",
     "MARK",
     "BridgeKey",
     "BridgeRow",
