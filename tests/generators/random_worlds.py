@@ -182,14 +182,10 @@ def random_collectors(rng: Random, tenant: TenantName, taps: list[PortId]) -> li
 def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, TunnelKind], Ofport]:
     """A tunnel port of each kind on nearly every bridge."""
     numbered = [(dpid, n, kind) for dpid in dpids for n, kind in enumerate(TUNNEL_KINDS)]
-    plain = [(kind, rng.random()) for _, _, kind in numbered if not kind.is_over_ipv6]
-    chances = iter(chance for _, chance in plain)
-    own = Random(sum(chance for _, chance in plain))  # what is drawn later is the same without them
-    found: dict[tuple[Dpid, TunnelKind], Ofport] = {}
-    for dpid, number, kind in numbered:
-        if (own.random() if kind.is_over_ipv6 else next(chances)) < 0.95:
-            found[dpid, kind] = Ofport(FIRST_TUNNEL + number)
-    return found
+    chances = {(d, kind): rng.random() for d, _, kind in numbered if not kind.is_over_ipv6}
+    own = Random(sum(chances.values()))  # so that what is drawn later is the same on each datapath
+    chances |= {(d, kind): own.random() for d, _, kind in numbered if kind.is_over_ipv6}
+    return {(d, k): Ofport(FIRST_TUNNEL + n) for d, n, k in numbered if chances[d, k] < 0.95}
 
 
 def random_packets(rng: Random, world: World, count: int) -> list[Sent]:
