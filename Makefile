@@ -6,14 +6,18 @@ WORLDS ?= 100
 SEED ?= 1
 JOBS ?= $(shell nproc)
 BENCH ?= *
+# userspace or kernel, for worlds and bench
+DATAPATH ?= userspace
+# core: what runs on the kernel datapath in `make test`; all: that, and the rest
+KERNEL ?= all
 # tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
 # their time they wait
 LABS ?= 3
 
-.PHONY: help setup setup-tests demo lab test check worlds bench lock audit docs clean
+.PHONY: help setup setup-tests demo lab test test-kernel check worlds bench lock audit docs clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## install what is missing: Debian packages, then .venv (takes seconds if nothing is)
 	@tools/setup
@@ -27,11 +31,16 @@ demo: setup  ## two tenants, a tap port each, real traffic: every copy checked (
 lab: setup  ## the network and controller of the demo, until Ctrl-C
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py --stay
 
-test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata
+test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata, the kernel datapath
 	@status=0; \
+	$(MAKE) -s test-kernel KERNEL=core >.kernel-lab.log 2>&1 & kernel=$$!; \
 	tools/tests tests/flows tests/controller tests/rules -n 2 || status=1; \
+	wait $$kernel || status=1; echo 'on the kernel datapath:'; cat .kernel-lab.log; \
 	tools/tests --labs $(LABS) tests/ovs tests/lab || status=1; \
 	exit $$status
+
+test-kernel: setup-tests  ## tests on the kernel datapath, in a guest; before a release (KERNEL=core: those of `make test`)
+	@tools/kernel-lab tools/isolate tools/tests -q $$($(BIN)/python -m tests.kernel.suite $(KERNEL))
 
 check: setup  ## format, lint, types and the rules of the repository
 	@status=0; \
@@ -41,8 +50,8 @@ check: setup  ## format, lint, types and the rules of the repository
 	$(BIN)/pytest -q tests/rules || status=1; \
 	exit $$status
 
-worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2)
-	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS)
+worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2 DATAPATH=kernel)
+	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS) --datapath $(DATAPATH)
 
 bench: setup  ## benchmarks, each a ratio against a named peer (BENCH=install: one of them)
 	@status=0; found=0; \
@@ -63,5 +72,5 @@ docs: setup  ## regenerate the generated pages of docs/
 	@$(BIN)/python tools/docs
 
 clean:  ## remove what set-up and tools have created
-	rm -rf .venv .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .kernel-lab .kernel-lab.log .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,19 +1,18 @@
-"""The datapath of the bridges in tests: that of CLOUDTAP_DATAPATH, ``netdev`` unless it is set."""
+"""What databases report of the datapath of the bridges in tests (see tests/ovs/datapath.py)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 
 from flows.model import Datapath, Dpid, TunnelKind
+from tests.ovs.datapath import DATAPATH
 
-DATAPATH = Datapath(os.environ.get("CLOUDTAP_DATAPATH", Datapath.USERSPACE.value))
 TUNNEL_KINDS = tuple(
-    kind for kind in TunnelKind if DATAPATH is Datapath.KERNEL or not kind.is_over_ipv6
+    kind for kind in TunnelKind if Datapath(DATAPATH) is Datapath.KERNEL or not kind.is_over_ipv6
 )
 """The kinds of tunnel ports that bridges in tests have."""
 
 
 def datapaths(dpids: Iterable[Dpid]) -> Mapping[Dpid, Datapath]:
-    """What databases report of these bridges."""
-    return dict.fromkeys(dpids, DATAPATH)
+    """The datapath of each of these bridges."""
+    return dict.fromkeys(dpids, Datapath(DATAPATH))

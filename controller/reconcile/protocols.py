@@ -27,6 +27,7 @@ from flows.model import (
     Placement,
     PortId,
     Route,
+    Segmenter,
     Sensor,
     SessionId,
     TunnelKind,
@@ -261,6 +262,10 @@ class SensorStates(Protocol):
         """The datapaths of the bridges of which they are known; the same value until it changes."""
         ...
 
+    def segmenters(self) -> Mapping[Dpid, Segmenter]:
+        """The segmenting pairs of bridges; the same value until it changes."""
+        ...
+
     def links_down(self) -> frozenset[Placement]:
         """The ports whose link is down, whatever they are for."""
         ...
@@ -289,6 +294,7 @@ class NoSensorStates(SensorStates):
 
     _nothing: Mapping[Placement, Hop] = MappingProxyType({})
     _no_datapaths: Mapping[Dpid, Datapath] = MappingProxyType({})
+    _no_segmenters: Mapping[Dpid, Segmenter] = MappingProxyType({})
 
     def down(self, probes: Mapping[tuple[CollectorId, Sensor], str]) -> frozenset[Down]:
         """No sensor is known to be down."""
@@ -301,6 +307,10 @@ class NoSensorStates(SensorStates):
     def datapaths(self) -> Mapping[Dpid, Datapath]:
         """Nothing is known of bridges."""
         return self._no_datapaths
+
+    def segmenters(self) -> Mapping[Dpid, Segmenter]:
+        """Nothing is known of bridges."""
+        return self._no_segmenters
 
     def links_down(self) -> frozenset[Placement]:
         """No link is known to be down."""

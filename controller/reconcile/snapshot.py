@@ -41,6 +41,7 @@ from flows.model import (
     Placement,
     Rate,
     Route,
+    Segmenter,
     Session,
     SessionId,
     TagMode,
@@ -188,6 +189,7 @@ class SnapshotBuilder:
             self._sensors.hops(),
             self._routes.watch(_addresses_in_use(desired)),
             self._sensors.datapaths(),
+            self._sensors.segmenters(),
         )
         before = self._snapshot if self._declared is inventory else None
         changed = self._desired.changed_between(self._moment, desired.moment)
@@ -241,6 +243,7 @@ class SnapshotBuilder:
             hops=reach.hops,
             routes=reach.routes,
             datapaths=reach.datapaths,
+            segmenters=reach.segmenters,
             fading=told.fading,
             untold=told.untold,
             known_ways=told.known_ways,
@@ -322,6 +325,7 @@ class _Reach(NamedTuple):
     hops: Mapping[Placement, Hop]
     routes: Mapping[tuple[Dpid, IPAddress], Route]
     datapaths: Mapping[Dpid, Datapath]
+    segmenters: Mapping[Dpid, Segmenter]
 
 
 class _Told(NamedTuple):

@@ -14,7 +14,7 @@ from flows.model.collector import (
     TagMode,
     receiving_places,
 )
-from flows.model.datapath import Datapath, datapath_of
+from flows.model.datapath import Datapath, Segmenter, datapath_of
 from flows.model.filter import (
     EDITIONS,
     EVERY_BIT,
@@ -33,6 +33,7 @@ from flows.model.hop import (
     STOPS_ARRIVALS,
     STOPS_COPIES,
     Hop,
+    Offloads,
     Route,
     RouteState,
     Setting,
@@ -168,6 +169,7 @@ __all__ = [
     "Network",
     "NetworkId",
     "Numbers",
+    "Offloads",
     "Ofport",
     "Oversize",
     "Placement",
@@ -181,6 +183,7 @@ __all__ = [
     "RouteState",
     "Rule",
     "RuleMatch",
+    "Segmenter",
     "Sensor",
     "Session",
     "SessionId",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+
+from flows.errors import InvalidValue
+from flows.model.names import Ofport
 
 
 class Datapath(Enum):
@@ -28,3 +32,23 @@ def datapath_of(datapath_type: str) -> Datapath | None:
     if not datapath_type:
         return Datapath.KERNEL
     return next((each for each in Datapath if each.value == datapath_type), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Segmenter:
+    """Two ports of a bridge that are the ends of one veth device without offloads.
+
+    Linux segments a super-frame, and finishes its checksums, before such a device sends it: what
+    goes out at ``out`` comes back at ``back`` as the frames that the super-frame stands for, which
+    can be truncated. The mark of a packet (``skb->mark``) stays with each of them.
+
+    Raises:
+        InvalidValue: both are the same port.
+    """
+
+    out: Ofport
+    back: Ofport
+
+    def __post_init__(self) -> None:
+        if self.out == self.back:
+            raise InvalidValue(f"port {self.out} cannot be both ends of a segmenting pair")

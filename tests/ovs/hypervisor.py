@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, disable_checksum_offload
 from tests.ovs.waiting import wait_for
@@ -47,7 +48,7 @@ class Hypervisor:
 
     def add_bridge(self, bridge: str, dpid: int | None = None, target: str | None = TARGET) -> None:
         """Create a bridge in fail mode secure, which connects to the controller at ``target``."""
-        words = ["add-br", bridge, "--", "set", "Bridge", bridge, "datapath_type=netdev"]
+        words = ["add-br", bridge, "--", "set", "Bridge", bridge, f"datapath_type={DATAPATH}"]
         words += ["fail_mode=secure", "protocols=OpenFlow13"]
         if dpid is not None:
             words.append(f"other_config:datapath-id={dpid:016x}")

@@ -8,6 +8,11 @@ everywhere, all that was sent before them has arrived too, extra frames included
 Several rounds of markers are needed. Within one burst Open vSwitch sends packets that need an
 upcall before packets that hit a megaflow, so the first marker may overtake frames. A copy that
 travels back over a link is only followed by a marker that starts at the bridge where it turned.
+
+On the kernel datapath a packet that needs an upcall waits in a queue for ovs-vswitchd, and packets
+that hit a megaflow overtake it. There every marker needs an upcall at every bridge: its megaflow
+matches the number of the round. One processor has one queue and one handler thread, so a marker
+is behind all upcalls of frames that were sent before it.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
+from tests.ovs.datapath import DATAPATH, INSTANCES, IS_KERNEL
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.open_vswitch import pid_of
 from tests.ovs.waiting import wait_for
@@ -39,11 +45,15 @@ MARKER_COOKIE = 0xFE9CE
 """Cookie of the flows of markers. It is not a cookie of the product, which must keep them."""
 MARKER_PRIORITY = 65535
 MARKER_MAC = bytes.fromhex("02fece0000")
+MARKER_SOURCE = bytes.fromhex("02fe")
+"""Begin of the source address of a marker; the number of its round follows."""
+EXACT_SOURCE = "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_SRC[]"
+"""Changes nothing, and has the megaflow match the source address: no later marker hits it."""
 BURST = 32
 """Frames sent before a round of markers: the receive buffers of the datapath hold as many."""
 LINK_MTU = 1600
 DEADLINE_S = 30.0
-WARM_UP_S = 0.1
+WARM_UP_S = 1.0 if IS_KERNEL else 0.1
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
 """linux/sockios.h and linux/ethtool.h."""
 
@@ -53,15 +63,21 @@ class LabError(RuntimeError):
 
 
 class Lab:
-    """Bridges of the userspace datapath, endpoints at their ports, and links between bridges.
+    """Bridges of one datapath, endpoints at their ports, and links between bridges.
 
-    Everything is removed by ``close`` (or at the end of a ``with`` block).
+    The datapath is that of tests/ovs/datapath.py. Everything is removed by ``close`` (or at the
+    end of a ``with`` block).
     """
 
     def __init__(self) -> None:
         if os.environ.get("CLOUDTAP_ISOLATED") != "yes":
             raise LabError(
                 "tests on Open vSwitch need a private one: run them with `tools/isolate COMMAND`"
+            )
+        if IS_KERNEL and (count := os.cpu_count()) != 1:
+            raise LabError(
+                f"with {count} processors the kernel datapath does not keep the order of upcalls: "
+                "run this with `tools/kernel-lab tools/isolate COMMAND`"
             )
         for scope in ("all", "default"):  # or the kernel sends frames of its own
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
@@ -91,7 +107,7 @@ class Lab:
 
         ``controller`` is a target such as ``tcp:127.0.0.1:6653``.
         """
-        command = ["add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev"]
+        command = ["add-br", name, "--", "set", "Bridge", name, f"datapath_type={DATAPATH}"]
         command += ["fail_mode=secure", "protocols=OpenFlow13"]
         if dpid is not None:
             command.append(f"other_config:datapath-id={dpid:016x}")
@@ -282,7 +298,8 @@ class Lab:
         entries += [(port, hops) for port in links for hops in range(most)]
         flows = []
         for port, hops in entries:
-            actions = [f"output:{other}" for other in own if other != port]
+            actions = [EXACT_SOURCE] if IS_KERNEL else []
+            actions += [f"output:{other}" for other in own if other != port]
             if hops:
                 actions.append(f"set_field:{_mac(hops - 1)}->eth_dst")
                 actions += [f"output:{other}" for other in links if other != port]
@@ -311,9 +328,12 @@ class Lab:
         """How many rounds are needed.
 
         The datapath polls one port after the other, so a marker of one port is behind the frames
-        of another only after a full poll. With few senders each hop takes a poll more.
+        of another only after a full poll. With few senders each hop takes a poll more. On the
+        kernel datapath a copy needs an upcall at each bridge on its way, the underlay included.
         """
         usual = 3 if self.links else 2
+        if IS_KERNEL:
+            usual += 1
         return usual + 2 * len(self.bridges) if self.marker_senders else usual
 
     def _send_markers(self, seconds: float) -> None:
@@ -417,8 +437,8 @@ def purge_cache() -> None:
 
 
 def dump_megaflows() -> str:
-    """All megaflows of the userspace datapath with every field, one a line."""
-    return _run(["ovs-appctl", "dpctl/dump-flows", "-m", "netdev@ovs-netdev"])
+    """All megaflows of the datapath with every field, one a line."""
+    return _run(["ovs-appctl", "dpctl/dump-flows", "-m", INSTANCES[DATAPATH]])
 
 
 def _run(command: list[str], text: str | None = None) -> str:
@@ -436,7 +456,8 @@ def _marker(hops: int, number: int) -> bytes:
     head = (
         MARKER_MAC
         + bytes([hops])
-        + bytes.fromhex("02fece000100")
+        + MARKER_SOURCE
+        + number.to_bytes(4, "big")
         + struct.pack("!HI", MARKER, number)
     )
     return head.ljust(60, b"\0")

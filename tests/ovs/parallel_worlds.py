@@ -1,8 +1,9 @@
 """Random worlds in parallel: each job has an Open vSwitch of its own, and a part of the seeds.
 
-    python -m tests.ovs.parallel_worlds --worlds 10000 --seed 7 --jobs 4
+    python -m tests.ovs.parallel_worlds --worlds 10000 --seed 7 --jobs 4 --datapath kernel
 
-Run outside of tools/isolate; it starts that itself, once for each job.
+Run outside of tools/isolate; it starts that itself, once for each job. The kernel datapath is that
+of a guest of tools/kernel-lab, one for each job.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 WORLDS_OF_A_JOB = 25
 """The minimum for a job with an Open vSwitch of its own."""
+TOOLS = {"userspace": ["tools/isolate"], "kernel": ["tools/kernel-lab", "tools/isolate"]}
+"""What gives a job an Open vSwitch with this datapath."""
 LAST_LINE = re.compile(r"^(?:\w+=\d+ ?)+$")
 
 
@@ -32,9 +35,9 @@ def shares(worlds: int, seed: int, jobs: int) -> list[tuple[int, int]]:
     return found
 
 
-def begin(count: int, seed: int, more: list[str]) -> subprocess.Popen[str]:
+def begin(datapath: str, count: int, seed: int, more: list[str]) -> subprocess.Popen[str]:
     """Start one job; its progress and failures go to our stderr."""
-    command = [str(ROOT / "tools" / "isolate"), sys.executable, "-m", "tests.ovs.worlds"]
+    command = [*TOOLS[datapath], sys.executable, "-m", "tests.ovs.worlds"]
     command += ["--worlds", str(count), "--seed", str(seed), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
@@ -45,9 +48,10 @@ def main() -> int:
     parser.add_argument("--worlds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--datapath", choices=TOOLS, default="userspace")
     arguments, more = parser.parse_known_args()
     parts = shares(arguments.worlds, arguments.seed, arguments.jobs)
-    jobs = [begin(count, seed, more) for count, seed in parts]
+    jobs = [begin(arguments.datapath, count, seed, more) for count, seed in parts]
     total: Counter[str] = Counter()
     status = 0
     for job in jobs:

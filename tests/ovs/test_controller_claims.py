@@ -12,6 +12,7 @@ import pytest
 
 from tests.fake_switches import FakeSwitch
 from tests.ovs.controller_process import RUNTIMES, ControllerProcess, on_both_runtimes
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.hypervisor import Hypervisor
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.small_cloud import DB, INVENTORY, WEB, SmallCloud, build_cloud, make_collectors
@@ -235,7 +236,7 @@ def test_a_port_of_two_bridges_is_said_and_hurts_no_other(
         check_flowing(traffic, red, cloud)
         first = traffic.now(blue)
         ports = f"ports={uuid_of('Port', WEB_AT)}"
-        rival = ("--id=@b", "create", "Bridge", "name=s9", "datapath_type=netdev", ports)
+        rival = ("--id=@b", "create", "Bridge", "name=s9", f"datapath_type={DATAPATH}", ports)
         vsctl("--", *rival, "--", "add", "Open_vSwitch", ".", "bridges", "@b")
         problem = controller.wait_for_problem(f"interface '{WEB_AT}'")
         assert "of bridge 's1'" in problem and "of bridge 's9'" in problem

@@ -14,6 +14,7 @@ import pytest
 from controller.runtime import launch_command
 from tests.ovs import open_vswitch
 from tests.ovs.controller_process import ROOT, TARGET, ControllerProcess
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.waiting import wait_for
@@ -131,7 +132,7 @@ def test_open_vswitch_that_does_not_run_is_said_and_found_when_it_does(
 def test_a_switch_that_speaks_only_openflow_10_is_said_and_the_others_go_on(
     lab: Lab, running: ControllerProcess
 ) -> None:
-    vsctl("add-br", "old", "--", "set", "Bridge", "old", "datapath_type=netdev",
+    vsctl("add-br", "old", "--", "set", "Bridge", "old", f"datapath_type={DATAPATH}",
           "protocols=OpenFlow10", "--", "set-controller", "old", TARGET)  # fmt: skip
     lab.bridges.append("old")
     output = running.wait_for_problem("does not speak OpenFlow 1.3")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ovs.controller_process import ControllerProcess, on_both_runtimes
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.hypervisor import CONTROLLER_IP, Hypervisor
 from tests.ovs.lab import Lab, vsctl
@@ -270,7 +271,7 @@ def copies(controller: ControllerProcess) -> int:
 def replace_bridge(bridge: str) -> None:
     """Delete a bridge and make it anew with the same ports, in two transactions."""
     vsctl("del-br", bridge)
-    words = ["add-br", bridge, "--", "set", "Bridge", bridge, "datapath_type=netdev"]
+    words = ["add-br", bridge, "--", "set", "Bridge", bridge, f"datapath_type={DATAPATH}"]
     words += ["fail_mode=secure", "protocols=OpenFlow13", 'other_config:hwaddr="02:00:00:00:51:02"']
     words += ["--", "set-controller", bridge, "tcp:127.0.0.1:6653"]
     for number in (1, 5, 9):

@@ -13,6 +13,7 @@ from controller.southbound.ovsdb.write_pace import QUICK_WRITES
 from flows.model import TUNNEL_KEYS, Delivery, Dpid, TunnelKind
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.open_vswitch import kill, start_ovsdb_server, start_vswitchd
 from tests.ovs.small_cloud import DB, INVENTORY, WEB, SmallCloud, make_collectors
@@ -219,7 +220,7 @@ def test_an_interface_that_open_vswitch_cannot_open_is_a_reason(
     make_collectors(controller)
     remote = make_remote(controller, Delivery.VXLAN)
     options = vsctl_options()
-    vsctl("add-br", "rival", "--", "set", "Bridge", "rival", "datapath_type=netdev")
+    vsctl("add-br", "rival", "--", "set", "Bridge", "rival", f"datapath_type={DATAPATH}")
     vsctl("add-port", "rival", "tun", "--", "set", "Interface", "tun", "type=vxlan", *options)
     controller.create_session("red", "far", ["web"], remote)
     controller.wait_for_session("far", "pending", "could not open the tunnel port")

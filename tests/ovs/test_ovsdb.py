@@ -23,6 +23,7 @@ from controller.southbound.revalidation import wait_revalidated
 from controller.topology import Placements
 from flows.model import Dpid, TunnelKind
 from tests.ovs.database_server import DatabaseServer
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.lab import Lab, ofctl, vsctl
 from tests.ovs.runtime_process import Authority
 from tests.ovs.waiting import wait_for
@@ -73,7 +74,7 @@ def test_ports_are_seen_as_they_come_change_and_go(
         0x51,
         "s1",
         "secure",
-        "netdev",
+        DATAPATH,
     )
     assert changes.dpids == {dpid}
 

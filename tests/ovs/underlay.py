@@ -8,6 +8,7 @@ from pathlib import Path
 from controller.southbound.ovsdb import tunnel_name, tunnel_options, tunnel_type
 from flows.model import Dpid, TunnelKind
 from tests.datapath import TUNNEL_KINDS
+from tests.ovs.datapath import DATAPATH
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, vsctl
 from tests.tunnels import Carried, unwrap
@@ -27,7 +28,7 @@ class Underlay:
         self._ports: dict[str, int] = {}
         near, far = "under-eth1", "under-far1"
         _run(f"ip link add {near} mtu {mtu} type veth peer name {far} mtu {mtu}")
-        vsctl("add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev")
+        vsctl("add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, f"datapath_type={DATAPATH}")
         vsctl("add-port", BRIDGE, near, "--", "set", "Interface", near, "ofport_request=1")
         Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6").write_text("0")
         for command in (
@@ -44,6 +45,9 @@ class Underlay:
             *(f"ovs-appctl tnl/neigh/set {BRIDGE} {a} {SENSOR_MAC.hex(':')}" for a in SENSORS),
         ):
             _run(command)
+        for address in SENSORS:  # the kernel datapath asks the kernel for routes and neighbours
+            to = f"{address} lladdr {SENSOR_MAC.hex(':')} dev {BRIDGE} nud permanent"
+            _run(f"ip neighbour replace {to}")
         self.end = Endpoint(BRIDGE, 1, near, far)
         lab.on_close(self.close)
 

@@ -27,6 +27,7 @@ from tests.damage import DAMAGES
 from tests.generators.random_changes import changed_world
 from tests.generators.random_worlds import Sent, random_packets, random_world
 from tests.ovs.bridge_ring import BridgeRing, Damage
+from tests.ovs.datapath import IS_KERNEL
 from tests.ovs.lab import Lab, LabError, ofctl, ofproto_trace, purge_cache
 
 PACKETS = 24
@@ -265,7 +266,9 @@ def explain(
     resolved = ResolvedWorld(world)
     flows = {dpid: compile_bridge(dpid, resolved) for dpid in world.dpids}
     wrong = {frame for _, frame in missing + extra}
-    lines = [f"world of seed {seed}: replay with `make worlds WORLDS=1 SEED={seed}`", str(world)]
+    more = " DATAPATH=kernel" if IS_KERNEL else ""
+    replay = f"replay with `make worlds WORLDS=1 SEED={seed}{more}`"
+    lines = [f"world of seed {seed}: {replay}", str(world)]
     for change, frames in (("missing", missing), ("extra", extra)):
         lines += [
             f"{change}: {n} at {place}: {frame.hex()}" for (place, frame), n in frames.items()

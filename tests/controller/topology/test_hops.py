@@ -20,7 +20,7 @@ PLAIN, CLOSED = (
 
 
 def snapshot(device: Device, *, is_restoring: bool = False) -> OvsdbSnapshot:
-    bridge = BridgeRow(S1, "s1", "secure", is_restoring=is_restoring)
+    bridge = BridgeRow(S1, "s1", "secure", "netdev", is_restoring=is_restoring)
     return OvsdbSnapshot(
         (bridge,), (InterfaceRow(S1, "s1", "eth5", ofport=Ofport(5), device=device),)
     )
@@ -65,7 +65,7 @@ def test_a_port_that_is_gone_is_forgotten() -> None:
 
 def test_the_device_of_a_record() -> None:
     veth = {"driver": "veth", "mtu": 1500, "speed": 10_000_000_000}
-    assert read_device(veth) == Device(1500, takes_any_length=False)
+    assert read_device(veth) == Device(1500, takes_any_length=False, is_virtual=True)
     assert read_device(veth | {"driver": "tun"}).takes_any_length
     assert read_device({"type": "dpdkvhostuser", "mtu": 1500, "driver": "x"}).takes_any_length
     assert read_device({"tree_states": ["blocking"]}).is_blocked

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from flows.compile import Program
 from flows.explain import Interpreter
-from flows.model import RATES, Datapath, Hop, Placement, Route, RouteState, Setting, World
+from flows.model import (
+    RATES,
+    Datapath,
+    Hop,
+    Ofport,
+    Placement,
+    Route,
+    RouteState,
+    Segmenter,
+    Setting,
+    World,
+)
 from flows.resolve import ResolvedWorld
 from flows.semantics import LearnedAddresses
 from tests.arrivals import Arrivals
@@ -55,7 +66,15 @@ def with_hops(rng: Random, world: World, share: float = 1.0) -> World:
     for dpid in world.dpids:
         if rng.random() < 0.8 * share:
             datapaths[dpid] = rng.choice(list(Datapath))
-    return world.with_reachability(world.tunnels, world.down ^ turned, hops, routes, datapaths)
+    segmenters = dict(world.segmenters)
+    for dpid in world.dpids:
+        if rng.random() < share:
+            segmenters.pop(dpid, None)
+            if rng.random() < 0.7:
+                segmenters[dpid] = Segmenter(Ofport(41), Ofport(42))
+    return world.with_reachability(
+        world.tunnels, world.down ^ turned, hops, routes, datapaths, segmenters
+    )
 
 
 @settings(max_examples=120, deadline=None)
@@ -64,7 +83,7 @@ def test_flows_with_hops_mean_what_the_contract_says(seed: int) -> None:
     rng = Random(seed)
     world = with_hops(rng, random_world(rng))
     bridges, arrivals = (
-        Interpreter(compile_all(world), world.links, world.datapaths),
+        Interpreter(compile_all(world), world.links, world.datapaths, world.segmenters),
         Arrivals(world),
     )
     learned: LearnedAddresses = {}

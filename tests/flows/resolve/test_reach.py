@@ -162,7 +162,7 @@ def test_a_neighbour_with_a_larger_mtu_brings_the_guard_while_sessions_follow() 
     big = replace(VM_HOP, mtu=9000, longest=9000)
     old = before.world
     new = old.with_reachability(
-        old.tunnels, old.down, hops(VM_HOP, at_db=big), old.routes, old.datapaths
+        old.tunnels, old.down, hops(VM_HOP, at_db=big), old.routes, old.datapaths, old.segmenters
     )
     after = ResolvedWorld(new, before)
     assert after.changed_since(before, S1) == {SessionId("s")}
@@ -299,13 +299,16 @@ def test_sessions_over_a_link_follow_when_it_goes_down_and_comes_back() -> None:
     before = ResolvedWorld(far())
     old = before.world
     down = old.with_reachability(
-        old.tunnels, frozenset([LINK.a]), old.hops, old.routes, old.datapaths
+        old.tunnels, frozenset([LINK.a]), old.hops, old.routes, old.datapaths, old.segmenters
     )
     after = ResolvedWorld(down, before)
     assert after.changed_since(before, S1) == {SessionId("s")}
     assert after.sessions[SessionId("s")].missing
     again = ResolvedWorld(
-        down.with_reachability(old.tunnels, frozenset(), old.hops, old.routes, old.datapaths), after
+        down.with_reachability(
+            old.tunnels, frozenset(), old.hops, old.routes, old.datapaths, old.segmenters
+        ),
+        after,
     )
     assert again.changed_since(after, S1) == {SessionId("s")}
     assert again.sessions[SessionId("s")].missing == ()
