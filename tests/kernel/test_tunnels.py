@@ -33,9 +33,10 @@ class Host:
     """A bridge ``s1`` with two workloads, and a device by which the host reaches sensors."""
 
     def __init__(self) -> None:
-        for scope in ("all", "default"):
-            Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("0")
+        for scope in ("all", "default"):  # or the kernel sends frames of its own as a workload
+            _disable_ipv6(scope, "1")
         _add_veth_pair("under", "under-far")
+        _disable_ipv6("under", "0")
         _run("ip address add 192.0.2.1/24 dev under")
         _run("ip -6 address add fd00:9::1/64 dev under nodad")
         for address in SENSORS.values():
@@ -77,6 +78,10 @@ class Host:
         wait_for(look, lambda seen: all(seen[copy] >= n for copy, n in wanted.items()))
         wait_for(self.db.receive_raw, lambda frame: frame == FRAME)
         return look()
+
+
+def _disable_ipv6(device: str, value: str) -> None:
+    Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text(value)
 
 
 def _run(command: str) -> None:
