@@ -131,12 +131,13 @@ def deliver(controller: ControllerProcess, name: str, delivery: Delivery, *addre
 
 def ports() -> dict[str, str]:
     """The type of each tunnel port of ours, by its name."""
-    ours = [
-        name
-        for name in vsctl("list-ports", "s1").split()
-        if MARK in vsctl("get", "Interface", name, "external_ids")
-    ]
-    return {name: vsctl("get", "Interface", name, "type").strip() for name in ours}
+    found: dict[str, str] = {}
+    for name in vsctl("list-ports", "s1").split():
+        # it may be deleted meanwhile
+        row = vsctl("--if-exists", "get", "Interface", name, "type", "external_ids")
+        if MARK in row:
+            found[name] = row.split()[0]
+    return found
 
 
 def named(*kinds: TunnelKind) -> dict[str, str]:
