@@ -46,8 +46,7 @@ class CrowdedNetwork:
             f"a packet of network {network!r} may need {self.outputs} outputs on bridge {bridge} "
             f"({self.sessions} sessions, {self.ports} ports): with more than {OUTPUTS_MAX} its "
             "kernel hands every such packet to ovs-vswitchd, which forwards far fewer; let fewer "
-            "sessions watch the network, or raise net.core.netdev_max_backlog of the host and "
-            "restart its ovs-vswitchd"
+            "sessions watch this network"
         )
 
 

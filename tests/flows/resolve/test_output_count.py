@@ -62,4 +62,4 @@ def test_a_network_follows_its_sessions_from_world_to_world() -> None:
 def test_the_sentence_says_what_to_do() -> None:
     words = CrowdedNetwork(LAN, 950, 60).sentence("lan", "s1")
     assert "a packet of network 'lan' may need 1010 outputs on bridge s1" in words
-    assert "950 sessions, 60 ports" in words and "net.core.netdev_max_backlog" in words
+    assert "950 sessions, 60 ports" in words and "let fewer sessions watch" in words

@@ -367,6 +367,26 @@ def test_a_pool_uses_the_sensors_of_the_family_that_has_a_port() -> None:
     assert resolved_session(both).missing == ()
 
 
+def test_sessions_follow_when_the_datapath_of_a_bridge_becomes_known_or_changes() -> None:
+    of = remote((IPAddress("fd00:9::9"), FOUND))
+    of = replace(
+        of,
+        collectors=tuple(replace(c, delivery=Delivery.GRE) for c in of.collectors),
+        tunnels={(S1, TunnelKind.GRE): Ofport(30)},
+        datapaths={S1: Datapath.KERNEL},
+    )
+    lacking = ResolvedWorld(of)
+    assert lacking.sessions[SessionId("s")].missing
+    other = of.with_reachability(
+        of.tunnels, of.down, of.hops, of.routes, {S1: Datapath.USERSPACE}, of.segmenters
+    )
+    after = ResolvedWorld(other, lacking)
+    assert after.sessions[SessionId("s")].missing == ()
+    assert after.changed_since(lacking, S1) == {SessionId("s")}
+    back = ResolvedWorld(of, after)
+    assert back.sessions == lacking.sessions
+
+
 def test_a_route_that_is_not_known_and_a_silent_neighbour_are_unknown() -> None:
     for route, words in (
         (Route(why="its host cannot be asked"), "cannot see whether bridge 's1' has a route"),
