@@ -18,6 +18,7 @@ from flows.model import (
     Down,
     Dpid,
     Hop,
+    Mode,
     Ofport,
     Oversize,
     Placement,
@@ -367,10 +368,12 @@ def test_a_pool_uses_the_sensors_of_the_family_that_has_a_port() -> None:
     assert resolved_session(both).missing == ()
 
 
-def test_sessions_follow_when_the_datapath_of_a_bridge_becomes_known_or_changes() -> None:
+@pytest.mark.parametrize("mode", Mode)
+def test_sessions_follow_when_the_datapath_of_a_bridge_changes(mode: Mode) -> None:
     of = remote((IPAddress("fd00:9::9"), FOUND))
     of = replace(
         of,
+        sessions=tuple(replace(session, mode=mode) for session in of.sessions),
         collectors=tuple(replace(c, delivery=Delivery.GRE) for c in of.collectors),
         tunnels={(S1, TunnelKind.GRE): Ofport(30)},
         datapaths={S1: Datapath.KERNEL},
