@@ -23,7 +23,7 @@ from controller.southbound.revalidation_rounds import Nudges, wait_for_rounds
 from controller.southbound.stale_megaflows import has_stale_megaflows
 from controller.southbound.unixctl import RUN_DIRECTORY, CommandFailed, control_socket
 from flows.errors import CloudtapError
-from flows.model import Dpid
+from flows.model import Datapath, Dpid
 
 REQUEST = {"method": "revalidator/wait", "params": [], "id": 0}
 REPLY_BYTES = 65536
@@ -34,8 +34,6 @@ ROUNDS = 3
 """Ends of revalidation rounds to wait for. The first may come before ovs-vswitchd has notified its
 revalidators of the change, and the second may end a round that had begun by then."""
 NO_NUDGES: Nudges = {}
-KERNEL_DATAPATH = "system"
-"""The type of the kernel's datapath, which OVSDB leaves empty."""
 
 
 log = structlog.get_logger(__name__)
@@ -158,7 +156,7 @@ class Revalidation:
         """
         deadline = time.monotonic() + timeout_s
         rows = (row for row in self._believed().bridges if row.is_here)
-        local = {row.dpid: row.datapath_type or KERNEL_DATAPATH for row in rows}
+        local = {row.dpid: row.datapath_type or Datapath.KERNEL.value for row in rows}
         here = [bridge for bridge in bridges if bridge.dpid in local]
         one_by_type = {local[bridge.dpid]: bridge for bridge in reversed(here)}
         is_asked = bool(here) and self._ask_here(one_by_type, timeout_s)

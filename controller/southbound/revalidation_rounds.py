@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 
 from controller.southbound.unixctl import RUN_DIRECTORY, CommandFailed, ask_vswitchd
 
-ROUNDS = 3
+DELETIONS = 3
 """Deletions to wait for. The first may be by a round that began before the change; the last shows
 that the round between them, which saw the change, has ended."""
 POLL_S = 0.004
 """Time between two looks whether a round has deleted its megaflow, in seconds."""
-NOTHING = "push_vlan(vid=1,pcp=0)"
+NO_OUTPUT = "push_vlan(vid=1,pcp=0)"
 """Actions without an output. The kernel takes no megaflow whose list of actions is empty."""
 IS_THERE = "File exists"
 
@@ -46,7 +46,7 @@ def wait_for_rounds(
         CommandFailed: it has no such datapath, or takes no megaflows from us.
     """
     probe = _probe(random.getrandbits(40))
-    left = dict.fromkeys(nudges, ROUNDS + 1)  # the first time it is only added
+    left = dict.fromkeys(nudges, DELETIONS + 1)  # the first time it is only added
     while left:
         for kind in [*left]:
             if (time_s := deadline - time.monotonic()) <= 0:
@@ -76,7 +76,7 @@ def _has_added(
 
     Open vSwitch logs a refusal for this reason with level DBG only.
     """
-    arguments = (f"{kind}@ovs-{kind}", probe, NOTHING)
+    arguments = (f"{kind}@ovs-{kind}", probe, NO_OUTPUT)
     try:
         ask("dpctl/add-flow", *arguments, run_dir=run_dir, timeout_s=timeout_s)
     except CommandFailed as refused:
