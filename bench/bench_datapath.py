@@ -45,6 +45,7 @@ from flows.model import (
     SessionId,
     Source,
     TenantName,
+    TunnelKind,
     Verdict,
     World,
 )
@@ -124,7 +125,7 @@ def main() -> None:
     )  # fmt: skip
 
 
-def world(case: Case, tunnels: Mapping[tuple[Dpid, Delivery], int]) -> World:
+def world(case: Case, tunnels: Mapping[tuple[Dpid, TunnelKind], int]) -> World:
     """A and B in one network, and tap ports at 3, 4 and 5; sessions watch what A sends."""
     network = Network(NetworkId("lan"), "lan", RED)
     macs = {"a": MAC_A, "b": MAC_B}

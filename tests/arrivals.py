@@ -117,7 +117,7 @@ class Arrivals:
     @property
     def _tunnels(self) -> Mapping[Placement, Delivery]:
         tunnels = self.world.tunnels.items()
-        return {Placement(dpid, ofport): delivery for (dpid, delivery), ofport in tunnels}
+        return {Placement(dpid, ofport): kind.delivery for (dpid, kind), ofport in tunnels}
 
     def _at(self, session: Session, sensor: Sensor, world: World) -> Where:
         collector = world.collector_by_id[session.collector]

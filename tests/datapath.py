@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.model import Datapath, Dpid
+from flows.model import Datapath, Dpid, TunnelKind
 from tests.ovs.datapath import DATAPATH
+
+TUNNEL_KINDS = tuple(
+    kind for kind in TunnelKind if Datapath(DATAPATH) is Datapath.KERNEL or not kind.is_over_ipv6
+)
+"""The kinds of tunnel ports that bridges in tests have."""
 
 
 def datapaths(dpids: Iterable[Dpid]) -> Mapping[Dpid, Datapath]:

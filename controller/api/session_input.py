@@ -16,7 +16,6 @@ from controller.store import Limits, SessionRecord
 from flows.model import (
     ALL,
     Collector,
-    Delivery,
     Direction,
     Filter,
     Mode,
@@ -92,11 +91,11 @@ class SessionChange:
         self._look_up(old.tenant)
 
     @property
-    def tunnel(self) -> Delivery | None:
-        """The kind of tunnel that the session needs from now on, if it gets another collector."""
+    def tunnelled(self) -> Collector | None:
+        """The collector that the session gets, if it is another one and needs tunnels."""
         key = self._values.get("collector")
         found = next((each for each in self._collectors if each.id == key), None)
-        return found.delivery if found is not None and found.is_tunnelled else None
+        return found if found is not None and found.is_tunnelled else None
 
     def __call__(self, old: SessionRecord) -> SessionRecord:
         """The changed session."""

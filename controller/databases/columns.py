@@ -15,7 +15,7 @@ from typing import Any
 from controller.databases.errors import BadPeer
 
 MARK = "cloudtap-tunnel"
-"""The key in ``external_ids`` of our tunnel ports and interfaces; the value is the delivery."""
+"""The key in ``external_ids`` of our tunnel ports and interfaces; the value is their kind."""
 OFFLOADS = "cloudtap-offloads"
 """The key in ``external_ids`` of an interface that says that its device has no offloads for what
 it sends: ``off@IFINDEX``, or ``off`` of every device that the interface will ever have."""

@@ -17,7 +17,6 @@ from flows.model import (
     CollectorId,
     CopyWay,
     Datapath,
-    Delivery,
     Down,
     Dpid,
     Hop,
@@ -31,6 +30,7 @@ from flows.model import (
     Segmenter,
     Sensor,
     SessionId,
+    TunnelKind,
 )
 from flows.openflow import PacketCount
 
@@ -202,7 +202,7 @@ class Tunnelling(Protocol):
     """The tunnel ports of bridges: those that there are, and those that are being made."""
 
     @property
-    def tunnels(self) -> Mapping[tuple[Dpid, Delivery], Ofport]:
+    def tunnels(self) -> Mapping[tuple[Dpid, TunnelKind], Ofport]:
         """The tunnel ports that can be used, as of the last ``refresh``."""
         ...
 
@@ -214,14 +214,14 @@ class Tunnelling(Protocol):
         """Have these ports made, and those that are not needed removed, from now on."""
         ...
 
-    def wait_made(self, kinds: Set[Delivery], timeout_s: float) -> bool:
+    def wait_made(self, kinds: Set[TunnelKind], timeout_s: float) -> bool:
         """Block until every wanted port of these kinds is there, or known not to come.
 
         True if a port has come.
         """
         ...
 
-    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
+    def why_missing(self, dpid: Dpid, kind: TunnelKind, bridge: str) -> str:
         """Why a bridge has no port for a kind of tunnel, and what to do."""
         ...
 
@@ -229,7 +229,7 @@ class Tunnelling(Protocol):
 class NoTunnels(Tunnelling):
     """Without databases: nobody makes tunnel ports."""
 
-    tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = MappingProxyType({})
+    tunnels: Mapping[tuple[Dpid, TunnelKind], Ofport] = MappingProxyType({})
 
     def refresh(self) -> bool:
         """Nothing changes."""
@@ -238,13 +238,13 @@ class NoTunnels(Tunnelling):
     def want(self, demand: Mapping[Dpid, TunnelDemand]) -> None:
         """Nothing is made."""
 
-    def wait_made(self, kinds: Set[Delivery], timeout_s: float) -> bool:
+    def wait_made(self, kinds: Set[TunnelKind], timeout_s: float) -> bool:
         """Nothing comes."""
         return False
 
-    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
+    def why_missing(self, dpid: Dpid, kind: TunnelKind, bridge: str) -> str:
         """Why a bridge has no port for a kind of tunnel."""
-        return f"nobody makes the tunnel port for {kind.value} of bridge {bridge}"
+        return f"nobody makes the tunnel port for {kind} of bridge {bridge}"
 
 
 class SensorStates(Protocol):

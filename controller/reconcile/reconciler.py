@@ -19,7 +19,7 @@ from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
 from controller.reconcile.writers import Writers
 from controller.status import Reconciling
-from flows.model import Delivery, Dpid, SessionId
+from flows.model import Collector, Dpid, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
@@ -54,9 +54,9 @@ class Reconciler(Reconciling):
         """The world that was built last; see Reconciling."""
         return self._snapshots.latest
 
-    def expecting(self, tunnel: Delivery) -> AbstractContextManager[None]:
-        """Have the ports of a kind of tunnel made before a change needs them; see Reconciling."""
-        return self._tunnels.expecting(tunnel, TUNNELS_S)
+    def expecting(self, collector: Collector) -> AbstractContextManager[None]:
+        """Have the tunnel ports made before a change needs them; see Reconciling."""
+        return self._tunnels.expecting(collector, TUNNELS_S)
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Bring every bridge to the desired state now in the store; see Reconciling.

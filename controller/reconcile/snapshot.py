@@ -32,7 +32,6 @@ from flows.model import (
     UNDERLAY_MTU,
     CopyWay,
     Datapath,
-    Delivery,
     Down,
     Dpid,
     Hop,
@@ -46,6 +45,7 @@ from flows.model import (
     Session,
     SessionId,
     TagMode,
+    TunnelKind,
     World,
     declared_names,
     transport_keys,
@@ -320,7 +320,7 @@ class SnapshotBuilder:
 class _Reach(NamedTuple):
     """What is known of the ways to sensors (see World)."""
 
-    tunnels: Mapping[tuple[Dpid, Delivery], Ofport]
+    tunnels: Mapping[tuple[Dpid, TunnelKind], Ofport]
     down: frozenset[Down]
     hops: Mapping[Placement, Hop]
     routes: Mapping[tuple[Dpid, IPAddress], Route]

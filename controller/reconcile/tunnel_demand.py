@@ -14,14 +14,14 @@ from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.protocols import Tunnelling
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.writers import Writers
-from controller.southbound.ovsdb import KINDS, TunnelDemand
+from controller.southbound.ovsdb import TunnelDemand
 from flows.errors import CloudtapError
-from flows.model import Delivery, Dpid
+from flows.model import Collector, Datapath, Dpid, TunnelKind, World, tunnel_kinds
 
 LOOK_S = 1.0
 """What bridges need is looked at again at least so often, in seconds."""
 
-NOTHING_EXPECTED: frozenset[Delivery] = frozenset()
+NOTHING_EXPECTED: frozenset[Collector] = frozenset()
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +46,8 @@ class TunnelDemandLoop:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._tunnels, self._ready = tunnels, ready
         self._wakeup = threading.Event()
-        self._expected: Counter[Delivery] = Counter()
-        """How many changes are under way that need each kind."""
+        self._expected: Counter[Collector] = Counter()
+        """How many changes are under way that need the ports for each collector."""
         self._lock = threading.Lock()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="tunnels", daemon=True)
@@ -72,30 +72,31 @@ class TunnelDemandLoop:
         database does not make them.
         """
         self._want()
-        kinds = frozenset(wanted_kinds(self._snapshots.snapshot()))
+        kinds = wanted_kinds(self._snapshots.snapshot())
         if before is not None:
             kinds -= wanted_kinds(before)
         return bool(kinds) and self._tunnels.wait_made(kinds, timeout_s)
 
     @contextmanager
-    def expecting(self, kind: Delivery, timeout_s: float) -> Iterator[None]:
-        """Inside, bridges have the ports of a kind of tunnel, as far as they come in time.
+    def expecting(self, collector: Collector, timeout_s: float) -> Iterator[None]:
+        """Inside, bridges have the tunnel ports for a collector, as far as they come in time.
 
         Who gives a session that copies another collector does so inside, and brings it about: else
         nothing would be copied while the ports are being made.
         """
-        self._expect(kind, 1)
+        self._expect(collector, 1)
         try:
             self._want()
-            if self._tunnels.wait_made(frozenset({kind}), timeout_s):
+            kinds = _kinds_anywhere([collector], self._snapshots.snapshot().resolved.world)
+            if self._tunnels.wait_made(kinds, timeout_s):
                 self._changes.changed()
             yield
         finally:
-            self._expect(kind, -1)
+            self._expect(collector, -1)
 
-    def _expect(self, kind: Delivery, by: int) -> None:
+    def _expect(self, collector: Collector, by: int) -> None:
         with self._lock:
-            self._expected[kind] += by
+            self._expected[collector] += by
 
     def _run(self) -> None:
         while not self._is_stopping:
@@ -122,28 +123,44 @@ class TunnelDemandLoop:
 
 
 def tunnel_demand(
-    snapshot: Snapshot, writers: Iterable[BridgeWriter], expected: Set[Delivery] = NOTHING_EXPECTED
+    snapshot: Snapshot, writers: Iterable[BridgeWriter], expected: Set[Collector] = NOTHING_EXPECTED
 ) -> dict[Dpid, TunnelDemand]:
-    """What each bridge of ours needs for this version of the world, and kinds that are expected.
+    """What each bridge of ours needs for this version of the world, and for expected collectors.
 
     A kind that no session uses is unwanted once the last flows that use it are gone.
     """
-    wanted = frozenset(wanted_kinds(snapshot) | expected)
-    unwanted = frozenset(KINDS) - wanted
-    return {
-        writer.dpid: TunnelDemand(
-            wanted, unwanted if writer.has_confirmed(snapshot.version) else frozenset()
-        )
-        for writer in writers
-        if writer.is_adopted
-    }
+    world, found = snapshot.resolved.world, dict[Dpid, TunnelDemand]()
+    collectors = {*_collectors_in_use(world), *expected}
+    for writer in writers:
+        if writer.is_adopted:
+            wanted = _kinds(collectors, world.datapaths.get(writer.dpid))
+            unwanted = frozenset(TunnelKind) - wanted
+            is_over = writer.has_confirmed(snapshot.version)
+            found[writer.dpid] = TunnelDemand(wanted, unwanted if is_over else frozenset())
+    return found
 
 
-def wanted_kinds(snapshot: Snapshot) -> set[Delivery]:
-    """The kinds of tunnel that some enabled session uses."""
+def wanted_kinds(snapshot: Snapshot) -> frozenset[TunnelKind]:
+    """The kinds of tunnel ports that some enabled session uses on some bridge."""
     world = snapshot.resolved.world
-    kind_by_collector = {c.id: c.delivery for c in world.collectors if c.is_tunnelled}
-    if not kind_by_collector:
-        return set()
-    used = {session.collector for session in world.sessions if session.enabled}
-    return {kind for collector, kind in kind_by_collector.items() if collector in used}
+    return _kinds_anywhere(_collectors_in_use(world), world)
+
+
+def _collectors_in_use(world: World) -> Iterator[Collector]:
+    """The remote collectors of enabled sessions."""
+    remote = [collector for collector in world.collectors if collector.is_tunnelled]
+    if remote:
+        used = {session.collector for session in world.sessions if session.enabled}
+        yield from (collector for collector in remote if collector.id in used)
+
+
+def _kinds(collectors: Iterable[Collector], datapath: Datapath | None) -> frozenset[TunnelKind]:
+    """The kinds of ports that a bridge with this datapath needs for some collectors."""
+    none: frozenset[TunnelKind] = frozenset()
+    return none.union(*(tunnel_kinds(collector, datapath) for collector in collectors))
+
+
+def _kinds_anywhere(collectors: Iterable[Collector], world: World) -> frozenset[TunnelKind]:
+    """The kinds of ports that bridges of any datapath there is need for some collectors."""
+    collectors, none = tuple(collectors), frozenset[TunnelKind]()
+    return none.union(*(_kinds(collectors, each) for each in {None, *world.datapaths.values()}))

@@ -11,20 +11,20 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
 
-from controller.process import PID_BYTES_MAX, UnusableFile, read_file
+from controller.process import UnusableFile
 from controller.southbound.ovsdb import OvsdbSnapshot
+from controller.southbound.revalidation_rounds import Nudges, wait_for_rounds
 from controller.southbound.stale_megaflows import has_stale_megaflows
+from controller.southbound.unixctl import RUN_DIRECTORY, CommandFailed, control_socket
 from flows.errors import CloudtapError
-from flows.model import Dpid
+from flows.model import Datapath, Dpid
 
-RUN_DIRECTORY = "/run/openvswitch"
-"""Where Open vSwitch has its management and control sockets."""
 REQUEST = {"method": "revalidator/wait", "params": [], "id": 0}
 REPLY_BYTES = 65536
 REMOTE_SETTLE_S = 1.0
@@ -33,53 +33,59 @@ run every 500 ms (max-revalidator of Open vSwitch)."""
 ROUNDS = 3
 """Ends of revalidation rounds to wait for. The first may come before ovs-vswitchd has notified its
 revalidators of the change, and the second may end a round that had begun by then."""
+NO_NUDGES: Nudges = {}
 
 
 log = structlog.get_logger(__name__)
 
 
-def control_socket(run_dir: str = RUN_DIRECTORY) -> str:
-    """The path of the control socket of the ovs-vswitchd that runs now.
-
-    Raises:
-        OSError, UnusableFile, ValueError: none runs, or its file of the process id cannot be read.
-    """
-    number = int(read_file(Path(run_dir, "ovs-vswitchd.pid"), PID_BYTES_MAX))
-    return f"{run_dir}/ovs-vswitchd.{number}.ctl"
-
-
 def wait_revalidated(
-    run_dir: str = RUN_DIRECTORY,
-    timeout_s: float = 5.0,
-    nudge: Callable[[], None] = lambda: None,
+    run_dir: str = RUN_DIRECTORY, timeout_s: float = 5.0, nudges: Nudges = NO_NUDGES
 ) -> bool:
     """Wait until every megaflow agrees with the flow tables (ovs-appctl revalidator/wait).
 
-    ``nudge`` makes the revalidators start a round at once (see Switch.nudge): then the wait takes
-    15 ms, and without it 1.5 s, because a round starts every 500 ms (Open vSwitch 3.1).
+    ``nudges`` make the revalidators start a round at once, by type of datapath (see Switch.nudge):
+    then the wait takes 15 ms, and without them 1.5 s, because a round starts every 500 ms (Open
+    vSwitch 3.1). An ovs-vswitchd with datapaths of several types refuses to wait: then the rounds
+    of the datapaths in ``nudges`` are counted (see wait_for_rounds).
 
-    False if the ovs-vswitchd of ``run_dir`` cannot be asked, does not answer in time, or has
-    datapaths of two types: then nothing is known.
+    False if the ovs-vswitchd of ``run_dir`` cannot be asked, or does not answer in time, or has
+    datapaths of several types and there are no ``nudges``: then nothing is known.
+
+    Raises:
+        CommandFailed, NotAnswered: rounds cannot be counted.
     """
     deadline = time.monotonic() + timeout_s
     try:
         path = control_socket(run_dir)
-        return all(_wait_for_round(path, deadline, nudge) for _ in range(ROUNDS))
+        return all(_wait_for_round(path, deadline, nudges) for _ in range(ROUNDS))
+    except CommandFailed:
+        return bool(nudges) and wait_for_rounds(nudges, deadline, run_dir)
     except (OSError, ValueError, UnusableFile):
         return False
 
 
-def _wait_for_round(path: str, deadline: float, nudge: Callable[[], None]) -> bool:
+def _wait_for_round(path: str, deadline: float, nudges: Nudges) -> bool:
+    """Wait for the end of a round; False if that was not long enough.
+
+    Raises:
+        CommandFailed: ovs-vswitchd does not wait.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(max(0.1, deadline - time.monotonic()))
         connection.connect(path)
         connection.sendall(json.dumps(REQUEST).encode())
-        nudge()
+        for nudge in nudges.values():
+            nudge()
         return _is_done(connection, deadline)
 
 
 def _is_done(connection: socket.socket, deadline: float) -> bool:
-    """Read one answer, which ends with its JSON object: there is no other delimiter."""
+    """Read one answer, which ends with its JSON object: there is no other delimiter.
+
+    Raises:
+        CommandFailed: it is an error.
+    """
     answer = b""
     while (left := deadline - time.monotonic()) > 0:
         connection.settimeout(left)
@@ -88,9 +94,12 @@ def _is_done(connection: socket.socket, deadline: float) -> bool:
             return False
         answer += data
         try:
-            return json.loads(answer).get("error") is None
+            error = json.loads(answer).get("error")
         except json.JSONDecodeError:
             continue
+        if error is not None:
+            raise CommandFailed(str(error).strip())
+        return True
     return False
 
 
@@ -146,24 +155,30 @@ class Revalidation:
         False if that was not long enough to know it, and after ``stop``.
         """
         deadline = time.monotonic() + timeout_s
-        local = {row.dpid for row in self._believed().bridges if row.is_here}
+        rows = (row for row in self._believed().bridges if row.is_here)
+        local = {row.dpid: row.datapath_type or Datapath.KERNEL.value for row in rows}
         here = [bridge for bridge in bridges if bridge.dpid in local]
-        is_asked = bool(here) and self._ask_here(here[0], timeout_s)
+        one_by_type = {local[bridge.dpid]: bridge for bridge in reversed(here)}
+        is_asked = bool(here) and self._ask_here(one_by_type, timeout_s)
         if is_asked and len(here) == len(bridges):
             return True
         left_s = max(0.0, deadline - time.monotonic())
         is_long_enough = left_s >= REMOTE_SETTLE_S
         return not self._stopping.wait(min(left_s, REMOTE_SETTLE_S)) and is_long_enough
 
-    def _ask_here(self, bridge: SettlingBridge, timeout_s: float) -> bool:
-        """Wait for the revalidators of this machine; False if they cannot be asked."""
+    def _ask_here(self, one_by_type: Mapping[str, SettlingBridge], timeout_s: float) -> bool:
+        """Wait for the revalidators of this machine; False if they cannot be asked.
+
+        ``one_by_type`` is a bridge of each type of datapath that matters.
+        """
         deadline = time.monotonic() + timeout_s
 
-        def nudge() -> None:
+        def nudge(bridge: SettlingBridge) -> None:
             bridge.nudge(max(0.0, deadline - time.monotonic()))
 
+        nudges = {kind: partial(nudge, bridge) for kind, bridge in one_by_type.items()}
         try:
-            return wait_revalidated(timeout_s=timeout_s, nudge=nudge)
+            return wait_revalidated(timeout_s=timeout_s, nudges=nudges)
         except CloudtapError as problem:
             log.debug("revalidators not asked", reason=str(problem))
             return False

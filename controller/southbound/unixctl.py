@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import time
+from pathlib import Path
 
-from controller.process import UnusableFile
-from controller.southbound.revalidation import RUN_DIRECTORY, control_socket
+from controller.process import PID_BYTES_MAX, UnusableFile, read_file
 from flows.errors import CloudtapError
 
+RUN_DIRECTORY = "/run/openvswitch"
+"""Where Open vSwitch has its management and control sockets."""
 CONTROL_BYTES = 65536
 CONTROL_BYTES_MAX = 16 << 20
 
@@ -20,6 +22,16 @@ class NotAnswered(CloudtapError):
 
 class CommandFailed(CloudtapError):
     """ovs-vswitchd has refused a command, with the sentence that it gave."""
+
+
+def control_socket(run_dir: str = RUN_DIRECTORY) -> str:
+    """The path of the control socket of the ovs-vswitchd that runs now.
+
+    Raises:
+        OSError, UnusableFile, ValueError: none runs, or its file of the process id cannot be read.
+    """
+    number = int(read_file(Path(run_dir, "ovs-vswitchd.pid"), PID_BYTES_MAX))
+    return f"{run_dir}/ovs-vswitchd.{number}.ctl"
 
 
 def ask_vswitchd(

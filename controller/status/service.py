@@ -10,7 +10,7 @@ from typing import Protocol
 from controller.status.values import BridgeStatus, PortPlace, SessionStatus
 from controller.status.verify import Check, Verification
 from flows.explain import Explanation, Feed
-from flows.model import Collector, CollectorId, Delivery, Dpid, NetworkId, PortId, SessionId
+from flows.model import Collector, CollectorId, Dpid, NetworkId, PortId, SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Reconciling(Protocol):
         """The world before a change, for ``sync``; at once, whatever bridges do."""
         ...
 
-    def expecting(self, tunnel: Delivery) -> AbstractContextManager[None]:
-        """Inside, bridges have the ports of a kind of tunnel, as far as they come in 2 seconds.
+    def expecting(self, collector: Collector) -> AbstractContextManager[None]:
+        """Inside, bridges have the tunnel ports for a collector, as far as they come in 2 seconds.
 
-        Whoever gives a live session a collector of this kind does that and ``sync`` inside: else
-        packets would go without a copy while the ports are being made.
+        Whoever gives a live session this collector, or these sensors, does that and ``sync``
+        inside: else packets would go without a copy while the ports are being made.
         """
         ...
 

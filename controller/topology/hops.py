@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import (
-    KINDS,
     Device,
     InterfaceRow,
     OvsdbSnapshot,
@@ -25,6 +24,7 @@ from flows.model import (
     Placement,
     Segmenter,
     Setting,
+    TunnelKind,
     datapath_of,
 )
 
@@ -251,7 +251,7 @@ class Hops:
 
 def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
     """The names of the ports for tunnels on a bridge."""
-    return frozenset(tunnel_name(dpid, kind) for kind in KINDS)
+    return frozenset(tunnel_name(dpid, kind) for kind in TunnelKind)
 
 
 def is_wanted(wanted: PortNumbers, dpid: Dpid, number: int, names: Set[str]) -> bool:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from controller.inventory import InterfaceName, Inventory, LinkHint
-from controller.southbound.ovsdb import KINDS, tunnel_name
+from controller.southbound.ovsdb import tunnel_name
 from controller.store import Place
 from controller.topology.bridge_state import BridgeReport, Interface
-from flows.model import AT, BridgeReference, Dpid, Link, Placement, PortId
+from flows.model import AT, BridgeReference, Dpid, Link, Placement, PortId, TunnelKind
 
 ROWS_BETWEEN_PAUSES = 1000
 """Ports that are placed before other green threads may run."""
@@ -377,7 +377,7 @@ class _Merge:
         found: dict[Dpid, tuple[str, ...]] = {}
         for dpid in {place.dpid for place in used}:
             self.pause()
-            ours = {tunnel_name(dpid, kind) for kind in KINDS}
+            ours = {tunnel_name(dpid, kind) for kind in TunnelKind}
             left = (
                 interface.name
                 for interface in self.reports[dpid].interfaces

@@ -14,12 +14,12 @@ from enum import Enum
 from controller.inventory import DeclaredBridge, Inventory
 from controller.process import TIME_SLICES
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import KINDS, InterfaceRow, OvsdbSnapshot, tunnel_name
+from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot, tunnel_name
 from controller.store import BridgeRecord, InterfaceRecord
 from controller.topology.bridge_state import BridgeReport, BridgeState, truncate_name
 from controller.topology.merge import Places, merge_reports
 from controller.topology.speakers import EVERY, Heard, Speakers
-from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId
+from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId, TunnelKind
 
 
 class PortNews(Enum):
@@ -561,7 +561,7 @@ def is_news(seen: PlacementsSnapshot, now: PlacementsSnapshot) -> bool:
 def _tunnel_ports(record: BridgeRecord | None) -> list[InterfaceRecord]:
     if record is None:
         return []
-    names = {tunnel_name(record.dpid, kind) for kind in KINDS}
+    names = {tunnel_name(record.dpid, kind) for kind in TunnelKind}
     return [row for row in record.rows if row.interface in names]
 
 

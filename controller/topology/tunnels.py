@@ -11,7 +11,6 @@ from typing import Protocol
 import structlog
 
 from controller.southbound.ovsdb import (
-    KINDS,
     InterfaceRow,
     OvsdbSnapshot,
     TunnelDemand,
@@ -20,9 +19,10 @@ from controller.southbound.ovsdb import (
 )
 from controller.store import BridgeRecord
 from controller.topology.placements import PlacementsSnapshot
-from flows.model import Delivery, Dpid, Ofport
+from flows.model import Dpid, Ofport, TunnelKind
 
 Tunnels = Mapping[TunnelKey, Ofport]
+NEEDS_MODULE = ", and whether its kernel has the module ip6_gre"
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class TunnelPorts:
             self._refreshed.notify_all()
         return has_changed
 
-    def wait_made(self, kinds: Set[Delivery], timeout_s: float) -> bool:
+    def wait_made(self, kinds: Set[TunnelKind], timeout_s: float) -> bool:
         """Block until every wanted port of these kinds is there, or known not to come.
 
         True if a port has come.
@@ -92,7 +92,7 @@ class TunnelPorts:
                 self._refreshed.wait(left)
             return self._tunnels is not before
 
-    def why_missing(self, dpid: Dpid, kind: Delivery, bridge: str) -> str:
+    def why_missing(self, dpid: Dpid, kind: TunnelKind, bridge: str) -> str:
         """Why a bridge has no port for a kind of tunnel, and what to do."""
         problem = self._maker.tunnel_problems().get((dpid, kind))
         if problem is not None:
@@ -100,19 +100,19 @@ class TunnelPorts:
         said = self._said()
         if all(row.dpid != dpid for row in said.bridges):
             return (
-                f"bridge {bridge} needs a tunnel port for {kind.value}, and no database that "
+                f"bridge {bridge} needs a tunnel port for {kind}, and no database that "
                 "knows the bridge is reached: name that of its host in `remotes` of [ovsdb]"
             )
         for row in said.interfaces:
             if (row.dpid, row.tunnel) == (dpid, kind) and row.error:
                 return (
-                    f"Open vSwitch could not open the tunnel port {row.name!r} for {kind.value} "
+                    f"Open vSwitch could not open the tunnel port {row.name!r} for {kind} "
                     f"of bridge {bridge}: {row.error}; see whether another program of its host "
-                    "uses this kind of tunnel"
+                    f"uses this kind of tunnel{NEEDS_MODULE if kind.is_over_ipv6 else ''}"
                 )
-        return f"the tunnel port for {kind.value} of bridge {bridge} is being made"
+        return f"the tunnel port for {kind} of bridge {bridge} is being made"
 
-    def _is_coming(self, kinds: Set[Delivery]) -> bool:
+    def _is_coming(self, kinds: Set[TunnelKind]) -> bool:
         """Whether a demanded port is missing, and no error says that it cannot be made."""
         said, problems = self._said(), self._maker.tunnel_problems()
         known = {row.dpid for row in said.bridges}
@@ -133,7 +133,7 @@ def find_tunnels(records: Iterable[BridgeRecord], said: OvsdbSnapshot) -> dict[T
     made = {_key(row) for row in said.interfaces if _is_usable(row)}
     found: dict[TunnelKey, Ofport] = {}
     for record in records:
-        kind_by_name = {tunnel_name(record.dpid, kind): kind for kind in KINDS}
+        kind_by_name = {tunnel_name(record.dpid, kind): kind for kind in TunnelKind}
         for row in record.rows:
             kind = kind_by_name.get(row.interface)
             if kind is None or row.iface_id is not None:
@@ -147,5 +147,5 @@ def _is_usable(row: InterfaceRow) -> bool:
     return row.tunnel is not None and not row.is_altered and not row.error
 
 
-def _key(row: InterfaceRow) -> tuple[Dpid, Delivery | None]:
+def _key(row: InterfaceRow) -> tuple[Dpid, TunnelKind | None]:
     return row.dpid, row.tunnel

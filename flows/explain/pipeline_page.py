@@ -41,6 +41,7 @@ from flows.model import (
     SessionId,
     Source,
     TenantName,
+    TunnelKind,
     Verdict,
     World,
     tag_keys,
@@ -227,7 +228,7 @@ def example_world() -> World:
             {FAR_SESSION.id: METERS.start},
         ),
         (wanted,),
-        {(dpid, Delivery.VXLAN): TUNNEL_PORT for dpid in (HERE, THERE)},
+        {(dpid, TunnelKind.VXLAN): TUNNEL_PORT for dpid in (HERE, THERE)},
     )  # fmt: skip
 
 

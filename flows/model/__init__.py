@@ -105,6 +105,7 @@ from flows.model.tunnel import (
     link_limit,
     path_limit,
 )
+from flows.model.tunnel_kind import TunnelKind, tunnel_kinds
 from flows.model.world import (
     LINK_MTU,
     UNDERLAY_MTU,
@@ -194,6 +195,7 @@ __all__ = [
     "Tagged",
     "TcpFlags",
     "TenantName",
+    "TunnelKind",
     "Verdict",
     "World",
     "assign",
@@ -223,5 +225,6 @@ __all__ = [
     "tap_limit",
     "transport_key",
     "transport_keys",
+    "tunnel_kinds",
     "watched_by",
 ]

@@ -29,6 +29,7 @@ from flows.model.numbers import Numbers
 from flows.model.port import Network, Port, PortKind
 from flows.model.rate import Rate
 from flows.model.session import Session
+from flows.model.tunnel_kind import OVER_IPV6, TunnelKind, tunnel_kind
 from flows.openflow import VLAN_HEADER
 
 UNDERLAY_MTU = 1500
@@ -87,7 +88,7 @@ sensor by the probe of one collector."""
 class World:
     """One snapshot of everything that decides which flows each bridge should have.
 
-    ``tunnels`` are the tunnel ports of bridges by delivery; ``down`` are sensors that are known not
+    ``tunnels`` are the tunnel ports of bridges by kind; ``down`` are sensors that are known not
     to receive, and ends of links that carry nothing. ``underlay_mtu`` and ``link_mtu`` are the MTUs
     of the network between hosts and of links between bridges, in bytes. ``bridge_rate`` caps all
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
@@ -112,7 +113,7 @@ class World:
     links: tuple[Link, ...] = ()
     numbers: Numbers = field(default_factory=Numbers)
     filters: tuple[Filter, ...] = ()
-    tunnels: Mapping[tuple[Dpid, Delivery], Ofport] = field(default_factory=dict)
+    tunnels: Mapping[tuple[Dpid, TunnelKind], Ofport] = field(default_factory=dict)
     down: frozenset[Down] = frozenset()
     underlay_mtu: int = UNDERLAY_MTU
     bridge_rate: Rate | None = None
@@ -178,7 +179,7 @@ class World:
 
     def with_reachability(
         self,
-        tunnels: Mapping[tuple[Dpid, Delivery], Ofport],
+        tunnels: Mapping[tuple[Dpid, TunnelKind], Ofport],
         down: frozenset[Down],
         hops: Mapping[Placement, Hop],
         routes: Mapping[tuple[Dpid, IPAddress], Route],
@@ -216,13 +217,33 @@ class World:
         if not isinstance(sensor, IPAddress):
             return False
         route = self.routes.get((here, sensor))
-        hop = self.tunnel_hop(here, delivery)
+        hop = self.tunnel_hop(here, delivery, sensor)
         is_shut = hop is not None and not STOPS_COPIES.isdisjoint(hop.settings)
         return is_shut or (route is not None and route.is_broken)
 
-    def tunnel_hop(self, here: Dpid, delivery: Delivery) -> Hop | None:
-        """What is known of the port of a bridge for tunnels of a kind; None if there is none."""
-        number = self.tunnels.get((here, delivery))
+    def tunnel_kind(self, here: Dpid, delivery: Delivery, address: IPAddress) -> TunnelKind:
+        """The kind of port by which a bridge sends copies to a remote sensor.
+
+        While no database reports a bridge, the ports that it has tell which kind that is.
+        """
+        over_ipv6 = OVER_IPV6.get(delivery) if address.version == 6 else None
+        if over_ipv6 is not None and here not in self.datapaths:
+            has_one = (here, over_ipv6) in self.tunnels
+            return over_ipv6 if has_one else TunnelKind(delivery.value)
+        return tunnel_kind(delivery, address, self.datapaths.get(here))
+
+    def tunnel_to(self, here: Dpid, delivery: Delivery, address: IPAddress) -> Ofport | None:
+        """The tunnel port by which a bridge sends copies to a remote sensor; None: it has none."""
+        return self.tunnels.get((here, self.tunnel_kind(here, delivery, address)))
+
+    def has_tunnel(self, here: Dpid, collector: Collector) -> bool:
+        """Whether a bridge has a tunnel port to a remote sensor of a collector."""
+        delivery = collector.delivery
+        return any(self.tunnel_to(here, delivery, a) is not None for a in collector.addresses)
+
+    def tunnel_hop(self, here: Dpid, delivery: Delivery, address: IPAddress) -> Hop | None:
+        """What is known of the tunnel port of a bridge to a remote sensor; None: it has none."""
+        number = self.tunnel_to(here, delivery, address)
         return None if number is None else self.hops.get(Placement(here, number))
 
     @cached_property

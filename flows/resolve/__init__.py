@@ -17,6 +17,7 @@ from flows.resolve.obstacles import (
     undelivered,
     without_link,
 )
+from flows.resolve.output_count import OUTPUTS_MAX, CrowdedNetwork
 from flows.resolve.reach import cuts_super_frames, sensor_notes, unprepared_bridges
 from flows.resolve.session import ResolvedSession
 from flows.resolve.world import ResolvedWorld
@@ -26,12 +27,14 @@ __all__ = [
     "EXCLUSIVE_WEIGHT",
     "FAR_WEIGHT",
     "FILTERED_WEIGHT",
+    "OUTPUTS_MAX",
     "SESSIONS_PER_NETWORK",
     "STAGED_WEIGHT",
     "Arbitration",
     "BridgeView",
     "Chain",
     "Cohort",
+    "CrowdedNetwork",
     "LocalWorkload",
     "ResolvedSession",
     "ResolvedWorld",

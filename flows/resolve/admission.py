@@ -41,6 +41,10 @@ class Admission:
         if previous is not None:
             self.refused.update(previous.refused)
 
+    def load_of(self, network: NetworkId) -> int:
+        """The room that is taken in a network: at least the number of sessions that watch it."""
+        return self._load[network]
+
     def admit(self, resolved_session: ResolvedSession) -> ResolvedSession:
         """Take room for a session; the session, refused if one of its networks has no room.
 

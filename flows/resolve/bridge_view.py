@@ -139,7 +139,7 @@ class BridgeView:
     def next_hop_of_copies(self, sensor: Sensor, collector: Collector) -> Ofport | None:
         """The OpenFlow port towards a sensor: a port, link or tunnel; None when unreachable."""
         if isinstance(sensor, IPAddress):
-            return self.world.tunnels.get((self.dpid, collector.delivery))
+            return self.world.tunnel_to(self.dpid, collector.delivery, sensor)
         tap = self.world.port_by_id.get(sensor)
         return None if tap is None else self.next_hop(tap)
 

@@ -136,8 +136,8 @@ class SessionReach:
                 unseen[hop.bridge] = None
         for bridge in unseen:
             yield (
-                f"unknown: no database that knows bridge {bridge!r} is reached, so its datapath, and "
-                f"MTU, rate and settings of its ports cannot be seen: {NAME_DATABASE}"
+                f"unknown: no database that knows bridge {bridge!r} is reached, so its datapath, "
+                f"and MTU, rate and settings of its ports cannot be seen: {NAME_DATABASE}"
             )
         yield from self._unknown_routes()
 
@@ -208,15 +208,22 @@ class SessionReach:
                 yield here, self.world.placements[tap.id]
 
     def _at_tunnels(self) -> Iterator[str]:
-        """Settings of the ports for its tunnels with which copies do not leave."""
-        collector, world = self.collector, self.world
+        """Ports for its tunnels that a bridge lacks for some sensors, or that send nothing."""
+        collector, world, ports = self.collector, self.world, dict[Placement, None]()
         if collector is None or not collector.is_tunnelled:
             return
-        for here in self._makers():
-            hop = world.tunnel_hop(here, collector.delivery)
-            if hop is None:
-                continue
-            place = Placement(here, world.tunnels[here, collector.delivery])
+        for here, address in self._ways():
+            number = world.tunnel_to(here, collector.delivery, address)
+            if number is not None:
+                ports[Placement(here, number)] = None
+            elif world.has_tunnel(here, collector):
+                kind = world.tunnel_kind(here, collector.delivery, address)
+                yield (
+                    f"bridge {self._bridge(here)!r} has no tunnel port for {kind}, so it sends no "
+                    f"copies to sensor {address}"
+                )
+        for place in ports:
+            hop = world.hops.get(place, NOTHING_KNOWN)
             what = f"tunnel port {hop.interface!r} sends nothing"
             yield from why_stopped(what, hop, place, STOPS_COPIES)
 

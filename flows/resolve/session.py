@@ -209,7 +209,7 @@ def is_open(
     if world.is_stopped(sensor) or world.is_cut_off(here, collector.delivery, sensor):
         return False
     if isinstance(sensor, IPAddress):
-        return (here, collector.delivery) in world.tunnels
+        return world.tunnel_to(here, collector.delivery, sensor) is not None
     tap = world.port_by_id.get(sensor)
     if tap is None or tap.id not in world.placements:
         return False
@@ -315,10 +315,11 @@ def _unreachable(
     """Why copies of a port's packets reach no sensor; empty when they reach one."""
     here = world.placements[port.id].dpid
     if collector.is_tunnelled:
-        if (here, collector.delivery) in world.tunnels:
+        if world.has_tunnel(here, collector):
             return ""
-        kind = collector.delivery.value
-        return f"the bridge of port {port.name!r} has no tunnel port for {kind}"
+        kinds = {world.tunnel_kind(here, collector.delivery, a) for a in collector.addresses}
+        named = " or ".join(sorted(map(str, kinds)))
+        return f"the bridge of port {port.name!r} has no tunnel port for {named}"
     if not taps or any(is_deliverable(here, tap, world, spanning_tree) for tap in taps):
         return ""
     names = " or ".join(repr(tap.name) for tap in taps)

@@ -46,6 +46,7 @@ from flows.resolve.history import (
     moved_claims,
     moved_ports,
 )
+from flows.resolve.output_count import CrowdedNetwork, crowded_networks
 from flows.resolve.port_share import share_ports
 from flows.resolve.reach import longest_of
 from flows.resolve.session import (
@@ -210,6 +211,10 @@ class ResolvedWorld:
         turned = changed_keys(previous.world.datapaths, self.world.datapaths)
         for dpid in turned | changed_keys(previous.world.segmenters, self.world.segmenters):
             changed |= previous.sessions_at(dpid) & new.keys()
+        if turned:  # a bridge may have the tunnel port that it needs now, or lack it
+            known = self.world.collector_by_id
+            tunnelled = {key for key, collector in known.items() if collector.is_tunnelled}
+            changed |= {key for key, session in new.items() if session.collector in tunnelled}
         if self.world.broken_links != previous.world.broken_links:
             changed |= {key for key, found in previous.sessions.items() if found.is_far}
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
@@ -284,8 +289,8 @@ class ResolvedWorld:
     def _tunnelled_by(self, places: Set[Placement]) -> Set[SessionId]:
         """The sessions whose copies may leave by a tunnel port at one of these places."""
         kinds = {
-            delivery
-            for (dpid, delivery), number in self.world.tunnels.items()
+            kind.delivery
+            for (dpid, kind), number in self.world.tunnels.items()
             if Placement(dpid, number) in places
         }
         known = self.world.collector_by_id
@@ -505,6 +510,11 @@ class ResolvedWorld:
             route = self.world.routes.get((dpid, address))
             if route is not None and route.mtu is not None:
                 yield min(route.mtu, self.world.underlay_mtu)
+
+    @cached_property
+    def crowded(self) -> Mapping[Dpid, tuple[CrowdedNetwork, ...]]:
+        """The networks whose packets may need too many outputs, by bridge."""
+        return crowded_networks(self.world, self.served, self._admission.load_of)
 
     @cached_property
     def port_caps(self) -> Mapping[SessionId, Rate]:

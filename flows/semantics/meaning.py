@@ -157,7 +157,12 @@ def sensors_of(
     of all of these fail, all of them.
     """
     collector, spanning_tree = world.collector_by_id[session.collector], _spanning_tree(world.links)
-    reachable = set(collector.addresses) | {
+    reachable: set[Sensor] = {
+        address
+        for address in collector.addresses
+        if maker is None or world.tunnel_to(maker, collector.delivery, address) is not None
+    }
+    reachable |= {
         tap
         for tap in collector.tap_ports
         if tap in world.placements
@@ -329,8 +334,8 @@ def _turn(session: Session, sender: Port, world: World) -> tuple[bool, int, int]
 
 
 def _has_tunnel(port: Port, collector: Collector, world: World) -> bool:
-    """Whether the bridge of a port has a tunnel port of the collector's kind."""
-    return (_place(port, world), collector.delivery) in world.tunnels
+    """Whether the bridge of a port has a tunnel port to a sensor of the collector."""
+    return world.has_tunnel(_place(port, world), collector)
 
 
 def _maker(

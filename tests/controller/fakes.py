@@ -33,7 +33,6 @@ from flows.explain import Explanation, Feed, explain, feed_of
 from flows.model import (
     Collector,
     CollectorId,
-    Delivery,
     Dpid,
     Link,
     NetworkId,
@@ -74,7 +73,7 @@ class FakeReconciler(Reconciling, Inspecting):
 
     def __init__(self, store: Store) -> None:
         self.store, self.changes = store, ChangeSignal()
-        self.expected: list[Delivery] = []
+        self.expected: list[Collector] = []
         self.is_reachable = True
         self.places: dict[str, tuple[str, int]] = {}
         self.world: SnapshotBuilder | None = None
@@ -92,8 +91,8 @@ class FakeReconciler(Reconciling, Inspecting):
     def moment(self) -> object:
         return None
 
-    def expecting(self, tunnel: Delivery) -> AbstractContextManager[None]:
-        self.expected.append(tunnel)
+    def expecting(self, collector: Collector) -> AbstractContextManager[None]:
+        self.expected.append(collector)
         return nullcontext()
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:

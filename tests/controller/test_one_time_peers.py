@@ -34,7 +34,6 @@ from controller.reconcile.bridge import program_cache
 from controller.southbound import PortReason
 from controller.southbound import connections as connections_module
 from controller.southbound.ovsdb import (
-    KINDS,
     BridgeRow,
     InterfaceRow,
     OvsdbSnapshot,
@@ -46,7 +45,7 @@ from controller.southbound.ovsdb.tunnel_rows import TunnelRows, WriteResult
 from controller.southbound.wire import ECHO_REPLY, ECHO_REQUEST, HEADER
 from controller.topology import speakers as speakers_module
 from controller.topology.probe import HealthProbe
-from flows.model import Dpid, Ofport
+from flows.model import Dpid, Ofport, TunnelKind
 from flows.resolve import history
 from tests.controller.growth import grown, sizes
 from tests.controller.rig import INVENTORY
@@ -247,7 +246,7 @@ def test_bridges_without_tunnels_any_more() -> None:
         for number in numbers:
             dpid = Dpid(number)
             content = DatabaseContent((BridgeRow(dpid, f"b{number}", row=f"row{number}"),))
-            demand = {dpid: TunnelDemand(frozenset(KINDS))}
+            demand = {dpid: TunnelDemand(frozenset(TunnelKind))}
             for bridge, _ in list(rows.due(content, demand, frozenset([f"row{number}"]))):
                 rows.answered(bridge, WriteResult("not allowed" if number % 2 else ""))
         return sizes(rows=rows)

@@ -47,6 +47,7 @@ from flows.model import (
     SourceKind,
     TagMode,
     TenantName,
+    TunnelKind,
     World,
     link_limit,
     path_limit,
@@ -54,7 +55,7 @@ from flows.model import (
     transport_keys,
 )
 from tests import frames
-from tests.datapath import datapaths
+from tests.datapath import TUNNEL_KINDS, datapaths
 from tests.generators.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
@@ -178,10 +179,13 @@ def random_collectors(rng: Random, tenant: TenantName, taps: list[PortId]) -> li
     return found
 
 
-def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, Delivery], Ofport]:
+def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, TunnelKind], Ofport]:
     """A tunnel port of each kind on nearly every bridge."""
-    numbered = [(dpid, n, kind) for dpid in dpids for n, kind in enumerate(REMOTE)]
-    return {(d, kind): Ofport(FIRST_TUNNEL + n) for d, n, kind in numbered if rng.random() < 0.95}
+    numbered = [(dpid, n, kind) for dpid in dpids for n, kind in enumerate(TUNNEL_KINDS)]
+    chances = {(d, kind): rng.random() for d, _, kind in numbered if not kind.is_over_ipv6}
+    own = Random(sum(chances.values()))  # so that what is drawn later is the same on each datapath
+    chances |= {(d, kind): own.random() for d, _, kind in numbered if kind.is_over_ipv6}
+    return {(d, k): Ofport(FIRST_TUNNEL + n) for d, n, k in numbered if chances[d, k] < 0.95}
 
 
 def random_packets(rng: Random, world: World, count: int) -> list[Sent]:

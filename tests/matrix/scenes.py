@@ -45,7 +45,8 @@ from flows.model import (
 )
 from tests import frames
 from tests.arrivals import Frames, Remote, Where
-from tests.generators.random_worlds import BRIDGES, FIRST_TUNNEL, LINK_PORTS, REMOTE
+from tests.datapath import TUNNEL_KINDS
+from tests.generators.random_worlds import BRIDGES, FIRST_TUNNEL, LINK_PORTS
 from tests.matrix.cells import (
     PACKET_LENGTH,
     Apart,
@@ -268,7 +269,7 @@ class SceneBuilder:
         tunnels = {
             (dpid, kind): Ofport(FIRST_TUNNEL + n)
             for dpid in BRIDGES
-            for n, kind in enumerate(REMOTE)
+            for n, kind in enumerate(TUNNEL_KINDS)
         }
         world = World(
             self._networks(), self._ports(), tuple(self.collectors), tuple(self.sessions),

@@ -95,7 +95,7 @@ class BridgeRing:
                 todo = plan_from_delta(delta, len(program.flows))
                 _apply(switch, todo, program.flows, program)
                 meanwhile()
-                if dpid == dpids[-1] and not wait_revalidated(nudge=switch.nudge):
+                if dpid == dpids[-1] and not wait_revalidated(nudges={"netdev": switch.nudge}):
                     raise PlanFailed("the revalidators did not finish in time")
 
     def forget_addresses(self) -> None:

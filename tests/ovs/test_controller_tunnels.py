@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.southbound.ovsdb import KINDS, MARK, tunnel_name, tunnel_options
+from controller.southbound.ovsdb import MARK, tunnel_name, tunnel_options
 from controller.southbound.ovsdb.write_pace import QUICK_WRITES
-from flows.model import Delivery, Dpid
+from flows.model import TUNNEL_KEYS, Delivery, Dpid, TunnelKind
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
 from tests.ovs.datapath import DATAPATH
@@ -22,7 +22,7 @@ from tests.ovs.underlay import BRIDGE, HOST4, SENSORS, Underlay
 from tests.ovs.waiting import wait_for
 
 FAR, HOST = SENSORS[0], HOST4.partition("/")[0]
-NAME = tunnel_name(Dpid(0x51), Delivery.VXLAN)
+NAME = tunnel_name(Dpid(0x51), TunnelKind.VXLAN)
 FRAME = frames.ethernet(DB, WEB, 0x88B7, bytes(range(100)))
 
 
@@ -75,16 +75,16 @@ def test_a_session_is_active_when_it_is_answered_and_its_ports_go_with_it(
     cloud: SmallCloud, underlay: Underlay, controller: ControllerProcess
 ) -> None:
     controller.start("s1")
-    for kind in KINDS:
+    for kind in TUNNEL_KEYS:
         name = make_remote(controller, kind)
         created = controller.create_session("red", f"by-{kind.value}", ["web"], name)
         assert active(created), created["status"]
-    assert our_ports() == {tunnel_name(Dpid(0x51), kind) for kind in KINDS}
+    assert our_ports() == {tunnel_name(Dpid(0x51), TunnelKind(kind.value)) for kind in TUNNEL_KEYS}
 
     got = carried(cloud, underlay)
 
-    assert sorted(got, key=str) == sorted([(kind, FRAME) for kind in KINDS], key=str)
-    for kind in KINDS:
+    assert sorted(got, key=str) == sorted([(kind, FRAME) for kind in TUNNEL_KEYS], key=str)
+    for kind in TUNNEL_KEYS:
         assert controller.delete_session(f"by-{kind.value}") == 204
         assert not [each for each in carried(cloud, underlay) if each[0] is kind]
     wait_for(our_ports, lambda names: not names)
@@ -101,7 +101,7 @@ def test_copies_go_on_while_the_first_port_of_a_kind_of_tunnel_is_made(
     with Traffic([cloud.at[name] for name in ("red-web", "red-db", "red-ids")]) as traffic:
         stream, _ = cloud.red_streams(traffic)
         traffic.wait_for(stream, cloud.at["red-ids"], 20)
-        for kind in KINDS:
+        for kind in TUNNEL_KEYS:
             for name in (make_remote(controller, kind), "ids"):
                 controller.change_session("one", collector=name)
                 number = traffic.now(stream) + 10
@@ -229,7 +229,7 @@ def test_an_interface_that_open_vswitch_cannot_open_is_a_reason(
 
 def vsctl_options() -> list[str]:
     """The options of our tunnel port, for a conflicting one."""
-    options = tunnel_options(Dpid(0x51), Delivery.VXLAN)
+    options = tunnel_options(Dpid(0x51), TunnelKind.VXLAN)
     return [f"options:{key}={value}" for key, value in options.items()]
 
 

@@ -28,7 +28,7 @@ from controller.southbound.ovsdb import (
 )
 from controller.southbound.ovsdb.watcher import MOST_PROCESSES
 from controller.southbound.ovsdb.write_pace import QUICK_WRITES
-from flows.model import Delivery, Dpid
+from flows.model import Dpid, TunnelKind
 from tests.ovs import hostile_databases as hostile
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.database_server import DatabaseServer
@@ -177,7 +177,7 @@ def test_a_write_that_is_not_answered_ends_with_a_sentence(
         watcher = watch(server.remote)
         dpid = Dpid(0xFF)
         watcher.secure(dpid)
-        watcher.want_tunnels({dpid: TunnelDemand(frozenset([Delivery.VXLAN]))})
+        watcher.want_tunnels({dpid: TunnelDemand(frozenset([TunnelKind.VXLAN]))})
         (problem,) = wait_for(watcher.tunnel_problems, bool, PATIENT_S).values()
         assert "it did not answer within 10 s" in problem
 
@@ -198,7 +198,7 @@ def test_a_write_that_is_confirmed_and_never_seen_is_not_made_again_and_again(
     with hostile.databases(lies) as (server,):
         watcher = watch(server.remote)
         dpid = Dpid(0xFF)
-        watcher.want_tunnels({dpid: TunnelDemand(frozenset([Delivery.VXLAN]))})
+        watcher.want_tunnels({dpid: TunnelDemand(frozenset([TunnelKind.VXLAN]))})
         (problem,) = wait_for(watcher.tunnel_problems, bool, PATIENT_S).values()
         assert "confirmed the tunnel port for vxlan" in problem and "does not show it" in problem
         wait_for(lambda: len(writes), lambda count: count >= QUICK_WRITES + 2, PATIENT_S)

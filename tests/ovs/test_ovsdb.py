@@ -21,7 +21,7 @@ from controller.southbound.ovsdb import (
 )
 from controller.southbound.revalidation import wait_revalidated
 from controller.topology import Placements
-from flows.model import Delivery, Dpid
+from flows.model import Dpid, TunnelKind
 from tests.ovs.database_server import DatabaseServer
 from tests.ovs.datapath import DATAPATH
 from tests.ovs.lab import Lab, ofctl, vsctl
@@ -324,7 +324,7 @@ def test_nothing_is_written_to_a_database_that_does_not_speak_for_the_bridge(
     watching.start()
     try:
         watching.secure(dpid)
-        watching.want_tunnels({dpid: TunnelDemand(frozenset([Delivery.VXLAN]))})
+        watching.want_tunnels({dpid: TunnelDemand(frozenset([TunnelKind.VXLAN]))})
         for remote in (server.remote, LOCAL):
             wait_for(
                 lambda remote=remote: watching.statuses()[remote].state,

@@ -8,7 +8,6 @@ import pytest
 
 from controller.process import ChangeSignal
 from controller.southbound.ovsdb import (
-    KINDS,
     MARK,
     InterfaceRow,
     OvsdbSnapshot,
@@ -18,16 +17,16 @@ from controller.southbound.ovsdb import (
     tunnel_name,
     tunnel_options,
 )
-from flows.model import Delivery, Dpid
+from flows.model import Dpid, TunnelKind
 from tests.ovs.lab import Lab, vsctl
 from tests.ovs.open_vswitch import kill, start_ovsdb_server
 from tests.ovs.waiting import wait_for
 
 LOCAL = "unix:/run/openvswitch/db.sock"
 ONE, OTHER = Dpid(0x51), Dpid(0xFFFFFFFFFFFFFFFF)
-ALL = TunnelDemand(frozenset(KINDS))
-NONE = TunnelDemand(frozenset(), frozenset(KINDS))
-VXLAN = Delivery.VXLAN
+ALL = TunnelDemand(frozenset(TunnelKind))
+NONE = TunnelDemand(frozenset(), frozenset(TunnelKind))
+VXLAN = TunnelKind.VXLAN
 
 
 class Nobody:
@@ -47,15 +46,15 @@ def watcher(lab: Lab) -> Iterator[OvsdbWatcher]:
     watching.stop()
 
 
-def tunnels(watcher: OvsdbWatcher) -> dict[tuple[Dpid, Delivery], InterfaceRow]:
+def tunnels(watcher: OvsdbWatcher) -> dict[tuple[Dpid, TunnelKind], InterfaceRow]:
     rows = watcher.snapshot().interfaces
     return {(row.dpid, row.tunnel): row for row in rows if row.tunnel is not None}
 
 
 def wait_for_tunnels(
     watcher: OvsdbWatcher, count: int
-) -> dict[tuple[Dpid, Delivery], InterfaceRow]:
-    def are_there(seen: dict[tuple[Dpid, Delivery], InterfaceRow]) -> bool:
+) -> dict[tuple[Dpid, TunnelKind], InterfaceRow]:
+    def are_there(seen: dict[tuple[Dpid, TunnelKind], InterfaceRow]) -> bool:
         return len(seen) == count and all(row.ofport for row in seen.values())
 
     return wait_for(lambda: tunnels(watcher), are_there)
@@ -64,22 +63,22 @@ def wait_for_tunnels(
 def test_two_bridges_of_one_host_get_a_port_of_each_kind(watcher: OvsdbWatcher) -> None:
     watcher.want_tunnels({ONE: ALL, OTHER: ALL})
 
-    seen = wait_for_tunnels(watcher, 2 * len(KINDS))
+    seen = wait_for_tunnels(watcher, 2 * len(TunnelKind))
 
     assert {(key, row.error, row.is_altered) for key, row in seen.items()} == {
-        ((dpid, kind), "", False) for dpid in (ONE, OTHER) for kind in KINDS
+        ((dpid, kind), "", False) for dpid in (ONE, OTHER) for kind in TunnelKind
     }
     assert not watcher.tunnel_problems()
 
 
 def test_a_port_goes_when_nothing_needs_it_and_only_then(watcher: OvsdbWatcher) -> None:
     watcher.want_tunnels({ONE: ALL, OTHER: ALL})
-    wait_for_tunnels(watcher, 2 * len(KINDS))
+    wait_for_tunnels(watcher, 2 * len(TunnelKind))
 
-    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN]), frozenset([Delivery.GRE]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN]), frozenset([TunnelKind.GRE]))})
 
-    seen = wait_for_tunnels(watcher, 2 * len(KINDS) - 1)
-    assert (ONE, Delivery.GRE) not in seen, "all others are left as they are"
+    seen = wait_for_tunnels(watcher, 2 * len(TunnelKind) - 1)
+    assert (ONE, TunnelKind.GRE) not in seen, "all others are left as they are"
     watcher.want_tunnels({ONE: NONE, OTHER: NONE})
     wait_for_tunnels(watcher, 0)
 
@@ -108,7 +107,7 @@ def test_a_port_of_that_name_that_is_not_ours_is_left_alone(watcher: OvsdbWatche
     name = tunnel_name(ONE, VXLAN)
     vsctl("add-port", "s2", name, "--", "set", "Interface", name, "type=internal")
 
-    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN, Delivery.GRE]))})
+    watcher.want_tunnels({ONE: TunnelDemand(frozenset([VXLAN, TunnelKind.GRE]))})
 
     (why,) = wait_for(watcher.tunnel_problems, bool).values()
     assert f"a port {name!r} is there already and is not ours" in why
@@ -143,7 +142,7 @@ def test_an_interface_that_cannot_be_made_says_why(lab: Lab, watcher: OvsdbWatch
 
 def test_nothing_changes_when_the_database_comes_back(watcher: OvsdbWatcher) -> None:
     watcher.want_tunnels({ONE: ALL, OTHER: ALL})
-    before = wait_for_tunnels(watcher, 2 * len(KINDS))
+    before = wait_for_tunnels(watcher, 2 * len(TunnelKind))
     kill("ovsdb-server")
     wait_for(lambda: str(watcher.statuses()), lambda seen: "UNREACHABLE" in seen)
     start_ovsdb_server()
@@ -153,8 +152,8 @@ def test_nothing_changes_when_the_database_comes_back(watcher: OvsdbWatcher) -> 
 
 def test_names_and_keys_differ_between_bridges_and_kinds() -> None:
     dpids = [Dpid(n) for n in (0, 1, 35, 36, 1 << 48, (1 << 64) - 1)]
-    names = [tunnel_name(dpid, kind) for dpid in dpids for kind in KINDS]
-    keys = [in_key(dpid, kind) for dpid in dpids for kind in KINDS]
-    assert len(set(names)) == len(set(keys)) == len(dpids) * len(KINDS)
+    names = [tunnel_name(dpid, kind) for dpid in dpids for kind in TunnelKind]
+    keys = [in_key(dpid, kind) for dpid in dpids for kind in TunnelKind]
+    assert len(set(names)) == len(set(keys)) == len(dpids) * len(TunnelKind)
     assert max(map(len, names)) == 15
     assert all(1 << 63 <= key < 1 << 64 for key in keys), "no packet carries such a key"

@@ -12,7 +12,6 @@ import pytest
 
 from flows.model import (
     CollectorId,
-    Delivery,
     Filter,
     FilterId,
     Oversize,
@@ -22,6 +21,7 @@ from flows.model import (
     Rule,
     RuleMatch,
     Session,
+    TunnelKind,
     Verdict,
     World,
 )
@@ -58,7 +58,7 @@ def bridges(lab: Lab) -> Iterator[WorkloadBridges]:
 
 def share_uplink(bridges: WorkloadBridges) -> None:
     """Send production over the uplink of copies: what db receives is forwarded to a peer, too."""
-    peer = bridges.tunnels[S1, Delivery.GENEVE]
+    peer = bridges.tunnels[S1, TunnelKind.GENEVE]
     onward = f"set_field:100->tun_id,set_field:192.0.2.10->tun_dst,output:{peer}"
     rest = "load:1->NXM_NX_REG4[0..2],resubmit(,40),resubmit(,41)"
     ofctl(

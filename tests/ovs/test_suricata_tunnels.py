@@ -12,11 +12,21 @@ from netaddr import IPAddress
 from controller.cli.sniffer import Sniffer
 from controller.sensors import configure
 from controller.southbound.openflow import open_management
-from controller.southbound.ovsdb import KINDS
 from flows.beacon import Beacon, BeaconPath
 from flows.compile import Program, copy_paths
 from flows.explain import feed_of
-from flows.model import Collector, CollectorId, Delivery, Dpid, Ofport, TagMode, TenantName, World
+from flows.model import (
+    TUNNEL_KEYS,
+    Collector,
+    CollectorId,
+    Delivery,
+    Dpid,
+    Ofport,
+    TagMode,
+    TenantName,
+    TunnelKind,
+    World,
+)
 from flows.plan import plan
 from flows.resolve import ResolvedWorld
 from tests.flows.hand_made import at, vm, watch, world
@@ -30,7 +40,7 @@ from tests.ovs.waiting import wait_for
 HERE = Dpid(0x51)
 KEY = 77
 SENSOR = "192.0.2.9"
-SEEN = [delivery for delivery in KINDS if delivery is not Delivery.ERSPAN3]
+SEEN = [delivery for delivery in TUNNEL_KEYS if delivery is not Delivery.ERSPAN3]
 NAMES = ("body", "body", "uri", "uri")
 
 
@@ -50,7 +60,7 @@ class Host:
     lab: Lab
     underlay: Underlay
     ends: list[Endpoint]
-    tunnels: dict[tuple[Dpid, Delivery], Ofport]
+    tunnels: dict[tuple[Dpid, TunnelKind], Ofport]
 
     def deliver(self, delivery: Delivery) -> World:
         """Install one session that delivers copies of both networks to the sensor."""
@@ -174,7 +184,7 @@ def test_suricata_is_blind_to_erspan_3_and_the_configuration_says_so(
     assert ports == {(41000, 80), (80, 41000)}
 
 
-@pytest.mark.parametrize("delivery", KINDS)
+@pytest.mark.parametrize("delivery", TUNNEL_KEYS)
 def test_a_listener_finds_every_beacon_inside_a_tunnel(host: Host, delivery: Delivery) -> None:
     resolved = ResolvedWorld(host.deliver(delivery))
     [resolved_session] = resolved.served

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from controller.southbound.ovsdb import KINDS, tunnel_name, tunnel_options, tunnel_type
-from flows.model import Delivery, Dpid
+from controller.southbound.ovsdb import tunnel_name, tunnel_options, tunnel_type
+from flows.model import Dpid, TunnelKind
+from tests.datapath import TUNNEL_KINDS
 from tests.ovs.datapath import DATAPATH
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, vsctl
@@ -50,19 +51,19 @@ class Underlay:
         self.end = Endpoint(BRIDGE, 1, near, far)
         lab.on_close(self.close)
 
-    def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, Delivery], int]:
+    def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, TunnelKind], int]:
         """Add a tunnel port of each kind to a bridge, as the product does."""
-        found: dict[tuple[Dpid, Delivery], int] = {}
-        for number, delivery in enumerate(KINDS):
-            name, ofport = tunnel_name(dpid, delivery), FIRST_OFPORT + number
-            kind, options = tunnel_type(delivery), tunnel_options(dpid, delivery)
+        found: dict[tuple[Dpid, TunnelKind], int] = {}
+        for number, each in enumerate(TUNNEL_KINDS):
+            name, ofport = tunnel_name(dpid, each), FIRST_OFPORT + number
+            kind, options = tunnel_type(each), tunnel_options(dpid, each)
             vsctl(
                 *("add-port", bridge, name, "--", "set", "Interface", name, f"type={kind}"),
                 *(f"options:{key}={value}" for key, value in options.items()),
                 f"ofport_request={ofport}",
             )
             assert vsctl("get", "Interface", name, "ofport").strip() == str(ofport)
-            found[dpid, delivery] = ofport
+            found[dpid, each] = ofport
         return found
 
     def arrived(self) -> list[Carried]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from flask import Response
@@ -134,8 +135,9 @@ def change_collector(path: Path, query: OneQuery, body: CollectorPatch) -> Respo
         check_collector(collector, {port.id: port for port in inventory.ports})
         return dataclasses.replace(record, collector=collector, probes=_only_probed(sensors))
 
-    parts.store.collectors.change(old.id, change, actor())
-    bring_about()
+    with _tunnels_made(old, change, parts):
+        parts.store.collectors.change(old.id, change, actor())
+        bring_about()
     return answer(_show(old.id))
 
 
@@ -146,6 +148,26 @@ def delete_collector(path: Path, query: OneQuery) -> Response:
     parts.store.collectors.delete(find_collector(path.ref, query.tenant).id, actor())
     bring_about()  # what it had is free for others once bridges have confirmed a world without it
     return no_content()
+
+
+def _tunnels_made(
+    old: Collector, change: Callable[[CollectorRecord], CollectorRecord], parts: Context
+) -> AbstractContextManager[None]:
+    """Inside, bridges have the tunnel ports for addresses of another family, if copies need them.
+
+    Raises:
+        ApiProblem: the change is refused.
+    """
+    record = parts.store.collectors.find(old.id)
+    if record is None or not old.is_tunnelled:
+        return nullcontext()
+    new = change(record).collector
+    if {a.version for a in new.addresses} <= {a.version for a in old.addresses}:
+        return nullcontext()
+    sessions = (each.session for each in parts.store.sessions.all())
+    if not any(each.enabled and each.collector == old.id for each in sessions):
+        return nullcontext()
+    return parts.reconciler.expecting(new)
 
 
 def find_collector(ref: str, tenant: str | None) -> Collector:

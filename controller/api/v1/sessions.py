@@ -90,8 +90,8 @@ def change_session(path: Path, query: OneQuery, body: SessionPatch) -> Response:
     old = find_session(path.ref, query.tenant).session
     # reads what it needs now: while the change runs, the database is locked
     change = SessionChange(body, parts, old)
-    tunnel = change.tunnel
-    with nullcontext() if tunnel is None else parts.reconciler.expecting(tunnel):
+    collector = change.tunnelled
+    with nullcontext() if collector is None else parts.reconciler.expecting(collector):
         parts.store.sessions.change(old.id, change, actor())
         bring_about()
     return answer(_show(old.id))

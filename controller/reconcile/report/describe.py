@@ -14,13 +14,13 @@ from flows.errors import NoLinkTagLeft
 from flows.explain import Answer
 from flows.model import (
     Collector,
-    Delivery,
     Dpid,
     Placement,
     PortId,
     Session,
     SessionId,
     SourceKind,
+    TunnelKind,
     watched_by,
 )
 from flows.openflow import VLAN_IDS
@@ -623,8 +623,8 @@ def with_bridge_doubts(status: BridgeStatus, doubts: tuple[str, ...]) -> BridgeS
     return replace(status, state=state, reasons=tuple(dict.fromkeys((*status.reasons, *doubts))))
 
 
-def missing_tunnels(snapshot: Snapshot, session: SessionId) -> Iterator[tuple[Dpid, Delivery]]:
-    """The bridges of a session's source ports that have no port for its tunnel."""
+def missing_tunnels(snapshot: Snapshot, session: SessionId) -> Iterator[tuple[Dpid, TunnelKind]]:
+    """The bridges of a session's source ports that lack a port for its tunnels, and its kind."""
     world = snapshot.resolved.world
     wanted = world.session_by_id.get(session)
     collector = world.collector_by_id.get(wanted.collector) if wanted else None
@@ -632,5 +632,7 @@ def missing_tunnels(snapshot: Snapshot, session: SessionId) -> Iterator[tuple[Dp
         return
     placed = (world.placements.get(port.id) for port in watched_by(wanted, world.workloads))
     for dpid in sorted({place.dpid for place in placed if place is not None}):
-        if (dpid, collector.delivery) not in world.tunnels:
-            yield dpid, collector.delivery
+        kinds = (world.tunnel_kind(dpid, collector.delivery, a) for a in collector.addresses)
+        for kind in dict.fromkeys(kinds):
+            if (dpid, kind) not in world.tunnels:
+                yield dpid, kind

@@ -17,6 +17,7 @@ from controller.reconcile.protocols import (
     Tunnelling,
 )
 from controller.reconcile.report.counter_poller import CounterPoller
+from controller.reconcile.report.crowded import with_crowded_bridge, with_crowded_networks
 from controller.reconcile.report.describe import (
     describe_bridge,
     describe_session,
@@ -174,6 +175,7 @@ class Inspector(Inspecting):
             )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
         status = with_undelivered(status, snapshot, session, now.links_down)
+        status = with_crowded_networks(status, snapshot, session, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
         return with_stale_bridges(status, snapshot, session, now.stale, name_of)
@@ -210,6 +212,7 @@ class Inspector(Inspecting):
         age_s = self._counters.age_s(dpid) if status.connected else None
         status = replace(status, reasons=(*status.reasons, *self._certificates(dpid)))
         status = replace(status, hosts=self._bridges.hosts_of(dpid), counters_age_s=age_s)
+        status = with_crowded_bridge(status, snapshot)
         return with_bridge_doubts(status, self._doubts.of_bridge(dpid))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from controller.southbound.errors import SwitchUnfit, SwitchUnreachable
 from controller.southbound.openflow.channel import TIMEOUT_S
 from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
-from controller.southbound.revalidation import RUN_DIRECTORY
+from controller.southbound.unixctl import RUN_DIRECTORY
 from controller.southbound.wire import (
     ECHO_REPLY,
     ECHO_REQUEST,

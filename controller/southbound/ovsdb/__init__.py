@@ -13,7 +13,6 @@ from controller.southbound.ovsdb.rows import (
     segmenter_of,
 )
 from controller.southbound.ovsdb.tunnel_port import (
-    KINDS,
     TunnelDemand,
     TunnelKey,
     in_key,
@@ -24,7 +23,6 @@ from controller.southbound.ovsdb.tunnel_port import (
 from controller.southbound.ovsdb.watcher import OvsdbWatcher
 
 __all__ = [
-    "KINDS",
     "MARK",
     "PAIR_MARK",
     "BridgeKey",

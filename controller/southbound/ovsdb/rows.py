@@ -15,7 +15,7 @@ from controller.devices import PairEnd, end_of, pair_name
 from controller.process import Yielder
 from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
-from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport, Segmenter
+from flows.model import OFPORT_MAX, Dpid, Ofport, Segmenter, TunnelKind
 
 KERNEL_DATAPATH = ("", "system")
 """The values of ``datapath_type`` that mean the datapath of the kernel."""
@@ -57,7 +57,7 @@ class BridgeRow:
 class InterfaceRow:
     """One interface of a bridge; ``ofport`` is None until Open vSwitch has assigned a number.
 
-    ``tunnel`` is the delivery of a tunnel port of ours; ``is_altered`` is True if its type or
+    ``tunnel`` is the kind of a tunnel port of ours; ``is_altered`` is True if its type or
     options are not those that we set. ``is_up`` is None if ``link_state`` was never set. ``error``
     says why Open vSwitch could not create the interface. ``database`` and ``bridge_row`` are those
     of its BridgeRow. ``pair_end``: it is an end of the segmenting pair of its bridge.
@@ -69,7 +69,7 @@ class InterfaceRow:
     iface_id: str | None = None
     attached_mac: EUI | None = None
     ofport: Ofport | None = None
-    tunnel: Delivery | None = None
+    tunnel: TunnelKind | None = None
     is_altered: bool = False
     is_up: bool | None = None
     error: str = ""

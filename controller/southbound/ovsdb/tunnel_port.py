@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from controller.devices import device_name
-from flows.model import TUNNEL_KEYS, Delivery, Dpid
+from flows.model import Delivery, Dpid, TunnelKind
 
-TunnelKey = tuple[Dpid, Delivery]
-"""What identifies a tunnel port of ours: the bridge and the kind of tunnel."""
-KINDS = tuple(TUNNEL_KEYS)
-"""The deliveries that need a tunnel port."""
+TunnelKey = tuple[Dpid, TunnelKind]
+"""What identifies a tunnel port of ours: the bridge and the kind of the port."""
 
 _LETTERS = {
-    Delivery.VXLAN: "v",
-    Delivery.GRE: "g",
-    Delivery.ERSPAN2: "e",
-    Delivery.ERSPAN3: "f",
-    Delivery.GENEVE: "n",
+    TunnelKind.VXLAN: "v",
+    TunnelKind.GRE: "g",
+    TunnelKind.ERSPAN2: "e",
+    TunnelKind.ERSPAN3: "f",
+    TunnelKind.GENEVE: "n",
+    TunnelKind.GRE_OVER_IPV6: "h",
+    TunnelKind.ERSPAN2_OVER_IPV6: "i",
+    TunnelKind.ERSPAN3_OVER_IPV6: "j",
 }
-_TYPES = {Delivery.ERSPAN2: "erspan", Delivery.ERSPAN3: "erspan"}
-_EXTRA: Mapping[Delivery, Mapping[str, str]] = {
+_ERSPAN: Mapping[Delivery, Mapping[str, str]] = {
     Delivery.ERSPAN2: {"erspan_ver": "1", "erspan_idx": "0"},
     Delivery.ERSPAN3: {"erspan_ver": "2", "erspan_dir": "0", "erspan_hwid": "0"},
 }
@@ -42,32 +42,33 @@ class TunnelDemand:
     A port of a kind in neither set is left as it is: flows may still use it.
     """
 
-    wanted: frozenset[Delivery] = frozenset()
-    unwanted: frozenset[Delivery] = frozenset()
+    wanted: frozenset[TunnelKind] = frozenset()
+    unwanted: frozenset[TunnelKind] = frozenset()
 
 
-def tunnel_name(dpid: Dpid, kind: Delivery) -> str:
+def tunnel_name(dpid: Dpid, kind: TunnelKind) -> str:
     """The name of a tunnel port: ``c``, a letter for the kind, and the datapath id in base 36."""
     return device_name(_LETTERS[kind], dpid)
 
 
-def tunnel_type(kind: Delivery) -> str:
-    """The ``type`` of its interface."""
-    return _TYPES.get(kind, kind.value)
+def tunnel_type(kind: TunnelKind) -> str:
+    """The ``type`` of its interface; ERSPAN II and III differ in their options."""
+    base = "erspan" if kind.delivery in _ERSPAN else kind.delivery.value
+    return f"ip6{base}" if kind.is_over_ipv6 else base
 
 
-def tunnel_options(dpid: Dpid, kind: Delivery) -> dict[str, str]:
+def tunnel_options(dpid: Dpid, kind: TunnelKind) -> dict[str, str]:
     """The ``options`` of its interface."""
     fixed = {"remote_ip": "flow", "out_key": "flow", "in_key": str(in_key(dpid, kind))}
-    return {**fixed, **_EXTRA.get(kind, {})}
+    return {**fixed, **_ERSPAN.get(kind.delivery, {})}
 
 
-def in_key(dpid: Dpid, kind: Delivery) -> int:
+def in_key(dpid: Dpid, kind: TunnelKind) -> int:
     """A 64-bit number that no packet can carry, and that no other tunnel port has."""
     digest = blake2b(f"{dpid:x}/{kind.value}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1 | 1 << 63
 
 
-def marked(value: str) -> Delivery | None:
-    """The delivery of a tunnel interface of ours, from the value of MARK; None if it is none."""
-    return next((kind for kind in KINDS if kind.value == value), None)
+def marked(value: str) -> TunnelKind | None:
+    """The kind of a tunnel interface of ours, from the value of MARK; None if it is none."""
+    return next((kind for kind in TunnelKind if kind.value == value), None)

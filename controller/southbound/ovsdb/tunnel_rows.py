@@ -20,7 +20,7 @@ from controller.southbound.ovsdb.tunnel_port import (
     tunnel_type,
 )
 from controller.southbound.ovsdb.write_pace import WRITE_PAUSE_MAX_S, WritePace
-from flows.model import Delivery, Dpid
+from flows.model import Dpid, TunnelKind
 
 WRITE_RETRY_S = 5.0
 """Time until a refused transaction is tried again, in seconds."""
@@ -40,7 +40,7 @@ class WriteResult:
 class _TunnelChanges:
     """What to change on one bridge: kinds to add, interfaces to repair, ports to remove."""
 
-    add: tuple[Delivery, ...] = ()
+    add: tuple[TunnelKind, ...] = ()
     repair: tuple[InterfaceRow, ...] = ()
     remove: tuple[InterfaceRow, ...] = ()
 
@@ -72,7 +72,7 @@ class TunnelRows:
         self._pending: dict[Dpid, tuple[BridgeRow, _TunnelChanges, DatabaseContent]] = {}
         self._taken: dict[TunnelKey, tuple[DatabaseContent, float]] = {}
         self._again_at: dict[Dpid, float] = {}
-        self._wanted: dict[Dpid, frozenset[Delivery]] = {}
+        self._wanted: dict[Dpid, frozenset[TunnelKind]] = {}
         self._seen: tuple[DatabaseContent, Mapping[Dpid, TunnelDemand], frozenset[str]] | None = (
             None
         )
@@ -173,23 +173,23 @@ class TunnelRows:
         if dpid in self._pending:
             return
         todo = _compare(dpid, demand, content.tunnels.get(bridge.row, ()))
-        for kind in {*Delivery} - {*todo.add, *(row.tunnel for row in todo.repair)}:
+        for kind in {*TunnelKind} - {*todo.add, *(row.tunnel for row in todo.repair)}:
             self.problems.pop((dpid, kind), None)
         for kind in todo.add:
             self.problems.setdefault(
                 (dpid, kind),
-                f"the tunnel port for {kind.value} of bridge {bridge.name} was made, and removed "
+                f"the tunnel port for {kind} of bridge {bridge.name} was made, and removed "
                 "or altered by somebody else, again and again: it is made again within "
                 f"{WRITE_PAUSE_MAX_S:.0f} s; see what else changes {tunnel_name(dpid, kind)!r}",
             )
 
-    def _note_confirmed(self, dpid: Dpid, kinds: Sequence[Delivery], what: str) -> None:
+    def _note_confirmed(self, dpid: Dpid, kinds: Sequence[TunnelKind], what: str) -> None:
         """The database has confirmed a write; for the second time if it has not shown the first."""
         for key in ((dpid, kind) for kind in kinds):
             if key in self._confirmed:
                 self.problems[key] = (
                     f"the database {self._remote} confirmed {what}the tunnel port for "
-                    f"{key[1].value} of bridge {dpid:016x}, but does not show it: it is tried "
+                    f"{key[1]} of bridge {dpid:016x}, but does not show it: it is tried "
                     "again, ever more seldom"
                 )
             self._confirmed.add(key)
@@ -201,7 +201,7 @@ class TunnelRows:
         todo = _compare(dpid, demand, content.tunnels.get(row, ()))
         now, free = self._clock(), []
         altered = {row.tunnel for row in todo.repair}
-        for kind in Delivery:
+        for kind in TunnelKind:
             seen, until = self._taken.get((dpid, kind), (None, 0.0))
             if kind in altered:
                 pass
@@ -215,22 +215,22 @@ class TunnelRows:
             self._taken.pop((dpid, kind), None)
         return replace(todo, add=tuple(free))
 
-    def _refused_sentence(self, dpid: Dpid, kind: Delivery, why: str) -> str:
+    def _refused_sentence(self, dpid: Dpid, kind: TunnelKind, why: str) -> str:
         return (
-            f"the database {self._remote} refused the tunnel port for {kind.value} of "
+            f"the database {self._remote} refused the tunnel port for {kind} of "
             f"bridge {dpid:016x}: {why}; let this controller write to it"
         )
 
 
-def _taken_sentence(bridge: BridgeRow, kind: Delivery) -> str:
+def _taken_sentence(bridge: BridgeRow, kind: TunnelKind) -> str:
     return (
-        f"bridge {bridge.name} cannot have its tunnel port for {kind.value}: a port "
+        f"bridge {bridge.name} cannot have its tunnel port for {kind}: a port "
         f"{tunnel_name(bridge.dpid, kind)!r} is there already and is not ours; give that another "
         "name"
     )
 
 
-def _port(dpid: Dpid, kind: Delivery, name: str) -> dict[str, Any]:
+def _port(dpid: Dpid, kind: TunnelKind, name: str) -> dict[str, Any]:
     return {"name": name, "type": tunnel_type(kind), "options": tunnel_options(dpid, kind)}
 
 
@@ -240,7 +240,7 @@ def _compare(dpid: Dpid, demand: TunnelDemand, ours: tuple[InterfaceRow, ...]) -
         row for row in ours if row.tunnel in demand.unwanted or not _has_our_name(dpid, row)
     ]
     return _TunnelChanges(
-        tuple(kind for kind in Delivery if kind in demand.wanted - present),
+        tuple(kind for kind in TunnelKind if kind in demand.wanted - present),
         tuple(row for row in ours if row.is_altered and row not in unwanted),
         tuple(unwanted),
     )

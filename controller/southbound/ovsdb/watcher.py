@@ -17,8 +17,8 @@ from controller.process import ChangeSignal
 from controller.southbound.ovsdb.database import OvsdbDatabase, RemoteStatus
 from controller.southbound.ovsdb.database_process import DatabaseProcess
 from controller.southbound.ovsdb.rows import DatabaseContent, OvsdbSnapshot, merge
-from controller.southbound.ovsdb.tunnel_port import TunnelDemand
-from flows.model import Delivery, Dpid
+from controller.southbound.ovsdb.tunnel_port import TunnelDemand, TunnelKey
+from flows.model import Dpid
 
 MOST_PROCESSES = 8
 """Up to so many databases have a process each; more of them share these."""
@@ -127,7 +127,7 @@ class OvsdbWatcher:
             database.want_tunnels(demands)
         self._wake()
 
-    def tunnel_problems(self) -> Mapping[tuple[Dpid, Delivery], str]:
+    def tunnel_problems(self) -> Mapping[TunnelKey, str]:
         """Why tunnel ports could not be added, a sentence each."""
         return {key: why for each in self._databases for key, why in each.tunnel_problems.items()}
 

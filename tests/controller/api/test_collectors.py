@@ -229,6 +229,25 @@ def test_a_patch_changes_only_the_fields_of_the_body(
     assert changed == made | body | {"path_mtu": None}
 
 
+def test_tunnel_ports_for_another_family_are_made_before_a_collector_in_use_gets_an_address(
+    client: FlaskClient, fake: FakeReconciler
+) -> None:
+    """The kernel's datapath needs another port for IPv6: copies would stop while it is made."""
+    create(client, remote("gre", "192.0.2.9"))
+    other = {"sensors": [{"address": "fd00:9::8"}]}
+    assert client.patch("/v1/collectors/gre", json=other).status_code == 200
+    session = {"name": "s", "tenant": "red", "collector": "gre"}
+    session |= {"source": {"ports": ["web-1"]}}
+    assert client.post("/v1/sessions", json=session).status_code == 201
+    same = {"add_sensors": [{"address": "fd00:9::9"}]}
+    assert client.patch("/v1/collectors/gre", json=same).status_code == 200
+    assert fake.expected == [], "nothing copies to it, or it has the family"
+    change = {"add_sensors": [{"address": "192.0.2.9"}]}
+    assert client.patch("/v1/collectors/gre", json=change).status_code == 200
+    [expected] = fake.expected
+    assert list(map(str, expected.addresses)) == ["fd00:9::8", "fd00:9::9", "192.0.2.9"]
+
+
 def test_sensors_join_and_leave_a_pool(client: FlaskClient, store: Store) -> None:
     create(client, IDS, sensors=[{"port": "ids-1", "probe": "tcp://192.0.2.1:22"}])
 

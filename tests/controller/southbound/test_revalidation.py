@@ -35,9 +35,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long ovs-vswitchd was given to answer, for each time that it was asked."""
     found: list[float] = []
 
-    def wait_revalidated(timeout_s: float, nudge: Any) -> bool:
+    def wait_revalidated(timeout_s: float, nudges: Any) -> bool:
         found.append(timeout_s)
-        nudge()
+        for nudge in nudges.values():
+            nudge()
         return True
 
     monkeypatch.setattr(revalidation, "REMOTE_SETTLE_S", 0.0)

@@ -9,22 +9,23 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from controller.southbound.ovsdb import (
-    KINDS,
     InterfaceRow,
     OvsdbSnapshot,
     TunnelDemand,
     TunnelKey,
     tunnel_name,
+    tunnel_options,
+    tunnel_type,
 )
 from controller.southbound.ovsdb.rows import BridgeRow
 from controller.store import BridgeRecord, InterfaceRecord
 from controller.topology import TunnelPorts
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.tunnels import find_tunnels
-from flows.model import Delivery, Dpid, Ofport
+from flows.model import Dpid, Ofport, TunnelKind
 
 S1, S2 = Dpid(1), Dpid(2)
-VXLAN, GRE = Delivery.VXLAN, Delivery.GRE
+VXLAN, GRE = TunnelKind.VXLAN, TunnelKind.GRE
 NAME = tunnel_name(S1, VXLAN)
 
 
@@ -112,11 +113,11 @@ def test_whoever_asks_waits_until_the_port_is_there() -> None:
     making = threading.Thread(target=make)
     making.start()
     keeping.want()
-    assert keeping.ports.wait_made(frozenset(KINDS), 20)
+    assert keeping.ports.wait_made(frozenset(TunnelKind), 20)
     making.join()
     assert keeping.ports.tunnels == {(S1, VXLAN): 9}
     assert not keeping.ports.refresh(), "nothing is new"
-    assert not keeping.ports.wait_made(frozenset(KINDS), 20), "nothing has come: it was there"
+    assert not keeping.ports.wait_made(frozenset(TunnelKind), 20), "nothing has come: it was there"
 
 
 @pytest.mark.parametrize("why", ["refused", "failed", "unknown"])
@@ -130,7 +131,7 @@ def test_nobody_waits_for_a_port_that_does_not_come(why: str) -> None:
         case _:
             keeping.maker.known = said(bridges=())
     keeping.want()
-    assert not keeping.ports.wait_made(frozenset(KINDS), 600)
+    assert not keeping.ports.wait_made(frozenset(TunnelKind), 600)
 
 
 def test_a_port_of_another_kind_is_not_waited_for() -> None:
@@ -157,5 +158,34 @@ def test_what_is_missing_is_said_with_what_to_do() -> None:
     assert why() == "the database refused it"
 
 
+def test_a_kernel_without_ipv6_tunnels_is_said() -> None:
+    keeping, kind = Keeping(), TunnelKind.GRE_OVER_IPV6
+    row = replace(MADE, tunnel=kind, ofport=None, error="could not add network device")
+    keeping.maker.known = said(row)
+    why = keeping.ports.why_missing(S1, kind, "s1")
+    assert f"the tunnel port {row.name!r} for gre over IPv6 of bridge s1" in why
+    assert "kernel has the module ip6_gre" in why
+
+
+def test_ports_are_called_as_ever_and_those_for_ipv6_otherwise() -> None:
+    """Another name, type or option would replace the ports of running bridges at an upgrade."""
+    dpid = Dpid(0x51)
+    ports = {kind: (tunnel_name(dpid, kind), tunnel_type(kind)) for kind in TunnelKind}
+    assert ports == {
+        TunnelKind.VXLAN: ("cv29", "vxlan"),
+        TunnelKind.GRE: ("cg29", "gre"),
+        TunnelKind.ERSPAN2: ("ce29", "erspan"),
+        TunnelKind.ERSPAN3: ("cf29", "erspan"),
+        TunnelKind.GENEVE: ("cn29", "geneve"),
+        TunnelKind.GRE_OVER_IPV6: ("ch29", "ip6gre"),
+        TunnelKind.ERSPAN2_OVER_IPV6: ("ci29", "ip6erspan"),
+        TunnelKind.ERSPAN3_OVER_IPV6: ("cj29", "ip6erspan"),
+    }
+    assert tunnel_options(dpid, TunnelKind.ERSPAN3) == {
+        "remote_ip": "flow", "out_key": "flow", "in_key": "13413413137206150803",
+        "erspan_ver": "2", "erspan_dir": "0", "erspan_hwid": "0",
+    }  # fmt: skip
+
+
 def test_a_name_is_as_long_as_linux_wants_it() -> None:
-    assert {len(tunnel_name(Dpid((1 << 64) - 1), kind)) for kind in KINDS} == {15}
+    assert {len(tunnel_name(Dpid((1 << 64) - 1), kind)) for kind in TunnelKind} == {15}

@@ -217,8 +217,7 @@ def of_no_copy(
             way = "path" if collector.is_tunnelled else "link"
             yield f"no copy: it does not fit its {way}"
     elif collector.is_tunnelled and all(
-        (world.placements[port.id].dpid, collector.delivery) not in world.tunnels
-        for port, _ in seen
+        not world.has_tunnel(world.placements[port.id].dpid, collector) for port, _ in seen
     ):
         yield "no copy: no tunnel port on the bridge"
     elif session.filter != ALL:

@@ -26,6 +26,7 @@ from flows.model import (
     PortKind,
     Setting,
     TenantName,
+    TunnelKind,
     World,
 )
 from flows.resolve import ResolvedWorld
@@ -115,7 +116,7 @@ def test_a_copy_that_is_too_long_for_its_path_is_not_called_a_copy() -> None:
         delivery=Delivery.VXLAN, key=1,
     )  # fmt: skip
     skipping = dataclasses.replace(here.sessions[0], oversize=Oversize.SKIP)
-    tunnels = {(Dpid(S1), Delivery.VXLAN): Ofport(31)}
+    tunnels = {(Dpid(S1), TunnelKind.VXLAN): Ofport(31)}
     here = dataclasses.replace(here, collectors=(soc,), sessions=(skipping,), tunnels=tunnels)
     said = [
         explain(

@@ -12,11 +12,13 @@ from flows.compile import Program, copy_paths
 from flows.model import (
     Collector,
     CollectorId,
+    Datapath,
     Delivery,
     Direction,
     Down,
     Dpid,
     Hop,
+    Mode,
     Offloads,
     Ofport,
     Oversize,
@@ -28,6 +30,7 @@ from flows.model import (
     SessionId,
     Setting,
     TenantName,
+    TunnelKind,
     World,
 )
 from flows.resolve import FAR_WEIGHT, ResolvedSession, ResolvedWorld, sensor_notes
@@ -358,6 +361,9 @@ def test_sessions_over_a_link_follow_when_it_goes_down_and_comes_back() -> None:
     assert again.sessions[SessionId("s")].missing == ()
 
 
+FOUND = Route(RouteState.FOUND, "under")
+
+
 def remote(*routes: tuple[IPAddress, Route]) -> World:
     collector = Collector(
         CollectorId("soc"), "soc", TenantName("red"),
@@ -367,7 +373,7 @@ def remote(*routes: tuple[IPAddress, Route]) -> World:
     of = world(WEB, DB, watch("s", "web", to="soc"))
     numbers = replace(of.numbers, collector={collector.id: 1})
     return replace(
-        of, collectors=(collector,), tunnels={(S1, Delivery.VXLAN): Ofport(30)}, numbers=numbers,
+        of, collectors=(collector,), tunnels={(S1, TunnelKind.VXLAN): Ofport(30)}, numbers=numbers,
         routes={(S1, address): route for address, route in routes},
         hops={at(S1, 1): VM_HOP, at(S1, 2): VM_HOP},
     )  # fmt: skip
@@ -387,6 +393,47 @@ def test_a_pool_uses_the_sensors_that_have_a_route() -> None:
     assert [path.sensor for path in paths] == [other]
     [missing] = resolved_session(of).missing
     assert "192.0.2.9" in missing
+
+
+def test_a_pool_uses_the_sensors_of_the_family_that_has_a_port() -> None:
+    six = IPAddress("fd00:9::9")
+    of = remote((FAR, FOUND), (six, FOUND))
+    of = replace(
+        of,
+        collectors=tuple(replace(c, delivery=Delivery.GRE) for c in of.collectors),
+        tunnels={(S1, TunnelKind.GRE): Ofport(30)},
+        datapaths={S1: Datapath.KERNEL},
+    )
+    paths = copy_paths(S1, ResolvedWorld(of), resolved_session(of))
+    assert [path.sensor for path in paths] == [FAR]
+    [missing] = resolved_session(of).missing
+    assert "no tunnel port for gre over IPv6" in missing and str(six) in missing
+    both = replace(of, tunnels={**of.tunnels, (S1, TunnelKind.GRE_OVER_IPV6): Ofport(36)})
+    paths = copy_paths(S1, ResolvedWorld(both), resolved_session(both))
+    assert {path.sensor: path.by for path in paths} == {FAR: 30, six: 36}
+    assert resolved_session(both).missing == ()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_sessions_follow_when_the_datapath_of_a_bridge_changes(mode: Mode) -> None:
+    of = remote((IPAddress("fd00:9::9"), FOUND))
+    of = replace(
+        of,
+        sessions=tuple(replace(session, mode=mode) for session in of.sessions),
+        collectors=tuple(replace(c, delivery=Delivery.GRE) for c in of.collectors),
+        tunnels={(S1, TunnelKind.GRE): Ofport(30)},
+        datapaths={S1: Datapath.KERNEL},
+    )
+    lacking = ResolvedWorld(of)
+    assert lacking.sessions[SessionId("s")].missing
+    other = of.with_reachability(
+        of.tunnels, of.down, of.hops, of.routes, {S1: Datapath.USERSPACE}, of.segmenters
+    )
+    after = ResolvedWorld(other, lacking)
+    assert after.sessions[SessionId("s")].missing == ()
+    assert after.changed_since(lacking, S1) == {SessionId("s")}
+    back = ResolvedWorld(of, after)
+    assert back.sessions == lacking.sessions
 
 
 def test_a_route_that_is_not_known_and_a_silent_neighbour_are_unknown() -> None:

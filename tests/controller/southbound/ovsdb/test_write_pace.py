@@ -24,14 +24,14 @@ from controller.southbound.ovsdb.write_pace import (
     WRITE_PAUSE_MAX_S,
     WritePace,
 )
-from flows.model import Delivery, Dpid
+from flows.model import Dpid, TunnelKind
 
 S1, OTHER = Dpid(1), Dpid(2)
 BRIDGE = BridgeRow(S1, "s1", row="row1")
 ROWS = frozenset(["row1"])
-VXLAN = TunnelDemand(frozenset([Delivery.VXLAN]))
-NOTHING = TunnelDemand(frozenset(), frozenset([Delivery.VXLAN]))
-PORT = InterfaceRow(S1, "s1", tunnel_name(S1, Delivery.VXLAN), tunnel=Delivery.VXLAN)
+VXLAN = TunnelDemand(frozenset([TunnelKind.VXLAN]))
+NOTHING = TunnelDemand(frozenset(), frozenset([TunnelKind.VXLAN]))
+PORT = InterfaceRow(S1, "s1", tunnel_name(S1, TunnelKind.VXLAN), tunnel=TunnelKind.VXLAN)
 EMPTY = DatabaseContent((BRIDGE,))
 
 
