@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.super_frame_rows import Row, problems
+from tests.kernel.super_frame_rows import FULL, SIZE, Outcome, Row, problems
 from tests.kernel.super_frames import SuperFrames
+from tests.kernel.tcp_coverage import Coverage
 
 WHOLE = "longer than any frame of the network"
 """Super-frames are copied as they are, with checksums that the network card would fill in."""
