@@ -8,6 +8,7 @@ JOBS ?= $(shell nproc)
 BENCH ?= *
 # userspace or kernel, for worlds and bench
 DATAPATH ?= userspace
+BENCH_LAB = $(if $(filter kernel,$(DATAPATH)),tools/kernel-lab)
 # core: what runs on the kernel datapath in `make test`; all: that, and the rest
 KERNEL ?= all
 # tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
@@ -53,11 +54,11 @@ check: setup  ## format, lint, types and the rules of the repository
 worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2 DATAPATH=kernel)
 	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS) --datapath $(DATAPATH)
 
-bench: setup  ## benchmarks, each a ratio against a named peer (BENCH=install: one of them)
+bench: setup  ## benchmarks, each a ratio against a named peer (BENCH=install: one of them; BENCH=datapath DATAPATH=kernel)
 	@status=0; found=0; \
 	for file in bench/bench_$(BENCH).py; do \
 	    [ -e "$$file" ] || continue; found=1; \
-	    tools/isolate $(BIN)/python -m "bench.$$(basename "$$file" .py)" || status=1; \
+	    $(BENCH_LAB) tools/isolate $(BIN)/python -m "bench.$$(basename "$$file" .py)" || status=1; \
 	done; \
 	[ $$found = 1 ] || { echo 'there is no benchmark bench/bench_$(BENCH).py'; status=1; }; \
 	exit $$status
