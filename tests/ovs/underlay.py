@@ -53,18 +53,16 @@ class Underlay:
     def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, Delivery], int]:
         """Add a tunnel port of each kind to a bridge, as the product does."""
         found: dict[tuple[Dpid, Delivery], int] = {}
-        names, command = [], list[str]()
         for number, delivery in enumerate(KINDS):
             name, ofport = tunnel_name(dpid, delivery), FIRST_OFPORT + number
             kind, options = tunnel_type(delivery), tunnel_options(dpid, delivery)
-            command += ["--", "add-port", bridge, name, "--", "set", "Interface", name]
-            command += [f"type={kind}", f"ofport_request={ofport}"]
-            command += [f"options:{key}={value}" for key, value in options.items()]
-            names.append(name)
+            vsctl(
+                *("add-port", bridge, name, "--", "set", "Interface", name, f"type={kind}"),
+                *(f"options:{key}={value}" for key, value in options.items()),
+                f"ofport_request={ofport}",
+            )
+            assert vsctl("get", "Interface", name, "ofport").strip() == str(ofport)
             found[dpid, delivery] = ofport
-        vsctl(*command[1:])
-        given = vsctl("--bare", "--columns=ofport", "list", "Interface", *names).split()
-        assert list(map(int, given)) == list(found.values())
         return found
 
     def arrived(self) -> list[Carried]:
