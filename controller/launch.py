@@ -50,16 +50,19 @@ from controller.reconcile import (
 )
 from controller.reconcile.bridge import Adoption
 from controller.reconcile.report import COUNT_S, CounterPoller, Inspector
-from controller.runtime import log_problem, lost_log_lines
+from controller.runtime import log_problem, lost_log_lines, run_blocking
 from controller.southbound import Connections, Revalidation, Transport
 from controller.southbound.ovsdb import ExpectedDatabases, OvsdbWatcher, TlsFiles
 from controller.status import SessionCountersByBridge
 from controller.store import INVENTORY_KEPT, Store
 from controller.topology import (
+    HostDevices,
+    OffloadWatch,
     Placements,
     PlacementTracker,
     RouteTable,
     SensorHealth,
+    TapOffloads,
     TunnelPorts,
 )
 from flows.errors import CloudtapError
@@ -92,9 +95,10 @@ class Reports:
         self.placements = Placements(config.ovsdb.remotes_now)
         self.placements.remember(store.placements.bridges(), store.placements.places())
         self.inventory = make_inventory_file(config, self.placements)
+        self.offloads = self._offload_watch(config, signals)
         self.sensors = SensorHealth(
             self.inventory_in_force, self.placements.snapshot, signals.changes,
-            config.bridges.sensor_networks,
+            config.bridges.sensor_networks, self.offloads,
         )  # fmt: skip
         self.tracker = PlacementTracker(
             placements=self.placements, changes=signals.changes, store=store.placements,
@@ -121,6 +125,17 @@ class Reports:
             underlay_mtu=config.bridges.underlay_mtu,
             bridge_rate=config.bridges.bridge_rate,
             link_mtu=config.bridges.link_mtu,
+        )
+
+    def _offload_watch(self, config: Config, signals: Signals) -> OffloadWatch:
+        """Who looks at the devices of tap ports."""
+        return OffloadWatch(
+            inventory=self.inventory_in_force,
+            placements=self.placements.snapshot,
+            databases=lambda: self.placements.believed,
+            changed=signals.changes.changed,
+            devices=HostDevices(run_blocking),
+            taps=TapOffloads(config.bridges.tap_offloads),
         )
 
     def inventory_in_force(self) -> Inventory:
@@ -321,6 +336,7 @@ class Services:
         self._api.start()
         self.reload()
         self.reports.ovsdb.start()
+        self.reports.offloads.start()
         self.control.tunnel_demand.start()
         for loop in self._loops:
             loop.start()
@@ -352,6 +368,7 @@ class Services:
             ("tunnels", self.control.tunnel_demand.stop),
             ("sensors", self.reports.sensors.stop),
             ("routes", self.reports.routes.stop),
+            ("offloads", self.reports.offloads.stop),
             ("databases", self.reports.ovsdb.stop),
             ("store", self.store.close),
         )

@@ -16,9 +16,11 @@ from controller.cli.command import Group
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
+from controller.cli.segmenter import prepare
 from controller.cli.session import session
 from controller.cli.state import backup, restore
 from controller.cli.system import controller, inventory, status
+from controller.cli.tap_port import tap_port
 from controller.cli.verify import verify
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
 
@@ -100,11 +102,12 @@ def main(
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, controller, inventory, backup, restore),
+    *(explain, status, controller, inventory, backup, restore, tap_port),
 )
 for command in COMMANDS:
     main.add_command(command)
 session.add_command(verify)
+bridge.add_command(prepare)
 
 
 def _token(file: Path | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from controller.cli.client import Failure
+from controller.devices import enter_namespace
 from controller.syntax import did_you_mean, is_number
 from flows.beacon import MAGIC, Arrivals
 
@@ -27,7 +27,6 @@ AUXDATA = struct.Struct("=IIIHHHH")
 """tpacket_auxdata of linux/if_packet.h: status, len, snaplen, mac, net, vlan_tci, vlan_tpid."""
 RECEIVE_BUFFER = 64 << 20
 FRAME_MAX = 65_600
-CLONE_NEWNET = 0x40000000
 NAMED_NAMESPACES = Path("/run/netns")
 """Where `ip netns` mounts named namespaces."""
 PROCESSES = Path("/proc")
@@ -224,8 +223,8 @@ def _enter(path: Path) -> None:
             "`ip netns list`, a path, or the number of a process in it"
         ) from error
     try:
-        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
-            reason = os.strerror(ctypes.get_errno())
-            raise Failure(f"cannot enter network namespace {str(path)!r}: {reason}")
+        enter_namespace(descriptor)
+    except OSError as error:
+        raise Failure(f"cannot enter network namespace {str(path)!r}: {error.strerror}") from error
     finally:
         os.close(descriptor)

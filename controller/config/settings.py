@@ -220,6 +220,14 @@ class BridgesConfig(Section):
         "`50000 pps`; what exceeds it is shed, never production. Without it nothing is shed.",
     )
 
+    tap_offloads: Literal["off", "keep"] = Field(
+        "off",
+        description="Offloads of the devices of tap ports on this host, on bridges with the kernel "
+        "datapath: `off` switches them off, as `ethtool -K DEVICE tx off` does (this needs "
+        "CAP_NET_ADMIN), and again when a device is made anew; `keep` leaves them, and sessions "
+        "say where sensors would get frames of up to 64 kB with unfinished checksums. Other "
+        "devices are never changed.",
+    )
     sensor_networks: Annotated[tuple[IPNetwork, ...], PlainValidator(read_networks)] = Field(
         (),
         description="Networks, like `192.0.2.0/24`, in which remote sensors and probed addresses "

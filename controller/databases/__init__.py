@@ -1,7 +1,7 @@
 """The process that talks to Open vSwitch databases: bounds and checks what they send."""
 
-from controller.databases.columns import MARK
+from controller.databases.columns import MARK, OFFLOADS, PAIR_MARK
 from controller.databases.program import PROGRAM, Record
 from controller.databases.remote import TlsFiles
 
-__all__ = ["MARK", "PROGRAM", "Record", "TlsFiles"]
+__all__ = ["MARK", "OFFLOADS", "PAIR_MARK", "PROGRAM", "Record", "TlsFiles"]

@@ -23,6 +23,8 @@ OPTIONS_MAX, OPTION_MAX = 16, 60
 each key and value, in characters. Ours have less, so nothing that is cut looks like ours."""
 MTUS = range(68, 65537)
 """MTUs of devices in bytes: at least that of IPv4 (RFC 791), at most that of Linux's loopback."""
+IFINDEXES = range(1, 1 << 31)
+"""Indexes of devices: positive numbers of 32 bits with a sign (linux/netdevice.h)."""
 LINK_SPEEDS = range(1, 10**13 + 1)
 """Speeds of devices in bit/s; Ethernet has 1.6 Tbit/s at most (IEEE 802.3dj)."""
 _HEX = re.compile(r"[0-9a-fA-F]{1,16}", re.ASCII)

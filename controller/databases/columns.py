@@ -16,6 +16,11 @@ from controller.databases.errors import BadPeer
 
 MARK = "cloudtap-tunnel"
 """The key in ``external_ids`` of our tunnel ports and interfaces; the value is the delivery."""
+OFFLOADS = "cloudtap-offloads"
+"""The key in ``external_ids`` of an interface that says that its device has no offloads for what
+it sends: ``off@IFINDEX``, or ``off`` of every device that the interface will ever have."""
+PAIR_MARK = "cloudtap-segments"
+"""The key in ``external_ids`` of the ends of a segmenting pair; it says ``out`` or ``back``."""
 HOST_NAMES = ("hostname", "system-id")
 """The keys in ``external_ids`` of Open_vSwitch that say what the host is called."""
 QOS_RATES = ("max-rate", "cir")
@@ -119,11 +124,12 @@ WATCHED: Mapping[str, Mapping[str, WatchedColumn]] = {
         "name": WatchedColumn(Kind.STRING),
         "ofport": WatchedColumn(Kind.OPTIONAL_INTEGER),
         "external_ids": WatchedColumn(
-            Kind.STRINGS, keys=frozenset(["iface-id", "attached-mac", MARK])
+            Kind.STRINGS, keys=frozenset(["iface-id", "attached-mac", MARK, OFFLOADS, PAIR_MARK])
         ),
         "type": WatchedColumn(Kind.STRING),
         "options": WatchedColumn(Kind.STRINGS),
         "error": WatchedColumn(Kind.OPTIONAL_STRING),
+        "ifindex": WatchedColumn(Kind.OPTIONAL_INTEGER, is_ephemeral=True),
         "link_speed": WatchedColumn(Kind.OPTIONAL_INTEGER, is_ephemeral=True),
         "link_state": WatchedColumn(Kind.OPTIONAL_STRING, is_ephemeral=True),
         "mtu": WatchedColumn(Kind.OPTIONAL_INTEGER, is_ephemeral=True),

@@ -13,7 +13,7 @@ from controller.databases.checks import (
     read_iface_id,
     read_mac,
 )
-from controller.databases.columns import HOST_NAMES, MARK, Row
+from controller.databases.columns import HOST_NAMES, MARK, PAIR_MARK, Row
 from controller.databases.program import Record
 
 SETTINGS = ("userspace-tso-enable", "flow-restore-wait")
@@ -71,6 +71,8 @@ def read_interface(row: Row, bridge: str, device: Record) -> Record:
         "error": clean(str(row["error"] or "")),
         "device": device,
     }
+    if PAIR_MARK in external_ids:
+        record["pair_end"] = external_ids[PAIR_MARK][:OPTION_MAX]
     if MARK in external_ids:
         options = list(strings(row, "options").items())[:OPTIONS_MAX]
         some = {key[:OPTION_MAX]: value[:OPTION_MAX] for key, value in options}

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.databases.checks import LINK_SPEEDS, MTUS, clean, read_number
+from controller.databases.checks import IFINDEXES, LINK_SPEEDS, MTUS, clean, read_number
 from controller.databases.claims import Claim, Claims
 from controller.databases.columns import (
     FIRST_QUEUE,
     MARK,
+    OFFLOADS,
     WATCHED,
     Row,
     apply_difference,
@@ -44,7 +45,7 @@ ROW_PROBLEMS_MAX = 20
 
 CALM_FIELDS = ("is_up", "error")
 """Fields of an interface that may change often, and that no placement depends on."""
-NUMBERS = {"mtu": MTUS, "link_speed": LINK_SPEEDS}
+NUMBERS = {"mtu": MTUS, "link_speed": LINK_SPEEDS, "ifindex": IFINDEXES}
 """Columns of an interface whose value is not known unless it is one of these numbers."""
 
 
@@ -461,6 +462,8 @@ class Replica:
             "driver": clean(strings(row, "status").get("driver_name", "")),
             "mtu": read_number(row["mtu"], NUMBERS["mtu"]),
             "speed": read_number(row["link_speed"], NUMBERS["link_speed"]),
+            "ifindex": read_number(row["ifindex"], NUMBERS["ifindex"]),
+            "offloads": clean(strings(row, "external_ids").get(OFFLOADS, "")),
             "protected": bool(port.get("protected")),
             "tree_states": states,
             "qos": self._qos(str(port.get("qos") or "")),

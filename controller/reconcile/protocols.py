@@ -16,6 +16,7 @@ from controller.store import DesiredState, Limits
 from flows.model import (
     CollectorId,
     CopyWay,
+    Datapath,
     Delivery,
     Down,
     Dpid,
@@ -27,6 +28,7 @@ from flows.model import (
     Placement,
     PortId,
     Route,
+    Segmenter,
     Sensor,
     SessionId,
 )
@@ -256,6 +258,14 @@ class SensorStates(Protocol):
         """What is known of every port; the same value again until something else is known."""
         ...
 
+    def datapaths(self) -> Mapping[Dpid, Datapath]:
+        """The datapaths of the bridges of which they are known; the same value until it changes."""
+        ...
+
+    def segmenters(self) -> Mapping[Dpid, Segmenter]:
+        """The segmenting pairs of bridges; the same value until it changes."""
+        ...
+
     def links_down(self) -> frozenset[Placement]:
         """The ports whose link is down, whatever they are for."""
         ...
@@ -283,6 +293,8 @@ class NoSensorStates(SensorStates):
     """Nobody looks: every sensor counts as receiving."""
 
     _nothing: Mapping[Placement, Hop] = MappingProxyType({})
+    _no_datapaths: Mapping[Dpid, Datapath] = MappingProxyType({})
+    _no_segmenters: Mapping[Dpid, Segmenter] = MappingProxyType({})
 
     def down(self, probes: Mapping[tuple[CollectorId, Sensor], str]) -> frozenset[Down]:
         """No sensor is known to be down."""
@@ -291,6 +303,14 @@ class NoSensorStates(SensorStates):
     def hops(self) -> Mapping[Placement, Hop]:
         """Nothing is known of ports."""
         return self._nothing
+
+    def datapaths(self) -> Mapping[Dpid, Datapath]:
+        """Nothing is known of bridges."""
+        return self._no_datapaths
+
+    def segmenters(self) -> Mapping[Dpid, Segmenter]:
+        """Nothing is known of bridges."""
+        return self._no_segmenters
 
     def links_down(self) -> frozenset[Placement]:
         """No link is known to be down."""

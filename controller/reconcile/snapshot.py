@@ -31,6 +31,7 @@ from flows.model import (
     METERS,
     UNDERLAY_MTU,
     CopyWay,
+    Datapath,
     Delivery,
     Down,
     Dpid,
@@ -41,6 +42,7 @@ from flows.model import (
     Placement,
     Rate,
     Route,
+    Segmenter,
     Session,
     SessionId,
     TagMode,
@@ -186,6 +188,8 @@ class SnapshotBuilder:
             self._sensors.down(desired.probes),
             self._sensors.hops(),
             self._routes.watch(_addresses_in_use(desired)),
+            self._sensors.datapaths(),
+            self._sensors.segmenters(),
         )
         before = self._snapshot if self._declared is inventory else None
         changed = self._desired.changed_between(self._moment, desired.moment)
@@ -238,6 +242,8 @@ class SnapshotBuilder:
             down=reach.down,
             hops=reach.hops,
             routes=reach.routes,
+            datapaths=reach.datapaths,
+            segmenters=reach.segmenters,
             fading=told.fading,
             untold=told.untold,
             known_ways=told.known_ways,
@@ -318,6 +324,8 @@ class _Reach(NamedTuple):
     down: frozenset[Down]
     hops: Mapping[Placement, Hop]
     routes: Mapping[tuple[Dpid, IPAddress], Route]
+    datapaths: Mapping[Dpid, Datapath]
+    segmenters: Mapping[Dpid, Segmenter]
 
 
 class _Told(NamedTuple):

@@ -1,5 +1,6 @@
 """Where every port, link and tunnel is now, and whether it works."""
 
+from controller.topology.offloads import HostDevices, OffloadWatch, TapOffloads
 from controller.topology.placements import Placements
 from controller.topology.routes import RouteTable
 from controller.topology.sensor_health import SensorHealth
@@ -7,9 +8,12 @@ from controller.topology.tracker import PlacementTracker
 from controller.topology.tunnels import TunnelPorts
 
 __all__ = [
+    "HostDevices",
+    "OffloadWatch",
     "PlacementTracker",
     "Placements",
     "RouteTable",
     "SensorHealth",
+    "TapOffloads",
     "TunnelPorts",
 ]

@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
-from controller.southbound.ovsdb import KINDS, Device, InterfaceRow, OvsdbSnapshot, tunnel_name
-from flows.model import OFPORT_MAX, Dpid, Hop, Ofport, Placement, Setting
+from controller.southbound.ovsdb import (
+    KINDS,
+    Device,
+    InterfaceRow,
+    OvsdbSnapshot,
+    segmenter_of,
+    tunnel_name,
+)
+from flows.model import (
+    OFPORT_MAX,
+    Datapath,
+    Dpid,
+    Hop,
+    Offloads,
+    Ofport,
+    Placement,
+    Segmenter,
+    Setting,
+    datapath_of,
+)
 
 HopsOfBridge = dict[Placement, Hop]
 PortNumbers = Mapping[Dpid, Set[int]]
 """The numbers of ports, by bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bridge:
+    """What a port has from its bridge; ``is_reported``: a database reports it."""
+
+    name: str = ""
+    is_restoring: bool = False
+    is_kernel: bool = False
+    is_here: bool = False
+    is_reported: bool = True
 
 
 class Hops:
@@ -29,8 +59,12 @@ class Hops:
         self._rows: dict[Dpid, tuple[InterfaceRow, ...]] = {}
         self._by_number: dict[Dpid, dict[int, InterfaceRow]] = {}
         """The rows of each bridge whose ports have numbers."""
-        self._bridges: dict[Dpid, tuple[str, bool]] = {}
-        """The name of each bridge that a database reports, and whether its switch is restoring."""
+        self._bridges: dict[Dpid, _Bridge] = {}
+        """The bridges that databases report."""
+        self._offloads: Mapping[Placement, Offloads] = {}
+        """What was seen of the devices of tap ports on this host."""
+        self._datapaths: Mapping[Dpid, Datapath] = {}
+        self._segmenters: dict[Dpid, Segmenter] = {}
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
         self._known: Mapping[Placement, Hop] = {}
         self._is_outdated = False
@@ -63,9 +97,16 @@ class Hops:
     def report_interfaces(self, snapshot: OvsdbSnapshot) -> bool:
         """The databases have changed; whether something else is known now."""
         rows = {key[0]: found for key, found in snapshot.by_bridge.items()}
-        bridges = {row.dpid: (row.name, row.is_restoring) for row in snapshot.bridges}
+        bridges = {
+            row.dpid: _Bridge(row.name, row.is_restoring, row.is_kernel, row.is_here)
+            for row in snapshot.bridges
+        }
+        kinds = ((row.dpid, datapath_of(row.datapath_type)) for row in snapshot.bridges)
+        datapaths = {dpid: kind for dpid, kind in kinds if kind is not None}
         with self._lock:
-            before = self._rows
+            before, has_changed = self._rows, datapaths != self._datapaths
+            if has_changed:
+                self._datapaths = datapaths
             changed = [
                 dpid
                 for dpid in bridges.keys() | self._bridges.keys()
@@ -78,7 +119,51 @@ class Hops:
                 self._by_number[dpid] = numbered
                 if not numbered:
                     del self._by_number[dpid]
-            return True in [self._refresh(dpid) for dpid in changed]
+            has_changed |= self._take_pairs(changed)
+            return True in [has_changed, *(self._refresh(dpid) for dpid in changed)]
+
+    def _take_pairs(self, changed: Iterable[Dpid]) -> bool:
+        """Look for the segmenting pairs of bridges again; whether one differs. With the lock
+        held.
+        """
+        before = dict(self._segmenters)
+        for dpid in changed:
+            self._segmenters.pop(dpid, None)
+            pair = segmenter_of(self._rows.get(dpid, ()))
+            if pair is not None:
+                self._segmenters[dpid] = pair
+        return before != self._segmenters
+
+    def datapaths(self, wanted: PortNumbers) -> Mapping[Dpid, Datapath]:
+        """The datapaths of some bridges, as far as databases report them."""
+        with self._lock:
+            known = self._datapaths
+            return {dpid: known[dpid] for dpid in wanted if dpid in known}
+
+    def segmenters(self, wanted: PortNumbers) -> Mapping[Dpid, Segmenter]:
+        """The segmenting pairs of some bridges; a port where something is placed is no end."""
+        with self._lock:
+            found = {dpid: self._segmenters[dpid] for dpid in wanted if dpid in self._segmenters}
+            return {
+                dpid: pair
+                for dpid, pair in found.items()
+                if wanted[dpid].isdisjoint((pair.out, pair.back))
+            }
+
+    def report_offloads(self, offloads: Mapping[Placement, Offloads]) -> bool:
+        """This was seen of the devices of tap ports on this host; whether something else is known
+        now.
+        """
+        with self._lock:
+            before, self._offloads = self._offloads, offloads
+            if before is offloads:
+                return False
+            changed = {
+                place
+                for place in before.keys() | offloads.keys()
+                if before.get(place) is not offloads.get(place)
+            }
+            return True in [self._refresh_port(place.dpid, place.ofport) for place in changed]
 
     def forget(self, dpid: Dpid) -> bool:
         """Forget what a bridge has reported over OpenFlow; whether something else is known now."""
@@ -155,13 +240,13 @@ class Hops:
         port = self._ports.get(dpid, {}).get(number)
         if row is None and port is None:
             return None
-        name, is_restoring = self._bridges.get(dpid, (self._names.get(dpid, ""), False))
+        unknown = _Bridge(self._names.get(dpid, ""), is_reported=False)
+        bridge = self._bridges.get(dpid, unknown)
         settings = set(() if port is None else port.settings)
-        if is_restoring:
-            settings.add(Setting.RESTORING)
         interface = row.name if row is not None else port.name if port is not None else ""
         device = Device() if row is None else row.device
-        return _hop(name, interface, device, settings, dpid in self._bridges)
+        seen = self._offloads.get(Placement(dpid, Ofport(number)))
+        return _hop(bridge, interface, device, settings, _offloads(bridge, device, seen))
 
 
 def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
@@ -178,19 +263,37 @@ def is_wanted(wanted: PortNumbers, dpid: Dpid, number: int, names: Set[str]) -> 
 
 
 def _hop(
-    bridge: str, interface: str, device: Device, settings: set[Setting], is_reported: bool
+    bridge: _Bridge,
+    interface: str,
+    device: Device,
+    settings: set[Setting],
+    offloads: Offloads,
 ) -> Hop:
+    if bridge.is_restoring:
+        settings.add(Setting.RESTORING)
     if device.is_protected:
         settings.add(Setting.PROTECTED)
     if device.is_blocked:
         settings.add(Setting.NOT_FORWARDING)
     return Hop(
-        bridge=bridge,
+        bridge=bridge.name,
         interface=interface,
         mtu=device.mtu,
         longest=None if device.takes_any_length else device.mtu,
         rate_kbps=device.rate_kbps,
         settings=frozenset(settings),
-        is_reported=is_reported,
+        is_reported=bridge.is_reported,
         truncates=not device.is_patch,
+        offloads=offloads,
+        is_kernel=bridge.is_kernel,
     )
+
+
+def _offloads(bridge: _Bridge, device: Device, seen: Offloads | None) -> Offloads:
+    """What is known of the offloads of a port's device; what was ``seen`` counts, not a record."""
+    if not bridge.is_kernel:
+        return Offloads.FINISHED
+    if seen is not None and seen is not Offloads.UNSEEN:
+        return seen
+    is_missed = bridge.is_here and device.offloads is Offloads.FAR
+    return Offloads.UNSEEN if is_missed else device.offloads

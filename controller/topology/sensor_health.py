@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from netaddr import AddrFormatError, IPAddress, IPNetwork
@@ -15,14 +16,41 @@ from controller.southbound import PortChange, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.topology.hops import Hops, PortNumbers, is_wanted
 from controller.topology.link_state import LinkStates
+from controller.topology.offloads import NoOffloads
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
-from flows.model import CollectorId, Down, Dpid, Hop, Placement, PortId, Sensor
+from flows.model import (
+    CollectorId,
+    Datapath,
+    Down,
+    Dpid,
+    Hop,
+    Offloads,
+    Placement,
+    PortId,
+    Segmenter,
+    Sensor,
+)
 
 Probes = Mapping[tuple[CollectorId, Sensor], str]
 """The address to connect to that shows whether a sensor receives, by collector and sensor."""
 LINKS_PAUSE_S = 0.02
 """The least time between two evaluations of changed links, in seconds."""
+
+
+class Offloading(Protocol):
+    """Who knows what devices of tap ports on this host do with super-frames."""
+
+    def known(self) -> Mapping[Placement, Offloads]:
+        """What is known of each; the same value again until something else is known."""
+        ...
+
+    def wake(self) -> None:
+        """The databases report something else."""
+        ...
+
+
+NO_OFFLOADS = NoOffloads()
 
 
 class SensorHealth:
@@ -39,11 +67,14 @@ class SensorHealth:
         placements: Callable[[], PlacementsSnapshot],
         changes: ChangeSignal,
         may_probe: Sequence[IPNetwork] = (),
+        offloads: Offloading = NO_OFFLOADS,
     ) -> None:
         self._inventory, self._placements, self._changes = inventory, placements, changes
-        self._may_probe = may_probe
+        self._may_probe, self._offloads = may_probe, offloads
         self._links, self._hops = LinkStates(), Hops()
         self._passed_on: Mapping[Placement, Hop] = self._hops.known()
+        self._datapaths: Mapping[Dpid, Datapath] = {}
+        self._segmenters: Mapping[Dpid, Segmenter] = {}
         self._places = PlacementsSnapshot()
         self._used: PortNumbers = {}
         """Where something was placed when the world was made last."""
@@ -73,6 +104,7 @@ class SensorHealth:
         """The databases report something else."""
         if self._links.report_interfaces(snapshot) | self._hops.report_interfaces(snapshot):
             self._looking.ask()
+        self._offloads.wake()
 
     def down(self, probes: Probes) -> frozenset[Down]:
         """The sensors and ends of links that are down now; these are the probes from now on."""
@@ -95,8 +127,28 @@ class SensorHealth:
         The same value again until something else is known.
         """
         self._note_used()
+        self._hops.report_offloads(self._offloads.known())
         self._passed_on = self._hops.known(self._used)
         return self._passed_on
+
+    def datapaths(self) -> Mapping[Dpid, Datapath]:
+        """The datapaths of the bridges where something is placed, as far as databases report them.
+
+        The same value again until it changes.
+        """
+        self._note_used()
+        found = self._hops.datapaths(self._used)
+        if found != self._datapaths:
+            self._datapaths = found
+        return self._datapaths
+
+    def segmenters(self) -> Mapping[Dpid, Segmenter]:
+        """The segmenting pairs of these bridges; the same value again until it changes."""
+        self._note_used()
+        found = self._hops.segmenters(self._used)
+        if found != self._segmenters:
+            self._segmenters = found
+        return self._segmenters
 
     def links_down(self) -> frozenset[Placement]:
         """The ports whose link is down, whatever they are for."""
@@ -139,7 +191,12 @@ class SensorHealth:
             self._timer.daemon = True
             self._timer.start()
         hops = self._hops.known(self._used)
-        if self._links_down() != self._without_link or hops is not self._passed_on:
+        is_other = (
+            hops is not self._passed_on
+            or self._hops.datapaths(self._used) != self._datapaths
+            or self._hops.segmenters(self._used) != self._segmenters
+        )
+        if is_other or self._links_down() != self._without_link:
             self._changes.changed()
 
     def _links_down(self) -> frozenset[PortId | Placement]:

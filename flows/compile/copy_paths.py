@@ -98,7 +98,7 @@ def copy_paths(
     table = SEND if is_sized else DELIVER
     flows = list(deliver(view, resolved_session))
     for flow in flows:
-        if flow.table == table.number:
+        if flow.table == table.number and flow.priority in (table["network"], table["session"]):
             path = _copy_path(view, resolved_session, collector, flow, flows)
             if view.is_open(path.sensor, collector):
                 yield path

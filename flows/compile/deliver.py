@@ -17,6 +17,7 @@ from flows.model import (
     BUCKETS,
     Balance,
     Collector,
+    Datapath,
     NetworkId,
     Ofport,
     Oversize,
@@ -26,8 +27,11 @@ from flows.model import (
     cut_length,
 )
 from flows.openflow import (
+    ETH_HEADER,
     IN_PORT,
+    PKT_MARK,
     PRODUCTION,
+    VLAN_HEADER,
     VLAN_PRESENT,
     VLAN_VID,
     Action,
@@ -44,6 +48,7 @@ from flows.openflow import (
     PopVlan,
     PushVlan,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -76,6 +81,10 @@ from flows.resolve import BridgeView, ResolvedSession
 
 CUT_NOWHERE = 64
 """Bytes to which an output to NOWHERE truncates; with it a clone works on a separate packet."""
+SESSIONS_OF_MARK = 12
+"""Lowest bit of the number of the session in the mark of a packet that is to be segmented; the bits
+below tell apart networks whose copies wear different tags, of which there are fewer."""
+IS_TAGGED = VLAN_VID.masked(VLAN_PRESENT, VLAN_PRESENT)
 HASH_BY_BALANCE = {Balance.CONNECTION: HashOf.CONNECTION, Balance.HOSTS: HashOf.HOSTS}
 
 
@@ -158,11 +167,27 @@ def deliver(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flo
     elif view.resolved.is_staged(resolved_session):
         yield from _staged(view, resolved_session, why)
     elif view.limit_of(resolved_session.session) is not None:
-        yield from _sized(view, resolved_session, DELIVER, why)
+        if is_segmented(view, resolved_session):
+            wanted = (SESSION.eq(_number(view, resolved_session)),), (Resubmit(SIZE.number),)
+            number = _number(view, resolved_session)
+            yield _flow(DELIVER, "session", *wanted, number, f"{why} is wanted")
+            yield from _sized(view, resolved_session, SIZE, why)
+        else:
+            yield from _sized(view, resolved_session, DELIVER, why)
     else:
         sensor = _collector(resolved_session).sensors[0]
         yield from _sent(view, resolved_session, DELIVER, None, 0, f"{why} for {sensor}")
     yield from _counting(view, resolved_session)
+
+
+def is_segmented(view: BridgeView, resolved_session: ResolvedSession) -> bool:
+    """Whether packets pass the segmenting pair of the bridge before they are truncated."""
+    session = resolved_session.session
+    return (
+        view.segmenter is not None
+        and cut_length(session, view.limit_of(session)) is not None
+        and oversize_of(view, resolved_session) is not Oversize.SKIP
+    )
 
 
 def leads_nowhere(view: BridgeView, resolved_session: ResolvedSession) -> bool:
@@ -279,24 +304,32 @@ def _sized(
     session, number = resolved_session.session, _number(view, resolved_session)
     own, collector = (SESSION.eq(number),), _collector(resolved_session)
     length = cut_length(session, view.limit_of(session))
-    steps: list[Action] = [Load(LARGER, 0) if length is None else CheckLarger(length, LARGER)]
+    steps: list[Action] = []
     if len(collector.sensors) > 1:
         bucket = Multipath(HASH_BY_BALANCE[collector.balance], BUCKETS, BUCKET)
         number_of_pool = view.world.numbers.collector[collector.id]
         steps += [bucket, Load(POOL, number_of_pool), Resubmit(POOL_TABLE.number)]
     chosen = f"{why}: does it fit, and which sensor gets it?"
-    yield _flow(table, "session", own, (*steps, Resubmit(SEND.number)), number, chosen)
+    for priority, terms, check in _checks(view, length):
+        actions = (check, *steps, Resubmit(SEND.number))
+        yield _flow(table, priority, (*own, *terms), actions, number, chosen)
     is_skipped = oversize_of(view, resolved_session) is Oversize.SKIP
     for position, sensor in enumerate(collector.sensors):
         where = f"{why} for {sensor}"
         at = position if len(collector.sensors) > 1 else None
-        # the check ignores padding after an IP packet, but the output would contain it
-        most = length or 0 if view.truncates(collector) else 0
+        # there the check ignores padding after an IP packet, but the output would contain it
+        cuts_padding = view.datapath is Datapath.USERSPACE and view.truncates(collector)
+        most = length or 0 if cuts_padding else 0
         yield from _sent(view, resolved_session, SEND, at, most, where)
         if length is not None and not is_skipped:
-            yield from _sent(
-                view, resolved_session, CUT, at, length, f"{where}, cut to {length} bytes"
-            )
+            cut = f"{where}, cut to {length} bytes"
+            yield from _sent(view, resolved_session, CUT, at, length, cut)
+            if view.datapath is Datapath.KERNEL:
+                # Linux does not count the outermost tag, as in _checks
+                most = max(ETH_HEADER, length - VLAN_HEADER)
+                yield from _sent(view, resolved_session, CUT, at, most, cut, IS_TAGGED)
+    if is_segmented(view, resolved_session):
+        yield from _segmented(view, resolved_session)
     if is_skipped:
         yield _flow(
             CUT,
@@ -308,6 +341,17 @@ def _sized(
         )
 
 
+def _checks(view: BridgeView, length: int | None) -> Iterator[tuple[str, tuple[Term, ...], Action]]:
+    """How the length of packets is compared with ``length``: priority, condition and check."""
+    if length is None:
+        yield "session", (), Load(LARGER, 0)
+        return
+    yield "session", (), CheckLarger(length, LARGER)
+    if view.datapath is Datapath.KERNEL:
+        # Linux keeps the outermost tag beside the packet, where the check does not count it
+        yield "tagged", (IS_TAGGED,), CheckLarger(length - VLAN_HEADER, LARGER)
+
+
 def _sent(
     view: BridgeView,
     resolved_session: ResolvedSession,
@@ -315,8 +359,12 @@ def _sent(
     position: int | None,
     length: int,
     why: str,
+    *terms: Term,
 ) -> Iterator[Flow]:
-    """The flows of one table that output copies to one sensor; one for each tag that they wear."""
+    """The flows of one table that output copies to one sensor; one for each tag that they wear.
+
+    ``terms`` are conditions besides: that packets have a tag of their own.
+    """
     number, tags = _number(view, resolved_session), tags_of(view, resolved_session)
     sensor = _collector(resolved_session).sensors[position or 0]
     same = len(set(tags.values())) == 1
@@ -328,8 +376,35 @@ def _sent(
             actions = (*_count_long(view, resolved_session), *actions)
         networks = () if same else (NETWORK.eq(view.world.numbers.network[network]),)
         sensors = () if position is None else (SENSOR.eq(position),)
-        asked = table.pattern("session" if same else "network", *networks, SESSION, *sensors)
+        priority = ("tagged" if terms else "session", "tagged_network" if terms else "network")
+        asked = table.pattern(priority[not same], *networks, SESSION, *sensors, *terms)
         yield make_flow(asked, (number,), Steps.of(*actions), number, why)
+
+
+def _segmented(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flow]:
+    """The flows that send what must be truncated over the segmenting pair, and go on with the
+    frames that come back. The mark beside each says whose copy it is.
+    """
+    pair, number = view.segmenter, _number(view, resolved_session)
+    assert pair is not None, "a segmented session has a segmenter"
+    name, numbers = resolved_session.session.name, view.world.numbers.network
+    tags = tags_of(view, resolved_session)
+    same = len(set(tags.values())) == 1
+    for position, network in enumerate(list(tags)[: 1 if same else None]):
+        networks = () if same else (NETWORK.eq(numbers[network]),)
+        mark = SetMark(number << SESSIONS_OF_MARK | position)
+        larger = (SESSION.eq(number), LARGER.eq(1), *networks)
+        go = (Clone((mark, Output(pair.out))),)
+        why = f"copies of session {name} that must be truncated: made to frames first"
+        yield _flow(SEND, "super_frame", larger, go, number, why)
+        loads = () if same else (Load(NETWORK, numbers[network]),)
+        come = (SetMark(0), Load(SESSION, number), *loads, Resubmit(SIZE.number))
+        back = (IN_PORT.eq(pair.back), PKT_MARK.eq(mark.mark))
+        why = f"frames of session {name} that were segmented"
+        yield _flow(START, "segmented", back, come, number, why)
+    is_back = (IN_PORT.eq(pair.back), SESSION.eq(number), LARGER.eq(1))
+    why = f"frames of session {name} to be truncated"
+    yield _flow(SEND, "segmented", is_back, (Resubmit(CUT.number),), number, why)
 
 
 def _count_long(view: BridgeView, resolved_session: ResolvedSession) -> tuple[Action, ...]:

@@ -94,7 +94,7 @@ def explain(
     place = world.placements[sender.id]
     reached = [dpid for dpid in world.dpids if resolved.is_joined(dpid, place.dpid)]
     flows = {dpid: _flows(dpid, told.get(dpid, resolved), pause) for dpid in reached}
-    interpreter = Interpreter(flows, world.links)
+    interpreter = Interpreter(flows, world.links, world.datapaths, world.segmenters)
     wanted = interpreter.send(place, frame)  # as if no setting stopped it
     closed = at_links(world)
     crossed = tuple(closed[end] for end in sorted(wanted.crossed & closed.keys()))

@@ -14,11 +14,12 @@ from hashlib import blake2b
 
 from netaddr import IPAddress
 
-from flows.model import Dpid, Link, Ofport, Placement
+from flows.model import Datapath, Dpid, Link, Ofport, Placement, Segmenter
 from flows.openflow import (
     ETH_DST,
     ETH_IPV4,
     ETH_IPV6,
+    ETH_QINQ,
     ETH_SRC,
     ETH_TYPE,
     ETH_VLAN,
@@ -29,6 +30,7 @@ from flows.openflow import (
     IPV6_DST,
     IPV6_SRC,
     LEARNED_OBJECT,
+    PKT_MARK,
     PORT_FIELDS,
     REGISTERS,
     VLAN_HEADER,
@@ -57,6 +59,7 @@ from flows.openflow import (
     PushVlan,
     RegField,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -71,6 +74,8 @@ DELIVERING = frozenset({DELIVER.number, SEND.number, CUT.number})
 """The tables whose outputs are copies."""
 Shape = tuple[int, tuple[tuple[Field, int], ...]]
 """A priority, and the fields that a flow matches with their masks (a subtable of OVS)."""
+NO_DATAPATHS: Mapping[Dpid, Datapath] = {}
+NO_SEGMENTERS: Mapping[Dpid, Segmenter] = {}
 MAX_HOPS = 64
 """Links that one packet may cross before the interpreter calls it a loop."""
 
@@ -79,7 +84,8 @@ MAX_HOPS = 64
 class Emission:
     """One frame that left a port; ``session`` is the session number when it is a copy.
 
-    ``key`` and ``remote`` are the tunnel metadata of an output to a tunnel port.
+    ``key`` and ``remote`` are the tunnel metadata of an output to a tunnel port, ``mark`` is the
+    mark beside the packet.
     """
 
     place: Placement
@@ -87,6 +93,7 @@ class Emission:
     session: int | None
     key: int | None = None
     remote: IPAddress | None = None
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +124,23 @@ class Trace:
 
 
 class Interpreter:
-    """Bridges with flows and links; learned flows stay from one packet to the next."""
+    """Bridges with flows and links; learned flows stay from one packet to the next.
 
-    def __init__(self, flows: Mapping[Dpid, Iterable[Flow]], links: Iterable[Link] = ()) -> None:
-        self._bridges = {dpid: _BridgeState(dpid, given) for dpid, given in flows.items()}
+    A bridge whose datapath is not known counts as one of the userspace datapath.
+    """
+
+    def __init__(
+        self,
+        flows: Mapping[Dpid, Iterable[Flow]],
+        links: Iterable[Link] = (),
+        datapaths: Mapping[Dpid, Datapath] = NO_DATAPATHS,
+        segmenters: Mapping[Dpid, Segmenter] = NO_SEGMENTERS,
+    ) -> None:
+        self._bridges = {
+            dpid: _BridgeState(dpid, given, datapaths.get(dpid)) for dpid, given in flows.items()
+        }
         self._far_end: dict[Placement, Placement] = {}
+        self._segmenters = segmenters
         for link in links:
             self._far_end[link.a] = link.b
             self._far_end[link.b] = link.a
@@ -130,7 +149,7 @@ class Interpreter:
         """The same bridges as they are now: what one of the two learns, the other does not."""
         other = Interpreter({})
         other._bridges = {dpid: bridge.copy() for dpid, bridge in self._bridges.items()}
-        other._far_end = self._far_end
+        other._far_end, other._segmenters = self._far_end, self._segmenters
         return other
 
     def send(
@@ -143,20 +162,24 @@ class Interpreter:
         emissions: list[Emission] = []
         steps: list[Step] = []
         crossed: set[Placement] = set()
-        arriving = deque([(place, frame, 0)])
+        arriving = deque([(place, frame, 0, 0)])
         while arriving:
-            at, frame, hops = arriving.popleft()
+            at, frame, mark, hops = arriving.popleft()
             bridge = self._bridges.get(at.dpid)
             if bridge is None:
                 continue
-            for out in bridge.process(at.ofport, frame, steps):
+            for out in bridge.process(at.ofport, frame, mark, steps):
+                pair = self._segmenters.get(at.dpid)
+                if pair is not None and out.place.ofport == pair.out:
+                    arriving.append((Placement(at.dpid, pair.back), out.frame, out.mark, hops))
+                    continue
                 far = self._far_end.get(out.place)
                 if far is None:
                     emissions.append(out)
                     continue
                 crossed.add(out.place)
                 if hops < MAX_HOPS and out.place not in closed:
-                    arriving.append((far, out.frame, hops + 1))
+                    arriving.append((far, out.frame, 0, hops + 1))
         return Trace(tuple(emissions), tuple(steps), frozenset(crossed))
 
 
@@ -174,7 +197,8 @@ class _Packet:
     key: int | None = None
     remote: IPAddress | None = None
     padding: int = 0
-    """Bytes after the IP packet on arrival; check_pkt_larger does not count them."""
+    """Bytes after the IP packet on arrival; check_pkt_larger of userspace does not count them."""
+    datapath: Datapath | None = None
 
     def get(self, wanted: Field) -> int:
         if wanted.is_register:
@@ -198,7 +222,8 @@ class _Packet:
 
     def read_again(self) -> None:
         """Read the fields of the packet as it is now, like a switch that recirculates it."""
-        self.fields = read_fields(self.frame) | {IN_PORT: self.fields[IN_PORT]}
+        kept = {field: self.fields[field] for field in (IN_PORT, PKT_MARK)}
+        self.fields = read_fields(self.frame) | kept
         self.padding = len(self.frame) - length_without_padding(self.frame)
         self.pushed = 0
 
@@ -211,7 +236,28 @@ class _Packet:
         registers = list(self.registers)
         copy = _Packet(self.frame, dict(self.fields), registers, self.table, self.learned)
         copy.key, copy.remote, copy.padding = self.key, self.remote, self.padding
+        copy.datapath = self.datapath
         return copy
+
+    @property
+    def uncounted(self) -> int:
+        """The bytes of tags that truncation does not count: those pushed in this clone, and in
+        Linux the outermost tag of the frame that arrived.
+        """
+        is_kernel = self.datapath is Datapath.KERNEL
+        return self.pushed + VLAN_HEADER * (is_kernel and self._has_tag(self.pushed))
+
+    def _has_tag(self, before: int = 0) -> bool:
+        """Whether there is a tag at the place of the outermost one, after so many bytes of tags."""
+        kind = self.frame[12 + before : 14 + before]
+        return int.from_bytes(kind, "big") in (ETH_VLAN, ETH_QINQ)
+
+    @property
+    def checked_length(self) -> int:
+        """The bytes that check_pkt_larger compares: Linux does not count the outermost tag."""
+        if self.datapath is not Datapath.KERNEL:
+            return len(self.frame) - self.padding
+        return len(self.frame) - VLAN_HEADER * self._has_tag()
 
 
 class _Table:
@@ -253,21 +299,24 @@ class _Table:
 class _BridgeState:
     """The flows of one bridge by table, learned ones included."""
 
-    def __init__(self, dpid: Dpid, flows: Iterable[Flow]) -> None:
-        self.dpid = dpid
+    def __init__(self, dpid: Dpid, flows: Iterable[Flow], datapath: Datapath | None) -> None:
+        self.dpid, self.datapath = dpid, datapath
         self._tables: dict[int, _Table] = defaultdict(_Table)
         for flow in flows:
             self._tables[flow.table].add(flow)
 
     def copy(self) -> _BridgeState:
         """The same flows."""
-        other = _BridgeState(self.dpid, ())
+        other = _BridgeState(self.dpid, (), self.datapath)
         other._tables.update((number, table.copy()) for number, table in self._tables.items())
         return other
 
-    def process(self, in_port: Ofport, frame: bytes, steps: list[Step]) -> list[Emission]:
-        packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port})
+    def process(
+        self, in_port: Ofport, frame: bytes, mark: int, steps: list[Step]
+    ) -> list[Emission]:
+        packet = _Packet(frame, read_fields(frame) | {IN_PORT: in_port, PKT_MARK: mark})
         packet.padding = len(frame) - length_without_padding(frame)
+        packet.datapath = self.datapath
         out: list[Emission] = []
         self._resubmit(packet, START.number, out, steps)
         for table, flow in packet.learned:
@@ -305,8 +354,9 @@ class _BridgeState:
             is_copy = packet.table in DELIVERING
             session = packet.register(SESSION) if is_copy else None
             place = Placement(self.dpid, Ofport(ofport))
-            frame = packet.frame[: max_len + packet.pushed] if max_len else packet.frame
-            out.append(Emission(place, frame, session, packet.key, packet.remote))
+            frame = packet.frame[: max_len + packet.uncounted] if max_len else packet.frame
+            mark = packet.fields[PKT_MARK]
+            out.append(Emission(place, frame, session, packet.key, packet.remote, mark))
 
 
 def flow_hash(fields: Fields, hash_of: HashOf) -> int:
@@ -355,12 +405,14 @@ def _change(packet: _Packet, action: Action) -> None:
             packet.set_tag(pcp << 13, 0xE000)
         case MoveToVlan(source=source):
             packet.set_tag(packet.register(source), VLAN_ID_MASK)
+        case SetMark(mark=mark):
+            packet.fields = packet.fields | {PKT_MARK: mark}
         case SetTunnelKey(key=key):
             packet.key = key
         case SetTunnelRemote(address=address):
             packet.remote = address
         case CheckLarger(length=length, target=target):
-            packet.load(target, len(packet.frame) - packet.padding > length)
+            packet.load(target, packet.checked_length > length)
         case Multipath(hash=hash_of, buckets=buckets, target=target):
             packet.load(target, flow_hash(packet.fields, hash_of) % buckets)
         case Metered():

@@ -14,6 +14,7 @@ from flows.model.collector import (
     TagMode,
     receiving_places,
 )
+from flows.model.datapath import Datapath, Segmenter, datapath_of
 from flows.model.filter import (
     EDITIONS,
     EVERY_BIT,
@@ -32,6 +33,7 @@ from flows.model.hop import (
     STOPS_ARRIVALS,
     STOPS_COPIES,
     Hop,
+    Offloads,
     Route,
     RouteState,
     Setting,
@@ -149,6 +151,7 @@ __all__ = [
     "Collector",
     "CollectorId",
     "CopyWay",
+    "Datapath",
     "Delivery",
     "Direction",
     "Down",
@@ -165,6 +168,7 @@ __all__ = [
     "Network",
     "NetworkId",
     "Numbers",
+    "Offloads",
     "Ofport",
     "Oversize",
     "Placement",
@@ -178,6 +182,7 @@ __all__ = [
     "RouteState",
     "Rule",
     "RuleMatch",
+    "Segmenter",
     "Sensor",
     "Session",
     "SessionId",
@@ -201,6 +206,7 @@ __all__ = [
     "check_new_address",
     "check_session",
     "cut_length",
+    "datapath_of",
     "declared_names",
     "free_key",
     "is_watched",

@@ -23,6 +23,28 @@ class Setting(Enum):
     """ovs-vswitchd waits for a restore of flows: it handles no packet without a megaflow."""
 
 
+class Offloads(Enum):
+    """Who segments and finishes the checksums of what the kernel datapath sends to a tap port.
+
+    The kernel datapath sends on what a workload's device or GRO has made: super-frames of up to
+    64 kB whose checksums are left to the last device. A network card finishes them on the wire; a
+    virtual device with checksum offload hands them to the sensor as they are.
+    """
+
+    FINISHED = "finished"
+    """They are finished before the sensor gets them, or never made (userspace datapath)."""
+    LEFT = "left"
+    """The device hands them on; `ethtool -K DEVICE tx off` ends that."""
+    ALWAYS_LEFT = "always-left"
+    """The device hands them on, and cannot be told otherwise."""
+    FAR = "far"
+    """The device is on another host, and nobody has recorded what it does."""
+    OUTDATED = "outdated"
+    """What was recorded is of a device that the port had before."""
+    UNSEEN = "unseen"
+    """The device should be on this host, and cannot be seen there."""
+
+
 STOPS_COPIES = frozenset((Setting.NO_FORWARD, Setting.NOT_FORWARDING))
 """The settings with which a switch sends nothing out of a port: a tap port receives nothing."""
 STOPS_ARRIVALS = frozenset((Setting.NO_RECEIVE, Setting.NOT_FORWARDING))
@@ -39,6 +61,7 @@ class Hop:
     what it sends in a second, in kilobits, where this is known to be little. ``is_reported``: a
     database reports its bridge. ``truncates``: the switch can truncate packets that it sends there;
     Open vSwitch drops them instead at patch ports (ofproto-dpif-xlate.c, output_trunc).
+    ``offloads`` counts for tap ports. ``is_kernel``: its bridge has the datapath of the kernel.
     """
 
     bridge: str = ""
@@ -49,6 +72,8 @@ class Hop:
     settings: frozenset[Setting] = frozenset()
     is_reported: bool = True
     truncates: bool = True
+    offloads: Offloads = Offloads.FINISHED
+    is_kernel: bool = False
 
 
 NOTHING_KNOWN = Hop()

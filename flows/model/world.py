@@ -11,6 +11,7 @@ from netaddr import IPAddress
 
 from flows.errors import InvalidValue
 from flows.model.collector import Collector, Delivery, Sensor
+from flows.model.datapath import Datapath, Segmenter
 from flows.model.filter import Filter
 from flows.model.hop import NOTHING_KNOWN, STOPS_ARRIVALS, STOPS_COPIES, Hop, Route, Setting
 from flows.model.names import (
@@ -90,10 +91,13 @@ class World:
     to receive, and ends of links that carry nothing. ``underlay_mtu`` and ``link_mtu`` are the MTUs
     of the network between hosts and of links between bridges, in bytes. ``bridge_rate`` caps all
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
-    bridges to remote sensors. ``fading`` are sessions that have ended while a bridge could not be
-    told: until it is told it sends their copies to others. ``untold`` are the numbers of sessions
-    that bridges may be making copies of which cannot be told now. ``known_ways`` are the ways of
-    copies that bridges have which are away; others may have any way by the time it is used.
+    bridges to remote sensors. ``datapaths`` are those of the bridges that a database reports; the
+    datapath of any other bridge is not known. ``segmenters`` are those of bridges with the
+    kernel's datapath: without one such a bridge truncates nothing. ``fading`` are sessions that
+    have ended while a bridge could not be told: until it is told it sends their copies to others.
+    ``untold`` are the numbers of sessions that bridges may be making copies of which cannot be told
+    now. ``known_ways`` are the ways of copies that bridges have which are away; others may have any
+    way by the time it is used.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -115,6 +119,8 @@ class World:
     link_mtu: int = LINK_MTU
     hops: Mapping[Placement, Hop] = field(default_factory=dict)
     routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
+    datapaths: Mapping[Dpid, Datapath] = field(default_factory=dict)
+    segmenters: Mapping[Dpid, Segmenter] = field(default_factory=dict)
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
     fading: frozenset[SessionId] = frozenset()
     untold: frozenset[int] = frozenset()
@@ -176,13 +182,15 @@ class World:
         down: frozenset[Down],
         hops: Mapping[Placement, Hop],
         routes: Mapping[tuple[Dpid, IPAddress], Route],
+        datapaths: Mapping[Dpid, Datapath],
+        segmenters: Mapping[Dpid, Segmenter],
     ) -> World:
-        """The same world with other tunnel ports, sensors down, hops and routes."""
+        """The same world with another state of what carries copies; see the fields."""
         stale = {"broken_links"}
         if hops is not self.hops:
             stale |= {"longest_by_network", "link_mtu_now"}
         changed = {"tunnels": tunnels, "down": down, "hops": hops, "routes": routes}
-        return self._other(stale, changed)
+        return self._other(stale, {**changed, "datapaths": datapaths, "segmenters": segmenters})
 
     def is_down(self, collector: Collector, sensor: Sensor) -> bool:
         """Whether a sensor of a collector is known not to receive, wherever copies come from."""

@@ -153,6 +153,23 @@ class ForgetInPort(_FormattedAction):
 
 
 @dataclass(frozen=True, slots=True)
+class SetMark(_FormattedAction):
+    """Set the mark beside the packet (``skb->mark``), which a veth device of Linux carries over."""
+
+    mark: int
+
+    form = "set_field:%#x->pkt_mark"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mark < 1 << 32:
+            raise InvalidFlow(f"{self.mark} is no mark of a packet")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (self.mark,)
+
+
+@dataclass(frozen=True, slots=True)
 class Output(_FormattedAction):
     """Send the packet to a port; Open vSwitch sends nothing to the ingress port.
 
@@ -319,7 +336,7 @@ class Learn(_FormattedAction):
 
 Action = (
     Load | MoveToVlan | SetVlan | SetVlanPriority | PushVlan | PopVlan
-    | PushMpls | PopMpls | ForgetInPort | Output | Resubmit | Clone | Learn
+    | PushMpls | PopMpls | ForgetInPort | SetMark | Output | Resubmit | Clone | Learn
     | SetTunnelKey | SetTunnelRemote | Multipath | CheckLarger | Metered
 )  # fmt: skip
 

@@ -25,6 +25,7 @@ from flows.openflow.action import (
     PushMpls,
     PushVlan,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -42,6 +43,7 @@ _LOAD = re.compile(rf"load:(0x[0-9a-f]+)->{_REGISTER}")
 _MOVE = re.compile(rf"move:{_REGISTER}->NXM_OF_VLAN_TCI\[0\.\.11\]")
 _SET = re.compile(r"set_field:(\d+)->(vlan_vid|vlan_pcp)")
 _KEY = re.compile(r"set_field:(0x[0-9a-f]+)->tun_id")
+_MARK = re.compile(r"set_field:(0x[0-9a-f]+|0)->pkt_mark")
 _REMOTE = re.compile(r"set_field:([0-9a-f.:]+)->(?:tun_dst|tun_ipv6_dst)")
 _MULTIPATH = re.compile(rf"multipath\(([a-z0-9_+]+),0,modulo_n,(\d+),0,{_REGISTER}\)")
 _LARGER = re.compile(r"check_pkt_larger\((\d+)\)->NXM_NX_REG(\d+)\[(\d+)\]")
@@ -149,6 +151,8 @@ def _delivery_action(text: str) -> Action:
     """Parse an action that only flows for the delivery of copies use."""
     if text.startswith("meter:"):
         return Metered(int(text[6:]))
+    if found := _MARK.fullmatch(text):
+        return SetMark(int(found[1], 16))
     if found := _KEY.fullmatch(text):
         return SetTunnelKey(int(found[1], 16))
     if found := _REMOTE.fullmatch(text):

@@ -146,10 +146,10 @@ def _table(
 START = _table(
     "start", 0, "Identify sender and network, forward production, then evaluate the sessions.",
     matches="in_port vlan_vid vlan_pcp epoch pkt_mark",
-    then="admit learn identify lookup flood own_tag egress ingress",
-    owns="network sender tag by_link cast",
-    epoch=500, tap_port=400, transport=300, flooded=250, link=200, workload=100, closed=50,
-    nothing=0,
+    then="admit learn identify lookup flood own_tag egress ingress size",
+    owns="network sender tag by_link cast session",
+    epoch=500, tap_port=400, segmented=350, transport=300, flooded=250, link=200, workload=100,
+    closed=50, nothing=0,
 )  # fmt: skip
 ADMIT = _table(
     "admit", 10, "Drop what a protected port sends with another source MAC address.",
@@ -267,8 +267,8 @@ DECIDE = _table(
 )  # fmt: skip
 DELIVER = _table(
     "deliver", 90, "Make the copy of one session, here or in the tables that follow.",
-    matches="session network", then="cap bridge_cap size send count", owns="session larger tagged",
-    network=200, session=100, nothing=0,
+    matches="session network vlan_vid", then="cap bridge_cap size send count",
+    owns="session larger tagged", tagged=300, network=200, session=100, nothing=0,
 )  # fmt: skip
 CAP = _table(
     "cap", 91, "Drop the copies of a session that exceed its rate cap.",
@@ -280,22 +280,22 @@ BRIDGE_CAP = _table(
 )  # fmt: skip
 SIZE = _table(
     "size", 93, "Compare the length with the limit of copies, and hash the packet to a sensor.",
-    matches="session", then="pool send", owns="larger bucket pool",
-    session=100, nothing=0,
+    matches="session vlan_vid", then="pool send", owns="larger bucket pool",
+    tagged=200, session=100, nothing=0,
 )  # fmt: skip
 POOL_TABLE = _table(
     "pool", 94, "Map the bucket of a pool to its sensor.",
     matches="pool bucket", owns="sensor", bucket=100, nothing=0,
 )  # fmt: skip
 SEND = _table(
-    "send", 95, "Send the copy to its sensor.",
-    matches="session network sensor larger", then="cut count", owns="session tagged",
-    larger=300, network=200, session=100, nothing=0,
+    "send", 95, "Send the copy to its sensor, or over the segmenting pair if it must be truncated.",
+    matches="in_port session network sensor larger", then="cut count", owns="session tagged",
+    segmented=500, super_frame=400, larger=300, network=200, session=100, nothing=0,
 )  # fmt: skip
 CUT = _table(
     "cut", 96, "Truncate the copy of a packet that is too long, or count it and send nothing.",
-    matches="session network sensor", then="count", owns="session tagged",
-    network=200, session=100, nothing=0,
+    matches="session network sensor vlan_vid", then="count", owns="session tagged",
+    tagged_network=400, tagged=300, network=200, session=100, nothing=0,
 )  # fmt: skip
 COUNT = _table(
     "count", 97, "Count a copy that was sent, by a meter that drops nothing.",

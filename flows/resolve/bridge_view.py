@@ -12,6 +12,7 @@ from flows.model import (
     NOTHING_KNOWN,
     Collector,
     CopyWay,
+    Datapath,
     Dpid,
     Filter,
     FilterId,
@@ -21,6 +22,7 @@ from flows.model import (
     Port,
     PortId,
     PortKind,
+    Segmenter,
     Sensor,
     Session,
     transport_key,
@@ -141,8 +143,25 @@ class BridgeView:
         tap = self.world.port_by_id.get(sensor)
         return None if tap is None else self.next_hop(tap)
 
+    @property
+    def datapath(self) -> Datapath | None:
+        """The datapath of this bridge; None if it is not known."""
+        return self.world.datapaths.get(self.dpid)
+
+    @property
+    def segmenter(self) -> Segmenter | None:
+        """The segmenting pair of this bridge; None without one, or where none is needed."""
+        is_kernel = self.datapath is Datapath.KERNEL
+        return self.world.segmenters.get(self.dpid) if is_kernel else None
+
     def truncates(self, collector: Collector) -> bool:
-        """Whether this bridge can truncate what it sends towards every sensor of a collector."""
+        """Whether this bridge can truncate what it sends towards every sensor of a collector.
+
+        The kernel's datapath truncates a super-frame as a whole, which loses all but its beginning:
+        there a segmenter makes frames of it before.
+        """
+        if self.datapath is Datapath.KERNEL and self.segmenter is None:
+            return False
         ports = {self.next_hop_of_copies(sensor, collector) for sensor in collector.sensors}
         places = (Placement(self.dpid, ofport) for ofport in ports if ofport is not None)
         return all(self.world.hops.get(place, NOTHING_KNOWN).truncates for place in places)

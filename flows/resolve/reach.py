@@ -16,6 +16,7 @@ from flows.model import (
     Dpid,
     Hop,
     NetworkId,
+    Offloads,
     Placement,
     Port,
     RouteState,
@@ -32,6 +33,8 @@ from flows.resolve.obstacles import at_link_end, why_stopped
 NAME_DATABASE = "name that of its host in `remotes` of [ovsdb]"
 
 
+SUPER_FRAMES = "frames of up to 64 kB with unfinished checksums"
+"""What a sensor gets where nobody segments what the kernel datapath sends (see Offloads)."""
 PRODUCTION_PARTS = 2
 """Copies get one of so many parts of a slow port that production passes too: of a link, or of the
 device by which tunnels leave."""
@@ -124,6 +127,7 @@ class SessionReach:
                     f"unknown: the MTU of tap port {tap.name!r} is not reported, so longer copies "
                     "may be lost there"
                 )
+            yield from unseen_offloads(tap, hop)
         for port in self.watched:
             hop = self.world.hop_of(port.id)
             if hop is not None and not hop.is_reported:
@@ -285,10 +289,49 @@ def sensor_notes(collector: Collector, world: World) -> Iterator[str]:
 
 
 def tap_obstacles(tap: Port, world: World) -> Iterator[str]:
-    """Settings of a placed tap port with which it receives nothing, a sentence each."""
+    """Settings of a placed tap port and its device with which it receives nothing, or frames that
+    a sensor drops; a sentence each.
+    """
     hop = world.hop_of(tap.id) or Hop()
     what = f"tap port {tap.name!r} receives nothing"
     yield from why_stopped(what, hop, world.placements[tap.id], STOPS_COPIES)
+    left = (
+        f"{_named(tap, hop)}: its device {hop.interface} leaves segmentation and checksums to "
+        f"others: the sensor would get {SUPER_FRAMES}"
+    )
+    if hop.offloads is Offloads.LEFT:
+        yield f"{left}: run `ethtool -K {hop.interface} tx off` on its host"
+    elif hop.offloads is Offloads.ALWAYS_LEFT:
+        yield f"{left}, and this cannot be changed there: use one end of a veth pair in its place"
+
+
+def unseen_offloads(tap: Port, hop: Hop) -> Iterator[str]:
+    """That it cannot be seen who segments and finishes what a tap port gets; none if it can."""
+    prepare = f"run `cloudtap tap-port prepare {hop.interface}`"
+    cannot_see = (
+        f"unknown: cannot see whether device {hop.interface} of {_named(tap, hop)} segments and "
+        "finishes checksums"
+    )
+    if_not = f"if it does not, the sensor gets {SUPER_FRAMES}"
+    match hop.offloads:
+        case Offloads.FAR:
+            yield f"{cannot_see}, because its host is another one: {if_not}: {prepare} there"
+        case Offloads.OUTDATED:
+            yield (
+                f"{cannot_see}: it was made anew after its offloads had been switched off: "
+                f"{if_not}: {prepare} on its host again"
+            )
+        case Offloads.UNSEEN:
+            yield (
+                f"{cannot_see}, because neither the controller nor ovs-vswitchd of its host sees "
+                f"such a device: {if_not}: switch its offloads off where it is (`ethtool -K "
+                f"{hop.interface} tx off`), then run `ovs-vsctl set Interface {hop.interface} "
+                "external_ids:cloudtap-offloads=off`"
+            )
+
+
+def _named(tap: Port, hop: Hop) -> str:
+    return f"tap port {tap.name!r} on bridge {hop.bridge!r}"
 
 
 def longest_of(world: World, networks: Iterable[NetworkId]) -> int | None:

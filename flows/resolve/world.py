@@ -207,6 +207,9 @@ class ResolvedWorld:
         changed |= changed_keys(previous.world.numbers.meter, self.world.numbers.meter) & new.keys()
         changed |= (previous.world.fading ^ self.world.fading) & new.keys()
         changed |= self._affected_by_ways(previous)
+        turned = changed_keys(previous.world.datapaths, self.world.datapaths)
+        for dpid in turned | changed_keys(previous.world.segmenters, self.world.segmenters):
+            changed |= previous.sessions_at(dpid) & new.keys()
         if self.world.broken_links != previous.world.broken_links:
             changed |= {key for key, found in previous.sessions.items() if found.is_far}
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)

@@ -17,6 +17,7 @@ from flows.model import (
     ALL,
     NOTHING_KNOWN,
     Collector,
+    Datapath,
     Direction,
     Dpid,
     Link,
@@ -119,11 +120,11 @@ def meaning(
         s for s in allowed if s.id in wanted and (s.mode is Mode.COPY or s.id in taken.values())
     ]
     makers = {s.id: _maker(s, wanted[s.id], taken, world) for s in copying}
-    length, known_sessions = length_without_padding(frame), world.session_by_id
+    known_sessions = world.session_by_id
     copies = frozenset(
         session
         for session, maker in makers.items()
-        if not _is_skipped(known_sessions[session], length, maker, world)
+        if not _is_skipped(known_sessions[session], frame, maker, world)
         and _arrives(known_sessions[session], sender, maker, world)
     )
     return Meaning(frozenset(p.id for p in receivers), copies, known, taken, makers)
@@ -134,8 +135,12 @@ def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, worl
 
     ``maker`` is the bridge that makes it. The header of a tunnel is not part of it.
     """
-    can_truncate = _can_truncate(session, maker, world)
-    copy = frame[: cut_length(session, _limit(session, maker, world)) if can_truncate else None]
+    longest = cut_length(session, _limit(session, maker, world))
+    # elsewhere a frame of which only the padding exceeds the limit is copied with its padding
+    is_cut = world.datapaths.get(maker) is Datapath.USERSPACE or (
+        longest is not None and _length(frame, maker, world) > longest
+    )
+    copy = frame[: longest if is_cut and _can_truncate(session, maker, world) else None]
     tag = tag_of_copy(session, _network(sender), world)
     if tag is None:
         return copy
@@ -396,12 +401,19 @@ def _is_open(
     return not any(out in world.broken_links for out, _ in crossed)
 
 
-def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> bool:
-    """Whether a packet of ``length`` bytes is not copied, because its copy does not fit its path,
-    or would have to be truncated where that is not possible.
-
-    ``length`` is without padding: when only the padding does not fit, it is cut off.
+def _length(frame: bytes, maker: Dpid, world: World) -> int:
+    """The bytes of a frame that a bridge compares with a limit: the kernel's datapath counts
+    padding after an IP packet, others do not.
     """
+    is_kernel = world.datapaths.get(maker) is Datapath.KERNEL
+    return len(frame) if is_kernel else length_without_padding(frame)
+
+
+def _is_skipped(session: Session, frame: bytes, maker: Dpid, world: World) -> bool:
+    """Whether a packet is not copied, because its copy does not fit its path, or would have to be
+    truncated where that is not possible.
+    """
+    length = _length(frame, maker, world)
     limit = _limit(session, maker, world)
     longest = cut_length(session, limit)
     if longest is not None and length > longest and not _can_truncate(session, maker, world):
@@ -411,7 +423,9 @@ def _is_skipped(session: Session, length: int, maker: Dpid, world: World) -> boo
 
 
 def _can_truncate(session: Session, maker: Dpid, world: World) -> bool:
-    """Whether a bridge can truncate what it sends to, or towards, the tap ports of a session."""
+    """Whether a bridge can truncate what it sends to, or towards, the sensors of a session."""
+    if world.datapaths.get(maker) is Datapath.KERNEL and maker not in world.segmenters:
+        return False
     collector, spanning_tree = world.collector_by_id[session.collector], _spanning_tree(world.links)
     for tap in collector.tap_ports:
         if (place := world.placements.get(tap)) is None:

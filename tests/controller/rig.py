@@ -213,6 +213,8 @@ class Rig:
         self.sensors = SimpleNamespace(
             down=lambda probes: frozenset(),
             hops=lambda: self.hops,
+            datapaths=dict,
+            segmenters=dict,
             links_down=lambda: self.links_down,
         )
         installed_sessions, changes = self.store.installed_sessions, self.changes

@@ -38,6 +38,7 @@ from flows.openflow import Flow
 from flows.resolve import ResolvedWorld
 from flows.semantics import meaning
 from tests import frames
+from tests.datapath import datapaths
 
 S1, S2, S3 = Dpid(1), Dpid(2), Dpid(3)
 BOTH, EGRESS, INGRESS = Direction.BOTH, Direction.EGRESS, Direction.INGRESS
@@ -107,10 +108,13 @@ def world(*things: Plugged | Session | Link | Filter) -> World:
     )
     sessions = tuple(thing for thing in things if isinstance(thing, Session))
     filters = tuple(thing for thing in things if isinstance(thing, Filter))
+    links = tuple(thing for thing in things if isinstance(thing, Link))
+    places = [p.place for p in plugged if p.place is not None]
+    places += [end for link in links for end in (link.a, link.b)]
     return World(
         networks, ports, collectors, sessions,
         {p.port.id: p.place for p in plugged if p.place is not None},
-        tuple(thing for thing in things if isinstance(thing, Link)),
+        links,
         Numbers(
             {network: n for n, network in enumerate(names, 1)},
             {port.id: n for n, port in enumerate(ports, 1)},
@@ -120,6 +124,7 @@ def world(*things: Plugged | Session | Link | Filter) -> World:
             meter={session.id: number for session, number in zip(sessions, METERS, strict=False)},
         ),
         filters,
+        datapaths=datapaths(place.dpid for place in places),
     )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ from flows.model import (
     transport_keys,
 )
 from tests import frames
+from tests.datapath import datapaths
 from tests.generators.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
@@ -136,6 +137,7 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
         down=_down(rng, collectors),
         bridge_rate=rng.choice((None, None, None, Rate(RateUnit.PPS, PLENTY))),
         link_mtu=rng.choice((LINK_MTU, LINK_MTU, 600, 1000)),
+        datapaths=datapaths(dpids),
     )  # fmt: skip
 
 

@@ -70,13 +70,15 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     "sensors": {},
     "runtime": {},
     "databases": {},
-    "southbound": {"databases": ANY},
+    "devices": {},
+    "southbound": {"databases": ANY, "devices": ANY},
     "http": {"runtime": frozenset(["CannotListen"])},
     "config": {"syntax": ANY},
     "store": {"syntax": ANY, "runtime": frozenset(["run_blocking"])},
     "topology": {
         "inventory": VALUES_OF_THE_INVENTORY,
         "southbound": ANY,
+        "devices": ANY,
         "store": frozenset(["BridgeRecord", "InterfaceRecord", "Place", "StoredCounts"]),
     },
     "reconcile": {
@@ -91,6 +93,8 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
+        "databases": frozenset(["OFFLOADS", "PAIR_MARK"]),
+        "devices": ANY,
         "inventory": frozenset(["BadYaml", "read_values"]),
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),

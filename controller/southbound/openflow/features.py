@@ -31,6 +31,7 @@ from flows.openflow import (
     PushVlan,
     RegField,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -72,5 +73,6 @@ PROBES: tuple[tuple[str, Flow], ...] = (
     _probe("check_pkt_larger", (IN_PORT.eq(6),), CheckLarger(1500, _BIT)),
     _probe("multipath over a symmetric hash", (IN_PORT.eq(7),), *_SPREAD),
     _probe("cutting of packets", (IN_PORT.eq(8),), Output(1, 64)),
+    _probe("marks beside packets", (IN_PORT.eq(10),), SetMark(1)),
     _probe("tunnels chosen by flows", (IN_PORT.eq(9),), SetTunnelKey(1), *_REMOTES),
 )

@@ -1,6 +1,6 @@
 """Open vSwitch databases (OVSDB): their bridges and interfaces, and our tunnel ports in them."""
 
-from controller.databases import MARK, TlsFiles
+from controller.databases import MARK, PAIR_MARK, TlsFiles
 from controller.southbound.ovsdb.database import RemoteState
 from controller.southbound.ovsdb.device import Device
 from controller.southbound.ovsdb.expected import ExpectedDatabases
@@ -10,6 +10,7 @@ from controller.southbound.ovsdb.rows import (
     InterfaceRow,
     InterfacesByBridge,
     OvsdbSnapshot,
+    segmenter_of,
 )
 from controller.southbound.ovsdb.tunnel_port import (
     KINDS,
@@ -25,6 +26,7 @@ from controller.southbound.ovsdb.watcher import OvsdbWatcher
 __all__ = [
     "KINDS",
     "MARK",
+    "PAIR_MARK",
     "BridgeKey",
     "BridgeRow",
     "Device",
@@ -38,6 +40,7 @@ __all__ = [
     "TunnelDemand",
     "TunnelKey",
     "in_key",
+    "segmenter_of",
     "tunnel_name",
     "tunnel_options",
     "tunnel_type",

@@ -11,10 +11,14 @@ from typing import Any
 from netaddr import EUI
 
 from controller.databases import Record
+from controller.devices import PairEnd, end_of, pair_name
 from controller.process import Yielder
 from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
-from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport
+from flows.model import OFPORT_MAX, Delivery, Dpid, Ofport, Segmenter
+
+KERNEL_DATAPATH = ("", "system")
+"""The values of ``datapath_type`` that mean the datapath of the kernel."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +47,11 @@ class BridgeRow:
         """Whether its database is on this machine."""
         return self.database.startswith("unix:")
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether its datapath is that of the kernel."""
+        return self.datapath_type in KERNEL_DATAPATH
+
 
 @dataclass(frozen=True, slots=True)
 class InterfaceRow:
@@ -51,7 +60,7 @@ class InterfaceRow:
     ``tunnel`` is the delivery of a tunnel port of ours; ``is_altered`` is True if its type or
     options are not those that we set. ``is_up`` is None if ``link_state`` was never set. ``error``
     says why Open vSwitch could not create the interface. ``database`` and ``bridge_row`` are those
-    of its BridgeRow.
+    of its BridgeRow. ``pair_end``: it is an end of the segmenting pair of its bridge.
     """
 
     dpid: Dpid
@@ -67,6 +76,14 @@ class InterfaceRow:
     database: str = ""
     bridge_row: str = ""
     device: Device = UNKNOWN_DEVICE
+    pair_end: PairEnd | None = None
+
+
+def segmenter_of(rows: Iterable[InterfaceRow]) -> Segmenter | None:
+    """The segmenting pair among the interfaces of one bridge; None unless both ends are up."""
+    number = {row.pair_end: row.ofport for row in rows if row.pair_end is not None and row.is_up}
+    out, back = number.get(PairEnd.OUT), number.get(PairEnd.BACK)
+    return None if out is None or back is None or out == back else Segmenter(out, back)
 
 
 BridgeKey = tuple[Dpid, str, str]
@@ -245,7 +262,11 @@ class DatabaseRows:
 def _moved(row: InterfaceRow, bridge: BridgeRow) -> InterfaceRow:
     """The row of an interface whose bridge has another name or datapath id now."""
     is_altered = row.is_altered or (row.tunnel is not None and row.dpid != bridge.dpid)
-    return replace(row, dpid=bridge.dpid, bridge=bridge.name, is_altered=is_altered)
+    end = row.pair_end
+    if end is not None and pair_name(bridge.dpid, end) != row.name:
+        end = None
+    moved = replace(row, dpid=bridge.dpid, bridge=bridge.name, is_altered=is_altered)
+    return replace(moved, pair_end=end)
 
 
 def _interface(bridge: BridgeRow, record: Record) -> InterfaceRow:
@@ -270,4 +291,5 @@ def _interface(bridge: BridgeRow, record: Record) -> InterfaceRow:
         bridge.database,
         bridge.row,
         read_device(record.get("device", {})),
+        end_of(bridge.dpid, record["name"], record.get("pair_end", "")),
     )

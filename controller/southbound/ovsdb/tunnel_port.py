@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from controller.devices import device_name
 from flows.model import TUNNEL_KEYS, Delivery, Dpid
 
 TunnelKey = tuple[Dpid, Delivery]
@@ -32,7 +33,6 @@ _EXTRA: Mapping[Delivery, Mapping[str, str]] = {
     Delivery.ERSPAN2: {"erspan_ver": "1", "erspan_idx": "0"},
     Delivery.ERSPAN3: {"erspan_ver": "2", "erspan_dir": "0", "erspan_hwid": "0"},
 }
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,8 @@ class TunnelDemand:
 
 
 def tunnel_name(dpid: Dpid, kind: Delivery) -> str:
-    """The name of a tunnel port: ``c``, a letter for the kind, and the datapath id in base 36.
-
-    The highest datapath id has 13 digits, so a name has at most 15 characters, the limit of Linux.
-    No two bridges of a host have the same names.
-    """
-    digits, rest = "", int(dpid)
-    while rest or not digits:
-        rest, digit = divmod(rest, len(_DIGITS))
-        digits = _DIGITS[digit] + digits
-    return f"c{_LETTERS[kind]}{digits}"
+    """The name of a tunnel port: ``c``, a letter for the kind, and the datapath id in base 36."""
+    return device_name(_LETTERS[kind], dpid)
 
 
 def tunnel_type(kind: Delivery) -> str:

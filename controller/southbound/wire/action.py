@@ -17,6 +17,7 @@ from controller.southbound.wire.match import PADDING, encode_term, oxm_header
 from flows.openflow import (
     ETH_MPLS,
     ETH_VLAN,
+    PKT_MARK,
     VLAN_PCP,
     VLAN_PRESENT,
     VLAN_VID,
@@ -36,6 +37,7 @@ from flows.openflow import (
     PushVlan,
     RegField,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -172,6 +174,10 @@ def _resubmit(action: Resubmit) -> bytes:
     raise WireError(f"there is no table {action.table} to resubmit to")
 
 
+def _set_mark(action: SetMark) -> bytes:
+    return _set_field(encode_term(PKT_MARK.eq(action.mark)))
+
+
 def _set_tunnel_key(action: SetTunnelKey) -> bytes:
     return _set_field(OXM_TUNNEL_ID.to_bytes(4, "big") + action.key.to_bytes(8, "big"))
 
@@ -244,6 +250,7 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     ForgetInPort: _forget_in_port,
     Resubmit: _resubmit,
     Clone: _clone,
+    SetMark: _set_mark,
     SetTunnelKey: _set_tunnel_key,
     SetTunnelRemote: _set_tunnel_remote,
     Multipath: _multipath,

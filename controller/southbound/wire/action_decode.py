@@ -38,6 +38,7 @@ from controller.southbound.wire.header import NICIRA
 from controller.southbound.wire.match import oxm_header
 from flows.errors import InvalidFlow
 from flows.openflow import (
+    PKT_MARK,
     REGISTERS,
     VLAN_ID_MASK,
     VLAN_PCP,
@@ -59,6 +60,7 @@ from flows.openflow import (
     PushVlan,
     RegField,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -181,6 +183,8 @@ def _set_field(action: bytes) -> Action:
         return SetVlan(value & VLAN_ID_MASK)
     if head == oxm_header(VLAN_PCP):
         return SetVlanPriority(value)
+    if head == oxm_header(PKT_MARK):
+        return SetMark(value)
     if head == OXM_TUNNEL_ID:
         return SetTunnelKey(value)
     if head in (NXM_TUNNEL_IPV4, NXM_TUNNEL_IPV6):

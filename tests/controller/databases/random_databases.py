@@ -42,6 +42,7 @@ EMPTY: dict[str, dict[str, Any]] = {
         "type": "",
         "options": {},
         "error": frozenset(),
+        "ifindex": frozenset(),
         "link_speed": frozenset(),
         "link_state": frozenset(),
         "mtu": frozenset(),
@@ -159,6 +160,7 @@ class RandomDatabase:
                 ("options", {choice("abc"): choice("xyz")}),
                 ("type", choice(["", "vxlan"])),
                 ("mtu", frozenset([choice([1400, 1500, 9000])])),
+                ("ifindex", frozenset([choice([7, 8])])),
                 ("link_speed", frozenset([choice([10**7, 10**10])])),
                 ("status", {"driver_name": choice(["veth", "tun", "e1000e"]), "other": "x"}),
             ]

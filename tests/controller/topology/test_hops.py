@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import BridgeRow, Device, InterfaceRow, OvsdbSnapshot
 from controller.southbound.ovsdb.device import read_device
 from controller.topology.hops import Hops
-from flows.model import Dpid, Hop, Ofport, Placement, Setting
+from flows.model import Datapath, Dpid, Hop, Ofport, Placement, Setting
 
 S1 = Dpid(1)
 AT = Placement(S1, Ofport(5))
@@ -18,7 +20,7 @@ PLAIN, CLOSED = (
 
 
 def snapshot(device: Device, *, is_restoring: bool = False) -> OvsdbSnapshot:
-    bridge = BridgeRow(S1, "s1", "secure", is_restoring=is_restoring)
+    bridge = BridgeRow(S1, "s1", "secure", "netdev", is_restoring=is_restoring)
     return OvsdbSnapshot(
         (bridge,), (InterfaceRow(S1, "s1", "eth5", ofport=Ofport(5), device=device),)
     )
@@ -63,7 +65,7 @@ def test_a_port_that_is_gone_is_forgotten() -> None:
 
 def test_the_device_of_a_record() -> None:
     veth = {"driver": "veth", "mtu": 1500, "speed": 10_000_000_000}
-    assert read_device(veth) == Device(1500, takes_any_length=False)
+    assert read_device(veth) == Device(1500, takes_any_length=False, is_virtual=True)
     assert read_device(veth | {"driver": "tun"}).takes_any_length
     assert read_device({"type": "dpdkvhostuser", "mtu": 1500, "driver": "x"}).takes_any_length
     assert read_device({"tree_states": ["blocking"]}).is_blocked
@@ -88,3 +90,17 @@ def test_rates_that_limit_copies() -> None:
     assert rate(driver="tun", speed=10_000_000) is None, "an old kernel says so of every tun device"
     assert rate(qos=htb | {"max-rate": "9" * 19}) is None, "no meter has such a rate"
     assert rate(qos={"type": "egress-policer", "cir": "9" * 19}) is None
+
+
+def test_the_datapaths_of_bridges_that_databases_report() -> None:
+    kinds = {Dpid(1): "", Dpid(2): "netdev", Dpid(3): "system", Dpid(4): "dummy"}
+    reported = OvsdbSnapshot(
+        tuple(BridgeRow(dpid, f"s{dpid}", "secure", kind) for dpid, kind in kinds.items())
+    )
+    hops, wanted = Hops(), {Dpid(n): {1} for n in (1, 2, 4, 5)}
+    assert hops.datapaths(wanted) == {}
+    assert hops.report_interfaces(reported)
+    assert hops.datapaths(wanted) == {1: Datapath.KERNEL, 2: Datapath.USERSPACE}
+    made_anew = tuple(replace(row, datapath_type="netdev") for row in reported.bridges)
+    assert hops.report_interfaces(OvsdbSnapshot(made_anew))
+    assert hops.datapaths(wanted)[Dpid(1)] is Datapath.USERSPACE

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from flows.compile import Program
 from flows.explain import Interpreter
-from flows.model import RATES, Hop, Placement, Route, RouteState, Setting, World
+from flows.model import (
+    RATES,
+    Datapath,
+    Hop,
+    Ofport,
+    Placement,
+    Route,
+    RouteState,
+    Segmenter,
+    Setting,
+    World,
+)
 from flows.resolve import ResolvedWorld
 from flows.semantics import LearnedAddresses
 from tests.arrivals import Arrivals
@@ -51,7 +62,19 @@ def with_hops(rng: Random, world: World, share: float = 1.0) -> World:
                 mtu = rng.choice((None, 68, 700, 1500, 65536))
                 routes[dpid, address] = Route(rng.choice(list(RouteState)), "under", mtu)
     turned = {end for end in sorted(ends) if rng.random() < 0.15 * share}
-    return world.with_reachability(world.tunnels, world.down ^ turned, hops, routes)
+    datapaths = dict(world.datapaths)
+    for dpid in world.dpids:
+        if rng.random() < 0.8 * share:
+            datapaths[dpid] = rng.choice(list(Datapath))
+    segmenters = dict(world.segmenters)
+    for dpid in world.dpids:
+        if rng.random() < share:
+            segmenters.pop(dpid, None)
+            if rng.random() < 0.7:
+                segmenters[dpid] = Segmenter(Ofport(41), Ofport(42))
+    return world.with_reachability(
+        world.tunnels, world.down ^ turned, hops, routes, datapaths, segmenters
+    )
 
 
 @settings(max_examples=120, deadline=None)
@@ -59,7 +82,10 @@ def with_hops(rng: Random, world: World, share: float = 1.0) -> World:
 def test_flows_with_hops_mean_what_the_contract_says(seed: int) -> None:
     rng = Random(seed)
     world = with_hops(rng, random_world(rng))
-    bridges, arrivals = Interpreter(compile_all(world), world.links), Arrivals(world)
+    bridges, arrivals = (
+        Interpreter(compile_all(world), world.links, world.datapaths, world.segmenters),
+        Arrivals(world),
+    )
     learned: LearnedAddresses = {}
     for sent in random_packets(rng, world, 12):
         want, _, learned = arrivals.expected(sent, learned)

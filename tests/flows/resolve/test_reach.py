@@ -159,7 +159,9 @@ def test_a_neighbour_with_a_larger_mtu_brings_the_guard_while_sessions_follow() 
     before = ResolvedWorld(of_web(hops=hops(VM_HOP)))
     big = replace(VM_HOP, mtu=9000, longest=9000)
     old = before.world
-    new = old.with_reachability(old.tunnels, old.down, hops(VM_HOP, at_db=big), old.routes)
+    new = old.with_reachability(
+        old.tunnels, old.down, hops(VM_HOP, at_db=big), old.routes, old.datapaths, old.segmenters
+    )
     after = ResolvedWorld(new, before)
     assert after.changed_since(before, S1) == {SessionId("s")}
     assert after.limit_of(after.sessions[SessionId("s")].session) == 1514
@@ -294,12 +296,17 @@ def test_a_setting_of_a_link_counts_in_the_direction_of_the_copies(
 def test_sessions_over_a_link_follow_when_it_goes_down_and_comes_back() -> None:
     before = ResolvedWorld(far())
     old = before.world
-    down = old.with_reachability(old.tunnels, frozenset([LINK.a]), old.hops, old.routes)
+    down = old.with_reachability(
+        old.tunnels, frozenset([LINK.a]), old.hops, old.routes, old.datapaths, old.segmenters
+    )
     after = ResolvedWorld(down, before)
     assert after.changed_since(before, S1) == {SessionId("s")}
     assert after.sessions[SessionId("s")].missing
     again = ResolvedWorld(
-        down.with_reachability(old.tunnels, frozenset(), old.hops, old.routes), after
+        down.with_reachability(
+            old.tunnels, frozenset(), old.hops, old.routes, old.datapaths, old.segmenters
+        ),
+        after,
     )
     assert again.changed_since(after, S1) == {SessionId("s")}
     assert again.sessions[SessionId("s")].missing == ()

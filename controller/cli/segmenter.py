@@ -1,0 +1,93 @@
+"""cloudtap bridge prepare: makes the segmenting pair of a bridge, as root on its host."""
+
+from __future__ import annotations
+
+import click
+
+from controller.cli.client import HAS_CHANGED, Failure
+from controller.cli.command import Command
+from controller.cli.options import output_option
+from controller.cli.output import print_done
+from controller.cli.vsctl import USERSPACE, run, vsctl_command
+from controller.databases import PAIR_MARK
+from controller.devices import (
+    PairEnd,
+    PairFailed,
+    is_pair_ready,
+    make_pair,
+    pair_name,
+    remove_pair,
+)
+from flows.model import Dpid
+
+
+@click.command(cls=Command)
+@click.argument("bridge")
+@click.option("--undo", is_flag=True, help="Remove the pair again.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option(
+    "--database", metavar="TARGET", help="Open vSwitch database, as `ovs-vsctl --db` takes it."
+)
+@output_option
+def prepare(bridge: str, undo: bool, dry_run: bool, database: str | None, output: str) -> None:
+    """Make the segmenting pair of a bridge, so that it can truncate copies.
+
+    To be run as root on the host of the bridge, again after a restart of the host. The kernel's
+    datapath truncates a super-frame (TSO, GRO) as a whole. So copies that must be truncated go over
+    a veth device without offloads first, whose both ends are ports of the bridge. Without it they
+    are left out.
+    """
+    vsctl = vsctl_command(database)
+    found = run((*vsctl, "get", "Bridge", bridge, "datapath_type", "datapath_id")).split()
+    datapath, text = (word.strip('"') for word in found)
+    if not undo and datapath == USERSPACE:
+        _say(bridge, "nothing to do: it has the userspace datapath, which makes frames", output)
+        return
+    try:
+        dpid = Dpid(int(text, 16))
+    except ValueError as error:
+        raise Failure(f"bridge {bridge!r} has no datapath id yet: is ovs-vswitchd up?") from error
+    names = {end: pair_name(dpid, end) for end in PairEnd}
+    both = " and ".join(map(repr, names.values()))
+    try:
+        if undo:
+            _undo(vsctl, bridge, dpid, dry_run, output)
+            return
+        ports = run((*vsctl, "list-ports", bridge)).split()
+        if is_pair_ready(dpid) and set(names.values()) <= set(ports):
+            _say(bridge, f"its segmenting pair {both} is there already", output)
+            return
+        if dry_run:
+            _say(bridge, f"would make veth devices {both} without offloads its ports", output)
+            return
+        make_pair(dpid)
+    except PairFailed as error:
+        raise Failure(str(error)) from error
+    command = list(vsctl)
+    for end, name in names.items():
+        mark = f"external_ids:{PAIR_MARK}={end.value}"
+        command += ["--", "--may-exist", "add-port", bridge, name]
+        command += ["--", "set", "Interface", name, mark]
+    run(command)
+    HAS_CHANGED.set(True)
+    _say(bridge, f"{both} are its segmenting pair: it truncates copies now", output)
+
+
+def _undo(vsctl: tuple[str, ...], bridge: str, dpid: Dpid, dry_run: bool, output: str) -> None:
+    names = [pair_name(dpid, end) for end in PairEnd]
+    both = " and ".join(map(repr, names))
+    ports = run((*vsctl, "list-ports", bridge)).split()
+    if dry_run:
+        _say(bridge, f"would remove {both} from it, and the devices", output)
+        return
+    command = list(vsctl)
+    for name in names:
+        command += ["--", "--if-exists", "del-port", bridge, name]
+    run(command)
+    was_there = remove_pair(dpid) or not set(names).isdisjoint(ports)
+    HAS_CHANGED.set(was_there)
+    _say(bridge, f"{both} are removed" if was_there else "it has no segmenting pair", output)
+
+
+def _say(bridge: str, sentence: str, output: str) -> None:
+    print_done(f"bridge {bridge}: {sentence}", {"bridge": bridge, "result": sentence}, output)
