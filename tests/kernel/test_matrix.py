@@ -35,7 +35,7 @@ def test_copies_of_every_request_are_exact(ring: BridgeRing, groups: tuple[Group
     assert are_over_ipv6(wrong.missing), explain(scene, wrong)
 
 
-@pytest.mark.parametrize("rivalry", RIVALRIES, ids=str)
+@pytest.mark.parametrize("rivalry", RIVALRIES, ids=lambda rivalry: rivals_of(rivalry))
 def test_exclusive_sessions_are_exact(ring: BridgeRing, rivalry: Rivalry) -> None:
     scene = rival_scene(rivalry)
     wrong = run_scene(ring, scene)
@@ -45,6 +45,12 @@ def test_exclusive_sessions_are_exact(ring: BridgeRing, rivalry: Rivalry) -> Non
 def name_of(*paths: SensorPath) -> str:
     """The paths of a scene, each once."""
     return ", ".join(dict.fromkeys(path.name for path in paths))
+
+
+def rivals_of(rivalry: Rivalry) -> str:
+    """The path of a scene with rivals, what the rival watches, and when it is asked."""
+    when = "first" if rivalry.is_first else "last"
+    return f"{rivalry.path.name}, {rivalry.rival.value}, {when}"
 
 
 def are_over_ipv6(frames: Frames) -> bool:
