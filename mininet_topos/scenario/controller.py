@@ -24,6 +24,8 @@ COMMANDS = {
 }
 """How to start the controller on each runtime."""
 
+PATIENCE_S = 60.0
+"""So long a start takes at most, on a machine that is busy with other things or emulated."""
 _LAST_LINES = 15
 
 
@@ -160,7 +162,7 @@ class Controller:
         return "".join(f"\n    {line}" for line in [*status.get("problems", []), *lines])
 
     def _wait_until(
-        self, is_true: Callable[[], bool], otherwise: str, deadline_s: float = 20.0
+        self, is_true: Callable[[], bool], otherwise: str, deadline_s: float = PATIENCE_S
     ) -> None:
         end = time.monotonic() + deadline_s
         command = " ".join(self.command)

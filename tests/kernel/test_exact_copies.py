@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.generators import random_worlds
+from tests.matrix import scenes
 from tests.matrix.plays import COPY_SCENES, RIVALRIES, copy_scene, rival_scene
 from tests.matrix.scenes import Scene
 from tests.ovs.bridge_ring import BridgeRing
 from tests.ovs.lab import Lab, dump_megaflows
-from tests.ovs.matrix import build_ring, explain, run_scene
+from tests.ovs.matrix import explain, run_scene
 from tests.ovs.worlds import WorldsResult, damage_all, run_world
 
 SEEDS = (1, 3, 5, 6)
@@ -24,13 +26,7 @@ SCENES = {
 @pytest.fixture(scope="module")
 def ring() -> Iterator[BridgeRing]:
     with Lab() as lab:
-        yield BridgeRing(lab)
-
-
-@pytest.fixture(scope="module")
-def large_ring() -> Iterator[BridgeRing]:
-    with Lab() as lab:
-        yield build_ring(lab)
+        yield BridgeRing(lab, (*random_worlds.SLOTS, *scenes.SLOTS))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -56,7 +52,7 @@ def test_a_damaged_world_is_noticed(ring: BridgeRing) -> None:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_scene_of_the_matrix_is_exact(large_ring: BridgeRing, name: str) -> None:
+def test_a_scene_of_the_matrix_is_exact(ring: BridgeRing, name: str) -> None:
     scene: Scene = SCENES[name]()
-    wrong = run_scene(large_ring, scene)
+    wrong = run_scene(ring, scene)
     assert not wrong, explain(scene, wrong)

@@ -329,11 +329,12 @@ class Lab:
 
         The datapath polls one port after the other, so a marker of one port is behind the frames
         of another only after a full poll. With few senders each hop takes a poll more. On the
-        kernel datapath a copy needs an upcall at each bridge on its way, the underlay included.
+        kernel datapath a copy needs an upcall at each bridge on its way, the underlay included;
+        each round waits for those that are in the queue.
         """
-        usual = 3 if self.links else 2
         if IS_KERNEL:
-            usual += 1
+            return len(self.bridges) + 1
+        usual = 3 if self.links else 2
         return usual + 2 * len(self.bridges) if self.marker_senders else usual
 
     def _send_markers(self, seconds: float) -> None:

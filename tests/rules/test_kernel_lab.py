@@ -126,5 +126,6 @@ def test_an_unknown_datapath_is_refused() -> None:
 
 def test_the_makefile_runs_both_parts() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    assert "test-kernel KERNEL=core" in makefile
+    assert "tests.kernel.suite core" in makefile
+    assert "tests.kernel.suite $(KERNEL)" in makefile
     assert os.access(ROOT / "tools" / "kernel-lab", os.X_OK)
