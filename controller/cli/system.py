@@ -60,7 +60,8 @@ def status(api: Api, output: str) -> None:
         f"{totals['active']} of {totals['sessions']} sessions active"
     )
     for sentence in _left_out(answer):
-        out.print(Text(sentence, style="yellow"))
+        # not wrapped: a line is to be pasted
+        out.print(Text(visible(sentence), style="yellow"), soft_wrap=sentence.startswith("  - "))
     for problem in answer["problems"]:
         out.print(Text(f"problem: {visible(problem)}", style="red"))
     if answer["bridges"]:
@@ -170,22 +171,34 @@ def _print_inventory(answer: Values, output: str) -> None:
 
 
 def _left_out(answer: Values) -> Iterator[str]:
-    """What is declared and nowhere, and what is there and not declared."""
+    """What is declared and nowhere, what is there and not declared, and what is broken."""
     totals = answer["totals"]
-    ports = [f"{port['tenant']}/{port['name']}" for port in answer["unplaced"]]
-    if ports:
-        names = _first(ports, totals["ports"] - totals["placed"])
-        yield f"declared, and on no bridge now: {names}"
-    interfaces = [f"{one['interface']} of {one['bridge']}" for one in answer["undeclared"]]
-    if interfaces:
-        names = _first(interfaces, totals["undeclared"])
-        yield f"on a bridge, and in no inventory, so that nothing reaches them: {names}"
+    yield from _listed(
+        "declared, and on no bridge now:",
+        [f"{port['tenant']}/{port['name']}: {port['reason']}" for port in answer["unplaced"]],
+        totals["ports"] - totals["placed"],
+    )
+    yield from _listed(
+        "on a bridge, and in no inventory, so that nothing reaches them; the lines to add to "
+        "`ports` (with `kind: tap` and no network for a tap port):",
+        [one["line"] for one in answer["undeclared"]],
+        totals["undeclared"],
+    )
+    yield from _listed(
+        "not opened by Open vSwitch, so that nothing reaches them:",
+        [f"{u['interface']} of {u['bridge']}: {u['error']}" for u in answer["unopened"]],
+        totals["unopened"],
+    )
 
 
-def _first(names: list[str], count: int) -> str:
-    shown = names[:NAMES_SHOWN]
-    more = f" and {count - len(shown)} more" if count > len(shown) else ""
-    return ", ".join(shown) + more
+def _listed(head: str, lines: list[str], count: int) -> Iterator[str]:
+    if not lines:
+        return
+    yield head
+    shown = lines[:NAMES_SHOWN]
+    yield from (f"  {line}" for line in shown)
+    if count > len(shown):
+        yield f"  and {count - len(shown)} more"
 
 
 def _is_active(session: Values) -> bool:

@@ -1,6 +1,7 @@
 """What exists, as its owner declares it."""
 
 from controller.inventory.file import Caution, InventoryFile
+from controller.inventory.port_lines import port_line
 from controller.inventory.values import (
     DeclaredBridge,
     InterfaceName,
@@ -21,5 +22,6 @@ __all__ = [
     "InventoryFile",
     "LinkHint",
     "Pending",
+    "port_line",
     "read_values",
 ]

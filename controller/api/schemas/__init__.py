@@ -75,6 +75,7 @@ from controller.api.schemas.responses import (
     TotalsOut,
     TrialOut,
     UndeclaredOut,
+    UnopenedOut,
     UnplacedOut,
     VerificationOut,
 )
@@ -143,6 +144,7 @@ __all__ = [
     "TrialOut",
     "TryQuery",
     "UndeclaredOut",
+    "UnopenedOut",
     "UnplacedOut",
     "VerificationOut",
     "VerifyIn",

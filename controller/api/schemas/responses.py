@@ -334,6 +334,7 @@ class TotalsOut(BaseModel):
     ports: int
     placed: int
     undeclared: int
+    unopened: int
     collectors: int
     sessions: int
     active: int
@@ -365,6 +366,7 @@ class UnplacedOut(BaseModel):
     id: str
     name: str
     tenant: str
+    reason: str = Field(description="What it was looked for by, and what was there instead.")
 
 
 class UndeclaredOut(BaseModel):
@@ -372,6 +374,18 @@ class UndeclaredOut(BaseModel):
 
     bridge: str
     interface: str
+    line: str = Field(
+        description="The line that declares it as a workload, for `ports` of the inventory. What "
+        "only a person can know is TENANT and NETWORK in it."
+    )
+
+
+class UnopenedOut(BaseModel):
+    """An interface that Open vSwitch could not create or open."""
+
+    bridge: str
+    interface: str
+    error: str = Field(description="`error` of its row in the database.")
 
 
 class SystemOut(BaseModel):
@@ -385,6 +399,9 @@ class SystemOut(BaseModel):
     )
     undeclared: list[UndeclaredOut] = Field(
         description="The first interfaces that are in no inventory; see `totals`."
+    )
+    unopened: list[UnopenedOut] = Field(
+        description="The first interfaces that Open vSwitch could not create or open; see `totals`."
     )
     bridges: list[BridgeOut]
     sessions: list[SessionOut]

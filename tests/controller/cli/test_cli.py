@@ -21,7 +21,7 @@ from controller.api import make_app
 from controller.cli import main
 from controller.cli import session as session_commands
 from controller.cli.client import Api
-from controller.status import BridgeShare, State
+from controller.status import BridgeShare, State, UndeclaredInterface, UnopenedInterface
 from controller.store import Store
 from flows.model import Dpid
 from flows.openflow import PacketCount
@@ -230,13 +230,19 @@ def test_the_status_names_what_is_declared_and_nowhere_and_what_is_not_declared(
     run: Run, fake: FakeReconciler
 ) -> None:
     del fake.places["red-web-2"]
-    fake.left_out = [("s1", f"tap{number}") for number in range(30)]
+    fake.undeclared = [UndeclaredInterface("s1", f"tap{number}", "0x51") for number in range(30)]
+    fake.unopened = [UnopenedInterface("s1", "eth9", "could not open network device eth9")]
     text = " ".join(good(run("status")).split())
 
     assert "4 of 5 ports placed" in text
-    assert "declared, and on no bridge now: red/web-2" in text
-    assert "so that nothing reaches them: tap0 of s1, tap1 of s1," in text
-    assert "tap7 of s1 and 22 more" in text
+    assert "declared, and on no bridge now: red/web-2: looked for red-web-2" in text
+    line = (
+        "- {id: tap7, tenant: TENANT, network: NETWORK, interface: tap7, bridge: 0x51} and 22 more"
+    )
+    assert line in text
+    assert "eth9 of s1: could not open network device eth9" in text
+    answer = json.loads(good(run("status", "-o", "json")))
+    assert len(answer["undeclared"]) == 20 and answer["totals"]["undeclared"] == 30
 
 
 COMMANDS = [
