@@ -13,6 +13,7 @@ import click
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.command import Group
+from controller.cli.draft import draft
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
@@ -105,6 +106,7 @@ COMMANDS = (
 for command in COMMANDS:
     main.add_command(command)
 session.add_command(verify)
+inventory.add_command(draft)
 
 
 def _token(file: Path | None) -> str | None:

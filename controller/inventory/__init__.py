@@ -1,5 +1,6 @@
 """What exists, as its owner declares it."""
 
+from controller.inventory.draft import SeenInterface, Sight, draft
 from controller.inventory.file import Caution, InventoryFile
 from controller.inventory.port_lines import port_line
 from controller.inventory.values import (
@@ -22,6 +23,9 @@ __all__ = [
     "InventoryFile",
     "LinkHint",
     "Pending",
+    "SeenInterface",
+    "Sight",
+    "draft",
     "port_line",
     "read_values",
 ]

@@ -52,7 +52,7 @@ def place_values(place: InterfaceName, iface_id: str | None, mac: EUI | None) ->
     """
     found: dict[str, str] = {}
     if mac is not None:
-        found["mac"] = str(EUI(mac, dialect=mac_unix_expanded))
+        found["mac"] = shown_mac(mac)
     if iface_id is None:
         found |= {"interface": place.interface, "bridge": place.bridge}
     return found
@@ -80,3 +80,8 @@ def quoted(text: str) -> str:
     """A text as YAML reads it back."""
     is_plain = _PLAIN.fullmatch(text) and text.casefold() not in _WORDS
     return text if is_plain else json.dumps(text)
+
+
+def shown_mac(mac: EUI) -> str:
+    """A MAC address like ``02:00:00:00:00:01``."""
+    return str(EUI(mac, dialect=mac_unix_expanded))

@@ -91,7 +91,8 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
-        "inventory": frozenset(["BadYaml", "read_values"]),
+        "databases": frozenset(["CannotRead", "TlsFiles", "read_bridges"]),
+        "inventory": frozenset(["BadYaml", "SeenInterface", "Sight", "draft", "read_values"]),
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),
         "runtime": frozenset(
