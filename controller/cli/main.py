@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from controller.cli.check import check
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.command import Group
@@ -106,6 +107,7 @@ COMMANDS = (
 for command in COMMANDS:
     main.add_command(command)
 session.add_command(verify)
+inventory.add_command(check)
 inventory.add_command(draft)
 
 

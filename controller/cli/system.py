@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +18,6 @@ from controller.cli.output import (
     cell,
     console,
     print_data,
-    print_line,
     print_one,
     print_table,
 )
@@ -109,28 +105,6 @@ def controller(runtime: str | None, config: Path | None) -> None:
 @click.group(cls=Group)
 def inventory() -> None:
     """The file that declares tenants, networks and ports."""
-
-
-@inventory.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@output_option
-def check(file: Path, output: str) -> None:
-    """Check an inventory file; every problem is reported with its line."""
-    reader = [sys.executable, "-m", "controller.inventory", str(file)]
-    run = subprocess.run(reader, stdout=subprocess.PIPE, text=True, check=False)
-    if run.returncode:
-        raise Failure(f"{file} could not be checked (exit status {run.returncode})")
-    found: Values = json.loads(run.stdout)
-    if output != "table":
-        print_data(found, output)
-    elif not found["problems"]:
-        names = ("tenants", "networks", "ports", "links")
-        print_one(found, output, [(name, found[name]) for name in names])
-    else:
-        for problem in found["problems"]:
-            print_line(problem, is_note=True)
-    if found["problems"]:
-        raise Failure(f"{file} has {found['problem_count']} problem(s)")
 
 
 @inventory.command()

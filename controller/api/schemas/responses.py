@@ -360,6 +360,70 @@ class InventoryOut(BaseModel):
     pending: PendingOut | None = None
 
 
+class NamesOut(BaseModel):
+    """The first of some names or sentences, and how many there are."""
+
+    first: list[str]
+    count: int
+
+
+class ObjectChangesOut(BaseModel):
+    """Objects that are added, removed, and changed; those with what changes."""
+
+    added: NamesOut
+    removed: NamesOut
+    changed: NamesOut
+
+
+class CutOffOut(BaseModel):
+    """A port that loses what it has now."""
+
+    port: str
+    reason: str
+    is_running: bool = Field(description="Whether it is on a bridge now.")
+
+
+class CutOffListOut(BaseModel):
+    """The first of these ports, and how many there are."""
+
+    first: list[CutOffOut]
+    count: int
+
+
+class SessionChangeOut(BaseModel):
+    """A session whose sources or sensors change."""
+
+    session: str
+    gains: NamesOut
+    loses: NamesOut
+    sensors_lost: NamesOut
+    refused: str = Field(description="Why it may not go on at all; empty if it may.")
+
+
+class SessionChangeListOut(BaseModel):
+    """The first of these sessions, and how many there are."""
+
+    first: list[SessionChangeOut]
+    count: int
+
+
+class InventoryDiffOut(BaseModel):
+    """What changes when a file takes the place of the inventory in force."""
+
+    effect: Literal["none", "harmless", "takes", "held"] = Field(
+        description="`takes`: workloads lose production, links vanish, or sessions lose sources or "
+        "sensors; `held`: so much vanishes that the file waits for `accept`."
+    )
+    held: str = Field(description="How much vanishes, if the file would wait.")
+    tenants: ObjectChangesOut
+    networks: ObjectChangesOut
+    ports: ObjectChangesOut
+    links: ObjectChangesOut
+    bridges: ObjectChangesOut
+    cut_off: CutOffListOut
+    sessions: SessionChangeListOut | None = Field(description="null: they are not known.")
+
+
 class UnplacedOut(BaseModel):
     """A declared port that is on no bridge now."""
 
