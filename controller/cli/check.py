@@ -15,12 +15,12 @@ from controller.cli.command import Command
 from controller.cli.options import output_option, pass_api, with_options
 from controller.cli.output import print_data, print_line, print_one
 
-KINDS = ("tenants", "networks", "ports", "links")
+COUNTED = ("tenants", "networks", "ports", "links")
 STATUS = {"none": 0, "harmless": 0, "takes": 3, "held": 4}
 """Exit status by what a file would take away."""
 PART_CHARACTERS = 32 * 1024
 """A file is sent in parts of so many characters."""
-SHOWN = 20
+LINES_SHOWN = 20
 """So many lines of each kind are shown."""
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -51,7 +51,7 @@ def check(api: Api, file: Path, diff: bool, against: Path | None, output: str) -
         print_data(found, output)
     elif not found["problems"]:
         if "diff" not in found:
-            print_one(found, output, [(name, found[name]) for name in KINDS])
+            print_one(found, output, [(name, found[name]) for name in COUNTED])
         for line in _lines(found["diff"]) if "diff" in found else ():
             print_line(line)
     else:
@@ -103,7 +103,7 @@ def _lines(diff: Values) -> Iterator[str]:
 
 def _session(one: Values) -> str:
     words = [
-        f"{verb} {', '.join(names['first'][:SHOWN])}{_more(names, ', ')}"
+        f"{verb} {', '.join(names['first'][:LINES_SHOWN])}{_more(names, ', ')}"
         for verb, names in (
             ("gains", one["gains"]),
             ("loses", one["loses"]),
@@ -116,11 +116,11 @@ def _session(one: Values) -> str:
 
 
 def _first(listed: Values, head: str) -> Iterator[str]:
-    yield from (f"{head}{line}" for line in listed["first"][:SHOWN])
+    yield from (f"{head}{line}" for line in listed["first"][:LINES_SHOWN])
     if more := _more(listed):
         yield f"{head}{more}"
 
 
 def _more(listed: Values, before: str = "") -> str:
-    more = listed["count"] - min(SHOWN, len(listed["first"]))
+    more = listed["count"] - min(LINES_SHOWN, len(listed["first"]))
     return f"{before}and {more} more" if more else ""

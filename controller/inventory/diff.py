@@ -63,7 +63,7 @@ class CutOff:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionChange:
+class SourceChange:
     """A session whose sources or sensors change; ``refused`` says why it may not go on at all."""
 
     session: str
@@ -92,7 +92,7 @@ class InventoryDiff:
     links: ObjectChange = ObjectChange()
     bridges: ObjectChange = ObjectChange()
     cut_off: Sequence[CutOff] = ()
-    sessions: Sequence[SessionChange] | None = None
+    sessions: Sequence[SourceChange] | None = None
     held: str = ""
 
     @property
@@ -318,7 +318,7 @@ def _sessions(
     changed: Collection[PortId],
     old: Mapping[PortId, Port],
     new: Mapping[PortId, Port],
-) -> Iterator[SessionChange]:
+) -> Iterator[SourceChange]:
     """The sessions that change; whether a session watches a port depends on that port alone."""
     yielder = Yielder()
     for session in wanted.sessions:
@@ -327,7 +327,7 @@ def _sessions(
         now = {p for p in changed if p in new and _may_watch(session, new[p])}
         collector = wanted.collectors.get(session.collector)
         sensors = () if collector is None else collector.tap_ports
-        found = SessionChange(
+        found = SourceChange(
             f"{session.tenant}/{session.name}",
             sorted(_name(new[p]) for p in now - was),
             sorted(_name(old[p]) for p in was - now),
