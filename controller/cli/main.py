@@ -18,6 +18,7 @@ from controller.cli.draft import draft
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
+from controller.cli.lab import lab
 from controller.cli.session import session
 from controller.cli.state import backup, restore
 from controller.cli.system import controller, inventory, status
@@ -102,7 +103,7 @@ def main(
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, controller, inventory, backup, restore),
+    *(explain, status, controller, inventory, lab, backup, restore),
 )
 for command in COMMANDS:
     main.add_command(command)
