@@ -159,9 +159,11 @@ def topology(lab: Lab) -> str:
 
 
 _TOPOLOGY = '''\
-"""A lab of my own: hosts on switches of Open vSwitch, for cloudtap. Edit HOSTS and CABLES.
+"""A lab of my own: hosts on switches of Open vSwitch, for cloudtap. Edit MY_HOSTS and MY_CABLES.
 
     mn --custom topology.py --topo lab --controller remote
+
+(`mn` takes over the names of this file: HOSTS and LINKS would replace its own.)
 """
 
 import socket
@@ -172,13 +174,13 @@ from mininet.node import Host, OVSSwitch, RemoteController
 from mininet.topo import Topo
 
 # name in Mininet, interface of its switch (SWITCH-ethNUMBER), MAC and IP address (a tap port: None)
-HOSTS = (
+MY_HOSTS = (
 @HOSTS@
 )
 
 # cables between switches: the interfaces at both ends, like ("s1-eth9", "s2-eth9"); the inventory
 # has them as `links`
-CABLES = (
+MY_CABLES = (
 )
 
 
@@ -209,12 +211,18 @@ class QuietHost(Host):
 
 
 class Cable(Link):
-    """A cable between switches: it carries full frames with the tag that cloudtap adds there."""
+    """A cable on which switches send nothing by themselves.
+
+    Between switches it carries full frames with the tag that cloudtap adds there.
+    """
 
     def __init__(self, *args, **params):
         super().__init__(*args, **params)
-        for end in (self.intf1, self.intf2):
-            end.node.cmd(f"ip link set {end} mtu 1600")
+        ends = [end for end in (self.intf1, self.intf2) if isinstance(end.node, OVSSwitch)]
+        for end in ends:
+            end.node.cmd(f"sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1")
+            if len(ends) == 2:
+                end.node.cmd(f"ip link set {end} mtu 1600")
 
 
 class RunningController(RemoteController):
@@ -233,16 +241,17 @@ class Lab(Topo):
     """The hosts and cables above."""
 
     def build(self):
-        ends = [interface for _, interface, _, _ in HOSTS] + [end for c in CABLES for end in c]
+        ends = [interface for _, interface, _, _ in MY_HOSTS]
+        ends += [end for cable in MY_CABLES for end in cable]
         kind = datapath()
         for switch in sorted({place(end)[0] for end in ends}):
             self.addSwitch(switch, cls=OVSSwitch, protocols="OpenFlow13", failMode="secure",
                            datapath=kind)
-        for name, interface, mac, ip in HOSTS:
+        for name, interface, mac, ip in MY_HOSTS:
             switch, number = place(interface)
             self.addHost(name, cls=QuietHost, mac=mac, ip=f"{ip}/24" if ip else None)
-            self.addLink(name, switch, port1=0, port2=number)
-        for one, other in CABLES:
+            self.addLink(name, switch, cls=Cable, port1=0, port2=number)
+        for one, other in MY_CABLES:
             (a, number_a), (b, number_b) = place(one), place(other)
             self.addLink(a, b, cls=Cable, port1=number_a, port2=number_b)
 

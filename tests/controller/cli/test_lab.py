@@ -21,11 +21,11 @@ def new(folder: Path, *options: str) -> Result:
 
 
 def hosts_of(folder: Path) -> list[tuple[str, str, str | None, str | None]]:
-    """HOSTS of the topology."""
+    """MY_HOSTS of the topology."""
     for node in ast.parse((folder / "topology.py").read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOSTS":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MY_HOSTS":
             return list(ast.literal_eval(node.value))
-    raise AssertionError("no HOSTS")
+    raise AssertionError("no MY_HOSTS")
 
 
 @pytest.mark.parametrize(
