@@ -55,6 +55,7 @@ from flows.model import (
     World,
 )
 from tests import frames
+from tests.datapath import datapaths
 from tests.ovs.datapath import DATAPATH, IS_KERNEL
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, purge_cache, vsctl
@@ -171,6 +172,7 @@ def world(case: Case, tunnels: Mapping[tuple[Dpid, TunnelKind], int]) -> World:
         ),
         (WEB,),
         tunnels={key: Ofport(ofport) for key, ofport in tunnels.items()}, underlay_mtu=1600,
+        datapaths=datapaths([Dpid(1)]),
     )  # fmt: skip
 
 

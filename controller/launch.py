@@ -398,7 +398,11 @@ def front_settings(config: Config, token: str | None) -> FrontSettings:
     if api.certificate is not None and api.private_key is not None:
         tls = HttpsFiles(str(api.certificate.absolute()), str(api.private_key.absolute()))
     return FrontSettings(
-        bodies=(BodyLimit("/v1/filters", MAX_RULES_BODY), BodyLimit("/", MAX_BODY)),
+        bodies=(
+            BodyLimit("/v1/filters", MAX_RULES_BODY),
+            BodyLimit("/v1/inventory", MAX_RULES_BODY),
+            BodyLimit("/", MAX_BODY),
+        ),
         names=api.host_names(),
         token_digest=None if token is None else token_digest(token),
         tls=tls,

@@ -155,7 +155,7 @@ def _check_body() -> None:
     """Refuse a body that is not one JSON object, before it is validated by its schema."""
     if request.routing_exception is not None or request.method not in ("POST", "PATCH"):
         return
-    if request.path.startswith("/v1/filters"):
+    if request.path.startswith(("/v1/filters", "/v1/inventory")):
         request.max_content_length = MAX_RULES_BODY
     if not request.is_json:
         raise ApiProblem(

@@ -51,6 +51,11 @@ class InventoryControl(Protocol):
         ...
 
     @property
+    def vanish_limit(self) -> float:
+        """The share (0..1) of ports or links that may vanish before a file is pending."""
+        ...
+
+    @property
     def pending(self) -> Pending | None:
         """The file that is not used because too much is missing from it; or None."""
         ...
@@ -68,6 +73,7 @@ class NoInventoryControl(InventoryControl):
     """There is no file: the inventory is given."""
 
     problems: tuple[str, ...] = ()
+    vanish_limit: float = 1.0
     pending: Pending | None = None
 
     def accept(self, digest: str) -> None:

@@ -8,9 +8,8 @@ from typing import Generic, Protocol, TypeVar
 from controller.api import problems
 from controller.api.context import context
 from controller.inventory import Inventory
-from controller.process import Yielder
+from controller.process import Yielder, did_you_mean
 from controller.status import BridgeStatus
-from controller.syntax import did_you_mean
 from flows.model import ALL, BridgeReference, Dpid, Filter, TenantName
 
 ALL_ID = "b4a9c1b0-52a5-5f0a-8d4c-2f1d9a6d0a11"

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.http import FRONT_TITLES
+from controller.process import did_you_mean
 from controller.store import InUse, NameTaken, NotFound, NumberTaken, StoreError
-from controller.syntax import BadPacket, BadRule, did_you_mean
+from controller.syntax import BadPacket, BadRule
 from flows.errors import (
     CloudtapError,
     CrossTenantCollector,

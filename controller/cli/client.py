@@ -122,7 +122,7 @@ class Api:
         if response.status_code == httpx.codes.NO_CONTENT or (
             response.is_success and kind.startswith("application/json")
         ):
-            if method != "GET" and path != ("explain",):
+            if method != "GET" and path not in (("explain",), ("inventory", "diff")):
                 HAS_CHANGED.set(True)
             return response
         raise Failure(self._sentence(response))

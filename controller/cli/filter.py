@@ -16,7 +16,8 @@ from controller.cli.command import Group
 from controller.cli.options import Option, tenant_option
 from controller.cli.output import Column, cell, console, print_data, print_table
 from controller.cli.resource import Resource, add_list
-from controller.syntax import did_you_mean, is_number
+from controller.process import did_you_mean
+from controller.syntax import is_number
 from flows.model import RuleMatch
 
 NUMBER_STEP = 10

@@ -10,12 +10,15 @@ from typing import Any, NoReturn
 
 import click
 
+from controller.cli.check import check
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.command import Group
+from controller.cli.draft import draft
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
+from controller.cli.lab import lab
 from controller.cli.segmenter import prepare
 from controller.cli.session import session
 from controller.cli.state import backup, restore
@@ -102,12 +105,14 @@ def main(
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, controller, inventory, backup, restore, tap_port),
+    *(explain, status, controller, inventory, lab, backup, restore, tap_port),
 )
 for command in COMMANDS:
     main.add_command(command)
 session.add_command(verify)
 bridge.add_command(prepare)
+inventory.add_command(check)
+inventory.add_command(draft)
 
 
 def _token(file: Path | None) -> str | None:

@@ -15,7 +15,8 @@ from types import TracebackType
 
 from controller.cli.client import Failure
 from controller.devices import enter_namespace
-from controller.syntax import did_you_mean, is_number
+from controller.process import did_you_mean
+from controller.syntax import is_number
 from flows.beacon import MAGIC, Arrivals
 
 ETH_P_ALL = 0x0003

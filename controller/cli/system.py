@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +18,6 @@ from controller.cli.output import (
     cell,
     console,
     print_data,
-    print_line,
     print_one,
     print_table,
 )
@@ -60,7 +56,8 @@ def status(api: Api, output: str) -> None:
         f"{totals['active']} of {totals['sessions']} sessions active"
     )
     for sentence in _left_out(answer):
-        out.print(Text(sentence, style="yellow"))
+        # not wrapped: a line is to be pasted
+        out.print(Text(visible(sentence), style="yellow"), soft_wrap=sentence.startswith("  - "))
     for problem in answer["problems"]:
         out.print(Text(f"problem: {visible(problem)}", style="red"))
     if answer["bridges"]:
@@ -111,28 +108,6 @@ def inventory() -> None:
 
 
 @inventory.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@output_option
-def check(file: Path, output: str) -> None:
-    """Check an inventory file; every problem is reported with its line."""
-    reader = [sys.executable, "-m", "controller.inventory", str(file)]
-    run = subprocess.run(reader, stdout=subprocess.PIPE, text=True, check=False)
-    if run.returncode:
-        raise Failure(f"{file} could not be checked (exit status {run.returncode})")
-    found: Values = json.loads(run.stdout)
-    if output != "table":
-        print_data(found, output)
-    elif not found["problems"]:
-        names = ("tenants", "networks", "ports", "links")
-        print_one(found, output, [(name, found[name]) for name in names])
-    else:
-        for problem in found["problems"]:
-            print_line(problem, is_note=True)
-    if found["problems"]:
-        raise Failure(f"{file} has {found['problem_count']} problem(s)")
-
-
-@inventory.command()
 @output_option
 @pass_api
 def show(api: Api, output: str) -> None:
@@ -170,22 +145,34 @@ def _print_inventory(answer: Values, output: str) -> None:
 
 
 def _left_out(answer: Values) -> Iterator[str]:
-    """What is declared and nowhere, and what is there and not declared."""
+    """What is declared and nowhere, what is there and not declared, and what is broken."""
     totals = answer["totals"]
-    ports = [f"{port['tenant']}/{port['name']}" for port in answer["unplaced"]]
-    if ports:
-        names = _first(ports, totals["ports"] - totals["placed"])
-        yield f"declared, and on no bridge now: {names}"
-    interfaces = [f"{one['interface']} of {one['bridge']}" for one in answer["undeclared"]]
-    if interfaces:
-        names = _first(interfaces, totals["undeclared"])
-        yield f"on a bridge, and in no inventory, so that nothing reaches them: {names}"
+    yield from _listed(
+        "declared, and on no bridge now:",
+        [f"{port['tenant']}/{port['name']}: {port['reason']}" for port in answer["unplaced"]],
+        totals["ports"] - totals["placed"],
+    )
+    yield from _listed(
+        "on a bridge, and in no inventory, so that nothing reaches them; the lines to add to "
+        "`ports` (with `kind: tap` and no network for a tap port):",
+        [one["line"] for one in answer["undeclared"]],
+        totals["undeclared"],
+    )
+    yield from _listed(
+        "not opened by Open vSwitch, so that nothing reaches them:",
+        [f"{u['interface']} of {u['bridge']}: {u['error']}" for u in answer["unopened"]],
+        totals["unopened"],
+    )
 
 
-def _first(names: list[str], count: int) -> str:
-    shown = names[:NAMES_SHOWN]
-    more = f" and {count - len(shown)} more" if count > len(shown) else ""
-    return ", ".join(shown) + more
+def _listed(head: str, lines: list[str], count: int) -> Iterator[str]:
+    if not lines:
+        return
+    yield head
+    shown = lines[:NAMES_SHOWN]
+    yield from (f"  {line}" for line in shown)
+    if count > len(shown):
+        yield f"  and {count - len(shown)} more"
 
 
 def _is_active(session: Values) -> bool:

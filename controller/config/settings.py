@@ -34,8 +34,7 @@ from controller.config.values import (
     split_commas,
     split_listen,
 )
-from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
-from controller.syntax import did_you_mean
+from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, did_you_mean, read_file
 from flows.errors import CloudtapError
 from flows.model import LINK_MTU, PATH_MTUS, UNDERLAY_MTU, BridgeReference, Dpid, Rate
 

@@ -1,7 +1,17 @@
 """The process that talks to Open vSwitch databases: bounds and checks what they send."""
 
+from controller.databases.bridges import CannotRead, read_bridges
 from controller.databases.columns import MARK, OFFLOADS, PAIR_MARK
 from controller.databases.program import PROGRAM, Record
 from controller.databases.remote import TlsFiles
 
-__all__ = ["MARK", "OFFLOADS", "PAIR_MARK", "PROGRAM", "Record", "TlsFiles"]
+__all__ = [
+    "MARK",
+    "OFFLOADS",
+    "PAIR_MARK",
+    "PROGRAM",
+    "CannotRead",
+    "Record",
+    "TlsFiles",
+    "read_bridges",
+]

@@ -116,6 +116,8 @@ def split(report: Report) -> list[dict[str, Any]]:
         rest["settings"] = report.settings
     if report.problems is not None:
         rest["problems"] = report.problems
+    if report.unmade is not None:
+        rest["unmade"] = report.unmade
     if rest or not parts:
         parts.append(rest)
     return parts

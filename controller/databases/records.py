@@ -53,6 +53,16 @@ def read_bridge(row: Row) -> Record | None:
     }
 
 
+def read_unmade(row: Row) -> Record:
+    """What is known of a bridge that Open vSwitch has not created (yet).
+
+    Raises:
+        BadValue: its name cannot be used.
+    """
+    datapath_type = clean(str(row["datapath_type"]))
+    return {"name": check_name(str(row["name"])), "datapath_type": datapath_type}
+
+
 def read_interface(row: Row, bridge: str, device: Record) -> Record:
     """The record of an interface of a bridge, given by its uuid.
 

@@ -28,7 +28,13 @@ from controller.databases.columns import (
 )
 from controller.databases.errors import BadPeer, BadValue, shown
 from controller.databases.program import Record
-from controller.databases.records import read_bridge, read_interface, read_settings, strings
+from controller.databases.records import (
+    read_bridge,
+    read_interface,
+    read_settings,
+    read_unmade,
+    strings,
+)
 
 ROWS_MAX = 250_000
 """The most rows of one table."""
@@ -59,6 +65,9 @@ class Report:
     """Settings of the whole host, if one has changed."""
     problems: list[str] | None = None
     """All sentences about rows that are refused, if one has changed."""
+    unmade: list[Record] | None = None
+    """The first bridges without a datapath id, each with name and datapath_type, if that changed.
+    The last entry has the number of all as ``count``."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -66,6 +75,7 @@ class Report:
             or self.interfaces
             or self.settings is not None
             or self.problems is not None
+            or self.unmade is not None
         )
 
 
@@ -95,6 +105,8 @@ class Replica:
         self._interfaces: dict[str, Record] = {}
         self._settings: Record = {}
         self._refused: dict[str, str] = {}
+        self._unmade: dict[str, Record] = {}
+        self._is_unmade_old = False
         self._late: set[str] = set()
         self._calm: dict[str, _Calm] = {}
 
@@ -325,6 +337,9 @@ class Replica:
         if self._are_problems_old:
             self._are_problems_old = False
             report.problems = self._sentences()
+        if self._is_unmade_old:
+            self._is_unmade_old = False
+            report.unmade = self._unmade_bridges()
         yield report
 
     def due(self) -> float | None:
@@ -353,6 +368,8 @@ class Replica:
             record = None
             name = shown(str(row["name"])) if row else uuid
             self._refuse(uuid, f"bridge {name} is not used: {problem}")
+        is_unmade = row is not None and record is None and uuid not in self._refused
+        self._note_unmade(uuid, read_unmade(row) if is_unmade and row is not None else None)
         before = self._bridges.get(uuid)
         if record == before:
             return
@@ -364,6 +381,21 @@ class Replica:
         if (record is None) != (before is None):
             for port in _refs(row, "ports") if row else ():
                 self._port_changed(port)
+
+    def _note_unmade(self, uuid: str, unmade: Record | None) -> None:
+        """Note a bridge without a datapath id; None if it has one, or is gone."""
+        if self._unmade.get(uuid) == unmade:
+            return
+        self._is_unmade_old = True
+        if unmade is None:
+            del self._unmade[uuid]
+        else:
+            self._unmade[uuid] = unmade
+
+    def _unmade_bridges(self) -> list[Record]:
+        found = self._unmade.values()
+        some = heapq.nsmallest(ROW_PROBLEMS_MAX, found, key=lambda record: str(record["name"]))
+        return [*some, {"count": len(found)}]
 
     # --- interfaces -----------------------------------------------------------------------------
 

@@ -145,6 +145,11 @@ class InventoryFile:
         return self._is_known
 
     @property
+    def vanish_limit(self) -> float:
+        """The share (0..1) of ports or links that may vanish before a file is pending."""
+        return self._caution.vanish_limit
+
+    @property
     def pending(self) -> Pending | None:
         """The file that needs a word of the operator, if it is one; see ``accept``."""
         candidate = self._candidate

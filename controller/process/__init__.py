@@ -45,6 +45,7 @@ from controller.process.metrics import (
     forget_bridge_metrics,
 )
 from controller.process.renewed_files import LOOK_AT_FILES_S, RenewedFiles
+from controller.process.suggest import did_you_mean
 from controller.process.text import visible, visible_lines
 from controller.process.time_slices import TIME_SLICES, Yielder
 
@@ -83,6 +84,7 @@ __all__ = [
     "check_access",
     "configure_logs",
     "connect_to_parent",
+    "did_you_mean",
     "end_words",
     "expect_many_objects",
     "forget_bridge_metrics",

@@ -79,6 +79,11 @@ class InventorySource(Protocol):
         ...
 
     @property
+    def vanish_limit(self) -> float:
+        """The share (0..1) of ports or links that may vanish before a file is pending."""
+        ...
+
+    @property
     def pending(self) -> Pending | None:
         """The file that needs a word of the operator."""
         ...
@@ -135,6 +140,11 @@ class InventoryReload:
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the file now, a sentence for each problem."""
         return self._inventory.problems
+
+    @property
+    def vanish_limit(self) -> float:
+        """The share (0..1) of ports or links that may vanish before a file is pending."""
+        return self._inventory.vanish_limit
 
     @property
     def pending(self) -> Pending | None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from netaddr import IPAddress
 
 from controller.southbound import SettlingBridge
-from controller.southbound.ovsdb import TunnelDemand
+from controller.southbound.ovsdb import InterfaceRow, TunnelDemand
 from controller.status import Measure
 from controller.store import DesiredState, Limits
 from flows.model import (
@@ -123,6 +123,18 @@ class KnownBridges(Protocol):
 
     def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
         """The interfaces that are in no inventory, on bridges with ports that are."""
+        ...
+
+    def unopened(self) -> Sequence[InterfaceRow]:
+        """The interfaces of known bridges that Open vSwitch could not create or open."""
+        ...
+
+    def row_of(self, dpid: Dpid, interface: str) -> InterfaceRow | None:
+        """What the database of a bridge says of one interface; None if it says nothing."""
+        ...
+
+    def looked_for(self, ports: Iterable[PortId]) -> Mapping[PortId, str]:
+        """Why each of these ports is on no bridge, a sentence that says what was looked for."""
         ...
 
     def bridge_name(self, dpid: Dpid) -> str:

@@ -1,6 +1,7 @@
 """The status of sessions and bridges as values, and the arithmetic of their counters."""
 
 from controller.status.caps import caps_on, words_of_caps
+from controller.status.left_out import LeftOut, UndeclaredInterface, UnopenedInterface
 from controller.status.losses import (
     uncounted_sentence,
     with_counts,
@@ -40,6 +41,7 @@ __all__ = [
     "BridgeStatus",
     "Check",
     "Inspecting",
+    "LeftOut",
     "Losses",
     "Measure",
     "PathChecked",
@@ -51,6 +53,8 @@ __all__ = [
     "SessionStatus",
     "State",
     "Uncounted",
+    "UndeclaredInterface",
+    "UnopenedInterface",
     "Verification",
     "Vitals",
     "caps_on",

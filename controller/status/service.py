@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from controller.status.left_out import LeftOut
 from controller.status.values import BridgeStatus, PortPlace, SessionStatus
 from controller.status.verify import Check, Verification
 from flows.explain import Explanation, Feed
@@ -88,8 +89,15 @@ class Inspecting(Protocol):
         """Where ports are at one moment; those that are nowhere are left out."""
         ...
 
-    def undeclared(self) -> Sequence[tuple[str, str]]:
-        """Bridge and name of each interface that is in no inventory, where others are."""
+    def left_out(self, most: int) -> LeftOut:
+        """Interfaces that are in no inventory, where others are, and those that are not open.
+
+        So many of each are described at most.
+        """
+        ...
+
+    def looked_for(self, ports: Iterable[PortId]) -> Mapping[PortId, str]:
+        """Why each of these ports is on no bridge, a sentence that says what was looked for."""
         ...
 
     def vitals(self) -> Vitals:

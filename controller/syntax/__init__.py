@@ -4,14 +4,12 @@ from controller.syntax.digits import is_number
 from controller.syntax.filters import BadRule, check_readable, flow_count, read_rules, show_rules
 from controller.syntax.packets import BadPacket, build_frame
 from controller.syntax.rates import read_rate, show_rate
-from controller.syntax.suggest import did_you_mean
 
 __all__ = [
     "BadPacket",
     "BadRule",
     "build_frame",
     "check_readable",
-    "did_you_mean",
     "flow_count",
     "is_number",
     "read_rate",

@@ -12,9 +12,8 @@ from typing import Any
 
 from netaddr import EUI, AddrFormatError, IPNetwork, mac_unix_expanded
 
-from controller.process import Yielder
+from controller.process import Yielder, did_you_mean
 from controller.syntax.digits import is_number
-from controller.syntax.suggest import did_you_mean
 from flows.errors import InvalidValue
 from flows.model import (
     EVERY_BIT,

@@ -9,14 +9,15 @@ there (docs/decisions/0022-who-speaks-for-a-bridge.md).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from controller.inventory import InterfaceName, Inventory, LinkHint
-from controller.southbound.ovsdb import tunnel_name
+from controller.southbound.ovsdb import InterfaceRow, tunnel_name
 from controller.store import Place
 from controller.topology.bridge_state import BridgeReport, Interface
+from controller.topology.looked_for import Found, Search
 from flows.model import AT, BridgeReference, Dpid, Link, Placement, PortId, TunnelKind
 
 ROWS_BETWEEN_PAUSES = 1000
@@ -74,6 +75,22 @@ def merge_reports(
         frozenset(merge.claimed),
         merge.undeclared(),
     )
+
+
+def search_for(
+    ports: Iterable[PortId],
+    inventory: Inventory,
+    reports: Iterable[BridgeReport],
+    pause: Callable[[], None],
+    broken: Sequence[InterfaceRow],
+) -> dict[PortId, Search]:
+    """What each of these ports, which are on no bridge, was looked for by, and what is there.
+
+    ``broken`` are the interfaces that Open vSwitch could not open.
+    """
+    merge = _Merge(inventory, pause, {})
+    merge.take(reports)
+    return {port: merge.search_for(port, broken) for port in ports}
 
 
 class _Stay(Enum):
@@ -298,6 +315,36 @@ class _Merge:
             names.add(declared.name)
         return any(reference.means(dpid, name, hosts) for name in names)
 
+    # --- ports that are nowhere -------------------------------------------------------------------
+
+    def search_for(self, port: PortId, broken: Iterable[InterfaceRow]) -> Search:
+        """What a port that is on no bridge was looked for by, and what is there."""
+        self.pause()
+        hint = self.inventory.hints.get(port)
+        bridge, interface = (None, None) if hint is None else (hint.bridge, hint.interface)
+        meant = [dpid for dpid in sorted(self.reports) if self._is_meant(bridge, dpid)]
+        claims = [self._broken(row) for row in broken if row.iface_id == port]
+        named = [self._broken(row) for row in broken if row.name == interface and row.dpid in meant]
+        for report in (report for _, report in sorted(self.reports.items())):
+            claims += (_found(report, name) for name in sorted(report.claims.get(port, ())))
+        for report in (self.reports[dpid] for dpid in meant if interface is not None):
+            owner = {name: who for who, names in report.claims.items() for name in names}
+            if interface in report.names | {i.name for i in report.interfaces}:
+                named.append(_found(report, str(interface), owner.get(str(interface))))
+        return Search(
+            port,
+            claims,
+            bridge,
+            interface,
+            named,
+            [self.reports[dpid].record.name for dpid in meant] if bridge is not None else [],
+            [report.record.name for _, report in sorted(self.reports.items())],
+            [i.name for dpid in meant for i in self.reports[dpid].interfaces],
+        )
+
+    def _broken(self, row: InterfaceRow) -> Found:
+        return Found(row.name, row.bridge, error=row.error)
+
     # --- links --------------------------------------------------------------------------------
 
     def place_links(self) -> None:
@@ -399,6 +446,11 @@ class _Merge:
             else:
                 self.placements.pop(claimant, None)
                 self.places.pop(f"port {claimant}", None)
+
+
+def _found(report: BridgeReport, interface: str, iface_id: str | None = None) -> Found:
+    is_reported = any(each.name == interface for each in report.interfaces)
+    return Found(interface, report.record.name, iface_id, is_reported=is_reported)
 
 
 def _key_of(end: InterfaceName) -> str:

@@ -17,7 +17,8 @@ from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot, tunnel_name
 from controller.store import BridgeRecord, InterfaceRecord
 from controller.topology.bridge_state import BridgeReport, BridgeState, truncate_name
-from controller.topology.merge import Places, merge_reports
+from controller.topology.looked_for import looked_for
+from controller.topology.merge import Places, merge_reports, search_for
 from controller.topology.speakers import EVERY, Heard, Speakers
 from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId, TunnelKind
 
@@ -298,6 +299,41 @@ class Placements:
     def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
         """The interfaces that are in no inventory, on bridges with ports that are."""
         return self._snapshot.undeclared
+
+    def unopened(self) -> Sequence[InterfaceRow]:
+        """The interfaces of known bridges that Open vSwitch could not create or open."""
+        snapshot = self._snapshot
+        used = snapshot.expected | {dpid for dpid, _ in snapshot.places.values()}
+        with self._lock:
+            failed = {d: b.failed for d, b in self._bridges.items() if b.failed}
+        return [
+            row
+            for (dpid, _, _), rows in self.believed.by_bridge.items()
+            if dpid in failed and (dpid in used or self.knows(dpid))
+            for row in rows
+            if row.error and row.tunnel is None
+        ]
+
+    def row_of(self, dpid: Dpid, interface: str) -> InterfaceRow | None:
+        """What the database of a bridge says of one interface; None if it says nothing."""
+        for (bridge, _, _), rows in self.believed.by_bridge.items():
+            if bridge == dpid:
+                return next((row for row in rows if row.name == interface), None)
+        return None
+
+    def looked_for(self, ports: Iterable[PortId]) -> Mapping[PortId, str]:
+        """Why each of these ports is on no bridge, a sentence that says what was looked for."""
+        snapshot, wanted = self.snapshot(), list(ports)
+        if not wanted:
+            return {}
+        with self._lock:
+            inventory, dpids = self._inventory, sorted(self._bridges)
+        ours = self.bridge_names()
+        with TIME_SLICES.taken():
+            reports = [r for r in self._all_reports(dpids) if r.record.dpid in ours]
+            broken = [row for row in self.unopened() if row.dpid in ours]
+            found = search_for(wanted, inventory, reports, TIME_SLICES.pause, broken)
+        return {p: snapshot.doubts.get(p) or looked_for(s) for p, s in found.items()}
 
     def bridge_name(self, dpid: Dpid) -> str:
         """The name of one bridge; its datapath id if no name is known."""

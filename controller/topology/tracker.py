@@ -12,7 +12,7 @@ import structlog
 from controller.inventory import Inventory
 from controller.process import CLAIMS_REFUSED, NUMBERS_REUSED, ChangeSignal, Coalescer
 from controller.southbound import PortChange, Switch, SwitchPort
-from controller.southbound.ovsdb import OvsdbSnapshot
+from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
 from controller.topology.late_news import LateNews
 from controller.topology.placements import Placements, PlacementsSnapshot, PortNews, is_news
@@ -212,6 +212,18 @@ class PlacementTracker:
     def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
         """The interfaces that are in no inventory, on bridges with ports that are."""
         return self._placements.undeclared()
+
+    def unopened(self) -> Sequence[InterfaceRow]:
+        """The interfaces of known bridges that Open vSwitch could not create or open."""
+        return self._placements.unopened()
+
+    def row_of(self, dpid: Dpid, interface: str) -> InterfaceRow | None:
+        """What the database of a bridge says of one interface; None if it says nothing."""
+        return self._placements.row_of(dpid, interface)
+
+    def looked_for(self, ports: Iterable[PortId]) -> Mapping[PortId, str]:
+        """Why each of these ports is on no bridge, a sentence that says what was looked for."""
+        return self._placements.looked_for(ports)
 
     def bridge_name(self, dpid: Dpid) -> str:
         """The name of one bridge; its datapath id where no name is known."""

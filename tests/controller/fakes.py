@@ -18,12 +18,15 @@ from controller.status import (
     BridgeStatus,
     Check,
     Inspecting,
+    LeftOut,
     PathChecked,
     PortPlace,
     PortWitness,
     Reconciling,
     SessionStatus,
     State,
+    UndeclaredInterface,
+    UnopenedInterface,
     Verification,
     Vitals,
 )
@@ -85,7 +88,8 @@ class FakeReconciler(Reconciling, Inspecting):
         self.tags: dict[str, int] = {}
         self.sentences: list[str] = []
         self.brought = 0
-        self.left_out: list[tuple[str, str]] = []
+        self.undeclared: list[UndeclaredInterface] = []
+        self.unopened: list[UnopenedInterface] = []
         self.forgotten: list[tuple[Dpid, str]] = []
 
     def moment(self) -> object:
@@ -139,8 +143,12 @@ class FakeReconciler(Reconciling, Inspecting):
     def places_of(self, ports: Iterable[str]) -> Mapping[str, PortPlace]:
         return {port: PortPlace(S1, *self.places[port]) for port in ports if port in self.places}
 
-    def undeclared(self) -> Sequence[tuple[str, str]]:
-        return self.left_out
+    def left_out(self, most: int) -> LeftOut:
+        undeclared, unopened = self.undeclared, self.unopened
+        return LeftOut(undeclared[:most], len(undeclared), unopened[:most], len(unopened))
+
+    def looked_for(self, ports: Iterable[PortId]) -> Mapping[PortId, str]:
+        return {port: f"looked for {port}" for port in ports}
 
     def vitals(self) -> Vitals:
         return Vitals(self.is_reachable, 3, {"answers of switches": 2})

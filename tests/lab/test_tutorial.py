@@ -26,7 +26,7 @@ def test_the_tutorial_works_word_for_word(tmp_path: Path) -> None:
         for step in steps:
             if step.terminal not in terminals:
                 terminals[step.terminal] = opened.enter_context(Terminal(ROOT, environment))
-            _do(step, terminals[step.terminal])
+            do_step(step, terminals[step.terminal])
 
 
 PAGE = """
@@ -52,7 +52,8 @@ def test_a_word_that_the_tutorial_does_not_show_is_noticed(screen: str, fits: bo
     assert bool(re.fullmatch(step.pattern, _words(screen + READY), re.DOTALL)) is fits
 
 
-def _do(step: Step, terminal: Terminal) -> None:
+def do_step(step: Step, terminal: Terminal) -> None:
+    """Type one step, and check what it shows."""
     if step.is_ctrl_c:
         screen = terminal.press_ctrl_c()
     elif step.stays:

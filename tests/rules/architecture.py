@@ -93,9 +93,9 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
-        "databases": frozenset(["OFFLOADS", "PAIR_MARK"]),
+        "databases": frozenset(["CannotRead", "OFFLOADS", "PAIR_MARK", "TlsFiles", "read_bridges"]),
         "devices": ANY,
-        "inventory": frozenset(["BadYaml", "read_values"]),
+        "inventory": frozenset(["BadYaml", "SeenInterface", "Sight", "draft", "read_values"]),
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),
         "runtime": frozenset(

@@ -31,6 +31,8 @@ SOURCES_MAX = 1000
 """Most ports or networks that a source lists; a label or a network has any number of ports."""
 PACKET_TEXT_MAX = 2000
 """Longest packet in words, in characters."""
+PART_CHARACTERS_MAX, PARTS_MAX = 128 * 1024, 4096
+"""Longest part of the text of an inventory, in characters, and most parts of one."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|\+00:00)", re.ASCII)
 _LISTS: Mapping[str, str] = {"port": "ports", "network": "networks", "label": "labels"}
@@ -233,6 +235,18 @@ class AcceptIn(Body):
     """Which content of the inventory file is meant."""
 
     digest: str = Field(max_length=64, description="`pending.digest` of `GET /v1/inventory`.")
+
+
+class InventoryPartIn(Body):
+    """A part of the text of an inventory file."""
+
+    text: str = Field(max_length=PART_CHARACTERS_MAX)
+
+
+class InventoryTextIn(Body):
+    """The text of an inventory file, in parts: no text of a body may be as long as a file."""
+
+    parts: list[InventoryPartIn] = Field(max_length=PARTS_MAX)
 
 
 class ExplainIn(Body):

@@ -338,6 +338,7 @@ class TotalsOut(BaseModel):
     ports: int
     placed: int
     undeclared: int
+    unopened: int
     collectors: int
     sessions: int
     active: int
@@ -363,12 +364,77 @@ class InventoryOut(BaseModel):
     pending: PendingOut | None = None
 
 
+class NamesOut(BaseModel):
+    """The first of some names or sentences, and how many there are."""
+
+    first: list[str]
+    count: int
+
+
+class ObjectChangesOut(BaseModel):
+    """Objects that are added, removed, and changed; those with what changes."""
+
+    added: NamesOut
+    removed: NamesOut
+    changed: NamesOut
+
+
+class CutOffOut(BaseModel):
+    """A port that loses what it has now."""
+
+    port: str
+    reason: str
+    is_running: bool = Field(description="Whether it is on a bridge now.")
+
+
+class CutOffListOut(BaseModel):
+    """The first of these ports, and how many there are."""
+
+    first: list[CutOffOut]
+    count: int
+
+
+class SessionChangeOut(BaseModel):
+    """A session whose sources or sensors change."""
+
+    session: str
+    gains: NamesOut
+    loses: NamesOut
+    sensors_lost: NamesOut
+    refused: str = Field(description="Why it may not go on at all; empty if it may.")
+
+
+class SessionChangeListOut(BaseModel):
+    """The first of these sessions, and how many there are."""
+
+    first: list[SessionChangeOut]
+    count: int
+
+
+class InventoryDiffOut(BaseModel):
+    """What changes when a file takes the place of the inventory in force."""
+
+    effect: Literal["none", "harmless", "takes", "held"] = Field(
+        description="`takes`: workloads lose production, links vanish, or sessions lose sources or "
+        "sensors; `held`: so much vanishes that the file waits for `accept`."
+    )
+    held: str = Field(description="How much vanishes, if the file would wait.")
+    tenants: ObjectChangesOut
+    networks: ObjectChangesOut
+    ports: ObjectChangesOut
+    links: ObjectChangesOut
+    bridges: ObjectChangesOut
+    cut_off: CutOffListOut
+    sessions: SessionChangeListOut | None = Field(description="null: they are not known.")
+
+
 class UnplacedOut(BaseModel):
     """A declared port that is on no bridge now."""
 
     id: str
     name: str
     tenant: str
+    reason: str = Field(description="What it was looked for by, and what was there instead.")
 
 
 class UndeclaredOut(BaseModel):
@@ -376,6 +442,18 @@ class UndeclaredOut(BaseModel):
 
     bridge: str
     interface: str
+    line: str = Field(
+        description="The line that declares it as a workload, for `ports` of the inventory. What "
+        "only a person can know is TENANT and NETWORK in it."
+    )
+
+
+class UnopenedOut(BaseModel):
+    """An interface that Open vSwitch could not create or open."""
+
+    bridge: str
+    interface: str
+    error: str = Field(description="`error` of its row in the database.")
 
 
 class SystemOut(BaseModel):
@@ -389,6 +467,9 @@ class SystemOut(BaseModel):
     )
     undeclared: list[UndeclaredOut] = Field(
         description="The first interfaces that are in no inventory; see `totals`."
+    )
+    unopened: list[UnopenedOut] = Field(
+        description="The first interfaces that Open vSwitch could not create or open; see `totals`."
     )
     bridges: list[BridgeOut]
     sessions: list[SessionOut]

@@ -8,7 +8,7 @@ from controller.api.context import answer, context, resource
 from controller.api.lookup import tenant_of
 from controller.api.problems import bad_request, not_found
 from controller.api.schemas import AuditList, AuditOut, AuditPage
-from controller.syntax import did_you_mean
+from controller.process import did_you_mean
 
 audit = resource("audit", "Every change: when, who, what.")
 

@@ -17,8 +17,8 @@ from controller.api.context import (
 from controller.api.lookup import listed_bridges
 from controller.api.problems import conflict, not_found
 from controller.api.schemas import BridgeList, BridgeOut, BridgePage, FlowsOut, NoQuery, Path
+from controller.process import did_you_mean
 from controller.status import BridgeStatus
-from controller.syntax import did_you_mean
 from flows.model import BridgeReference
 
 bridges = resource("bridges", "Virtual switches that connect, or that ports are placed on.")

@@ -31,8 +31,8 @@ from controller.api.schemas import (
     TenantOut,
     TenantPage,
 )
+from controller.process import did_you_mean
 from controller.status import PortPlace
-from controller.syntax import did_you_mean
 from flows.model import Dpid, Network, Port
 
 tenants = resource("tenants", "Who owns networks, ports, collectors and sessions.")

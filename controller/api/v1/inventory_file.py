@@ -5,8 +5,24 @@ from __future__ import annotations
 from flask import Response
 
 from controller.api.context import actor, answer, bring_about, context, resource
-from controller.api.schemas import AcceptIn, InventoryOut, NoQuery, PendingOut
-from controller.inventory import Pending
+from controller.api.problems import unprocessable
+from controller.api.schemas import (
+    AcceptIn,
+    InventoryDiffOut,
+    InventoryOut,
+    InventoryTextIn,
+    NoQuery,
+    PendingOut,
+)
+from controller.inventory import (
+    InventoryError,
+    Pending,
+    Wanted,
+    as_values,
+    inventory_diff,
+    parse,
+)
+from flows.model import PortId
 
 MISSING_SHOWN = 1000
 """So many of the missing ports are named."""
@@ -30,6 +46,31 @@ def accept_inventory(body: AcceptIn) -> Response:
     parts.inventory_control.accept(body.digest)
     bring_about()
     return answer(_shown())
+
+
+@inventory.post("/diff", responses={200: InventoryDiffOut})
+def show_inventory_diff(body: InventoryTextIn) -> Response:
+    """Show what would change if a file took the place of the inventory; it changes nothing"""
+    parts = context()
+    text = "".join(part.text for part in body.parts)
+    try:
+        after = parse(text.encode(), "the inventory")
+    except InventoryError as error:
+        raise unprocessable("invalid-value", str(error), "parts") from error
+    before = parts.inventory()
+    placed = parts.inspector.places_of(port.id for port in before.ports)
+    wanted = Wanted(
+        [each.session for each in parts.store.sessions.all() if not each.is_deleting],
+        {each.collector.id: each.collector for each in parts.store.collectors.all()},
+    )
+    diff = inventory_diff(
+        before,
+        after,
+        running=frozenset(map(PortId, placed)),
+        vanish_limit=parts.inventory_control.vanish_limit,
+        wanted=wanted,
+    )
+    return answer(InventoryDiffOut.model_validate(as_values(diff, MISSING_SHOWN)))
 
 
 def _shown() -> InventoryOut:

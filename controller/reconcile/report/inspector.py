@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 
 from controller.process import TIME_SLICES, ChangeSignal, Yielder
 from controller.reconcile.bridge import BridgeWriter, WriterView, contested_reason
@@ -42,9 +43,12 @@ from controller.status import (
     BridgeStatus,
     Check,
     Inspecting,
+    LeftOut,
     PortPlace,
     SessionStatus,
     Uncounted,
+    UndeclaredInterface,
+    UnopenedInterface,
     Verification,
     Vitals,
     caps_on,
@@ -235,11 +239,34 @@ class Inspector(Inspecting):
             yielder.pause()
         return found
 
-    def undeclared(self) -> Sequence[tuple[str, str]]:
-        """The interfaces that are in no inventory, each with its bridge."""
-        found = self._bridges.undeclared().items()
-        named = ((self._bridges.bridge_name(dpid), names) for dpid, names in found)
-        return sorted((bridge, name) for bridge, names in named for name in names)
+    def left_out(self, most: int) -> LeftOut:
+        """Interfaces that are in no inventory, and those that are not open; see Inspecting."""
+        named = self._bridges.bridge_names()
+        undeclared = [
+            (named.get(dpid, ""), name, dpid)
+            for dpid, names in self._bridges.undeclared().items()
+            for name in names
+        ]
+        unopened = self._bridges.unopened()
+        return LeftOut(
+            [self._undeclared(*one, named) for one in nsmallest(most, undeclared)],
+            len(undeclared),
+            nsmallest(most, (UnopenedInterface(r.bridge, r.name, r.error) for r in unopened)),
+            len(unopened),
+        )
+
+    def _undeclared(
+        self, bridge: str, interface: str, dpid: Dpid, named: Mapping[Dpid, str]
+    ) -> UndeclaredInterface:
+        row = self._bridges.row_of(dpid, interface)
+        is_one = sum(name == bridge for name in named.values()) == 1
+        reference = bridge if is_one else f"{dpid:#x}"
+        iface_id, mac = (None, None) if row is None else (row.iface_id, row.attached_mac)
+        return UndeclaredInterface(bridge, interface, reference, iface_id, mac)
+
+    def looked_for(self, ports: Iterable[PortId]) -> Mapping[PortId, str]:
+        """Why each of these ports is on no bridge; see Inspecting."""
+        return self._bridges.looked_for(ports)
 
     def vitals(self) -> Vitals:
         """How the controller itself is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -23,6 +23,8 @@ SECURED_SPARE = 64
 """Bridges to be secured that may be kept, besides twice as many as are known."""
 SAY_AGAIN_S = 60.0
 """A database that is left again and again is in the log at most so often, in seconds."""
+UNMADE_S = 5.0
+"""A bridge that has no datapath id for so long is not being created, in seconds."""
 AGE_STEPS_S = (5, 15, 60, 300, 1800)
 """How old what is known of a database may be, as it is said, in seconds."""
 
@@ -78,6 +80,9 @@ class OvsdbDatabase:
         self.problems: tuple[str, ...] = ()
         """Why rows are not used, a sentence each."""
         self.status = RemoteStatus(RemoteState.UNREACHABLE, f"{remote} was not reached yet")
+        self._unmade: dict[tuple[str, str], float] = {}
+        """When bridges without a datapath id were first seen, by name and datapath_type."""
+        self._unmade_count = 0
         self._rows = DatabaseRows(remote)
         self._tunnels = TunnelRows(remote, clock)
         self._lock = threading.Lock()
@@ -96,6 +101,18 @@ class OvsdbDatabase:
     def tunnel_problems(self) -> Mapping[TunnelKey, str]:
         """Why tunnel ports could not be added, a sentence each."""
         return dict(self._tunnels.problems)
+
+    def unmade(self) -> Sequence[str]:
+        """The first bridges that Open vSwitch should have created by now, a sentence each, and how
+        many more there are.
+        """
+        late_at = self._clock() - UNMADE_S
+        late = sorted(bridge for bridge, at in self._unmade.items() if at <= late_at)
+        found = [f"{self.remote}: {_unmade_sentence(*bridge)}" for bridge in late]
+        more = self._unmade_count - len(self._unmade)
+        if found and more:
+            found.append(f"{self.remote}: Open vSwitch has not created {more:,} more bridges")
+        return found
 
     def secure(self, dpid: Dpid) -> None:
         """Set ``fail_mode=secure`` on a bridge as soon as the database has it."""
@@ -171,12 +188,16 @@ class OvsdbDatabase:
         bridges: dict[str, Record | None] = {}
         interfaces: dict[str, Record | None] = {}
         settings: Record | None = None
+        unmade: list[Record] | None = [] if parts[0]["is_first"] else None
         for part in parts:
             bridges |= part.get("bridges", {})
             interfaces |= part.get("interfaces", {})
             settings = part.get("settings", settings)
             if "problems" in part:
                 self._take_problems(tuple(part["problems"]))
+            unmade = part.get("unmade", unmade)
+        if unmade is not None:
+            self._take_unmade(unmade)
         before = self.content
         if parts[0]["is_first"]:
             self.content = self._rows.take_all(bridges, interfaces, settings or {})
@@ -189,6 +210,12 @@ class OvsdbDatabase:
             if problem not in self.problems and not self.problems:
                 log.warning("row of database refused", remote=self.remote, reason=problem)
         self.problems = problems
+
+    def _take_unmade(self, unmade: list[Record]) -> None:
+        now = self._clock()
+        bridges = [(one["name"], one["datapath_type"]) for one in unmade if "name" in one]
+        self._unmade = {bridge: self._unmade.get(bridge, now) for bridge in bridges}
+        self._unmade_count = unmade[-1]["count"] if unmade else 0
 
     # --- what is to be written ------------------------------------------------------------------
 
@@ -240,3 +267,19 @@ class OvsdbDatabase:
             dpid = f"{request.dpid:016x}"
             log.warning("fail_mode was not set", dpid=dpid, why=report["refused"])
         return False
+
+
+def _unmade_sentence(name: str, datapath_type: str) -> str:
+    """Why Open vSwitch may not have created a bridge, and what to do."""
+    begin = f"Open vSwitch has not created bridge {name!r}, so that it cannot connect: "
+    if datapath_type in ("", "system"):
+        return (
+            f"{begin}see whether ovs-vswitchd runs on its host, and whether the kernel module is "
+            "loaded (`modprobe openvswitch`); without that module, `ovs-vsctl set Bridge "
+            f"{name} datapath_type=netdev`"
+        )
+    return (
+        f"{begin}see whether ovs-vswitchd runs on its host, and what its log says; its "
+        f"datapath_type is {datapath_type!r}, and `ovs-vsctl get Open_vSwitch . datapath_types` "
+        "lists those that it has"
+    )

@@ -31,11 +31,12 @@ class ExpectedDatabases:
         return all(status.state is RemoteState.SYNCED for status in self._statuses())
 
     def unreachable(self) -> list[str]:
-        """Why databases cannot be reached, and why new certificates and rows are not used, a
-        sentence each.
+        """Why databases cannot be reached, why new certificates and rows are not used, and which
+        bridges were not created, a sentence each.
         """
         reasons = [status.reason for status in self._statuses() if status.reason]
-        return [*reasons, *self._watcher.tls_problems(), *self._watcher.row_problems()]
+        said = (*self._watcher.tls_problems(), *self._watcher.row_problems())
+        return [*reasons, *said, *self._watcher.unmade()]
 
     def unsafe_settings(self, is_ours: Callable[[Dpid], bool]) -> Iterator[str]:
         """Bridges of ours that are not secure, and settings of hosts that harm copies."""

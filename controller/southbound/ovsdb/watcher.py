@@ -103,6 +103,11 @@ class OvsdbWatcher:
             for problem in database.problems:
                 yield f"{database.remote}: {problem}"
 
+    def unmade(self) -> Iterator[str]:
+        """The bridges that Open vSwitch should have created and has not, a sentence each."""
+        for database in self._databases:
+            yield from database.unmade()
+
     def tls_problems(self) -> Sequence[str]:
         """Why certificate files as they are now are not used, a sentence each."""
         problems = (process.tls_problem for process in self._processes)

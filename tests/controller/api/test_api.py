@@ -328,6 +328,7 @@ def test_the_status_shows_the_whole_system(client: FlaskClient, fake: FakeReconc
         "ports": 5,
         "placed": 4,
         "undeclared": 0,
+        "unopened": 0,
         "collectors": 0,
         "sessions": 0,
         "active": 0,

@@ -21,7 +21,7 @@ from controller.api import make_app
 from controller.cli import main
 from controller.cli import session as session_commands
 from controller.cli.client import Api
-from controller.status import BridgeShare, State
+from controller.status import BridgeShare, State, UndeclaredInterface, UnopenedInterface
 from controller.store import Store
 from flows.model import Dpid
 from flows.openflow import PacketCount
@@ -230,13 +230,19 @@ def test_the_status_names_what_is_declared_and_nowhere_and_what_is_not_declared(
     run: Run, fake: FakeReconciler
 ) -> None:
     del fake.places["red-web-2"]
-    fake.left_out = [("s1", f"tap{number}") for number in range(30)]
+    fake.undeclared = [UndeclaredInterface("s1", f"tap{number}", "0x51") for number in range(30)]
+    fake.unopened = [UnopenedInterface("s1", "eth9", "could not open network device eth9")]
     text = " ".join(good(run("status")).split())
 
     assert "4 of 5 ports placed" in text
-    assert "declared, and on no bridge now: red/web-2" in text
-    assert "so that nothing reaches them: tap0 of s1, tap1 of s1," in text
-    assert "tap7 of s1 and 22 more" in text
+    assert "declared, and on no bridge now: red/web-2: looked for red-web-2" in text
+    line = (
+        "- {id: tap7, tenant: TENANT, network: NETWORK, interface: tap7, bridge: 0x51} and 22 more"
+    )
+    assert line in text
+    assert "eth9 of s1: could not open network device eth9" in text
+    answer = json.loads(good(run("status", "-o", "json")))
+    assert len(answer["undeclared"]) == 20 and answer["totals"]["undeclared"] == 30
 
 
 COMMANDS = [
@@ -411,6 +417,63 @@ def test_no_escape_sequence_of_others_is_in_the_labels_of_metrics(
 
 
 # --- the controller's own commands ---------------------------------------------------------
+
+
+INVENTORY = """\
+tenants: [red, blue]
+networks:
+  - {name: lan, tenant: red}
+  - {name: lan, tenant: blue}
+ports:
+  - {id: red-web-1, name: web-1, tenant: red, network: lan, mac: "02:00:00:00:00:01",
+     ips: [10.0.0.1], labels: {tier: web}}
+  - {id: red-web-2, name: web-2, tenant: red, network: lan, mac: "02:00:00:00:00:02"}
+  - {id: red-ids-1, name: ids-1, tenant: red, kind: tap}
+  - {id: blue-web-1, name: web-1, tenant: blue, network: lan, mac: "02:00:00:00:00:01"}
+  - {id: blue-ids-1, name: ids-1, tenant: blue, kind: tap}
+"""
+
+
+def test_an_edit_of_the_inventory_is_compared_with_what_is_in_force(
+    run: Run, tmp_path: Path
+) -> None:
+    fill_red(run)
+    file = tmp_path / "inventory.yaml"
+    file.write_text(INVENTORY + "# long\n" * 10_000)
+    diff = ("inventory", "check", str(file), "--diff")
+    assert good(run(*diff)) == "nothing changes\n"
+
+    more = "  - {id: red-web-3, name: web-3, tenant: red, network: lan}\n"
+    file.write_text(INVENTORY + more)
+    assert good(run(*diff)) == "+ port red/web-3\n"
+
+    file.write_text(INVENTORY.replace("red-web-2, name", "red-web-9, name"))
+    done = run(*diff)
+    assert done.exit_code == 3
+    assert done.stdout.splitlines() == [
+        "+ port red/web-2",
+        "- port red/web-2",
+        "! port red/web-2 is declared no more: it is cut off",
+        "session red/web-to-ids loses red/web-2",
+    ]
+    answer = json.loads(run(*diff, "-o", "json").stdout)
+    assert answer["diff"]["effect"] == "takes" and answer["diff"]["cut_off"]["count"] == 1
+
+    file.write_text("ports: [")
+    assert "has 1 problem" in failed(run(*diff))
+    good(run("inventory", "show"))
+
+
+def test_two_inventories_are_compared_without_a_controller(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(INVENTORY)
+    new.write_text(INVENTORY[: INVENTORY.index("  - {id: red-web-2")])
+    command = ["inventory", "check", str(new), "--against", str(old)]
+    done = CliRunner().invoke(main, command, env={"CLOUDTAP_API": "http://127.0.0.1:1"})
+
+    assert done.exit_code == 4, done.output
+    assert "not used at once: 4 of 5 ports (" in done.stdout
+    assert "sessions are not known without a controller" in done.stdout
 
 
 def test_an_inventory_is_checked_with_every_line(

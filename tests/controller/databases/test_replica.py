@@ -41,6 +41,7 @@ class Reported:
         self.interfaces: dict[str, Any] = {}
         self.settings: dict[str, Any] | None = None
         self.problems: list[str] = []
+        self.unmade: list[dict[str, Any]] = [{"count": 0}]
 
     def take(self, changes: Any, *, are_differences: bool = True) -> Report:
         for _ in self.replica.apply(changes, are_differences=are_differences):
@@ -69,11 +70,12 @@ class Reported:
                     rows[uuid] = record
         self.settings = report.settings or self.settings
         self.problems = self.problems if report.problems is None else report.problems
+        self.unmade = self.unmade if report.unmade is None else report.unmade
         return report
 
     @property
     def everything(self) -> tuple[Any, ...]:
-        return self.bridges, self.interfaces, self.settings, self.problems
+        return self.bridges, self.interfaces, self.settings, self.problems, self.unmade
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -215,6 +217,28 @@ def test_an_endless_value_is_not_kept_and_can_be_removed_by_its_difference() -> 
     reported.take(updates2(before, database.tables))
 
     assert reported.interfaces[INTERFACE]["iface_id"] is None and not reported.problems
+
+
+def test_bridges_without_a_datapath_id_are_told_the_first_by_name_and_how_many() -> None:
+    database, reported = small(), Reported()
+    reported.load(database.copy())
+    assert reported.unmade == [{"count": 0}]
+    before = database.copy()
+    for _ in range(30):
+        database.add_bridge()
+    for uuid, row in database.tables["Bridge"].items():
+        if uuid != BRIDGE:
+            row |= {"datapath_id": "", "datapath_type": "system"}
+    reported.take(updates2(before, database.tables))
+
+    names = sorted(row["name"] for u, row in database.tables["Bridge"].items() if u != BRIDGE)
+    told = [{"name": name, "datapath_type": "system"} for name in names[:20]]
+    assert reported.unmade == [*told, {"count": 30}]
+    before = database.copy()
+    for row in database.tables["Bridge"].values():
+        row["datapath_id"] = row["datapath_id"] or "0" * 15 + "7"
+    reported.take(updates2(before, database.tables))
+    assert reported.unmade == [{"count": 0}] and len(reported.bridges) == 31
 
 
 def test_who_had_a_name_first_keeps_it_until_it_goes() -> None:

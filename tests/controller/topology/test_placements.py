@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -266,6 +269,54 @@ def test_what_is_on_a_bridge_and_in_no_inventory_is_named() -> None:
     here.report_ports(S2, switch_ports("s2", e1=1, e9=9))
     assert here.snapshot().placements == {"web": at(S1, 1), "db": at(S1, 2)}
     assert here.undeclared() == {S1: ("e3", "e4")}, "s2 serves nobody"
+
+
+@pytest.mark.parametrize(
+    ("port", "hint", "words"),
+    [
+        ("app", None, "with external_ids:iface-id 'app' on bridges 's1', 's2': there is none"),
+        ("app", PortHint("s9", "e1"), "looked for bridge 's9'.* only bridges 's1', 's2'$"),
+        ("app", PortHint("s1", "e33"), "interface 'e33'.* on bridge 's1': .*did you mean 'e3'\\?"),
+        ("app", PortHint(None, "zzz"), "on bridges 's1', 's2': there is neither$"),
+        ("app", PortHint("s1", "e2"), "'e2' of bridge 's1' is that of port 'db', as its ext"),
+        ("gone", None, "interface 'e4' of bridge 's1' is in the database, .* OpenFlow"),
+        ("app", PortHint("s1", "e5"), "'e5' of bridge 's1' was not opened by .*: No such device"),
+        ("broken", None, "'e5' of bridge 's1' was not opened by Open vSwitch: No such device"),
+        ("app", PortHint("s1", "e1"), "claimed by something else, too"),
+    ],
+)
+def test_why_a_declared_port_is_nowhere_is_said(
+    port: str, hint: PortHint | None, words: str
+) -> None:
+    here = places_of({"web": PortHint("s1", "e1"), "db": None, port: hint})
+    here.report_ports(S1, switch_ports("s1", e1=1, e2=2, e3=3))
+    row = {"e1": (1, None), "e2": (2, "db"), "e3": (3, None), "e4": (4, "gone"), "e5": (None, None)}
+    rows_of_s1 = rows(S1, "s1", **row)
+    owner = "broken" if port == "broken" else None
+    rows_of_s1[-1] = replace(rows_of_s1[-1], error="No such device", iface_id=owner)
+    here.report_interfaces(database(*rows_of_s1))
+    here.report_ports(S2, switch_ports("s2", e7=7))
+    assert port not in here.snapshot().placements
+
+    assert re.search(words, here.looked_for([PortId(port)])[PortId(port)])
+
+
+def test_a_port_without_any_bridge_says_how_to_connect_one() -> None:
+    places = places_of({"web": None})
+    places.snapshot()
+    assert "ovs-vsctl set-controller" in places.looked_for([PortId("web")])[PortId("web")]
+
+
+def test_interfaces_that_were_not_opened_are_told_with_their_error() -> None:
+    here = places_of({"web": PortHint("s1", "e1")})
+    here.report_ports(S1, switch_ports("s1", e1=1))
+    good, bad = rows(S1, "s1", e1=(1, None), e2=(None, None))
+    here.report_interfaces(database(good, replace(bad, error="No such device")))
+    here.snapshot()
+    assert [(row.name, row.error) for row in here.unopened()] == [("e2", "No such device")]
+    here.report_interfaces(database(good, replace(bad, ofport=Ofport(2))))
+    here.snapshot()
+    assert not here.unopened()
 
 
 def places_of(hints: Mapping[str, PortHint | None]) -> Placements:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from controller.southbound.ovsdb import BridgeRow, OvsdbSnapshot, RemoteState
-from controller.southbound.ovsdb.database import OvsdbDatabase, RemoteStatus
+from controller.southbound.ovsdb.database import UNMADE_S, OvsdbDatabase, RemoteStatus
 from controller.southbound.ovsdb.expected import ExpectedDatabases
 from flows.model import Dpid
 
@@ -38,6 +40,27 @@ def test_a_database_is_silent_until_its_rows_have_come() -> None:
         assert databases.unreachable() == [HANGS]
 
 
+@pytest.mark.parametrize(
+    ("datapath_type", "remedy"),
+    [("", "datapath_type=netdev`"), ("system", "modprobe openvswitch"), ("odd", "is 'odd'")],
+)
+def test_a_bridge_that_is_not_created_in_time_is_said(datapath_type: str, remedy: str) -> None:
+    now = [0.0]
+    database = OvsdbDatabase(HERE, OvsdbSnapshot, clock=lambda: now[0])
+    unmade = [{"name": "s1", "datapath_type": datapath_type}, {"count": 3}]
+    database.take({"is_first": True, "is_last": True, "unmade": unmade})
+    now[0] = UNMADE_S - 0.1
+    assert not database.unmade(), "it may be on its way"
+    database.take({"is_first": False, "is_last": True, "settings": {}})
+    now[0] = UNMADE_S
+    first, others = database.unmade()
+    assert first.startswith(f"{HERE}: Open vSwitch has not created bridge 's1'")
+    assert remedy in first
+    assert others == f"{HERE}: Open vSwitch has not created 2 more bridges"
+    database.take({"is_first": False, "is_last": True, "unmade": [{"count": 0}]})
+    assert not database.unmade()
+
+
 class FakeWatcher:
     """Two databases whose states are set by the test."""
 
@@ -49,6 +72,10 @@ class FakeWatcher:
         return self.seen
 
     def row_problems(self) -> list[str]:
+        """None."""
+        return []
+
+    def unmade(self) -> list[str]:
         """None."""
         return []
 
