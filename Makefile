@@ -63,5 +63,5 @@ docs: setup  ## regenerate the generated pages of docs/
 	@$(BIN)/python tools/docs
 
 clean:  ## remove what set-up and tools have created
-	rm -rf .venv .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .debian .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
