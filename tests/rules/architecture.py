@@ -87,7 +87,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "api": {
         **dict.fromkeys(("store", "inventory", "status", "syntax", "sensors"), ANY),
-        "http": frozenset(["FRONT_TITLES"]),
+        "http": frozenset(["FRONT_TITLES", "REASON_PHRASES"]),
     },
     "cli": {
         "config": ANY,
