@@ -72,7 +72,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     "databases": {},
     "southbound": {"databases": ANY},
     "http": {"runtime": frozenset(["CannotListen"])},
-    "config": {"syntax": ANY},
+    "config": {"syntax": ANY, "runtime": frozenset(["CONFIG_FILE"])},
     "store": {"syntax": ANY, "runtime": frozenset(["run_blocking"])},
     "topology": {
         "inventory": VALUES_OF_THE_INVENTORY,
@@ -95,7 +95,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),
         "runtime": frozenset(
-            ["launch_command", "default_runtime", "RuntimeMissing", "UnknownRuntime"]
+            ["launch_command", "default_runtime", "RUNTIME_VARIABLE", "RuntimeMissing"]
         ),
     },
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.runtime import launch_command
+from controller.runtime import RUNTIME_VARIABLE, launch_command
 
 ROOT = Path(__file__).resolve().parents[3]
 END_A_THREAD = """
@@ -80,6 +80,6 @@ def test_under_ryu_the_locks_of_this_process_are_those_of_green_threads(tmp_path
     done = subprocess.run(
         [*launch_command("ryu")[:-1], "lock_probe"],
         capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        env={**os.environ, RUNTIME_VARIABLE: "ryu", "PYTHONPATH": f"{ROOT}:{tmp_path}"},
     )  # fmt: skip
     assert done.stdout.split()[-2:] == ["True", "True"], done.stdout + done.stderr
