@@ -4,13 +4,14 @@ SHELL := /bin/bash
 BIN := .venv/bin
 WORLDS ?= 100
 SEED ?= 1
+RELEASE ?= 13
 JOBS ?= $(shell nproc)
 BENCH ?= *
 # tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
 # their time they wait
 LABS ?= 3
 
-.PHONY: help setup setup-tests demo lab test check worlds bench lock audit docs clean
+.PHONY: help setup setup-tests demo lab test check debian worlds bench lock audit docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ check: setup  ## format, lint, types and the rules of the repository
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/mypy --strict flows controller || status=1; \
 	$(BIN)/pytest -q tests/rules || status=1; \
+	exit $$status
+
+debian:  ## demo, all tests and checks on another Debian, made from nothing (RELEASE=13; 12): before a release
+	@tools/debian --fresh $(RELEASE) make demo
+	@status=0; \
+	for what in test check; do tools/debian $(RELEASE) make $$what || status=1; done; \
 	exit $$status
 
 worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2)
