@@ -4,6 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 WORLDS ?= 100
 SEED ?= 1
+RELEASE ?= 13
 JOBS ?= $(shell nproc)
 BENCH ?= *
 # userspace or kernel, for worlds and bench
@@ -16,7 +17,7 @@ KERNEL_TESTS = tools/kernel-lab tools/isolate tools/tests -q
 # their time they wait
 LABS ?= 3
 
-.PHONY: help setup setup-tests demo lab test test-kernel check worlds bench lock audit docs clean
+.PHONY: help setup setup-tests demo lab test test-kernel check debian worlds bench lock audit docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,12 @@ check: setup  ## format, lint, types and the rules of the repository
 	$(BIN)/pytest -q tests/rules || status=1; \
 	exit $$status
 
+debian:  ## demo, all tests and checks on another Debian, made from nothing (RELEASE=13; 12): before a release
+	@tools/debian --fresh $(RELEASE) make demo
+	@status=0; \
+	for what in test check; do tools/debian $(RELEASE) make $$what || status=1; done; \
+	exit $$status
+
 worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2 DATAPATH=kernel)
 	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS) --datapath $(DATAPATH)
 
@@ -75,5 +82,5 @@ docs: setup  ## regenerate the generated pages of docs/
 	@$(BIN)/python tools/docs
 
 clean:  ## remove what set-up and tools have created
-	rm -rf .venv .kernel-lab .kernel-lab.log .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .debian .kernel-lab .kernel-lab.log .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

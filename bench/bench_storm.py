@@ -1,7 +1,8 @@
 """All switches reconnect at once: time until all are verified, delay of the event loop, memory.
 
-The switches are fakes in one process. No peer does the same work; the ratio is the time of the
-storm divided by that of the first connection of the switches to this controller.
+The switches are fakes in one process. CLOUDTAP_OPENFLOW__RUNTIME chooses the runtime. No peer does
+the same work; the ratio is the time of the storm divided by that of the first connection of the
+switches to this controller.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.measure import Result, arguments, report
 from tests.fake_switches import Fleet, many_bridges
-from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.controller_process import RUNTIME, ControllerProcess
 from tests.ovs.waiting import wait_for
 
 LIMIT_S = 300.0
@@ -38,7 +39,8 @@ def main() -> None:
             began = time.perf_counter()
             fleet.add(*many_bridges.switches(asked.switches, asked.ports))
             first = seconds_until_read(controller, fleet, asked.switches, began)
-            before = late(controller)
+            before, busy = late(controller), values(controller)["process_cpu_seconds_total"]
+            first_cpu, first_late = busy, before
             storms = []
             for number in range(asked.runs):
                 began = time.perf_counter()
@@ -46,13 +48,17 @@ def main() -> None:
                 storms.append(seconds_until_read(controller, fleet, asked.switches, began))
                 print(f"  storm {number + 1}: {storms[-1]:.2f} s", flush=True)
             after = late(controller)
-            memory = values(controller)["process_resident_memory_bytes"]
+            end = values(controller)
+            storm_cpu = (end["process_cpu_seconds_total"] - busy) / asked.runs
+            memory = end["process_resident_memory_bytes"]
             refused = [line for line in controller.log().splitlines() if is_refusal(line)]
             print("\n".join(refused[:5]))
     result = Result(tuple(storms), (first,) * len(storms))
     report(
         "storm", "first connection of the same switches", result, "s",
-        switches=asked.switches, ports=asked.ports,
+        runtime=RUNTIME, switches=asked.switches, ports=asked.ports,
+        cpu_s={"first, with the start": round(first_cpu, 1), "a storm": round(storm_cpu, 1)},
+        loop_late_first=first_late,
         loop_late={bound: after[bound] - before[bound] for bound in after},
         memory_MB=round(memory / 1e6), refused=len(refused),
     )  # fmt: skip

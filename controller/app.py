@@ -23,7 +23,7 @@ class Cloudtap(runtime.App):
         super().__init__(*arguments, **keywords)
         self.services: Services | None = None
         try:
-            self.services = start_services(runtime.configure, runtime)
+            self.services = start_services(runtime.configure, runtime, runtime.BACKEND)
         except CloudtapError as problem:
             runtime.fail(problem)
             return
@@ -33,6 +33,7 @@ class Cloudtap(runtime.App):
         runtime.listen_errors(connections.error_received)
         runtime.listen_handler_errors(self.services.bridges.writers.handler_failed)
         runtime.listen_refused(connections.refused)
+        runtime.listen_hangup(self.services.read_files_again)
 
     def close(self) -> None:
         """End in order; every flow stays in place."""

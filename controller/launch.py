@@ -15,7 +15,7 @@ import structlog
 from flask import Flask
 
 from controller.api import MAX_BODY, MAX_RULES_BODY, make_app
-from controller.config import Config, load, split_listen
+from controller.config import Config, ConfigError, load, split_listen
 from controller.http import BodyLimit, FrontSettings, HttpServer, HttpsFiles, token_digest
 from controller.inventory import Caution, Inventory, InventoryFile
 from controller.process import (
@@ -71,6 +71,11 @@ from flows.model import Dpid, PortId, declared_names
 EXPOSED = (
     "the API is open to other machines without HTTPS, so tokens can be read on their way: give "
     "[api] certificate and private_key"
+)
+
+WRONG_RUNTIME = (
+    "[openflow] runtime is {!r}, and this process was started on {}: start it with `cloudtap "
+    "controller` or with the `ryu-manager` of cloudtap, which follow the configuration"
 )
 
 log = structlog.get_logger(__name__)
@@ -271,21 +276,28 @@ class Services:
             own_certificates(config), self.bridges.connections.ending_certificates
         )
         report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
+        self._file_loops = self._read_files(often_s)
         self._loops = (
+            *self._file_loops,
             Loop("start report", report, TICK_S),
-            Loop("inventory", self.reload, often_s),
             Loop("readiness", readiness, START_S),
             Loop("upkeep", self.control.upkeep, often_s),
             Loop("limits", self.control.limits.check, CHECK_S),
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
             Loop("hearing", self._hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
-            Loop("token", self._follow_token, LOOK_AT_FILES_S),
-            Loop("certificates", self._certificates, LOOK_AT_FILES_S),
             Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = self._make_app(signals)
         self._api: HttpServer | None = None
+
+    def _read_files(self, often_s: float) -> tuple[Loop, ...]:
+        """What looks at files that may be replaced."""
+        return (
+            Loop("inventory", self.reload, often_s),
+            Loop("token", self._follow_token, LOOK_AT_FILES_S),
+            Loop("certificates", self._certificates, LOOK_AT_FILES_S),
+        )
 
     def _make_app(self, signals: Signals) -> Flask:
         """What answers the requests to the API."""
@@ -344,6 +356,12 @@ class Services:
         if self._config.api.is_exposed:
             log.warning("API without HTTPS", listen=self._config.api.listen, risk=EXPOSED)
         log.info("controller started", api=self._config.api.listen)
+
+    def read_files_again(self) -> None:
+        """Look now at every file that may be replaced; an inventory is taken for a whole file."""
+        self.reload.trust_file()
+        for loop in self._file_loops:
+            loop.wake()
 
     def _problems_of_api(self) -> tuple[str, ...]:
         exposed = (EXPOSED,) if self._config.api.is_exposed else ()
@@ -523,13 +541,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def start_services(configure: Callable[..., None], transport: Transport) -> Services:
+def start_services(configure: Callable[..., None], transport: Transport, backend: str) -> Services:
     """Read the configuration, tell the OpenFlow server its settings, and start the services.
+
+    ``backend`` is the runtime of this process.
 
     Raises:
         CloudtapError: with the sentence to show; then nothing is running.
     """
     config = load()
+    if config.openflow.runtime not in (None, backend):
+        raise ConfigError([WRONG_RUNTIME.format(config.openflow.runtime, backend)])
     configure_logs(config.log.level, config.log.format)
     expect_many_objects()
     host, port = split_listen(config.openflow.listen)

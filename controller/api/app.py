@@ -32,6 +32,7 @@ from controller.api.json_body import StrictJson
 from controller.api.problems import ApiProblem, ProblemDetails, bad_request, unprocessable
 from controller.api.schemas import ProblemOut
 from controller.api.v1 import HEALTH, RESOURCES
+from controller.http import REASON_PHRASES
 from controller.inventory import Inventory
 from controller.status import Inspecting, Reconciling
 from controller.store import Store
@@ -98,6 +99,10 @@ def make_app(
 def openapi(app: OpenAPI | None = None) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the API."""
     document: dict[str, Any] = (app or _empty_app()).api_doc
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                response["description"] = REASON_PHRASES[int(status)]
     return document
 
 
@@ -203,9 +208,9 @@ def _answer_http_error(error: HTTPException) -> WsgiResponse:
         HTTPStatus.BAD_REQUEST: "the body is not valid JSON",
     }
     headers = {k: v for k, v in error.get_headers() if k in ("Allow", "Location", "Retry-After")}
-    slug = status.phrase.lower().replace(" ", "-")
-    sentence = sentences.get(status, error.description or status.phrase)
-    return ProblemDetails(status, slug, sentence, headers=headers).response()
+    kind = problems.type_of_status(status)
+    sentence = sentences.get(status, error.description or problems.TITLES[kind])
+    return ProblemDetails(status, kind, sentence, headers=headers).response()
 
 
 def _answer_bug(error: Exception) -> Response:

@@ -65,6 +65,13 @@ TITLES: Mapping[str, str] = {
 }
 """The title of each type of problem."""
 
+TYPE_BY_STATUS: Mapping[int, str] = {
+    HTTPStatus.NOT_FOUND: "not-found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request-entity-too-large",
+}
+"""The type of a problem that the web framework has found; of others see ``type_of_status``."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProblemDetails:
@@ -81,7 +88,7 @@ class ProblemDetails:
         """The document as a response."""
         document: dict[str, object] = {
             "type": TYPE + self.type,
-            "title": TITLES.get(self.type, self.status.phrase),
+            "title": TITLES[self.type],
             "status": self.status.value,
             "detail": _clipped(self.detail),
         }
@@ -157,6 +164,12 @@ def from_validation(error: ValidationError) -> ProblemDetails:
         where,
         errors if len(errors) > 1 else (),
     )
+
+
+def type_of_status(status: HTTPStatus) -> str:
+    """The type of a problem that the web framework has found. The types are part of the API."""
+    other = "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"
+    return TYPE_BY_STATUS.get(status, other)
 
 
 def not_found(kind: str, ref: str, where: str | None = None, hint: str = "") -> ApiProblem:

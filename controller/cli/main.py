@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -53,14 +53,23 @@ class CommandLine(Group):
 
 def _give_up(sentence: str) -> NoReturn:
     """End with a sentence, if there is anywhere to write it; the rest of the output is lost."""
-    with suppress(OSError, ValueError):  # else Python tries to write it once more at the end
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    with suppress(OSError, ValueError):
+    _discard_output(sys.stdout)
+    try:
         if sentence:
             Failure(sentence).show()
+            if sys.stderr is not None:
+                sys.stderr.flush()
+    except (OSError, ValueError):
+        _discard_output(sys.stderr)
     sys.exit(1)
+
+
+def _discard_output(stream: TextIO) -> None:
+    """Send what is buffered nowhere: else Python tries once more at the end, with status 120."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @click.group(

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from controller.cli.client import Failure
 from controller.devices import enter_namespace
-from controller.process import did_you_mean
+from controller.process import BackgroundThread, did_you_mean
 from controller.syntax import is_number
 from flows.beacon import MAGIC, Arrivals
 
@@ -60,7 +60,7 @@ class Sniffer:
         self.is_behind = False
         """Whether the last wait ended while frames waited in the socket."""
         self._socket = _open_inside(namespace, lambda: _open(interface, namespace))
-        self._thread = threading.Thread(target=self._capture, name="sniffer", daemon=True)
+        self._thread = BackgroundThread(self._capture, name="sniffer")
 
     def __enter__(self) -> Sniffer:
         self._thread.start()
@@ -73,7 +73,7 @@ class Sniffer:
         where: TracebackType | None,
     ) -> None:
         self._is_over.set()
-        self._thread.join()
+        self._thread.wait()
         self._socket.close()
 
     def wait(self, run: int, frames: int, seconds: float) -> None:
@@ -171,9 +171,9 @@ def _open_inside(namespace: str | None, make: Callable[[], socket.socket]) -> so
         except Failure as failure:
             result.append(failure)
 
-    thread = threading.Thread(target=run, name="enter namespace")
+    thread = BackgroundThread(run, name="enter namespace")
     thread.start()
-    thread.join()
+    thread.wait()
     [found] = result
     if isinstance(found, Failure):
         raise found

@@ -75,7 +75,8 @@ def status(api: Api, output: str) -> None:
 @click.option(
     "--runtime",
     type=click.Choice(["ryu", "os-ken"]),
-    help="The OpenFlow library to run on; without it ryu where that is installed, else os-ken.",
+    help="The OpenFlow library to run on; without it that of the configuration, else ryu where "
+    "that is installed, else os-ken.",
 )
 @click.option(
     "--config",
@@ -85,15 +86,22 @@ def status(api: Api, output: str) -> None:
 def controller(runtime: str | None, config: Path | None) -> None:
     """Run the controller in the foreground, until Ctrl-C."""
     from controller.config import ConfigError, load
-    from controller.runtime import RuntimeMissing, default_runtime, launch_command
+    from controller.runtime import (
+        RUNTIME_VARIABLE,
+        RuntimeMissing,
+        default_runtime,
+        launch_command,
+    )
 
     try:
-        load(config)
-        program = launch_command(runtime or default_runtime())
+        configured = load(config).openflow.runtime
+        runtime = runtime or configured or default_runtime()
+        program = launch_command(runtime)
     except RuntimeMissing as error:
         raise Failure(str(error)) from error
     except ConfigError as error:
         raise Failure("\ncloudtap: ".join(error.problems)) from error
+    os.environ[RUNTIME_VARIABLE] = runtime
     if config is not None:
         os.environ["CLOUDTAP_CONFIG"] = str(config.resolve())
     try:

@@ -35,10 +35,11 @@ from controller.config.values import (
     split_listen,
 )
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, did_you_mean, read_file
+from controller.runtime import CONFIG_FILE
 from flows.errors import CloudtapError
 from flows.model import LINK_MTU, PATH_MTUS, UNDERLAY_MTU, BridgeReference, Dpid, Rate
 
-DEFAULT_FILE = Path("/etc/cloudtap/cloudtap.toml")
+DEFAULT_FILE = CONFIG_FILE
 """Read when neither ``--config`` nor ``CLOUDTAP_CONFIG`` names another file; it may be missing."""
 
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -103,6 +104,11 @@ class _Tls(Section):
 class OpenflowConfig(_Tls):
     """Where switches connect to."""
 
+    runtime: Literal["ryu", "os-ken"] | None = Field(
+        None,
+        description="The OpenFlow library to run on; without it ryu where that is installed, else "
+        "os-ken. The controller is the same on both.",
+    )
     listen: Listen = Field("127.0.0.1:6653", description="Address and port for switches.")
     insecure: bool = Field(
         False, description="Allow switches of other machines to connect without TLS."
@@ -168,7 +174,7 @@ class InventoryConfig(Section):
         le=3600,
         description="Seconds for which a file that was written in place must stay the same before "
         "what is missing from it is taken away. One that was renamed into its place, or that ends "
-        "with the line `...`, is used at once.",
+        "with the line `...`, is used at once, and so is any when the controller gets a SIGHUP.",
     )
 
 

@@ -122,6 +122,7 @@ class InventoryFile:
         self._seen_at = 0.0
         self._candidate: _Candidate | None = None
         self._accepted = ""
+        self._will_trust = self._is_trusted = False
         self._accepting = threading.Lock()
 
     @property
@@ -175,6 +176,14 @@ class InventoryFile:
                 )
             self._accepted = digest
 
+    def trust_file(self) -> None:
+        """Have the next ``reload_if_changed`` take the file as it is then for a whole one.
+
+        It waits neither FILE_SETTLE_S nor ``settle_s``. What is missing is compared all the same:
+        too much needs ``accept``.
+        """
+        self._will_trust = True
+
     def reload_if_changed(self) -> InventoryChange | None:
         """Read the file if it changed, else only stat it. Call it about once a second.
 
@@ -182,13 +191,14 @@ class InventoryFile:
         FILE_SETTLE_S. Returns None when neither the inventory nor its problems changed.
         """
         before, problems = self._inventory, self.problems
+        self._is_trusted, self._will_trust = self._will_trust, False
         if self._read == "never":
             self._restore()
         signature = self._signature()
         if signature == self._read:
             self._seen = signature
             self._reconsider()
-        elif (self._read == "never" or self._is_settled(signature)) and self._load(signature):
+        elif self._may_read(signature) and self._load(signature):
             self._read = signature
         if self._unkept:
             self._keep()
@@ -204,6 +214,9 @@ class InventoryFile:
         # the time of change, too: a file whose permissions were mended has the same content
         times = found.st_mtime_ns, found.st_ctime_ns
         return found.st_dev, found.st_ino, found.st_size, *times
+
+    def _may_read(self, signature: _Signature | None) -> bool:
+        return self._read == "never" or self._is_settled(signature) or self._is_trusted
 
     def _is_settled(self, signature: _Signature | None) -> bool:
         if signature != self._seen or self._seen == self._read:
@@ -261,15 +274,15 @@ class InventoryFile:
                 f"{self.path}: not used: {lost} are missing or changed; {self._in_force()}. "
                 "If this is meant, type `cloudtap inventory accept`; if not, mend the file",
             )
-        elif self._is_exchanged(signature) or _has_end(text) or not self._caution.settle_s:
+        elif self._is_whole(signature, text):
             self._take(text, inventory)
         else:
             self._candidate = candidate
             self._problems = (
                 f"{self.path}: not used yet: {lost} are missing or changed, and the file was "
                 f"written in place, so it may not be whole: it is used when it has stayed the same "
-                f"for {self._caution.settle_s:g} s; write another file and rename it (mv) to have "
-                "it used at once",
+                f"for {self._caution.settle_s:g} s; to have it used at once, send the controller a "
+                "SIGHUP, or rename another file into its place (mv)",
             )
 
     def _reconsider(self) -> None:
@@ -281,7 +294,8 @@ class InventoryFile:
             is_accepted = self._accepted == candidate.digest
             self._accepted = ""
         is_slow = not candidate.loss.exceeds(self._caution.vanish_limit)
-        if is_slow and self._now() - candidate.read_at >= self._caution.settle_s:
+        has_settled = self._now() - candidate.read_at >= self._caution.settle_s
+        if is_slow and (has_settled or self._is_trusted):
             is_accepted = True
         if is_accepted:
             self._take(candidate.text, candidate.inventory)
@@ -292,6 +306,11 @@ class InventoryFile:
         self._inventory, self._text = inventory, text
         self._candidate, self._problems, self._is_known = None, (), True
         self._keep()
+
+    def _is_whole(self, signature: _Signature | None, text: bytes) -> bool:
+        """Whether nobody can be in the middle of writing it."""
+        is_said = self._is_trusted or _has_end(text) or not self._caution.settle_s
+        return is_said or self._is_exchanged(signature)
 
     def _is_exchanged(self, signature: _Signature | None) -> bool:
         """Whether it is another file than the one that was read before, not the same rewritten."""

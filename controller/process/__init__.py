@@ -1,5 +1,6 @@
 """How this process and its children behave: fair use of one processor, logs, metrics, signals."""
 
+from controller.process.background_thread import BackgroundThread
 from controller.process.certificate_dates import (
     CertificateWatch,
     OwnCertificates,
@@ -66,6 +67,7 @@ __all__ = [
     "TIME_SLICES",
     "TOKEN_BYTES_MAX",
     "Access",
+    "BackgroundThread",
     "CertificateWatch",
     "ChangeSignal",
     "ChildProcess",

@@ -23,6 +23,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from controller.process.background_thread import BackgroundThread
 from controller.process.logs import child_log_variables, configure_child_logs
 from controller.process.messages import Message, MessageSocket, PeerGone
 
@@ -68,7 +69,7 @@ class ChildProcess:
         self._ended: str | None = None
         """Why the last child has ended; None once its successor is well."""
         self._started_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=program.name, daemon=True)
+        self._thread = BackgroundThread(self._run, name=program.name)
 
     def start(self) -> None:
         """Start the child and go on at once."""
@@ -84,11 +85,10 @@ class ChildProcess:
         if connection is not None and farewell is not None and self._thread.is_alive():
             with contextlib.suppress(PeerGone):
                 connection.send(farewell)
-                self._thread.join(STOP_S)
+                self._thread.wait(STOP_S)
         if connection is not None:
             connection.end()
-        if self._thread.is_alive():
-            self._thread.join(2 * STOP_S)
+        self._thread.wait(2 * STOP_S)
 
     @property
     def pid(self) -> int | None:

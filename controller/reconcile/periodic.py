@@ -37,7 +37,7 @@ class Loop:
 
     def __init__(self, name: str, work: Callable[[], float], retry_s: float = TICK_S) -> None:
         self._name, self._work, self._retry_s = name, work, retry_s
-        self._stopping = threading.Event()
+        self._stopping, self._woken = threading.Event(), threading.Event()
         self._problem = ""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -48,10 +48,19 @@ class Loop:
     def stop(self) -> None:
         """Do it no more; what is being done is finished."""
         self._stopping.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Do it now, whenever it is due; from any thread."""
+        self._woken.set()
 
     def _run(self) -> None:
         pause = 0.0
-        while not self._stopping.wait(pause):
+        while True:
+            self._woken.wait(pause)
+            self._woken.clear()
+            if self._stopping.is_set():
+                return
             try:
                 pause = self._work()
                 self._problem = ""
@@ -90,6 +99,10 @@ class InventorySource(Protocol):
 
     def accept(self, digest: str) -> None:
         """The operator has said that this file is meant."""
+        ...
+
+    def trust_file(self) -> None:
+        """The operator has said that the file is whole."""
         ...
 
     def reload_if_changed(self) -> InventoryChange | None:
@@ -150,6 +163,10 @@ class InventoryReload:
     def pending(self) -> Pending | None:
         """The file that is not used because too much is missing from it; or None."""
         return self._inventory.pending
+
+    def trust_file(self) -> None:
+        """Have the next look use a file that was written in place without waiting; see there."""
+        self._inventory.trust_file()
 
     def accept(self, digest: str) -> None:
         """Use the pending file with this digest; it is in the world when this returns.

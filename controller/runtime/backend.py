@@ -38,6 +38,7 @@ from controller.runtime.raw_messages import (
     use_own_transaction_ids,
 )
 from controller.runtime.receive import Receiver
+from controller.runtime.shutdown import listen_hangup
 
 CONF: Any = library.cfg.CONF
 HANDSHAKE_DISPATCHER = library.handler.HANDSHAKE_DISPATCHER
@@ -66,6 +67,7 @@ __all__ = [
     "handler_errors",
     "listen_errors",
     "listen_handler_errors",
+    "listen_hangup",
     "listen_port_status",
     "listen_raw",
     "listen_refused",

@@ -9,6 +9,7 @@ CloudtapError
 """
 
 import errno
+from collections.abc import Sequence
 
 from flows.errors import CloudtapError
 
@@ -16,7 +17,7 @@ from flows.errors import CloudtapError
 class UnknownRuntime(CloudtapError):
     """A runtime that does not exist was asked for."""
 
-    def __init__(self, wanted: str, known: list[str]) -> None:
+    def __init__(self, wanted: str, known: Sequence[str]) -> None:
         super().__init__(f"there is no runtime {wanted!r}: choose {' or '.join(known)}")
         self.wanted = wanted
 
@@ -26,8 +27,9 @@ class RuntimeMissing(CloudtapError):
 
     def __init__(self, wanted: str) -> None:
         super().__init__(
-            f"{wanted} is not installed: use --runtime os-ken, which runs the same controller, or "
-            f"install {wanted} (docs/how-to/install.md)"
+            f"{wanted} is not installed: use --runtime os-ken ([openflow] runtime of the "
+            f"configuration), which runs the same controller, or install {wanted} "
+            "(docs/how-to/install.md)"
         )
         self.wanted = wanted
 

@@ -16,6 +16,7 @@ def break_thread_cycles() -> None:
 
     A status of 1,000 bridges starts a thread for each, and so does their reconnection; without this
     nearly all garbage that the collector finds would be threads, and a collection stops everything.
+    From Python 3.13 on eventlet makes no such cycle; then there is nothing to break.
     """
     delete: Any = getattr(threading.Thread, "_delete", None)
     if delete is None:  # another Python version, whose threads eventlet does not change

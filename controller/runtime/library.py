@@ -1,27 +1,22 @@
 """The OpenFlow library of this process (ryu or os-ken), and its modules."""
 
-import os
 import sys
 from importlib import import_module
 from typing import Any
 
 from controller.runtime import ryu_import_hook
-from controller.runtime.command import default_runtime
-from controller.runtime.errors import UnknownRuntime
+from controller.runtime.command import configured_runtime, default_runtime
 
 PACKAGES = {"ryu": "ryu", "os-ken": "os_ken"}
 """Name of the runtime -> the library's import name."""
 
 
 def _choose() -> str:
-    """The library that a launcher has loaded, else that of CLOUDTAP_RUNTIME, else the default."""
+    """The library that a launcher has loaded, else the configured one, else the default."""
     for runtime, package in PACKAGES.items():
         if f"{package}.base.app_manager" in sys.modules:
             return runtime
-    wanted = os.environ.get("CLOUDTAP_RUNTIME") or default_runtime()
-    if wanted not in PACKAGES:
-        raise UnknownRuntime(wanted, list(PACKAGES))
-    return wanted
+    return configured_runtime() or default_runtime()
 
 
 def _module(path: str) -> Any:

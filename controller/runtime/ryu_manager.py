@@ -1,6 +1,6 @@
 """`ryu-manager`: ryu's own manager on a current Python, with an orderly shutdown.
 
-Where ryu is not installed the same command runs the application on os-ken.
+Where ryu is not installed, or os-ken is configured, the same command runs the application on that.
 
 Nothing that makes a lock may be imported before eventlet has patched threading: a native lock that
 one green thread holds stops all others for good.
@@ -15,7 +15,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from controller.runtime import log_output, ryu_import_hook
-from controller.runtime.command import default_runtime
+from controller.runtime.command import configured_runtime, default_runtime
+from controller.runtime.errors import RuntimeMissing
 from flows.errors import CloudtapError
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Run ryu's manager with the arguments of the command line, then end the process."""
     log_output.start()  # before eventlet is loaded
-    if default_runtime() != "ryu":
+    if why := _why_not_ryu():
         from controller.runtime import osken
 
-        print("cloudtap: ryu is not installed: running on os-ken", file=sys.stderr, flush=True)
+        print(f"cloudtap: {why}: running on os-ken", file=sys.stderr, flush=True)
         osken.run_as_manager(sys.argv[1:])
     ryu_import_hook.install()
     # eventlet warns at every start that it is in maintenance; the operator cannot change that
@@ -46,6 +47,22 @@ def main() -> NoReturn:
     from controller.runtime import shutdown
 
     shutdown.exit_now(_status_of(manager.main))
+
+
+def _why_not_ryu() -> str | None:
+    """Why the application runs on os-ken; None if it runs on ryu. Ends the process if neither."""
+    try:
+        configured = configured_runtime()
+        if configured == "ryu" and default_runtime() != "ryu":
+            raise RuntimeMissing("ryu")
+    except CloudtapError as error:
+        from controller.runtime import shutdown
+
+        shutdown.report(error)
+        shutdown.exit_now(1)
+    if configured == "os-ken":
+        return "os-ken is configured"
+    return None if default_runtime() == "ryu" else "ryu is not installed"
 
 
 @functools.cache

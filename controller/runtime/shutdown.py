@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -24,9 +25,12 @@ TIMEOUT_SECONDS = 10
 KILLED_SECONDS = 15
 """If even that is held up, the kernel ends the process."""
 
-RELOADED = "files that change are read again by themselves; the configuration only at a start"
+RELOADED = "inventory, certificates and tokens are read again; the configuration only at a start"
+
+HangupCallback = Callable[[], None]
 
 _WAKE = b"\0"
+_hangup_callbacks: list[HangupCallback] = []
 
 log = structlog.get_logger()
 
@@ -54,7 +58,9 @@ class Shutdown:
         wanted = {0, *SIGNALS}
         while wanted.isdisjoint(received := self._reader.recv(64)):
             if signal.SIGHUP in received:
-                log.info("SIGHUP changes nothing: " + RELOADED)
+                log.info("SIGHUP received", consequence=RELOADED)
+                for callback in _hangup_callbacks:
+                    callback()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(KILLED_SECONDS)
         faulthandler.dump_traceback_later(TIMEOUT_SECONDS, file=log_output.last_words(), exit=True)
@@ -79,6 +85,14 @@ def begin() -> Shutdown:
     if _current is None:
         _current = Shutdown()
     return _current
+
+
+def listen_hangup(callback: HangupCallback) -> None:
+    """Call callback() for each SIGHUP, in the thread that waits for the shutdown.
+
+    It only wakes others: it neither blocks nor raises.
+    """
+    _hangup_callbacks.append(callback)
 
 
 def is_failing() -> bool:

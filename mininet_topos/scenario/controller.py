@@ -44,6 +44,7 @@ class Controller:
             "CLOUDTAP_STATE__DIRECTORY": str(folder / "state"),
             "CLOUDTAP_API__LISTEN": listen,
             "CLOUDTAP_OPENFLOW__LISTEN": self.openflow,
+            "CLOUDTAP_OPENFLOW__RUNTIME": runtime,
         }
 
     def start(self) -> None:

@@ -61,7 +61,10 @@ def _options(about: str) -> argparse.Namespace:
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stay", action="store_true", help="no check: stay up until Ctrl-C")
-    parser.add_argument("--runtime", choices=tuple(COMMANDS), default="ryu", help="default: ryu")
+    runtime = os.environ.get("CLOUDTAP_OPENFLOW__RUNTIME", "ryu")
+    parser.add_argument(
+        "--runtime", choices=tuple(COMMANDS), default=runtime, help=f"default: {runtime}"
+    )
     parser.epilog = "DAMAGE=missing or DAMAGE=extra in the environment breaks one flow on purpose."
     options = parser.parse_args()
     options.damage = os.environ.get("DAMAGE", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ovs.controller_process import RUNTIMES, ControllerProcess
+from tests.ovs.controller_process import RUNTIME, ControllerProcess
 from tests.ovs.lab import Lab
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, build_cloud, make_collectors
 
@@ -55,7 +55,7 @@ def cloud(lab: Lab) -> SmallCloud:
 @pytest.fixture
 def runtime(request: pytest.FixtureRequest) -> str:
     """The OpenFlow library that the controller runs on; see on_both_runtimes."""
-    return str(getattr(request, "param", RUNTIMES[0]))
+    return str(getattr(request, "param", RUNTIME))
 
 
 @pytest.fixture

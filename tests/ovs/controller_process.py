@@ -20,7 +20,13 @@ from typing import Any
 import httpx
 import pytest
 
-from controller.runtime import launch_command
+from controller.runtime import (
+    RUNTIME_VARIABLE,
+    RUNTIMES,
+    configured_runtime,
+    default_runtime,
+    launch_command,
+)
 from tests.ovs.lab import vsctl
 from tests.ovs.waiting import wait_for
 
@@ -28,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 API, OPENFLOW = "127.0.0.1:9470", "127.0.0.1:6653"
 TARGET = f"tcp:{OPENFLOW}"
 """What a bridge needs as its controller."""
-RUNTIMES = ("ryu", "os-ken")
-"""The OpenFlow libraries that it runs on."""
+RUNTIME = configured_runtime() or default_runtime()
+"""The OpenFlow library that it runs on where a test does not say: RUNTIME_VARIABLE chooses it."""
 on_both_runtimes = pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
 """A mark of tests, or as ``pytestmark`` of a module; the fixture ``runtime`` is in conftest."""
 NOBODY = "tcp:127.0.0.1:6699"
@@ -75,7 +81,7 @@ class ControllerProcess:
         self,
         folder: Path,
         inventory: str | None,
-        runtime: str = RUNTIMES[0],
+        runtime: str = RUNTIME,
         addresses: tuple[str, str] = (API, OPENFLOW),
         open_files: int | None = None,
     ) -> None:
@@ -88,7 +94,7 @@ class ControllerProcess:
         self._logged_at_start = 0
         self.output: int | None = -1
         """Where its log goes: a file descriptor, -1 for a file, None if its streams are closed."""
-        self._command = launch_command(runtime)
+        self._runtime, self._command = runtime, launch_command(runtime)
         if open_files is not None:
             self._command = ["prlimit", f"--nofile={open_files}:{open_files}", *self._command]
         self.process: subprocess.Popen[bytes] | None = None
@@ -125,8 +131,11 @@ class ControllerProcess:
             **settings,
         }
         environment = {f"CLOUDTAP_{key.upper()}": value for key, value in given.items()}
+        environment.setdefault(RUNTIME_VARIABLE, self._runtime)
         closing = ["bash", "-c", 'exec "$@" >&- 2>&-', "bash"] if self.output is None else []
-        command = self._command if application is None else [self._command[0], application]
+        command = self._command
+        if application is not None:  # this command runs it on either library
+            command = [launch_command("ryu")[0], application]
         with self._log.open("ab") as file:
             log = file if self.output in (-1, None) else self.output
             self.process = subprocess.Popen(

@@ -55,6 +55,7 @@ class Recorder(runtime.App):
         runtime.listen_port_status(self.port)
         runtime.listen_handler_errors(lambda dpid, e: tell("handler error", dpid=dpid, what=str(e)))
         runtime.listen_refused(lambda address, sentence: tell("refused", sentence=sentence))
+        runtime.listen_hangup(lambda: tell("hangup"))
         self.server = None
         if address:
             self.server = HttpServer(api, *address, FrontSettings(bodies=()))

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.runtime import launch_command
+from controller.runtime import RUNTIME_VARIABLE, launch_command
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
@@ -53,7 +53,12 @@ class RuntimeProcess:
             stderr=self._errors,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_SETTINGS": json.dumps(settings)},
+            env={
+                **os.environ,
+                RUNTIME_VARIABLE: runtime,
+                "PYTHONPATH": str(ROOT),
+                "TEST_SETTINGS": json.dumps(settings),
+            },
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -171,6 +173,19 @@ def test_certificate_and_ca_for_switches_are_replaced_while_the_controller_runs(
     host.trust(second, site.new)
     host.come()
     controller.wait_for_session("two")
+
+
+@on_both_runtimes
+def test_a_hangup_leaves_connections_and_has_new_files_used(host: Host, site: Site) -> None:
+    controller, (first, _) = host.controller, site.certificates_of_host()
+    host.trust(first, site.old, site.new)
+    host.come()
+    site.type("The certificate of the controller, for switches")
+    os.kill(controller.pid, signal.SIGHUP)
+    wait_for(controller.log, lambda log: "SIGHUP received" in log, DEADLINE_S)
+    wait_for(lambda: issuer_of(6653), lambda seen: "new-ca" in seen, DEADLINE_S)
+    assert host.is_connected()
+    assert "bridge disconnected" not in controller.log()
 
 
 def check_a_certificate_without_its_key(controller: ControllerProcess, site: Site) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_switches import FakeSwitch
-from tests.ovs.controller_process import RUNTIMES, ControllerProcess, on_both_runtimes
+from tests.ovs.controller_process import RUNTIME, ControllerProcess, on_both_runtimes
 from tests.ovs.datapath import DATAPATH
 from tests.ovs.hypervisor import Hypervisor
 from tests.ovs.lab import Lab, ofctl, vsctl
@@ -35,7 +35,7 @@ def other(lab: Lab, tmp_path: Path) -> Hypervisor:
 
 @contextmanager
 def controller_for(
-    folder: Path, runtime: str = RUNTIMES[0], inventory: str = INVENTORY, **settings: str
+    folder: Path, runtime: str = RUNTIME, inventory: str = INVENTORY, **settings: str
 ) -> Iterator[ControllerProcess]:
     with ControllerProcess(folder, inventory, runtime) as process:
         process.start("s1", **SETTINGS, **settings)

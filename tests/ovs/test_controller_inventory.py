@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,17 @@ def test_one_port_that_vanishes_by_a_renamed_file_goes_at_once(running: Controll
     exchange(running, "".join(line for line in lines if "blue-db" not in line))
     wait_for(lambda: running.api.get("/v1/ports/blue-db").status_code, lambda status: status == 404)
     assert not running.status()["problems"]
+
+
+def test_a_hangup_has_a_file_used_that_was_written_in_place(running: ControllerProcess) -> None:
+    lines = INVENTORY.splitlines(keepends=True)
+    running.inventory.write_text("".join(line for line in lines if "blue-db" not in line))
+    running.wait_for_problem("send the controller a SIGHUP")
+    assert running.api.get("/v1/ports/blue-db").status_code == 200
+    os.kill(running.pid, signal.SIGHUP)
+    wait_for(lambda: running.api.get("/v1/ports/blue-db").status_code, lambda status: status == 404)
+    assert not running.status()["problems"]
+    assert "inventory, certificates and tokens are read again" in running.log()
 
 
 def test_a_fifo_in_place_of_the_inventory_is_said_and_waits_for_nobody(

@@ -146,11 +146,12 @@ def test_a_signal_ends_it_cleanly_and_flows_stay(
         assert "cookie=0xc10d" in flows(bridge)
 
 
-def test_a_hangup_ends_nothing_and_says_what_is_read_again(lab: Lab, backend: str) -> None:
+def test_a_hangup_ends_nothing_and_is_told_to_who_reads_files(lab: Lab, backend: str) -> None:
     with RuntimeProcess(backend) as controller:
         connect(lab, controller, "s1")
         controller.process.send_signal(signal.SIGHUP)
-        controller.wait_for_log("SIGHUP changes nothing")
+        controller.wait_for_log("SIGHUP received")
+        controller.wait_for("hangup")
         connect(lab, controller, "s2")
         assert controller.end(signal.SIGTERM) == 0, controller.seen()
 

@@ -73,7 +73,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     "devices": {},
     "southbound": {"databases": ANY, "devices": ANY},
     "http": {"runtime": frozenset(["CannotListen"])},
-    "config": {"syntax": ANY},
+    "config": {"syntax": ANY, "runtime": frozenset(["CONFIG_FILE"])},
     "store": {"syntax": ANY, "runtime": frozenset(["run_blocking"])},
     "topology": {
         "inventory": VALUES_OF_THE_INVENTORY,
@@ -89,7 +89,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "api": {
         **dict.fromkeys(("store", "inventory", "status", "syntax", "sensors"), ANY),
-        "http": frozenset(["FRONT_TITLES"]),
+        "http": frozenset(["FRONT_TITLES", "REASON_PHRASES"]),
     },
     "cli": {
         "config": ANY,
@@ -99,7 +99,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),
         "runtime": frozenset(
-            ["launch_command", "default_runtime", "RuntimeMissing", "UnknownRuntime"]
+            ["launch_command", "default_runtime", "RUNTIME_VARIABLE", "RuntimeMissing"]
         ),
     },
 }

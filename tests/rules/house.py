@@ -14,6 +14,7 @@ PIPELINE = "flows/pipeline/tables.py"
 NUMBERS = re.compile(r"resubmit\(,\s*\d|\btable=\d|\breg\d+(=|\[)|NXM_NX_REG\d")
 VAGUE_NAMES = re.compile(r"(^|_)(util|utils|helper|helpers|common|misc|mgr)(_|$)", re.IGNORECASE)
 SLEEPS = frozenset({"sleep"})
+WAITS_FOR_THREADS = "controller/process/background_thread.py"
 EXCUSES = frozenset({"skip", "skipif", "xfail", "importorskip"})
 
 # words of whatever place the code was written in; in two parts, or this file would object to itself
@@ -85,12 +86,41 @@ def patience(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: a test sleeps: wait for what it needs instead"
 
 
+def waits_for_threads(source: Source) -> Iterator[str]:
+    """The end of a thread is waited for with BackgroundThread.wait: its docstring says why."""
+    if source.path == WAITS_FOR_THREADS:
+        return
+    for node in source.nodes:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if node.func.attr == "join" and len(node.args) < 2 and not _is_text(node.func.value):
+            yield (
+                f"{source.path}:{node.lineno}: Thread.join with a time raises under green threads: "
+                "start a BackgroundThread and call its wait()"
+            )
+
+
+def words_of_python(source: Source) -> Iterator[str]:
+    """What a client reads is ours: the words of Python's http module differ by its version."""
+    for node in source.nodes:
+        name = node.attr if isinstance(node, ast.Attribute) else None
+        if name in ("phrase", "responses"):
+            yield f"{source.path}:{node.lineno}: HTTP's {name} change with Python: write the words"
+
+
 def excuses(source: Source) -> Iterator[str]:
     """Every test runs, and is expected to pass."""
     for node in source.nodes:
         name = node.attr if isinstance(node, ast.Attribute) else None
         if name in EXCUSES:
             yield f"{source.path}:{node.lineno}: pytest's {name} is not used here"
+
+
+def _is_text(receiver: ast.expr) -> bool:
+    """Whether its ``join`` is that of a string."""
+    if isinstance(receiver, ast.Attribute):
+        return receiver.attr in ("sep", "pathsep")
+    return isinstance(receiver, ast.Constant | ast.JoinedStr)
 
 
 def _called(call: ast.Call) -> str | None:

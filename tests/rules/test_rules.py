@@ -26,6 +26,8 @@ RULES: list[tuple[Rule, tuple[str, ...], str]] = [
     (house.place_words, (".",), ""),
     (house.patience, ("tests",), ".py"),
     (house.excuses, ("tests",), ".py"),
+    (house.waits_for_threads, ("controller",), ".py"),
+    (house.words_of_python, ("controller",), ".py"),
 ]
 
 LONG_FUNCTION = "def verb():\n    '''Doc.'''\n" + "    step()\n" * 40
@@ -95,6 +97,10 @@ OBJECTIONS = [
     (house.patience, "tests/x.py", "from time import sleep\nsleep(1)"),
     (house.excuses, "tests/x.py", "@pytest.mark.xfail\ndef test(): ..."),
     (house.excuses, "tests/x.py", "pytest.skip('later')"),
+    (house.waits_for_threads, "controller/process/child.py", "self._thread.join(STOP_S)"),
+    (house.waits_for_threads, "controller/cli/sniffer.py", "thread.join(timeout=1)"),
+    (house.waits_for_threads, "controller/cli/sniffer.py", "thread.join()"),
+    (house.words_of_python, "controller/api/app.py", "slug = HTTPStatus(404).phrase.lower()"),
 ]
 
 APPROVALS = [
@@ -135,6 +141,12 @@ APPROVALS = [
         house.names,
         "controller/southbound/ovsdb/watcher.py",
         "def mine(row):\n    return row.mirrors",
+    ),
+    (house.words_of_python, "controller/api/app.py", "phrase = words[HTTPStatus.NOT_FOUND]"),
+    (
+        house.waits_for_threads,
+        "controller/store/observed.py",
+        "', '.join(x), os.pathsep.join(x), table.join(other, condition)",
     ),
     (house.place_words, "README.md", "every tap session of every tenant"),
 ]

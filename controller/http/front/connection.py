@@ -29,6 +29,7 @@ from controller.http.front.head import (
     too_long_head,
 )
 from controller.http.lanes import lane_of
+from controller.http.reason_phrases import REASON_PHRASES
 from controller.http.settings import FrontSettings
 
 CHUNKS_FREE, MEAN_CHUNK_BYTES = 1024, 64
@@ -339,7 +340,7 @@ class Connection(asyncio.BufferedProtocol):
             headers.append(("Content-Length", str(len(answer.body))))
         if closes:
             headers.append(("Connection", "close"))
-        reason = _phrase(answer.status)
+        reason = REASON_PHRASES.get(answer.status, "")
         sent = self._http.send(
             h11.Response(status_code=answer.status, headers=headers, reason=reason)
         )
@@ -448,10 +449,3 @@ def _refusal_of(error: h11.RemoteProtocolError) -> Refusal:
     status = HTTPStatus(error.error_status_hint)
     words = _PYTHON_BYTES.sub(r"\1", str(error)[:NOT_HTTP_MAX])
     return Refusal(status, "bad-request", f"this is not HTTP: {words}")
-
-
-def _phrase(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from queue import Queue
@@ -11,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from controller.process import BackgroundThread
 from controller.reconcile.bridge.confirmed import copied_sessions
 from controller.southbound import Switch
 from flows.errors import CloudtapError
@@ -62,7 +62,7 @@ class EarlyInstall:
         self._count = 0
         self._is_over = False
         self._problem: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
 
     def __enter__(self) -> EarlyInstall:
         return self
@@ -75,7 +75,7 @@ class EarlyInstall:
     ) -> None:
         self._parts.put(None)
         if self._thread is not None:
-            self._thread.join()
+            self._thread.wait()
         elsewhere, self._problem = self._problem, None
         if problem is None and elsewhere is not None:
             try:
@@ -105,7 +105,7 @@ class EarlyInstall:
         time.sleep(0)  # let the thread send: the switch should not wait for flows
         if self._thread is None and not self._is_over and self._count >= self._min_flows:
             name = f"early install {self._switch.name}"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread = BackgroundThread(self._run, name=name)
             self._thread.start()
 
     def end_stage(self) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from controller.process import BackgroundThread
 from controller.reconcile.bridge import BridgeWriter
 from controller.southbound import SwitchGone
 from controller.status import (
@@ -266,9 +267,7 @@ class CounterPoller:
             return
         if session is not None and not _is_single(polling, now):
             session = None
-        asking = threading.Thread(
-            target=self._ask, args=(writer, session, polling), name="counters", daemon=True
-        )
+        asking = BackgroundThread(self._ask, writer, session, polling, name="counters")
         try:
             asking.start()
         except RuntimeError as problem:  # one more thread than the process may have
@@ -276,7 +275,7 @@ class CounterPoller:
             polling.busy.release()
             log.warning("copies not counted", bridge=writer.switch.name, reason=str(problem))
             return
-        asking.join(patience_s)
+        asking.wait(patience_s)
 
     @contextmanager
     def hold(self, dpid: Dpid) -> Iterator[None]:

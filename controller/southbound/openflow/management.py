@@ -11,6 +11,7 @@ from contextlib import suppress
 from struct import Struct, error
 from types import TracebackType
 
+from controller.process import BackgroundThread
 from controller.southbound.errors import SwitchUnfit, SwitchUnreachable
 from controller.southbound.openflow.channel import TIMEOUT_S
 from controller.southbound.openflow.openflow_switch import OpenFlowSwitch
@@ -40,7 +41,7 @@ class ManagedSwitch(OpenFlowSwitch):
     def __init__(self, name: str, stream: Stream, dpid: Dpid, timeout_s: float) -> None:
         super().__init__(dpid, name, stream.send, timeout_s)
         self._stream = stream
-        self._reader = threading.Thread(target=self._read, name=f"openflow {name}", daemon=True)
+        self._reader = BackgroundThread(self._read, name=f"openflow {name}")
         self._reader.start()
 
     def __enter__(self) -> ManagedSwitch:
@@ -57,7 +58,7 @@ class ManagedSwitch(OpenFlowSwitch):
     def close(self) -> None:
         """Close the connection; the bridge keeps its flows."""
         self._stream.close()
-        self._reader.join()
+        self._reader.wait()
 
     def _read(self) -> None:
         while (message := self._stream.receive()) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from controller.databases import PROGRAM, TlsFiles
-from controller.process import ChildProcess, Message, MessageSocket, PeerGone
+from controller.process import BackgroundThread, ChildProcess, Message, MessageSocket, PeerGone
 from controller.southbound.ovsdb.database import OvsdbDatabase, RemoteState, RemoteStatus
 
 LIFE_LOOK_S = 1.0
@@ -49,7 +49,7 @@ class DatabaseProcess:
         self._silent_looks = 0
         self._alive_at = 0.0
         """When the process sent the last sign of life that was read, in monotonic seconds."""
-        self._writer = threading.Thread(target=self._write, name="ovsdb", daemon=True)
+        self._writer = BackgroundThread(self._write, name="ovsdb")
 
     def start(self) -> None:
         """Start the process."""
@@ -65,8 +65,7 @@ class DatabaseProcess:
         """End the process, and wait for its end."""
         self.end()
         self._child.stop()
-        if self._writer.is_alive():
-            self._writer.join()
+        self._writer.wait()
 
     def wake(self) -> None:
         """Look at what is to be written."""

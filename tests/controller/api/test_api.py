@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from controller.api import make_app
-from controller.api.problems import TITLES
+from controller.api.problems import TITLES, type_of_status
+from controller.http import REASON_PHRASES
 from controller.inventory import Inventory
 from controller.status import State
 from controller.store import Store
@@ -59,6 +63,34 @@ def test_a_request_with_the_token_is_answered(store: Store, fake: FakeReconciler
         answer = client.get("/v1/ports", headers={"Authorization": f"{scheme} secret"})
         assert answer.status_code == 200
     assert client.get("/openapi.json").get_json()["security"] == [{"token": []}]
+
+
+def test_the_words_for_statuses_are_the_same_on_every_python(client: FlaskClient) -> None:
+    """Python 3.13 has renamed some of its own."""
+    refused = client.get("/openapi.json").get_json()["paths"]["/v1/sessions"]["post"]["responses"]
+    assert refused["422"]["description"] == "Unprocessable Content"
+
+
+def test_every_status_that_is_answered_has_a_reason_phrase() -> None:
+    root = Path(__file__).resolve().parents[3] / "controller"
+    text = "".join(path.read_text() for path in root.rglob("*.py"))
+    used = {HTTPStatus[name] for name in re.findall(r"HTTPStatus\.([A-Z_]+)", text)}
+    assert len(used) > 20 and used <= set(REASON_PHRASES)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, "not-found"),
+        (405, "method-not-allowed"),
+        (413, "request-entity-too-large"),
+        (414, "bad-request"),
+        (502, "failed"),
+    ],
+)
+def test_the_types_of_problems_are_the_same_on_every_python(status: int, kind: str) -> None:
+    assert type_of_status(HTTPStatus(status)) == kind
+    assert kind in TITLES
 
 
 def test_an_unknown_path_or_method_is_a_problem_document(client: FlaskClient) -> None:

@@ -21,6 +21,7 @@ from controller.api import make_app
 from controller.cli import main
 from controller.cli import session as session_commands
 from controller.cli.client import Api
+from controller.runtime import RUNTIME_VARIABLE
 from controller.status import BridgeShare, State, UndeclaredInterface, UnopenedInterface
 from controller.store import Store
 from flows.model import Dpid
@@ -516,6 +517,27 @@ def test_a_bridge_is_forgotten_by_name_unless_it_is_connected(
     assert "Forget none that still forwards packets" in " ".join(asked.split())
 
 
+@pytest.mark.parametrize(
+    ("runtime", "program"), [("ryu", "ryu-manager"), ("os-ken", "controller.runtime.osken")]
+)
+def test_the_controller_is_started_on_the_configured_runtime(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, program: str
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, arguments: started.append(arguments))
+    monkeypatch.setenv("CLOUDTAP_CONFIG", "")
+    monkeypatch.delenv(RUNTIME_VARIABLE, raising=False)
+    file = tmp_path / "cloudtap.toml"
+    file.write_text(f"[openflow]\nruntime = '{runtime}'\n")
+    good(run("controller", "--config", str(file)))
+    assert program in " ".join(started[0]) and os.environ[RUNTIME_VARIABLE] == runtime
+    file.write_text("[openflow]\nruntime = 'pox'\n")
+    monkeypatch.delenv(RUNTIME_VARIABLE)
+    assert "[openflow] runtime: 'pox' does not do" in failed(
+        run("controller", "--config", str(file))
+    )
+
+
 def test_the_controller_is_started_with_its_configuration(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,9 +550,11 @@ def test_the_controller_is_started_with_its_configuration(
     monkeypatch.setenv("CLOUDTAP_CONFIG", "")
     file = tmp_path / "cloudtap.toml"
     file.write_text("[log]\nlevel = 'debug'\n")
+    monkeypatch.delenv(RUNTIME_VARIABLE, raising=False)
     good(run("controller", "--runtime", "os-ken", "--config", str(file)))
 
     [(arguments, config)] = started
+    assert os.environ[RUNTIME_VARIABLE] == "os-ken", "it wins over that of the file"
     assert "controller.app" in arguments and config == str(file)
     file.write_text("[log]\nlevel = 'loud'\n[apii]\n")
     message = failed(run("controller", "--config", str(file)))

@@ -16,7 +16,11 @@ NAMES = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0
 
 
 class ServerAuthority:
-    """An authority in a folder; ``ca`` is its certificate."""
+    """An authority in a folder; ``ca`` is its certificate.
+
+    Its certificates have no identifier of the key of the authority, as those of many have none:
+    `ssl.create_default_context` refuses them from Python 3.13 on.
+    """
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())

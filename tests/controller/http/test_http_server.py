@@ -81,6 +81,12 @@ def test_a_request_reaches_the_application_whole(serving: Serving) -> None:
     assert b"\r\nServer: cloudtap\r\n" in answer and b"\r\nDate: " in answer
 
 
+def test_the_status_line_has_the_words_of_the_standard(shared: Serving) -> None:
+    """Those of Python's http module change with its version."""
+    answer = shared.exchange(get("/echo", "Content-Length: 999999999"))
+    assert answer.startswith(b"HTTP/1.1 413 Content Too Large\r\n")
+
+
 def test_requests_of_one_connection_are_answered_in_their_order(serving: Serving) -> None:
     first = REQUEST.replace(b"Connection: close\r\n", b"")
 

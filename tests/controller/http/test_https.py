@@ -38,7 +38,8 @@ def serving(request: pytest.FixtureRequest, authority: ServerAuthority) -> Itera
 
 def ask(serving: Serving, authority: ServerAuthority) -> tuple[int, int]:
     """The status of a request, and the serial number of the certificate."""
-    context = ssl.create_default_context(cafile=authority.ca)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority.ca)
     with serving.connect() as raw, context.wrap_socket(raw, server_hostname="localhost") as tls:
         der = tls.getpeercert(binary_form=True)
         assert der is not None

@@ -130,6 +130,35 @@ def test_a_file_that_lacks_little_and_was_renamed_is_taken_at_once(operator: Ope
     assert operator.ports == 9 and not operator.file.problems
 
 
+def test_a_file_that_was_written_in_place_is_taken_at_once_when_the_operator_says_so(
+    operator: Operator,
+) -> None:
+    operator.rewrite(without(3))
+    operator.file.trust_file()
+    operator.look(0)
+    assert operator.ports == 9 and not operator.file.problems
+
+
+def test_the_word_of_the_operator_is_about_the_file_as_it_is(operator: Operator) -> None:
+    operator.file.trust_file()
+    operator.look(0)
+    operator.rewrite(without(3))
+    assert operator.ports == 10, "it was said of the file before"
+    operator.path.write_text(without(3, 4))
+    operator.file.trust_file()
+    operator.file.reload_if_changed()
+    assert operator.ports == 8, "read without waiting"
+
+
+def test_that_a_file_is_whole_does_not_say_that_what_is_missing_is_meant(
+    operator: Operator,
+) -> None:
+    operator.rewrite(without(1, 2, 3, 4, 5))
+    operator.file.trust_file()
+    operator.look(0)
+    assert operator.ports == 10 and "cloudtap inventory accept" in said(operator)
+
+
 def test_a_file_that_only_adds_is_taken_at_once(operator: Operator) -> None:
     operator.rewrite(WHOLE.replace("links:", "  - {id: q, tenant: red, network: lan}\nlinks:"))
     assert operator.ports == 11

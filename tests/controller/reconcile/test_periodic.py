@@ -21,8 +21,11 @@ class Source:
     """An inventory file that becomes good when a test says so."""
 
     def __init__(self) -> None:
-        self.is_known = False
+        self.is_known = self.is_trusted = False
         self.change: InventoryChange | None = None
+
+    def trust_file(self) -> None:
+        self.is_trusted = True
 
     def reload_if_changed(self) -> InventoryChange | None:
         if self.change is not None:
@@ -162,6 +165,23 @@ def test_a_loop_goes_on_after_an_error_and_says_so(problem: Exception) -> None:
         assert events == ["periodic work not done"], "once while it stays the same"
     else:
         assert events == ["periodic work failed"] * 2
+
+
+def test_a_loop_that_is_woken_works_at_once_and_one_that_is_stopped_ends() -> None:
+    times: list[int] = []
+
+    def work() -> float:
+        times.append(1)
+        return 600.0
+
+    loop = Loop("test", work)
+    loop.start()
+    wait_for(lambda: len(times), (1).__eq__)
+    loop.wake()
+    wait_for(lambda: len(times), (2).__eq__)
+    loop.stop()
+    wait_for(loop._thread.is_alive, lambda there: not there)
+    assert len(times) == 2
 
 
 def test_a_loop_that_fails_waits_before_it_tries_again() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.runtime import launch_command
+from controller.runtime import RUNTIME_VARIABLE, launch_command
 
 ROOT = Path(__file__).resolve().parents[3]
 END_A_THREAD = """
@@ -29,7 +29,13 @@ print(gone() is None)
 """
 
 
-@pytest.mark.parametrize(("patch", "is_freed"), [("break_thread_cycles()", "True"), ("", "False")])
+HAS_CYCLES = sys.version_info < (3, 13)
+"""Whether a thread of eventlet is a cycle on this Python, unless it is broken."""
+
+
+@pytest.mark.parametrize(
+    ("patch", "is_freed"), [("break_thread_cycles()", "True"), ("", str(not HAS_CYCLES))]
+)
 def test_an_ended_thread_is_freed_without_garbage_collection(patch: str, is_freed: str) -> None:
     code = END_A_THREAD.format(patch=patch)
     done = subprocess.run(
@@ -74,6 +80,6 @@ def test_under_ryu_the_locks_of_this_process_are_those_of_green_threads(tmp_path
     done = subprocess.run(
         [*launch_command("ryu")[:-1], "lock_probe"],
         capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        env={**os.environ, RUNTIME_VARIABLE: "ryu", "PYTHONPATH": f"{ROOT}:{tmp_path}"},
     )  # fmt: skip
     assert done.stdout.split()[-2:] == ["True", "True"], done.stdout + done.stderr

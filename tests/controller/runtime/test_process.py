@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from controller.runtime import BadTlsSettings, UnknownRuntime, launch_command
+from controller.runtime import (
+    RUNTIME_VARIABLE,
+    BadTlsSettings,
+    UnknownRuntime,
+    configured_runtime,
+    launch_command,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 RYU_WSGI = "import warnings; warnings.simplefilter('ignore'); import ryu.app.wsgi"
@@ -101,7 +107,7 @@ def test_each_runtime_has_its_command_line() -> None:
 def test_an_unknown_runtime_is_one_sentence() -> None:
     with pytest.raises(UnknownRuntime, match=r"there is no runtime 'pox': choose ryu or os-ken"):
         launch_command("pox")
-    refused = python("from controller.runtime import App", CLOUDTAP_RUNTIME="pox")
+    refused = python("from controller.runtime import App", CLOUDTAP_OPENFLOW__RUNTIME="pox")
     assert "there is no runtime 'pox'" in refused.stderr
 
 
@@ -112,9 +118,58 @@ def test_the_runtime_can_be_chosen_and_its_names_are_complete(runtime: str) -> N
         "[getattr(runtime, name) for name in runtime.__all__];"
         "print(runtime.BACKEND, runtime.HUB, runtime.App.OFP_VERSIONS)"
     )
-    loaded = python(code, CLOUDTAP_RUNTIME=runtime)
+    loaded = python(code, CLOUDTAP_OPENFLOW__RUNTIME=runtime)
     hub = {"ryu": "eventlet", "os-ken": "native"}[runtime]
     assert loaded.stdout.split("\n")[0] == f"{runtime} {hub} [4]", loaded.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ('[openflow]\nruntime = "os-ken"\n', {}, "os-ken"),
+        ('[openflow]\nruntime = "os-ken"\n', {RUNTIME_VARIABLE: "ryu"}, "ryu"),
+        ("[openflow]\ninsecure = false\n", {}, None),
+        ("openflow = 1\n", {}, None),
+        ("[openflow\n", {}, None),
+        (None, {}, None),
+    ],
+)
+def test_the_runtime_is_a_setting_like_others(
+    text: str | None, environment: dict[str, str], expected: str | None, tmp_path: Path
+) -> None:
+    """What is wrong with the file is said by the controller, which reads all of it."""
+    file = tmp_path / "cloudtap.toml"
+    if text is not None:
+        file.write_text(text)
+    assert configured_runtime({"CLOUDTAP_CONFIG": str(file), **environment}) == expected
+
+
+@pytest.mark.parametrize(("runtime", "hub"), [("ryu", "eventlet"), ("os-ken", "native")])
+def test_the_manager_of_ryu_runs_the_application_on_the_configured_library(
+    runtime: str, hub: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cloudtap.toml").write_text(f"[openflow]\nruntime = '{runtime}'\n")
+    (tmp_path / "probe.py").write_text(
+        "import os\nfrom controller import runtime\n"
+        "print(runtime.BACKEND, runtime.HUB, flush=True)\nos._exit(0)\n"
+    )
+    paths = {"PYTHONPATH": f"{ROOT}:{tmp_path}", "CLOUDTAP_CONFIG": str(tmp_path / "cloudtap.toml")}
+    others = {name: value for name, value in os.environ.items() if name != RUNTIME_VARIABLE}
+    started = subprocess.run(
+        [launch_command("ryu")[0], "probe"],
+        capture_output=True, text=True, env={**others, **paths}, check=False,
+    )  # fmt: skip
+    assert started.stdout.splitlines()[-1] == f"{runtime} {hub}", started.stderr
+    assert ("os-ken is configured: running on os-ken" in started.stderr) == (runtime == "os-ken")
+
+
+def test_an_unknown_runtime_ends_the_manager_with_one_sentence() -> None:
+    started = subprocess.run(
+        [launch_command("ryu")[0], "controller.app"],
+        capture_output=True, text=True, env={**os.environ, RUNTIME_VARIABLE: "pox"}, check=False,
+    )  # fmt: skip
+    assert started.returncode == 1
+    assert started.stderr == "cloudtap: there is no runtime 'pox': choose ryu or os-ken\n"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
