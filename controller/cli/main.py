@@ -18,7 +18,7 @@ from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
 from controller.cli.session import session
 from controller.cli.state import backup, restore
-from controller.cli.system import controller, inventory, status
+from controller.cli.system import controller, inventory, status, up
 from controller.cli.verify import verify
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
 
@@ -100,7 +100,7 @@ def main(
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, controller, inventory, backup, restore),
+    *(explain, status, up, controller, inventory, backup, restore),
 )
 for command in COMMANDS:
     main.add_command(command)
