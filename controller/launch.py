@@ -26,6 +26,7 @@ from controller.process import (
     LostLines,
     OwnCertificates,
     RenewedFiles,
+    ServiceManager,
     configure_logs,
     expect_many_objects,
 )
@@ -255,6 +256,7 @@ class Services:
         self._certificates = CertificateWatch(
             own_certificates(config), self.bridges.connections.ending_certificates
         )
+        self._service_manager = ServiceManager()
         report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
         self._loops = (
             Loop("start report", report, TICK_S),
@@ -267,6 +269,7 @@ class Services:
             Loop("told", self._follow_told, CHECK_S),
             Loop("token", self._follow_token, LOOK_AT_FILES_S),
             Loop("certificates", self._certificates, LOOK_AT_FILES_S),
+            Loop("service manager", self._service_manager.tell_alive),
             Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = self._make_app(signals)
@@ -328,6 +331,7 @@ class Services:
         if self._config.api.is_exposed:
             log.warning("API without HTTPS", listen=self._config.api.listen, risk=EXPOSED)
         log.info("controller started", api=self._config.api.listen)
+        self._service_manager.tell_started()
 
     def _problems_of_api(self) -> tuple[str, ...]:
         exposed = (EXPOSED,) if self._config.api.is_exposed else ()
@@ -340,6 +344,7 @@ class Services:
 
         A part that cannot be stopped is logged, and the others are stopped all the same.
         """
+        self._service_manager.tell_stopping()
         for loop in self._loops:
             loop.stop()
         steps: tuple[tuple[str, Callable[[], object]], ...] = (
