@@ -1,0 +1,122 @@
+"""A machine of its own for tests: systemd, an empty Open vSwitch, a file system that is thrown away.
+
+The machine is a copy of this one in namespaces (see `boot`); the repository is not there. Its
+network is that of an isolated run: without a connection to others.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from tests.ovs.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S, COMMAND_S = 120.0, 600.0
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+KEPT = ("PIP_", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""Variables that commands get: how to reach an index of packages."""
+NOT_KEPT = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+
+
+class Machine:
+    """A booted machine; commands are those of root, typed in /root."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "machine.log"
+        place = folder / "machine"
+        place.mkdir()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [ROOT / "tools" / "isolate", ROOT / "tests" / "installed" / "boot", place, ROOT],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._init = wait_for(self._find_init, bool, START_S)
+        wait_for(lambda: self.run("systemctl is-system-running").stdout.strip(), _is_up, START_S)
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        what: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            print(self.run("journalctl --no-pager -o cat -n 200").stdout)
+        self.run("systemctl --force --force poweroff")
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def root(self) -> Path:
+        """Its file system, as seen from here."""
+        return Path(f"/proc/{self._init}/root")
+
+    def run(self, command: str, is_online: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a command of the shell; standard error is part of the output.
+
+        ``is_online``: with the network of the tests, to install packages.
+        """
+        namespaces = ["--mount", "--pid", "--uts", "--ipc", "--cgroup"]
+        if not is_online:
+            namespaces.append("--net")
+        inside = ["nsenter", f"--target={self._init}", *namespaces, "--root", "--wd"]
+        shell = ["bash", "-c", f"cd /root && {command}"]
+        return subprocess.run(
+            [*inside, "env", "-i", *_environment(), *shell],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=COMMAND_S,
+            check=False,
+        )
+
+    def must(self, command: str) -> str:
+        """The output of a command that succeeds."""
+        done = self.run(command)
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def _find_init(self) -> int:
+        """The process id of its systemd, as seen from here; 0 while it does not run."""
+        assert self._process.poll() is None, f"not booted: {self._log.read_text()}"
+        for pid in _descendants(self._process.pid):
+            try:
+                if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
+                    return pid
+            except OSError:
+                continue
+        return 0
+
+
+def _is_up(state: str) -> bool:
+    return state in ("running", "degraded")
+
+
+def _environment() -> Iterator[str]:
+    yield from (f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "COLUMNS=110")
+    for name, value in os.environ.items():
+        if name.startswith(KEPT) and name not in NOT_KEPT:
+            yield f"{name}={value}"
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for child in map(int, children):
+        yield child
+        yield from _descendants(child)
