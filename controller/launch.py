@@ -257,9 +257,8 @@ class Services:
             own_certificates(config), self.bridges.connections.ending_certificates
         )
         self._service_manager = ServiceManager()
-        report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
         self._loops = (
-            Loop("start report", report, TICK_S),
+            Loop("start report", self._start_report(signals.ready), TICK_S),
             Loop("inventory", self.reload, often_s),
             Loop("readiness", readiness, START_S),
             Loop("upkeep", self.control.upkeep, often_s),
@@ -294,6 +293,10 @@ class Services:
             sensor_networks=self._config.bridges.sensor_networks,
             inventory_control=self.reload,
         )
+
+    def _start_report(self, ready: threading.Event) -> StartReport:
+        """What says in the log how the start has ended."""
+        return StartReport(self._bridges_with_ports, self.bridges.writers, ready)
 
     def _follow_told(self) -> float:
         """See SnapshotBuilder; returns when it is due again."""

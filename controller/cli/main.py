@@ -13,6 +13,7 @@ import click
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.command import Group
+from controller.cli.doctor import doctor
 from controller.cli.explain import explain
 from controller.cli.filter import filters
 from controller.cli.inventory import bridge, network, port, tenant
@@ -100,7 +101,7 @@ def main(
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, up, controller, inventory, backup, restore),
+    *(explain, status, up, controller, inventory, doctor, backup, restore),
 )
 for command in COMMANDS:
     main.add_command(command)

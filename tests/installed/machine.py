@@ -1,4 +1,4 @@
-"""A machine of its own for tests: systemd, an empty Open vSwitch, a file system that is thrown away.
+"""A machine for tests: systemd, an empty Open vSwitch, and a file system that is thrown away.
 
 The machine is a copy of this one in namespaces (see `boot`); the repository is not there. Its
 network is that of an isolated run: without a connection to others.
