@@ -29,7 +29,7 @@ lab: setup  ## the network and controller of the demo, until Ctrl-C
 
 test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata
 	@status=0; \
-	tools/tests tests/flows tests/controller tests/rules -n 2 || status=1; \
+	tools/tests tests/flows tests/controller tests/rules tests/installed -n 2 || status=1; \
 	tools/tests --labs $(LABS) tests/ovs tests/lab || status=1; \
 	exit $$status
 

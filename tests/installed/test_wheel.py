@@ -31,6 +31,15 @@ def test_the_wheel_has_every_file_for_the_machine(wheel: Path) -> None:
             assert inside[packed].decode() == source.text
 
 
+def test_the_wheel_has_every_man_page(wheel: Path) -> None:
+    pages = files("docs/man")
+    assert len(pages) > 10
+    inside = content(wheel)
+    for page in pages:
+        folder = f"man{page.path[-1]}"
+        assert inside[f"{DATA}/man/{folder}/{Path(page.path).name}"].decode() == page.text
+
+
 def test_the_wheel_has_every_module_and_nothing_of_the_tests(wheel: Path) -> None:
     inside = {name for name in content(wheel) if ".data/" not in name and ".dist-info/" not in name}
     product = {source.path for source in files("controller", "flows")}
