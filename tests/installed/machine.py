@@ -89,6 +89,17 @@ class Machine:
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
+    def beside(self, command: str) -> str:
+        """Run a command of the shell where Open vSwitch runs, beside the machine; it succeeds."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        target = children.read_text().split()[0]
+        inside = ["nsenter", f"--target={target}", "--all", "env", "-i", f"PATH={PATH}"]
+        done = subprocess.run(
+            [*inside, "bash", "-c", command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def _find_init(self) -> int:
         """The process id of its systemd, as seen from here; 0 while it does not run."""
         assert self._process.poll() is None, f"not booted: {self._log.read_text()}"

@@ -1,0 +1,97 @@
+"""The bridge of the page on installation: two VMs, a sensor, a router behind the uplink."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+
+from tests.installed.machine import Machine
+from tests.ovs.waiting import wait_for
+
+BRIDGE = "br-vms"
+HOSTS = {
+    # name: interface at the bridge, MAC address, IP address
+    "web": ("vnet0", "02:00:00:00:00:01", "10.0.0.1/24"),
+    "db": ("vnet1", "02:00:00:00:00:02", "10.0.0.2/24"),
+    "router": ("eth1", "02:00:00:00:00:fe", "10.0.0.254/24"),
+    "ids": ("tap0", "02:00:00:00:00:05", ""),
+}
+BEHIND = "192.0.2.1"
+"""An address behind the router."""
+HOST = "10.0.0.100"
+"""The address of the machine itself, at the bridge."""
+_ECHO = re.compile(r"> (\S+): ICMP echo (request|reply), id \d+, seq (\d+)")
+_UNANSWERED = re.compile(r"(\d+) packets transmitted, (\d+) received")
+
+
+class BridgeOfVms:
+    """An ordinary switch with four machines, each a network namespace of its own."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        machine.must(f"ovs-vsctl add-br {BRIDGE} -- set Bridge {BRIDGE} datapath_type=netdev")
+        for name, host in HOSTS.items():
+            self._add(name, *host)
+        for command in (
+            f"ip -n router address add {BEHIND}/32 dev lo",
+            "ip -n web route add default via 10.0.0.254",
+            "ip -n db route add default via 10.0.0.254",
+            f"ip link set {BRIDGE} up",
+            f"ip address add {HOST}/24 dev {BRIDGE}",
+        ):
+            machine.must(command)
+
+    def _add(self, name: str, interface: str, mac: str, address: str) -> None:
+        for command in (
+            f"ip netns add {name}",
+            f"ip link add {interface} type veth peer name eth0 netns {name}",
+            f"ip link set {interface} up",
+            f"ip -n {name} link set lo up",
+            f"ip netns exec {name} sysctl -q -w net.ipv6.conf.all.disable_ipv6=1",
+            f"ip -n {name} link set eth0 address {mac} up",
+            f"ip netns exec {name} ethtool -K eth0 tx off",
+            f"ovs-vsctl add-port {BRIDGE} {interface}",
+            *([f"ip -n {name} address add {address} dev eth0"] if address else []),
+        ):
+            self._machine.must(command)
+
+    def reaches(self, sender: str, address: str) -> bool:
+        """Whether an address answers a machine."""
+        ping = f"ip netns exec {sender} ping -c 1 -W 1 {address}"
+        return self._machine.run(ping).returncode == 0
+
+    def wait_until_all_reach_each_other(self) -> None:
+        """Block until VMs, router, what is behind it, and the host answer."""
+        for sender, address in (
+            *(("web", "10.0.0.2"), ("db", "10.0.0.1"), ("web", BEHIND)),
+            *(("db", HOST), ("router", HOST), ("router", "10.0.0.1")),
+        ):
+            wait_for(lambda one=(sender, address): self.reaches(*one), bool)
+
+    def copies_of(self, pings: int) -> Counter[tuple[str, str, int]]:
+        """What the sensor has got of so many pings of `web` to what is behind the router.
+
+        Each is the destination, `request` or `reply`, and a number. Returns once the first ping of
+        `db` after these was seen at `db` itself, so that all copies have arrived.
+        """
+        capture = "ip netns exec ids tcpdump -n -l -i eth0 icmp"
+        ping = f"ip netns exec web ping -q -c {pings} -i 0.05 {BEHIND}"
+        seen = self._machine.must(
+            f"{capture} >copies 2>started & "
+            "until grep -q listening started; do read -t 0.05 <> <(:) || true; done; "
+            f"{ping}; ip netns exec db ping -q -c 3 -i 0.2 {BEHIND}; "
+            "kill -INT %1; wait; cat copies"
+        )
+        return Counter((found[1], found[2], int(found[3])) for found in _ECHO.finditer(seen))
+
+    def lost_pings(self, command: str) -> tuple[int, int]:
+        """How many pings were sent while a command ran, 20 a second, and how many are lost."""
+        shown = self._machine.must(
+            f"ip netns exec web ping -q -i 0.05 -W 1 {BEHIND} >pings & "
+            f"bash -c {shlex.quote(command)}; kill -INT %1; wait; cat pings"
+        )
+        found = _UNANSWERED.search(shown)
+        assert found, shown
+        sent, answered = map(int, found.groups())
+        return sent, sent - answered

@@ -1,0 +1,156 @@
+"""The page on installation, typed word for word on a machine with systemd and Open vSwitch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from tests.installed.bridge_of_vms import BEHIND, BridgeOfVms
+from tests.installed.machine import Machine
+from tests.installed.wheels import Builder
+from tests.lab.tutorial import Step, read_steps
+from tests.ovs.waiting import wait_for
+from tests.rules.sources import ROOT
+
+PAGE = (ROOT / "docs/how-to/install.md").read_text()
+FILE = re.compile(r"^```\w+ (?P<name>/\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+PINGS = 20
+ECHOES = {
+    *((BEHIND, "request", number) for number in range(1, PINGS + 1)),
+    *(("10.0.0.1", "reply", number) for number in range(1, PINGS + 1)),
+}
+
+
+def section(title: str) -> str:
+    """The text below a title, until the next one."""
+    lines = PAGE.splitlines(keepends=True)
+    start = lines.index(f"## {title}\n") + 1
+    return "".join(takewhile(lambda line: not line.startswith("## "), lines[start:]))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, builder: Builder, wheel: Path) -> Iterator[Machine]:
+    """A machine with the wheels of two versions in the folder of root."""
+    newer = builder.wheel(builder.sources("0.2.0"))
+    with Machine(tmp_path) as booted:
+        for one in (wheel, newer):
+            shutil.copy(one, booted.root / "root")
+        yield booted
+
+
+def follow(machine: Machine, title: str) -> None:
+    """Write the files of a section and type its commands, in their order."""
+    text = section(title)
+    parts = re.split(r"(^```\w+ /\S+\n.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    steps = 0
+    for part in parts:
+        if file := FILE.match(part):
+            (machine.root / file["name"].lstrip("/")).write_text(file["text"])
+        for step in read_steps(part):
+            type_step(machine, step)
+            steps += 1
+    assert steps, f"{title} shows nothing"
+
+
+def type_step(machine: Machine, step: Step) -> None:
+    """Type one command; what only shows a state is repeated until it is what the page shows."""
+
+    def look() -> str:
+        done = machine.run(step.command, is_online="/pip install" in step.command)
+        assert done.returncode == 0, f"{step.command}: {done.stdout}"
+        return " ".join(done.stdout.split())
+
+    def fits(seen: str) -> bool:
+        return re.fullmatch(step.pattern, seen, re.DOTALL) is not None
+
+    if step.may_be_repeated:
+        wait_for(look, fits)
+    else:
+        seen = look()
+        assert fits(seen), f"{step.command} must show {step.shown}; it showed: {seen}"
+
+
+def test_the_page_leads_from_nothing_to_copies_and_back_to_an_ordinary_switch(
+    machine: Machine,
+) -> None:
+    assert not (machine.root / str(ROOT).lstrip("/") / "controller").exists()
+    vms = BridgeOfVms(machine)
+    vms.wait_until_all_reach_each_other()
+    for title in ("The program", "The service", "The inventory", "The first bridge"):
+        follow(machine, title)
+    vms.wait_until_all_reach_each_other()
+    assert vms.copies_of(PINGS) == dict.fromkeys(ECHOES, 1)
+    assert not vms.reaches("ids", "10.0.0.1")
+
+    follow(machine, "Bridges of other hosts, with TLS")
+    follow(machine, "Back up and restore")
+    follow(machine, "Upgrade and rollback")
+    assert vms.copies_of(PINGS) == dict.fromkeys(ECHOES, 1)
+
+    follow(machine, "Uninstall")
+    vms.wait_until_all_reach_each_other()
+    assert vms.copies_of(PINGS) == {}, "a sensor is flooded"
+    left = machine.must(
+        "find / -xdev \\( -name '*cloudtap*' -o -name '*ryu*' \\) -not -path '/root/*' "
+        "-not -path '/tmp/*' -not -path '/sys/*' -not -path '/var/backups/*' -newer /etc/machine-id"
+    )
+    print(left)
+
+
+def test_the_service_keeps_its_access_when_open_vswitch_is_started_again(machine: Machine) -> None:
+    for title in ("The program", "The service"):
+        follow(machine, title)
+    diagnosis = "runuser -u cloudtap -- cloudtap doctor"
+    assert severities(machine.must(diagnosis)) == {"ok": 7, "less": 1}  # nothing is declared yet
+    assert machine.must("systemctl show --value -p User,NRestarts cloudtap").split() == [
+        *("cloudtap", "0"),
+    ]  # fmt: skip
+    capabilities = machine.must(
+        "grep -h ^Cap /proc/$(systemctl show --value -p MainPID cloudtap)/status"
+    )
+    assert set(re.findall(r"\t(\w+)", capabilities)) == {"0" * 16}
+
+    started = ovs_start(machine)
+    machine.must("systemctl stop cloudtap-openvswitch.path")
+    restart_vswitchd(machine)
+    seen = machine.must(diagnosis)
+    assert severities(seen)["less"] == 2, seen
+    assert "changes of sessions take up to a second longer" in seen
+    machine.must("systemctl start cloudtap-openvswitch.path")
+    restart_vswitchd(machine)
+    assert ovs_start(machine) != started
+    wait_for(lambda: severities(machine.must(diagnosis)), lambda found: found["less"] == 1)
+
+
+def test_the_units_are_accepted_and_closed(tmp_path: Path, machine: Machine) -> None:
+    for title in ("The program", "The service"):
+        follow(machine, title)
+    units = "/etc/systemd/system/cloudtap*"
+    assert machine.must(f"systemd-analyze verify {units}") == ""
+    closed = machine.must("systemd-analyze security --no-pager cloudtap.service")
+    level = re.search(r"exposure level for cloudtap.service: (\d+\.\d)", closed)
+    assert level and float(level[1]) <= 1.5, closed
+
+
+def severities(shown: str) -> Counter[str]:
+    """How many rows `cloudtap doctor` shows of each kind."""
+    return Counter(re.findall(r" (ok|less|problem) ", shown))
+
+
+def ovs_start(machine: Machine) -> str:
+    return machine.must("cat /run/openvswitch/ovs-vswitchd.pid")
+
+
+def restart_vswitchd(machine: Machine) -> None:
+    """End ovs-vswitchd and start it again: its control socket is a new one."""
+    machine.beside(
+        "pid=$(cat /run/openvswitch/ovs-vswitchd.pid); ovs-appctl -t ovs-vswitchd exit; "
+        "while kill -0 $pid 2>&-; do read -t 0.05 <> <(:) || true; done; "
+        "ovs-vswitchd unix:/run/openvswitch/db.sock --no-chdir --pidfile --detach -vconsole:off"
+    )
