@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tests.installed.machine import Machine
 from tests.ovs.waiting import wait_for
@@ -21,8 +23,22 @@ BEHIND = "192.0.2.1"
 """An address behind the router."""
 HOST = "10.0.0.100"
 """The address of the machine itself, at the bridge."""
+PERIOD_S = 0.05
 _ECHO = re.compile(r"> (\S+): ICMP echo (request|reply), id \d+, seq (\d+)")
-_UNANSWERED = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_ANSWERED = re.compile(r"(\d+) packets transmitted, (\d+) received")
+
+
+@dataclass
+class Pings:
+    """How many were sent and answered, once they have ended."""
+
+    sent: int = 0
+    answered: int = 0
+
+    @property
+    def pause_s(self) -> float:
+        """How long none was answered, if that was at once, in seconds."""
+        return (self.sent - self.answered) * PERIOD_S
 
 
 class BridgeOfVms:
@@ -72,26 +88,25 @@ class BridgeOfVms:
     def copies_of(self, pings: int) -> Counter[tuple[str, str, int]]:
         """What the sensor has got of so many pings of `web` to what is behind the router.
 
-        Each is the destination, `request` or `reply`, and a number. Returns once the first ping of
-        `db` after these was seen at `db` itself, so that all copies have arrived.
+        Each is the destination, `request` or `reply`, and a number. The pings of `db` that follow
+        take longer than copies that are on their way.
         """
-        capture = "ip netns exec ids tcpdump -n -l -i eth0 icmp"
-        ping = f"ip netns exec web ping -q -c {pings} -i 0.05 {BEHIND}"
-        seen = self._machine.must(
-            f"{capture} >copies 2>started & "
-            "until grep -q listening started; do read -t 0.05 <> <(:) || true; done; "
-            f"{ping}; ip netns exec db ping -q -c 3 -i 0.2 {BEHIND}; "
-            "kill -INT %1; wait; cat copies"
+        capture = self._machine.start(
+            "ip netns exec ids tcpdump -n -l -i eth0 icmp", ready="listening on eth0"
         )
-        return Counter((found[1], found[2], int(found[3])) for found in _ECHO.finditer(seen))
+        self._machine.must(f"ip netns exec web ping -q -c {pings} -i {PERIOD_S} {BEHIND}")
+        self._machine.must(f"ip netns exec db ping -q -c 5 -i 0.2 {BEHIND}")
+        seen = _ECHO.finditer(capture.stop())
+        return Counter((found[1], found[2], int(found[3])) for found in seen)
 
-    def lost_pings(self, command: str) -> tuple[int, int]:
-        """How many pings were sent while a command ran, 20 a second, and how many are lost."""
-        shown = self._machine.must(
-            f"ip netns exec web ping -q -i 0.05 -W 1 {BEHIND} >pings & "
-            f"bash -c {shlex.quote(command)}; kill -INT %1; wait; cat pings"
+    @contextmanager
+    def pinging(self) -> Iterator[Pings]:
+        """Let `web` ping what is behind the router, 20 times a second, inside the block."""
+        pings = Pings()
+        running = self._machine.start(
+            f"ip netns exec web ping -q -i {PERIOD_S} {BEHIND}", ready="PING"
         )
-        found = _UNANSWERED.search(shown)
-        assert found, shown
-        sent, answered = map(int, found.groups())
-        return sent, sent - answered
+        yield pings
+        found = _ANSWERED.search(running.stop())
+        assert found
+        pings.sent, pings.answered = map(int, found.groups())

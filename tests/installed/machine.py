@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -67,13 +68,8 @@ class Machine:
 
         ``is_online``: with the network of the tests, to install packages.
         """
-        namespaces = ["--mount", "--pid", "--uts", "--ipc", "--cgroup"]
-        if not is_online:
-            namespaces.append("--net")
-        inside = ["nsenter", f"--target={self._init}", *namespaces, "--root", "--wd"]
-        shell = ["bash", "-c", f"cd /root && {command}"]
         return subprocess.run(
-            [*inside, "env", "-i", *_environment(), *shell],
+            self._inside(command, is_online),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,6 +78,17 @@ class Machine:
             timeout=COMMAND_S,
             check=False,
         )
+
+    def start(self, program: str, ready: str = "") -> Running:
+        """Start a program; returns once it has printed ``ready``."""
+        return Running(self, program, ready)
+
+    def _inside(self, command: str, is_online: bool = False) -> list[str]:
+        namespaces = ["--mount", "--pid", "--uts", "--ipc", "--cgroup"]
+        if not is_online:
+            namespaces.append("--net")
+        inside = ["nsenter", f"--target={self._init}", *namespaces, "--root", "--wd"]
+        return [*inside, "env", "-i", *_environment(), "bash", "-c", f"cd /root; {command}"]
 
     def must(self, command: str) -> str:
         """The output of a command that succeeds."""
@@ -110,6 +117,28 @@ class Machine:
             except OSError:
                 continue
         return 0
+
+
+class Running:
+    """A program that runs on a machine, with what it prints."""
+
+    def __init__(self, machine: Machine, program: str, ready: str) -> None:
+        self._machine, self._name = machine, f"running-{next(_NUMBERS)}"
+        files = f">{self._name}.out 2>&1 </dev/null & echo $!"
+        self._pid = machine.must(f"setsid {program} {files}").strip()
+        wait_for(self._output, lambda seen: ready in seen)
+
+    def stop(self) -> str:
+        """Interrupt it, as Ctrl-C does, and return what it has printed, once it has ended."""
+        self._machine.must(f"kill -INT {self._pid}")
+        wait_for(lambda: self._machine.run(f"kill -0 {self._pid}").returncode, bool)
+        return self._output()
+
+    def _output(self) -> str:
+        return self._machine.must(f"cat {self._name}.out")
+
+
+_NUMBERS = count(1)
 
 
 def _is_up(state: str) -> bool:

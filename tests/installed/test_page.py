@@ -21,6 +21,10 @@ from tests.rules.sources import ROOT
 PAGE = (ROOT / "docs/how-to/install.md").read_text()
 FILE = re.compile(r"^```\w+ (?P<name>/\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PINGS = 20
+LATE = 2
+"""Pings whose answers are on their way when they are counted."""
+SHORT_S = 5.0
+"""The page says that the pause is well under a second; a busy machine may need longer."""
 ECHOES = {
     *((BEHIND, "request", number) for number in range(1, PINGS + 1)),
     *(("10.0.0.1", "reply", number) for number in range(1, PINGS + 1)),
@@ -82,25 +86,29 @@ def test_the_page_leads_from_nothing_to_copies_and_back_to_an_ordinary_switch(
     assert not (machine.root / str(ROOT).lstrip("/") / "controller").exists()
     vms = BridgeOfVms(machine)
     vms.wait_until_all_reach_each_other()
-    for title in ("The program", "The service", "The inventory", "The first bridge"):
+    for title in ("The program", "The service", "The inventory"):
         follow(machine, title)
+    with vms.pinging() as taken_over:
+        follow(machine, "The first bridge")
     vms.wait_until_all_reach_each_other()
     assert vms.copies_of(PINGS) == dict.fromkeys(ECHOES, 1)
     assert not vms.reaches("ids", "10.0.0.1")
 
-    follow(machine, "Bridges of other hosts, with TLS")
-    follow(machine, "Back up and restore")
-    follow(machine, "Upgrade and rollback")
+    with vms.pinging() as upgraded:
+        follow(machine, "Bridges of other hosts, with TLS")
+        follow(machine, "Back up and restore")
+        follow(machine, "Upgrade and rollback")
     assert vms.copies_of(PINGS) == dict.fromkeys(ECHOES, 1)
 
-    follow(machine, "Uninstall")
+    with vms.pinging() as given_back:
+        follow(machine, "Uninstall")
     vms.wait_until_all_reach_each_other()
     assert vms.copies_of(PINGS) == {}, "a sensor is flooded"
-    left = machine.must(
-        "find / -xdev \\( -name '*cloudtap*' -o -name '*ryu*' \\) -not -path '/root/*' "
-        "-not -path '/tmp/*' -not -path '/sys/*' -not -path '/var/backups/*' -newer /etc/machine-id"
-    )
-    print(left)
+    print(f"pauses: {taken_over.pause_s=} {upgraded=} {given_back.pause_s=}")
+    assert upgraded.sent - upgraded.answered <= LATE
+    assert taken_over.answered > 0 and given_back.pause_s < SHORT_S
+    assert machine.must("find /etc /opt /usr/local /var/lib /run -xdev -name '*cloudtap*'") == ""
+    assert machine.run("getent passwd cloudtap").stdout == ""
 
 
 def test_the_service_keeps_its_access_when_open_vswitch_is_started_again(machine: Machine) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installed.wheels import Builder, Environment, content
+from tests.installed.wheels import Builder, Environment, clean_environment, content, run
 from tests.rules.sources import files
 
 DATA = "cloudtap-0.1.0.data/data/share"
@@ -44,6 +44,25 @@ def test_the_wheel_has_every_module_and_nothing_of_the_tests(wheel: Path) -> Non
     inside = {name for name in content(wheel) if ".data/" not in name and ".dist-info/" not in name}
     product = {source.path for source in files("controller", "flows")}
     assert inside == {*product, "zz_cloudtap_ryu.pth"}
+
+
+def test_a_plain_pip_install_works_without_a_cache_and_its_controller_starts(
+    tmp_path: Path, wheel: Path
+) -> None:
+    made = Environment(tmp_path / "venv")
+    made.pip("install", "-q", wheel)
+    made.pip("check")
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    settings = clean_environment(CLOUDTAP_STATE__DIRECTORY=str(state))
+    for command in ("ryu-manager controller.app", "cloudtap up", "cloudtap controller"):
+        program, argument = command.split()
+        ended = run(made.program(program), argument, folder=tmp_path, env=settings)
+        assert ended.returncode == 1, ended.stdout
+        assert f"type `chmod go= {state}`" in ended.stdout, "the application was loaded"
+    refused = made.run("cloudtap", "up", "--runtime", "ryu")
+    assert refused.returncode == 1 and "ryu is not installed" in refused.stdout
 
 
 @pytest.fixture
