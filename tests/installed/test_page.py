@@ -31,6 +31,9 @@ ECHOES = {
 }
 
 
+DIAGNOSIS = "runuser -u cloudtap -- cloudtap doctor"
+
+
 def section(title: str) -> str:
     """The text below a title, until the next one."""
     lines = PAGE.splitlines(keepends=True)
@@ -45,6 +48,16 @@ def machine(tmp_path: Path, builder: Builder, wheel: Path) -> Iterator[Machine]:
     with Machine(tmp_path) as booted:
         for one in (wheel, newer):
             shutil.copy(one, booted.root / "root")
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+    """A machine on which the service runs, as the page says; nothing is declared yet."""
+    with Machine(tmp_path_factory.mktemp("serving")) as booted:
+        shutil.copy(wheel, booted.root / "root")
+        for title in ("The program", "The service"):
+            follow(booted, title)
         yield booted
 
 
@@ -111,37 +124,63 @@ def test_the_page_leads_from_nothing_to_copies_and_back_to_an_ordinary_switch(
     assert machine.run("getent passwd cloudtap").stdout == ""
 
 
-def test_the_service_keeps_its_access_when_open_vswitch_is_started_again(machine: Machine) -> None:
-    for title in ("The program", "The service"):
-        follow(machine, title)
-    diagnosis = "runuser -u cloudtap -- cloudtap doctor"
-    assert severities(machine.must(diagnosis)) == {"ok": 7, "less": 1}  # nothing is declared yet
-    assert machine.must("systemctl show --value -p User,NRestarts cloudtap").split() == [
-        *("cloudtap", "0"),
-    ]  # fmt: skip
-    capabilities = machine.must(
-        "grep -h ^Cap /proc/$(systemctl show --value -p MainPID cloudtap)/status"
-    )
+def test_the_service_has_no_capability_and_keeps_its_access_to_open_vswitch(
+    serving: Machine,
+) -> None:
+    main_process = "/proc/$(systemctl show --value -p MainPID cloudtap)/status"
+    assert serving.must(f"stat -c %U {main_process}") == "cloudtap\n"
+    capabilities = serving.must(f"grep -h ^Cap {main_process}")
     assert set(re.findall(r"\t(\w+)", capabilities)) == {"0" * 16}
+    assert severities(serving.must(DIAGNOSIS)) == {"ok": 7, "less": 1}
 
-    started = ovs_start(machine)
-    machine.must("systemctl stop cloudtap-openvswitch.path")
-    restart_vswitchd(machine)
-    seen = machine.must(diagnosis)
+    serving.must("systemctl stop cloudtap-openvswitch.path")
+    restart_vswitchd(serving)
+    seen = serving.must(DIAGNOSIS)
     assert severities(seen)["less"] == 2, seen
     assert "changes of sessions take up to a second longer" in seen
-    machine.must("systemctl start cloudtap-openvswitch.path")
-    restart_vswitchd(machine)
-    assert ovs_start(machine) != started
-    wait_for(lambda: severities(machine.must(diagnosis)), lambda found: found["less"] == 1)
+    serving.must("systemctl start cloudtap-openvswitch.path")
+    restart_vswitchd(serving)
+    wait_for(lambda: severities(serving.must(DIAGNOSIS)), lambda found: found["less"] == 1)
 
 
-def test_the_units_are_accepted_and_closed(tmp_path: Path, machine: Machine) -> None:
-    for title in ("The program", "The service"):
-        follow(machine, title)
+def test_a_controller_that_hangs_or_is_killed_is_started_again(serving: Machine) -> None:
+    def main_process() -> str:
+        return serving.must("systemctl show --value -p MainPID cloudtap").strip()
+
+    def is_another(now: str) -> bool:
+        return now not in ("0", first) and "cloudtap" in serving.run("cloudtap status").stdout
+
+    first = main_process()
+    serving.must(f"kill -KILL {first}")
+    wait_for(main_process, is_another)
+    serving.must(
+        "mkdir -p /run/systemd/system/cloudtap.service.d && printf '[Service]\\nWatchdogSec=4\\n' "
+        ">/run/systemd/system/cloudtap.service.d/soon.conf && systemctl daemon-reload "
+        "&& systemctl restart cloudtap"
+    )
+    first = main_process()
+    serving.must(f"kill -STOP {first}")
+    wait_for(main_process, is_another)
+    assert "watchdog" in serving.must("journalctl -u cloudtap -o cat --no-pager").lower()
+
+
+def test_a_reload_says_that_it_changes_nothing(serving: Machine) -> None:
+    serving.must("systemctl reload cloudtap")
+    journal = "journalctl -u cloudtap -o cat --no-pager"
+    wait_for(lambda: serving.must(journal), lambda seen: "SIGHUP changes nothing" in seen)
+
+
+def test_root_is_told_to_restore_as_the_user_of_the_state(serving: Machine) -> None:
+    serving.must("cloudtap backup /root/one.db && systemctl stop cloudtap")
+    refused = serving.run("cloudtap restore /root/one.db")
+    assert refused.returncode == 1 and "`runuser -u cloudtap -- ...`" in refused.stdout
+    serving.must("systemctl start cloudtap")
+
+
+def test_the_units_are_accepted_and_closed(serving: Machine) -> None:
     units = "/etc/systemd/system/cloudtap*"
-    assert machine.must(f"systemd-analyze verify {units}") == ""
-    closed = machine.must("systemd-analyze security --no-pager cloudtap.service")
+    assert serving.must(f"systemd-analyze verify {units}") == ""
+    closed = serving.must("systemd-analyze security --no-pager cloudtap.service")
     level = re.search(r"exposure level for cloudtap.service: (\d+\.\d)", closed)
     assert level and float(level[1]) <= 1.5, closed
 
@@ -151,14 +190,11 @@ def severities(shown: str) -> Counter[str]:
     return Counter(re.findall(r" (ok|less|problem) ", shown))
 
 
-def ovs_start(machine: Machine) -> str:
-    return machine.must("cat /run/openvswitch/ovs-vswitchd.pid")
-
-
 def restart_vswitchd(machine: Machine) -> None:
     """End ovs-vswitchd and start it again: its control socket is a new one."""
+    machine.beside("ovs-appctl -t ovs-vswitchd exit")
+    is_there = "test -e /run/openvswitch/ovs-vswitchd.pid"
+    wait_for(lambda: machine.run(is_there).returncode, bool)
     machine.beside(
-        "pid=$(cat /run/openvswitch/ovs-vswitchd.pid); ovs-appctl -t ovs-vswitchd exit; "
-        "while kill -0 $pid 2>&-; do read -t 0.05 <> <(:) || true; done; "
         "ovs-vswitchd unix:/run/openvswitch/db.sock --no-chdir --pidfile --detach -vconsole:off"
     )
