@@ -153,11 +153,10 @@ def test_a_controller_that_hangs_or_is_killed_is_started_again(serving: Machine)
     first = main_process()
     serving.must(f"kill -KILL {first}")
     wait_for(main_process, is_another)
-    serving.must(
-        "mkdir -p /run/systemd/system/cloudtap.service.d && printf '[Service]\\nWatchdogSec=4\\n' "
-        ">/run/systemd/system/cloudtap.service.d/soon.conf && systemctl daemon-reload "
-        "&& systemctl restart cloudtap"
-    )
+    soon = serving.root / "run/systemd/system/cloudtap.service.d/soon.conf"
+    soon.parent.mkdir(parents=True)
+    soon.write_text("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n")
+    serving.must("systemctl daemon-reload && systemctl restart cloudtap")
     first = main_process()
     serving.must(f"kill -STOP {first}")
     wait_for(main_process, is_another)
