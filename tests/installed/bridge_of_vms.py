@@ -99,6 +99,15 @@ class BridgeOfVms:
         seen = _ECHO.finditer(capture.stop())
         return Counter((found[1], found[2], int(found[3])) for found in seen)
 
+    def flooded(self) -> list[str]:
+        """What the sensor sees when `web` asks everybody for an address (ARP)."""
+        capture = self._machine.start(
+            "ip netns exec ids tcpdump -n -l -i eth0 arp", ready="listening on eth0"
+        )
+        self._machine.must("ip -n web neigh flush all")
+        self._machine.must("ip netns exec web ping -q -c 5 -i 0.2 10.0.0.2")
+        return [line for line in capture.stop().splitlines() if "ARP, Request" in line]
+
     @contextmanager
     def pinging(self) -> Iterator[Pings]:
         """Let `web` ping what is behind the router, 20 times a second, inside the block."""
