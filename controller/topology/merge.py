@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from controller.devices import PairEnd, pair_name
 from controller.inventory import InterfaceName, Inventory, LinkHint
 from controller.southbound.ovsdb import InterfaceRow, tunnel_name
 from controller.store import Place
@@ -425,6 +426,7 @@ class _Merge:
         for dpid in {place.dpid for place in used}:
             self.pause()
             ours = {tunnel_name(dpid, kind) for kind in TunnelKind}
+            ours |= {pair_name(dpid, end) for end in PairEnd}
             left = (
                 interface.name
                 for interface in self.reports[dpid].interfaces
