@@ -22,6 +22,7 @@ from controller.devices import (
     record_of,
     switch_off_offloads,
 )
+from flows.model import Datapath
 
 VETH = "use one end of a veth pair as tap port in its place"
 RESTARTS = (
@@ -62,7 +63,7 @@ def prepare(interface: str, dry_run: bool, database: str | None, output: str) ->
     """
     vsctl = vsctl_command(database)
     found = _find(vsctl, interface)
-    if found.datapath == WITHOUT_SUPER_FRAMES:
+    if found.datapath == Datapath.USERSPACE.value:
         _say(interface, "nothing to do: its bridge has the userspace datapath", output)
         return
     device = _device(found)
