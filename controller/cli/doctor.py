@@ -18,6 +18,7 @@ import httpx
 
 from controller.cli.client import Failure
 from controller.cli.command import Command
+from controller.cli.doctor_datapath import datapath_findings
 from controller.cli.options import output_option, with_options
 from controller.cli.output import Column, print_data, print_table
 from controller.cli.state import CONFIG_OPTION
@@ -103,6 +104,9 @@ def _look(path: Path | None) -> Iterator[Diagnosis]:
     for remote in remotes:
         yield _database(remote)
     yield _control_socket()
+    for remote in remotes:
+        found = datapath_findings(config, remote) if remote.startswith("unix:") else ()
+        yield from (Diagnosis("kernel datapath", Severity.LESS, sentence) for sentence in found)
     yield _api(config)
     yield from _bridges(config)
 
