@@ -38,7 +38,7 @@ test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mi
 	@status=0; kernel_tests() { exec $(KERNEL_TESTS) $$($(BIN)/python -m tests.kernel.suite core); }; \
 	if [ $(KERNEL) = no ]; then kernel_tests() { echo 'left out, because of KERNEL=no'; }; fi; \
 	kernel_tests >.kernel-lab.log 2>&1 & kernel=$$!; trap 'kill $$kernel 2>/dev/null' EXIT; \
-	tools/tests tests/flows tests/controller tests/rules -n 2 || status=1; \
+	tools/tests tests/flows tests/controller tests/rules tests/installed -n 2 || status=1; \
 	wait $$kernel || status=1; echo 'on the kernel datapath:'; cat .kernel-lab.log; \
 	tools/tests --labs $(LABS) tests/ovs tests/lab || status=1; \
 	exit $$status

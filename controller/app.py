@@ -1,6 +1,6 @@
 """The Ryu application: hands events to the services and does nothing else.
 
-Run it with `ryu-manager controller.app`, or on os-ken with `cloudtap controller --runtime os-ken`.
+Run it with `ryu-manager controller.app`, or on os-ken with `cloudtap up --runtime os-ken`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from controller.process import (
     LostLines,
     OwnCertificates,
     RenewedFiles,
+    ServiceManager,
     configure_logs,
     expect_many_objects,
 )
@@ -275,17 +276,18 @@ class Services:
         self._certificates = CertificateWatch(
             own_certificates(config), self.bridges.connections.ending_certificates
         )
-        report = StartReport(self._bridges_with_ports, self.bridges.writers, signals.ready)
         self._file_loops = self._read_files(often_s)
+        self._service_manager = ServiceManager()
         self._loops = (
             *self._file_loops,
-            Loop("start report", report, TICK_S),
+            Loop("start report", self._start_report(signals.ready), TICK_S),
             Loop("readiness", readiness, START_S),
             Loop("upkeep", self.control.upkeep, often_s),
             Loop("limits", self.control.limits.check, CHECK_S),
             Loop("counters", self.bridges.counters.count_everything, COUNT_S),
             Loop("hearing", self._hearing, CHECK_S),
             Loop("told", self._follow_told, CHECK_S),
+            Loop("service manager", self._service_manager.tell_alive),
             Loop("log", LostLines(log_problem, lost_log_lines)),
         )
         self._app = self._make_app(signals)
@@ -318,6 +320,10 @@ class Services:
             sensor_networks=self._config.bridges.sensor_networks,
             inventory_control=self.reload,
         )
+
+    def _start_report(self, ready: threading.Event) -> StartReport:
+        """What says in the log how the start has ended."""
+        return StartReport(self._bridges_with_ports, self.bridges.writers, ready)
 
     def _follow_told(self) -> float:
         """See SnapshotBuilder; returns when it is due again."""
@@ -356,6 +362,7 @@ class Services:
         if self._config.api.is_exposed:
             log.warning("API without HTTPS", listen=self._config.api.listen, risk=EXPOSED)
         log.info("controller started", api=self._config.api.listen)
+        self._service_manager.tell_started()
 
     def read_files_again(self) -> None:
         """Look now at every file that may be replaced; an inventory is taken for a whole file."""
@@ -374,6 +381,7 @@ class Services:
 
         A part that cannot be stopped is logged, and the others are stopped all the same.
         """
+        self._service_manager.tell_stopping()
         for loop in self._loops:
             loop.stop()
         steps: tuple[tuple[str, Callable[[], object]], ...] = (

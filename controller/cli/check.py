@@ -16,7 +16,7 @@ from controller.cli.options import output_option, pass_api, with_options
 from controller.cli.output import print_data, print_line, print_one
 
 COUNTED = ("tenants", "networks", "ports", "links")
-STATUS = {"none": 0, "harmless": 0, "takes": 3, "held": 4}
+STATUS_BY_EFFECT = {"none": 0, "harmless": 0, "takes": 3, "held": 4}
 """Exit status by what a file would take away."""
 PART_CHARACTERS = 32 * 1024
 """A file is sent in parts of so many characters."""
@@ -60,7 +60,7 @@ def check(api: Api, file: Path, diff: bool, against: Path | None, output: str) -
     if found["problems"]:
         raise Failure(f"{file} has {found['problem_count']} problem(s)")
     if "diff" in found:
-        click.get_current_context().exit(STATUS[found["diff"]["effect"]])
+        click.get_current_context().exit(STATUS_BY_EFFECT[found["diff"]["effect"]])
 
 
 def _read(file: Path, against: Path | None) -> Values:

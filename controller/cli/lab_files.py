@@ -10,7 +10,7 @@ from pathlib import Path
 
 from controller.cli.client import Failure
 
-TOPOLOGY, INVENTORY, CONFIG = "topology.py", "inventory.yaml", "cloudtap.toml"
+TOPOLOGY, INVENTORY, CONFIGURATION = "topology.py", "inventory.yaml", "cloudtap.toml"
 HOST_CHARACTERS_MAX = 10
 """Longest name of a Mininet host: its interface, NAME-eth0, has at most 15 characters."""
 HOSTS_MAX = 250
@@ -87,7 +87,8 @@ def write_lab(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         Failure: one of the files exists, or cannot be written; then nothing was written.
     """
-    texts = {TOPOLOGY: topology(lab), INVENTORY: inventory(lab), CONFIG: config(folder.resolve())}
+    texts = {TOPOLOGY: topology(lab), INVENTORY: inventory(lab)}
+    texts[CONFIGURATION] = config(folder.resolve())
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from controller.cli.check import check
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
 from controller.cli.command import Group
+from controller.cli.doctor import doctor
 from controller.cli.draft import draft
 from controller.cli.explain import explain
 from controller.cli.filter import filters
@@ -22,7 +23,7 @@ from controller.cli.lab import lab
 from controller.cli.segmenter import prepare
 from controller.cli.session import session
 from controller.cli.state import backup, restore
-from controller.cli.system import controller, inventory, status
+from controller.cli.system import controller, inventory, status, up
 from controller.cli.tap_port import tap_port
 from controller.cli.verify import verify
 from controller.process import TOKEN_BYTES_MAX, Access, UnusableFile, read_file
@@ -114,7 +115,7 @@ def main(
 
 COMMANDS = (
     *(session, collector, filters, port, network, tenant, bridge),
-    *(explain, status, controller, inventory, lab, backup, restore, tap_port),
+    *(explain, status, up, controller, inventory, lab, doctor, backup, restore, tap_port),
 )
 for command in COMMANDS:
     main.add_command(command)

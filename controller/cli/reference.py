@@ -32,6 +32,8 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[str]:
             yield from _page(command, context)
         for name in command.list_commands(context):
             child = command.commands[name]
+            if child.hidden:
+                continue
             yield from _commands(child, click.Context(child, info_name=name, parent=context))
     else:
         yield from _page(command, context)

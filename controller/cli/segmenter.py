@@ -8,7 +8,7 @@ from controller.cli.client import HAS_CHANGED, Failure
 from controller.cli.command import Command
 from controller.cli.options import output_option
 from controller.cli.output import print_done
-from controller.cli.vsctl import USERSPACE, run, vsctl_command
+from controller.cli.vsctl import run, vsctl_command
 from controller.databases import PAIR_MARK
 from controller.devices import (
     PairEnd,
@@ -18,7 +18,7 @@ from controller.devices import (
     pair_name,
     remove_pair,
 )
-from flows.model import Dpid
+from flows.model import Datapath, Dpid
 
 
 @click.command(cls=Command)
@@ -40,7 +40,7 @@ def prepare(bridge: str, undo: bool, dry_run: bool, database: str | None, output
     vsctl = vsctl_command(database)
     found = run((*vsctl, "get", "Bridge", bridge, "datapath_type", "datapath_id")).split()
     datapath, text = (word.strip('"') for word in found)
-    if not undo and datapath == USERSPACE:
+    if not undo and datapath == Datapath.USERSPACE.value:
         _say(bridge, "nothing to do: it has the userspace datapath, which makes frames", output)
         return
     try:

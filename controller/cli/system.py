@@ -1,4 +1,4 @@
-"""cloudtap status, controller, inventory: the state of the whole, its process, its input file."""
+"""cloudtap status, up, inventory: the state of the whole, its process, its input file."""
 
 from __future__ import annotations
 
@@ -83,8 +83,12 @@ def status(api: Api, output: str) -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Configuration file; else CLOUDTAP_CONFIG, else /etc/cloudtap/cloudtap.toml.",
 )
-def controller(runtime: str | None, config: Path | None) -> None:
-    """Run the controller in the foreground, until Ctrl-C."""
+def up(runtime: str | None, config: Path | None) -> None:
+    """Run the controller in the foreground, until Ctrl-C.
+
+    It is `ryu-manager controller.app` after a check of the configuration. Without a configuration
+    it listens on this machine alone: for switches on port 6653, for the API on port 9470.
+    """
     from controller.config import ConfigError, load
     from controller.runtime import (
         RUNTIME_VARIABLE,
@@ -108,6 +112,12 @@ def controller(runtime: str | None, config: Path | None) -> None:
         os.execv(program[0], program)
     except OSError as error:
         raise Failure(f"cannot start {program[0]!r}: {error.strerror}") from error
+
+
+controller = Command(
+    "controller", callback=up.callback, params=up.params, hidden=True, help="The same as `up`."
+)
+"""What `up` was called before; it goes on working."""
 
 
 @click.group(cls=Group)

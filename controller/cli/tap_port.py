@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from controller.cli.client import HAS_CHANGED, Failure, Values
 from controller.cli.command import Command, Group
 from controller.cli.options import output_option
 from controller.cli.output import print_done
+from controller.cli.vsctl import run, vsctl_command
 from controller.databases import OFFLOADS
 from controller.devices import (
     RECORDED_OFF,
@@ -22,10 +22,8 @@ from controller.devices import (
     record_of,
     switch_off_offloads,
 )
+from flows.model import Datapath
 
-VSCTL = ("ovs-vsctl", "--timeout=10")
-WITHOUT_SUPER_FRAMES = "netdev"
-"""The ``datapath_type`` of the userspace datapath, which knows no super-frames."""
 VETH = "use one end of a veth pair as tap port in its place"
 RESTARTS = (
     "; a virtual machine whose driver starts again switches them on again: define its interface "
@@ -63,9 +61,9 @@ def prepare(interface: str, dry_run: bool, database: str | None, output: str) ->
     when the device is made anew. Without this a sensor gets frames of up to 64 kB with unfinished
     checksums from a bridge with the kernel datapath.
     """
-    vsctl = (*VSCTL, *(() if database is None else (f"--db={database}",)))
+    vsctl = vsctl_command(database)
     found = _find(vsctl, interface)
-    if found.datapath == WITHOUT_SUPER_FRAMES:
+    if found.datapath == Datapath.USERSPACE.value:
         _say(interface, "nothing to do: its bridge has the userspace datapath", output)
         return
     device = _device(found)
@@ -88,7 +86,7 @@ def prepare(interface: str, dry_run: bool, database: str | None, output: str) ->
         _switch_off(device)
     if steps[-1:] and steps[-1].startswith("record"):
         value = f"external_ids:{OFFLOADS}={record_of(device.ifindex)}"
-        _run((*vsctl, "set", "Interface", interface, value))
+        run((*vsctl, "set", "Interface", interface, value))
     HAS_CHANGED.set(bool(steps))
     more = RESTARTS if state.driver == "tun" else ""
     done = "its offloads are off and recorded" if steps else _already()
@@ -111,12 +109,12 @@ def _find(vsctl: tuple[str, ...], interface: str) -> _Interface:
         Failure: it has none of this name, or cannot be asked.
     """
     columns = "type,ifindex,external_ids"
-    text = _run((*vsctl, "--format=json", f"--columns={columns}", "list", "Interface", interface))
+    text = run((*vsctl, "--format=json", f"--columns={columns}", "list", "Interface", interface))
     found = json.loads(text)
     [row] = found["data"]
     values: dict[str, Any] = dict(zip(found["headings"], row, strict=True))
-    bridge = _run((*vsctl, "iface-to-br", interface)).strip()
-    datapath = _run((*vsctl, "get", "Bridge", bridge, "datapath_type")).strip().strip('"')
+    bridge = run((*vsctl, "iface-to-br", interface)).strip()
+    datapath = run((*vsctl, "get", "Bridge", bridge, "datapath_type")).strip().strip('"')
     index = values["ifindex"]
     return _Interface(
         interface,
@@ -154,18 +152,3 @@ def _switch_off(device: DeviceName) -> None:
         f"the offloads of device {device.name!r} are still on: {why}: run this as root "
         "(CAP_NET_ADMIN)"
     )
-
-
-def _run(command: tuple[str, ...]) -> str:
-    """What ovs-vsctl prints.
-
-    Raises:
-        Failure: it is missing, or has failed.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise Failure(f"cannot start {command[0]!r}: {error.strerror}") from error
-    if done.returncode:
-        raise Failure(done.stderr.strip() or f"{command[0]} has failed")
-    return done.stdout

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from controller.cli.client import Failure
 
 VSCTL = ("ovs-vsctl", "--timeout=10")
-USERSPACE = "netdev"
-"""The ``datapath_type`` of the userspace datapath, which makes no super-frames."""
 
 
 def vsctl_command(database: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.databases.checks import check_name, clean, read_iface_id, read_mac
-from controller.databases.columns import MARK, Kind, Row, WatchedColumn, decode
+from controller.databases.columns import MARK, PAIR_MARK, Kind, Row, WatchedColumn, decode
 from controller.databases.errors import BadPeer, BadValue
 from controller.databases.framing import JsonSplitter
 from controller.databases.program import Record
@@ -76,7 +76,7 @@ def read_bridges(remote: str, tls: TlsFiles | None = None) -> dict[str, list[Rec
 
     A record has ``name``, ``type``, ``ofport``, ``iface_id``, ``mac`` (that of the workload, if it
     is known), ``peer`` (of a patch port), ``driver``, ``error``, ``tag``, and whether it
-    ``is_trunk``, ``is_bonded``, ``is_tunnel``, ``is_ours`` (a tunnel port of ours) and
+    ``is_trunk``, ``is_bonded``, ``is_tunnel``, ``is_ours`` (for tunnels or a segmenting pair) and
     ``gets_copies`` of a Mirror. The interface of the bridge itself is left out.
 
     Raises:
@@ -184,7 +184,7 @@ def _interfaces(port: Row, tables: Tables) -> Iterable[Record]:
             or str(port["vlan_mode"] or "").startswith(("trunk", "native", "dot1q")),
             "is_bonded": len(uuids) > 1,
             "is_tunnel": kind in TYPES_OF_TUNNELS,
-            "is_ours": MARK in external_ids,
+            "is_ours": not {MARK, PAIR_MARK}.isdisjoint(external_ids),
         }
 
 

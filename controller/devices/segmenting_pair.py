@@ -16,7 +16,7 @@ from flows.model import Dpid
 
 PAIR_MTU = 65535
 """MTU of the devices, in bytes: any frame passes. The sender chose how long segments are."""
-TIMEOUT_S = 10.0
+IP_TIMEOUT_S = 10.0
 
 
 class PairEnd(Enum):
@@ -126,7 +126,7 @@ def _ip(*words: str) -> None:
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+            command, capture_output=True, text=True, check=False, timeout=IP_TIMEOUT_S
         )
     except FileNotFoundError as error:
         raise PairFailed("`ip` is missing: install the package iproute2") from error

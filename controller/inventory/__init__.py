@@ -2,7 +2,7 @@
 
 from controller.inventory.diff import InventoryDiff, Wanted, as_values, inventory_diff
 from controller.inventory.draft import SeenInterface, Sight, draft
-from controller.inventory.file import FILE_BYTES_MAX, Caution, InventoryFile, parse
+from controller.inventory.file import Caution, InventoryFile, parse
 from controller.inventory.port_lines import port_line
 from controller.inventory.values import (
     DeclaredBridge,
@@ -16,7 +16,6 @@ from controller.inventory.values import (
 from controller.inventory.yaml_lines import BadYaml, read_values
 
 __all__ = [
-    "FILE_BYTES_MAX",
     "BadYaml",
     "Caution",
     "DeclaredBridge",

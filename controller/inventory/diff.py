@@ -129,7 +129,7 @@ def inventory_diff(
     """
     lost = loss(before, after, running)
     old, new = _ports(before), _ports(after)
-    changed = [p for p in old.keys() | new.keys() if _differs(p, before, after, old, new)]
+    changed = list(_changed(before, after, old, new))
     return InventoryDiff(
         _changes({t: t for t in before.tenants}, {t: t for t in after.tenants}),
         _changes(_networks(before), _networks(after)),
@@ -273,14 +273,17 @@ def _fields(port: Port, hint: PortHint | None, networks: Mapping[NetworkId, str]
     return {name: value or "-" for name, value in found.items()}
 
 
-def _differs(
-    port: PortId,
+def _changed(
     before: Inventory,
     after: Inventory,
     old: Mapping[PortId, Port],
     new: Mapping[PortId, Port],
-) -> bool:
-    return old.get(port) != new.get(port) or before.hints.get(port) != after.hints.get(port)
+) -> Iterator[PortId]:
+    yielder = Yielder()
+    for port in old.keys() | new.keys():
+        yielder.pause()
+        if old.get(port) != new.get(port) or before.hints.get(port) != after.hints.get(port):
+            yield port
 
 
 def _name(port: Port) -> str:

@@ -21,7 +21,7 @@ UNDECIDED = "undecided"
 """The tenant of everything until somebody decides."""
 ADDRESSES_NAMED = 3
 """So many of the MAC addresses of one port are named in a comment."""
-VIRTUAL_DRIVERS = frozenset(["", "dummy", "openvswitch", "tap", "tun", "veth"])
+NO_CARD_DRIVERS = frozenset(["", "dummy", "openvswitch", "tap", "tun", "veth"])
 """Drivers of devices that are no network card (``driver_name`` in ``status`` of Interface)."""
 
 
@@ -231,7 +231,7 @@ def _doubt(seen: SeenInterface) -> str:
         return f"external_ids:iface-id {seen.iface_id!r} cannot be an id: give it another one"
     if seen.is_bonded:
         return f"{seen.name!r} is part of a bond: an uplink? Bonds cannot be workloads"
-    if seen.driver not in VIRTUAL_DRIVERS or seen.type in ("dpdk", "afxdp"):
+    if seen.driver not in NO_CARD_DRIVERS or seen.type in ("dpdk", "afxdp"):
         return f"an uplink? {seen.name!r} is a network card ({seen.driver or seen.type})"
     if seen.is_trunk:
         return f"an uplink? {seen.name!r} carries several VLANs"

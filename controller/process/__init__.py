@@ -40,12 +40,14 @@ from controller.process.metrics import (
     HTTP_CONNECTIONS,
     HTTP_REFUSALS,
     LOOP_MONITOR,
+    LOOP_SILENCE_S,
     NUMBERS_REUSED,
     PLANS,
     REGISTRY,
     forget_bridge_metrics,
 )
 from controller.process.renewed_files import LOOK_AT_FILES_S, RenewedFiles
+from controller.process.service_manager import ServiceManager
 from controller.process.suggest import did_you_mean
 from controller.process.text import visible, visible_lines
 from controller.process.time_slices import TIME_SLICES, Yielder
@@ -59,6 +61,7 @@ __all__ = [
     "HTTP_REFUSALS",
     "LOOK_AT_FILES_S",
     "LOOP_MONITOR",
+    "LOOP_SILENCE_S",
     "MESSAGE_LENGTHS",
     "NUMBERS_REUSED",
     "PID_BYTES_MAX",
@@ -79,6 +82,7 @@ __all__ = [
     "OwnCertificates",
     "PeerGone",
     "RenewedFiles",
+    "ServiceManager",
     "UnusableFile",
     "Validity",
     "Yielder",

@@ -67,6 +67,8 @@ def forget_bridge_metrics(dpid: int) -> None:
 
 BEAT_S = 0.05
 """Interval of the measurements, in seconds."""
+LOOP_SILENCE_S = 5.0
+"""An event loop that has not run for longer hangs: /healthz fails, and systemd is told nothing."""
 
 
 class LoopMonitor:

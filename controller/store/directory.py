@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import shlex
 import stat
 import threading
@@ -242,8 +243,9 @@ def _check_owner(
         raise StoreError(f"{path} is not {kind}: remove it")
     if found.st_uid not in (os.geteuid(), 0):
         raise StoreError(
-            f"{path} belongs to user {found.st_uid}, not to the controller's user: type "
-            f"`chown {os.geteuid()} {shlex.quote(str(path))}`"
+            f"{path} belongs to user {_user_name(found.st_uid)}: run this as that user "
+            f"(`runuser -u {_user_name(found.st_uid)} -- ...`), or, if it is to be that of user "
+            f"{_user_name(os.geteuid())}, type `chown {os.geteuid()} {shlex.quote(str(path))}`"
         )
     if not check_mode:
         return
@@ -251,6 +253,14 @@ def _check_owner(
         check_access(path, found, Access.SECRET)
     except UnusableFile as error:
         raise StoreError(f"state directory {error}") from error
+
+
+def _user_name(number: int) -> str:
+    """The name of a user, or the number of one that has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _close_to_others(file: Path) -> None:

@@ -36,7 +36,8 @@ class Search:
 
     ``claims`` are interfaces that databases give its ``iface-id``. ``bridge`` and ``interface`` are
     declared for it, or None; ``named`` are interfaces of that name, ``meant`` the names of the
-    bridges that may be meant, ``bridges`` those of all, and ``names`` those of their interfaces.
+    bridges that may be meant, ``bridges`` those of all, and ``names`` those of their interfaces:
+    more than NAMES_COMPARED_MAX are not compared.
     """
 
     port: str

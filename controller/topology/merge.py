@@ -12,12 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
+from controller.devices import PairEnd, pair_name
 from controller.inventory import InterfaceName, Inventory, LinkHint
 from controller.southbound.ovsdb import InterfaceRow, tunnel_name
 from controller.store import Place
 from controller.topology.bridge_state import BridgeReport, Interface
-from controller.topology.looked_for import Found, Search
+from controller.topology.looked_for import NAMES_COMPARED_MAX, Found, Search
 from flows.model import AT, BridgeReference, Dpid, Link, Placement, PortId, TunnelKind
 
 ROWS_BETWEEN_PAUSES = 1000
@@ -328,9 +330,10 @@ class _Merge:
         for report in (report for _, report in sorted(self.reports.items())):
             claims += (_found(report, name) for name in sorted(report.claims.get(port, ())))
         for report in (self.reports[dpid] for dpid in meant if interface is not None):
-            owner = {name: who for who, names in report.claims.items() for name in names}
-            if interface in report.names | {i.name for i in report.interfaces}:
-                named.append(_found(report, str(interface), owner.get(str(interface))))
+            if interface in report.names or any(i.name == interface for i in report.interfaces):
+                owners = (who for who, names in report.claims.items() if interface in names)
+                named.append(_found(report, str(interface), next(owners, None)))
+        names = (i.name for dpid in meant for i in self.reports[dpid].interfaces)
         return Search(
             port,
             claims,
@@ -339,7 +342,7 @@ class _Merge:
             named,
             [self.reports[dpid].record.name for dpid in meant] if bridge is not None else [],
             [report.record.name for _, report in sorted(self.reports.items())],
-            [i.name for dpid in meant for i in self.reports[dpid].interfaces],
+            list(islice(names, NAMES_COMPARED_MAX + 1)),
         )
 
     def _broken(self, row: InterfaceRow) -> Found:
@@ -425,6 +428,7 @@ class _Merge:
         for dpid in {place.dpid for place in used}:
             self.pause()
             ours = {tunnel_name(dpid, kind) for kind in TunnelKind}
+            ours |= {pair_name(dpid, end) for end in PairEnd}
             left = (
                 interface.name
                 for interface in self.reports[dpid].interfaces

@@ -313,24 +313,12 @@ def _sized(
     for priority, terms, check in _checks(view, length):
         actions = (check, *steps, Resubmit(SEND.number))
         yield _flow(table, priority, (*own, *terms), actions, number, chosen)
-    is_skipped = oversize_of(view, resolved_session) is Oversize.SKIP
     for position, sensor in enumerate(collector.sensors):
-        where = f"{why} for {sensor}"
         at = position if len(collector.sensors) > 1 else None
-        # there the check ignores padding after an IP packet, but the output would contain it
-        cuts_padding = view.datapath is Datapath.USERSPACE and view.truncates(collector)
-        most = length or 0 if cuts_padding else 0
-        yield from _sent(view, resolved_session, SEND, at, most, where)
-        if length is not None and not is_skipped:
-            cut = f"{where}, cut to {length} bytes"
-            yield from _sent(view, resolved_session, CUT, at, length, cut)
-            if view.datapath is Datapath.KERNEL:
-                # Linux does not count the outermost tag, as in _checks
-                most = max(ETH_HEADER, length - VLAN_HEADER)
-                yield from _sent(view, resolved_session, CUT, at, most, cut, IS_TAGGED)
+        yield from _sent_or_cut(view, resolved_session, at, length, f"{why} for {sensor}")
     if is_segmented(view, resolved_session):
         yield from _segmented(view, resolved_session)
-    if is_skipped:
+    if oversize_of(view, resolved_session) is Oversize.SKIP:
         yield _flow(
             CUT,
             "session",
@@ -339,6 +327,29 @@ def _sized(
             number,
             f"{why} that does not fit its path: skipped",
         )
+
+
+def _sent_or_cut(
+    view: BridgeView,
+    resolved_session: ResolvedSession,
+    position: int | None,
+    length: int | None,
+    why: str,
+) -> Iterator[Flow]:
+    """The flows that output copies to one sensor: those that fit, and those that are truncated."""
+    # there the check ignores padding after an IP packet, but the output would contain it
+    is_userspace = view.datapath is Datapath.USERSPACE
+    cuts_padding = is_userspace and view.truncates(_collector(resolved_session))
+    most = length or 0 if cuts_padding else 0
+    yield from _sent(view, resolved_session, SEND, position, most, why)
+    if length is None or oversize_of(view, resolved_session) is Oversize.SKIP:
+        return
+    cut = f"{why}, cut to {length} bytes"
+    yield from _sent(view, resolved_session, CUT, position, length, cut)
+    if view.datapath is Datapath.KERNEL:
+        # Linux does not count the outermost tag, as in _checks
+        most = max(ETH_HEADER, length - VLAN_HEADER)
+        yield from _sent(view, resolved_session, CUT, position, most, cut, IS_TAGGED)
 
 
 def _checks(view: BridgeView, length: int | None) -> Iterator[tuple[str, tuple[Term, ...], Action]]:

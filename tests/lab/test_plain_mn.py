@@ -14,9 +14,7 @@ MININET = r"mininet> $"
 ACTIVE = r"(s\d +\d{16} +\S+ +active .*){%d}"
 
 
-@pytest.mark.parametrize(
-    "runtime", ["ryu-manager controller.app", "cloudtap controller --runtime os-ken"]
-)
+@pytest.mark.parametrize("runtime", ["ryu-manager controller.app", "cloudtap up --runtime os-ken"])
 @pytest.mark.parametrize(("scenario", "switches"), [("two_tenants", 1), ("two_switches", 2)])
 def test_plain_mn_builds_a_network_that_works(
     scenario: str, switches: int, runtime: str, tmp_path: Path

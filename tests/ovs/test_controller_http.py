@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from controller.api.v1.health import SILENCE_S
+from controller.process import LOOP_SILENCE_S
 from tests.ovs.controller_process import API, START_S, ControllerProcess
 from tests.ovs.processor import Waits, waits_of, without_waits
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
@@ -208,7 +208,7 @@ def test_large_and_absurd_bodies_hold_up_neither_health_nor_the_bridge(
             assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
 
     assert set(probe.seen) <= {200, 503}
-    assert probe.longest_s < SILENCE_S, "the bodies have held it up"
+    assert probe.longest_s < LOOP_SILENCE_S, "the bodies have held it up"
     check_still_connected(running)
 
 

@@ -139,3 +139,36 @@ def test_a_huge_wrong_inventory_is_said_in_some_lines_and_the_api_answers_meanwh
     running.wait_for_problem("more than 256 IP addresses")
     assert running.log().count("\n") - lines_before < 200
     assert running.wait_for_session("one")
+
+
+def test_an_edit_is_compared_with_what_runs_before_it_is_in_force(
+    running: ControllerProcess, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.yaml"
+    check = ["inventory", "check", str(new), "--diff"]
+    environment = {"CLOUDTAP_API": f"http://{API}"}
+    wait_for(lambda: running.place("red-ids"), bool)
+    more = "".join(
+        f"  - {{id: more-{n}, tenant: blue, network: lan, interface: some-{n}}}\n"
+        for n in range(20_000)
+    )
+    assert len(more) > 1 << 20, "longer than the body of other requests may be"
+    new.write_text(INVENTORY + more)
+    assert "and 19980 more" in cloudtap(*check)
+
+    new.write_text("".join(line for line in INVENTORY.splitlines(True) if "red-web" not in line))
+    done = CliRunner().invoke(main, check, env=environment)
+    assert done.exit_code == 3
+    assert done.output.splitlines() == [
+        "- port red/web",
+        "! port red/web is declared no more: it is cut off",
+        "session red/one loses red/web",
+    ]
+    new.write_text(HALF)
+    done = CliRunner().invoke(main, check, env=environment)
+    assert done.exit_code == 4 and "cloudtap inventory accept" in done.output
+    held = done.output.partition("not used at once: ")[2].partition(" are missing")[0]
+
+    exchange(running, HALF)
+    assert held in running.wait_for_problem("missing or changed")
+    assert running.place("red-web")

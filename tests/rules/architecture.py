@@ -98,6 +98,7 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
         "inventory": frozenset(["BadYaml", "SeenInterface", "Sight", "draft", "read_values"]),
         "syntax": ANY,
         "store": frozenset(["back_up", "restore"]),
+        "southbound": frozenset(["ask_vswitchd", "CommandFailed", "NotAnswered"]),
         "runtime": frozenset(
             ["launch_command", "default_runtime", "RUNTIME_VARIABLE", "RuntimeMissing"]
         ),

@@ -55,7 +55,11 @@ def is_generator(source: Source) -> bool:
 def test_every_generator_is_registered(docs: ModuleType) -> None:
     sources = files("flows", "controller", "tests/matrix", "tests/rules/folders.py", suffix=".py")
     generators = {source.module for source in sources if is_generator(source)}
-    assert generators == {*docs.PAGES.values(), *docs.SECTIONS.values()}
+    assert generators == {*(*docs.PAGES.values(), *docs.SECTIONS.values(), *docs.FOLDERS.values())}
+
+
+def test_a_folder_of_pages_is_split_into_its_files(docs: ModuleType) -> None:
+    assert docs.split_files("==> a.1\nx\ny\n==> b.1\nz\n") == [("a.1", "x\ny\n"), ("b.1", "z\n")]
 
 
 def test_only_what_stands_between_the_marks_is_generated(docs: ModuleType) -> None:

@@ -15,13 +15,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from controller.api.context import Context, context
-from controller.process import LOOP_MONITOR, REGISTRY, Yielder, visible
+from controller.process import LOOP_MONITOR, LOOP_SILENCE_S, REGISTRY, Yielder, visible
 from controller.status import BridgeShare, BridgeStatus, State
 from flows.errors import CloudtapError
 from flows.model import Dpid
 
-SILENCE_S = 5.0
-"""How long the event loop may not have run before /healthz fails, in seconds."""
 NO_BRIDGE = (BridgeShare(Dpid(0), "", State.PENDING),)
 """Labels of a session that is on no bridge: its counters are exported all the same, as 0."""
 
@@ -35,7 +33,7 @@ health = Blueprint("health", __name__)
 def alive() -> Response:
     """Liveness: the process answers, and its event loop runs."""
     silence = LOOP_MONITOR.silence()
-    if silence > SILENCE_S:
+    if silence > LOOP_SILENCE_S:
         return _answer(503, {"alive": False, "reason": f"nothing has run for {silence:.0f} s"})
     return _answer(200, {"alive": True})
 

@@ -1,6 +1,6 @@
 """Open vSwitch databases (OVSDB): their bridges and interfaces, and our tunnel ports in them."""
 
-from controller.databases import MARK, PAIR_MARK, TlsFiles
+from controller.databases import MARK, TlsFiles
 from controller.southbound.ovsdb.database import RemoteState
 from controller.southbound.ovsdb.device import Device
 from controller.southbound.ovsdb.expected import ExpectedDatabases
@@ -24,7 +24,6 @@ from controller.southbound.ovsdb.watcher import OvsdbWatcher
 
 __all__ = [
     "MARK",
-    "PAIR_MARK",
     "BridgeKey",
     "BridgeRow",
     "Device",

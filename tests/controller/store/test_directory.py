@@ -375,3 +375,11 @@ def test_a_link_in_place_of_the_lock_file_is_said_and_its_target_left_alone(
     store.retry()
     assert not store.problem
     store.close()
+
+
+def test_the_user_of_a_directory_of_another_one_is_named(state: Path) -> None:
+    os.chown(state, 65534, 65534)
+    words = refusal(state)
+    assert "belongs to user nobody" in words and "`runuser -u nobody -- ...`" in words, words
+    os.chown(state, 54321, 0)
+    assert "belongs to user 54321" in refusal(state)

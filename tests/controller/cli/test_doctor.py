@@ -1,0 +1,97 @@
+"""`cloudtap doctor` says what is missing, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from controller.cli import main
+
+INVENTORY = """\
+tenants: [red]
+ports:
+  - {id: ids, tenant: red, kind: tap, interface: tap0}
+"""
+
+
+class Machine:
+    """The files of a machine, and free addresses for a controller."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "inventory.yaml").write_text(INVENTORY)
+        self.database = socket.socket(socket.AF_UNIX)
+        self.database.bind(str(folder / "db.sock"))
+        self.database.listen()
+        self.settings = {
+            "CLOUDTAP_INVENTORY__FILE": str(folder / "inventory.yaml"),
+            "CLOUDTAP_STATE__DIRECTORY": str(folder / "state"),
+            "CLOUDTAP_OVSDB__REMOTES": f"unix:{folder}/db.sock",
+            "CLOUDTAP_API__LISTEN": "127.0.0.1:0",
+            "CLOUDTAP_OPENFLOW__LISTEN": "127.0.0.1:0",
+        }
+
+    def doctor(self, *arguments: str, **more: str) -> Result:
+        """Run the command with these settings."""
+        env = {**self.settings, **more}
+        return CliRunner().invoke(main, ["doctor", *arguments], env=env)
+
+    def found(self, what: str, **more: str) -> tuple[str, str]:
+        """Severity and sentence of one row, or of the first one of several."""
+        rows = json.loads(self.doctor("--output", "json", **more).stdout)
+        row = next(row for row in rows if row["what"] == what)
+        return row["verdict"], row["found"]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.delenv("CLOUDTAP_CONFIG", raising=False)
+    return Machine(tmp_path)
+
+
+def test_a_machine_that_has_everything_is_fine(machine: Machine) -> None:
+    done = machine.doctor()
+    assert done.exit_code == 0 and "problem" not in done.stdout, done.output
+    for what in ("inventory", "state directory", "database", "API"):
+        assert machine.found(what)[0] == "ok"
+    assert not (machine.folder / "state").exists(), "it changes nothing"
+
+
+def test_what_is_wrong_is_a_problem_and_the_status_of_the_command(machine: Machine) -> None:
+    done = machine.doctor(CLOUDTAP_API__LISTEN="nowhere")
+    assert done.exit_code == 1 and "1 problem(s)" in done.stderr
+    assert "CLOUDTAP_API__LISTEN" in machine.found("configuration", CLOUDTAP_API__LISTEN="x")[1]
+    (machine.folder / "inventory.yaml").write_text("ports: [{id: x}]\n")
+    assert machine.found("inventory")[0] == "problem"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        severity, words = machine.found("API", CLOUDTAP_OPENFLOW__LISTEN=taken)
+    assert severity == "problem" and f"[openflow] listen = '{taken}'" in words
+
+
+def test_a_state_directory_of_another_user_is_a_problem(machine: Machine) -> None:
+    state = machine.folder / "state"
+    state.mkdir()
+    assert machine.found("state directory") == ("ok", str(state))
+    os.chown(state, 65534, 65534)
+    severity, words = machine.found("state directory")
+    assert severity == "problem" and "runuser -u nobody" in words
+
+
+def test_what_works_less_without_a_database_is_told(machine: Machine) -> None:
+    machine.database.close()
+    severity, words = machine.found("database")
+    assert severity == "less" and "whether bridges keep their flows" in words
+    elsewhere = machine.found("database", CLOUDTAP_OVSDB__REMOTES="tcp:127.0.0.1:1")
+    assert elsewhere[0] == "less" and elsewhere[1].startswith("tcp:127.0.0.1:1: ")
+
+
+def test_an_inventory_without_ports_is_told(machine: Machine) -> None:
+    (machine.folder / "inventory.yaml").write_text("ports: []\n")
+    severity, words = machine.found("inventory")
+    assert severity == "less" and "cut off" in words

@@ -1,0 +1,1 @@
+"""What an operator installs: the wheel, its service under systemd, and the pages about both."""

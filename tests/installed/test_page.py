@@ -1,0 +1,200 @@
+"""The page on installation, typed word for word on a machine with systemd and Open vSwitch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from tests.installed.bridge_of_vms import BEHIND, BridgeOfVms
+from tests.installed.machine import Machine
+from tests.installed.wheels import Builder
+from tests.lab.tutorial import Step, read_steps
+from tests.ovs.waiting import wait_for
+from tests.rules.sources import ROOT
+
+PAGE = (ROOT / "docs/how-to/install.md").read_text()
+FILE = re.compile(r"^```\w+ (?P<name>/\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+PINGS = 20
+LATE = 2
+"""Pings whose answers are on their way when they are counted."""
+SHORT_S = 5.0
+"""The page says that the pause is well under a second; a busy machine may need longer."""
+ECHOES = {
+    *((BEHIND, "request", number) for number in range(1, PINGS + 1)),
+    *(("10.0.0.1", "reply", number) for number in range(1, PINGS + 1)),
+}
+
+
+DIAGNOSIS = "runuser -u cloudtap -- cloudtap doctor"
+
+
+def section(title: str) -> str:
+    """The text below a title, until the next one."""
+    lines = PAGE.splitlines(keepends=True)
+    start = lines.index(f"## {title}\n") + 1
+    return "".join(takewhile(lambda line: not line.startswith("## "), lines[start:]))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, builder: Builder, wheel: Path) -> Iterator[Machine]:
+    """A machine with the wheels of two versions in the folder of root."""
+    newer = builder.wheel(builder.sources("0.2.0"))
+    with Machine(tmp_path) as booted:
+        for one in (wheel, newer):
+            shutil.copy(one, booted.root / "root")
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+    """A machine on which the service runs, as the page says; nothing is declared yet."""
+    with Machine(tmp_path_factory.mktemp("serving")) as booted:
+        shutil.copy(wheel, booted.root / "root")
+        for title in ("The program", "The service"):
+            follow(booted, title)
+        yield booted
+
+
+def follow(machine: Machine, title: str) -> None:
+    """Write the files of a section and type its commands, in their order."""
+    text = section(title)
+    parts = re.split(r"(^```\w+ /\S+\n.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    steps = 0
+    for part in parts:
+        if file := FILE.match(part):
+            (machine.root / file["name"].lstrip("/")).write_text(file["text"])
+        for step in read_steps(part):
+            type_step(machine, step)
+            steps += 1
+    assert steps, f"{title} shows nothing"
+
+
+def type_step(machine: Machine, step: Step) -> None:
+    """Type one command; what only shows a state is repeated until it is what the page shows."""
+
+    def look() -> str:
+        done = machine.run(step.command, is_online="/pip install" in step.command)
+        assert done.returncode == 0, f"{step.command}: {done.stdout}"
+        return " ".join(done.stdout.split())
+
+    def fits(seen: str) -> bool:
+        return re.fullmatch(step.pattern, seen, re.DOTALL) is not None
+
+    if step.may_be_repeated:
+        wait_for(look, fits)
+    else:
+        seen = look()
+        assert fits(seen), f"{step.command} must show {step.shown}; it showed: {seen}"
+
+
+def test_the_page_leads_from_nothing_to_copies_and_back_to_an_ordinary_switch(
+    machine: Machine,
+) -> None:
+    assert not (machine.root / str(ROOT).lstrip("/") / "controller").exists()
+    vms = BridgeOfVms(machine)
+    vms.wait_until_all_reach_each_other()
+    assert vms.flooded(), "an ordinary switch without tags floods every port"
+    for title in ("The program", "The service", "The inventory"):
+        follow(machine, title)
+    with vms.pinging() as taken_over:
+        follow(machine, "The first bridge")
+    vms.wait_until_all_reach_each_other()
+    assert vms.copies_of(PINGS) == dict.fromkeys(ECHOES, 1)
+    assert not vms.reaches("ids", "10.0.0.1")
+
+    with vms.pinging() as upgraded:
+        follow(machine, "Bridges of other hosts, with TLS")
+        follow(machine, "Back up and restore")
+        follow(machine, "Upgrade and rollback")
+    assert vms.copies_of(PINGS) == dict.fromkeys(ECHOES, 1)
+
+    with vms.pinging() as given_back:
+        follow(machine, "Uninstall")
+    vms.wait_until_all_reach_each_other()
+    assert vms.copies_of(PINGS) == {} and vms.flooded() == []
+    print(f"pauses: {taken_over.pause_s=} {upgraded=} {given_back.pause_s=}")
+    assert upgraded.sent - upgraded.answered <= LATE
+    assert taken_over.answered > 0 and given_back.pause_s < SHORT_S
+    assert machine.must("find /etc /opt /usr/local /var/lib /run -xdev -name '*cloudtap*'") == ""
+    assert machine.run("getent passwd cloudtap").stdout == ""
+
+
+def test_the_service_has_no_capability_and_keeps_its_access_to_open_vswitch(
+    serving: Machine,
+) -> None:
+    main_process = "/proc/$(systemctl show --value -p MainPID cloudtap)/status"
+    assert serving.must(f"stat -c %U {main_process}") == "cloudtap\n"
+    capabilities = serving.must(f"grep -h ^Cap {main_process}")
+    assert set(re.findall(r"\t(\w+)", capabilities)) == {"0" * 16}
+    assert severities(serving.must(DIAGNOSIS)) == {"ok": 7, "less": 1}
+
+    serving.must("systemctl stop cloudtap-openvswitch.path")
+    restart_vswitchd(serving)
+    seen = serving.must(DIAGNOSIS)
+    assert severities(seen)["less"] == 2, seen
+    assert "changes of sessions take up to a second longer" in seen
+    serving.must("systemctl start cloudtap-openvswitch.path")
+    restart_vswitchd(serving)
+    wait_for(lambda: severities(serving.must(DIAGNOSIS)), lambda found: found["less"] == 1)
+
+
+def test_a_controller_that_hangs_or_is_killed_is_started_again(serving: Machine) -> None:
+    def main_process() -> str:
+        return serving.must("systemctl show --value -p MainPID cloudtap").strip()
+
+    def is_another(now: str) -> bool:
+        return now not in ("0", first) and serving.run("cloudtap status").returncode == 0
+
+    first = main_process()
+    serving.must(f"kill -KILL {first}")
+    wait_for(main_process, is_another)
+    soon = serving.root / "run/systemd/system/cloudtap.service.d/soon.conf"
+    soon.parent.mkdir(parents=True)
+    soon.write_text("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n")
+    serving.must("systemctl daemon-reload && systemctl restart cloudtap")
+    first = main_process()
+    serving.must(f"kill -STOP {first}")
+    wait_for(main_process, is_another)
+    assert "watchdog" in serving.must("journalctl -u cloudtap -o cat --no-pager").lower()
+
+
+def test_a_reload_says_that_it_changes_nothing(serving: Machine) -> None:
+    serving.must("systemctl reload cloudtap")
+    journal = "journalctl -u cloudtap -o cat --no-pager"
+    wait_for(lambda: serving.must(journal), lambda seen: "SIGHUP changes nothing" in seen)
+
+
+def test_root_is_told_to_restore_as_the_user_of_the_state(serving: Machine) -> None:
+    serving.must("cloudtap backup /root/one.db && systemctl stop cloudtap")
+    refused = serving.run("cloudtap restore /root/one.db")
+    assert refused.returncode == 1 and "`runuser -u cloudtap -- ...`" in refused.stdout
+    serving.must("systemctl start cloudtap")
+
+
+def test_the_units_are_accepted_and_closed(serving: Machine) -> None:
+    units = "/etc/systemd/system/cloudtap*"
+    assert serving.must(f"systemd-analyze verify {units}") == ""
+    closed = serving.must("systemd-analyze security --no-pager cloudtap.service")
+    level = re.search(r"exposure level for cloudtap.service: (\d+\.\d)", closed)
+    assert level and float(level[1]) <= 1.5, closed
+
+
+def severities(shown: str) -> Counter[str]:
+    """How many rows `cloudtap doctor` shows of each kind."""
+    return Counter(re.findall(r" (ok|less|problem) ", shown))
+
+
+def restart_vswitchd(machine: Machine) -> None:
+    """End ovs-vswitchd and start it again: its control socket is a new one."""
+    machine.beside("ovs-appctl -t ovs-vswitchd exit")
+    is_there = "test -e /run/openvswitch/ovs-vswitchd.pid"
+    wait_for(lambda: machine.run(is_there).returncode, bool)
+    machine.beside(
+        "ovs-vswitchd unix:/run/openvswitch/db.sock --no-chdir --pidfile --detach -vconsole:off"
+    )

@@ -1,0 +1,104 @@
+"""Segmenting pairs: what `cloudtap bridge prepare` makes of a bridge, and how it is found."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from controller.cli import main
+from controller.devices import (
+    DeviceName,
+    PairEnd,
+    PairFailed,
+    is_pair_ready,
+    make_pair,
+    pair_name,
+    read_offloads,
+    remove_pair,
+)
+from controller.southbound.ovsdb import InterfaceRow, segmenter_of
+from flows.model import Dpid, Ofport, Segmenter
+from tests.ovs.lab import vsctl
+
+DPID = Dpid(0x51)
+OUT, BACK = (pair_name(DPID, end) for end in PairEnd)
+
+
+def ip(*words: str) -> str:
+    command = ["ip", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def tidy() -> Iterator[None]:
+    yield
+    for name in (OUT, BACK):
+        subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
+
+
+@pytest.mark.usefixtures("tidy")
+def test_a_pair_has_no_offloads_and_is_made_once() -> None:
+    assert not is_pair_ready(DPID)
+    make_pair(DPID)
+    assert is_pair_ready(DPID)
+    before = ip("-json", "link", "show", OUT)
+    make_pair(DPID)
+    assert ip("-json", "link", "show", OUT) == before
+    assert '"UP"' in before
+    indexes = {name: int(ip("-o", "link", "show", name).split(":")[0]) for name in (OUT, BACK)}
+    found = read_offloads([DeviceName(name, index) for name, index in indexes.items()])
+    assert [each.is_on for each in found.values()] == [False, False]
+    assert remove_pair(DPID) and not remove_pair(DPID)
+    assert not is_pair_ready(DPID)
+
+
+@pytest.mark.usefixtures("tidy")
+def test_offloads_that_somebody_switched_on_again_make_a_pair_unready() -> None:
+    make_pair(DPID)
+    subprocess.run(["ethtool", "-K", OUT, "tx", "on"], check=True, capture_output=True)
+    assert not is_pair_ready(DPID)
+    make_pair(DPID)
+    assert is_pair_ready(DPID)
+
+
+@pytest.mark.usefixtures("tidy")
+def test_a_device_that_is_not_ours_is_left_alone() -> None:
+    ip("link", "add", OUT, "type", "veth", "peer", "name", "other")
+    for change in (make_pair, remove_pair, is_pair_ready):
+        with pytest.raises(PairFailed, match="not ours"):
+            change(DPID)
+    assert OUT in ip("link", "show", OUT)
+
+
+def test_a_bridge_of_the_userspace_datapath_needs_none() -> None:
+    vsctl("add-br", "plain", "--", "set", "Bridge", "plain", "datapath_type=netdev")
+    try:
+        done = CliRunner().invoke(main, ["bridge", "prepare", "plain"])
+        assert done.exit_code == 0 and "nothing to do" in done.stdout
+        unknown = CliRunner().invoke(main, ["bridge", "prepare", "plane"])
+        assert unknown.exit_code == 1 and "plane" in unknown.output
+        undone = CliRunner().invoke(main, ["bridge", "prepare", "plain", "--undo"])
+        assert undone.exit_code == 0 and "no segmenting pair" in undone.stdout
+    finally:
+        vsctl("del-br", "plain")
+
+
+def test_only_ports_with_both_name_and_mark_that_are_up_are_a_pair() -> None:
+    ends = [
+        InterfaceRow(DPID, "s1", pair_name(DPID, end), ofport=Ofport(n), is_up=True, pair_end=end)
+        for n, end in enumerate(PairEnd, 41)
+    ]
+    other = InterfaceRow(DPID, "s1", "vnet0", ofport=Ofport(1), is_up=True)
+    assert segmenter_of([other, *ends]) == Segmenter(Ofport(41), Ofport(42))
+    assert segmenter_of([other, ends[0]]) is None
+    for broken in (
+        replace(ends[1], is_up=False),
+        replace(ends[1], ofport=None),
+        replace(ends[1], pair_end=None),
+        replace(ends[1], ofport=ends[0].ofport),
+    ):
+        assert segmenter_of([ends[0], broken]) is None
