@@ -17,7 +17,14 @@ CORE = (
     "tests/kernel/test_exact_copies.py",
 )
 """For `make test`: a few minutes on one processor."""
-BOTH_DATAPATHS = ("tests/ovs/test_lab.py",)
+BOTH_DATAPATHS = (
+    "tests/ovs/test_lab.py::test_every_frame_arrives_once_over_three_linked_bridges",
+    "tests/ovs/test_lab.py::test_markers_pass_a_ring_of_bridges",
+    "tests/ovs/test_lab.py::test_a_copy_that_comes_back_over_the_link_is_seen",
+    "tests/ovs/test_lab.py::test_a_link_that_is_down_is_reported",
+    "tests/ovs/test_controller_limits.py",
+    "tests/ovs/test_suricata.py::test_both_directions_of_an_exchange_raise_alerts",
+)
 """For `make test-kernel`, before a release."""
 
 

@@ -54,16 +54,18 @@ class Underlay:
     def add_tunnels(self, bridge: str, dpid: Dpid) -> dict[tuple[Dpid, TunnelKind], int]:
         """Add a tunnel port of each kind to a bridge, as the product does."""
         found: dict[tuple[Dpid, TunnelKind], int] = {}
+        names, command = list[str](), list[str]()
         for number, each in enumerate(TUNNEL_KINDS):
             name, ofport = tunnel_name(dpid, each), FIRST_OFPORT + number
             kind, options = tunnel_type(each), tunnel_options(dpid, each)
-            vsctl(
-                *("add-port", bridge, name, "--", "set", "Interface", name, f"type={kind}"),
-                *(f"options:{key}={value}" for key, value in options.items()),
-                f"ofport_request={ofport}",
-            )
-            assert vsctl("get", "Interface", name, "ofport").strip() == str(ofport)
+            command += ["--", "add-port", bridge, name, "--", "set", "Interface", name]
+            command += [f"type={kind}", f"ofport_request={ofport}"]
+            command += [f"options:{key}={value}" for key, value in options.items()]
+            names.append(name)
             found[dpid, each] = ofport
+        vsctl(*command[1:])
+        given = vsctl("--bare", "--columns=ofport", "list", "Interface", *names).split()
+        assert list(map(int, given)) == list(found.values())
         return found
 
     def arrived(self) -> list[Carried]:

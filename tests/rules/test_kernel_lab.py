@@ -99,6 +99,10 @@ def objections(named: Iterable[str]) -> list[str]:
     names = list(named)
     paths = {name.partition("::")[0] for name in names}
     found = [f"{path} is no file" for path in sorted(paths) if not (ROOT / path).is_file()]
+    for name in names:
+        path, _, test = name.partition("::")
+        if test and path not in "".join(found) and f"def {test}(" not in (ROOT / path).read_text():
+            found.append(f"{path} has no {test}")
     return found + [
         f"{name} is named twice" for name in sorted(set(names)) if names.count(name) > 1
     ]
@@ -112,8 +116,12 @@ def test_every_test_on_the_kernel_datapath_is_named_once() -> None:
 
 
 def test_a_list_of_tests_that_is_not_right_is_objected_to() -> None:
-    wrong = objections(("tests/nowhere.py", "tests/ovs/test_lab.py", "tests/ovs/test_lab.py"))
-    assert wrong == ["tests/nowhere.py is no file", "tests/ovs/test_lab.py is named twice"]
+    lab = "tests/ovs/test_lab.py"
+    assert objections(("tests/nowhere.py", lab, lab, f"{lab}::test_nothing")) == [
+        "tests/nowhere.py is no file",
+        f"{lab} has no test_nothing",
+        f"{lab} is named twice",
+    ]
 
 
 def test_an_unknown_datapath_is_refused() -> None:
