@@ -23,6 +23,7 @@ from controller.devices import (
     switch_off_offloads,
 )
 
+VSCTL = ("ovs-vsctl", "--timeout=10")
 WITHOUT_SUPER_FRAMES = "netdev"
 """The ``datapath_type`` of the userspace datapath, which knows no super-frames."""
 VETH = "use one end of a veth pair as tap port in its place"
@@ -62,7 +63,7 @@ def prepare(interface: str, dry_run: bool, database: str | None, output: str) ->
     when the device is made anew. Without this a sensor gets frames of up to 64 kB with unfinished
     checksums from a bridge with the kernel datapath.
     """
-    vsctl = ("ovs-vsctl", "--timeout=10", *(() if database is None else (f"--db={database}",)))
+    vsctl = (*VSCTL, *(() if database is None else (f"--db={database}",)))
     found = _find(vsctl, interface)
     if found.datapath == WITHOUT_SUPER_FRAMES:
         _say(interface, "nothing to do: its bridge has the userspace datapath", output)
