@@ -194,10 +194,13 @@ def test_the_service_may_be_given_the_right_to_change_devices_and_no_other(
     serving.must("systemctl daemon-reload && systemctl restart cloudtap")
 
 
-def test_a_reload_says_that_it_changes_nothing(serving: Machine) -> None:
+def test_a_reload_says_what_is_read_again(serving: Machine) -> None:
     serving.must("systemctl reload cloudtap")
     journal = "journalctl -u cloudtap -o cat --no-pager"
-    wait_for(lambda: serving.must(journal), lambda seen: "SIGHUP changes nothing" in seen)
+    wait_for(
+        lambda: serving.must(journal),
+        lambda seen: "inventory, certificates and tokens are read again" in seen,
+    )
 
 
 def test_root_is_told_to_restore_as_the_user_of_the_state(serving: Machine) -> None:
