@@ -28,9 +28,9 @@ class RyuWsgiFinder:
         Does not return when ryu's own command loads its manager: ours runs, and ends the process.
         """
         if name == _MANAGER and not RyuWsgiFinder.runs_manager and _is_command_of_ryu():
-            from controller.runtime import ryu_manager
+            from importlib import import_module
 
-            ryu_manager.main()
+            import_module("controller.runtime.ryu_manager").main()  # it imports this module
         if name == "ryu.app.wsgi":
             import eventlet.wsgi
 
