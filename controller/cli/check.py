@@ -58,7 +58,8 @@ def check(api: Api, file: Path, diff: bool, against: Path | None, output: str) -
         for problem in found["problems"]:
             print_line(problem, is_note=True)
     if found["problems"]:
-        raise Failure(f"{file} has {found['problem_count']} problem(s)")
+        wrong = file if "diff" not in found else against  # else there would be a comparison
+        raise Failure(f"{wrong} has {found['problem_count']} problem(s)")
     if "diff" in found:
         click.get_current_context().exit(STATUS_BY_EFFECT[found["diff"]["effect"]])
 

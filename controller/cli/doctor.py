@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 import click
+import httpx
 
 from controller.cli.client import Failure
 from controller.cli.command import Command
@@ -33,6 +34,8 @@ WITHOUT_DATABASE = (
 WITHOUT_CONTROL = (
     "changes of sessions take up to a second longer, and routes to remote sensors are not known"
 )
+
+ASK_FOR_BRIDGES = "are not looked at here: see `cloudtap bridge list`"
 
 
 class Severity(Enum):
@@ -105,6 +108,7 @@ def _look(path: Path | None) -> Iterator[Diagnosis]:
         found = datapath_findings(config, remote) if remote.startswith("unix:") else ()
         yield from (Diagnosis("kernel datapath", Severity.LESS, sentence) for sentence in found)
     yield _api(config)
+    yield from _bridges(config)
 
 
 def _user() -> Diagnosis:
@@ -207,6 +211,29 @@ def _api(config: Config) -> Diagnosis:
             taken = f"[{section}] listen = {listen!r} cannot be used: {error.strerror}"
             return Diagnosis("API", Severity.PROBLEM, taken)
     return Diagnosis("API", Severity.OK, "no controller runs; its addresses are free")
+
+
+def _bridges(config: Config) -> Iterator[Diagnosis]:
+    """What a controller that runs here says of its bridges; nothing if none answers."""
+    host, port = _reachable(config.api.listen)
+    url = httpx.URL(scheme="http", host=host, port=port, path="/v1/bridges")
+    if config.api.certificate is not None:
+        yield Diagnosis("bridges", Severity.OK, ASK_FOR_BRIDGES)
+        return
+    try:
+        token = config.api.read_token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with httpx.Client(timeout=ANSWERED_S, trust_env=False) as client:
+            answer = client.get(url, params={"limit": "1000"}, headers=headers)
+        bridges = answer.raise_for_status().json()["items"]
+    except httpx.TransportError:
+        return
+    except (ConfigError, httpx.HTTPError, ValueError, KeyError):
+        yield Diagnosis("bridges", Severity.OK, ASK_FOR_BRIDGES)
+        return
+    for bridge in bridges:
+        for reason in bridge["reasons"]:
+            yield Diagnosis(f"bridge {bridge['name']}", Severity.LESS, reason)
 
 
 def _reachable(listen: str) -> tuple[str, int]:

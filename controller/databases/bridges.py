@@ -142,7 +142,7 @@ def _tables(results: list[Any]) -> Tables:
 def _bridges(tables: Tables) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for bridge in tables["Bridge"].values():
-        name = str(bridge["name"])
+        name = clean(str(bridge["name"]))
         outputs = {
             str(tables["Mirror"].get(uuid, {}).get("output_port"))
             for uuid in _uuids(bridge["mirrors"])

@@ -32,6 +32,7 @@ def main() -> NoReturn:
         print(f"cloudtap: {why}: running on os-ken", file=sys.stderr, flush=True)
         osken.run_as_manager(sys.argv[1:])
     ryu_import_hook.install()
+    ryu_import_hook.leave_manager_alone()
     # eventlet warns at every start that it is in maintenance; the operator cannot change that
     warnings.filterwarnings("ignore", message=r"(?s)\s*Eventlet is deprecated")
     import eventlet

@@ -32,7 +32,7 @@ DEVICES_LOOK_S = 2.0
 """How often devices are looked at, in seconds: a virtual machine that starts again switches the
 offloads of its device on (TUNSETOFFLOAD of linux/if_tun.h), and nothing reports that."""
 SAID_PAUSE_S = 60.0
-"""What is done to one device is logged at most so often, in seconds."""
+"""That one device was switched off again is logged at most so often, in seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +113,8 @@ class OffloadWatch:
         """Snapshot, placements and inventory, and the tap ports that they make."""
         self._stuck: frozenset[DeviceName] = frozenset()
         """The devices that have no such switch."""
-        self._said_at: dict[DeviceName, float] = {}
+        self._said: dict[DeviceName, tuple[str | None, float]] = {}
+        """What was logged last of devices, and when."""
         self._woken, self._is_stopped = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="offloads", daemon=True)
 
@@ -140,16 +141,22 @@ class OffloadWatch:
         return self._found
 
     def _run(self) -> None:
+        due = time.monotonic()
         while not self._is_stopped:
-            self._woken.wait(self._every_s)
+            self._woken.wait(max(0.0, due - time.monotonic()))
             self._woken.clear()
             try:
-                before = self._found
-                self._look()
-                if self._found is not before:
-                    self._changed()
+                if time.monotonic() >= due or self._taps() != self._looked_at:
+                    due = time.monotonic() + self._every_s
+                    self._look_and_tell()
             except Exception as problem:  # the edge of the loop: it must go on
                 log.error("offloads not looked at", exc_info=problem)
+
+    def _look_and_tell(self) -> None:
+        before = self._found
+        self._look()
+        if self._found is not before:
+            self._changed()
 
     def _look(self) -> None:
         """Look at all devices of tap ports, and switch offloads off if they should be."""
@@ -158,7 +165,7 @@ class OffloadWatch:
             seen = self._devices.read({tap.device for tap in taps}) if taps else {}
             on = {device for device, each in seen.items() if each.is_on and is_virtual(each.driver)}
             off = self._switch_off(on, taps) if self._do is TapOffloads.OFF and on else frozenset()
-            self._said_at = {d: at for d, at in self._said_at.items() if d in seen}
+            self._said = {device: said for device, said in self._said.items() if device in seen}
             found = {tap.place: self._state(tap.device, seen, on - off) for tap in taps}
             self._looked_at = taps
             if found != self._found:
@@ -184,14 +191,15 @@ class OffloadWatch:
         return frozenset(on - refused.keys())
 
     def _say(self, tap: _Tap, refused: str | None) -> None:
-        """Log what was done to a device, once in a while."""
-        now, last = time.monotonic(), self._said_at.get(tap.device)
-        if last is not None and now - last < SAID_PAUSE_S:
+        """Log what was done to a device: that it was, once in a while; why it was not, once."""
+        now, (said, at) = time.monotonic(), self._said.get(tap.device, ("", 0.0))
+        is_first = tap.device not in self._said
+        if not is_first and said == refused and (refused is not None or now - at < SAID_PAUSE_S):
             return
-        self._said_at[tap.device] = now
+        self._said[tap.device] = refused, now
         what = {"port": tap.port, "bridge": tap.bridge, "device": tap.device.name}
         if refused is None:
-            log.info("offloads of tap port switched off", **what, again=last is not None)
+            log.info("offloads of tap port switched off", **what, again=not is_first)
         else:
             why = refused or "the device has no such setting"
             log.warning("offloads of tap port not switched off", **what, reason=why)

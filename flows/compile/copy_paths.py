@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from netaddr import IPAddress
 
 from flows.compile.deliver import (
+    counts_tag,
     deliver,
     leads_nowhere,
     oversize_of,
@@ -15,7 +16,7 @@ from flows.compile.deliver import (
     way_of_copies,
 )
 from flows.model import Collector, Dpid, NetworkId, Ofport, Oversize, Sensor, cut_length
-from flows.openflow import Action, CheckLarger, Cookie, Flow, Load, PushVlan, Resubmit
+from flows.openflow import Action, CheckLarger, Cookie, Flow, Load, Resubmit
 from flows.pipeline import CUT, DELIVER, LARGER, NETWORK, REGISTER_FIELDS, SEND, SENSOR
 from flows.resolve import BridgeView, ResolvedSession, ResolvedWorld
 
@@ -32,7 +33,7 @@ class CopyPath:
     the bridge. ``actions`` send a frame on this path; it passes no production flow, no rate cap and
     no choice among sensors. ``whole`` and ``cut`` are the flows that count such frames, ``longest``
     the bytes that are copied whole (None: any), and ``skips`` whether longer ones are not copied.
-    ``is_tagged``: copies leave the bridge with a tag of ours, their own or that of a link.
+    ``is_tagged``: the bridge counts a tag of ours, that of a network or of a link.
     ``cut_by`` is what the bridge counts longer ones as; None if it does not count them.
     """
 
@@ -137,7 +138,7 @@ def _copy_path(
         cut=cut[0] if cut else None,
         longest=longest,
         skips=oversize is Oversize.SKIP,
-        is_tagged=PushVlan() in (way_of_copies(view, resolved_session, sensor, tag) or ()),
+        is_tagged=counts_tag(view, way_of_copies(view, resolved_session, sensor, tag) or ()),
         cut_by=oversize if view.has_meters else None,
     )
 

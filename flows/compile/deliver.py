@@ -438,7 +438,7 @@ def _copy(
     count: tuple[Action, ...] = ()
     if view.has_meters:
         # after the output, which has applied pending changes of tags: the length is known here
-        count = (Load(TAGGED, 1),) if _is_tagged(before) else ()
+        count = (Load(TAGGED, 1),) if counts_tag(view, before) else ()
         count = (*count, Resubmit(COUNT.number))
     if not before and not length:
         yield from (Output(next_hop), *count)
@@ -450,8 +450,11 @@ def _copy(
         yield Load(SESSION, 0)
 
 
-def _is_tagged(before: tuple[Action, ...]) -> bool:
-    return PushVlan() in before
+def counts_tag(view: BridgeView, before: tuple[Action, ...]) -> bool:
+    """Whether meters count a tag that ``before`` pushes: Linux keeps the outermost one beside the
+    packet, and counts none.
+    """
+    return PushVlan() in before and view.datapath is not Datapath.KERNEL
 
 
 def _counting(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flow]:
@@ -465,7 +468,7 @@ def _counting(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[F
 
 
 def _kinds_of_copies(view: BridgeView, resolved_session: ResolvedSession) -> list[bool]:
-    """Whether copies of a session leave this bridge without a tag of ours, with one, or both."""
+    """Whether meters here count copies of a session without a tag of ours, with one, or both."""
     if leads_nowhere(view, resolved_session):
         return []
     tags = set(tags_of(view, resolved_session).values())
@@ -473,7 +476,7 @@ def _kinds_of_copies(view: BridgeView, resolved_session: ResolvedSession) -> lis
     ways = [
         way_of_copies(view, resolved_session, sensor, tag) for sensor in sensors for tag in tags
     ]
-    return sorted({_is_tagged(way) for way in ways if way is not None})
+    return sorted({counts_tag(view, way) for way in ways if way is not None})
 
 
 def _transport_flow(

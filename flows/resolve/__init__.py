@@ -18,7 +18,7 @@ from flows.resolve.obstacles import (
     without_link,
 )
 from flows.resolve.output_count import OUTPUTS_MAX, CrowdedNetwork
-from flows.resolve.reach import cuts_super_frames, sensor_notes, unprepared_bridges
+from flows.resolve.reach import sensor_notes, unprepared_bridges
 from flows.resolve.session import ResolvedSession
 from flows.resolve.world import ResolvedWorld
 
@@ -41,7 +41,6 @@ __all__ = [
     "at_links",
     "at_receiver",
     "at_sender",
-    "cuts_super_frames",
     "sensor_notes",
     "undelivered",
     "unprepared_bridges",

@@ -44,8 +44,10 @@ from flows.openflow import (
     ARP_SPA,
     ETH_ARP,
     ETH_DST,
+    ETH_HEADER,
     ETH_IPV4,
     ETH_IPV6,
+    ETH_QINQ,
     ETH_SRC,
     ETH_TYPE,
     ETH_VLAN,
@@ -59,6 +61,7 @@ from flows.openflow import (
     PROTO_UDP,
     UDP_DST,
     UDP_SRC,
+    VLAN_HEADER,
     Fields,
     is_group,
     length_without_padding,
@@ -140,7 +143,9 @@ def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, worl
     is_cut = world.datapaths.get(maker) is Datapath.USERSPACE or (
         longest is not None and _length(frame, maker, world) > longest
     )
-    copy = frame[: longest if is_cut and _can_truncate(session, maker, world) else None]
+    copy = frame
+    if longest is not None and is_cut and _can_truncate(session, maker, world):
+        copy = frame[: max(longest, _shortest_cut(frame, maker, world))]
     tag = tag_of_copy(session, _network(sender), world)
     if tag is None:
         return copy
@@ -404,6 +409,15 @@ def _is_open(
         return True
     crossed = spanning_tree.exits(maker, _at(sensor, world))
     return not any(out in world.broken_links for out, _ in crossed)
+
+
+def _shortest_cut(frame: bytes, maker: Dpid, world: World) -> int:
+    """The bytes that truncation always leaves: the Ethernet header, and the outermost tag where the
+    kernel's datapath keeps it beside the packet.
+    """
+    has_tag = int.from_bytes(frame[12:14], "big") in (ETH_VLAN, ETH_QINQ)
+    is_kernel = world.datapaths.get(maker) is Datapath.KERNEL
+    return ETH_HEADER + VLAN_HEADER * (has_tag and is_kernel)
 
 
 def _length(frame: bytes, maker: Dpid, world: World) -> int:

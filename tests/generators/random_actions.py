@@ -29,6 +29,7 @@ from flows.openflow import (
     PushVlan,
     RegField,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -76,6 +77,7 @@ SIMPLE: dict[type, st.SearchStrategy[Action]] = {
     Load: loads(),
     MoveToVlan: st.builds(MoveToVlan, registers(12)),
     Resubmit: st.builds(Resubmit, bits_of(8)),
+    SetMark: st.builds(SetMark, bits_of(32)),
     SetTunnelKey: st.builds(SetTunnelKey, bits_of(32)),
     SetTunnelRemote: st.builds(SetTunnelRemote, st.builds(IPAddress, bits_of(32), st.just(4)))
     | st.builds(SetTunnelRemote, st.builds(IPAddress, bits_of(128), st.just(6))),
@@ -178,6 +180,7 @@ _MAKERS = {
     Load: ActionChance.load,
     MoveToVlan: lambda chance: MoveToVlan(chance.register(12)),
     Resubmit: lambda chance: Resubmit(chance.random.randrange(255)),
+    SetMark: lambda chance: SetMark(chance.number(32)),
     SetTunnelKey: lambda chance: SetTunnelKey(chance.number(32)),
     SetTunnelRemote: ActionChance.remote,
     Multipath: ActionChance.multipath,

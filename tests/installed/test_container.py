@@ -27,6 +27,7 @@ class Build:
 
     def run(self, stage: Stage) -> None:
         """All instructions that change the file system, in their order."""
+        self._folder = Path("/")
         for one in stage.instructions:
             if one.name == "WORKDIR":
                 self._folder = Path(one.text)

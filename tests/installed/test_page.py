@@ -31,6 +31,8 @@ ECHOES = {
 }
 
 
+CAP_NET_ADMIN = 12
+"""linux/capability.h."""
 DIAGNOSIS = "runuser -u cloudtap -- cloudtap doctor"
 
 
@@ -61,18 +63,33 @@ def serving(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[M
         yield booted
 
 
-def follow(machine: Machine, title: str) -> None:
-    """Write the files of a section and type its commands, in their order."""
+def follow(machine: Machine, title: str, terminal: str = "root") -> None:
+    """Write the files of a section and type its commands, in their order.
+
+    Other terminals than that of root are for what not every reader does; a file that stands before
+    the commands of one belongs to it.
+    """
     text = section(title)
     parts = re.split(r"(^```\w+ /\S+\n.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
-    steps = 0
+    steps, files = 0, list[re.Match[str]]()
     for part in parts:
         if file := FILE.match(part):
-            (machine.root / file["name"].lstrip("/")).write_text(file["text"])
+            files.append(file)
         for step in read_steps(part):
-            type_step(machine, step)
-            steps += 1
+            if step.terminal == terminal:
+                write_files(machine, files)
+                type_step(machine, step)
+                steps += 1
+            files.clear()
     assert steps, f"{title} shows nothing"
+
+
+def write_files(machine: Machine, files: list[re.Match[str]]) -> None:
+    """Write what the page shows as files."""
+    for file in files:
+        path = machine.root / file["name"].lstrip("/")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(file["text"])
 
 
 def type_step(machine: Machine, step: Step) -> None:
@@ -164,10 +181,26 @@ def test_a_controller_that_hangs_or_is_killed_is_started_again(serving: Machine)
     assert "watchdog" in serving.must("journalctl -u cloudtap -o cat --no-pager").lower()
 
 
-def test_a_reload_says_that_it_changes_nothing(serving: Machine) -> None:
+def test_the_service_may_be_given_the_right_to_change_devices_and_no_other(
+    serving: Machine,
+) -> None:
+    follow(serving, "The service", "offloads")
+    main_process = "/proc/$(systemctl show --value -p MainPID cloudtap)"
+    found = serving.must(f"grep -h -E '^Cap(Eff|Bnd)' {main_process}/status")
+    assert set(re.findall(r"\t(\w+)", found)) == {f"{1 << CAP_NET_ADMIN:016x}"}
+    user_namespaces = serving.must(f"readlink {main_process}/ns/user /proc/1/ns/user").split()
+    assert len(set(user_namespaces)) == 1, "it would not count for the network of the host"
+    serving.must("rm /etc/systemd/system/cloudtap.service.d/tap-offloads.conf")
+    serving.must("systemctl daemon-reload && systemctl restart cloudtap")
+
+
+def test_a_reload_says_what_is_read_again(serving: Machine) -> None:
     serving.must("systemctl reload cloudtap")
     journal = "journalctl -u cloudtap -o cat --no-pager"
-    wait_for(lambda: serving.must(journal), lambda seen: "SIGHUP changes nothing" in seen)
+    wait_for(
+        lambda: serving.must(journal),
+        lambda seen: "inventory, certificates and tokens are read again" in seen,
+    )
 
 
 def test_root_is_told_to_restore_as_the_user_of_the_state(serving: Machine) -> None:

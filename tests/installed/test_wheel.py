@@ -83,8 +83,12 @@ def test_ryu_is_as_it_was_when_cloudtap_is_uninstalled_as_the_page_says(
     assert damaged_files(with_ryu, "ryu") == []
     with_ryu.pip("install", "-q", f"{wheel}[ryu]", **with_ryu.built_under_the_constraint())
     assert with_ryu.run("ryu-manager", "--version").stdout == "ryu-manager 4.34\n"
-    with_ryu.pip("uninstall", "-q", "-y", "cloudtap")
     put_back = ("install", "-q", "--use-pep517", "--no-deps", "--force-reinstall", "ryu==4.34")
+    with_ryu.pip(*put_back, **with_ryu.built_under_the_constraint())
+    assert with_ryu.program("ryu-manager").read_text() == own_command
+    assert with_ryu.run("ryu-manager", "--version").stdout == "ryu-manager 4.34\n"
+
+    with_ryu.pip("uninstall", "-q", "-y", "cloudtap")
     with_ryu.pip(*put_back, **with_ryu.built_under_the_constraint())
     assert damaged_files(with_ryu, "ryu") == []
     assert with_ryu.program("ryu-manager").read_text() == own_command

@@ -23,7 +23,7 @@ from tests.kernel.tcp_cloud import (
     is_offloaded,
     run,
 )
-from tests.ovs.controller_process import ROOT, ControllerProcess
+from tests.ovs.controller_process import ROOT, RUNTIMES, ControllerProcess
 from tests.ovs.lab import vsctl
 from tests.ovs.waiting import wait_for
 
@@ -50,8 +50,10 @@ def start(tmp_path: Path, cloud: TcpCloud) -> Iterator[Callable[..., ControllerP
     """Starts a controller with a session of web to the tap port."""
     with ExitStack() as ending:
 
-        def started(state: str = "active", words: str = "", **settings: str) -> ControllerProcess:
-            process = ending.enter_context(ControllerProcess(tmp_path, INVENTORY))
+        def started(
+            state: str = "active", words: str = "", library: str = RUNTIMES[0], **settings: str
+        ) -> ControllerProcess:
+            process = ending.enter_context(ControllerProcess(tmp_path, INVENTORY, library))
             process.start("s1", **settings)
             process.create_collector("red", "ids", "red-ids")
             process.create_session("red", "one", ["web"], "ids")
@@ -97,12 +99,13 @@ def ifindex() -> int:
     return int(Path(f"/sys/class/net/{TAP}/ifindex").read_text())
 
 
+@pytest.mark.parametrize("library", RUNTIMES)
 def test_offloads_of_a_tap_port_are_switched_off_and_of_nothing_else(
-    cloud: TcpCloud, start: Callable[..., ControllerProcess]
+    cloud: TcpCloud, start: Callable[..., ControllerProcess], library: str
 ) -> None:
     cloud.tap(Veth())
     others = [("web-eth0", None), ("db-eth0", None), ("ids-far", None), ("web-far", "web")]
-    controller = start()
+    controller = start(library=library)
     assert reasons(controller) == []
     check_finished(cloud.transfer())
     assert not is_offloaded(TAP)

@@ -9,7 +9,9 @@ from click.testing import CliRunner, Result
 
 from controller.cli import main
 from controller.inventory.file import parse
+from tests.ovs.database_server import DatabaseServer
 from tests.ovs.lab import Lab, ofctl, vsctl
+from tests.ovs.runtime_process import Authority
 from tests.ovs.waiting import wait_for
 
 TCP = "tcp:127.0.0.1:16640"
@@ -93,3 +95,38 @@ def test_what_cannot_be_read_is_one_sentence_that_says_what_to_do(lab: Lab) -> N
     ):
         done = run("draft", *words)
         assert done.exit_code == 1 and sentence in done.output, done.output
+
+
+def test_a_database_over_tls_is_read_with_the_certificates_of_the_configuration(
+    tmp_path: Path,
+) -> None:
+    ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
+    certificate, key = ours.issue("database")
+    server = DatabaseServer(tmp_path)
+    server.start(
+        "--remote=pssl:6641:127.0.0.1",
+        f"--certificate={certificate}",
+        f"--private-key={key}",
+        f"--ca-cert={ours.certificate}",
+    )
+    mine, my_key = ours.issue("operator")
+    config = tmp_path / "cloudtap.toml"
+    asked = ["draft", "far1", "--ovsdb", "ssl:127.0.0.1:6641", "--config", str(config)]
+    try:
+        server.fill("far1", 0xF1, 3)
+        for authority in (ours, other):
+            config.write_text(
+                f'[ovsdb]\ncertificate = "{mine}"\nprivate_key = "{my_key}"\n'
+                f'ca = "{authority.certificate}"\n'
+            )
+            done = run(*asked)
+            if authority is ours:
+                assert [p.id for p in parse(done.output.encode()).ports] == [
+                    "port-0",
+                    "port-1",
+                    "port-2",
+                ]
+            else:
+                assert done.exit_code == 1 and "is not trusted" in done.output, done.output
+    finally:
+        server.kill()

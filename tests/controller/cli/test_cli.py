@@ -475,6 +475,9 @@ def test_two_inventories_are_compared_without_a_controller(tmp_path: Path) -> No
     assert done.exit_code == 4, done.output
     assert "not used at once: 4 of 5 ports (" in done.stdout
     assert "sessions are not known without a controller" in done.stdout
+    old.write_text("ports: [")
+    done = CliRunner().invoke(main, command)
+    assert f"{old} has 1 problem" in failed(done)
 
 
 def test_an_inventory_is_checked_with_every_line(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from controller.api import make_app
 from controller.cli import main
+from tests.controller.cli.served import served
+from tests.controller.fakes import TWO_TENANTS, fill, open_store
 
 INVENTORY = """\
 tenants: [red]
@@ -89,6 +93,27 @@ def test_what_works_less_without_a_database_is_told(machine: Machine) -> None:
     assert severity == "less" and "whether bridges keep their flows" in words
     elsewhere = machine.found("database", CLOUDTAP_OVSDB__REMOTES="tcp:127.0.0.1:1")
     assert elsewhere[0] == "less" and elsewhere[1].startswith("tcp:127.0.0.1:1: ")
+
+
+def test_what_a_running_controller_says_of_its_bridges_is_told(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    fake = fill(store, TWO_TENANTS)
+    [bridge] = fake.bridges()
+    note = "a packet of network 'lan' may need 950 outputs"
+    monkeypatch.setattr(fake, "bridges", lambda: [replace(bridge, reasons=(note,))])
+    tokens = [None, "a-token"]
+    for token in tokens:
+        app = make_app(store, lambda: TWO_TENANTS, fake, fake, lambda token=token: token)
+        with served(app) as url:
+            listen = url.removeprefix("http://")
+            if token is None:
+                assert machine.found("bridge s1", CLOUDTAP_API__LISTEN=listen) == ("less", note)
+            else:
+                severity, words = machine.found("bridges", CLOUDTAP_API__LISTEN=listen)
+                assert severity == "ok" and "cloudtap bridge list" in words
+    store.close()
 
 
 def test_an_inventory_without_ports_is_told(machine: Machine) -> None:

@@ -251,7 +251,7 @@ def test_a_server_that_stops_answers_what_has_arrived(serving: Serving) -> None:
 def test_an_application_that_raises_is_answered_and_logged(serving: Serving) -> None:
     assert serving.status(get("/broken")) == 500
     assert serving.status(REQUEST) == 200
-    assert "as the test wants" in serving.log()
+    wait_for(serving.log, lambda log: "as the test wants" in log, DEADLINE_S)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,33 @@ def test_ryu_needs_the_import_hook_and_nothing_else() -> None:
     assert hooked.returncode == 0, hooked.stderr
 
 
+RYUS_OWN_COMMAND = """\
+from controller.runtime import ryu_import_hook
+ryu_import_hook.install()  # as the hook file does
+import sys
+from ryu.cmd.manager import main
+sys.exit(main())
+"""
+
+
+def test_the_command_of_ryu_runs_ours_where_it_was_installed_last(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    command = tmp_path / "ryu-manager"
+    command.write_text(RYUS_OWN_COMMAND)
+    run = subprocess.run(
+        [sys.executable, str(command), "controller.app"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CLOUDTAP_STATE__DIRECTORY": str(state)},
+        check=False,
+    )
+    assert run.returncode == 1 and f"type `chmod go= {state}`" in run.stderr, run.stderr
+    assert "Traceback" not in run.stderr and "Eventlet is deprecated" not in run.stderr
+
+
 LIBRARIES = {"ryu", "os_ken", "eventlet"}
 SHOW_LOADED = "print(*sorted(set(sys.modules) - before))"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
+import structlog
 from netaddr import EUI
 
 from controller.devices import DeviceName, TransmitOffload
@@ -52,8 +53,8 @@ def row(name: str, number: int, **record: object) -> InterfaceRow:
 
 def snapshot(*rows: InterfaceRow, database: str = HERE, datapath: str = "system") -> OvsdbSnapshot:
     bridge = BridgeRow(S1, "s1", "secure", datapath, database, "u1")
-    moved = tuple(replace(each, database=database) for each in rows)
-    return OvsdbSnapshot((bridge,), moved or (row("web0", 1), row("ids0", 9)))
+    rows = rows or (row("web0", 1), row("ids0", 9))
+    return OvsdbSnapshot((bridge,), tuple(replace(each, database=database) for each in rows))
 
 
 class Host(Devices):
@@ -64,9 +65,11 @@ class Host(Devices):
         self.refusal: str | None = None
         self.read_names: set[str] = set()
         self.switched: list[DeviceName] = []
+        self.looks = 0
 
     def read(self, devices: Iterable[DeviceName]) -> Mapping[DeviceName, TransmitOffload]:
         wanted = list(devices)
+        self.looks += 1
         self.read_names |= {device.name for device in wanted}
         return {device: self.devices[device] for device in wanted if device in self.devices}
 
@@ -193,6 +196,25 @@ def test_a_device_that_is_switched_on_again_is_found(scene: Scene) -> None:
     scene.host.devices[IDS_DEVICE] = ON
     wait_for(lambda: len(scene.host.switched), lambda seen: seen == 2)
     assert scene.changes == 0, "nothing else is known than before"
+
+
+def test_what_happens_to_a_device_is_logged_once(scene: Scene) -> None:
+    with structlog.testing.capture_logs() as logged:
+        scene.host.refusal = "Operation not permitted"
+        assert scene.known() is Offloads.LEFT
+        scene.watch.start()
+        looks = scene.host.looks
+        wait_for(lambda: scene.host.looks, lambda seen: seen > looks + 3)
+        scene.host.refusal = None
+        wait_for(lambda: scene.host.switched, bool)
+        scene.host.devices[IDS_DEVICE] = ON
+        wait_for(lambda: len(scene.host.switched), lambda seen: seen == 2)
+        scene.watch.stop()
+    events = [(each["event"], each.get("reason")) for each in logged]
+    assert events == [
+        ("offloads of tap port not switched off", "Operation not permitted"),
+        ("offloads of tap port switched off", None),
+    ]
 
 
 def test_what_is_new_is_signalled(keeping: Scene) -> None:

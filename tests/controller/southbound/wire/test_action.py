@@ -20,6 +20,7 @@ from flows.openflow import (
     Output,
     RegField,
     Resubmit,
+    SetMark,
     SetTunnelKey,
     SetTunnelRemote,
     SetVlan,
@@ -53,6 +54,7 @@ def test_lowest_and_highest_numbers_are_encoded_as_the_libraries_do(library: Lib
         (SetVlan(0xFFF), p.OFPActionSetField(vlan_vid=0x1FFF)),
         (SetVlanPriority(7), p.OFPActionSetField(vlan_pcp=7)),
         (Resubmit(254), p.NXActionResubmitTable(in_port=0xFFF8, table_id=254)),
+        (SetMark(0xFFFFFFFF), p.OFPActionSetField(pkt_mark=0xFFFFFFFF)),
         (SetTunnelKey(0xFFFFFFFF), p.OFPActionSetField(tunnel_id=0xFFFFFFFF)),
         (SetTunnelRemote(IPAddress(0, 4)), p.OFPActionSetField(tun_ipv4_dst="0.0.0.0")),
     ]
