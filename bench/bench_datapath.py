@@ -60,6 +60,7 @@ from tests.ovs.datapath import DATAPATH, IS_KERNEL
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, purge_cache, vsctl
 from tests.ovs.underlay import SENSORS, Underlay
+from tests.ovs.waiting import wait_for
 
 RED = TenantName("red")
 MAC_A, MAC_B = 0x02000000000A, 0x02000000000B
@@ -182,6 +183,10 @@ def cpu_of_a_frame(ends: list[Endpoint], copies: int, rate: int, duration: float
     payload = frames.udp(1000, PORT, bytes(200))
     packet = frames.ipv4("10.0.0.1", "10.0.0.2", 17, payload)
     frame = frames.ethernet(MAC_B, MAC_A, 0x0800, packet, ())
+    if IS_KERNEL:
+        before = received(ends)
+        ends[0].send(frame)  # later ones hit its megaflow; an upcall would find no CPU
+        wait_for(lambda: received(ends) - before, (1 + copies).__eq__)
     delivered, cpu = received(ends), datapath_cpu()
     sent = (
         send_all(ends[0], frame, rate, duration)

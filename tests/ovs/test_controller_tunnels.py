@@ -173,6 +173,7 @@ def test_nothing_flaps_when_controller_database_or_switch_come_back(
 ) -> None:
     controller.start("s1")
     controller.create_session("red", "far", ["web"], make_remote(controller, Delivery.VXLAN))
+    controller.wait_for_session("far")
     before = identity(NAME)
 
     controller.end(signal.SIGKILL)

@@ -15,6 +15,7 @@ from tests.tunnels import Carried, unwrap
 
 BRIDGE = "under"
 HOST4, HOST6 = "192.0.2.1/24", "fd00:9::1/64"
+NETWORKS = ("192.0.2.0/24", "fd00:9::/64")
 SENSORS = ("192.0.2.9", "192.0.2.10", "fd00:9::9")
 """Addresses of remote sensors, all behind the same veth pair."""
 SENSOR_MAC = bytes.fromhex("020000009999")
@@ -40,8 +41,7 @@ class Underlay:
             f"ip -6 address add {HOST6} dev {BRIDGE} nodad",
             f"ovs-ofctl del-flows {BRIDGE}",
             f"ovs-ofctl add-flow {BRIDGE} in_port=LOCAL,actions=output:1",
-            f"ovs-appctl ovs/route/add 192.0.2.0/24 {BRIDGE}",
-            f"ovs-appctl ovs/route/add fd00:9::/64 {BRIDGE}",
+            *(f"ovs-appctl ovs/route/add {network} {BRIDGE}" for network in NETWORKS),
             *(f"ovs-appctl tnl/neigh/set {BRIDGE} {a} {SENSOR_MAC.hex(':')}" for a in SENSORS),
         ):
             _run(command)
@@ -81,8 +81,10 @@ class Underlay:
         return found
 
     def close(self) -> None:
-        """Remove the bridge and the veth pair."""
+        """Remove the bridge, its routes and the veth pair."""
         self.end.close()
+        for network in NETWORKS:  # ovs-vswitchd keeps them; one that was started since has none
+            subprocess.run(["ovs-appctl", "ovs/route/del", network], capture_output=True)
         vsctl("--if-exists", "del-br", BRIDGE)
         _run("ip link del under-eth1")
 
