@@ -87,13 +87,13 @@ def doctor(config: Path | None, output: str) -> None:
 
 def _look(path: Path | None) -> Iterator[Diagnosis]:
     yield _user()
-    yield _library()
     try:
         config = load(path)
     except ConfigError as error:
         for problem in error.problems:
             yield Diagnosis("configuration", Severity.PROBLEM, problem)
         return
+    yield _library(config)
     yield Diagnosis("configuration", Severity.OK, "is valid")
     yield _inventory(config)
     yield _state(config)
@@ -120,10 +120,10 @@ def _user() -> Diagnosis:
     return Diagnosis("user", Severity.OK, own)
 
 
-def _library() -> Diagnosis:
+def _library(config: Config) -> Diagnosis:
     from controller.runtime import default_runtime
 
-    return Diagnosis("OpenFlow library", Severity.OK, default_runtime())
+    return Diagnosis("OpenFlow library", Severity.OK, config.openflow.runtime or default_runtime())
 
 
 def _inventory(config: Config) -> Diagnosis:
