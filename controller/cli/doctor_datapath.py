@@ -19,7 +19,7 @@ CAP_NET_ADMIN = 12
 """linux/capability.h."""
 DATABASE_ANSWERED_S = 2
 """How long the database may take to answer, in seconds."""
-BRIDGES_NAMED_MAX = 5
+UNPREPARED_NAMED_MAX = 5
 """So many bridges are named in one sentence."""
 
 
@@ -99,6 +99,8 @@ def _rows(database: str, table: str, *columns: str) -> Iterator[dict[str, Any]]:
 
 def _named(bridges: list[str]) -> str:
     more = (
-        f" and {len(bridges) - BRIDGES_NAMED_MAX} more" if len(bridges) > BRIDGES_NAMED_MAX else ""
+        f" and {len(bridges) - UNPREPARED_NAMED_MAX} more"
+        if len(bridges) > UNPREPARED_NAMED_MAX
+        else ""
     )
-    return ", ".join(repr(name) for name in sorted(bridges)[:BRIDGES_NAMED_MAX]) + more
+    return ", ".join(repr(name) for name in sorted(bridges)[:UNPREPARED_NAMED_MAX]) + more
