@@ -17,6 +17,7 @@ from flows.model import (
     ALL,
     LINK_MTU,
     METERS,
+    NUMBER_RANGES,
     TUNNEL_KEYS,
     Balance,
     Collector,
@@ -318,10 +319,11 @@ def _numbers(
     taken = set(tags.values())
     left = [vid for vid in range(1, 4095) if vid not in taken]
     tags |= zip(wanted, rng.sample(left, len(wanted)), strict=True)
+    most = NUMBER_RANGES["session"].stop
     return Numbers(
         {NetworkId(k): v for k, v in spread([n.id for n in networks], 1 << 20).items()},
         {PortId(k): v for k, v in spread([p.id for p in ports], 1 << 20).items()},
-        {SessionId(k): v for k, v in spread([s.id for s in sessions], 0xFFFFF).items()},
+        {SessionId(k): v for k, v in spread([s.id for s in sessions], most).items()},
         tags,
         {FilterId(k): v for k, v in spread([f.id for f in filters], 1 << 16).items()},
         {CollectorId(k): v for k, v in spread([c.id for c in collectors], 1 << 20).items()},
