@@ -166,7 +166,8 @@ class ActionChance:
 
     def learn(self) -> Learn:
         cookie = make_cookie(LEARNED_OBJECT, self.number(32))
-        numbers = self.random.randrange(255), self.number(16), self.number(16), self.number(32)
+        limit = max(1, self.number(32))  # without a limit ovs-ofctl writes another action
+        numbers = self.random.randrange(255), self.number(16), self.number(16), limit
         return Learn(*numbers, cookie, self.register(), self.register(16))
 
 

@@ -48,7 +48,7 @@ def test_what_open_vswitch_could_not_create_is_named_with_its_error(
             )
             (other,) = found["undeclared"]
             for words in (problem, broken["error"], port["reason"], f"  {other['line']}\n"):
-                assert words in text.output
+                assert words in text.output, text.output
 
             line = other["line"].replace("TENANT", "red").replace("NETWORK", "lan")
             controller.inventory.write_text(f"{INVENTORY}  {line}\n")
