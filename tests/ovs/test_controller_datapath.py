@@ -132,7 +132,7 @@ def check_megaflows_are_of_this_epoch() -> None:
     flows = ofctl("dump-flows", "s1", "table=0")
     asked = [int(mask, 16) for mask in re.findall(r"pkt_mark=0x[0-9a-f]+/(0x[0-9a-f]+)", flows)]
     megaflows = dump_megaflows()
-    masks = [int(mask, 16) for mask in re.findall(r"skb_mark\(0/?(0x[0-9a-f]+|)\)", megaflows)]
+    masks = [int(mask, 16) for mask in re.findall(r"skb_mark\(0/?(0x[0-9a-f]+|0|)\)", megaflows)]
     assert masks, megaflows
     assert all(mask & bits == bits for mask in masks for bits in asked), megaflows
 

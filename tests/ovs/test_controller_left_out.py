@@ -34,7 +34,8 @@ def test_what_open_vswitch_could_not_create_is_named_with_its_error(
             controller.start("s1")
             problem = controller.wait_for_problem("has not created bridge 'sx'")
             found = status(controller, lambda seen: seen["unopened"] and seen["undeclared"])
-            text = CliRunner().invoke(main, ["status"], env={"CLOUDTAP_API": f"http://{API}"})
+            env = {"CLOUDTAP_API": f"http://{API}", "COLUMNS": "1000"}
+            text = CliRunner().invoke(main, ["status"], env=env)
 
             assert "its datapath_type is 'odd'" in problem
             (broken,) = found["unopened"]
