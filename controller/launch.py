@@ -75,8 +75,8 @@ EXPOSED = (
 )
 
 WRONG_RUNTIME = (
-    "[openflow] runtime is {!r}, and this process was started on {}: start it with `cloudtap "
-    "controller` or with the `ryu-manager` of cloudtap, which follow the configuration"
+    "[openflow] runtime is {!r}, and this process was started on {}: start it with `cloudtap up` "
+    "or with the `ryu-manager` of cloudtap, which follow the configuration"
 )
 
 log = structlog.get_logger(__name__)

@@ -63,7 +63,7 @@ def _next_steps(lab: Lab, folder: Path) -> list[str]:
     other = lab.hosts[1] if len(lab.names) > 1 else first
     return [
         "Type next, as root, each of these in a terminal of its own:",
-        f"  cloudtap controller --config {quote(str(folder / CONFIGURATION))}",
+        f"  cloudtap up --config {quote(str(folder / CONFIGURATION))}",
         f"  mn --custom {quote(str(folder / TOPOLOGY))} --topo lab --controller remote",
         "then in a third one:",
         f"  cloudtap collector create {lab.tap}{owner} --port {lab.tap}",

@@ -81,9 +81,9 @@ from flows.resolve import BridgeView, ResolvedSession
 
 CUT_NOWHERE = 64
 """Bytes to which an output to NOWHERE truncates; with it a clone works on a separate packet."""
-SESSIONS_OF_MARK = 12
-"""Lowest bit of the number of the session in the mark of a packet that is to be segmented; the bits
-below tell apart networks whose copies wear different tags, of which there are fewer."""
+SESSION_IN_MARK = 12
+"""Lowest bit of the session number in the mark of a packet that is to be segmented; the bits below
+tell apart networks whose copies wear different tags, of which there are fewer."""
 IS_TAGGED = VLAN_VID.masked(VLAN_PRESENT, VLAN_PRESENT)
 HASH_BY_BALANCE = {Balance.CONNECTION: HashOf.CONNECTION, Balance.HOSTS: HashOf.HOSTS}
 
@@ -167,13 +167,13 @@ def deliver(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flo
     elif view.resolved.is_staged(resolved_session):
         yield from _staged(view, resolved_session, why)
     elif view.limit_of(resolved_session.session) is not None:
+        table = DELIVER
         if is_segmented(view, resolved_session):
-            wanted = (SESSION.eq(_number(view, resolved_session)),), (Resubmit(SIZE.number),)
-            number = _number(view, resolved_session)
-            yield _flow(DELIVER, "session", *wanted, number, f"{why} is wanted")
-            yield from _sized(view, resolved_session, SIZE, why)
-        else:
-            yield from _sized(view, resolved_session, DELIVER, why)
+            # frames that come back are checked in the next table: they are no new copies
+            number, table = _number(view, resolved_session), SIZE
+            to_size = (Resubmit(SIZE.number),)
+            yield _flow(DELIVER, "session", (SESSION.eq(number),), to_size, number, why)
+        yield from _sized(view, resolved_session, table, why)
     else:
         sensor = _collector(resolved_session).sensors[0]
         yield from _sent(view, resolved_session, DELIVER, None, 0, f"{why} for {sensor}")
@@ -403,7 +403,7 @@ def _segmented(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[
     same = len(set(tags.values())) == 1
     for position, network in enumerate(list(tags)[: 1 if same else None]):
         networks = () if same else (NETWORK.eq(numbers[network]),)
-        mark = SetMark(number << SESSIONS_OF_MARK | position)
+        mark = SetMark(number << SESSION_IN_MARK | position)
         larger = (SESSION.eq(number), LARGER.eq(1), *networks)
         go = (Clone((mark, Output(pair.out))),)
         why = f"copies of session {name} that must be truncated: made to frames first"

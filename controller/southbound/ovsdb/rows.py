@@ -15,10 +15,7 @@ from controller.devices import PairEnd, end_of, pair_name
 from controller.process import Yielder
 from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
-from flows.model import OFPORT_MAX, Dpid, Ofport, Segmenter, TunnelKind
-
-KERNEL_DATAPATH = ("", "system")
-"""The values of ``datapath_type`` that mean the datapath of the kernel."""
+from flows.model import OFPORT_MAX, Datapath, Dpid, Ofport, Segmenter, TunnelKind, datapath_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,7 +47,7 @@ class BridgeRow:
     @property
     def is_kernel(self) -> bool:
         """Whether its datapath is that of the kernel."""
-        return self.datapath_type in KERNEL_DATAPATH
+        return datapath_of(self.datapath_type) is Datapath.KERNEL
 
 
 @dataclass(frozen=True, slots=True)
