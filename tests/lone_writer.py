@@ -82,6 +82,11 @@ class LoneWriter:
         """The attempt of the writer is over."""
         self._attempted.set()
 
+    def begin(self, writer: BridgeWriter, newest: Snapshot) -> Snapshot:
+        """It begins with the newest version: there are no others."""
+        writer.begin(newest)
+        return newest
+
     def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> tuple[BridgeWriter, ...]:
         """There are no others."""
         return ()

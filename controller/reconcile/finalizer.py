@@ -53,10 +53,9 @@ class Finalizer:
         snapshot = self._snapshots.snapshot()
         if not snapshot.deleting:
             return True
-        at_work = [w.may_write_older(snapshot.version) for w in self._writers.writing()]
-        if None in at_work:
+        written = self._writers.may_write_older(snapshot.version)
+        if written is None:
             return False
-        written = frozenset[SessionId]().union(*(some for some in at_work if some))
         number = snapshot.numbers.session
         gone = [
             session

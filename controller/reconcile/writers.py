@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import (
     Callable,
+    Collection,
     Iterable,
     Iterator,
     Mapping,
@@ -29,7 +30,7 @@ from controller.reconcile.bridge import (
     WriterView,
 )
 from controller.reconcile.protocols import InstalledSessions
-from controller.reconcile.snapshot import SnapshotBuilder
+from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.southbound import Switch
 from controller.status import SessionCountersByBridge
 from flows.model import CopyWay, Dpid, SessionId
@@ -47,6 +48,8 @@ class Writers(WriterObserver):
     def __init__(self) -> None:
         self.programs = ProgramCache()
         self._attempts = ChangeSignal()
+        self._beginning = threading.Lock()
+        """Held while a writer takes a version, so that others see that in one piece."""
         self._lock = threading.Lock()
         self._by_dpid: dict[Dpid, BridgeWriter] = {}
         self._last_views: dict[Dpid, WriterView] = {}
@@ -134,17 +137,23 @@ class Writers(WriterObserver):
             writer.fail(f"an event could not be handled: {error}")
             writer.recheck(Depth.COOKIES)
 
+    def begin(self, writer: BridgeWriter, newest: Snapshot) -> Snapshot:
+        """Have a writer begin with a version; see WriterObserver.
+
+        Who skipped a version that a linked bridge is at work on could not take turns with it: that
+        one would be at a stage of a version through which this bridge never comes.
+        """
+        with self._beginning:
+            others = (each.at_work for each in self.writing() if _takes_turns(each, writer))
+            seen = writer.confirmed
+            common = [s for s in others if s is not None and not _has_come_to(seen, s)]
+            snapshot = min(common, key=lambda each: each.version, default=newest)
+            writer.begin(snapshot)
+        return snapshot
+
     def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> Sequence[BridgeWriter]:
         """Wait until the writers of linked bridges have come to a step; see WriterObserver."""
-        resolved = writer.confirmed.resolved
-        others = [
-            other
-            for other in self.writing()
-            if other is not writer
-            and other.confirmed.resolved is not None
-            and resolved is not None
-            and resolved.is_joined(other.dpid, writer.dpid)
-        ]
+        others = [other for other in self.writing() if _takes_turns(writer, other)]
         self._attempts.changed()  # the step of this writer
         if others:
             self._attempts.wait_for(lambda: all(o.has_reached(step) for o in others), STAGE_S)
@@ -182,16 +191,40 @@ class Writers(WriterObserver):
     ) -> list[BridgeWriter]:
         """The writers whose bridges may have something to do for this version of the world.
 
-        The others need not be waited for: what they hold does not change. With an older world
-        ``before``, what bridges still have to do for that one does not count.
+        The others need not be waited for: what they hold does not change, nor will it before they
+        come to this version. With an older world ``before``, what bridges still have to do for that
+        one does not count.
         """
+        older = self._older_at_work(version)
         return [
             writer
             for writer in self.writing()
             if not writer.has_confirmed(version)
-            and (writer.confirmed.version >= version or writer.is_concerned(resolved))
+            and (
+                writer.confirmed.version >= version
+                or writer.is_concerned(resolved)
+                or _is_concerned_by(older, writer, resolved)
+            )
             and (before is None or resolved.concerns(before, writer.dpid))
         ]
+
+    def _older_at_work(self, version: int) -> Collection[Snapshot]:
+        """The older versions that bridges are being brought to, or may begin with."""
+        with self._beginning:
+            at_work = [writer.at_work for writer in self.writing()]
+        older = (each for each in at_work if each is not None and each.version < version)
+        return {each.version: each for each in older}.values()
+
+    def may_write_older(self, version: int) -> Set[SessionId] | None:
+        """The sessions whose copies a bridge may still install for an older version; None: any.
+
+        That is also true of bridges that have not begun, and are linked to one that is at work.
+        """
+        with self._beginning:
+            at_work = [writer.may_write_older(version) for writer in self.writing()]
+        if None in at_work:
+            return None
+        return frozenset[SessionId]().union(*(some for some in at_work if some))
 
     def wait_tried(
         self,
@@ -255,6 +288,30 @@ class Writers(WriterObserver):
                 if dpid in self._by_dpid:
                     self._last_views[dpid] = self._by_dpid[dpid].view(is_connected=True)
             return [self._last_views[d] for d in sorted(dpids) if d in self._last_views]
+
+
+def _takes_turns(writer: BridgeWriter, other: BridgeWriter) -> bool:
+    """Whether a writer waits for another one at the stages of its plans: links join the bridges."""
+    resolved = writer.confirmed.resolved
+    if other is writer or resolved is None or other.confirmed.resolved is None:
+        return False
+    return resolved.is_joined(other.dpid, writer.dpid)
+
+
+def _has_come_to(seen: Confirmed, snapshot: Snapshot) -> bool:
+    """Whether a bridge is not waited for with a version: it was brought to that, or has failed."""
+    return seen.failure is not None or seen.covers(snapshot.version, frozenset())
+
+
+def _is_concerned_by(
+    older: Iterable[Snapshot], writer: BridgeWriter, resolved: ResolvedWorld
+) -> bool:
+    """Whether a bridge that may be brought to an older version first has other flows then."""
+    return any(
+        resolved.concerns(each.resolved, writer.dpid)
+        for each in older
+        if not _has_come_to(writer.confirmed, each)
+    )
 
 
 class WriterLifecycle:

@@ -97,6 +97,13 @@ log = structlog.get_logger(__name__)
 class WriterObserver(Protocol):
     """Who waits for attempts of writers; called by their threads, without any lock."""
 
+    def begin(self, writer: BridgeWriter, newest: Snapshot) -> Snapshot:
+        """Have a writer begin with a version of the world (``BridgeWriter.begin``); returns that.
+
+        It is one that linked bridges are brought to and this one was not, else the newest.
+        """
+        ...
+
     def attempt_ended(self) -> None:
         """A writer has confirmed a bridge, or failed to."""
         ...
@@ -157,7 +164,7 @@ class BridgeWriter:
         self._unreferenced = UnreferencedRules(switch)
         self._turns = Turns(switch, self.installed, session_counters, context.needs_epoch)
         self._program: Program | None = None
-        self._at_work: tuple[int, ResolvedWorld] | None = None
+        self._at_work: Snapshot | None = None
         self.wakeup = threading.Event()
         """Set when something has changed; subscribed to the signal of changes."""
         self._lock = threading.Lock()  # never held by who waits for a time slice or a switch
@@ -319,13 +326,27 @@ class BridgeWriter:
             return True
         return resolved.concerns(seen.resolved, self.dpid)
 
+    @property
+    def at_work(self) -> Snapshot | None:
+        """What the bridge is being brought to; None between attempts, and until one is taken."""
+        version, snapshot = self.state.version, self._at_work
+        return snapshot if snapshot is not None and snapshot.version == version else None
+
     def may_write_older(self, version: int) -> Set[SessionId] | None:
         """The sessions whose copies it may still install for an older version; None: any."""
-        at_work, resolved = self.state.version, self._at_work
+        at_work, snapshot = self.state.version, self._at_work
         if at_work is None or at_work >= version:
             return frozenset()
-        is_known = resolved is not None and resolved[0] == at_work
-        return resolved[1].sessions_at(self.dpid) if resolved and is_known else None
+        is_known = snapshot is not None and snapshot.version == at_work
+        return snapshot.resolved.sessions_at(self.dpid) if snapshot and is_known else None
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """The attempt that has begun brings the bridge to this snapshot."""
+        with self._lock:
+            self._at_work = snapshot
+            self.state = self.state.at_work_on(snapshot.version)
+            if not self.has_unreferenced:
+                self.state = self.state.at_rest()
 
     def note_settled(self, applied: AppliedPlan) -> None:
         """The datapath follows the flow tables as they were after this plan."""
@@ -487,13 +508,11 @@ class BridgeWriter:
 
     def _reconcile(self) -> None:
         """Take a snapshot and install its desired state; once more if displaced meanwhile."""
-        snapshot = self._context.snapshot()
-        with self._lock:
-            self._at_work = snapshot.version, snapshot.resolved
-            self.state = self.state.at_work_on(snapshot.version)
-            if not self.has_unreferenced:
-                self.state = self.state.at_rest()
-            reread = self.state.reread
+        newest = self._context.snapshot()
+        snapshot = self._context.observer.begin(self, newest)
+        if snapshot.version < newest.version:
+            self.wakeup.set()  # the newest comes next
+        reread = self.state.reread
         try:
             try:
                 self._bring_to(snapshot)
@@ -683,14 +702,15 @@ class BridgeWriter:
 
     def has_reached(self, step: TurnStep) -> bool:
         """Whether those who wait for this step need not wait for this writer (any more)."""
-        seen = self.confirmed
+        seen, now = self.confirmed, self._turns.step
         is_at_work = seen.failure is None and self.state.phase in (
             Phase.CONFIRMED,
             Phase.WAITING,
             Phase.RECONCILING,
         )
-        is_there = seen.covers(step.version, frozenset()) or self._turns.step >= step
-        return not is_at_work or is_there
+        # at an early stage of a later version it may have none of this one
+        is_there = now.version >= step.version and now.stage >= step.stage
+        return not is_at_work or is_there or seen.covers(step.version, frozenset())
 
     def wait_for_others(self, step: TurnStep, *, settled: bool) -> None:
         """Wait for the writers of linked bridges, and for their datapaths; see TurnTaker."""
