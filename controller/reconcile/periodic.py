@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ TICK_S = 1.0
 """How often the inventory file is looked at, and bridges are looked after, in seconds."""
 START_S = 0.05
 """The same until the inventory is known, and until bridges may be written to."""
+ASKED_S = 60.0
+"""How long it may take until databases are asked, in seconds: then there is something wrong."""
 ACTIONS_EVERY = 10
 """The flows of every bridge are read again and again; each tenth time their actions, too."""
 SETTLE_S = 5.0
@@ -125,6 +128,11 @@ class DatabaseStates(Protocol):
         """Whether each has reported everything."""
         ...
 
+    @property
+    def are_asked(self) -> bool:
+        """Whether it has begun that they are asked."""
+        ...
+
 
 class InventoryReload:
     """Reads the inventory file when it has changed, every ``every_s`` seconds; at first more often.
@@ -193,7 +201,9 @@ class Readiness:
     """Lets bridges be written to once all is known that can be known soon.
 
     Before the inventory is declared, an empty world would remove every flow. Databases are waited
-    for ``patience_s`` seconds: one that is out of reach must not delay the bridges of others.
+    for ``patience_s`` seconds: one that is out of reach must not delay the bridges of others. These
+    seconds begin when the databases are asked: what they say is not known sooner on a busy machine,
+    and flows that are right would be changed without it. That is waited for ASKED_S at most.
     """
 
     def __init__(
@@ -202,17 +212,23 @@ class Readiness:
         databases: DatabaseStates,
         ready: threading.Event,
         patience_s: float,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inventory, self._databases, self._ready = inventory, databases, ready
-        self._patience_s = patience_s
-        self._began = time.monotonic()
+        self._patience_s, self._now = patience_s, now
+        self._began, self._asked_at = now(), math.inf
 
     def __call__(self) -> float:
         are_synced = self._databases.are_synced()  # asked for ever: a database may come later
-        has_waited = time.monotonic() - self._began >= self._patience_s
+        if self._asked_at == math.inf and (self._databases.are_asked or self._is_late()):
+            self._asked_at = self._now()
+        has_waited = self._now() - self._asked_at >= self._patience_s
         if self._inventory.is_declared and (are_synced or has_waited):
             self._ready.set()
         return TICK_S if self._ready.is_set() else START_S
+
+    def _is_late(self) -> bool:
+        return self._now() - self._began >= ASKED_S
 
 
 class Upkeep:

@@ -41,8 +41,9 @@ on_both_runtimes = pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
 NOBODY = "tcp:127.0.0.1:6699"
 """A target where nobody listens. A bridge keeps its flows if it always has a target."""
 DEADLINE_S = 60.0
-START_S = 60.0
-"""A bound for the start of a process on a loaded machine."""
+START_S = 180.0
+"""A bound for the start of a process on a loaded machine: its libraries alone may take 60 s to load
+there."""
 CALL_AGAIN_S = 1.0
 """After so many seconds a bridge is called again, and then ever more seldom: that ends a connection
 which is being made."""

@@ -32,7 +32,12 @@ class DatabaseServer:
         command = ["ovsdb-server", f"{self.folder}/db", f"--remote=p{self.remote}", "--no-chdir"]
         command += [f"--unixctl={self.folder}/ctl", "-vconsole:off"]
         self.process = subprocess.Popen([*command, *options])
-        wait_for(lambda: (self.folder / "db.sock").exists(), bool)
+        wait_for(self._is_listening, bool)
+
+    def _is_listening(self) -> bool:
+        """Whether it takes connections: it makes the socket a moment before it listens there."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            return peer.connect_ex(str(self.folder / "db.sock")) == 0
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

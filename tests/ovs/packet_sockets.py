@@ -63,3 +63,8 @@ def dropped_by_bridges() -> int:
     """How many frames the kernel has dropped because ovs-vswitchd was too slow."""
     own = own_inodes()
     return sum(one.dropped for one in packet_sockets() if one.inode not in own)
+
+
+def dropped_before(interface: str) -> int:
+    """How many frames of one interface the kernel has dropped before its bridge got them."""
+    return sum(one.dropped for one in packet_sockets() if one.interface == interface)

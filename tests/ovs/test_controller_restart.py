@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from tests.ovs.waiting import wait_for
 MORE = """\
   - {id: red-new, name: new, tenant: red, network: lan, mac: "02:00:00:00:00:09"}
 """
+LATE_S = 2.0
+"""So much later than they are waited for, in seconds."""
 FLOW = re.compile(r"cookie=(\S+), duration=([\d.]+)s, table=(\d+), n_packets=(\d+), [^ ]* (.*)")
 
 
@@ -88,6 +93,44 @@ def test_restarts_lose_and_repeat_nothing_and_send_no_flow(
     for key, (age, packets) in before.items():
         assert after[key][0] >= age + passed - 2, f"{key} was written again"
         assert after[key][1] >= packets, f"{key} counts from 0 again"
+
+
+def process_that_asks_databases(parent: int) -> int:
+    """The process id of a child of the controller, once there is one; 0 before."""
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
+            if b"controller.databases.main" in command:
+                status = (folder / "status").read_text()
+                if f"PPid:\t{parent}\n" in status:
+                    return int(folder.name)
+    return 0
+
+
+def test_a_restart_changes_no_flow_although_databases_are_asked_late(
+    cloud: SmallCloud, controller: ControllerProcess
+) -> None:
+    """As on a machine that is so busy that the process that asks them is up after seconds."""
+    controller.start("s1")
+    make_collectors(controller)
+    controller.create_session("red", "one", ["web"], "ids")
+    controller.wait_for_session("one")
+    before = flows_of("s1").keys()
+    controller.end()
+    process = controller.launch(ovsdb__connect_timeout="0.2")
+    child = wait_for(partial(process_that_asks_databases, process.pid), bool)
+    os.kill(child, signal.SIGSTOP)
+    try:
+        controller.wait_until_connected("s1")
+        late = time.monotonic() + LATE_S
+        wait_for(time.monotonic, late.__lt__)
+        assert controller.bridge("s1")["state"] == "pending"
+    finally:
+        os.kill(child, signal.SIGCONT)
+    controller.wait_for_bridge("s1")
+    controller.wait_for_session("one")
+    assert controller.bridge("s1")["plans"] == 0, controller.log()
+    assert flows_of("s1").keys() == before
 
 
 def test_without_a_valid_inventory_the_one_that_was_in_force_goes_on_after_a_restart(

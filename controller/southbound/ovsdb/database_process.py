@@ -46,6 +46,8 @@ class DatabaseProcess:
         self._connection: MessageSocket | None = None
         self.tls_problem: str | None = None
         """Why the certificate files as they are now are not used."""
+        self.has_begun = False
+        """Whether a process of this program has said anything: then it asks the databases."""
         self._silent_looks = 0
         self._alive_at = 0.0
         """When the process sent the last sign of life that was read, in monotonic seconds."""
@@ -96,7 +98,7 @@ class DatabaseProcess:
         self._connection = connection
         try:
             while (message := connection.receive()) is not None:
-                self._silent_looks = 0
+                self._silent_looks, self.has_begun = 0, True
                 self._take(connection, message.head)
         finally:
             self._connection = self.tls_problem = None

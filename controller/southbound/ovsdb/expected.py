@@ -30,6 +30,11 @@ class ExpectedDatabases:
         """Whether all rows of each were received."""
         return all(status.state is RemoteState.SYNCED for status in self._statuses())
 
+    @property
+    def are_asked(self) -> bool:
+        """Whether it has begun that they are asked."""
+        return self._watcher.has_begun
+
     def unreachable(self) -> list[str]:
         """Why databases cannot be reached, why new certificates and rows are not used, and which
         bridges were not created, a sentence each.

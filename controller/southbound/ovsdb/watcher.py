@@ -97,6 +97,11 @@ class OvsdbWatcher:
             for database in process.databases
         }
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the processes that ask databases are up: on a busy machine that takes long."""
+        return all(process.has_begun for process in self._processes)
+
     def row_problems(self) -> Iterator[str]:
         """Why rows of databases are not used, a sentence each."""
         for database in self._databases:

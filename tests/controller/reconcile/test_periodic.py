@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from controller.inventory import Inventory, InventoryChange
 from controller.reconcile import START_S, TICK_S, InventoryReload, Loop, Readiness, Upkeep
 from controller.reconcile.bridge import Depth
-from controller.reconcile.periodic import ACTIONS_EVERY
+from controller.reconcile.periodic import ACTIONS_EVERY, ASKED_S
 from flows.errors import Refused
 from tests.ovs.waiting import wait_for
 
@@ -91,7 +91,7 @@ def test_bridges_are_written_to_when_the_inventory_is_declared_and_databases_wer
     ready: threading.Event, is_declared: bool, are_synced: bool, patience_s: float, is_ready: bool
 ) -> None:
     inventory: Any = SimpleNamespace(is_declared=is_declared)
-    databases: Any = SimpleNamespace(are_synced=lambda: are_synced)
+    databases: Any = SimpleNamespace(are_synced=lambda: are_synced, are_asked=True)
     pause = Readiness(inventory, databases, ready, patience_s)()
     assert ready.is_set() == is_ready
     assert pause == (TICK_S if is_ready else START_S)
@@ -100,11 +100,44 @@ def test_bridges_are_written_to_when_the_inventory_is_declared_and_databases_wer
 def test_databases_are_asked_for_ever(ready: threading.Event) -> None:
     """One that comes later is expected from then on."""
     asked: list[int] = []
-    databases: Any = SimpleNamespace(are_synced=lambda: not asked.append(1))
+    databases: Any = SimpleNamespace(are_synced=lambda: not asked.append(1), are_asked=True)
     readiness = Readiness(SimpleNamespace(is_declared=True), databases, ready, 0.0)  # type: ignore[arg-type]
     for _ in range(3):
         readiness()
     assert len(asked) == 3
+
+
+def test_time_that_passes_before_databases_are_asked_is_not_given_to_them(
+    ready: threading.Event,
+) -> None:
+    now = [0.0]
+    databases: Any = SimpleNamespace(are_synced=lambda: False, are_asked=False)
+    inventory: Any = SimpleNamespace(is_declared=True)
+    readiness = Readiness(inventory, databases, ready, 5.0, now=lambda: now[0])
+    seen = []
+    for now[0] in (5.0, 20.0):
+        readiness()
+        seen.append(ready.is_set())
+    databases.are_asked = True
+    for now[0] in (21.0, 25.9, 26.1):
+        readiness()
+        seen.append(ready.is_set())
+    assert seen == [False, False, False, False, True]
+
+
+def test_bridges_are_written_to_in_the_end_although_databases_are_never_asked(
+    ready: threading.Event,
+) -> None:
+    now = [0.0]
+    databases: Any = SimpleNamespace(are_synced=lambda: False, are_asked=False)
+    inventory: Any = SimpleNamespace(is_declared=True)
+    readiness = Readiness(inventory, databases, ready, 5.0, now=lambda: now[0])
+    for now[0] in (ASKED_S - 0.1, ASKED_S + 0.1):
+        readiness()
+    assert not ready.is_set()
+    now[0] = ASKED_S + 5.2
+    readiness()
+    assert ready.is_set()
 
 
 def upkeep(ready: threading.Event, done: list[Any], recheck_s: float) -> Upkeep:
