@@ -50,6 +50,8 @@ class Writers(WriterObserver):
         self._attempts = ChangeSignal()
         self._beginning = threading.Lock()
         """Held while a writer takes a version, so that others see that in one piece."""
+        self._begun: set[BridgeWriter] = set()
+        """The writers that were at work when one began last, and that one."""
         self._lock = threading.Lock()
         self._by_dpid: dict[Dpid, BridgeWriter] = {}
         self._last_views: dict[Dpid, WriterView] = {}
@@ -144,11 +146,13 @@ class Writers(WriterObserver):
         one would be at a stage of a version through which this bridge never comes.
         """
         with self._beginning:
-            others = (each.at_work for each in self.writing() if _takes_turns(each, writer))
+            self._begun = {w for w in self._begun if w.at_work is not None and not w.state.is_final}
+            others = (each.at_work for each in self._begun if _takes_turns(each, writer))
             seen = writer.confirmed
             common = [s for s in others if s is not None and not _has_come_to(seen, s)]
             snapshot = min(common, key=lambda each: each.version, default=newest)
             writer.begin(snapshot)
+            self._begun.add(writer)
         return snapshot
 
     def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> Sequence[BridgeWriter]:

@@ -137,5 +137,7 @@ def test_a_database_that_hangs_is_said_by_the_system_and_by_sessions_until_it_an
         os.kill(server, signal.SIGCONT)
     wait_for(lambda: controller.status()["problems"], lambda found: not found, 40)
     for name in ("one", "two"):
-        status = controller.session(name)["status"]
-        assert (status["state"], status["reasons"]) == ("active", [])
+        wait_for(
+            lambda name=name: controller.session(name)["status"],  # type: ignore[misc]
+            lambda status: (status["state"], status["reasons"]) == ("active", []),
+        )

@@ -62,6 +62,8 @@ def test_restarts_lose_and_repeat_nothing_and_send_no_flow(
         there, back = cloud.red_streams(traffic)
         cloud.blue_streams(traffic)
         traffic.wait_until_past(there, cloud.at["red-ids"], 5)
+        for name in ("one", "both-ends"):
+            controller.wait_for_session(name)
         before = flows_of("s1")
         begun = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -139,6 +141,7 @@ def test_without_a_valid_inventory_the_one_that_was_in_force_goes_on_after_a_res
     controller.start("s1")
     make_collectors(controller)
     controller.create_session("red", "one", ["web"], "ids")
+    controller.wait_for_session("one")
     before = flows_of("s1").keys()
     for broken in (None, "tenants: [red\n"):
         controller.end()
@@ -159,6 +162,7 @@ def test_without_an_inventory_existing_flows_stay_as_they_are(
     controller.start("s1")
     make_collectors(controller)
     controller.create_session("red", "one", ["web"], "ids")
+    controller.wait_for_session("one")
     before = flows_of("s1").keys()
     for broken in (None, "tenants: [red\n", "tenants: [red]\nports: [{id: x, tenant: green}]\n"):
         controller.end()

@@ -76,6 +76,7 @@ def test_copies_of_a_bridge_that_is_away_do_not_reach_a_tap_port_that_is_another
     controller.create_collector("red", "red-soc", "soc")
     controller.change_collector("red-soc", tenant_tag=tag)
     controller.create_session("red", "one", ["a"], "red-soc", direction="egress")
+    controller.wait_for_session("one")
     got = lab.exchange([(at["a"], RED)] * MANY)
     assert len(got[at["soc"]]) == MANY, "while the tap port is red's"
 
@@ -119,6 +120,7 @@ def test_an_upgrade_leaves_numbers_with_who_has_them_and_gives_them_to_nobody_el
     controller.start(*BRIDGES)
     controller.create_collector("red", "red-soc", "soc")
     controller.create_session("red", "one", ["a"], "red-soc", direction="egress")
+    controller.wait_for_session("one")
     before = {bridge: flows_of(bridge) for bridge in BRIDGES}
     assert controller.end() == 0
     make_old(tmp_path / "state")
