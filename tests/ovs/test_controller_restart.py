@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from controller.launch import INVENTORY_KEPT
-from tests.ovs.controller_process import ControllerProcess
+from tests.ovs.controller_process import START_S, ControllerProcess
 from tests.ovs.lab import ofctl
 from tests.ovs.small_cloud import INVENTORY, SmallCloud, make_collectors
 from tests.ovs.traffic import Traffic
@@ -120,7 +120,7 @@ def test_a_restart_changes_no_flow_although_databases_are_asked_late(
     before = flows_of("s1").keys()
     controller.end()
     process = controller.launch(ovsdb__connect_timeout="0.2")
-    child = wait_for(partial(process_that_asks_databases, process.pid), bool)
+    child = wait_for(partial(process_that_asks_databases, process.pid), bool, START_S)
     os.kill(child, signal.SIGSTOP)
     try:
         controller.wait_until_connected("s1")

@@ -23,8 +23,8 @@ from flows.plan import Meter, Plan, meters_after
 STAGE_S = 3.0
 """How long at most a writer waits for those of linked bridges before it goes on, in seconds.
 
-Who goes on too early loses copies. On two cores with a load of 20 to 34 writers took up to 1.9 s to
-come to a stage, and datapaths 1.0 s to follow; one of another machine is always given 1 s."""
+Who goes on too early loses copies. On two cores with a load of 20 to 40 writers took up to 2.0 s to
+come to a stage, and datapaths 1.6 s to follow; one of another machine is always given 1 s."""
 
 
 class TurnStage(IntEnum):
