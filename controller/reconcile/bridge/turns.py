@@ -24,7 +24,7 @@ STAGE_S = 3.0
 """How long at most a writer waits for those of linked bridges before it goes on, in seconds.
 
 Who goes on too early loses copies. On two cores with a load of 20 to 40 writers took up to 2.0 s to
-come to a stage, and datapaths 1.6 s to follow; one of another machine is always given 1 s."""
+come to a stage, and datapaths 1.9 s to follow; one of another machine is always given 1 s."""
 
 
 class TurnStage(IntEnum):
