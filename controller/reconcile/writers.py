@@ -149,8 +149,8 @@ class Writers(WriterObserver):
             self._begun = {w for w in self._begun if w.at_work is not None and not w.state.is_final}
             others = (each.at_work for each in self._begun if _takes_turns(each, writer))
             seen = writer.confirmed
-            common = [s for s in others if s is not None and not _has_come_to(seen, s)]
-            snapshot = min(common, key=lambda each: each.version, default=newest)
+            unfinished = [s for s in others if s is not None and not _has_come_to(seen, s)]
+            snapshot = min(unfinished, key=lambda each: each.version, default=newest)
             writer.begin(snapshot)
             self._begun.add(writer)
         return snapshot
