@@ -87,7 +87,7 @@ class Lab:
         self._veths: list[str] = []
         self._has_markers = False
         self._round = 0
-        self._closing: list[Callable[[], None]] = []
+        self._closing: list[Callable[[], object]] = []
         self.marker_senders: list[Endpoint] = []
         """The endpoints that send markers, one on each bridge; if empty, all do."""
         self.passes = 0
@@ -242,7 +242,7 @@ class Lab:
             _run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", bridge, fence])
         self._has_markers = False
 
-    def on_close(self, close: Callable[[], None]) -> None:
+    def on_close(self, close: Callable[[], object]) -> None:
         """Register a function that ``close`` calls first, in reverse order."""
         self._closing.append(close)
 
