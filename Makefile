@@ -10,7 +10,7 @@ BENCH ?= *
 # userspace or kernel, for worlds and bench
 DATAPATH ?= userspace
 BENCH_LAB = $(if $(filter kernel,$(DATAPATH)),tools/kernel-lab)
-# core: what runs on the kernel datapath in `make test`; all: that, and the rest; no: leave it out of `make test`
+# core: what runs on the kernel datapath in `make test`; rest: what does not; all: both; no: leave it out of `make test`
 KERNEL ?= all
 KERNEL_TESTS = tools/kernel-lab tools/isolate tools/tests -q
 # tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
@@ -43,7 +43,7 @@ test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mi
 	tools/tests --labs $(LABS) tests/ovs tests/lab || status=1; \
 	exit $$status
 
-test-kernel: setup-tests  ## tests on the kernel datapath, in a guest; before a release (KERNEL=core: those of `make test`)
+test-kernel: setup-tests  ## tests on the kernel datapath, in a guest; before a release (KERNEL=rest: without those of `make test`)
 	@$(KERNEL_TESTS) $$($(BIN)/python -m tests.kernel.suite $(KERNEL))
 
 check: setup  ## format, lint, types and the rules of the repository

@@ -42,6 +42,7 @@ from flows.model import (
     PortKind,
     Rate,
     RateUnit,
+    Segmenter,
     Session,
     SessionId,
     Source,
@@ -56,7 +57,7 @@ from flows.model import (
     transport_keys,
 )
 from tests import frames
-from tests.datapath import TUNNEL_KINDS, datapaths
+from tests.datapath import TUNNEL_KINDS, datapaths, segmenters
 from tests.generators.random_filters import IPS, IPS6, MACS, broad_filter, random_filter
 
 BRIDGES = (Dpid(0xA1), Dpid(0xB2), Dpid(0xC3))
@@ -140,6 +141,7 @@ def random_world(rng: Random, bridges: int | None = None) -> World:
         bridge_rate=rng.choice((None, None, None, Rate(RateUnit.PPS, PLENTY))),
         link_mtu=rng.choice((LINK_MTU, LINK_MTU, 600, 1000)),
         datapaths=datapaths(dpids),
+        segmenters=_segmenters(rng, dpids),
     )  # fmt: skip
 
 
@@ -187,6 +189,13 @@ def _tunnels(rng: Random, dpids: tuple[Dpid, ...]) -> dict[tuple[Dpid, TunnelKin
     own = Random(sum(chances.values()))  # so that what is drawn later is the same on each datapath
     chances |= {(d, kind): own.random() for d, _, kind in numbered if kind.is_over_ipv6}
     return {(d, k): Ofport(FIRST_TUNNEL + n) for d, n, k in numbered if chances[d, k] < 0.95}
+
+
+def _segmenters(rng: Random, dpids: tuple[Dpid, ...]) -> dict[Dpid, Segmenter]:
+    """A segmenting pair on most of the bridges whose datapath needs one to truncate."""
+    own = Random()
+    own.setstate(rng.getstate())  # so that what is drawn later is the same on each datapath
+    return {dpid: pair for dpid, pair in segmenters(dpids).items() if own.random() < 0.75}
 
 
 def random_packets(rng: Random, world: World, count: int) -> list[Sent]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from controller.devices import PairEnd, pair_name
 from tests.generators import random_worlds
 from tests.matrix import scenes
 from tests.matrix.plays import COPY_SCENES, RIVALRIES, copy_scene, rival_scene
@@ -56,3 +58,16 @@ def test_a_scene_of_the_matrix_is_exact(ring: BridgeRing, name: str) -> None:
     scene: Scene = SCENES[name]()
     wrong = run_scene(ring, scene)
     assert not wrong, explain(scene, wrong)
+
+
+def test_what_is_truncated_passes_a_segmenting_pair(ring: BridgeRing) -> None:
+    """Or worlds and scenes would say nothing about bridges that are prepared."""
+    before = frames_in_pairs(ring)
+    run_scene(ring, SCENES["vxlan, cut"]())
+    assert frames_in_pairs(ring) > before
+
+
+def frames_in_pairs(ring: BridgeRing) -> int:
+    """How many frames the segmenting pairs of all bridges have carried."""
+    devices = [Path("/sys/class/net", pair_name(dpid, PairEnd.BACK)) for dpid in ring.names]
+    return sum(int((each / "statistics/rx_packets").read_text()) for each in devices)

@@ -45,7 +45,7 @@ from flows.model import (
 )
 from tests import frames
 from tests.arrivals import Frames, Remote, Where
-from tests.datapath import TUNNEL_KINDS
+from tests.datapath import TUNNEL_KINDS, datapaths, segmenters
 from tests.generators.random_worlds import BRIDGES, FIRST_TUNNEL, LINK_PORTS
 from tests.matrix.cells import (
     PACKET_LENGTH,
@@ -274,6 +274,7 @@ class SceneBuilder:
         world = World(
             self._networks(), self._ports(), tuple(self.collectors), tuple(self.sessions),
             placements, links, numbers, FILTERS, tunnels=tunnels,
+            datapaths=datapaths(BRIDGES), segmenters=segmenters(BRIDGES),
         )  # fmt: skip
         production: Frames = Counter(
             (place, p.frame) for p in packets for place in p.trio.receivers(p.cast)

@@ -17,6 +17,7 @@ from tests.arrivals import Arrivals, Frames, Remote, Where
 from tests.generators.random_worlds import BRIDGES, LINK_PORTS, SLOTS, Sent
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, purge_cache
+from tests.ovs.segmenters import add_segmenters
 from tests.ovs.underlay import Underlay
 
 Damage = Callable[[Dpid, Sequence[Flow]], Sequence[Flow]]
@@ -29,7 +30,8 @@ class PlanFailed(AssertionError):
 class BridgeRing:
     """Three bridges linked in a ring, six endpoints each; a world uses those that it needs.
 
-    With more ``slots`` only one endpoint of each bridge sends markers.
+    With more ``slots`` only one endpoint of each bridge sends markers. On the kernel datapath each
+    bridge has a segmenting pair, which a world may know of.
     """
 
     def __init__(self, lab: Lab, slots: Iterable[int] = SLOTS) -> None:
@@ -50,6 +52,7 @@ class BridgeRing:
         self.underlay = Underlay(lab)
         for dpid, name in self.names.items():
             self.underlay.add_tunnels(name, dpid)
+        add_segmenters(lab, self.names)
         lab.install_markers()
 
     def install(self, world: World, damage: Damage | None = None) -> None:

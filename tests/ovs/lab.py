@@ -87,9 +87,11 @@ class Lab:
         self._veths: list[str] = []
         self._has_markers = False
         self._round = 0
-        self._closing: list[Callable[[], None]] = []
+        self._closing: list[Callable[[], object]] = []
         self.marker_senders: list[Endpoint] = []
         """The endpoints that send markers, one on each bridge; if empty, all do."""
+        self.passes = 0
+        """How often more than once a copy may pass one bridge, as by a segmenting pair."""
 
     def __enter__(self) -> Lab:
         return self
@@ -240,7 +242,7 @@ class Lab:
             _run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", bridge, fence])
         self._has_markers = False
 
-    def on_close(self, close: Callable[[], None]) -> None:
+    def on_close(self, close: Callable[[], object]) -> None:
         """Register a function that ``close`` calls first, in reverse order."""
         self._closing.append(close)
 
@@ -329,11 +331,11 @@ class Lab:
 
         The datapath polls one port after the other, so a marker of one port is behind the frames
         of another only after a full poll. With few senders each hop takes a poll more. On the
-        kernel datapath a copy needs an upcall at each bridge on its way, the underlay included;
-        each round waits for those that are in the queue.
+        kernel datapath a copy needs an upcall at each bridge on its way, the underlay included,
+        and for each pass of a bridge; each round waits for those that are in the queue.
         """
         if IS_KERNEL:
-            return len(self.bridges) + 1
+            return len(self.bridges) + 1 + self.passes
         usual = 3 if self.links else 2
         return usual + 2 * len(self.bridges) if self.marker_senders else usual
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests import frames
 from tests.ovs.controller_process import ControllerProcess, Document
+from tests.ovs.segmenters import prepare
 from tests.ovs.small_cloud import DB, INVENTORY, WEB, SmallCloud, make_collectors
 from tests.ovs.underlay import SENSORS, Underlay
 from tests.ovs.waiting import wait_for
@@ -63,6 +64,7 @@ def test_what_is_too_long_for_its_path_is_counted_exactly(
     cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
     underlay = Underlay(cloud.lab)
+    prepare(cloud.lab, "s1")
     controller.start("s1")
     far = {
         "tenant": "red", "name": "far", "delivery": "vxlan", "path_mtu": PATH_MTU,

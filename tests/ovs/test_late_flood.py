@@ -20,7 +20,9 @@ def test_bridges_that_forgot_an_address_copy_as_the_interpreter_does(lab: Lab) -
             continue
         of, arrivals, flows = story.world, Arrivals(story.world), story.flows()
         place = of.placements[story.sent.sender.id]
-        trace = Interpreter(flows, of.links).send(place, story.sent.frame)
+        trace = Interpreter(flows, of.links, of.datapaths, of.segmenters).send(
+            place, story.sent.frame
+        )
         if not is_late(trace):
             continue
         late += 1

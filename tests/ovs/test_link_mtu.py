@@ -18,13 +18,15 @@ from flows.model import LINK_MTU, CollectorId, Direction, Dpid, Oversize, World,
 from flows.plan import counts_long, plan
 from flows.resolve import ResolvedWorld
 from tests import frames
+from tests.datapath import segmenters
 from tests.flows.hand_made import S1, S2, at, cable, tap, vm, watch, world
 from tests.ovs.lab import Lab, ofctl, purge_cache
+from tests.ovs.segmenters import add_segmenters
 
 WEB, DB, APP, BESIDE = 0x020000000001, 0x020000000002, 0x020000000003, 0x020000000004
 JUMBO, LONG = 9000, 2000
 """Longest frame of workloads, and the frame length of which a burst fits all receive buffers."""
-NAMES: dict[int, str] = {S1: "j1", S2: "j2"}
+NAMES: dict[Dpid, str] = {S1: "j1", S2: "j2"}
 PORTS = (
     vm("web", at(S1, 1), WEB), vm("db", at(S1, 2), DB), tap("near", at(S1, 3)),
     vm("app", at(S2, 1), APP), vm("beside", at(S2, 2), BESIDE), tap("far", at(S2, 3)),
@@ -45,12 +47,13 @@ def lab() -> Iterator[Lab]:
             lab.add_bridge(name, dpid)
             lab.add_ports(name, (1, 2, 3), mtu=JUMBO)
         lab.link("j1", 21, "j2", 22, mtu=LINK_MTU - 4)
+        add_segmenters(lab, NAMES)
         lab.install_markers()
         yield lab
 
 
 def install(of: World) -> dict[Dpid, Program]:
-    resolved, programs = ResolvedWorld(of), {}
+    resolved, programs = ResolvedWorld(replace(of, segmenters=segmenters(NAMES))), {}
     for dpid, name in NAMES.items():
         programs[dpid] = Program(dpid)
         programs[dpid].has_meters = True

@@ -12,6 +12,7 @@ import pytest
 
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.lab import Lab
+from tests.ovs.segmenters import prepare
 from tests.ovs.small_cloud import SmallCloud
 from tests.ovs.suricata import Suricata
 from tests.ovs.test_suricata import BOTH, TWO_NETWORKS, cloud, interleaved, text_for
@@ -82,8 +83,9 @@ def test_verify_finds_every_frame_inside_the_tunnel(
 
 
 def test_frames_that_do_not_fit_the_path_are_refused_or_seen_cut(
-    controller: ControllerProcess,
+    cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
+    prepare(cloud.lab, "s1")
     deliver(controller, "vxlan", path_mtu=1300)
     body = {"length": 1400}
     refused = controller.api.post("/v1/sessions/both/verify", json=body)

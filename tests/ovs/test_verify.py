@@ -24,6 +24,7 @@ from tests.lab.tutorial import read_steps
 from tests.ovs.controller_process import TARGET, ControllerProcess
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import Lab, ofctl, vsctl
+from tests.ovs.segmenters import prepare
 from tests.ovs.small_cloud import INVENTORY, PORTS, SmallCloud, build_cloud, make_collectors
 from tests.ovs.traffic import Traffic
 from tests.ovs.waiting import wait_for
@@ -175,7 +176,9 @@ def test_copies_are_verified_while_production_runs_and_it_loses_nothing(
 def test_copies_are_cut_where_the_session_cuts_them(
     cloud: SmallCloud, controller: ControllerProcess
 ) -> None:
+    prepare(cloud.lab, "s1")
     controller.create_session("red", "head", ["web"], "ids", packet_length=128)
+    controller.wait_for_session("head")
     status, found = verify("head", cloud.at["red-ids"], "--length", "1000")
     assert (status, found["faults"], found["ways"][0]["lengths"]) == (0, [], [128])
     assert controller.session("head")["status"]["copies"]["packets"] == 0

@@ -101,7 +101,8 @@ def telling_seed(kind: str) -> int:
         flows = {dpid: DAMAGES[kind].all(of) for dpid, of in whole.items()}
         if flows == {dpid: list(of) for dpid, of in whole.items()}:
             continue
-        bridges, arrivals = Interpreter(flows, world.links), Arrivals(world)
+        bridges = Interpreter(flows, world.links, world.datapaths, world.segmenters)
+        arrivals = Arrivals(world)
         learned: LearnedAddresses = {}
         for sent in random_packets(rng, world, PACKETS):
             want, _, learned = arrivals.expected(sent, learned)

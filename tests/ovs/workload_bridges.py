@@ -26,6 +26,7 @@ from flows.resolve import ResolvedWorld
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, vm
 from tests.ovs.lab import Lab, ofctl, purge_cache
+from tests.ovs.segmenters import add_segmenters
 from tests.ovs.underlay import Underlay
 
 WEB, DB, APP = 0x020000000001, 0x020000000002, 0x020000000003
@@ -69,7 +70,10 @@ def extended(of: World, *collectors: Collector, **changes: object) -> World:
 
 
 class WorkloadBridges:
-    """One or two linked bridges with ports for workloads and tap ports, and an underlay."""
+    """One or two linked bridges with ports for workloads and tap ports, and an underlay.
+
+    On the kernel datapath each has a segmenting pair.
+    """
 
     def __init__(self, lab: Lab, bridges: int = 1) -> None:
         self.lab, self.names = lab, {}
@@ -84,11 +88,12 @@ class WorkloadBridges:
             for dpid, name in self.names.items()
             for key, ofport in self.underlay.add_tunnels(name, dpid).items()
         }
+        self.segmenters = add_segmenters(lab, self.names)
         lab.install_markers()
 
     def install(self, of: World) -> None:
         """Install a world on every bridge."""
-        resolved = ResolvedWorld(of)
+        resolved = ResolvedWorld(replace(of, segmenters=self.segmenters))
         for dpid, name in self.names.items():
             program = Program(dpid)
             program.has_meters = True

@@ -265,6 +265,7 @@ def explain(
     """The world, the packets that went wrong, and their traces by us and by Open vSwitch."""
     resolved = ResolvedWorld(world)
     flows = {dpid: compile_bridge(dpid, resolved) for dpid in world.dpids}
+    bridges = Interpreter(flows, world.links, world.datapaths, world.segmenters)
     wrong = {frame for _, frame in missing + extra}
     more = " DATAPATH=kernel" if IS_KERNEL else ""
     replay = f"replay with `make worlds WORLDS=1 SEED={seed}{more}`"
@@ -277,7 +278,7 @@ def explain(
         if any(is_made_of(frame, sent.frame) for frame in wrong):
             place = world.placements[sent.sender.id]
             lines.append(f"--- {sent.kind} of {sent.sender.id} at port {place.ofport}, by us:")
-            lines.append(str(Interpreter(flows, world.links).send(place, sent.frame)))
+            lines.append(str(bridges.send(place, sent.frame)))
             lines.append("--- by Open vSwitch:")
             lines.append(ofctl("dump-flows", ring.names[place.dpid], "table=22"))
             lines.append(ofproto_trace(ring.names[place.dpid], place.ofport, sent.frame))
