@@ -29,7 +29,7 @@ from flows.errors import CloudtapError
 from flows.model import DROPPED_METERS, Dpid
 from flows.openflow import PacketCount
 from flows.pipeline import DELIVER
-from flows.plan import count_meters, dropped_meter
+from flows.plan import count_meters, dropped_meter, own_tag_meter
 
 FRESH_S = 1.0
 """Counters that are not older are not read again for a status, in seconds."""
@@ -349,7 +349,8 @@ def may_count(writer: BridgeWriter, session: int) -> bool:
     there = writer.meters
     if session in writer.confirmed.served or there is None:
         return True
-    return any(meter in there for meter in (*count_meters(session), dropped_meter(session).number))
+    others = (own_tag_meter(session).number, dropped_meter(session).number)
+    return any(meter in there for meter in (*count_meters(session), *others))
 
 
 def may_drop(writer: BridgeWriter) -> bool:

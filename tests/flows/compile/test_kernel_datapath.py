@@ -22,8 +22,16 @@ from flows.model import (
     TenantName,
     World,
 )
-from flows.openflow import CheckLarger, Clone, Flow, Output, SetMark
-from flows.pipeline import CUT, SEND
+from flows.openflow import (
+    CheckLarger,
+    Clone,
+    Flow,
+    Metered,
+    Output,
+    SetMark,
+)
+from flows.pipeline import COUNT, CUT, SEND
+from flows.plan import count_meters, own_tag_meter
 from flows.resolve import ResolvedWorld, unprepared_bridges
 from flows.semantics import copied_frame, meaning
 from tests import frames
@@ -98,6 +106,36 @@ def test_the_tag_of_a_frame_counts_in_the_check_and_in_the_cut(pairs: tuple[Dpid
     assert copies(of, frame(100, tag=TAG)) == [frame(100, tag=TAG)]
     cut = frame(104, tag=TAG)[:100]
     assert copies(of, frame(104, tag=TAG)) == ([cut] if pairs else [])
+
+
+@pytest.mark.parametrize("wears_ours", [False, True])
+@pytest.mark.parametrize("length", [None, 100])
+@pytest.mark.parametrize("datapath", list(Datapath))
+def test_meters_and_what_is_added_to_them_give_the_bytes_of_the_original_frame(
+    datapath: Datapath, length: int | None, wears_ours: bool
+) -> None:
+    of = of_two(S1, length=length)
+    mode = TagMode.AUTO if wears_ours else TagMode.NONE
+    to = replace(of.collectors[0], tenant_tag=mode)
+    of = replace(of, collectors=(to,), datapaths={S1: datapath})
+    program = Program(S1)
+    program.has_meters = True
+    program.update(ResolvedWorld(of))
+    bridges = Interpreter({S1: program.flows}, (), of.datapaths, of.segmenters)
+    number = of.numbers.session[of.sessions[0].id]
+    for tag in (b"", TAG):
+        [meter] = [
+            action.meter
+            for step in bridges.send(at(S1, 1), frame(90, tag=tag)).steps
+            for action in step.flow.actions
+            if isinstance(action, Metered) and step.flow.table == COUNT.number
+        ]
+        assert meter in program.meters
+        sees = 90 + 4 * wears_ours
+        if datapath is Datapath.KERNEL:  # the outermost tag is beside the packet
+            sees -= 4 * (wears_ours or tag != b"")
+        added = {own_tag_meter(number).number: 4, count_meters(number)[1]: -4}.get(meter, 0)
+        assert sees + added == 90, (tag, meter)
 
 
 def test_padding_counts_in_the_check_of_the_kernel() -> None:
