@@ -16,6 +16,7 @@ from flows.model import (
     Dpid,
     Ofport,
     Oversize,
+    PairState,
     Segmenter,
     SessionId,
     TagMode,
@@ -32,7 +33,12 @@ from flows.openflow import (
 )
 from flows.pipeline import COUNT, CUT, SEND
 from flows.plan import count_meters, own_tag_meter
-from flows.resolve import ResolvedWorld, unprepared_bridges
+from flows.resolve import (
+    ResolvedWorld,
+    unprepared_bridges,
+    unseen_segmenter,
+    why_not_segmented,
+)
 from flows.semantics import copied_frame, meaning
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, compile_all, tap, vm, watch, world
@@ -171,6 +177,31 @@ def test_copies_for_a_tap_port_of_another_bridge_are_truncated_where_they_are_ma
     of = replace(of, datapaths=KERNEL, segmenters={S1: PAIR})
     assert copies(of, frame(300)) == [frame(300)[:100]]
     assert copies(replace(of, segmenters={S2: PAIR}), frame(300)) == []
+
+
+@pytest.mark.parametrize("state", PairState)
+def test_what_must_be_truncated_goes_over_a_pair_unless_it_is_known_that_it_would_be_lost(
+    state: PairState,
+) -> None:
+    before = of_two(S1)
+    of = replace(before, segmenters={S1: replace(PAIR, state=state)})
+    lost = state in (PairState.OFFLOADED, PairState.SHORT, PairState.DOWN, PairState.APART)
+    assert copies(of, frame(101)) == ([] if lost else [frame(101)[:100]])
+    assert copies(of, frame(100)) == [frame(100)]
+    said = ResolvedWorld(of).sessions[SessionId("s")].missing
+    assert len(said) == lost and all("`cloudtap bridge prepare" in each for each in said)
+    assert ResolvedWorld(of, ResolvedWorld(before)).sessions == ResolvedWorld(of).sessions
+    watched = [port for port in of.ports if port.name == "web"]
+    assert len(list(unprepared_bridges(of.sessions[0], watched, of))) == lost
+
+
+def test_why_nothing_is_truncated_differs_by_what_is_wrong() -> None:
+    of = of_two()
+    pairs = [{}, *({S1: replace(PAIR, state=state)} for state in PairState if state.is_known)]
+    said = {why_not_segmented(S1, "s1", replace(of, segmenters=pair)) for pair in pairs}
+    assert len(said) == len(pairs) - 1, "without a pair, and with a sound one, it is the same"
+    unknown = [list(unseen_segmenter("s1", replace(PAIR, state=state))) for state in PairState]
+    assert [bool(each) for each in unknown] == [not state.is_known for state in PairState]
 
 
 def test_a_session_that_skips_what_does_not_fit_needs_no_segmenting_pair() -> None:
