@@ -58,7 +58,9 @@ from controller.status import SessionCountersByBridge
 from controller.store import INVENTORY_KEPT, Store
 from controller.topology import (
     HostDevices,
+    HostPairs,
     OffloadWatch,
+    PairWatch,
     Placements,
     PlacementTracker,
     RouteTable,
@@ -102,9 +104,10 @@ class Reports:
         self.placements.remember(store.placements.bridges(), store.placements.places())
         self.inventory = make_inventory_file(config, self.placements)
         self.offloads = self._offload_watch(config, signals)
+        self.pairs = self._pair_watch(config, signals)
         self.sensors = SensorHealth(
             self.inventory_in_force, self.placements.snapshot, signals.changes,
-            config.bridges.sensor_networks, self.offloads,
+            config.bridges.sensor_networks, self.offloads, self.pairs,
         )  # fmt: skip
         self.tracker = PlacementTracker(
             placements=self.placements, changes=signals.changes, store=store.placements,
@@ -141,6 +144,15 @@ class Reports:
             databases=lambda: self.placements.believed,
             changed=signals.changes.changed,
             devices=HostDevices(run_blocking),
+            taps=TapOffloads(config.bridges.tap_offloads),
+        )
+
+    def _pair_watch(self, config: Config, signals: Signals) -> PairWatch:
+        """Who looks at the segmenting pairs of bridges."""
+        return PairWatch(
+            databases=lambda: self.placements.believed,
+            changed=signals.changes.changed,
+            host=HostPairs(run_blocking),
             taps=TapOffloads(config.bridges.tap_offloads),
         )
 
@@ -355,6 +367,7 @@ class Services:
         self.reload()
         self.reports.ovsdb.start()
         self.reports.offloads.start()
+        self.reports.pairs.start()
         self.control.tunnel_demand.start()
         for loop in self._loops:
             loop.start()
@@ -395,6 +408,7 @@ class Services:
             ("sensors", self.reports.sensors.stop),
             ("routes", self.reports.routes.stop),
             ("offloads", self.reports.offloads.stop),
+            ("segmenting pairs", self.reports.pairs.stop),
             ("databases", self.reports.ovsdb.stop),
             ("store", self.store.close),
         )
@@ -521,6 +535,7 @@ def make_inspector(
         doubts=Doubts(reports, bridges, hearing),
         notes=reports.databases,
         certificates=bridges.connections.certificates_of,
+        pairs=reports.pairs.lately,
         problems=(
             lambda: reports.inventory.problems,
             bridges.connections.problems,

@@ -9,13 +9,16 @@ from controller.cli.command import Command
 from controller.cli.options import output_option
 from controller.cli.output import print_done
 from controller.cli.vsctl import run, vsctl_command
-from controller.databases import PAIR_MARK
+from controller.databases import OFFLOADS, PAIR_MARK
 from controller.devices import (
+    PairDevices,
     PairEnd,
     PairFailed,
+    find_pair,
     is_pair_ready,
     make_pair,
     pair_name,
+    record_of,
     remove_pair,
 )
 from flows.model import Datapath, Dpid
@@ -54,23 +57,36 @@ def prepare(bridge: str, undo: bool, dry_run: bool, database: str | None, output
             _undo(vsctl, bridge, dpid, dry_run, output)
             return
         ports = run((*vsctl, "list-ports", bridge)).split()
-        if is_pair_ready(dpid) and set(names.values()) <= set(ports):
+        has_ports = set(names.values()) <= set(ports)
+        if is_pair_ready(dpid) and has_ports and _is_recorded(vsctl, find_pair(dpid)):
             _say(bridge, f"its segmenting pair {both} is there already", output)
             return
         if dry_run:
             _say(bridge, f"would make veth devices {both} without offloads its ports", output)
             return
-        make_pair(dpid)
+        pair = make_pair(dpid)
     except PairFailed as error:
         raise Failure(str(error)) from error
     command = list(vsctl)
-    for end, name in names.items():
-        mark = f"external_ids:{PAIR_MARK}={end.value}"
-        command += ["--", "--may-exist", "add-port", bridge, name]
-        command += ["--", "set", "Interface", name, mark]
+    for end, device in zip(PairEnd, pair, strict=True):
+        marks = [f"external_ids:{PAIR_MARK}={end.value}"]
+        marks += [f"external_ids:{OFFLOADS}={record_of(device.ifindex)}"]
+        command += ["--", "--may-exist", "add-port", bridge, device.name]
+        command += ["--", "set", "Interface", device.name, *marks]
     run(command)
     HAS_CHANGED.set(True)
     _say(bridge, f"{both} are its segmenting pair: it truncates copies now", output)
+
+
+def _is_recorded(vsctl: tuple[str, ...], pair: PairDevices | None) -> bool:
+    """Whether the database says of both devices that they have no offloads."""
+    return pair is not None and all(
+        run((*vsctl, "--if-exists", "get", "Interface", device.name, f"external_ids:{OFFLOADS}"))
+        .strip()
+        .strip('"')
+        == record_of(device.ifindex)
+        for device in pair
+    )
 
 
 def _undo(vsctl: tuple[str, ...], bridge: str, dpid: Dpid, dry_run: bool, output: str) -> None:

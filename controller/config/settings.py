@@ -230,8 +230,9 @@ class BridgesConfig(Section):
         description="Offloads of the devices of tap ports on this host, on bridges with the kernel "
         "datapath: `off` switches them off, as `ethtool -K DEVICE tx off` does (this needs "
         "CAP_NET_ADMIN), and again when a device is made anew; `keep` leaves them, and sessions "
-        "say where sensors would get frames of up to 64 kB with unfinished checksums. Other "
-        "devices are never changed.",
+        "say where sensors would get frames of up to 64 kB with unfinished checksums. The same "
+        "goes for segmenting pairs of this host, with their MTU and state. Other devices are never "
+        "changed.",
     )
     sensor_networks: Annotated[tuple[IPNetwork, ...], PlainValidator(read_networks)] = Field(
         (),

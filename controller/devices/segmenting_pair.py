@@ -10,12 +10,12 @@ import json
 import subprocess
 from enum import Enum
 
+from controller.devices.ioctl import DeviceName
 from controller.devices.names import device_name
-from controller.devices.offloads import DeviceName, read_offloads, switch_off_offloads
-from flows.model import Dpid
+from controller.devices.offloads import switch_off_offloads
+from controller.devices.pair_state import PAIR_MTU, PairDevices, read_pair_states
+from flows.model import Dpid, PairState
 
-PAIR_MTU = 65535
-"""MTU of the devices, in bytes: any frame passes. The sender chose how long segments are."""
 IP_TIMEOUT_S = 10.0
 
 
@@ -52,36 +52,43 @@ def is_pair_ready(dpid: Dpid) -> bool:
     Raises:
         PairFailed: there is another device of such a name.
     """
-    found = [_device(dpid, end) for end in PairEnd]
-    if None in found:
-        return False
-    devices = [DeviceName(pair_name(dpid, e), f) for e, f in zip(PairEnd, found, strict=True) if f]
-    offloads = read_offloads(devices)
-    return len(offloads) == len(devices) and not any(each.is_on for each in offloads.values())
+    pair = find_pair(dpid)
+    return pair is not None and read_pair_states([pair])[pair] is PairState.SOUND
 
 
-def make_pair(dpid: Dpid) -> None:
-    """Make the devices, without offloads and up; what is there already stays.
+def find_pair(dpid: Dpid) -> PairDevices | None:
+    """The devices; None if there are none.
+
+    Raises:
+        PairFailed: there is another device of such a name.
+    """
+    out, back = (_device(dpid, end) for end in PairEnd)
+    if out is None or back is None:
+        return None
+    names = (pair_name(dpid, end) for end in PairEnd)
+    return PairDevices(*(map(DeviceName, names, (out, back))))
+
+
+def make_pair(dpid: Dpid) -> PairDevices:
+    """Make the devices, without offloads, with the longest MTU and up; what is there already stays.
 
     Raises:
         PairFailed: another device has such a name, or this process may not.
     """
     out, back = (pair_name(dpid, end) for end in PairEnd)
-    if None in [_device(dpid, end) for end in PairEnd]:
-        mtu = ("mtu", str(PAIR_MTU))
+    mtu = ("mtu", str(PAIR_MTU))
+    if find_pair(dpid) is None:
         _ip("link", "add", out, *mtu, "type", "veth", "peer", "name", back, *mtu)
-    devices = []
-    for end in PairEnd:
-        index = _device(dpid, end)
-        if index is None:
-            raise PairFailed(f"device {pair_name(dpid, end)!r} has gone again")
-        devices.append(DeviceName(pair_name(dpid, end), index))
-    for device, why in switch_off_offloads(devices).items():
+    pair = find_pair(dpid)
+    if pair is None:
+        raise PairFailed(f"devices {out!r} and {back!r} have gone again")
+    for device, why in switch_off_offloads(pair).items():
         raise PairFailed(f"the offloads of device {device.name!r} cannot be switched off: {why}")
     for name in (out, back):
         # nothing of this host is to speak there: no router solicitations, no MLD reports
         _ip("link", "set", name, "addrgenmode", "none")
-        _ip("link", "set", name, "up")
+        _ip("link", "set", name, *mtu, "up")
+    return pair
 
 
 def remove_pair(dpid: Dpid) -> bool:

@@ -12,7 +12,7 @@ from controller.southbound.errors import (
     SwitchUnreachable,
     WireError,
 )
-from controller.southbound.ports import LOCAL_PORT, PortChange, PortReason, SwitchPort
+from controller.southbound.ports import LOCAL_PORT, PortChange, PortCount, PortReason, SwitchPort
 from controller.southbound.revalidation import Revalidation, SettlingBridge
 from controller.southbound.switch import (
     ForeignFlow,
@@ -36,6 +36,7 @@ __all__ = [
     "NotOurs",
     "OfAnotherBridge",
     "PortChange",
+    "PortCount",
     "PortReason",
     "Rejected",
     "Revalidation",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flows.model import Setting
+from flows.openflow import PacketCount
 
 LOCAL_PORT = 0xFFFFFFFE
 """OFPP_LOCAL: the port of the bridge itself, which has its name."""
@@ -45,6 +46,17 @@ def port_settings(config: int, state: int) -> frozenset[Setting]:
     """The settings that the configuration and the state of a port contain (OFPPC_*, OFPPS_*)."""
     found = {setting for bit, setting in SETTING_BITS.items() if config & bit}
     return frozenset(found | ({Setting.NOT_FORWARDING} if state & BLOCKED_BIT else set()))
+
+
+@dataclass(frozen=True, slots=True)
+class PortCount:
+    """The counters of one port. ``lost`` are packets that its device could not hand on
+    (``tx_dropped``); None: they are not counted.
+    """
+
+    sent: PacketCount
+    received: PacketCount
+    lost: int | None
 
 
 @dataclass(frozen=True, slots=True)

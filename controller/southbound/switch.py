@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from controller.southbound.ports import SwitchPort
+from controller.southbound.ports import PortCount, SwitchPort
 from flows.model import Dpid
 from flows.openflow import Action, Flow, Match, MeterCount, PacketCount
 from flows.plan import InstalledFlow, InstalledFlows, Mark, Meter, Plan
@@ -180,6 +180,9 @@ class Switch(Protocol):
 
     def sent_by_port(self) -> Mapping[int, PacketCount]:
         """The transmit counters of each port."""
+
+    def counts_of_port(self, port: int) -> PortCount | None:
+        """The counters of one port; None if it has none."""
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""

@@ -3,6 +3,7 @@
 from controller.status.caps import caps_on, words_of_caps
 from controller.status.left_out import LeftOut, UndeclaredInterface, UnopenedInterface
 from controller.status.losses import (
+    LATELY,
     uncounted_sentence,
     with_counts,
     with_shed,
@@ -14,6 +15,7 @@ from controller.status.session_counters import (
     MEASURES,
     NO_BEACONS,
     NOTHING_UNTOLD,
+    RECENT_S,
     SessionCounters,
     SessionCountersByBridge,
     ids_of,
@@ -34,9 +36,11 @@ from controller.status.values import (
 from controller.status.verify import Check, PathChecked, PortWitness, Verification
 
 __all__ = [
+    "LATELY",
     "MEASURES",
     "NOTHING_UNTOLD",
     "NO_BEACONS",
+    "RECENT_S",
     "BridgeShare",
     "BridgeStatus",
     "Check",

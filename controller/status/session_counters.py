@@ -11,7 +11,15 @@ from dataclasses import replace
 
 from controller.status.counters import CountsByCookie, CumulativeCounters
 from controller.status.values import Losses, Measure
-from flows.model import BRIDGE_METER, DROPPED_METERS, LOST_METERS, PORT_METERS, Dpid, Oversize
+from flows.model import (
+    BRIDGE_METER,
+    DROPPED_METERS,
+    LOST_METERS,
+    OWN_TAG_METERS,
+    PORT_METERS,
+    Dpid,
+    Oversize,
+)
 from flows.openflow import VLAN_HEADER, MeterCount, PacketCount, make_cookie, object_of
 from flows.plan import count_meters, counts_long, counts_made, long_meter, session_of_meter
 
@@ -23,12 +31,13 @@ LOSSES = (
     Measure.TRUNCATED, Measure.SKIPPED, Measure.SHED, Measure.PORT_SHED, Measure.LOST
 )  # fmt: skip
 MEASURED = (
-    (PORT_METERS, Measure.PORT_SHED), (LOST_METERS, Measure.LOST), (DROPPED_METERS, Measure.DROPPED)
+    (PORT_METERS, Measure.PORT_SHED), (LOST_METERS, Measure.LOST),
+    (DROPPED_METERS, Measure.DROPPED), (OWN_TAG_METERS, Measure.OWN_TAG),
 )  # fmt: skip
 NOTED = (*LOSSES, Measure.DROPPED)
-COPIES = (Measure.MADE, Measure.TAGGED, Measure.FLOWS)
+COPIES = (Measure.MADE, Measure.TAGGED, Measure.OWN_TAG, Measure.FLOWS)
 NO_BEACONS: Mapping[Measure, PacketCount] = {}
-METERED = (Measure.MADE, Measure.TAGGED, *LOSSES, Measure.DROPPED)
+METERED = (Measure.MADE, Measure.TAGGED, Measure.OWN_TAG, *LOSSES, Measure.DROPPED)
 NOTHING_UNTOLD = frozenset[int]()
 
 
@@ -381,6 +390,9 @@ def _value(measure: Measure, counts: MeterCount) -> PacketCount:
     if measure in (Measure.TAGGED, Measure.DROPPED):
         packets, octets = counts.seen.packets, counts.seen.bytes
         return PacketCount(packets, octets - VLAN_HEADER * packets)
+    if measure is Measure.OWN_TAG:
+        packets, octets = counts.seen.packets, counts.seen.bytes
+        return PacketCount(packets, octets + VLAN_HEADER * packets)
     return counts.seen
 
 

@@ -35,6 +35,9 @@ class Measure(Enum):
     """Copies that were made without a tag of ours, as the meter behind their output counts them."""
     TAGGED = "tagged"
     """The same of copies that wear a tag of ours; its bytes are not counted."""
+    OWN_TAG = "own_tag"
+    """The same of copies without a tag of ours whose frames have one of their own, on the kernel's
+    datapath, which does not count it; its bytes are added."""
     FLOWS = "flows"
     """Copies that flows have counted, on a bridge without meters."""
     TRUNCATED = "truncated"

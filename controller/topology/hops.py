@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import (
@@ -21,6 +21,7 @@ from flows.model import (
     Hop,
     Offloads,
     Ofport,
+    PairState,
     Placement,
     Segmenter,
     Setting,
@@ -65,6 +66,8 @@ class Hops:
         """What was seen of the devices of tap ports on this host."""
         self._datapaths: Mapping[Dpid, Datapath] = {}
         self._segmenters: dict[Dpid, Segmenter] = {}
+        self._pairs: Mapping[Dpid, PairState] = {}
+        """What was seen of the devices of segmenting pairs on this host."""
         self._by_dpid: dict[Dpid, HopsOfBridge] = {}
         self._known: Mapping[Placement, Hop] = {}
         self._is_outdated = False
@@ -131,8 +134,17 @@ class Hops:
             self._segmenters.pop(dpid, None)
             pair = segmenter_of(self._rows.get(dpid, ()))
             if pair is not None:
-                self._segmenters[dpid] = pair
+                state = _pair_state(self._bridges.get(dpid), pair.state, self._pairs.get(dpid))
+                self._segmenters[dpid] = replace(pair, state=state)
         return before != self._segmenters
+
+    def report_pairs(self, states: Mapping[Dpid, PairState]) -> bool:
+        """This was seen of the devices of segmenting pairs on this host; whether something else is
+        known now.
+        """
+        with self._lock:
+            before, self._pairs = self._pairs, states
+            return before is not states and self._take_pairs(before.keys() | states.keys())
 
     def datapaths(self, wanted: PortNumbers) -> Mapping[Dpid, Datapath]:
         """The datapaths of some bridges, as far as databases report them."""
@@ -285,8 +297,17 @@ def _hop(
         is_reported=bridge.is_reported,
         truncates=not device.is_patch,
         offloads=offloads,
-        is_kernel=bridge.is_kernel,
     )
+
+
+def _pair_state(bridge: _Bridge | None, told: PairState, seen: PairState | None) -> PairState:
+    """What is known of the devices of a segmenting pair; what was ``seen`` counts, not what the
+    database has ``told``.
+    """
+    if seen is not None and seen.is_known:
+        return seen
+    is_missed = bridge is not None and bridge.is_here and told is PairState.FAR
+    return PairState.UNSEEN if is_missed else told
 
 
 def _offloads(bridge: _Bridge, device: Device, seen: Offloads | None) -> Offloads:

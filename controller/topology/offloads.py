@@ -25,6 +25,7 @@ from controller.devices import (
 )
 from controller.inventory import Inventory
 from controller.southbound.ovsdb import BridgeRow, InterfaceRow, OvsdbSnapshot
+from controller.topology.look_loop import LookLoop
 from controller.topology.placements import PlacementsSnapshot
 from flows.model import Offloads, Placement, PortId, PortKind
 
@@ -105,7 +106,7 @@ class OffloadWatch:
         every_s: float = DEVICES_LOOK_S,
     ) -> None:
         self._inventory, self._placements, self._databases = inventory, placements, databases
-        self._changed, self._devices, self._do, self._every_s = changed, devices, taps, every_s
+        self._changed, self._devices, self._do = changed, devices, taps
         self._looking = threading.Lock()
         self._found: Mapping[Placement, Offloads] = {}
         self._looked_at: frozenset[_Tap] = frozenset()
@@ -115,21 +116,13 @@ class OffloadWatch:
         """The devices that have no such switch."""
         self._said: dict[DeviceName, tuple[str | None, float]] = {}
         """What was logged last of devices, and when."""
-        self._woken, self._is_stopped = threading.Event(), False
-        self._thread = threading.Thread(target=self._run, name="offloads", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._is_stopped = True
-        self._woken.set()
-
-    def wake(self) -> None:
-        """Look soon: a database reports something else."""
-        self._woken.set()
+        self._loop = LookLoop(
+            "offloads",
+            look=self._look_and_tell,
+            is_outdated=lambda: self._taps() != self._looked_at,
+            every_s=every_s,
+        )
+        self.start, self.stop, self.wake = self._loop.start, self._loop.stop, self._loop.wake
 
     def known(self) -> Mapping[Placement, Offloads]:
         """What is known of the devices of tap ports; those of new ones are looked at first.
@@ -139,18 +132,6 @@ class OffloadWatch:
         if not self._taps() <= self._looked_at:
             self._look()
         return self._found
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        while not self._is_stopped:
-            self._woken.wait(max(0.0, due - time.monotonic()))
-            self._woken.clear()
-            try:
-                if time.monotonic() >= due or self._taps() != self._looked_at:
-                    due = time.monotonic() + self._every_s
-                    self._look_and_tell()
-            except Exception as problem:  # the edge of the loop: it must go on
-                log.error("offloads not looked at", exc_info=problem)
 
     def _look_and_tell(self) -> None:
         before = self._found

@@ -17,6 +17,7 @@ from controller.southbound.ovsdb import OvsdbSnapshot
 from controller.topology.hops import Hops, PortNumbers, is_wanted
 from controller.topology.link_state import LinkStates
 from controller.topology.offloads import NoOffloads
+from controller.topology.pairs import NoPairs
 from controller.topology.placements import PlacementsSnapshot
 from controller.topology.probe import HealthProbe
 from flows.model import (
@@ -26,6 +27,7 @@ from flows.model import (
     Dpid,
     Hop,
     Offloads,
+    PairState,
     Placement,
     PortId,
     Segmenter,
@@ -50,7 +52,19 @@ class Offloading(Protocol):
         ...
 
 
-NO_OFFLOADS = NoOffloads()
+class Pairing(Protocol):
+    """Who knows what the devices of segmenting pairs on this host do."""
+
+    def known(self) -> Mapping[Dpid, PairState]:
+        """What is known of each; the same value again until something else is known."""
+        ...
+
+    def wake(self) -> None:
+        """The databases report something else."""
+        ...
+
+
+NO_OFFLOADS, NO_PAIRS = NoOffloads(), NoPairs()
 
 
 class SensorHealth:
@@ -68,9 +82,10 @@ class SensorHealth:
         changes: ChangeSignal,
         may_probe: Sequence[IPNetwork] = (),
         offloads: Offloading = NO_OFFLOADS,
+        pairs: Pairing = NO_PAIRS,
     ) -> None:
         self._inventory, self._placements, self._changes = inventory, placements, changes
-        self._may_probe, self._offloads = may_probe, offloads
+        self._may_probe, self._offloads, self._pairs = may_probe, offloads, pairs
         self._links, self._hops = LinkStates(), Hops()
         self._passed_on: Mapping[Placement, Hop] = self._hops.known()
         self._datapaths: Mapping[Dpid, Datapath] = {}
@@ -105,6 +120,7 @@ class SensorHealth:
         if self._links.report_interfaces(snapshot) | self._hops.report_interfaces(snapshot):
             self._looking.ask()
         self._offloads.wake()
+        self._pairs.wake()
 
     def down(self, probes: Probes) -> frozenset[Down]:
         """The sensors and ends of links that are down now; these are the probes from now on."""
@@ -145,6 +161,7 @@ class SensorHealth:
     def segmenters(self) -> Mapping[Dpid, Segmenter]:
         """The segmenting pairs of these bridges; the same value again until it changes."""
         self._note_used()
+        self._hops.report_pairs(self._pairs.known())
         found = self._hops.segmenters(self._used)
         if found != self._segmenters:
             self._segmenters = found

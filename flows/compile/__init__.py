@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.compile.ahead import NOTHING_HELD, NOTHING_READY, Held, RulesAhead, RulesComing
 from flows.compile.copy_paths import CopyPath, copy_paths
-from flows.compile.deliver import leads_nowhere
+from flows.compile.deliver import is_segmented, leads_nowhere
 from flows.compile.epoch import Epoch, is_of_epoch, without_epoch
 from flows.compile.filter import filter_key_of
 from flows.compile.impact import Impact
@@ -35,6 +35,7 @@ __all__ = [
     "filter_key_of",
     "in_stages",
     "is_of_epoch",
+    "is_segmented",
     "leads_nowhere",
     "without_epoch",
 ]

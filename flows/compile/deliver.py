@@ -76,7 +76,15 @@ from flows.pipeline import (
     TAGGED,
     Table,
 )
-from flows.plan import Meter, count_meter, dropped_meter, long_meter, lost_meter, port_meter
+from flows.plan import (
+    Meter,
+    count_meter,
+    dropped_meter,
+    long_meter,
+    lost_meter,
+    own_tag_meter,
+    port_meter,
+)
 from flows.resolve import BridgeView, ResolvedSession
 
 CUT_NOWHERE = 64
@@ -148,11 +156,9 @@ def oversize_of(view: BridgeView, resolved_session: ResolvedSession) -> Oversize
 
 def count_meters_of(view: BridgeView, resolved_session: ResolvedSession) -> tuple[Meter, ...]:
     """The meters that count the copies that a session makes here: of those without a tag of ours,
-    and of those with one. None on a bridge without meters.
+    of those with one, and of frames whose own tag is not counted. None on a bridge without meters.
     """
-    number = _number(view, resolved_session)
-    kinds = _kinds_of_copies(view, resolved_session) if view.has_meters else ()
-    return tuple(count_meter(number, is_tagged=is_tagged) for is_tagged in kinds)
+    return tuple(dict.fromkeys(meter for _, _, meter in _counters(view, resolved_session)))
 
 
 def deliver(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[Flow]:
@@ -438,7 +444,7 @@ def _copy(
     count: tuple[Action, ...] = ()
     if view.has_meters:
         # after the output, which has applied pending changes of tags: the length is known here
-        count = (Load(TAGGED, 1),) if counts_tag(view, before) else ()
+        count = (Load(TAGGED, 1),) if PushVlan() in before else ()
         count = (*count, Resubmit(COUNT.number))
     if not before and not length:
         yield from (Output(next_hop), *count)
@@ -461,14 +467,29 @@ def _counting(view: BridgeView, resolved_session: ResolvedSession) -> Iterator[F
     """The flows that count the copies of a session that were sent."""
     number = _number(view, resolved_session)
     why = f"copies of session {resolved_session.session.name} that were made"
+    for priority, terms, meter in _counters(view, resolved_session):
+        own = (SESSION.eq(number), *terms)
+        yield _flow(COUNT, priority, own, (Metered(meter.number),), number, why)
+
+
+def _counters(
+    view: BridgeView, resolved_session: ResolvedSession
+) -> Iterator[tuple[str, tuple[Term, ...], Meter]]:
+    """Which meter counts which copies of a session here: priority and condition of each.
+
+    Meters see a packet as it was sent, without the outermost tag on the kernel's datapath: if that
+    is one of ours, they count the original frame there, and else 4 bytes too few.
+    """
+    number, is_kernel = _number(view, resolved_session), view.datapath is Datapath.KERNEL
     for is_tagged in _kinds_of_copies(view, resolved_session) if view.has_meters else ():
-        meter = count_meter(number, is_tagged=is_tagged)
-        terms = (SESSION.eq(number), TAGGED.eq(int(is_tagged)))
-        yield _flow(COUNT, "session", terms, (Metered(meter.number),), number, why)
+        meter = count_meter(number, is_tagged=is_tagged and not is_kernel)
+        yield "session", (TAGGED.eq(int(is_tagged)),), meter
+        if is_kernel and not is_tagged:
+            yield "tagged", (TAGGED.eq(0), IS_TAGGED), own_tag_meter(number)
 
 
 def _kinds_of_copies(view: BridgeView, resolved_session: ResolvedSession) -> list[bool]:
-    """Whether meters here count copies of a session without a tag of ours, with one, or both."""
+    """Whether copies that leave here wear a tag of ours, none, or some do."""
     if leads_nowhere(view, resolved_session):
         return []
     tags = set(tags_of(view, resolved_session).values())
@@ -476,7 +497,7 @@ def _kinds_of_copies(view: BridgeView, resolved_session: ResolvedSession) -> lis
     ways = [
         way_of_copies(view, resolved_session, sensor, tag) for sensor in sensors for tag in tags
     ]
-    return sorted({counts_tag(view, way) for way in ways if way is not None})
+    return sorted({PushVlan() in way for way in ways if way is not None})
 
 
 def _transport_flow(

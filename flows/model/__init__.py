@@ -14,7 +14,7 @@ from flows.model.collector import (
     TagMode,
     receiving_places,
 )
-from flows.model.datapath import Datapath, Segmenter, datapath_of
+from flows.model.datapath import Datapath, PairState, Segmenter, datapath_of
 from flows.model.filter import (
     EDITIONS,
     EVERY_BIT,
@@ -64,6 +64,7 @@ from flows.model.numbers import (
     LOST_METERS,
     METERS,
     NUMBER_RANGES,
+    OWN_TAG_METERS,
     PORT_METERS,
     Names,
     Numbers,
@@ -135,6 +136,7 @@ __all__ = [
     "NOTHING_KNOWN",
     "NUMBER_RANGES",
     "OFPORT_MAX",
+    "OWN_TAG_METERS",
     "PACKET_LENGTHS",
     "PATH_MTUS",
     "PORT_METERS",
@@ -172,6 +174,7 @@ __all__ = [
     "Offloads",
     "Ofport",
     "Oversize",
+    "PairState",
     "Placement",
     "Port",
     "PortId",

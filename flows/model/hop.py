@@ -61,7 +61,7 @@ class Hop:
     what it sends in a second, in kilobits, where this is known to be little. ``is_reported``: a
     database reports its bridge. ``truncates``: the switch can truncate packets that it sends there;
     Open vSwitch drops them instead at patch ports (ofproto-dpif-xlate.c, output_trunc).
-    ``offloads`` counts for tap ports. ``is_kernel``: its bridge has the datapath of the kernel.
+    ``offloads`` counts for tap ports.
     """
 
     bridge: str = ""
@@ -73,7 +73,6 @@ class Hop:
     is_reported: bool = True
     truncates: bool = True
     offloads: Offloads = Offloads.FINISHED
-    is_kernel: bool = False
 
 
 NOTHING_KNOWN = Hop()

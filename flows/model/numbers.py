@@ -39,6 +39,10 @@ packets passed others before a change."""
 DROPPED_METERS = range(1 << 25, 1 << 26)
 """Meters that drop nothing and count the copies of a session that a bridge gets over a link and
 drops, because nobody could tell the bridge that makes them; one for each session number."""
+OWN_TAG_METERS = range(1 << 26, 1 << 27)
+"""Meters that drop nothing and count the copies of a session whose frames have a tag of their own,
+and none of ours, on a bridge of the kernel's datapath; one for each session number. Meters of that
+datapath do not count the outermost tag, which Linux keeps beside the packet."""
 NUMBER_RANGES = {
     **dict.fromkeys(("network", "port", "collector"), range(1, 1 << 20)),
     "filter": range(1, 1 << 16),

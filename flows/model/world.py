@@ -94,11 +94,11 @@ class World:
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
     bridges to remote sensors. ``datapaths`` are those of the bridges that a database reports; the
     datapath of any other bridge is not known. ``segmenters`` are those of bridges with the
-    kernel's datapath: without one such a bridge truncates nothing. ``fading`` are sessions that
-    have ended while a bridge could not be told: until it is told it sends their copies to others.
-    ``untold`` are the numbers of sessions that bridges may be making copies of which cannot be told
-    now. ``known_ways`` are the ways of copies that bridges have which are away; others may have any
-    way by the time it is used.
+    kernel's datapath: without a usable one (``segmenter_at``) such a bridge truncates nothing.
+    ``fading`` are sessions that have ended while a bridge could not be told: until it is told it
+    sends their copies to others. ``untold`` are the numbers of sessions that bridges may be making
+    copies of which cannot be told now. ``known_ways`` are the ways of copies that bridges have
+    which are away; others may have any way by the time it is used.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -192,6 +192,11 @@ class World:
             stale |= {"longest_by_network", "link_mtu_now"}
         changed = {"tunnels": tunnels, "down": down, "hops": hops, "routes": routes}
         return self._other(stale, {**changed, "datapaths": datapaths, "segmenters": segmenters})
+
+    def segmenter_at(self, here: Dpid) -> Segmenter | None:
+        """The segmenting pair to which a bridge may send copies; None if it has no usable one."""
+        pair = self.segmenters.get(here)
+        return pair if pair is not None and pair.state.is_usable else None
 
     def is_down(self, collector: Collector, sensor: Sensor) -> bool:
         """Whether a sensor of a collector is known not to receive, wherever copies come from."""

@@ -299,7 +299,7 @@ CUT = _table(
 )  # fmt: skip
 COUNT = _table(
     "count", 97, "Count a copy that was sent, by a meter that drops nothing.",
-    matches="session tagged", session=100, nothing=0,
+    matches="session tagged vlan_vid", tagged=200, session=100, nothing=0,
 )  # fmt: skip
 
 PIPELINE: tuple[Table, ...] = (

@@ -12,6 +12,7 @@ from flows.model import (
     LONG_METERS,
     LOST_METERS,
     METERS,
+    OWN_TAG_METERS,
     PORT_METERS,
     RATES,
     Oversize,
@@ -24,7 +25,7 @@ BURST_MS = 100
 """The burst size of a meter, in milliseconds of its rate."""
 BURSTS_MIN = {RateUnit.KBPS: 256, RateUnit.PPS: 10}
 """The least burst size, in kilobits or packets: one long packet must pass a slow meter."""
-METERS_OF_SESSIONS = (PORT_METERS, LOST_METERS, DROPPED_METERS)
+METERS_OF_SESSIONS = (PORT_METERS, LOST_METERS, DROPPED_METERS, OWN_TAG_METERS)
 """The ranges that have one meter for each session number."""
 UNLIMITED = Rate(RateUnit.PPS, RATES.stop - 1)
 """The rate of meters that only count."""
@@ -113,6 +114,13 @@ def count_meters(session: int) -> range:
     """The numbers of the two meters that count the copies of a session; ``session`` is a number."""
     first = COUNT_METERS.start + 2 * session
     return range(first, first + 2)
+
+
+def own_tag_meter(session: int) -> Meter:
+    """The meter that counts the copies of a session whose frames have a tag of their own, and none
+    of ours, where meters do not count that tag.
+    """
+    return Meter(OWN_TAG_METERS.start + session, UNLIMITED)
 
 
 def counts_made(number: int) -> tuple[int, bool] | None:

@@ -18,7 +18,12 @@ from flows.resolve.obstacles import (
     without_link,
 )
 from flows.resolve.output_count import OUTPUTS_MAX, CrowdedNetwork
-from flows.resolve.reach import sensor_notes, unprepared_bridges
+from flows.resolve.reach import (
+    sensor_notes,
+    unprepared_bridges,
+    unseen_segmenter,
+    why_not_segmented,
+)
 from flows.resolve.session import ResolvedSession
 from flows.resolve.world import ResolvedWorld
 
@@ -44,5 +49,7 @@ __all__ = [
     "sensor_notes",
     "undelivered",
     "unprepared_bridges",
+    "unseen_segmenter",
+    "why_not_segmented",
     "without_link",
 ]

@@ -150,9 +150,9 @@ class BridgeView:
 
     @property
     def segmenter(self) -> Segmenter | None:
-        """The segmenting pair of this bridge; None without one, or where none is needed."""
+        """The usable segmenting pair of this bridge; None without one, or where none is needed."""
         is_kernel = self.datapath is Datapath.KERNEL
-        return self.world.segmenters.get(self.dpid) if is_kernel else None
+        return self.world.segmenter_at(self.dpid) if is_kernel else None
 
     def truncates(self, collector: Collector) -> bool:
         """Whether this bridge can truncate what it sends towards every sensor of a collector.

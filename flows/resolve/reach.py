@@ -19,9 +19,11 @@ from flows.model import (
     NetworkId,
     Offloads,
     Oversize,
+    PairState,
     Placement,
     Port,
     RouteState,
+    Segmenter,
     Session,
     Setting,
     SpanningTree,
@@ -182,9 +184,8 @@ class SessionReach:
                 bridge = self._bridge(here)
                 yield (
                     f"packets longer than {self.session.packet_length} bytes are not copied, "
-                    f"because the kernel's datapath of bridge {bridge!r} truncates a super-frame "
-                    f"(TSO, GRO) as a whole: run `cloudtap bridge prepare {bridge}` as root on its "
-                    "host, or use no packet_length"
+                    f"because {why_not_segmented(here, bridge, self.world)}, "
+                    "or use no packet_length"
                 )
         ports: dict[Placement, None] = {}
         for here, to in self._ways_to_taps():
@@ -303,9 +304,58 @@ def unprepared_bridges(session: Session, watched: Iterable[Port], world: World) 
                 yield (hop.bridge if hop is not None else "") or f"{dpid:016x}"
 
 
+def why_not_segmented(here: Dpid, bridge: str, world: World) -> str:
+    """Why a bridge, which has a name, truncates nothing, and what to do; the end of a sentence."""
+    pair = world.segmenters.get(here)
+    mend = f"run `cloudtap bridge prepare {bridge}` as root on its host"
+    of_pair = f"of the segmenting pair of bridge {bridge!r}"
+    match None if pair is None else pair.state:
+        case PairState.OFFLOADED:
+            return (
+                f"a device {of_pair} has offloads, so that it hands on super-frames (TSO, GRO), "
+                f"which the kernel's datapath truncates as a whole: {mend}"
+            )
+        case PairState.SHORT:
+            return f"a device {of_pair} has another MTU than it was given: {mend}"
+        case PairState.DOWN:
+            return f"a device {of_pair} is down: {mend}"
+        case PairState.APART:
+            return (
+                f"the devices {of_pair} are not the two ends of one veth device: give these "
+                f"devices other names, then {mend}"
+            )
+    return (
+        f"the kernel's datapath of bridge {bridge!r} truncates a super-frame (TSO, GRO) as a "
+        f"whole: {mend}"
+    )
+
+
+def unseen_segmenter(bridge: str, pair: Segmenter) -> Iterator[str]:
+    """That it cannot be seen what the devices of a bridge's pair do; none if it can."""
+    cannot_see = (
+        f"unknown: cannot see whether the segmenting pair of bridge {bridge!r} makes frames of "
+        "super-frames"
+    )
+    if_not = "if it does not, copies that must be truncated are lost"
+    prepare = f"run `cloudtap bridge prepare {bridge}` as root"
+    match pair.state:
+        case PairState.FAR:
+            yield f"{cannot_see}, because its host is another one: {if_not}: {prepare} there"
+        case PairState.OUTDATED:
+            yield (
+                f"{cannot_see}, because what its database records is of earlier devices: {if_not}: "
+                f"{prepare} on its host again"
+            )
+        case PairState.UNSEEN:
+            yield (
+                f"{cannot_see}, because neither the controller nor ovs-vswitchd of its host sees "
+                f"its devices: {if_not}: {prepare} where they are"
+            )
+
+
 def cuts_super_frames(here: Dpid, world: World) -> bool:
     """Whether a bridge would truncate super-frames as a whole, so that it truncates nothing."""
-    return world.datapaths.get(here) is Datapath.KERNEL and here not in world.segmenters
+    return world.datapaths.get(here) is Datapath.KERNEL and world.segmenter_at(here) is None
 
 
 def sensor_notes(collector: Collector, world: World) -> Iterator[str]:

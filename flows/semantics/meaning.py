@@ -443,7 +443,7 @@ def _is_skipped(session: Session, frame: bytes, maker: Dpid, world: World) -> bo
 
 def _can_truncate(session: Session, maker: Dpid, world: World) -> bool:
     """Whether a bridge can truncate what it sends to, or towards, the sensors of a session."""
-    if world.datapaths.get(maker) is Datapath.KERNEL and maker not in world.segmenters:
+    if world.datapaths.get(maker) is Datapath.KERNEL and world.segmenter_at(maker) is None:
         return False
     collector, spanning_tree = world.collector_by_id[session.collector], _spanning_tree(world.links)
     for tap in collector.tap_ports:

@@ -41,6 +41,9 @@ def test_a_frame_may_be_cut_and_leave_by_several_ports(switch: ManagedSwitch) ->
     before = switch.sent_by_port()
     switch.send([FRAME], (Output(1, 64), Output(2)))
     assert sent_since(switch, before, 1, 1) == PacketCount(1, 64)
+    counted = switch.counts_of_port(1)
+    assert counted is not None and counted.sent == switch.sent_by_port()[1]
+    assert counted.lost == 0 and switch.counts_of_port(999) is None
     assert sent_since(switch, before, 2, 1) == PacketCount(1, 100)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 
+from controller.southbound.wire.header import ANY_PORT
 from tests.fake_switches import oxm
 from tests.fake_switches.bundles import HEADER, Bundles
 from tests.fake_switches.faults import Faults
@@ -161,7 +162,7 @@ class FakeSwitch:
                 sums = sum(e.packets for e in found), sum(e.octets for e in found), len(found)
                 yield from parts(xid, kind, [Struct("!QQI4x").pack(*sums)])
             case 4:
-                yield from parts(xid, kind, self._port_stats())
+                yield from parts(xid, kind, self._port_stats(data))
             case 13:
                 yield from parts(xid, kind, self._ports())
             case 9 | 10 if self.knows_meters:
@@ -187,8 +188,9 @@ class FakeSwitch:
             if is_under(entry, table, cookie, mask) and oxm.covers(terms, entry.terms):
                 yield entry
 
-    def _port_stats(self) -> Iterator[bytes]:
-        for number in self.ports:
+    def _port_stats(self, data: bytes) -> Iterator[bytes]:
+        (asked,) = Struct("!I").unpack_from(data, HEADER.size + 8)
+        for number in self.ports if asked == ANY_PORT else {asked} & self.ports.keys():
             frames, octets = self.sent.frames[number], self.sent.octets[number]
             counted = 0, frames, 0, octets, *[0] * 8
             yield Struct("!I4x12QII").pack(number, *counted, 0, 0)

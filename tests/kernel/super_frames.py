@@ -83,9 +83,13 @@ class SuperFrames:
     ) -> None:
         self._stack.close()
 
-    def measure(self, row: Row) -> Outcome:
-        """Send a stream from web to db under the session of a row, and see what comes out."""
+    def measure(self, row: Row, meanwhile: Callable[[], object] = lambda: None) -> Outcome:
+        """Send a stream from web to db under the session of a row, and see what comes out.
+
+        ``meanwhile`` is called while the session runs, before the stream is sent.
+        """
         with self._segmenting(row), self._session(row), self._sending(row):
+            meanwhile()
             collect = self._sensor(row)
             collect()
             capture = self._db.capture()

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from controller.devices import PairEnd, pair_name
+from flows.model import Dpid
 from tests.kernel.super_frame_rows import FULL, SIZE, Outcome, Row, problems
 from tests.kernel.super_frames import SuperFrames
 from tests.kernel.tcp_coverage import Coverage
+from tests.kernel.workloads import run
 
 SHORT = {"packet_length": 200}
 ALMOST = {"packet_length": FULL}
@@ -48,6 +51,32 @@ def test_super_frames_are_copied_as_promised(world: SuperFrames, row: Row) -> No
     print(f"{row.name}: {outcome}")
     found = list(problems(row, outcome))
     assert not found, f"{found}: {outcome}"
+
+
+OUT, BACK = (pair_name(Dpid(1), end) for end in PairEnd)
+DAMAGES = {
+    "offloads": f"ethtool -K {OUT} tx on tso on gso on",
+    "offloads at the other end": f"ethtool -K {BACK} tx on",
+    "MTU": f"ip link set {BACK} mtu 200",
+    "down": f"ip link set {BACK} down",
+}
+"""What somebody may do to a segmenting pair."""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_pair_that_somebody_changes_is_set_right_and_that_is_said(
+    world: SuperFrames, damage: str
+) -> None:
+    def change() -> None:
+        world.controller.wait_for_session("one")
+        run(DAMAGES[damage])
+        world.controller.wait_for_session("one", "degraded", "and was set right")
+
+    row = Row(f"packet_length 200, {damage}", session=SHORT, has_pair=True)
+    outcome = world.measure(row, change)
+    assert not list(problems(row, outcome)), outcome
+    assert outcome.state == "degraded" and not outcome.skipped
+    assert "lost" in " ".join(outcome.reasons)
 
 
 EXACT = Outcome(

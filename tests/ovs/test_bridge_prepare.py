@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,16 +13,20 @@ from click.testing import CliRunner
 from controller.cli import main
 from controller.devices import (
     DeviceName,
+    PairDevices,
     PairEnd,
     PairFailed,
+    find_pair,
     is_pair_ready,
     make_pair,
+    mend_pairs,
     pair_name,
     read_offloads,
+    read_pair_states,
     remove_pair,
 )
 from controller.southbound.ovsdb import InterfaceRow, segmenter_of
-from flows.model import Dpid, Ofport, Segmenter
+from flows.model import Dpid, Ofport, PairState, Segmenter
 from tests.ovs.lab import vsctl
 
 DPID = Dpid(0x51)
@@ -65,6 +70,61 @@ def test_offloads_that_somebody_switched_on_again_make_a_pair_unready() -> None:
     assert is_pair_ready(DPID)
 
 
+DAMAGES = {
+    PairState.OFFLOADED: ("ethtool", "-K", BACK, "tx", "on"),
+    PairState.SHORT: ("ip", "link", "set", OUT, "mtu", "9000"),
+    PairState.DOWN: ("ip", "link", "set", BACK, "down"),
+}
+
+
+@pytest.mark.usefixtures("tidy")
+@pytest.mark.parametrize("state", DAMAGES)
+def test_a_pair_that_somebody_changes_is_seen_and_set_right(state: PairState) -> None:
+    pair = make_pair(DPID)
+    assert find_pair(DPID) == pair
+    assert read_pair_states([pair]) == {pair: PairState.SOUND}
+    subprocess.run(DAMAGES[state], check=True, capture_output=True)
+    assert read_pair_states([pair]) == {pair: state}
+    assert not is_pair_ready(DPID)
+    assert mend_pairs([pair]) == {}
+    assert read_pair_states([pair]) == {pair: PairState.SOUND}
+    assert is_pair_ready(DPID)
+
+
+@pytest.mark.usefixtures("tidy")
+def test_what_is_no_pair_any_more_is_seen_and_left_alone() -> None:
+    pair = make_pair(DPID)
+    other = PairDevices(pair.out, pair.back._replace(ifindex=pair.back.ifindex + 999))
+    assert read_pair_states([other]) == {other: PairState.UNSEEN}
+    assert mend_pairs([other]) == {other: "its devices cannot be seen"}
+    assert remove_pair(DPID)
+    assert read_pair_states([pair]) == {pair: PairState.UNSEEN}
+    for name in (OUT, BACK):
+        ip("link", "add", name, "mtu", "1500", "type", "veth", "peer", "name", f"{name}x")
+    indexes = (int(ip("-o", "link", "show", name).split(":")[0]) for name in (OUT, BACK))
+    apart = PairDevices(*map(DeviceName, (OUT, BACK), indexes))
+    assert read_pair_states([apart]) == {apart: PairState.APART}
+    assert "not the ends of one veth device" in mend_pairs([apart])[apart]
+    assert "mtu 1500" in ip("link", "show", OUT)
+
+
+@pytest.mark.usefixtures("tidy")
+def test_without_the_right_to_change_devices_nothing_is_set_right() -> None:
+    pair = make_pair(DPID)
+    subprocess.run(DAMAGES[PairState.SHORT], check=True, capture_output=True)
+    program = (
+        "from controller.devices import *\n"
+        f"pair = PairDevices(DeviceName{tuple(pair.out)}, DeviceName{tuple(pair.back)})\n"
+        "print(read_pair_states([pair])[pair].value, mend_pairs([pair])[pair])"
+    )
+    without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+    done = subprocess.run(
+        [*without, sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("short ") and "Operation not permitted" in done.stdout
+    assert read_pair_states([pair]) == {pair: PairState.SHORT}
+
+
 @pytest.mark.usefixtures("tidy")
 def test_a_device_that_is_not_ours_is_left_alone() -> None:
     ip("link", "add", OUT, "type", "veth", "peer", "name", "other")
@@ -93,7 +153,7 @@ def test_only_ports_with_both_name_and_mark_that_are_up_are_a_pair() -> None:
         for n, end in enumerate(PairEnd, 41)
     ]
     other = InterfaceRow(DPID, "s1", "vnet0", ofport=Ofport(1), is_up=True)
-    assert segmenter_of([other, *ends]) == Segmenter(Ofport(41), Ofport(42))
+    assert segmenter_of([other, *ends]) == Segmenter(Ofport(41), Ofport(42), PairState.FAR)
     assert segmenter_of([other, ends[0]]) is None
     for broken in (
         replace(ends[1], is_up=False),

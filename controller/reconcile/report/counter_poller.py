@@ -14,6 +14,7 @@ import structlog
 
 from controller.process import BackgroundThread
 from controller.reconcile.bridge import BridgeWriter
+from controller.reconcile.report.pair_counters import PairCounters
 from controller.southbound import SwitchGone
 from controller.status import (
     NO_BEACONS,
@@ -29,7 +30,7 @@ from flows.errors import CloudtapError
 from flows.model import DROPPED_METERS, Dpid
 from flows.openflow import PacketCount
 from flows.pipeline import DELIVER
-from flows.plan import count_meters, dropped_meter
+from flows.plan import count_meters, dropped_meter, own_tag_meter
 
 FRESH_S = 1.0
 """Counters that are not older are not read again for a status, in seconds."""
@@ -121,6 +122,7 @@ class CounterPoller:
     ) -> None:
         self._untold = untold
         self.counters, self._writers, self._now = counters, writers, now
+        self.pairs = PairCounters(now)
         self._storing = threading.Lock()
         self._polling: dict[Dpid, _Polling] = {}
 
@@ -211,12 +213,13 @@ class CounterPoller:
 
     def forget(self, dpid: Dpid) -> None:
         """Forget a bridge that has never counted a copy."""
-        self._polling.pop(dpid, None)
+        self.retire(dpid)
         self.counters.forget(dpid)
 
     def retire(self, dpid: Dpid) -> None:
         """No bridge has this datapath id any more."""
         self._polling.pop(dpid, None)
+        self.pairs.forget(dpid)
 
     def unstored(self) -> Sequence[Mapping[Dpid, Dpid]]:
         """The moves to other datapath ids that the store does not know of, the oldest first."""
@@ -301,6 +304,7 @@ class CounterPoller:
             for _ in range(DROPPED_MAX):
                 if self._count(writer, session, polling) or not counters.wait_reset(RESET_S):
                     break
+            self.pairs.read(writer)
             polling.failures = 0
             polling.note_told(session, asked_at)
             doubtful = counters.doubtful
@@ -349,7 +353,8 @@ def may_count(writer: BridgeWriter, session: int) -> bool:
     there = writer.meters
     if session in writer.confirmed.served or there is None:
         return True
-    return any(meter in there for meter in (*count_meters(session), dropped_meter(session).number))
+    others = (own_tag_meter(session).number, dropped_meter(session).number)
+    return any(meter in there for meter in (*count_meters(session), *others))
 
 
 def may_drop(writer: BridgeWriter) -> bool:

@@ -35,6 +35,7 @@ from controller.reconcile.report.describe import (
     with_undelivered,
     with_unknown_bridges,
 )
+from controller.reconcile.report.pairs import Lately, with_bridge_pair, with_pairs
 from controller.reconcile.report.session_bridges import BridgesOfSessions, SessionBridges
 from controller.reconcile.report.verify import Verifier
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
@@ -77,6 +78,7 @@ from flows.openflow import Flow
 from flows.resolve import ResolvedWorld, sensor_notes
 
 NO_DOUBTS, NO_NOTES = NoDoubts(), NoNotes()
+NOTHING_LATELY: Lately = lambda dpid, name: ()  # noqa: E731
 LISTED_TOGETHER = 64
 """So many flows are formatted before other threads may run."""
 
@@ -95,7 +97,8 @@ class Inspector(Inspecting):
 
     ``problems`` are the parts that may have sentences about what hinders the whole system, and
     ``queues`` those in which something may wait, by what it is. ``certificates`` returns what is
-    wrong with the certificate of a bridge's host, or ours, when that bridge connects.
+    wrong with the certificate of a bridge's host, or ours, when that bridge connects. ``pairs``
+    returns what somebody has done lately to the segmenting pair of a bridge.
     """
 
     def __init__(
@@ -114,12 +117,13 @@ class Inspector(Inspecting):
         queues: Mapping[str, Callable[[], int]] | None = None,
         notes: BridgeNotes = NO_NOTES,
         certificates: Callable[[Dpid], tuple[str, ...]] = lambda dpid: (),
+        pairs: Lately = NOTHING_LATELY,
     ) -> None:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._counters, self._installed_sessions = counters, installed_sessions
         self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
         self._doubts, self._problems, self._queues = doubts, problems, queues or {}
-        self._notes, self._certificates = notes, certificates
+        self._notes, self._certificates, self._pairs = notes, certificates, pairs
         self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
         self._verifier = Verifier(snapshots.snapshot, writers.writing, counters, self._makers_of)
 
@@ -151,6 +155,13 @@ class Inspector(Inspecting):
     ) -> SessionStatus:
         if isinstance(now, CloudtapError):
             return describe_session(session, None, [], str(now), {})
+        status = self._described(session, find, now)
+        return with_pairs(status, now.snapshot, session, self._lost_at_pair)
+
+    def _described(
+        self, session: SessionId, find: Callable[[int], SessionBridges], now: _Moment
+    ) -> SessionStatus:
+        """The same without what is known of segmenting pairs."""
         snapshot = now.snapshot
         number = snapshot.numbers.session.get(session)
         found = find(number) if number is not None else SessionBridges()
@@ -183,6 +194,11 @@ class Inspector(Inspecting):
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
         return with_stale_bridges(status, snapshot, session, now.stale, name_of)
+
+    def _lost_at_pair(self, dpid: Dpid, name: str) -> Iterator[str]:
+        """What the segmenting pair of a bridge has lost lately."""
+        yield from self._counters.pairs.lately(dpid, name)
+        yield from self._pairs(dpid, name)
 
     def _uncounted(
         self, writers: Iterable[BridgeWriter], number: int | None = None
@@ -217,6 +233,7 @@ class Inspector(Inspecting):
         status = replace(status, reasons=(*status.reasons, *self._certificates(dpid)))
         status = replace(status, hosts=self._bridges.hosts_of(dpid), counters_age_s=age_s)
         status = with_crowded_bridge(status, snapshot)
+        status = with_bridge_pair(status, snapshot, self._lost_at_pair)
         return with_bridge_doubts(status, self._doubts.of_bridge(dpid))
 
     def flows(self, dpid: Dpid) -> Sequence[str]:

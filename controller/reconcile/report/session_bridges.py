@@ -11,7 +11,7 @@ from controller.reconcile.protocols import InstalledSessions
 from controller.reconcile.report.counter_poller import may_count
 from controller.reconcile.writers import Writers
 from controller.status import SessionCountersByBridge
-from flows.model import DROPPED_METERS, Dpid
+from flows.model import DROPPED_METERS, OWN_TAG_METERS, Dpid
 from flows.plan import counts_made, session_of_meter
 
 NO_BRIDGES: frozenset[Dpid] = frozenset()
@@ -104,9 +104,10 @@ def _counting(writer: BridgeWriter) -> Iterable[int]:
     """The sessions for which ``may_count`` is true."""
     meters: Mapping[int, object] = writer.meters or {}
     made = (counts_made(meter) for meter in list(meters))
-    dropped = (session_of_meter(meter, DROPPED_METERS) for meter in list(meters))
+    ranges = (DROPPED_METERS, OWN_TAG_METERS)
+    others = (session_of_meter(meter, some) for meter in list(meters) for some in ranges)
     return {
         *writer.confirmed.served,
         *(found[0] for found in made if found is not None),
-        *(session for session in dropped if session is not None),
+        *(session for session in others if session is not None),
     }

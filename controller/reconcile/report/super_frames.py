@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.store import Limits
-from flows.model import NOTHING_KNOWN, RateUnit, World
+from flows.model import NOTHING_KNOWN, Datapath, RateUnit, World
 from flows.resolve import ResolvedSession
 
 BRIDGES_NAMED_MAX = 3
@@ -25,8 +25,13 @@ def packet_limit_notes(
         named.append("max_rate in pps")
     if not named:
         return
-    hops = (world.hop_of(port.id) or NOTHING_KNOWN for port in resolved_session.watched)
-    bridges = list(dict.fromkeys(repr(hop.bridge) for hop in hops if hop.is_kernel))
+    places = {world.placements[port.id].dpid: port.id for port in resolved_session.watched}
+    hops = (
+        world.hop_of(port) or NOTHING_KNOWN
+        for dpid, port in places.items()
+        if world.datapaths.get(dpid) is Datapath.KERNEL
+    )
+    bridges = list(dict.fromkeys(repr(hop.bridge) for hop in hops))
     if bridges:
         more = len(bridges) - BRIDGES_NAMED_MAX
         shown = ", ".join(bridges[:BRIDGES_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -14,7 +14,7 @@ from controller.southbound.openflow.bundle import BundleWriter
 from controller.southbound.openflow.channel import PORTS_BYTES, TIMEOUT_S, Channel
 from controller.southbound.openflow.features import PROBES
 from controller.southbound.openflow.partial_apply import PartialApply
-from controller.southbound.ports import SwitchPort
+from controller.southbound.ports import PortCount, SwitchPort
 from controller.southbound.switch import (
     FlowCounts,
     ForeignFlow,
@@ -311,7 +311,18 @@ class OpenFlowSwitch:
             parts = self._channel.multipart(
                 "list the counters of its ports", encode_port_stats_request
             )
-            return {port: sent for part in parts for port, sent in decode_port_stats(part)}
+            return {port: each.sent for part in parts for port, each in decode_port_stats(part)}
+
+    def counts_of_port(self, port: int) -> PortCount | None:
+        """The counters of one port; None if it has none."""
+
+        def encode(xid: int) -> bytes:
+            return encode_port_stats_request(xid, port)
+
+        with self._channel.lock:
+            parts = self._channel.multipart("list the counters of a port", encode)
+            found = dict(each for part in parts for each in decode_port_stats(part))
+        return found.get(port)
 
     def ports(self) -> tuple[SwitchPort, ...]:
         """Every port, the bridge's own LOCAL port included."""

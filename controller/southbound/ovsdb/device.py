@@ -54,6 +54,7 @@ class Device:
     ``is_patch``: it leads to another bridge of the same Open vSwitch. ``ifindex`` is its number on
     its host. ``offloads`` is what the database alone tells of them, for a bridge with the kernel
     datapath. ``is_virtual``: it is a device of the host that may hand on packets as it gets them.
+    ``is_veth``: it is a veth device, or the database does not say what it is.
     """
 
     mtu: int | None = None
@@ -65,6 +66,7 @@ class Device:
     ifindex: int | None = None
     offloads: Offloads = Offloads.FAR
     is_virtual: bool = False
+    is_veth: bool = True
 
 
 UNKNOWN_DEVICE = Device()
@@ -84,6 +86,7 @@ def read_device(record: Record) -> Device:
         ifindex=record.get("ifindex"),
         offloads=_offloads(record, driver),
         is_virtual=record.get("type", "") in SYSTEM and is_virtual(driver),
+        is_veth=record.get("type", "") in ("", "system") and driver in ("", "veth"),
     )
 
 

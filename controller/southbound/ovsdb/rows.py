@@ -11,11 +11,21 @@ from typing import Any
 from netaddr import EUI
 
 from controller.databases import Record
-from controller.devices import PairEnd, end_of, pair_name
+from controller.devices import PAIR_MTU, PairEnd, end_of, pair_name
 from controller.process import Yielder
 from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
-from flows.model import OFPORT_MAX, Datapath, Dpid, Ofport, Segmenter, TunnelKind, datapath_of
+from flows.model import (
+    OFPORT_MAX,
+    Datapath,
+    Dpid,
+    Offloads,
+    Ofport,
+    PairState,
+    Segmenter,
+    TunnelKind,
+    datapath_of,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,10 +87,30 @@ class InterfaceRow:
 
 
 def segmenter_of(rows: Iterable[InterfaceRow]) -> Segmenter | None:
-    """The segmenting pair among the interfaces of one bridge; None unless both ends are up."""
-    number = {row.pair_end: row.ofport for row in rows if row.pair_end is not None and row.is_up}
-    out, back = number.get(PairEnd.OUT), number.get(PairEnd.BACK)
-    return None if out is None or back is None or out == back else Segmenter(out, back)
+    """The segmenting pair among the interfaces of one bridge, and what the database alone tells of
+    its devices; None unless both ends are up.
+    """
+    ends = {row.pair_end: row for row in rows if row.pair_end is not None and row.is_up}
+    if len(ends) < len(PairEnd):
+        return None
+    out, back = ends[PairEnd.OUT], ends[PairEnd.BACK]
+    if out.ofport is None or back.ofport is None or out.ofport == back.ofport:
+        return None
+    return Segmenter(out.ofport, back.ofport, _pair_state((out.device, back.device)))
+
+
+def _pair_state(devices: tuple[Device, Device]) -> PairState:
+    """What a database tells of the devices of a segmenting pair: what `cloudtap bridge prepare` has
+    recorded is of the ends of one veth device, whose peers stay the same.
+    """
+    recorded = {device.offloads for device in devices}
+    if not all(device.is_veth for device in devices):
+        return PairState.APART
+    if any(device.mtu is not None and device.mtu < PAIR_MTU for device in devices):
+        return PairState.SHORT
+    if recorded == {Offloads.FINISHED}:
+        return PairState.SOUND
+    return PairState.OUTDATED if Offloads.OUTDATED in recorded else PairState.FAR
 
 
 BridgeKey = tuple[Dpid, str, str]

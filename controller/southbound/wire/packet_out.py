@@ -1,4 +1,4 @@
-"""Packet-out and port-stats messages: frames that a switch sends, and how many each port sent.
+"""Packet-out and port-stats messages: frames that a switch sends, and what each port has counted.
 
 Layouts: OpenFlow Switch Specification 1.3.5, sections 7.3.7 (packet-out) and 7.3.5.6 (port
 statistics).
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from struct import Struct, error
 
 from controller.southbound.errors import WireError
+from controller.southbound.ports import PortCount
 from controller.southbound.wire.header import (
     ANY_PORT,
     HEADER,
@@ -39,14 +40,14 @@ def encode_packet_out(xid: int, actions: bytes, frame: bytes) -> bytes:
     return encode_message(PACKET_OUT, xid, body + actions + frame)
 
 
-def encode_port_stats_request(xid: int) -> bytes:
-    """The request for the statistics of every port."""
+def encode_port_stats_request(xid: int, port: int = ANY_PORT) -> bytes:
+    """The request for the statistics of one port, or of every one."""
     head = MULTIPART_HEAD.pack(PORT_STATS, 0)
-    return encode_message(MULTIPART_REQUEST, xid, head + PORT_REQUEST.pack(ANY_PORT))
+    return encode_message(MULTIPART_REQUEST, xid, head + PORT_REQUEST.pack(port))
 
 
-def decode_port_stats(message: bytes) -> Iterator[tuple[int, PacketCount]]:
-    """What each port of one port-stats reply has transmitted; ports without counters are left out.
+def decode_port_stats(message: bytes) -> Iterator[tuple[int, PortCount]]:
+    """The counters of each port of one port-stats reply; ports without counters are left out.
 
     Raises:
         WireError: the message is cut off.
@@ -54,9 +55,12 @@ def decode_port_stats(message: bytes) -> Iterator[tuple[int, PacketCount]]:
     at = HEADER.size + MULTIPART_HEAD.size
     try:
         while at < len(message):
-            port, _, packets, _, size, *_ = PORT_ENTRY.unpack_from(message, at)
-            if (sent := PacketCount(packets, size)).is_possible:
-                yield port, sent
+            port, *counts = PORT_ENTRY.unpack_from(message, at)
+            arrived, packets, taken, size, _, lost, *_ = counts
+            sent, received = PacketCount(packets, size), PacketCount(arrived, taken)
+            if sent.is_possible:
+                is_counted = PacketCount(lost, 0).is_possible
+                yield port, PortCount(sent, received, lost if is_counted else None)
             at += PORT_ENTRY.size
     except error as problem:
         raise WireError(f"port statistics are cut off at byte {at}") from problem

@@ -30,6 +30,7 @@ from flows.plan import (
     is_our_meter,
     long_meter,
     lost_meter,
+    own_tag_meter,
     owner_of_meter,
     port_meter,
 )
@@ -39,7 +40,7 @@ CAP = METERS[3]
 CAPS = {CAP: ONE}
 CUT, SKIPPED = (long_meter(ONE, oversize).number for oversize in Oversize)
 MADE, TAGGED = count_meters(ONE)
-DROPPED = dropped_meter(ONE).number
+DROPPED, OWN_TAG = dropped_meter(ONE).number, own_tag_meter(ONE).number
 COOKIE = make_cookie(ONE, 1)
 ALL_ONES = PacketCount(2**64 - 1, 2**64 - 1)
 
@@ -333,13 +334,19 @@ def test_each_session_has_counting_meters_of_its_own() -> None:
     assert counts_made(MADE) == (ONE, False) and counts_made(TAGGED) == (ONE, True)
     assert counts_made(CUT) is None and counts_long(MADE) is None
     port, lost = port_meter(ONE, Rate(RateUnit.KBPS, 9)).number, lost_meter(ONE).number
-    own = [CAP, CUT, SKIPPED, port, lost, DROPPED, MADE, TAGGED]
+    own = [CAP, CUT, SKIPPED, port, lost, DROPPED, OWN_TAG, MADE, TAGGED]
     assert own_meters(ONE, CAPS, None) == own
     assert len({*own, *numbers}) == len(numbers) + len(own) and all(map(is_our_meter, own))
     assert {owner_of_meter(number) for number in own} == {None, ONE}
     assert own_meters(ONE, CAPS, {CUT}) == [CUT]
     assert own_meters(ONE, CAPS, {CUT, BRIDGE_METER}) == [CUT, BRIDGE_METER]
     assert own_meters(OTHER, CAPS, {CUT, CAP}) == []
+
+
+def test_a_tag_that_a_meter_does_not_see_is_counted_and_one_of_ours_is_not() -> None:
+    session_counters = SessionCounters()
+    session_counters.update({MADE: metering(3), TAGGED: metering(5), OWN_TAG: metering(7)}, CAPS)
+    assert session_counters.made(ONE) == PacketCount(15, 1500 - 5 * 4 + 7 * 4)
 
 
 def test_what_another_bridge_had_to_drop_is_lost_and_no_copy() -> None:

@@ -16,15 +16,29 @@ from flows.model import (
     Dpid,
     Ofport,
     Oversize,
+    PairState,
     Segmenter,
     SessionId,
     TagMode,
     TenantName,
     World,
 )
-from flows.openflow import CheckLarger, Clone, Flow, Output, SetMark
-from flows.pipeline import CUT, SEND
-from flows.resolve import ResolvedWorld, unprepared_bridges
+from flows.openflow import (
+    CheckLarger,
+    Clone,
+    Flow,
+    Metered,
+    Output,
+    SetMark,
+)
+from flows.pipeline import COUNT, CUT, SEND
+from flows.plan import count_meters, own_tag_meter
+from flows.resolve import (
+    ResolvedWorld,
+    unprepared_bridges,
+    unseen_segmenter,
+    why_not_segmented,
+)
 from flows.semantics import copied_frame, meaning
 from tests import frames
 from tests.flows.hand_made import S1, S2, at, cable, compile_all, tap, vm, watch, world
@@ -100,6 +114,36 @@ def test_the_tag_of_a_frame_counts_in_the_check_and_in_the_cut(pairs: tuple[Dpid
     assert copies(of, frame(104, tag=TAG)) == ([cut] if pairs else [])
 
 
+@pytest.mark.parametrize("wears_ours", [False, True])
+@pytest.mark.parametrize("length", [None, 100])
+@pytest.mark.parametrize("datapath", list(Datapath))
+def test_meters_and_what_is_added_to_them_give_the_bytes_of_the_original_frame(
+    datapath: Datapath, length: int | None, wears_ours: bool
+) -> None:
+    of = of_two(S1, length=length)
+    mode = TagMode.AUTO if wears_ours else TagMode.NONE
+    to = replace(of.collectors[0], tenant_tag=mode)
+    of = replace(of, collectors=(to,), datapaths={S1: datapath})
+    program = Program(S1)
+    program.has_meters = True
+    program.update(ResolvedWorld(of))
+    bridges = Interpreter({S1: program.flows}, (), of.datapaths, of.segmenters)
+    number = of.numbers.session[of.sessions[0].id]
+    for tag in (b"", TAG):
+        [meter] = [
+            action.meter
+            for step in bridges.send(at(S1, 1), frame(90, tag=tag)).steps
+            for action in step.flow.actions
+            if isinstance(action, Metered) and step.flow.table == COUNT.number
+        ]
+        assert meter in program.meters
+        sees = 90 + 4 * wears_ours
+        if datapath is Datapath.KERNEL:  # the outermost tag is beside the packet
+            sees -= 4 * (wears_ours or tag != b"")
+        added = {own_tag_meter(number).number: 4, count_meters(number)[1]: -4}.get(meter, 0)
+        assert sees + added == 90, (tag, meter)
+
+
 def test_padding_counts_in_the_check_of_the_kernel() -> None:
     body = frames.ipv4("10.0.0.1", "10.0.0.2", 17, frames.udp(1, 2, b"x" * 20))
     packet = frames.ethernet(DB, WEB, 0x0800, body)
@@ -133,6 +177,31 @@ def test_copies_for_a_tap_port_of_another_bridge_are_truncated_where_they_are_ma
     of = replace(of, datapaths=KERNEL, segmenters={S1: PAIR})
     assert copies(of, frame(300)) == [frame(300)[:100]]
     assert copies(replace(of, segmenters={S2: PAIR}), frame(300)) == []
+
+
+@pytest.mark.parametrize("state", PairState)
+def test_what_must_be_truncated_goes_over_a_pair_unless_it_is_known_that_it_would_be_lost(
+    state: PairState,
+) -> None:
+    before = of_two(S1)
+    of = replace(before, segmenters={S1: replace(PAIR, state=state)})
+    lost = state in (PairState.OFFLOADED, PairState.SHORT, PairState.DOWN, PairState.APART)
+    assert copies(of, frame(101)) == ([] if lost else [frame(101)[:100]])
+    assert copies(of, frame(100)) == [frame(100)]
+    said = ResolvedWorld(of).sessions[SessionId("s")].missing
+    assert len(said) == lost and all("`cloudtap bridge prepare" in each for each in said)
+    assert ResolvedWorld(of, ResolvedWorld(before)).sessions == ResolvedWorld(of).sessions
+    watched = [port for port in of.ports if port.name == "web"]
+    assert len(list(unprepared_bridges(of.sessions[0], watched, of))) == lost
+
+
+def test_why_nothing_is_truncated_differs_by_what_is_wrong() -> None:
+    of = of_two()
+    pairs = [{}, *({S1: replace(PAIR, state=state)} for state in PairState if state.is_known)]
+    said = {why_not_segmented(S1, "s1", replace(of, segmenters=pair)) for pair in pairs}
+    assert len(said) == len(pairs) - 1, "without a pair, and with a sound one, it is the same"
+    unknown = [list(unseen_segmenter("s1", replace(PAIR, state=state))) for state in PairState]
+    assert [bool(each) for each in unknown] == [not state.is_known for state in PairState]
 
 
 def test_a_session_that_skips_what_does_not_fit_needs_no_segmenting_pair() -> None:

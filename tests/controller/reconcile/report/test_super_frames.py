@@ -8,7 +8,7 @@ import pytest
 
 from controller.reconcile.report.super_frames import packet_limit_notes
 from controller.store import Limits
-from flows.model import Hop, Rate, RateUnit, SessionId
+from flows.model import Datapath, Hop, Rate, RateUnit, SessionId
 from flows.resolve import ResolvedWorld
 from tests.flows.hand_made import S1, S2, at, tap, vm, watch, world
 
@@ -21,8 +21,10 @@ PPS, KBPS = Rate(RateUnit.PPS, 20), Rate(RateUnit.KBPS, 20)
 
 def notes(limits: Limits | None, rate: Rate | None = None, *, is_kernel: bool = True) -> list[str]:
     session = replace(watch("s", "web", "db", to="ids"), max_rate=rate)
-    hops = {at(S1, 1): Hop("s1", "web0", is_kernel=is_kernel), at(S2, 2): Hop("s2", "db0")}
-    of = replace(world(WEB, DB, IDS, session), hops=hops)
+    hops = {at(S1, 1): Hop("s1", "web0"), at(S2, 2): Hop("s2", "db0")}
+    kind = Datapath.KERNEL if is_kernel else Datapath.USERSPACE
+    datapaths = {S1: kind, S2: Datapath.USERSPACE}
+    of = replace(world(WEB, DB, IDS, session), hops=hops, datapaths=datapaths)
     resolved = ResolvedWorld(of).sessions[SessionId("s")]
     assert "super-frame" not in " ".join(resolved.missing + resolved.unknown)
     return list(packet_limit_notes(resolved, limits, of))

@@ -10,6 +10,7 @@ import pytest
 from netaddr import EUI, IPAddress, mac_unix_expanded
 
 from controller.southbound import PortReason, WireError
+from controller.southbound.ports import PortCount
 from controller.southbound.wire import (
     FLOW_MOD_BODY,
     HEADER,
@@ -337,13 +338,25 @@ def test_packet_outs_are_encoded_as_the_libraries_do(library: Library) -> None:
 
 def test_port_statistics_are_decoded_as_the_libraries_encode_them(library: Library) -> None:
     p, o = library.parser, library.ofproto
-    request = p.OFPPortStatsRequest(library, 0, o.OFPP_ANY)
-    assert encode_port_stats_request(XID).hex() == library.bytes_of(request).hex()
+    for asked in (o.OFPP_ANY, 7):
+        request = p.OFPPortStatsRequest(library, 0, asked)
+        assert encode_port_stats_request(XID, asked).hex() == library.bytes_of(request).hex()
+    assert encode_port_stats_request(XID) == encode_port_stats_request(XID, o.OFPP_ANY)
     body = b"".join(struct.pack("!I4x12QII", n, *range(n, n + 14)) for n in (10, 20))
     unknown = struct.pack("!I4x12QII", 30, 1, (1 << 64) - 1, *[0] * 10, 0, 0)
     reply = encode_message(19, XID, struct.pack("!HH4x", 4, 0) + body + unknown)
     parsed = p.OFPMultipartReply.parser(library, 4, 19, len(reply), XID, reply)
-    expected = [(s.port_no, PacketCount(s.tx_packets, s.tx_bytes)) for s in parsed.body][:2]
+    expected = [
+        (
+            s.port_no,
+            PortCount(
+                PacketCount(s.tx_packets, s.tx_bytes),
+                PacketCount(s.rx_packets, s.rx_bytes),
+                s.tx_dropped,
+            ),
+        )
+        for s in parsed.body
+    ][:2]
     assert list(decode_port_stats(reply)) == expected
     with pytest.raises(WireError, match="cut off"):
         list(decode_port_stats(reply[:-1]))
