@@ -61,10 +61,13 @@ class ConnectionThreads:
 
 
 class EchoRounds:
-    """Asks all switches for echoes, in one thread; see ``ask_for_echo``."""
+    """Asks all switches for echoes, in one thread.
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now, self._added = now, threading.Condition()
+    ``ask`` asks one, and returns False once its connection is over.
+    """
+
+    def __init__(self, ask: Callable[[Any], bool] = ask_for_echo) -> None:
+        self._ask_one, self._added = ask, threading.Condition()
         self._due: deque[tuple[float, Any]] = deque()
         """Whom to ask next, and when; all have the same interval, so the first is due first."""
         threading.Thread(target=self._run, name="echoes", daemon=True).start()
@@ -72,7 +75,7 @@ class EchoRounds:
     def add(self, datapath: Any) -> None:
         """Ask a switch from now on, until its connection is over."""
         with self._added:
-            self._due.appendleft((self._now(), datapath))
+            self._due.appendleft((time.monotonic(), datapath))
             self._added.notify()
 
     def _run(self) -> None:
@@ -85,21 +88,20 @@ class EchoRounds:
                 is_connected = datapath.send_q is not None
             if is_connected:
                 with self._added:
-                    self._due.append((self._now() + datapath.echo_request_interval, datapath))
+                    self._due.append((time.monotonic() + datapath.echo_request_interval, datapath))
 
-    @staticmethod
-    def _ask(datapath: Any) -> bool:
+    def _ask(self, datapath: Any) -> bool:
         """Ask a switch; False if its connection is over.
 
         One that takes nothing would hold up this thread; what is sent to it times out by itself.
         """
-        return queued(datapath) >= QUEUED_MAX // 2 or ask_for_echo(datapath)
+        return queued(datapath) >= QUEUED_MAX // 2 or self._ask_one(datapath)
 
     def _next(self) -> Any:
         """Wait until a switch is due."""
         with self._added:
-            while not self._due or self._due[0][0] > self._now():
-                self._added.wait(self._due[0][0] - self._now() if self._due else None)
+            while not self._due or self._due[0][0] > time.monotonic():
+                self._added.wait(self._due[0][0] - time.monotonic() if self._due else None)
             return self._due.popleft()[1]
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from controller.runtime import native_threads
 from controller.runtime.admission import ConnectionAdmission
 from controller.runtime.backpressure import QUEUED_MAX, SwitchSocket
 from controller.runtime.native_threads import (
@@ -72,15 +71,17 @@ class Asked:
 
 
 @pytest.fixture
-def rounds(monkeypatch: pytest.MonkeyPatch) -> EchoRounds:
+def rounds() -> Iterator[EchoRounds]:
+    over = threading.Event()
+
     def ask(datapath: Asked) -> bool:
         datapath.count += 1
         if datapath.count == 2 and datapath.echo_request_interval == 0.02:
             raise ValueError("of the library")
-        return datapath.send_q is not None
+        return datapath.send_q is not None and not over.is_set()
 
-    monkeypatch.setattr(native_threads, "ask_for_echo", ask)
-    return EchoRounds()
+    yield EchoRounds(ask)
+    over.set()
 
 
 def test_each_switch_is_asked_again_until_its_connection_is_over(rounds: EchoRounds) -> None:
@@ -167,8 +168,8 @@ def test_the_rest_waits_and_nothing_overtakes_it(sending: tuple[Any, socket.sock
     large = bytes(range(256)) * (1 << 14)
     assert datapath.send(large) and datapath.send(b"later")
     assert datapath.send_q.qsize() == 2, "the rest, and what follows it"
-    drained = spawn(lambda: seen.append(received(theirs, len(large) + 5)))
     seen: list[bytes] = []
+    drained = spawn(lambda: seen.append(received(theirs, len(large) + 5)))
     datapath.send_one()
     datapath.send(b"")
     assert datapath.send_q.qsize() == 2, "one is still to be sent"
