@@ -213,3 +213,16 @@ def test_tls_needs_certificate_and_key() -> None:
         runtime.configure(certificate="cert.pem")
     with pytest.raises(BadTlsSettings):
         runtime.configure(ca="ca.pem")
+
+
+@pytest.mark.parametrize(("given", "runtime"), [(["RUNTIME=os-ken"], "os-ken"), ([], "ryu")])
+def test_make_chooses_the_runtime_of_the_controllers_of_tests(
+    given: list[str], runtime: str
+) -> None:
+    code = "from tests.ovs.controller_process import RUNTIME; print(RUNTIME)"
+    others = {n: v for n, v in os.environ.items() if n not in (RUNTIME_VARIABLE, "RUNTIME")}
+    shown = subprocess.run(
+        ["make", "-s", "--eval", f"shown:; @$(BIN)/python -c '{code}'", "shown", *given],
+        cwd=ROOT, env=others, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout == f"{runtime}\n"
