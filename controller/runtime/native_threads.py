@@ -20,9 +20,9 @@ import structlog
 
 from controller.runtime.backpressure import QUEUED_MAX, ask_for_echo, queued
 
-INTERVAL_S = sys.getswitchinterval()
+SWITCH_INTERVAL_S = sys.getswitchinterval()
 """The switch interval of Python, in seconds."""
-INTERVAL_EACH_S = 0.0001
+SWITCH_INTERVAL_EACH_S = 0.0001
 """The least switch interval for each connection, in seconds: all threads together then ask for the
 interpreter some 20,000 times a second. Whoever computes for long lets others run by itself."""
 
@@ -57,7 +57,7 @@ class ConnectionThreads:
     def _change(self, by: int) -> None:
         with self._lock:
             self._count += by
-            sys.setswitchinterval(max(INTERVAL_S, self._count * INTERVAL_EACH_S))
+            sys.setswitchinterval(max(SWITCH_INTERVAL_S, self._count * SWITCH_INTERVAL_EACH_S))
 
 
 class EchoRounds:

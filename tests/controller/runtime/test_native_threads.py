@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from controller.runtime.admission import ConnectionAdmission
 from controller.runtime.backpressure import QUEUED_MAX, SwitchSocket
 from controller.runtime.native_threads import (
-    INTERVAL_EACH_S,
-    INTERVAL_S,
+    SWITCH_INTERVAL_EACH_S,
+    SWITCH_INTERVAL_S,
     ConnectionThreads,
     EchoRounds,
     serve_with_fewer_threads,
@@ -28,7 +28,7 @@ from tests.ovs.waiting import wait_for
 @pytest.fixture(autouse=True)
 def interval() -> Iterator[None]:
     yield
-    sys.setswitchinterval(INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def spawn(call: Any, *arguments: Any) -> threading.Thread:
@@ -41,13 +41,15 @@ def test_the_switch_interval_follows_the_number_of_connections() -> None:
     threads, over = ConnectionThreads(spawn), threading.Event()
     for _ in range(10):
         threads.start(over.wait)
-    assert sys.getswitchinterval() == pytest.approx(INTERVAL_S), "it is never shorter than that"
-    many = round(2 * INTERVAL_S / INTERVAL_EACH_S)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S), (
+        "it is never shorter than that"
+    )
+    many = round(2 * SWITCH_INTERVAL_S / SWITCH_INTERVAL_EACH_S)
     for _ in range(many - 10):
         threads.start(over.wait)
-    assert sys.getswitchinterval() == pytest.approx(2 * INTERVAL_S, abs=1e-5)
+    assert sys.getswitchinterval() == pytest.approx(2 * SWITCH_INTERVAL_S, abs=1e-5)
     over.set()
-    wait_for(sys.getswitchinterval, lambda seen: seen == pytest.approx(INTERVAL_S))
+    wait_for(sys.getswitchinterval, lambda seen: seen == pytest.approx(SWITCH_INTERVAL_S))
 
 
 def test_a_thread_that_cannot_be_started_does_not_count() -> None:
@@ -58,7 +60,7 @@ def test_a_thread_that_cannot_be_started_does_not_count() -> None:
     for _ in range(200):
         with pytest.raises(RuntimeError):
             threads.start(print)
-    assert sys.getswitchinterval() == pytest.approx(INTERVAL_S)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
 
 
 class Asked:
