@@ -119,6 +119,7 @@ def test_ryu_manager_is_our_entry_point_and_starts() -> None:
         [Path(sys.executable).with_name("ryu-manager"), "--version"],
         capture_output=True,
         text=True,
+        env={**os.environ, RUNTIME_VARIABLE: "ryu"},
         check=False,
     )
     assert (started.returncode, started.stdout.strip()) == (0, "ryu-manager 4.34")
