@@ -16,6 +16,11 @@ KERNEL_TESTS = tools/kernel-lab tools/isolate tools/tests -q
 # tests that run at a time, each in its own network namespace with its own Open vSwitch; most of
 # their time they wait
 LABS ?= 3
+# ryu or os-ken, for controllers of tests, worlds and benchmarks that name no runtime; empty: the one of an installation
+RUNTIME ?=
+ifneq ($(RUNTIME),)
+export CLOUDTAP_OPENFLOW__RUNTIME := $(RUNTIME)
+endif
 
 .PHONY: help setup setup-tests demo lab test test-kernel check debian worlds bench lock audit docs clean
 
@@ -34,7 +39,7 @@ demo: setup  ## two tenants, a tap port each, real traffic: every copy checked (
 lab: setup  ## the network and controller of the demo, until Ctrl-C
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py --stay
 
-test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata, the kernel datapath
+test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mininet, Suricata, the kernel datapath (RUNTIME=os-ken: on that)
 	@status=0; kernel_tests() { exec $(KERNEL_TESTS) $$($(BIN)/python -m tests.kernel.suite core); }; \
 	if [ $(KERNEL) = no ]; then kernel_tests() { echo 'left out, because of KERNEL=no'; }; fi; \
 	kernel_tests >.kernel-lab.log 2>&1 & kernel=$$!; trap 'kill $$kernel 2>/dev/null' EXIT; \

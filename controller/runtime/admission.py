@@ -10,6 +10,8 @@ controller is slow, and not they.
 
 from __future__ import annotations
 
+import fcntl
+import termios
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -92,13 +94,25 @@ Key = tuple[str, int | None]
 """An address, and a datapath id at it; None for the address itself."""
 
 
+def has_unread(connection: Any) -> bool:
+    """Whether a socket has received something that was not read yet."""
+    try:
+        return any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))
+    except (OSError, ValueError):  # it is closed
+        return False
+
+
 class ConnectionAdmission:
     """All visits, and what is remembered of addresses; any thread may call it."""
 
     def __init__(
-        self, limits: VisitLimits | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        limits: VisitLimits | None = None,
+        now: Callable[[], float] = time.monotonic,
+        has_unread: Callable[[Any], bool] = has_unread,
     ) -> None:
         self._limits, self._now = limits or VisitLimits(), now
+        self._has_unread = has_unread
         self._lock = threading.Lock()
         self._visits: dict[Stay, OrderedDict[Visit, None]] = {s: OrderedDict() for s in Stay}
         self._per_host: dict[Stay, Counter[str]] = {stay: Counter() for stay in Stay}
@@ -250,8 +264,14 @@ class ConnectionAdmission:
             yield stalest
 
     def _waited(self, visit: Visit) -> float:
+        """How long nothing of it was there to read, in seconds.
+
+        Its thread may not know yet that something is there now.
+        """
         since = visit.waiting_since
-        return visit.waited_s + (0.0 if since is None else self._now() - since)
+        waiting_s = 0.0 if since is None else self._now() - since
+        is_suspect = waiting_s >= STALE_S and not self._has_unread(visit.connection)
+        return visit.waited_s + (waiting_s if is_suspect or waiting_s < STALE_S else 0.0)
 
     def _put(self, visit: Visit) -> None:
         self._visits[visit.stay][visit] = None

@@ -14,6 +14,7 @@ from controller.runtime.backpressure import (
     MessageRateLimit,
     close,
     disconnect,
+    is_behind,
     listen_forced_disconnects,
     queued,
     watch_echoes,
@@ -27,6 +28,7 @@ from controller.runtime.handlers import (
 )
 from controller.runtime.library import BACKEND, HUB, ofp_event, ofproto_v1_3
 from controller.runtime.listener import Listener, raise_file_limit
+from controller.runtime.native_threads import ConnectionThreads, serve_with_fewer_threads
 from controller.runtime.peer import address_of, certificate_end_of, certificate_of
 from controller.runtime.raw_messages import (
     Dispatcher,
@@ -65,6 +67,7 @@ __all__ = [
     "fail",
     "guarded",
     "handler_errors",
+    "is_behind",
     "listen_errors",
     "listen_handler_errors",
     "listen_hangup",
@@ -199,6 +202,7 @@ def _patch_library() -> None:
     library.ofp_handler.OFPHandler._hello_failed = _refuse
     if HUB == "native":
         _close_after_receiving(datapath)
+        serve_with_fewer_threads(datapath, library.hub)
 
 
 def _listener(address: tuple[str, int], handle: Any, **tls: Any) -> Listener:
@@ -208,13 +212,20 @@ def _listener(address: tuple[str, int], handle: Any, **tls: Any) -> Listener:
     listener = Listener(
         address,
         handle,
-        spawn=library.hub.spawn,
+        spawn=_spawn(),
         fail=_fail_and_wait,
         admission=_admission(),
         **tls,
     )
     _listeners.append(listener)
     return listener
+
+
+@functools.cache
+def _spawn() -> Callable[..., Any]:
+    """What starts the thread of a connection."""
+    spawn: Callable[..., Any] = library.hub.spawn
+    return ConnectionThreads(spawn).start if HUB == "native" else spawn
 
 
 def _fail_and_wait(error: Exception) -> NoReturn:

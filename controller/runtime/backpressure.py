@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,12 +13,15 @@ from typing import Any
 
 import structlog
 
-from controller.runtime.admission import ConnectionAdmission, Visit
+from controller.runtime.admission import ConnectionAdmission, Visit, has_unread
 
 MESSAGES_MAX = 20_000
 WINDOW_SECONDS = 5.0
 """A switch that sends more unsolicited messages than that in this time is disconnected. A host that
 starts with 1,000 ports sends about 3,000."""
+
+QUEUED_MAX = 16
+"""Sends that the library queues for a switch."""
 
 DisconnectCallback = Callable[[str, str], None]
 
@@ -74,23 +79,46 @@ def close(datapath: Any) -> None:
 
 
 def queued(datapath: Any) -> int:
-    """How many sends are queued behind one that the switch has not read yet; at most 16."""
+    """How many sends are queued behind one that the switch has not read yet; at most QUEUED_MAX."""
     queue = datapath.send_q
     return 0 if queue is None else int(queue.qsize())
 
 
+def is_behind(datapath: Any) -> bool:
+    """Whether the switch has sent something that was not read yet: then its answer may be there."""
+    return has_unread(datapath.socket)
+
+
+def ask_for_echo(datapath: Any) -> bool:
+    """Send an echo request; False if the connection is over, or is ended now for lack of answers.
+
+    Whoever was told something that was not read yet waits: a controller that is behind blames no
+    switch.
+    """
+    if datapath.send_q is None:
+        return False
+    missed = len(datapath.unreplied_echo_requests)
+    if missed <= datapath.max_unreplied_echo_requests:
+        request = datapath.ofproto_parser.OFPEchoRequest(datapath)
+        datapath.unreplied_echo_requests.append(datapath.set_xid(request))
+        return bool(datapath.send_msg(request))
+    if is_behind(datapath):
+        return True
+    datapath.close()
+    why = f"it answered none of {missed} echo requests; see whether ovs-vswitchd hangs"
+    cut_off(datapath.socket, f"{why} or its host is cut off", Blame.NOBODY)
+    return False
+
+
 def watch_echoes(datapath_class: Any) -> None:
-    """Disconnect a switch that answers no echo request at once, and log why."""
-    ask = datapath_class._echo_request_loop
+    """Ask each switch for echoes in a thread of its connection."""
 
-    def ask_then_disconnect(datapath: Any) -> None:
-        ask(datapath)
-        missed = len(datapath.unreplied_echo_requests)
-        if missed > datapath.max_unreplied_echo_requests > 0:
-            why = f"it answered none of {missed} echo requests; see whether ovs-vswitchd hangs"
-            cut_off(datapath.socket, f"{why} or its host is cut off", Blame.NOBODY)
+    def ask_at_intervals(datapath: Any) -> None:
+        if datapath.max_unreplied_echo_requests:
+            while ask_for_echo(datapath):
+                time.sleep(datapath.echo_request_interval)
 
-    datapath_class._echo_request_loop = ask_then_disconnect
+    datapath_class._echo_request_loop = ask_at_intervals
 
 
 class SwitchSocket:
@@ -98,6 +126,22 @@ class SwitchSocket:
 
     def __init__(self, connection: Any, visit: Visit, admission: ConnectionAdmission) -> None:
         self._connection, self.visit, self.admission = connection, visit, admission
+        self.sending = threading.Lock()
+        """Held by who sends at once, counts what is unsent, or closes the socket."""
+        self.unsent = 0
+        """How many sends are left to ``sendall``."""
+
+    def send_at_once(self, data: bytes) -> int:
+        """Send what the socket takes without waiting; how many bytes that were, over TLS none.
+
+        ``sending`` is held: the file descriptor cannot be that of another file meanwhile.
+        """
+        if not isinstance(self._connection, socket.socket):
+            return 0
+        try:
+            return os.write(self._connection.fileno(), data)
+        except BlockingIOError:
+            return 0
 
     def sendall(self, data: bytes) -> None:
         """Send everything, or disconnect the switch.
@@ -112,6 +156,13 @@ class SwitchSocket:
             why = f"it took nothing of what was sent to it for {seconds:g} s"
             cut_off(self, f"{why}; see whether ovs-vswitchd hangs there", Blame.NOBODY)
             raise
+        with self.sending:
+            self.unsent -= 1
+
+    def close(self) -> None:
+        """Close the socket."""
+        with self.sending:
+            self._connection.close()
 
     def __getattr__(self, name: str) -> Any:
         """All other attributes are those of the socket."""

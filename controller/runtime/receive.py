@@ -124,7 +124,7 @@ class Receiver:
             return False
         if pause:
             budget.pool.pause(pause)
-        else:
+        elif library.HUB != "native":  # a native thread lets others run whenever it receives
             time.sleep(0)
         return bool(datapath.state != library.handler.DEAD_DISPATCHER)
 

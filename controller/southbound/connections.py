@@ -84,6 +84,10 @@ class Transport(Protocol):
         """How many sends are queued behind one that the switch has not read yet."""
         ...
 
+    def is_behind(self, datapath: Any) -> bool:
+        """Whether the switch has sent something that was not read yet."""
+        ...
+
     def address_of(self, datapath: Any) -> str:
         """Address and port of the peer."""
         ...
@@ -309,6 +313,7 @@ class Connections:
             disconnect=lambda why: transport.disconnect(datapath, why),
             adopted=lambda: self._adopted(datapath),
             certificate=transport.certificate_of(datapath),
+            is_behind=lambda: transport.is_behind(datapath),
         )
         return _Connection(
             datapath,
@@ -355,7 +360,10 @@ class Connections:
         live.heard.clear()
         live.is_probed = True
         probe = encode_message(ECHO_REQUEST, PROBE_XID)
-        is_answering = self._transport.send(live.datapath, probe) and live.heard.wait(ECHO_ANSWER_S)
+        is_answering = self._transport.send(live.datapath, probe) and (
+            live.heard.wait(ECHO_ANSWER_S)
+            or (self._transport.is_behind(live.datapath) and live.heard.wait(ECHO_ANSWER_S))
+        )
         with self._lock:
             is_live = self._by_dpid.get(dpid) is live
             is_refused = is_live and is_answering and self._ends_waiting(new)

@@ -50,6 +50,9 @@ class Nobody:
     def queued(self, datapath: Any) -> int:
         return 0
 
+    def is_behind(self, datapath: Any) -> bool:
+        return False
+
     def address_of(self, datapath: Any) -> str:
         raise AssertionError("there is nobody")
 

@@ -109,6 +109,9 @@ class Peers:
     def queued(self, peer: Peer) -> int:
         return 0
 
+    def is_behind(self, peer: Peer) -> bool:
+        return False
+
     def address_of(self, peer: Peer) -> str:
         return f"192.0.2.1:{peer.id & 0xFFFF}"
 

@@ -176,16 +176,35 @@ def test_certificate_and_ca_for_switches_are_replaced_while_the_controller_runs(
 
 
 @on_both_runtimes
-def test_a_hangup_leaves_connections_and_has_new_files_used(host: Host, site: Site) -> None:
-    controller, (first, _) = host.controller, site.certificates_of_host()
+def test_a_hangup_has_new_certificates_and_inventory_used_and_leaves_connections(
+    host: Host, site: Site
+) -> None:
+    """An inventory that is written in place waits for it; certificates are looked at anyway."""
+    controller, (first, second) = host.controller, site.certificates_of_host()
+    controller.end()
+    controller.start(
+        **site.settings, inventory__vanish_limit="0.2", inventory__settle_seconds="600"
+    )
     host.trust(first, site.old, site.new)
     host.come()
     site.type("The certificate of the controller, for switches")
+    lines = INVENTORY.splitlines(keepends=True)
+    controller.inventory.write_text("".join(line for line in lines if "blue-db" not in line))
+    controller.wait_for_problem("send the controller a SIGHUP")
+    assert controller.api.get("/v1/ports/blue-db").status_code == 200
+
     os.kill(controller.pid, signal.SIGHUP)
+
     wait_for(controller.log, lambda log: "SIGHUP received" in log, DEADLINE_S)
+    wait_for(lambda: controller.api.get("/v1/ports/blue-db").status_code, lambda seen: seen == 404)
     wait_for(lambda: issuer_of(6653), lambda seen: "new-ca" in seen, DEADLINE_S)
-    assert host.is_connected()
-    assert "bridge disconnected" not in controller.log()
+    assert host.is_connected() and "bridge disconnected" not in controller.log()
+    copy(site.fresh / "new-ca.pem", site.etc / "ca.pem")
+    os.kill(controller.pid, signal.SIGHUP)
+    wait_for(controller.log, lambda log: log.count(RENEWED) >= 2, DEADLINE_S)
+    host.leave()
+    host.trust(second, site.new)
+    host.come()
 
 
 def check_a_certificate_without_its_key(controller: ControllerProcess, site: Site) -> None:

@@ -61,8 +61,9 @@ class Channel:
 
     ``send`` takes whole messages and returns False once the connection is over. A request raises
     SwitchTimeout if nothing arrives for ``timeout_s`` seconds. ``disconnect`` ends the connection
-    to a switch that exceeds the limits above; its argument is the reason, in a sentence. ``name``
-    is that of the bridge, for errors.
+    to a switch that exceeds the limits above; its argument is the reason, in a sentence.
+    ``is_behind`` tells whether the switch has sent something that was not read yet. ``name`` is
+    that of the bridge, for errors.
     """
 
     def __init__(
@@ -71,8 +72,9 @@ class Channel:
         send: Callable[[bytes], bool],
         timeout_s: float = TIMEOUT_S,
         disconnect: Callable[[str], None] = lambda why: None,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._name = name
+        self._name, self._is_behind = name, is_behind
         self.lock = threading.Lock()
         self._send, self._timeout_s, self._disconnect = send, timeout_s, disconnect
         self._inbox: Queue[bytes | None] = Queue()
@@ -295,7 +297,7 @@ class Channel:
         began, left_s = time.monotonic(), max(0.0, allowed_s - self._waited_s)
         timeout_s = max(0.0, min(self._timeout_s, self._most_s - self._waited_s))
         try:
-            return self._inbox.get(timeout=min(timeout_s, left_s))
+            return self._get(min(timeout_s, left_s))
         except Empty:
             if left_s > timeout_s:
                 raise SwitchTimeout(
@@ -305,6 +307,21 @@ class Channel:
             return None
         finally:
             self._waited_s += time.monotonic() - began
+
+    def _get(self, timeout_s: float) -> bytes | None:
+        """The next message; for as long again if something came meanwhile that was not read yet.
+
+        Only once: whoever sends without end what nobody asked for delays no one for ever.
+
+        Raises:
+            Empty: there is none.
+        """
+        try:
+            return self._inbox.get(timeout=timeout_s)
+        except Empty:
+            if timeout_s < self._timeout_s or not self._is_behind():
+                raise
+        return self._inbox.get(timeout=timeout_s)
 
 
 def _cost(message: bytes | None) -> int:

@@ -111,10 +111,10 @@ log = structlog.get_logger(__name__)
 class OpenFlowSwitch:
     """A bridge behind an OpenFlow connection (see the Switch protocol for what it promises).
 
-    ``send``, ``timeout_s`` and ``disconnect`` are those of the Channel, which sends requests and
-    receives the answers; a BundleWriter on the same channel sends changes of flows. ``adopted``
-    is called once the bridge was found to be ours. ``certificate`` is the name in the verified
-    certificate of its host.
+    ``send``, ``timeout_s``, ``disconnect`` and ``is_behind`` are those of the Channel, which sends
+    requests and receives the answers; a BundleWriter on the same channel sends changes of flows.
+    ``adopted`` is called once the bridge was found to be ours. ``certificate`` is the name in the
+    verified certificate of its host.
     """
 
     def __init__(
@@ -126,11 +126,12 @@ class OpenFlowSwitch:
         disconnect: Callable[[str], None] = lambda why: None,
         adopted: Callable[[], None] = lambda: None,
         certificate: str | None = None,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._dpid, self._adopted, self._certificate = dpid, adopted, certificate
         self.is_adopted = False
         """Whether it was found to be ours (see ``adopt``)."""
-        self._channel = Channel(name, send, timeout_s, disconnect)
+        self._channel = Channel(name, send, timeout_s, disconnect, is_behind)
         self._bundles = BundleWriter(self._channel)
         self._meters_max: int | None = None  # not asked yet
         self._software = ""

@@ -25,6 +25,9 @@ from controller.runtime.admission import (
 
 HOSTILE, HEALTHY = "192.0.2.66", "192.0.2.1"
 
+UNREAD: set[object] = set()
+"""The connections that have sent something which was not read yet."""
+
 
 class Clock:
     """A clock that is set by hand."""
@@ -44,7 +47,13 @@ def clock() -> Clock:
 @pytest.fixture
 def admission(clock: Clock) -> Iterator[Admission]:
     """Small limits: 4 unfinished visits, 3 from one address, 5 guests."""
-    yield Admission(VisitLimits(unfinished=4, unfinished_each=3, guests=5, all=20), clock)
+    limits = VisitLimits(unfinished=4, unfinished_each=3, guests=5, all=20)
+    yield Admission(limits, clock, UNREAD.__contains__)
+
+
+@pytest.fixture(autouse=True)
+def nothing_unread() -> None:
+    UNREAD.clear()
 
 
 def enter(admission: Admission, host: str) -> Visit:
@@ -103,6 +112,22 @@ def test_nobody_gives_way_who_was_not_waited_for(admission: Admission, clock: Cl
     assert not admission.is_crowded
     _, ended = admission.enter(object(), HEALTHY, "the sixth")
     assert ended == [visits[2]]
+
+
+def test_nobody_gives_way_whose_message_is_there_and_was_not_read_yet(
+    admission: Admission, clock: Clock
+) -> None:
+    """Its thread has not been told yet: a thousand other threads wait for the interpreter."""
+    visits = [enter(admission, HEALTHY) for _ in range(4)]
+    UNREAD.update(visit.connection for visit in visits)
+    clock.now += HANDSHAKE_S
+    assert admission.overdue() == [] and admission.is_crowded
+    _, ended = admission.enter(object(), HEALTHY, "the fifth")
+    assert ended == []
+    UNREAD.discard(visits[1].connection)
+    assert admission.overdue() == [visits[1]] and not admission.is_crowded
+    _, ended = admission.enter(object(), HEALTHY, "the sixth")
+    assert ended == [visits[1]]
 
 
 def test_a_peer_that_sends_a_little_again_and_again_has_no_more_time(

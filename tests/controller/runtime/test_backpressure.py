@@ -16,6 +16,7 @@ from controller.runtime.backpressure import (
     WINDOW_SECONDS,
     MessageRateLimit,
     SwitchSocket,
+    ask_for_echo,
 )
 
 ADDRESS = ("192.0.2.1", 40000)
@@ -107,3 +108,50 @@ def test_the_limit_is_for_each_switch(
     for _ in range(MESSAGES_MAX):
         assert limit.is_allowed(one)
     assert limit.is_allowed(other)
+
+
+class AskedForEchoes:
+    """A datapath of the libraries, as far as it is asked for echoes."""
+
+    max_unreplied_echo_requests = 2
+    ofproto_parser = SimpleNamespace(OFPEchoRequest=lambda datapath: "request")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket, self.send_q = switch_socket(connection), object()
+        self.unreplied_echo_requests: list[int] = []
+        self.is_closed = False
+
+    def set_xid(self, request: str) -> int:
+        return len(self.unreplied_echo_requests)
+
+    def send_msg(self, request: str) -> bool:
+        self.socket.sendall(request.encode())
+        return True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_switch_that_answers_no_echo_is_cut_off_unless_its_answer_was_not_read_yet(
+    reported: list[str], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    datapath = AskedForEchoes(ours)
+    assert all(ask_for_echo(datapath) for _ in range(3))
+    assert theirs.recv(100) == b"request" * 3
+    theirs.sendall(b"an answer")
+    assert ask_for_echo(datapath) and ask_for_echo(datapath)
+    assert not reported and not datapath.is_closed and len(datapath.unreplied_echo_requests) == 3
+
+    assert ours.recv(100) == b"an answer"
+    assert not ask_for_echo(datapath)
+    assert datapath.is_closed and "it answered none of 3 echo requests" in reported[0]
+    assert theirs.recv(1) == b""
+
+
+def test_nobody_is_asked_for_an_echo_after_its_connection(
+    reported: list[str], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    datapath = AskedForEchoes(pair[0])
+    datapath.send_q = None
+    assert not ask_for_echo(datapath) and not reported

@@ -119,6 +119,7 @@ def test_ryu_manager_is_our_entry_point_and_starts() -> None:
         [Path(sys.executable).with_name("ryu-manager"), "--version"],
         capture_output=True,
         text=True,
+        env={**os.environ, RUNTIME_VARIABLE: "ryu"},
         check=False,
     )
     assert (started.returncode, started.stdout.strip()) == (0, "ryu-manager 4.34")
@@ -213,3 +214,16 @@ def test_tls_needs_certificate_and_key() -> None:
         runtime.configure(certificate="cert.pem")
     with pytest.raises(BadTlsSettings):
         runtime.configure(ca="ca.pem")
+
+
+@pytest.mark.parametrize(("given", "runtime"), [(["RUNTIME=os-ken"], "os-ken"), ([], "ryu")])
+def test_make_chooses_the_runtime_of_the_controllers_of_tests(
+    given: list[str], runtime: str
+) -> None:
+    code = "from tests.ovs.controller_process import RUNTIME; print(RUNTIME)"
+    others = {n: v for n, v in os.environ.items() if n not in (RUNTIME_VARIABLE, "RUNTIME")}
+    shown = subprocess.run(
+        ["make", "-s", "--eval", f"shown:; @$(BIN)/python -c '{code}'", "shown", *given],
+        cwd=ROOT, env=others, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout == f"{runtime}\n"

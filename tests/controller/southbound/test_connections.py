@@ -16,6 +16,7 @@ from flows.model import Dpid
 from tests.ovs.waiting import wait_for
 
 DPID = 0x51
+XID = module.PROBE_XID
 
 
 @dataclass(eq=False)
@@ -28,6 +29,8 @@ class Peer:
     is_alive: bool = True
     """Whether it answers echo requests."""
     is_over: bool = False
+    has_unread: bool = False
+    """Whether it has sent something that was not read yet: at the second look it is."""
     asked: list[int] = field(default_factory=list)
 
 
@@ -66,6 +69,12 @@ class World:
 
     def queued(self, peer: Peer) -> int:
         return 0
+
+    def is_behind(self, peer: Peer) -> bool:
+        was_unread, peer.has_unread = peer.has_unread, False
+        if was_unread:
+            assert self.connections.message_received(peer, HEADER.pack(4, ECHO_REPLY, 8, XID))
+        return was_unread
 
     def address_of(self, peer: Peer) -> str:
         return peer.address
@@ -126,6 +135,15 @@ def test_a_connection_that_does_not_answer_gives_way(monkeypatch: pytest.MonkeyP
     assert dead.is_over and not new.is_over
     world.connections.disconnected(dead)
     assert len(world.speaking) == 1, "its end is not that of the new one"
+
+
+def test_a_connection_whose_answer_was_not_read_yet_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, slow, switch = with_a_dead_peer(monkeypatch, 0.05)
+    slow.has_unread = True
+    new = Peer("192.0.2.1:2")
+    world.connections.connected(new)
+    wait_for(lambda: new.is_over, bool)
+    assert world.speaking == [switch] and not slow.is_over
 
 
 def test_the_new_one_follows_if_the_old_one_ends_meanwhile() -> None:

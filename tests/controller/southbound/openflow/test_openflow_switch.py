@@ -53,7 +53,17 @@ class Peer:
         self.answer = answer
         self.kinds: list[int] = []
         self.disconnects: list[str] = []
-        self.switch = OpenFlowSwitch(Dpid(1), "s1", self.send, timeout_s, self.disconnects.append)
+        self.unread: list[bytes] = []
+        """What it has answered and nobody has read yet."""
+        self.switch = OpenFlowSwitch(
+            Dpid(1), "s1", self.send, timeout_s, self.disconnects.append, is_behind=self.is_behind
+        )
+
+    def is_behind(self) -> bool:
+        """Whether something is unread; it is read then."""
+        unread, self.unread = self.unread, []
+        taken = [self.switch.on_message(message) for message in unread]
+        return any(taken)
 
     def send(self, data: bytes) -> bool:
         for kind, xid, message in messages(data):
@@ -90,6 +100,18 @@ def test_no_answer_raises_a_timeout_that_names_the_bridge() -> None:
     for ask in (switch.our_flows, switch.count_flows, switch.ports, switch.barrier, switch.probe):
         with pytest.raises(SwitchTimeout, match=r"bridge 's1' did not answer within 0\.05 s: "):
             ask()
+
+
+def test_an_answer_that_is_there_and_was_not_read_yet_is_waited_for() -> None:
+    def answer(kind: int, xid: int, message: bytes) -> list[bytes]:
+        peer.unread = accepting(kind, xid, message)
+        return []
+
+    peer = Peer(answer, timeout_s=0.05)
+    peer.switch.barrier()
+    with pytest.raises(SwitchTimeout, match=r"did not answer within 0\.05 s"):
+        peer.answer = silent
+        peer.switch.barrier()
 
 
 def test_a_nudge_waits_no_longer_than_it_may_although_other_requests_do() -> None:
