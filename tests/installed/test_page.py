@@ -138,6 +138,17 @@ def test_the_service_may_be_given_the_right_to_change_devices_and_no_other(
     serving.must("systemctl daemon-reload && systemctl restart cloudtap")
 
 
+def test_without_a_configuration_the_service_does_not_begin_a_state_somewhere_else(
+    serving: Machine,
+) -> None:
+    serving.must("systemctl stop cloudtap && mv /etc/cloudtap/cloudtap.toml /root")
+    assert serving.run("systemctl start cloudtap").returncode == 1
+    status = serving.run("systemctl status --no-pager cloudtap").stdout
+    assert "AssertPathExists=/etc/cloudtap/cloudtap.toml was not met" in status
+    assert serving.must("find /var/lib/cloudtap -name .local") == ""
+    serving.must("mv /root/cloudtap.toml /etc/cloudtap && systemctl start cloudtap")
+
+
 def test_a_reload_says_what_is_read_again(serving: Machine) -> None:
     serving.must("systemctl reload cloudtap")
     journal = "journalctl -u cloudtap -o cat --no-pager"

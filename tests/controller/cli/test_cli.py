@@ -310,8 +310,9 @@ def test_no_controller_is_reported_with_what_to_do(run: Run) -> None:
         message = failed(run("status", CLOUDTAP_API=address))
 
     assert message == (
-        f"cloudtap: no controller answers at {address}: start it with "
-        "`ryu-manager controller.app`\n"
+        f"cloudtap: no controller answers at {address}: start it, as a service with "
+        "`systemctl start cloudtap`, else with `cloudtap up`; `cloudtap doctor` says what keeps "
+        "one from starting\n"
     )
 
 
