@@ -35,6 +35,8 @@ WITHOUT_CONTROL = (
     "changes of sessions take up to a second longer, and routes to remote sensors are not known"
 )
 
+STATE_FILES = ("state.db", "state.db-*", "switched-off", "inventory-in-force.yaml", "lock")
+"""What a controller opens in its state directory, as patterns."""
 ASK_FOR_BRIDGES = "are not looked at here: see `cloudtap bridge list`"
 
 
@@ -162,6 +164,11 @@ def _state(config: Config) -> Diagnosis:
             f"{folder} belongs to user {name}: run this as that user (`runuser -u {name} -- ...`)"
         )
         return Diagnosis("state directory", Severity.PROBLEM, other)
+    for file in (found for pattern in STATE_FILES for found in folder.glob(pattern)):
+        if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            own = _name_of(os.geteuid())
+            closed = f"{file} is closed to user {own}: type `chown {own} {file}` as root"
+            return Diagnosis("state directory", Severity.PROBLEM, closed)
     return Diagnosis("state directory", Severity.OK, str(folder))
 
 

@@ -165,6 +165,18 @@ def test_root_is_told_to_restore_as_the_user_of_the_state(serving: Machine) -> N
     serving.must("systemctl start cloudtap")
 
 
+def test_a_file_of_root_in_the_state_is_named_by_the_service_and_by_doctor(
+    serving: Machine,
+) -> None:
+    mend = "chown cloudtap /var/lib/cloudtap/state.db"
+    serving.must("systemctl stop cloudtap && chown root: /var/lib/cloudtap/state.db")
+    assert serving.run("systemctl start cloudtap").returncode == 1
+    assert mend in serving.must("journalctl -u cloudtap -o cat --no-pager -n 20")
+    assert mend in " ".join(serving.run(DIAGNOSIS).stdout.split())
+    serving.must(f"{mend} && systemctl start cloudtap")
+    assert mend not in " ".join(serving.must(DIAGNOSIS).split())
+
+
 def test_the_units_are_accepted_and_closed(serving: Machine) -> None:
     units = "/etc/systemd/system/cloudtap*.service /etc/systemd/system/cloudtap*.path"
     assert serving.must(f"systemd-analyze verify --man=no {units}") == ""

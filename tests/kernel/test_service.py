@@ -37,6 +37,7 @@ own = ["s1"]
 """
 OTHERS = [("web-eth0", None), ("db-eth0", None), ("ids-far", None), ("web-far", "web")]
 """Devices that are no tap port, with the network namespace of each."""
+DROP_IN = "/etc/systemd/system/cloudtap.service.d/tap-offloads.conf"
 STATUS = "cloudtap session show one --tenant red"
 MEND = f"`ethtool -K {TAP} tx off`"
 PREPARE = f"cloudtap tap-port prepare {TAP}"
@@ -44,34 +45,44 @@ START_S = 120.0
 """How long a start of the controller may take on the one processor of the guest, in seconds."""
 
 
-@pytest.fixture
-def cloud() -> Iterator[TcpCloud]:
-    """A bridge with the kernel datapath, two workloads, and a sensor at a tap port."""
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which the service runs; it sees the devices and the Open vSwitch of the tests.
+
+    The guest has no network: the wheel finds its libraries in the environment of the tests.
+    """
+    folder = tmp_path_factory.mktemp("service")
+    builder = Builder(folder)
+    wheel = builder.wheel_without_network(builder.sources())
+    libraries = Path(sysconfig.get_paths()["purelib"])
+    with Machine(folder, libraries) as booted:
+        shutil.copy(wheel, booted.root / "root")
+        install(booted, wheel.name)
+        follow(booted, "The service")
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def cloud(machine: Machine) -> Iterator[TcpCloud]:
+    """A bridge with the kernel datapath, two workloads, and a sensor at a tap port of a session."""
     made = TcpCloud()
     made.tap(Veth())
+    (machine.root / "etc/cloudtap/inventory.yaml").write_text(INVENTORY)
+    (machine.root / "etc/cloudtap/cloudtap.toml").write_text(CONFIGURATION)
+    machine.must("systemctl restart cloudtap")
+    machine.must("cloudtap collector create ids --tenant red --port ids")
+    machine.must("cloudtap session create one --tenant red --source web --collector ids")
     yield made
     made.close()
 
 
 @pytest.fixture
-def machine(tmp_path: Path, cloud: TcpCloud) -> Iterator[Machine]:
-    """A machine on which the service runs and has a session; it sees the bridge of `cloud`.
-
-    The guest has no network: the wheel finds its libraries in the environment of the tests.
-    """
-    builder = Builder(tmp_path)
-    wheel = builder.wheel_without_network(builder.sources())
-    libraries = Path(sysconfig.get_paths()["purelib"])
-    with Machine(tmp_path, libraries) as booted:
-        shutil.copy(wheel, booted.root / "root")
-        install(booted, wheel.name)
-        follow(booted, "The service")
-        (booted.root / "etc/cloudtap/inventory.yaml").write_text(INVENTORY)
-        (booted.root / "etc/cloudtap/cloudtap.toml").write_text(CONFIGURATION)
-        booted.must("systemctl restart cloudtap")
-        booted.must("cloudtap collector create ids --tenant red --port ids")
-        booted.must("cloudtap session create one --tenant red --source web --collector ids")
-        yield booted
+def without_right(machine: Machine, cloud: TcpCloud) -> Iterator[Machine]:
+    """The service as the page installs it, and the device of the tap port with all offloads on."""
+    run(f"ethtool -K {TAP} tx on")
+    yield machine
+    machine.must(f"rm -f {DROP_IN}")
+    machine.must("systemctl daemon-reload && systemctl restart cloudtap")
 
 
 def install(machine: Machine, wheel: str) -> None:
@@ -105,8 +116,9 @@ def check_finished(received: list[Received]) -> None:
 
 
 def test_the_drop_in_of_the_page_lets_the_service_switch_offloads_of_tap_ports_off(
-    cloud: TcpCloud, machine: Machine
+    cloud: TcpCloud, without_right: Machine
 ) -> None:
+    machine = without_right
     wait_for_session(machine, "degraded", MEND)
     diagnosis = machine.run("runuser -u cloudtap -- cloudtap doctor").stdout
     assert "may not switch off the offloads" in " ".join(diagnosis.split())
@@ -124,8 +136,9 @@ def test_the_drop_in_of_the_page_lets_the_service_switch_offloads_of_tap_ports_o
 
 
 def test_tap_port_prepare_does_as_root_what_the_service_may_not(
-    cloud: TcpCloud, machine: Machine
+    cloud: TcpCloud, without_right: Machine
 ) -> None:
+    machine = without_right
     wait_for_session(machine, "degraded", MEND)
     refused = machine.run(f"runuser -u cloudtap -- {PREPARE}")
     said = " ".join(refused.stdout.split())
