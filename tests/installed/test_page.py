@@ -177,6 +177,20 @@ def test_a_file_of_root_in_the_state_is_named_by_the_service_and_by_doctor(
     assert mend not in " ".join(serving.must(DIAGNOSIS).split())
 
 
+def test_a_port_that_is_in_use_fails_the_start_of_the_service(serving: Machine) -> None:
+    serving.must("systemctl stop cloudtap")
+    other = serving.start(
+        'python3 -uc \'import signal, socket; held = socket.create_server(("127.0.0.1", 6653)); '
+        'print("listens"); signal.pause()\'',
+        ready="listens",
+    )
+    assert serving.run("systemctl start cloudtap").returncode == 1
+    assert "`ss -ltnp sport = :6653`" in serving.must("journalctl -u cloudtap -o cat -n 20")
+    assert "6653" in serving.must("ss -ltnp sport = :6653")
+    other.stop()
+    serving.must("systemctl start cloudtap")
+
+
 def test_the_units_are_accepted_and_closed(serving: Machine) -> None:
     units = "/etc/systemd/system/cloudtap*.service /etc/systemd/system/cloudtap*.path"
     assert serving.must(f"systemd-analyze verify --man=no {units}") == ""
