@@ -136,3 +136,13 @@ def test_up_does_not_begin_where_the_address_for_switches_is_in_use(
         assert "[openflow] listen" in refused.output
     CliRunner().invoke(main, ["up"], env=env)
     assert len(begun) == 1
+
+
+def test_a_full_disk_of_the_state_directory_is_a_problem(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.folder / "state").mkdir()
+    free = os.statvfs(machine.folder)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*free[:4], 0, *free[5:])))
+    severity, words = machine.found("state directory")
+    assert severity == "problem" and "is full: make room on it" in words
