@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,8 @@ PACKAGES = "podman crun debootstrap acl"
 MIRROR = "http://deb.debian.org/debian"
 NEEDED = "/usr/local/share/ca-certificates /etc/pip.conf /etc/apt/apt.conf.d"
 """What this machine needs to reach its package sources; the base gets it, too."""
+CONTAINERS = '[containers]\ncgroups = "disabled"\npids_limit = 0\n'
+"""containers.conf: in control groups devices are limited, which needs CAP_SYS_RESOURCE."""
 CLOUDTAP = "podman exec cloudtap cloudtap"
 PINGS = 20
 
@@ -45,6 +48,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         ):
             done = booted.run(f"export DEBIAN_FRONTEND=noninteractive; {command}", is_online=True)
             assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}"
+        (booted.root / "etc/containers/containers.conf").write_text(CONTAINERS)
         shutil.copytree(sources, booted.root / "root", dirs_exist_ok=True)
         yield booted
 
@@ -54,7 +58,8 @@ def follow(machine: Machine, terminal: str) -> None:
     steps = [step for step in read_steps(PAGE) if step.terminal == terminal]
     assert steps
     for step in steps:
-        type_step(machine, step)
+        # the machine is a container itself
+        type_step(machine, replace(step, command=f"BUILDAH_ISOLATION=chroot {step.command}"))
 
 
 def is_healthy(machine: Machine) -> bool:
@@ -79,6 +84,7 @@ def test_the_image_serves_a_session_and_ends_when_it_is_told_to(machine: Machine
     assert rights == ["Uid:", *["947"] * 4, "CapEff:", "0" * 16, "CapBnd:", "0" * 16,
                       "NoNewPrivs:", "1"]  # fmt: skip
     wait_for(lambda: is_healthy(machine), bool)
+    follow(machine, "status")
 
     machine.must("ovs-vsctl set-controller br-vms tcp:127.0.0.1:6653")
     wait_for(lambda: machine.run(f"{CLOUDTAP} bridge list").stdout, lambda seen: "active" in seen)
