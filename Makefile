@@ -61,7 +61,7 @@ debian:  ## demo, all tests and checks on another Debian, made from nothing (REL
 	exit $$status
 
 image: setup-tests  ## build the image of packaging/Containerfile with podman, run it, compare its copies: before a release
-	@CLOUDTAP_IMAGE=yes $(BIN)/pytest -q tests/installed/test_image.py
+	@$(BIN)/pytest -q tests/image
 
 worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2 DATAPATH=kernel)
 	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS) --datapath $(DATAPATH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,10 +16,6 @@ from tests.lab.tutorial import read_steps
 from tests.ovs.waiting import wait_for
 from tests.rules.sources import ROOT
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CLOUDTAP_IMAGE") != "yes",
-    reason="builds an image, which takes minutes and a gigabyte of memory: `make image`",
-)
 PAGE = (ROOT / "docs/how-to/container.md").read_text()
 BASE = "docker.io/library/debian:12-slim"
 PACKAGES = "podman crun debootstrap acl"
