@@ -22,7 +22,7 @@ ifneq ($(RUNTIME),)
 export CLOUDTAP_OPENFLOW__RUNTIME := $(RUNTIME)
 endif
 
-.PHONY: help setup setup-tests demo lab test test-kernel check debian worlds bench lock audit docs clean
+.PHONY: help setup setup-tests demo lab test test-kernel check debian image worlds bench lock audit docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ debian:  ## demo, all tests and checks on another Debian, made from nothing (REL
 	@status=0; \
 	for what in test check; do tools/debian $(RELEASE) make $$what || status=1; done; \
 	exit $$status
+
+image: setup-tests  ## build the image of packaging/Containerfile with podman, run it, compare its copies: before a release
+	@$(BIN)/pytest -q tests/image
 
 worlds: setup  ## random worlds on real Open vSwitch (WORLDS=1000 SEED=7 JOBS=2 DATAPATH=kernel)
 	@$(BIN)/python -m tests.ovs.parallel_worlds --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS) --datapath $(DATAPATH)

@@ -171,7 +171,11 @@ class Api:
                 "with http:"
             )
         if isinstance(error, httpx.ConnectError):
-            return f"no controller answers at {where}: start it with `ryu-manager controller.app`"
+            return (
+                f"no controller answers at {where}: start it, as a service with `systemctl start "
+                "cloudtap`, else with `cloudtap up`; `cloudtap doctor` says what keeps one from "
+                "starting"
+            )
         is_plain = self.url.lower().startswith("http:")
         hint = ": if it serves HTTPS, its URL begins with https:" if is_plain else ""
         return f"what listens at {where} ended the connection without an answer{hint}"

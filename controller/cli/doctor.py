@@ -35,6 +35,10 @@ WITHOUT_CONTROL = (
     "changes of sessions take up to a second longer, and routes to remote sensors are not known"
 )
 
+NEEDED_BYTES = 128 * 1024
+"""Free space on the disk of the state directory without which a controller takes no change."""
+STATE_FILES = ("state.db", "state.db-*", "switched-off", "inventory-in-force.yaml", "lock")
+"""What a controller opens in its state directory, as patterns."""
 ASK_FOR_BRIDGES = "are not looked at here: see `cloudtap bridge list`"
 
 
@@ -162,6 +166,15 @@ def _state(config: Config) -> Diagnosis:
             f"{folder} belongs to user {name}: run this as that user (`runuser -u {name} -- ...`)"
         )
         return Diagnosis("state directory", Severity.PROBLEM, other)
+    for file in (found for pattern in STATE_FILES for found in folder.glob(pattern)):
+        if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            own = _name_of(os.geteuid())
+            closed = f"{file} is closed to user {own}: type `chown {own} {file}` as root"
+            return Diagnosis("state directory", Severity.PROBLEM, closed)
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < NEEDED_BYTES:
+        full = f"the disk of {folder} is full: make room on it"
+        return Diagnosis("state directory", Severity.PROBLEM, full)
     return Diagnosis("state directory", Severity.OK, str(folder))
 
 

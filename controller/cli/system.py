@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,19 +90,27 @@ def up(runtime: str | None, config: Path | None) -> None:
     It is `ryu-manager controller.app` after a check of the configuration. Without a configuration
     it listens on this machine alone: for switches on port 6653, for the API on port 9470.
     """
-    from controller.config import ConfigError, load
+    from controller.config import ConfigError, load, split_listen
     from controller.runtime import (
         RUNTIME_VARIABLE,
+        OpenFlowAddressInUse,
         RuntimeMissing,
         default_runtime,
         launch_command,
     )
 
     try:
-        configured = load(config).openflow.runtime
-        runtime = runtime or configured or default_runtime()
+        settings = load(config).openflow
+        runtime = runtime or settings.runtime or default_runtime()
         program = launch_command(runtime)
-    except RuntimeMissing as error:
+        # the library listens last, when the service manager has been told of the start already
+        host, port = split_listen(settings.listen)
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
+        except OSError as error:
+            raise OpenFlowAddressInUse(host, port, error) from error
+    except (RuntimeMissing, OpenFlowAddressInUse) as error:
         raise Failure(str(error)) from error
     except ConfigError as error:
         raise Failure("\ncloudtap: ".join(error.problems)) from error

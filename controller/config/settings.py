@@ -408,7 +408,9 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any]:
     except RecursionError as error:
         raise ConfigError([f"{file}: its lists or tables are nested too deep"]) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{file}: not valid TOML: {error}"]) from error
+        raise ConfigError(
+            [f"{file}: not valid TOML: {error}: texts stand in quotes, lists in []"]
+        ) from error
 
 
 def _override(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ class ApiAddressInUse(CannotListen):
     """The listen address of the API is in use, or belongs to another machine."""
 
     server = "API server"
-    setting = "the API's listen address (CLOUDTAP_API__LISTEN)"
+    setting = "[api] listen in cloudtap.toml (CLOUDTAP_API__LISTEN)"
 
 
 class BadApiCertificate(CloudtapError):

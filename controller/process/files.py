@@ -7,6 +7,7 @@ without an end, a file that every user of the machine may change.
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import ssl
@@ -221,4 +222,14 @@ def _too_large(bytes_max: int) -> str:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+    words = error.strerror or str(error)
+    if not isinstance(error, PermissionError):
+        return words
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return (
+        f"{words}: user {user} may not read it, or not enter its folder: change owner, group or "
+        "mode of that (chown, chgrp, chmod)"
+    )

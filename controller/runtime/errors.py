@@ -42,12 +42,14 @@ class CannotListen(CloudtapError):
 
     def __init__(self, host: str, port: int, reason: OSError) -> None:
         if reason.errno == errno.EADDRINUSE:
-            what = "the port is in use by another program (perhaps another controller)"
+            what = (
+                "the port is in use by another program (perhaps another controller); stop that "
+                f"program, which `ss -ltnp sport = :{port}` names as root, or"
+            )
         else:
-            what = reason.strerror or str(reason)
+            what = f"{reason.strerror or str(reason)};"
         super().__init__(
-            f"the {self.server} cannot listen on {host} port {port}: {what}; "
-            f"stop that program or change {self.setting}"
+            f"the {self.server} cannot listen on {host} port {port}: {what} change {self.setting}"
         )
         self.host, self.port, self.reason = host, port, reason
 
@@ -56,7 +58,7 @@ class OpenFlowAddressInUse(CannotListen):
     """The listen address for switches is in use, or belongs to another machine."""
 
     server = "OpenFlow server"
-    setting = "the OpenFlow listen address (--ofp-listen-host, --ofp-tcp-listen-port)"
+    setting = "[openflow] listen in cloudtap.toml (CLOUDTAP_OPENFLOW__LISTEN)"
 
 
 class BadTlsSettings(CloudtapError):

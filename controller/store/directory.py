@@ -61,7 +61,7 @@ class StateDirectory:
             where = f" ({error.filename})" if error.filename else ""
             raise StoreError(
                 f"state directory {str(path)!r} cannot be used: {error.strerror}{where}; "
-                "name another one in [state] directory"
+                f"{_way_out(error)}name another one in [state] directory"
             ) from error
         try:
             for file in (*self.files(), path / JOURNAL, path / INVENTORY_KEPT):
@@ -255,6 +255,13 @@ def _check_owner(
         raise StoreError(f"state directory {error}") from error
 
 
+def _way_out(error: OSError) -> str:
+    if not isinstance(error, PermissionError) or not error.filename:
+        return ""
+    own = _user_name(os.geteuid())
+    return f"type `chown {own} {shlex.quote(str(error.filename))}` as root, or "
+
+
 def _user_name(number: int) -> str:
     """The name of a user, or the number of one that has none."""
     try:
@@ -267,6 +274,12 @@ def _close_to_others(file: Path) -> None:
     """Refuse what is no file of ours; take the permissions of others from an older one."""
     found = os.lstat(file)
     _check_owner(file, found, "a regular file", stat.S_ISREG, check_mode=False)
+    if found.st_uid != os.geteuid() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+        own = _user_name(os.geteuid())
+        raise StoreError(
+            f"{file} belongs to user {_user_name(found.st_uid)}, and user {own} may not read and "
+            f"write it: type `chown {own} {shlex.quote(str(file))}` as root"
+        )
     if stat.S_IMODE(found.st_mode) & Access.SECRET.value:
         with suppress(OSError):  # read-only: the directory is closed to others
             os.chmod(file, 0o600)

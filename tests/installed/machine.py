@@ -24,9 +24,12 @@ NOT_KEPT = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
 
 
 class Machine:
-    """A booted machine; commands are those of root, typed in /root."""
+    """A booted machine; commands are those of root, typed in /root.
 
-    def __init__(self, folder: Path) -> None:
+    ``libraries``: a folder that is at /srv/libraries of the machine.
+    """
+
+    def __init__(self, folder: Path, libraries: Path | None = None) -> None:
         self._log = folder / "machine.log"
         place = folder / "machine"
         place.mkdir()
@@ -36,6 +39,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, "LIBRARIES": str(libraries or "")},
             )
         self._init = wait_for(self._find_init, bool, START_S)
         wait_for(lambda: self.run("systemctl is-system-running").stdout.strip(), _is_up, START_S)

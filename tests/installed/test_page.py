@@ -6,20 +6,17 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from tests.installed.bridge_of_vms import BEHIND, BridgeOfVms
 from tests.installed.machine import Machine
+from tests.installed.page import follow
 from tests.installed.wheels import Builder
-from tests.lab.tutorial import Step, read_steps
 from tests.ovs.waiting import wait_for
 from tests.rules.sources import ROOT
 
-PAGE = (ROOT / "docs/how-to/install.md").read_text()
-FILE = re.compile(r"^```\w+ (?P<name>/\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PINGS = 20
 LATE = 2
 """Pings whose answers are on their way when they are counted."""
@@ -34,13 +31,6 @@ ECHOES = {
 CAP_NET_ADMIN = 12
 """linux/capability.h."""
 DIAGNOSIS = "runuser -u cloudtap -- cloudtap doctor"
-
-
-def section(title: str) -> str:
-    """The text below a title, until the next one."""
-    lines = PAGE.splitlines(keepends=True)
-    start = lines.index(f"## {title}\n") + 1
-    return "".join(takewhile(lambda line: not line.startswith("## "), lines[start:]))
 
 
 @pytest.fixture
@@ -61,53 +51,6 @@ def serving(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[M
         for title in ("The program", "The service"):
             follow(booted, title)
         yield booted
-
-
-def follow(machine: Machine, title: str, terminal: str = "root") -> None:
-    """Write the files of a section and type its commands, in their order.
-
-    Other terminals than that of root are for what not every reader does; a file that stands before
-    the commands of one belongs to it.
-    """
-    text = section(title)
-    parts = re.split(r"(^```\w+ /\S+\n.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
-    steps, files = 0, list[re.Match[str]]()
-    for part in parts:
-        if file := FILE.match(part):
-            files.append(file)
-        for step in read_steps(part):
-            if step.terminal == terminal:
-                write_files(machine, files)
-                type_step(machine, step)
-                steps += 1
-            files.clear()
-    assert steps, f"{title} shows nothing"
-
-
-def write_files(machine: Machine, files: list[re.Match[str]]) -> None:
-    """Write what the page shows as files."""
-    for file in files:
-        path = machine.root / file["name"].lstrip("/")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(file["text"])
-
-
-def type_step(machine: Machine, step: Step) -> None:
-    """Type one command; what only shows a state is repeated until it is what the page shows."""
-
-    def look() -> str:
-        done = machine.run(step.command, is_online="/pip install" in step.command)
-        assert done.returncode == 0, f"{step.command}: {done.stdout}"
-        return " ".join(done.stdout.split())
-
-    def fits(seen: str) -> bool:
-        return re.fullmatch(step.pattern, seen, re.DOTALL) is not None
-
-    if step.may_be_repeated:
-        wait_for(look, fits)
-    else:
-        seen = look()
-        assert fits(seen), f"{step.command} must show {step.shown}; it showed: {seen}"
 
 
 def test_the_page_leads_from_nothing_to_copies_and_back_to_an_ordinary_switch(
@@ -195,6 +138,17 @@ def test_the_service_may_be_given_the_right_to_change_devices_and_no_other(
     serving.must("systemctl daemon-reload && systemctl restart cloudtap")
 
 
+def test_without_a_configuration_the_service_does_not_begin_a_state_somewhere_else(
+    serving: Machine,
+) -> None:
+    serving.must("systemctl stop cloudtap && mv /etc/cloudtap/cloudtap.toml /root")
+    assert serving.run("systemctl start cloudtap").returncode == 1
+    status = serving.run("systemctl status --no-pager cloudtap").stdout
+    assert "AssertPathExists=/etc/cloudtap/cloudtap.toml was not met" in status
+    assert serving.must("find /var/lib/cloudtap -name .local") == ""
+    serving.must("mv /root/cloudtap.toml /etc/cloudtap && systemctl start cloudtap")
+
+
 def test_a_reload_says_what_is_read_again(serving: Machine) -> None:
     serving.must("systemctl reload cloudtap")
     journal = "journalctl -u cloudtap -o cat --no-pager"
@@ -208,6 +162,32 @@ def test_root_is_told_to_restore_as_the_user_of_the_state(serving: Machine) -> N
     serving.must("cloudtap backup /root/one.db && systemctl stop cloudtap")
     refused = serving.run("cloudtap restore /root/one.db")
     assert refused.returncode == 1 and "`runuser -u cloudtap -- ...`" in refused.stdout
+    serving.must("systemctl start cloudtap")
+
+
+def test_a_file_of_root_in_the_state_is_named_by_the_service_and_by_doctor(
+    serving: Machine,
+) -> None:
+    mend = "chown cloudtap /var/lib/cloudtap/state.db"
+    serving.must("systemctl stop cloudtap && chown root: /var/lib/cloudtap/state.db")
+    assert serving.run("systemctl start cloudtap").returncode == 1
+    assert mend in serving.must("journalctl -u cloudtap -o cat --no-pager -n 20")
+    assert mend in " ".join(serving.run(DIAGNOSIS).stdout.split())
+    serving.must(f"{mend} && systemctl start cloudtap")
+    assert mend not in " ".join(serving.must(DIAGNOSIS).split())
+
+
+def test_a_port_that_is_in_use_fails_the_start_of_the_service(serving: Machine) -> None:
+    serving.must("systemctl stop cloudtap")
+    other = serving.start(
+        'python3 -uc \'import signal, socket; held = socket.create_server(("127.0.0.1", 6653)); '
+        'print("listens"); signal.pause()\'',
+        ready="listens",
+    )
+    assert serving.run("systemctl start cloudtap").returncode == 1
+    assert "`ss -ltnp sport = :6653`" in serving.must("journalctl -u cloudtap -o cat -n 20")
+    assert "6653" in serving.must("ss -ltnp sport = :6653")
+    other.stop()
     serving.must("systemctl start cloudtap")
 
 

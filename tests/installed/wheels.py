@@ -18,6 +18,7 @@ CONSTRAINT = "setuptools==67.6.1\n"
 """Under which ryu builds; see docs/how-to/install.md."""
 _OURS = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "PIP_FIND_LINKS", "PYTHON", "CLOUDTAP_")
 _SDIST = "from setuptools import build_meta; build_meta.build_sdist({!r})"
+_WHEEL = "from setuptools import build_meta; build_meta.build_wheel({!r})"
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -71,6 +72,13 @@ class Builder:
         out = self._new("wheels")
         pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps")
         must(*pip, "--wheel-dir", out, sources, folder=out)
+        [wheel] = out.glob("*.whl")
+        return wheel
+
+    def wheel_without_network(self, sources: Path) -> Path:
+        """The wheel of a folder of sources, built with the setuptools of the tests."""
+        out = self._new("wheels")
+        must(sys.executable, "-c", _WHEEL.format(str(out)), folder=sources)
         [wheel] = out.glob("*.whl")
         return wheel
 

@@ -100,7 +100,13 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
         "store": frozenset(["back_up", "restore"]),
         "southbound": frozenset(["ask_vswitchd", "CommandFailed", "NotAnswered"]),
         "runtime": frozenset(
-            ["launch_command", "default_runtime", "RUNTIME_VARIABLE", "RuntimeMissing"]
+            [
+                "launch_command",
+                "default_runtime",
+                "OpenFlowAddressInUse",
+                "RUNTIME_VARIABLE",
+                "RuntimeMissing",
+            ]
         ),
     },
 }

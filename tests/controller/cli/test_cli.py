@@ -310,8 +310,9 @@ def test_no_controller_is_reported_with_what_to_do(run: Run) -> None:
         message = failed(run("status", CLOUDTAP_API=address))
 
     assert message == (
-        f"cloudtap: no controller answers at {address}: start it with "
-        "`ryu-manager controller.app`\n"
+        f"cloudtap: no controller answers at {address}: start it, as a service with "
+        "`systemctl start cloudtap`, else with `cloudtap up`; `cloudtap doctor` says what keeps "
+        "one from starting\n"
     )
 
 
@@ -531,7 +532,7 @@ def test_the_controller_is_started_on_the_configured_runtime(
     monkeypatch.setenv("CLOUDTAP_CONFIG", "")
     monkeypatch.delenv(RUNTIME_VARIABLE, raising=False)
     file = tmp_path / "cloudtap.toml"
-    file.write_text(f"[openflow]\nruntime = '{runtime}'\n")
+    file.write_text(f"[openflow]\nruntime = '{runtime}'\nlisten = '127.0.0.1:0'\n")
     good(run("controller", "--config", str(file)))
     assert program in " ".join(started[0]) and os.environ[RUNTIME_VARIABLE] == runtime
     file.write_text("[openflow]\nruntime = 'pox'\n")
@@ -552,7 +553,7 @@ def test_the_controller_is_started_with_its_configuration(
     monkeypatch.setattr(os, "execv", execv)
     monkeypatch.setenv("CLOUDTAP_CONFIG", "")
     file = tmp_path / "cloudtap.toml"
-    file.write_text("[log]\nlevel = 'debug'\n")
+    file.write_text("[log]\nlevel = 'debug'\n[openflow]\nlisten = '127.0.0.1:0'\n")
     monkeypatch.delenv(RUNTIME_VARIABLE, raising=False)
     good(run("controller", "--runtime", "os-ken", "--config", str(file)))
 

@@ -120,3 +120,29 @@ def test_an_inventory_without_ports_is_told(machine: Machine) -> None:
     (machine.folder / "inventory.yaml").write_text("ports: []\n")
     severity, words = machine.found("inventory")
     assert severity == "less" and "cut off" in words
+
+
+def test_up_does_not_begin_where_the_address_for_switches_is_in_use(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda program, _: begun.append(program))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        env = {**machine.settings, "CLOUDTAP_OPENFLOW__LISTEN": taken}
+        refused = CliRunner().invoke(main, ["up"], env=env)
+        assert refused.exit_code == 1 and not begun
+        assert "the port is in use by another program" in refused.output
+        assert "[openflow] listen" in refused.output
+    CliRunner().invoke(main, ["up"], env=env)
+    assert len(begun) == 1
+
+
+def test_a_full_disk_of_the_state_directory_is_a_problem(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.folder / "state").mkdir()
+    free = os.statvfs(machine.folder)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*free[:4], 0, *free[5:])))
+    severity, words = machine.found("state directory")
+    assert severity == "problem" and "is full: make room on it" in words

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.databases.remote import TlsFiles, explain
-from controller.process import UnusableFile, load_tls_files, write_file
+from controller.process import UnusableFile, load_tls_files, read_file, write_file
 from controller.process import files as module
 from tests.controller.http.certificates import ServerAuthority
 
@@ -133,3 +134,25 @@ def test_a_file_that_tls_cannot_use_is_named_in_words(
         load_tls_files(context, certificate, key, ca)
 
     assert "_ssl" not in str(refused.value) and str(path) in str(refused.value)
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[None]:
+    """The rights of a user that owns nothing, where the tests run as root."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    yield
+    os.seteuid(own)
+
+
+def test_a_file_of_another_user_is_named_with_what_to_do(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    file = tmp_path / "cloudtap.toml"
+    file.write_text("")
+    file.chmod(0)
+    request.getfixturevalue("as_nobody")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    with pytest.raises(UnusableFile, match=f"user {user} may not read it.*chgrp"):
+        read_file(file, 1)

@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -383,3 +384,23 @@ def test_the_user_of_a_directory_of_another_one_is_named(state: Path) -> None:
     assert "belongs to user nobody" in words and "`runuser -u nobody -- ...`" in words, words
     os.chown(state, 54321, 0)
     assert "belongs to user 54321" in refusal(state)
+
+
+@pytest.mark.parametrize("name", ["state.db", "lock"])
+def test_a_file_of_root_in_the_directory_of_another_user_is_named_with_what_to_type(
+    name: str,
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place) / "state"
+        Store(folder).close()
+        for each in (folder, *folder.iterdir()):
+            os.chown(each, 65534, 65534)
+        os.chown(folder / name, 0, 0)
+        (folder / name).chmod(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError, match=f"`chown nobody {folder / name}` as root"):
+                Store(folder)
+        finally:
+            os.seteuid(0)
