@@ -1,6 +1,7 @@
 """The words of the contract as frozen values that refuse bad input."""
 
 from flows.model.address import check_address, check_new_address, parse_mac
+from flows.model.attachment import MIRRORS_MAX, Attachment, MirrorKey, OwnerPort
 from flows.model.bridge import AT, BridgeReference
 from flows.model.change_log import STEPS_MAX, ChangeLog
 from flows.model.collector import (
@@ -108,6 +109,7 @@ from flows.model.tunnel import (
 from flows.model.tunnel_kind import TunnelKind, tunnel_kinds
 from flows.model.world import (
     LINK_MTU,
+    NO_OWNER,
     UNDERLAY_MTU,
     CopyWay,
     Down,
@@ -131,8 +133,10 @@ __all__ = [
     "LONG_METERS",
     "LOST_METERS",
     "METERS",
+    "MIRRORS_MAX",
     "NAME",
     "NOTHING_KNOWN",
+    "NO_OWNER",
     "NUMBER_RANGES",
     "OFPORT_MAX",
     "PACKET_LENGTHS",
@@ -146,6 +150,7 @@ __all__ = [
     "STOPS_COPIES",
     "TUNNEL_KEYS",
     "UNDERLAY_MTU",
+    "Attachment",
     "Balance",
     "BridgeReference",
     "ChangeLog",
@@ -164,6 +169,7 @@ __all__ = [
     "Label",
     "Link",
     "MacPattern",
+    "MirrorKey",
     "Mode",
     "Names",
     "Network",
@@ -172,6 +178,7 @@ __all__ = [
     "Offloads",
     "Ofport",
     "Oversize",
+    "OwnerPort",
     "Placement",
     "Port",
     "PortId",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from netaddr import IPAddress
 
 from flows.errors import InvalidValue
+from flows.model.attachment import Attachment
 from flows.model.collector import Collector, Delivery, Sensor
 from flows.model.datapath import Datapath, Segmenter
 from flows.model.filter import Filter
@@ -39,9 +40,16 @@ LINK_MTU = 1508
 the link tag."""
 
 
+NO_OWNER = Dpid(0)
+"""The datapath id that no bridge has."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
     """Where a port, or the end of a link, is now: a bridge and its OpenFlow port number.
+
+    A workload on a bridge of somebody else is at the tap bridge that gets copies from there:
+    ``owner`` is then the datapath id of the owner's bridge, and the number is one of that.
 
     Raises:
         InvalidValue: the datapath id or the port number is outside its range.
@@ -49,6 +57,7 @@ class Placement:
 
     dpid: Dpid
     ofport: Ofport
+    owner: Dpid = NO_OWNER
 
     def __post_init__(self) -> None:
         if not 0 <= self.dpid < 1 << 64:
@@ -94,11 +103,12 @@ class World:
     copies of each bridge together. ``hops`` is what is known of ports, ``routes`` of the ways from
     bridges to remote sensors. ``datapaths`` are those of the bridges that a database reports; the
     datapath of any other bridge is not known. ``segmenters`` are those of bridges with the
-    kernel's datapath: without one such a bridge truncates nothing. ``fading`` are sessions that
-    have ended while a bridge could not be told: until it is told it sends their copies to others.
-    ``untold`` are the numbers of sessions that bridges may be making copies of which cannot be told
-    now. ``known_ways`` are the ways of copies that bridges have which are away; others may have any
-    way by the time it is used.
+    kernel's datapath: without one such a bridge truncates nothing. ``attachments`` are the bridges
+    of others by the tap bridge beside each. ``fading`` are sessions that have ended while a bridge
+    could not be told: until it is told it sends their copies to others. ``untold`` are the numbers
+    of sessions that bridges may be making copies of which cannot be told now. ``known_ways`` are
+    the ways of copies that bridges have which are away; others may have any way by the time it is
+    used.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -122,6 +132,7 @@ class World:
     routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
     datapaths: Mapping[Dpid, Datapath] = field(default_factory=dict)
     segmenters: Mapping[Dpid, Segmenter] = field(default_factory=dict)
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
     fading: frozenset[SessionId] = frozenset()
     untold: frozenset[int] = frozenset()
@@ -192,6 +203,10 @@ class World:
             stale |= {"longest_by_network", "link_mtu_now"}
         changed = {"tunnels": tunnels, "down": down, "hops": hops, "routes": routes}
         return self._other(stale, {**changed, "datapaths": datapaths, "segmenters": segmenters})
+
+    def with_attachments(self, attachments: Mapping[Dpid, Attachment]) -> World:
+        """The same world with other Mirrors, or ports, on the bridges of others."""
+        return self._other(set(), {"attachments": attachments})
 
     def is_down(self, collector: Collector, sensor: Sensor) -> bool:
         """Whether a sensor of a collector is known not to receive, wherever copies come from."""

@@ -15,7 +15,36 @@ from controller.devices import PairEnd, end_of, pair_name
 from controller.process import Yielder
 from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
-from flows.model import OFPORT_MAX, Datapath, Dpid, Ofport, Segmenter, TunnelKind, datapath_of
+from flows.model import (
+    OFPORT_MAX,
+    Datapath,
+    Dpid,
+    MirrorKey,
+    Ofport,
+    OwnerPort,
+    Segmenter,
+    TunnelKind,
+    datapath_of,
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MirrorRow:
+    """A Mirror of ours on an owner's bridge: what it selects now, as uuids of Port rows.
+
+    ``name`` is that of a key (see ``mirror_name``). ``is_altered``: the row, or the patch port that
+    it sends to, is not as we make it.
+    """
+
+    name: str
+    sources: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+    is_altered: bool = False
+
+    @property
+    def key(self) -> MirrorKey:
+        """What it selects."""
+        return MirrorKey(self.sources, self.targets)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,7 +55,9 @@ class BridgeRow:
     same when its datapath id or its name changes. ``ovs_version`` is that of its host, and
     ``hosts`` are the names that the database has for that host: hostname and system-id.
     ``is_restoring``: its ovs-vswitchd waits for a restore of flows
-    (``other_config:flow-restore-wait``).
+    (``other_config:flow-restore-wait``). ``taps`` is the name of the bridge of its host from which
+    it gets copies, for a tap bridge of ours. ``mirrors`` are those of ours on this bridge, by name;
+    ``other_mirrors`` is the number of those of others.
     """
 
     dpid: Dpid
@@ -38,6 +69,9 @@ class BridgeRow:
     ovs_version: str = ""
     hosts: tuple[str, ...] = ()
     is_restoring: bool = False
+    taps: str = ""
+    mirrors: tuple[MirrorRow, ...] = ()
+    other_mirrors: int = 0
 
     @property
     def is_here(self) -> bool:
@@ -57,7 +91,8 @@ class InterfaceRow:
     ``tunnel`` is the kind of a tunnel port of ours; ``is_altered`` is True if its type or
     options are not those that we set. ``is_up`` is None if ``link_state`` was never set. ``error``
     says why Open vSwitch could not create the interface. ``database`` and ``bridge_row`` are those
-    of its BridgeRow. ``pair_end``: it is an end of the segmenting pair of its bridge.
+    of its BridgeRow. ``pair_end``: it is an end of the segmenting pair of its bridge. ``port`` is
+    its Port row. ``mirror`` is the name of the Mirror of ours whose patch port it is an end of.
     """
 
     dpid: Dpid
@@ -74,6 +109,8 @@ class InterfaceRow:
     bridge_row: str = ""
     device: Device = UNKNOWN_DEVICE
     pair_end: PairEnd | None = None
+    port: OwnerPort | None = None
+    mirror: str = ""
 
 
 def segmenter_of(rows: Iterable[InterfaceRow]) -> Segmenter | None:
