@@ -13,6 +13,7 @@ from controller.reconcile.protocols import (
     Doubting,
     InstalledSessions,
     KnownBridges,
+    Mirroring,
     NoDoubts,
     NoNotes,
     Tunnelling,
@@ -29,6 +30,7 @@ from controller.reconcile.report.describe import (
     stale_sentence,
     with_bridge_doubts,
     with_doubts,
+    with_mirrors,
     with_notes,
     with_stale_bridges,
     with_tunnels,
@@ -108,6 +110,7 @@ class Inspector(Inspecting):
         installed_sessions: InstalledSessions,
         bridges: KnownBridges,
         tunnels: Tunnelling,
+        mirrors: Mirroring,
         is_ready: Callable[[], bool],
         doubts: Doubting = NO_DOUBTS,
         problems: Sequence[Callable[[], Iterable[str]]] = (),
@@ -117,7 +120,8 @@ class Inspector(Inspecting):
     ) -> None:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._counters, self._installed_sessions = counters, installed_sessions
-        self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
+        self._bridges, self._tunnels, self._mirrors = bridges, tunnels, mirrors
+        self._is_ready = is_ready
         self._doubts, self._problems, self._queues = doubts, problems, queues or {}
         self._notes, self._certificates = notes, certificates
         self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
@@ -178,6 +182,7 @@ class Inspector(Inspecting):
                 has_limit=limits is not None and limits.counts_copies,
             )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        status = with_mirrors(status, snapshot, session, self._mirrors, name_of)
         status = with_undelivered(status, snapshot, session, now.links_down)
         status = with_crowded_networks(status, snapshot, session, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)

@@ -4,6 +4,7 @@ from controller.databases import MARK, TlsFiles
 from controller.southbound.ovsdb.database import RemoteState
 from controller.southbound.ovsdb.device import Device
 from controller.southbound.ovsdb.expected import ExpectedDatabases
+from controller.southbound.ovsdb.mirror import MirrorDemand, mirror_name, peer_name
 from controller.southbound.ovsdb.rows import (
     BridgeKey,
     BridgeRow,
@@ -30,6 +31,7 @@ __all__ = [
     "ExpectedDatabases",
     "InterfaceRow",
     "InterfacesByBridge",
+    "MirrorDemand",
     "OvsdbSnapshot",
     "OvsdbWatcher",
     "RemoteState",
@@ -37,6 +39,8 @@ __all__ = [
     "TunnelDemand",
     "TunnelKey",
     "in_key",
+    "mirror_name",
+    "peer_name",
     "segmenter_of",
     "tunnel_name",
     "tunnel_options",
