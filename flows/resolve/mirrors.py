@@ -148,7 +148,7 @@ def _uses_at(
 ) -> Iterator[MirrorUse]:
     attachment, groups = world.attachments[dpid], _groups(ports, world)
     sides = [side for side in _SIDES if _accepts_some(session, side, world)]
-    is_one = len(sides) == 2 and len(groups) == 1 and _has_equal_rules(session, world)
+    is_one = len(sides) == 2 and _has_equal_rules(session, world)
     for rows in groups:
         if is_one:
             yield _use(dpid, MirrorKey(rows, rows), Direction.EGRESS, attachment)
@@ -163,16 +163,21 @@ _SIDES = (Direction.EGRESS, Direction.INGRESS)
 
 
 def _groups(ports: Iterable[Port], world: World) -> list[frozenset[str]]:
-    """The Port rows of some ports, in as few groups as VLANs tell their networks apart."""
-    groups: list[list[tuple[OwnerPort, NetworkId]]] = []
+    """The Port rows of some ports, in as few groups as VLANs tell their networks apart.
+
+    Each network is in one group: whatever passes between its ports is copied once.
+    """
+    by_network: dict[NetworkId, list[tuple[OwnerPort, NetworkId]]] = {}
     for port in ports:
         found = owner_port(port.id, world)
         assert found is not None and port.network is not None, "a workload on a bridge of others"
-        member = (found, port.network)
-        group = next((g for g in groups if _vlans([*g, member]) is not None), None)
+        by_network.setdefault(port.network, []).append((found, port.network))
+    groups: list[list[tuple[OwnerPort, NetworkId]]] = []
+    for members in by_network.values():
+        group = next((g for g in groups if _vlans([*g, *members]) is not None), None)
         if group is None:
             groups.append(group := [])
-        group.append(member)
+        group += members
     return [frozenset(port.row for port, _ in group) for group in groups]
 
 

@@ -401,7 +401,7 @@ def _explain_frame(
     """What happens to a frame that a port sends.
 
     Raises:
-        Refused: the port is gone, on no bridge, or a tap port.
+        Refused: the port is gone, on no bridge, on one of somebody else, or a tap port.
     """
     sender = resolved.world.port_by_id.get(port)
     if sender is None:
@@ -410,6 +410,11 @@ def _explain_frame(
         raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
     if port not in resolved.world.placements:
         raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
+    if resolved.world.placements[port].owner:
+        raise Refused(
+            f"port {sender.name!r} is on a bridge of somebody else, who decides where its packets "
+            "go: `ovs-appctl ofproto/trace` on its host shows that"
+        )
     with TIME_SLICES.taken():
         return explain(resolved, sender, frame, TIME_SLICES.pause, links_down, told)
 
