@@ -15,14 +15,12 @@ from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.protocols import Mirroring
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.writers import Writers
-from controller.southbound.ovsdb import MirrorDemand
+from controller.southbound.ovsdb import MirrorDemand, MirrorId
 from flows.errors import CloudtapError
 from flows.model import MIRRORS_MAX, Dpid, MirrorKey, Session, World
 
 LOOK_S = 1.0
 """What bridges need is looked at again at least so often, in seconds."""
-MirrorId = tuple[Dpid, MirrorKey]
-"""A Mirror by its tap bridge and what it selects."""
 
 log = structlog.get_logger(__name__)
 

@@ -1,15 +1,16 @@
 """Open vSwitch databases (OVSDB): their bridges and interfaces, and our tunnel ports in them."""
 
-from controller.databases import MARK, TlsFiles
+from controller.databases import MARK, MIRROR_MARK, TAPS, TlsFiles, peer_name
 from controller.southbound.ovsdb.database import RemoteState
 from controller.southbound.ovsdb.device import Device
 from controller.southbound.ovsdb.expected import ExpectedDatabases
-from controller.southbound.ovsdb.mirror import MirrorDemand, mirror_name, peer_name
+from controller.southbound.ovsdb.mirror import MirrorDemand, MirrorId, mirror_name
 from controller.southbound.ovsdb.rows import (
     BridgeKey,
     BridgeRow,
     InterfaceRow,
     InterfacesByBridge,
+    MirrorRow,
     OvsdbSnapshot,
     segmenter_of,
 )
@@ -25,6 +26,8 @@ from controller.southbound.ovsdb.watcher import OvsdbWatcher
 
 __all__ = [
     "MARK",
+    "MIRROR_MARK",
+    "TAPS",
     "BridgeKey",
     "BridgeRow",
     "Device",
@@ -32,6 +35,8 @@ __all__ = [
     "InterfaceRow",
     "InterfacesByBridge",
     "MirrorDemand",
+    "MirrorId",
+    "MirrorRow",
     "OvsdbSnapshot",
     "OvsdbWatcher",
     "RemoteState",
