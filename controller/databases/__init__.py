@@ -1,15 +1,17 @@
 """The process that talks to Open vSwitch databases: bounds and checks what they send."""
 
 from controller.databases.bridges import CannotRead, read_bridges
-from controller.databases.columns import MARK, OFFLOADS, PAIR_MARK
+from controller.databases.columns import MARK, MIRROR_MARK, OFFLOADS, PAIR_MARK, TAPS
 from controller.databases.program import PROGRAM, Record
 from controller.databases.remote import TlsFiles
 
 __all__ = [
     "MARK",
+    "MIRROR_MARK",
     "OFFLOADS",
     "PAIR_MARK",
     "PROGRAM",
+    "TAPS",
     "CannotRead",
     "Record",
     "TlsFiles",

@@ -21,6 +21,11 @@ OFFLOADS = "cloudtap-offloads"
 it sends: ``off@IFINDEX``, or ``off`` of every device that the interface will ever have."""
 PAIR_MARK = "cloudtap-segments"
 """The key in ``external_ids`` of the ends of a segmenting pair; it says ``out`` or ``back``."""
+TAPS = "cloudtap-taps"
+"""The key in ``external_ids`` of a tap bridge; the value is the name of the owner's bridge."""
+MIRROR_MARK = "cloudtap-mirror"
+"""The key in ``external_ids`` of our Mirrors and of both ends of their patch ports; the value is
+the name of the Mirror."""
 HOST_NAMES = ("hostname", "system-id")
 """The keys in ``external_ids`` of Open_vSwitch that say what the host is called."""
 QOS_RATES = ("max-rate", "cir")
