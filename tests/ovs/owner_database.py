@@ -1,4 +1,4 @@
-"""What an Open vSwitch database holds, without counters, and rows as controllers make them there."""
+"""What a database of Open vSwitch holds, without counters, and our Mirrors as they are made."""
 
 from __future__ import annotations
 

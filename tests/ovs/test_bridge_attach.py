@@ -23,7 +23,7 @@ TARGET = "tcp:127.0.0.1:6653"
 @pytest.fixture(autouse=True)
 def owner() -> Iterator[None]:
     """A bridge with access ports of two VLANs, a trunk, a bond, Mirrors and a controller."""
-    batch = "".join(f"link add {name} type dummy\n" for name in NAMES)
+    batch = "".join(f"link add {name} type veth peer name far-{name}\n" for name in NAMES)
     subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
     vsctl(
         *("add-br", OWNER, "--", "set", "Bridge", OWNER, f"datapath_type={DATAPATH}"),
@@ -41,8 +41,7 @@ def owner() -> Iterator[None]:
             *("--", "add", "Bridge", OWNER, "mirrors", "@m"),
         )
     yield
-    for bridge in vsctl("list-br").split():
-        vsctl("del-br", bridge)
+    vsctl("clear", "Open_vSwitch", ".", "bridges")
     vsctl("--all", "destroy", "QoS")
     batch = "".join(f"link del {name}\n" for name in NAMES)
     subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
@@ -253,7 +252,10 @@ def test_a_bridge_of_a_running_ovn_is_attached_with_what_is_not_copied() -> None
     "name", ["a-bridge-of-15-b", "br with spaces", 'br"quoted', "@br", "br,{x"]
 )
 def test_an_owners_bridge_may_have_any_name(name: str) -> None:
-    vsctl("--", "--id=@b", "create", "Bridge", f"name={json.dumps(name)}", "--", *_rename())
+    vsctl(
+        *("--", "--id=@b", "create", "Bridge", f"name={json.dumps(name)}"),
+        *(f"datapath_type={DATAPATH}", "--", "add", "Open_vSwitch", ".", "bridges", "@b"),
+    )
     before = database_rows()
     found = json.loads(done("attach", name, "--output", "json"))
     [tap] = [row for row in database_rows().values() if is_marked(row)]
@@ -262,14 +264,6 @@ def test_an_owners_bridge_may_have_any_name(name: str) -> None:
     assert "attached already" in done("attach", name)
     done("detach", name)
     assert difference(before, database_rows()) == {}
-
-
-def _rename() -> list[str]:
-    return ["set", "Bridge", "@b", f"datapath_type={DATAPATH}", *_listed()]
-
-
-def _listed() -> list[str]:
-    return ["--", "add", "Open_vSwitch", ".", "bridges", "@b"]
 
 
 @pytest.mark.parametrize(
