@@ -74,8 +74,8 @@ def cloudtap(*words: str) -> str:
 class Sent:
     """A frame that the endpoint of a port sends; ``frame`` has no tag but those of a workload.
 
-    ``name`` is the port, a tap port, or TENANT-far for the host behind the trunk. No two frames have
-    equal bytes.
+    ``name`` is the port, a tap port, or TENANT-far for the host behind the trunk. No two frames
+    have equal bytes.
     """
 
     name: str
@@ -114,8 +114,11 @@ class AttachedCloud:
         ends = self.lab.add_ports(TAP, numbers, numbers)
         self.tap_at = dict(zip(numbers.values(), ends, strict=True))
 
-    def exchange(self, sent: Iterable[Sent], burst: int = BURST) -> Seen:
-        """Send all, and collect what arrives at every port of both bridges.
+    def exchange(
+        self, sent: Iterable[Sent], burst: int = BURST, between: Callable[[], None] = lambda: None
+    ) -> Seen:
+        """Send all, and collect what arrives at every port of both bridges; calls ``between``
+        after each burst.
 
         A frame and its copies leave the datapath in one pass; a marker that is sent by the same
         port later leaves behind them.
@@ -128,6 +131,7 @@ class AttachedCloud:
                 self.send(each)
             del rest[:burst]
             self.lab.flush()
+            between()
         seen = Seen()
         for name, endpoint in self.at.items():
             seen.delivered[name] = _drain(endpoint)
@@ -149,10 +153,20 @@ class AttachedCloud:
             tag = TENANTS[sent.tenant].to_bytes(2, "big")
             self.trunk.send(sent.frame[:12] + b"\x81\x00" + tag + sent.frame[12:])
 
-    def forget(self) -> None:
-        """Have the owner's bridge forget learned addresses, and the datapath its cached flows."""
-        for command in (["fdb/flush", OWNER], ["revalidator/purge"]):
-            subprocess.run(["ovs-appctl", *command], check=True, capture_output=True)
+    def run_production(self) -> Seen:
+        """Send the same frames as in every other run, to a bridge that knows no address yet.
+
+        A bridge learns from a packet with a cached flow only when a revalidator looks at it. So
+        every frame is a packet without one: what it learns does not depend on the time.
+        """
+        script, seen = Script(), Seen()
+        for sent in (script.all_kinds(), script.spoofed()):
+            appctl("fdb/flush", OWNER)
+            appctl("revalidator/purge")
+            arrived = self.exchange(sent, 1, lambda: appctl("revalidator/purge"))
+            for name, frames_there in arrived.delivered.items():
+                seen.delivered.setdefault(name, []).extend(frames_there)
+        return seen
 
     def copies_at(self, tap: str) -> int:
         """How many copies have arrived at a tap port since the last look."""
@@ -166,6 +180,11 @@ class AttachedCloud:
             return self.copies_at(tap)
 
         wait_for(look, bool)
+
+
+def appctl(*words: str) -> None:
+    """Run ovs-appctl."""
+    subprocess.run(["ovs-appctl", *words], check=True, capture_output=True)
 
 
 def build_attached_cloud(lab: Lab, fail_mode: str | None = "standalone") -> AttachedCloud:

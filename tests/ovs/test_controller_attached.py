@@ -134,28 +134,18 @@ def test_the_check_notices_a_copy_that_is_wrong(
         check_copies(watches, sent, Seen(delivered, {**right, "blue-t1": [sent[0].frame]}))
 
 
-def run_production(cloud: AttachedCloud) -> Seen:
-    """Send the same frames as in every other run, to a bridge that knows no address yet."""
-    script, seen = Script(), Seen()
-    for sent in (script.all_kinds(), script.spoofed()):
-        cloud.forget()
-        for name, arrived in cloud.exchange(sent, 1).delivered.items():
-            seen.delivered.setdefault(name, []).extend(arrived)
-    return seen
-
-
 def test_production_is_the_same_whoever_watches(
     cloud: AttachedCloud, controller: ControllerProcess
 ) -> None:
-    attached = run_production(cloud)
+    attached = cloud.run_production()
     rows, flows = database_rows(), owners_flows()
     make_sessions(controller)
-    watched = run_production(cloud)
+    watched = cloud.run_production()
     assert watched.delivered == attached.delivered
     assert owners_flows() == flows
     for watch in WATCHES:
         assert controller.delete_session(watch.tap) == 204
-    assert run_production(cloud).delivered == attached.delivered
+    assert cloud.run_production().delivered == attached.delivered
     assert difference(rows, database_rows()) == {}
     assert sum(map(len, attached.delivered.values())) > 100
 
@@ -163,24 +153,24 @@ def test_production_is_the_same_whoever_watches(
 def test_production_before_the_bridge_is_attached_and_after_it_is_detached_is_the_same(
     cloud: AttachedCloud, tmp_path: Path
 ) -> None:
-    before, rows, flows = run_production(cloud), database_rows(), owners_flows()
+    before, rows, flows = cloud.run_production(), database_rows(), owners_flows()
     cloud.attach()
     with ControllerProcess(tmp_path, inventory()) as process:
         process.start(TAP)
         make_collectors(process)
         make_sessions(process)
-        assert run_production(cloud).delivered == before.delivered
+        assert cloud.run_production().delivered == before.delivered
         cloudtap("detach", OWNER)
         assert difference(rows, database_rows()) == {}
         assert owners_flows() == flows
-        assert run_production(cloud).delivered == before.delivered
+        assert cloud.run_production().delivered == before.delivered
 
 
 def test_the_comparison_of_deliveries_sees_one_that_is_missing(cloud: AttachedCloud) -> None:
-    before = run_production(cloud)
-    assert run_production(cloud).delivered == before.delivered
+    before = cloud.run_production()
+    assert cloud.run_production().delivered == before.delivered
     ofctl("add-flow", OWNER, "priority=9,in_port=1,udp,actions=drop")
-    assert run_production(cloud).delivered != before.delivered
+    assert cloud.run_production().delivered != before.delivered
 
 
 def owners_flows() -> str:
