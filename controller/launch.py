@@ -526,6 +526,7 @@ def make_inspector(
             bridges.connections.problems,
             reports.databases.unreachable,
             reports.tracker.contradictions,
+            lambda: reports.tracker.tapped_callers(bridges.writers.is_connected),
             lambda: (store.problem, store.unrecorded, store.damage, reports.tracker.problem),
             lambda: (log_problem(),),
             lambda: reports.databases.unsafe_settings(bridges.writers.writes_to),

@@ -14,6 +14,7 @@ from controller.southbound.ovsdb import InterfaceRow, TunnelDemand
 from controller.status import Measure
 from controller.store import DesiredState, Limits
 from flows.model import (
+    Attachment,
     CollectorId,
     CopyWay,
     Datapath,
@@ -477,4 +478,13 @@ class PlacementsView(Protocol):
     @property
     def contests(self) -> Mapping[PortId, tuple[Placement, ...]]:
         """The places that claim a port beside the one where it is, if it is anywhere."""
+        ...
+
+    @property
+    def attachments(self) -> Mapping[Dpid, Attachment]:
+        """The bridges of others, by the tap bridge of each; the same value until one changes.
+
+        They are part of this moment: the port that has a number now may not be the one that had it
+        when a workload was placed there.
+        """
         ...

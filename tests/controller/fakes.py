@@ -34,6 +34,7 @@ from controller.store import Store
 from flows.errors import Refused
 from flows.explain import Explanation, Feed, explain, feed_of
 from flows.model import (
+    Attachment,
     Collector,
     CollectorId,
     Dpid,
@@ -196,6 +197,7 @@ class Placed:
     placements: Mapping[PortId, Placement]
     links: tuple[Link, ...] = ()
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
 
 
 def fill(store: Store, inventory: Inventory) -> FakeReconciler:

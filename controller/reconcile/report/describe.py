@@ -87,6 +87,18 @@ def describe_bridge(
     )  # fmt: skip
 
 
+def with_tapped_bridge(
+    status: BridgeStatus, snapshot: Snapshot | None, name: Callable[[Dpid], str]
+) -> BridgeStatus:
+    """The status of a bridge, and from which bridge of somebody else it gets copies."""
+    attachments = snapshot.resolved.world.attachments if snapshot is not None else {}
+    if status.dpid not in attachments:
+        return status
+    owner = name(attachments[status.dpid].owner)
+    said = f"taps bridge {owner!r} (owned by somebody else)"
+    return replace(status, reasons=(said, *status.reasons))
+
+
 def home(resolved_session: ResolvedSession, snapshot: Snapshot) -> set[Dpid]:
     """The bridges that certainly make copies of a session: where its watched ports are."""
     return {snapshot.resolved.place(port) for port in resolved_session.watched}

@@ -31,6 +31,7 @@ from controller.reconcile.report.describe import (
     with_doubts,
     with_notes,
     with_stale_bridges,
+    with_tapped_bridge,
     with_tunnels,
     with_undelivered,
     with_unknown_bridges,
@@ -63,6 +64,7 @@ from flows.compile import Program
 from flows.errors import CloudtapError, Refused
 from flows.explain import Answer, Explanation, Feed, explain, feed_of
 from flows.model import (
+    NO_OWNER,
     Collector,
     CollectorId,
     Dpid,
@@ -211,6 +213,7 @@ class Inspector(Inspecting):
         self, dpid: Dpid, name: str, view: WriterView | None, snapshot: Snapshot | None
     ) -> BridgeStatus:
         status = describe_bridge(dpid, name, view, snapshot)
+        status = with_tapped_bridge(status, snapshot, self._bridges.bridge_name)
         status = with_shed(status, self._counters.counters.of(dpid))
         status = with_uncounted_bridge(status, self._counters.uncounted(dpid))
         age_s = self._counters.age_s(dpid) if status.connected else None
@@ -234,18 +237,17 @@ class Inspector(Inspecting):
         for port in ports:
             place = placements.get(PortId(port))
             if place is not None:
-                name = self._bridges.bridge_name(place.dpid)
-                found[port] = PortPlace(place.dpid, name, place.ofport)
+                dpid = place.dpid if place.owner == NO_OWNER else place.owner
+                found[port] = PortPlace(dpid, self._bridges.bridge_name(dpid), place.ofport)
             yielder.pause()
         return found
 
     def left_out(self, most: int) -> LeftOut:
         """Interfaces that are in no inventory, and those that are not open; see Inspecting."""
-        named = self._bridges.bridge_names()
+        named, left = self._bridges.bridge_names(), self._bridges.undeclared()
+        named |= {dpid: self._bridges.bridge_name(dpid) for dpid in left.keys() - named.keys()}
         undeclared = [
-            (named.get(dpid, ""), name, dpid)
-            for dpid, names in self._bridges.undeclared().items()
-            for name in names
+            (named.get(dpid, ""), name, dpid) for dpid, names in left.items() for name in names
         ]
         unopened = self._bridges.unopened()
         return LeftOut(

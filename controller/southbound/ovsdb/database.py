@@ -250,7 +250,10 @@ class OvsdbDatabase:
             return
         now = self._clock()
         self._secure_pace.keep(self._to_secure)
+        of_others = {bridge.taps for bridge in self.content.bridges if bridge.taps}
         for bridge in self.content.bridges:
+            if bridge.name in of_others:
+                self._to_secure.pop(bridge.dpid, None)  # its fail mode is that of its owner
             again_at = self._to_secure.get(bridge.dpid)
             if again_at is None or bridge.row not in rows:
                 continue

@@ -17,6 +17,7 @@ from controller.reconcile import SnapshotBuilder
 from controller.store import Limits, Store
 from flows.errors import KeyHeld, NoMeterLeft
 from flows.model import (
+    Attachment,
     ALL,
     METERS,
     Collector,
@@ -58,6 +59,7 @@ class Placements:
     placements: Mapping[PortId, Placement] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
 
 
 @pytest.fixture
