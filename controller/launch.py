@@ -39,6 +39,7 @@ from controller.reconcile import (
     InventoryReload,
     LimitChecker,
     Loop,
+    MirrorDemandLoop,
     Readiness,
     Reconciler,
     SnapshotBuilder,
@@ -227,9 +228,18 @@ class Control:
             tunnels=reports.tunnels,
             ready=ready,
         )
+        self.mirror_demand = MirrorDemandLoop(
+            changes=changes,
+            databases=signals.databases,
+            snapshots=snapshots,
+            writers=writers,
+            mirrors=reports.ovsdb,
+            ready=ready,
+        )
         self.reconciler = Reconciler(
             changes=changes, snapshots=snapshots, ready=ready, writers=writers,
-            finalizer=finalizer, tunnels=self.tunnel_demand, revalidation=bridges.revalidation,
+            finalizer=finalizer, tunnels=self.tunnel_demand, mirrors=self.mirror_demand,
+            revalidation=bridges.revalidation,
         )  # fmt: skip
         self.upkeep = Upkeep(
             ready=ready,
@@ -356,6 +366,7 @@ class Services:
         self.reports.ovsdb.start()
         self.reports.offloads.start()
         self.control.tunnel_demand.start()
+        self.control.mirror_demand.start()
         for loop in self._loops:
             loop.start()
         LOOP_MONITOR.start()
@@ -392,6 +403,7 @@ class Services:
             ("placements", self.reports.tracker.stop),
             ("writers", self.bridges.lifecycle.stop),
             ("tunnels", self.control.tunnel_demand.stop),
+            ("Mirrors", self.control.mirror_demand.stop),
             ("sensors", self.reports.sensors.stop),
             ("routes", self.reports.routes.stop),
             ("offloads", self.reports.offloads.stop),
@@ -517,6 +529,7 @@ def make_inspector(
         installed_sessions=store.installed_sessions,
         bridges=reports.tracker,
         tunnels=reports.tunnels,
+        mirrors=reports.ovsdb,
         is_ready=signals.ready.is_set,
         doubts=Doubts(reports, bridges, hearing),
         notes=reports.databases,

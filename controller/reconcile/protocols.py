@@ -10,7 +10,7 @@ from typing import Protocol
 from netaddr import IPAddress
 
 from controller.southbound import SettlingBridge
-from controller.southbound.ovsdb import InterfaceRow, TunnelDemand
+from controller.southbound.ovsdb import InterfaceRow, MirrorDemand, TunnelDemand
 from controller.status import Measure
 from controller.store import DesiredState, Limits
 from flows.model import (
@@ -22,6 +22,7 @@ from flows.model import (
     Dpid,
     Hop,
     Link,
+    MirrorKey,
     Names,
     Numbers,
     Ofport,
@@ -236,6 +237,18 @@ class Tunnelling(Protocol):
 
     def why_missing(self, dpid: Dpid, kind: TunnelKind, bridge: str) -> str:
         """Why a bridge has no port for a kind of tunnel, and what to do."""
+        ...
+
+
+class Mirroring(Protocol):
+    """Who makes Mirrors on the bridges of others."""
+
+    def want_mirrors(self, demands: Mapping[Dpid, MirrorDemand]) -> None:
+        """Keep the Mirrors for these tap bridges as demanded, from now on."""
+        ...
+
+    def mirror_problems(self) -> Mapping[tuple[Dpid, MirrorKey], str]:
+        """Why Mirrors could not be made, a sentence each."""
         ...
 
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from controller.process import ChangeSignal
 from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.finalizer import Finalizer
+from controller.reconcile.mirror_demand import MirrorDemandLoop
 from controller.reconcile.protocols import Revalidating
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
@@ -23,6 +24,8 @@ from flows.model import Collector, Dpid, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
+MIRRORS_S = 2.0
+"""An answer waits so long for Mirrors that are being made on bridges of others, in seconds."""
 GREETED_S = 1.0
 """An answer waits so long for a bridge that is not known to be ours yet, in seconds: it has just
 connected, or never answers."""
@@ -44,11 +47,13 @@ class Reconciler(Reconciling):
         writers: Writers,
         finalizer: Finalizer,
         tunnels: TunnelDemandLoop,
+        mirrors: MirrorDemandLoop,
         revalidation: Revalidating,
     ) -> None:
         self._changes, self._ready, self._writers = changes, ready, writers
         self._snapshots = snapshots
-        self._finalizer, self._tunnels, self._revalidation = finalizer, tunnels, revalidation
+        self._finalizer, self._tunnels, self._mirrors = finalizer, tunnels, mirrors
+        self._revalidation = revalidation
 
     def moment(self) -> Snapshot | None:
         """The world that was built last; see Reconciling."""
@@ -71,6 +76,8 @@ class Reconciler(Reconciling):
         if not self._ready.is_set():
             return False
         if self._tunnels.wait_made(before, min(timeout_s, TUNNELS_S)):
+            version = self._changes.changed()
+        if self._mirrors.wait_made(before, min(timeout_s, MIRRORS_S)):
             version = self._changes.changed()
         resolved = self._snapshots.snapshot().resolved
         concerned = self._writers.concerned(

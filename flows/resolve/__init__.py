@@ -10,6 +10,7 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
+from flows.resolve.mirrors import MirrorUse, Vlans, networks_of, owner_port
 from flows.resolve.obstacles import (
     at_links,
     at_receiver,
@@ -36,11 +37,15 @@ __all__ = [
     "Cohort",
     "CrowdedNetwork",
     "LocalWorkload",
+    "MirrorUse",
     "ResolvedSession",
     "ResolvedWorld",
+    "Vlans",
     "at_links",
     "at_receiver",
     "at_sender",
+    "networks_of",
+    "owner_port",
     "sensor_notes",
     "undelivered",
     "unprepared_bridges",

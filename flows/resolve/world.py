@@ -175,6 +175,7 @@ class ResolvedWorld:
         moved = moved_ports(previous.world.placements, self.world.placements)
         old, new = previous.world.session_by_id, self.world.session_by_id
         changed = self._changed_sessions(previous, asked)
+        moved = moved | self._attached_elsewise(previous)
         if moved:
             changed |= self._affected_by(moved)
         changed |= self._affected_by_hops(previous)
@@ -189,7 +190,9 @@ class ResolvedWorld:
         self._history = previous._history
         places = [w.placements.get(p) for w in (previous.world, self.world) for p in moved]
         places += moved_claims(previous.world.contests, self.world.contests)
-        regions = frozenset(self.spanning_tree.component(place.dpid) for place in places if place)
+        dpids = {place.dpid for place in places if place}
+        dpids |= changed_keys(previous.world.attachments, self.world.attachments)
+        regions = frozenset(map(self.spanning_tree.component, dpids))
         by_region = _by_region((previous, self), changed)
         self._serial = self._history.note(previous._serial, by_region, regions)
 
@@ -220,6 +223,8 @@ class ResolvedWorld:
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
         collectors |= self._collectors_of_changed_sensors(previous)
         filters = changed_keys(_editions(previous.world), _editions(self.world))
+        if self.world.attachments:  # whether both lists of rules are equal decides about Mirrors
+            filters |= changed_keys(previous.world.filter_by_id, self.world.filter_by_id)
         if collectors or filters:
             changed |= {
                 key
@@ -227,6 +232,12 @@ class ResolvedWorld:
                 if session.collector in collectors or session.filter in filters
             }
         return changed
+
+    def _attached_elsewise(self, previous: ResolvedWorld) -> Set[PortId]:
+        """The ports on bridges of others where Mirrors, or ports, have changed."""
+        turned = changed_keys(previous.world.attachments, self.world.attachments)
+        placed = self.world.placements.items()
+        return {port for port, place in placed if place.dpid in turned} if turned else frozenset()
 
     def _affected_by(self, moved: Set[PortId]) -> set[SessionId]:
         """The sessions that may watch one of these ports, or deliver to one."""

@@ -13,6 +13,7 @@ from controller.reconcile.protocols import (
     Doubting,
     InstalledSessions,
     KnownBridges,
+    Mirroring,
     NoDoubts,
     NoNotes,
     Tunnelling,
@@ -29,6 +30,7 @@ from controller.reconcile.report.describe import (
     stale_sentence,
     with_bridge_doubts,
     with_doubts,
+    with_mirrors,
     with_notes,
     with_stale_bridges,
     with_tapped_bridge,
@@ -110,6 +112,7 @@ class Inspector(Inspecting):
         installed_sessions: InstalledSessions,
         bridges: KnownBridges,
         tunnels: Tunnelling,
+        mirrors: Mirroring,
         is_ready: Callable[[], bool],
         doubts: Doubting = NO_DOUBTS,
         problems: Sequence[Callable[[], Iterable[str]]] = (),
@@ -119,7 +122,8 @@ class Inspector(Inspecting):
     ) -> None:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._counters, self._installed_sessions = counters, installed_sessions
-        self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
+        self._bridges, self._tunnels, self._mirrors = bridges, tunnels, mirrors
+        self._is_ready = is_ready
         self._doubts, self._problems, self._queues = doubts, problems, queues or {}
         self._notes, self._certificates = notes, certificates
         self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
@@ -180,6 +184,7 @@ class Inspector(Inspecting):
                 has_limit=limits is not None and limits.counts_copies,
             )
         status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        status = with_mirrors(status, snapshot, session, self._mirrors, name_of)
         status = with_undelivered(status, snapshot, session, now.links_down)
         status = with_crowded_networks(status, snapshot, session, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
@@ -398,7 +403,7 @@ def _explain_frame(
     """What happens to a frame that a port sends.
 
     Raises:
-        Refused: the port is gone, on no bridge, or a tap port.
+        Refused: the port is gone, on no bridge, on one of somebody else, or a tap port.
     """
     sender = resolved.world.port_by_id.get(port)
     if sender is None:
@@ -407,6 +412,11 @@ def _explain_frame(
         raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
     if port not in resolved.world.placements:
         raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
+    if resolved.world.placements[port].owner:
+        raise Refused(
+            f"port {sender.name!r} is on a bridge of somebody else, who decides where its packets "
+            "go: `ovs-appctl ofproto/trace` on its host shows that"
+        )
     with TIME_SLICES.taken():
         return explain(resolved, sender, frame, TIME_SLICES.pause, links_down, told)
 
