@@ -110,7 +110,7 @@ class AttachedCloud:
         cloudtap("attach", OWNER)
         self.lab.on_close(lambda: vsctl("--if-exists", "del-br", TAP) and None)
         self.lab.marker_senders = [*self.at.values(), self.trunk]
-        numbers = dict(enumerate(taps(), 101))
+        numbers = dict(enumerate(taps(), 11))
         ends = self.lab.add_ports(TAP, numbers, numbers)
         self.tap_at = dict(zip(numbers.values(), ends, strict=True))
 

@@ -310,7 +310,7 @@ def test_a_bridge_is_detached_while_sessions_run(
     script = Script()
     cloud.wait_until_copied(lambda: script.udp("red", "web", "db"), "red-t1")
     said = cloudtap("detach", OWNER)
-    assert "1 Mirror of cloudtap" in said and f"{TAP}-eth101" in said
+    assert "1 Mirror of cloudtap" in said and f"{TAP}-eth11" in said
     left = database_rows()
     assert "cloudtap" not in repr(left)
     kept = {key: row for key, row in with_tap.items() if key in left}
