@@ -10,7 +10,6 @@ import pytest
 from controller.databases.main import split
 from controller.databases.mirrors import OURS_MAX, SELECTED_MAX
 from controller.databases.program import PROGRAM
-from controller.databases.replica import ROWS_IN_A_SLICE
 from controller.process import Message
 from tests.controller.databases.random_databases import (
     EMPTY,
@@ -210,11 +209,11 @@ def test_a_mark_that_no_bridge_can_be_named_attaches_none(taps: str) -> None:
 def test_what_is_reported_of_mirrors_is_bounded_and_fits_in_the_messages() -> None:
     database, reported = attached(), Reported()
     many = frozenset(uuid_of(number) for number in range(1000, 1000 + SELECTED_MAX // 4))
-    for _ in range(ROWS_IN_A_SLICE):
+    for _ in range(30):
         database.add_bridge()
     bridges = list(database.tables["Bridge"])
     for number, bridge in enumerate(bridges):
-        for mirror in range(2 * OURS_MAX if number == 0 else 3):
+        for mirror in range(2 * OURS_MAX if number == 0 else 2):
             name = f"ctm{number:06x}{mirror:06x}"
             database.tables["Mirror"][database.new()] = {
                 **EMPTY["Mirror"],
@@ -223,7 +222,7 @@ def test_what_is_reported_of_mirrors_is_bounded_and_fits_in_the_messages() -> No
                 "select_src_port": many,
                 "select_dst_port": many,
             }
-        made = frozenset(list(database.tables["Mirror"])[-(2 * OURS_MAX if number == 0 else 3) :])
+        made = frozenset(list(database.tables["Mirror"])[-(2 * OURS_MAX if number == 0 else 2) :])
         database.tables["Bridge"][bridge]["mirrors"] |= made
 
     report = reported.load(database.copy())
@@ -235,7 +234,7 @@ def test_what_is_reported_of_mirrors_is_bounded_and_fits_in_the_messages() -> No
     first = reported.bridges[bridges[0]]
     assert len(first["mirrors"]) + first["other_mirrors"] == 2 * OURS_MAX + 1
     parts = split(report)
-    assert len(parts) > 10, "the Mirrors of 200 bridges are too long for one message"
+    assert len(parts) > 10, "the Mirrors of 30 bridges are too long for one message"
     for head in parts:
         assert len(Message(head).packed(PROGRAM.max_message)) < PROGRAM.max_message // 4
 
