@@ -23,13 +23,15 @@ from tests.controller.topology.test_attachments import (
     BR_INT,
     CT,
     LOCAL,
+    MADE,
     OTHER_OWNER,
     OWNER,
+    OWNER_END,
     TAP,
+    TAP_END,
     VM1,
     VM2,
     WEB,
-    TestMirrors,
     bridge,
     database,
     declared,
@@ -42,7 +44,7 @@ from tests.controller.topology.test_placements import at, switch_ports
 from tests.ovs.waiting import wait_for
 
 LIMITED = Device(mtu=1500, takes_any_length=False)
-MADE = replace(BR_INT, mirrors=(TestMirrors.MADE,))
+COPIED = replace(BR_INT, mirrors=(MADE,))
 
 
 class Part:
@@ -96,13 +98,13 @@ def test_the_world_has_attachments_and_a_mirror_alone_makes_another_world(part: 
     first = part.world
     assert first.attachments[TAP].owner == OWNER and not first.attachments[TAP].mirrors
     before = part.changes.version
-    part.report(host(VM1, TestMirrors.OWNER_END, TestMirrors.TAP_END, owner=MADE))
+    part.report(host(VM1, OWNER_END, TAP_END, owner=COPIED))
     wait_for(lambda: part.changes.version, lambda version: version > before)
     second = part.world
     assert second.attachments[TAP].mirrors == {WEB: 3}
     assert second.placements is first.placements
     before = part.changes.version
-    part.report(host(VM1, TestMirrors.OWNER_END, TestMirrors.TAP_END, owner=replace(MADE)))
+    part.report(host(VM1, OWNER_END, TAP_END, owner=replace(COPIED)))
     assert part.changes.version == before, "nothing has changed"
     part.report(host(VM1, tap=None))
     wait_for(lambda: part.changes.version, lambda version: version > before)
