@@ -94,7 +94,7 @@ class Attachments:
             return known
         self._made_of[tap.dpid] = owner, here, there
         room = max(0, MIRRORS_MAX - owner.other_mirrors)
-        return Attachment(owner.dpid, {}, _mirrors(owner, here, there), room)
+        return Attachment(owner.dpid, {}, _working(owner, here, there), room)
 
 
 def kept(
@@ -200,19 +200,19 @@ def _datapath(row: BridgeRow) -> str:
     return row.datapath_type or "system"
 
 
-def _mirrors(owner: BridgeRow, here: Rows, there: Rows) -> dict[MirrorKey, Ofport]:
+def _working(owner: BridgeRow, here: Rows, there: Rows) -> dict[MirrorKey, Ofport]:
     """The Mirrors that work, with the port of the tap bridge at which their copies arrive."""
-    names = Counter(mirror.name for mirror in owner.mirrors)
+    names = Counter(made.name for made in owner.mirrors)
     ends: defaultdict[str, list[InterfaceRow]] = defaultdict(list)
     for row in here:
         if row.mirror:
             ends[row.mirror].append(row)
     broken = {row.mirror for row in (*here, *there) if row.mirror and row.error}
     found: dict[MirrorKey, Ofport] = {}
-    for mirror in owner.mirrors:
-        end = ends.get(mirror.name, ())
-        if mirror.is_altered or names[mirror.name] > 1 or mirror.name in broken or len(end) != 1:
+    for made in owner.mirrors:
+        end = ends.get(made.name, ())
+        if made.is_altered or names[made.name] > 1 or made.name in broken or len(end) != 1:
             continue
         if end[0].ofport is not None:
-            found.setdefault(mirror.key, end[0].ofport)
+            found.setdefault(made.key, end[0].ofport)
     return found

@@ -87,7 +87,7 @@ class BridgeState:
     ports: dict[int, str] = field(default_factory=dict)
     rows: dict[str, InterfaceRecord] | None = None
     failed: frozenset[str] = frozenset()
-    mirrored: frozenset[str] = frozenset()
+    patches: frozenset[str] = frozenset()
     """The patch ports of our Mirrors."""
     owner_ports: Mapping[str, OwnerPort] = field(default_factory=dict)
     """The Port rows of interfaces, but for bonds."""
@@ -134,20 +134,20 @@ class BridgeState:
         before, self._taken = self._taken, rows
         if rows is None:
             was_said, self.rows = self.rows is not None, None
-            self.failed = self.mirrored = frozenset()
+            self.failed = self.patches = frozenset()
             return was_said
         self.remembered_rows = {}
         if self.rows is not None and before is not None and _are_places_equal(before, rows):
             return False
-        known = self.rows, self.failed, self.mirrored, self.owner_ports
+        known = self.rows, self.failed, self.patches, self.owner_ports
         yielder, found = Yielder(), dict[str, InterfaceRecord]()
         for row in rows:
             found[row.name] = InterfaceRecord(row.name, row.iface_id, row.ofport or NO_NUMBER)
             yielder.pause()
         self.rows, self.failed = found, frozenset(row.name for row in rows if row.error)
-        self.mirrored = frozenset(row.name for row in rows if row.mirror)
+        self.patches = frozenset(row.name for row in rows if row.mirror)
         self.owner_ports = _single_ports(rows)
-        return known != (self.rows, self.failed, self.mirrored, self.owner_ports)
+        return known != (self.rows, self.failed, self.patches, self.owner_ports)
 
     def report(self, dpid: Dpid) -> BridgeReport:
         """The current report as a value."""
@@ -155,7 +155,7 @@ class BridgeState:
         interfaces = tuple(
             self._interfaces_of_others(dpid) if is_tapped else self._interfaces(dpid)
         )
-        known, unusable = self._rows(), self.failed | self.mirrored
+        known, unusable = self._rows(), self.failed | self.patches
         claims: defaultdict[str, set[str]] = defaultdict(set)
         for row in known.values():
             if row.iface_id is not None and row.interface not in unusable:
@@ -190,7 +190,7 @@ class BridgeState:
         for number, name in self.ports.items():
             place = Placement(dpid, Ofport(number))
             row = row_by_number.get(number)
-            if row is not None and row.interface in self.mirrored:
+            if row is not None and row.interface in self.patches:
                 continue
             if row is not None and truncate_name(row.interface) == name:
                 yield Interface(bridge, row.interface, place, row.iface_id)
@@ -199,7 +199,7 @@ class BridgeState:
 
     def _interfaces_of_others(self, dpid: Dpid) -> Iterator[Interface]:
         """The interfaces with numbers in OVSDB; two with one number cannot be told apart."""
-        bridge, unusable = self.name(dpid), self.failed | self.mirrored
+        bridge, unusable = self.name(dpid), self.failed | self.patches
         known = self._rows().values()
         count = Counter(row.ofport for row in known)
         for row in known:

@@ -64,6 +64,12 @@ VM1, VM2 = interface(BR_INT, "vm1", 5, "web"), interface(BR_INT, "vm2", 6, "db")
 SENSOR = interface(CT, "ids0", 1, "ids")
 
 
+MIRROR = "ctm0123456789ab"
+OWNER_END = interface(BR_INT, MIRROR, 20, mirror=MIRROR)
+TAP_END = interface(CT, "ctp0123456789ab", 3, mirror=MIRROR)
+MADE = MirrorRow(MIRROR, *WEB)
+
+
 def host(
     *rows: InterfaceRow, owner: BridgeRow = BR_INT, tap: BridgeRow | None = CT
 ) -> OvsdbSnapshot:
@@ -149,11 +155,6 @@ class TestWhichBridgesAreTapped:
 
 
 class TestMirrors:
-    NAME = "ctm0123456789ab"
-    OWNER_END = interface(BR_INT, NAME, 20, mirror=NAME)
-    TAP_END = interface(CT, "ctp0123456789ab", 3, mirror=NAME)
-    MADE = MirrorRow(NAME, *WEB)
-
     def found(
         self, *mirrors: MirrorRow, rows: Iterable[InterfaceRow], others: int = 0
     ) -> Attachment:
@@ -161,10 +162,10 @@ class TestMirrors:
         return take(owner, CT, rows=rows)[0][TAP]
 
     def test_one_counts_once_its_copies_arrive_at_a_port_of_the_tap_bridge(self) -> None:
-        ends = (self.OWNER_END, self.TAP_END)
-        assert self.found(self.MADE, rows=ends).mirrors == {WEB: 3}
-        assert not self.found(self.MADE, rows=[self.OWNER_END]).mirrors
-        assert not self.found(self.MADE, rows=[replace(self.TAP_END, ofport=None)]).mirrors
+        ends = (OWNER_END, TAP_END)
+        assert self.found(MADE, rows=ends).mirrors == {WEB: 3}
+        assert not self.found(MADE, rows=[OWNER_END]).mirrors
+        assert not self.found(MADE, rows=[replace(TAP_END, ofport=None)]).mirrors
         assert not self.found(rows=ends).mirrors, "a patch alone copies nothing"
 
     @pytest.mark.parametrize(
@@ -178,12 +179,12 @@ class TestMirrors:
     def test_one_with_a_broken_or_a_doubtful_patch_does_not_count(
         self, rows: list[InterfaceRow]
     ) -> None:
-        assert not self.found(self.MADE, rows=rows).mirrors
+        assert not self.found(MADE, rows=rows).mirrors
 
     def test_one_that_somebody_altered_and_two_of_one_name_do_not_count(self) -> None:
-        ends = (self.OWNER_END, self.TAP_END)
-        assert not self.found(replace(self.MADE, is_altered=True), rows=ends).mirrors
-        assert not self.found(self.MADE, replace(self.MADE, targets=WEB.sources), rows=ends).mirrors
+        ends = (OWNER_END, TAP_END)
+        assert not self.found(replace(MADE, is_altered=True), rows=ends).mirrors
+        assert not self.found(MADE, replace(MADE, targets=WEB.sources), rows=ends).mirrors
 
     def test_room_is_what_the_mirrors_of_others_leave(self) -> None:
         assert self.found(rows=[], others=2).room == MIRRORS_MAX - 2
@@ -191,8 +192,8 @@ class TestMirrors:
 
     def test_what_has_not_changed_is_the_same_object(self) -> None:
         attachments = Attachments()
-        ends = (self.OWNER_END, self.TAP_END)
-        owner = replace(BR_INT, mirrors=(self.MADE,))
+        ends = (OWNER_END, TAP_END)
+        owner = replace(BR_INT, mirrors=(MADE,))
         seen = database(owner, CT, rows=ends)
         first = attachments.take(seen, lambda dpid: False)
         assert attachments.take(seen, lambda dpid: False) is first
@@ -203,8 +204,8 @@ class TestMirrors:
         assert gone is not first and not gone.by_tap[TAP].mirrors
 
     def test_their_patch_ports_are_no_undeclared_ports_and_nobody_elses(self) -> None:
-        ends = (replace(self.OWNER_END, iface_id="web"), self.TAP_END)
-        hint = PortHint("ct-br-int", self.TAP_END.name)
+        ends = (replace(OWNER_END, iface_id="web"), TAP_END)
+        hint = PortHint("ct-br-int", TAP_END.name)
         places = started(VM2, *ends, of=declared("web", "db", x=hint))
         places.report_ports(TAP, switch_ports("ct-br-int", ids0=1, ctp0123456789ab=3))
         snapshot = places.snapshot()
@@ -337,8 +338,8 @@ class TestTime:
     def test_a_mirror_that_was_made_is_news(self) -> None:
         places = started(VM1)
         before = places.snapshot()
-        owner = replace(BR_INT, mirrors=(TestMirrors.MADE,))
-        places.report_interfaces(host(VM1, TestMirrors.TAP_END, owner=owner))
+        owner = replace(BR_INT, mirrors=(MADE,))
+        places.report_interfaces(host(VM1, TAP_END, owner=owner))
         after = places.snapshot()
         assert after.attachments[TAP].mirrors == {WEB: 3} and is_news(before, after)
         assert after.placements is before.placements
