@@ -236,7 +236,11 @@ class RandomDatabase:
         there = {row["name"] for row in self.tables["Interface"].values()}
         if owner == tap or there & {MIRROR, PEER}:
             self._make_mirror(owner, "other", port, {})
-            return
+        else:
+            self.attach(owner, tap, port)
+
+    def attach(self, owner: str, tap: str, port: str) -> None:
+        """The Mirror of ours on one bridge, which copies from a port, and its patch to another."""
         rows = self.tables["Bridge"]
         rows[tap]["external_ids"] = {"cloudtap-taps": rows[owner]["name"]}
         ends = {name: self._make_port() for name in (MIRROR, PEER)}
