@@ -17,9 +17,9 @@ from controller.reconcile import SnapshotBuilder
 from controller.store import Limits, Store
 from flows.errors import KeyHeld, NoMeterLeft
 from flows.model import (
-    Attachment,
     ALL,
     METERS,
+    Attachment,
     Collector,
     CollectorId,
     Delivery,
