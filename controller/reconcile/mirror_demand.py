@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,14 +15,12 @@ from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.protocols import Mirroring
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.writers import Writers
-from controller.southbound.ovsdb import MirrorDemand
+from controller.southbound.ovsdb import MirrorDemand, MirrorId
 from flows.errors import CloudtapError
-from flows.model import MIRRORS_MAX, Dpid, MirrorKey
+from flows.model import MIRRORS_MAX, Dpid, MirrorKey, Session, World
 
 LOOK_S = 1.0
 """What bridges need is looked at again at least so often, in seconds."""
-MirrorId = tuple[Dpid, MirrorKey]
-"""A Mirror by its tap bridge and what it selects."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,9 @@ class MirrorDemandLoop:
         self._changes, self._signals = changes, (changes, databases)
         self._snapshots, self._writers, self._mirrors = snapshots, writers, mirrors
         self._ready, self._wakeup = ready, threading.Event()
+        self._expected: Counter[MirrorId] = Counter()
+        """How many changes are under way that need each Mirror."""
+        self._lock = threading.Lock()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="mirrors", daemon=True)
 
@@ -77,6 +80,34 @@ class MirrorDemandLoop:
         self._changes.wait_for(are_made, timeout_s)
         return True
 
+    @contextmanager
+    def expecting(self, session: Session, timeout_s: float) -> Iterator[None]:
+        """Inside, bridges of others have the Mirrors for a session, as far as they come in time.
+
+        Who changes a live session to this one does so inside, and brings it about: else nothing
+        would be copied while the Mirrors are being made.
+        """
+        uses = self._snapshots.snapshot().resolved.mirrors_for(session)
+        wanted = {(use.dpid, use.wanted) for use in uses}
+
+        def are_made() -> bool:
+            world = self._snapshots.snapshot().resolved.world
+            left = {(d, k) for d, k in wanted if not _is_made(world, d, k)}
+            return not left - self._mirrors.mirror_problems().keys()
+
+        self._expect(wanted, 1)
+        try:
+            if not are_made():
+                self._want()
+                self._changes.wait_for(are_made, timeout_s)
+            yield
+        finally:
+            self._expect(wanted, -1)
+
+    def _expect(self, wanted: Iterable[MirrorId], by: int) -> None:
+        with self._lock:
+            self._expected.update(dict.fromkeys(wanted, by))
+
     def _run(self) -> None:
         while not self._is_stopping:
             self._wakeup.wait(LOOK_S)
@@ -91,12 +122,16 @@ class MirrorDemandLoop:
     def _want(self) -> None:
         if self._is_stopping or not self._ready.is_set():
             return
-        demand = mirror_demand(self._snapshots.snapshot(), self._writers.writing())
+        with self._lock:
+            expected = frozenset(+self._expected)
+        demand = mirror_demand(self._snapshots.snapshot(), self._writers.writing(), expected)
         self._mirrors.want_mirrors(demand)
 
 
-def mirror_demand(snapshot: Snapshot, writers: Iterable[BridgeWriter]) -> dict[Dpid, MirrorDemand]:
-    """What each tap bridge needs for this version of the world.
+def mirror_demand(
+    snapshot: Snapshot, writers: Iterable[BridgeWriter], expected: Set[MirrorId] = frozenset()
+) -> dict[Dpid, MirrorDemand]:
+    """What each tap bridge needs for this version of the world, and for changes that follow.
 
     A Mirror that no session needs is removed once the last flows that use it are gone.
     """
@@ -112,6 +147,7 @@ def mirror_demand(snapshot: Snapshot, writers: Iterable[BridgeWriter]) -> dict[D
         room = max(0, attachment.room)
         wanted = frozenset(list(need.first)[:room])
         kept = need.in_use & attachment.mirrors.keys()
+        kept |= {key for dpid, key in expected if dpid == writer.dpid}
         is_over = writer.has_confirmed(snapshot.version)
         found[writer.dpid] = MirrorDemand(wanted | kept, None if is_over else frozenset())
     return found
@@ -155,6 +191,11 @@ def _needs(snapshot: Snapshot) -> dict[Dpid, _Need]:
             if use.made is not None:
                 need.in_use.add(use.made)
     return found
+
+
+def _is_made(world: World, dpid: Dpid, key: MirrorKey) -> bool:
+    attachment = world.attachments.get(dpid)
+    return attachment is None or key in attachment.mirrors
 
 
 def _missing(snapshot: Snapshot) -> frozenset[MirrorId]:

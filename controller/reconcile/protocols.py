@@ -252,6 +252,19 @@ class Mirroring(Protocol):
         ...
 
 
+class NoMirrors(Mirroring):
+    """No bridge of somebody else is tapped."""
+
+    _nothing: Mapping[tuple[Dpid, MirrorKey], str] = MappingProxyType({})
+
+    def want_mirrors(self, demands: Mapping[Dpid, MirrorDemand]) -> None:
+        """Nothing is made."""
+
+    def mirror_problems(self) -> Mapping[tuple[Dpid, MirrorKey], str]:
+        """None."""
+        return self._nothing
+
+
 class NoTunnels(Tunnelling):
     """Without databases: nobody makes tunnel ports."""
 

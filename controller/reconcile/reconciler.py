@@ -20,7 +20,7 @@ from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
 from controller.reconcile.writers import Writers
 from controller.status import Reconciling
-from flows.model import Collector, Dpid, SessionId
+from flows.model import Collector, Dpid, Session, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
@@ -62,6 +62,10 @@ class Reconciler(Reconciling):
     def expecting(self, collector: Collector) -> AbstractContextManager[None]:
         """Have the tunnel ports made before a change needs them; see Reconciling."""
         return self._tunnels.expecting(collector, TUNNELS_S)
+
+    def mirroring(self, session: Session) -> AbstractContextManager[None]:
+        """Have the Mirrors made before a change needs them; see Reconciling."""
+        return self._mirrors.expecting(session, MIRRORS_S)
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Bring every bridge to the desired state now in the store; see Reconciling.

@@ -46,6 +46,7 @@ from flows.resolve.history import (
     moved_claims,
     moved_ports,
 )
+from flows.resolve.mirrors import MirrorUse
 from flows.resolve.output_count import CrowdedNetwork, crowded_networks
 from flows.resolve.port_share import share_ports
 from flows.resolve.reach import longest_of
@@ -156,6 +157,12 @@ class ResolvedWorld:
             return changed
         found = {k for k in self.sessions_at(dpid) if self.sessions[k].session.filter in filters}
         return changed | found
+
+    def mirrors_for(self, session: Session) -> tuple[MirrorUse, ...]:
+        """The Mirrors that a session would need on bridges of others if it were one of these."""
+        if not self.world.attachments:
+            return ()
+        return resolve_session(session, self.world, self.spanning_tree).mirrors
 
     def concerns(self, before: ResolvedWorld, dpid: Dpid) -> bool:
         """Whether flows of a bridge may differ from those in an older world, rules included."""

@@ -43,6 +43,7 @@ from flows.model import (
     Ofport,
     Placement,
     PortId,
+    Session,
     SessionId,
 )
 from flows.openflow import PacketCount
@@ -98,6 +99,9 @@ class FakeReconciler(Reconciling, Inspecting):
 
     def expecting(self, collector: Collector) -> AbstractContextManager[None]:
         self.expected.append(collector)
+        return nullcontext()
+
+    def mirroring(self, session: Session) -> AbstractContextManager[None]:
         return nullcontext()
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:

@@ -15,6 +15,7 @@ from controller.reconcile.protocols import (
     KnownBridges,
     Mirroring,
     NoDoubts,
+    NoMirrors,
     NoNotes,
     Tunnelling,
 )
@@ -80,7 +81,7 @@ from flows.model import (
 from flows.openflow import Flow
 from flows.resolve import ResolvedWorld, sensor_notes
 
-NO_DOUBTS, NO_NOTES = NoDoubts(), NoNotes()
+NO_DOUBTS, NO_NOTES, NO_MIRRORS = NoDoubts(), NoNotes(), NoMirrors()
 LISTED_TOGETHER = 64
 """So many flows are formatted before other threads may run."""
 
@@ -112,8 +113,8 @@ class Inspector(Inspecting):
         installed_sessions: InstalledSessions,
         bridges: KnownBridges,
         tunnels: Tunnelling,
-        mirrors: Mirroring,
         is_ready: Callable[[], bool],
+        mirrors: Mirroring = NO_MIRRORS,
         doubts: Doubting = NO_DOUBTS,
         problems: Sequence[Callable[[], Iterable[str]]] = (),
         queues: Mapping[str, Callable[[], int]] | None = None,

@@ -19,8 +19,9 @@ log = structlog.get_logger(__name__)
 class MirrorRows(WantedRows[MirrorKey, MirrorDemand]):
     """Keeps the Mirrors of one database that send to tap bridges as demanded.
 
-    What goes is removed before anything is added: an altered Mirror, and what is left of one, have
-    the names of those that are made again.
+    A Mirror is what it selects, whatever its name: when a port goes, the Mirror of those that stay
+    is there already. What goes is removed before anything is added: an altered Mirror, and what is
+    left of one, have the names of those that are made again.
     """
 
     SHOWN_WITHIN_S = WRITE_RETRY_S
@@ -35,19 +36,16 @@ class MirrorRows(WantedRows[MirrorKey, MirrorDemand]):
         owner = _owner(bridge, content)
         if owner is None:
             return Changes(held=dict.fromkeys(demand.wanted, self._no_owner_sentence(bridge)))
-        there = {mirror.name: mirror for mirror in owner.mirrors}
-        gone = {
-            mirror.name
-            for mirror in owner.mirrors
-            if mirror.is_altered
-            or (
-                demand.has_no_use_for(mirror.key)
-                and mirror.name == mirror_name(bridge.dpid, mirror.key)
-            )
-        }
+        gone, there = set[str](), set[MirrorKey]()
+        for mirror in owner.mirrors:
+            is_another = mirror.key in there and demand.unwanted is None
+            if mirror.is_altered or is_another or demand.has_no_use_for(mirror.key):
+                gone.add(mirror.name)
+            else:
+                there.add(mirror.key)
         left = set(_remains(bridge, owner, content))
-        names = {mirror_name(bridge.dpid, key): key for key in demand.wanted}
-        missing = sorted(names.keys() - there.keys() - left)
+        names = {mirror_name(bridge.dpid, key): key for key in demand.wanted - there}
+        missing = sorted(names.keys() - left)
         others = len(owner.mirrors) + owner.other_mirrors - len(gone)
         room = max(0, MIRRORS_MAX - others)
         why = _full_sentence(owner, others)

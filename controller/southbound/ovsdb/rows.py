@@ -33,7 +33,8 @@ from flows.model import (
 class MirrorRow:
     """A Mirror of ours on an owner's bridge: what it selects now, as uuids of Port rows.
 
-    ``name`` is that of a key (see ``mirror_name``). ``is_altered``: the row, or the patch port that
+    ``name`` is that of what it selected when it was made (see ``mirror_name``): ports that go leave
+    it by themselves. ``is_altered``: the row, or the patch port that
     it sends to, is not as we make it.
     """
 
@@ -333,11 +334,9 @@ def _mirrors(record: Record) -> list[Record]:
 
 
 def _mirror(record: Record, tap: Dpid | None) -> MirrorRow:
-    row = MirrorRow(
-        record["name"], frozenset(record["sources"]), frozenset(record["targets"]), is_altered=True
-    )
-    is_as_made = tap is not None and record["name"] == mirror_name(tap, row.key)
-    return replace(row, is_altered=not is_as_made)
+    """A Mirror as it is now: it selects fewer ports than when it was made if some have gone."""
+    selected = frozenset(record["sources"]), frozenset(record["targets"])
+    return MirrorRow(record["name"], *selected, is_altered=tap is None)
 
 
 def _moved(row: InterfaceRow, bridge: BridgeRow) -> InterfaceRow:
