@@ -11,6 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from controller.cli import main
+from tests.controller.cli.test_how_to import type_step
+from tests.lab.tutorial import read_steps
+from tests.ovs.controller_process import ROOT
 from tests.ovs.datapath import DATAPATH
 from tests.ovs.lab import vsctl
 from tests.ovs.owner_database import Rows, add_mirror, database_rows, difference
@@ -319,3 +322,11 @@ def test_mirrors_of_another_owners_bridge_stay() -> None:
     add_mirror(OWNER, TAP, "00000000000b", ["a1"])
     done("detach", OWNER)
     assert difference(before, database_rows()) == {}
+
+
+def test_the_page_about_attached_bridges_works_word_for_word() -> None:
+    vsctl("add-br", "vmbr1", "--", "set", "Bridge", "vmbr1", f"datapath_type={DATAPATH}")
+    steps = read_steps((ROOT / "docs" / "how-to" / "attach.md").read_text())
+    assert len(steps) == 7
+    for step in steps:
+        type_step(step, "http://127.0.0.1:1")

@@ -196,6 +196,19 @@ def test_a_session_of_one_tenant_sees_nothing_of_another_with_equal_addresses(
     assert check_copies([watch], red, seen) > 10
 
 
+def test_a_packet_that_both_lists_accept_is_copied_once(
+    cloud: AttachedCloud, controller: ControllerProcess
+) -> None:
+    lists = {"ingress": [*rules("tcp"), {**rules("udp")[0], "number": 20}], "egress": rules("udp")}
+    body = {"name": "overlapping", "tenant": "red", **lists}
+    assert controller.api.post("/v1/filters", json=body).status_code == 201
+    controller.create_session("red", "one", ["web", "db"], "t9", filter="overlapping")
+    controller.wait_for_session("one")
+    watch = Watch("red-t9", WEB_DB, UDP, lambda frame: UDP(frame) or TCP(frame))
+    sent = Script().all_kinds()
+    assert check_copies([watch], sent, cloud.exchange(sent)) > 10
+
+
 def test_what_a_tap_port_sends_reaches_nobody(
     cloud: AttachedCloud, controller: ControllerProcess
 ) -> None:
