@@ -14,7 +14,6 @@ from controller.databases import Record
 from controller.devices import PairEnd, end_of, pair_name
 from controller.process import Yielder
 from controller.southbound.ovsdb.device import UNKNOWN_DEVICE, Device, read_device
-from controller.southbound.ovsdb.mirror import mirror_name
 from controller.southbound.ovsdb.tunnel_port import marked, tunnel_options, tunnel_type
 from flows.model import (
     OFPORT_MAX,
