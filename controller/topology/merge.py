@@ -406,13 +406,13 @@ class _Merge:
         name, key = f"{end.interface!r} of bridge {end.bridge!r}", _key_of(end)
         before = self.before.get(key)
         found = sorted(self._named(end.bridge, end.interface), key=lambda i: i.place)
-        of_others = [i for i in found if i.place.dpid in self.taps]
-        if of_others:
+        if found and all(i.place.dpid in self.taps for i in found):
             self.problems.add(
-                f"the link at {name} is not used: {' and '.join(map(str, of_others))} is on a "
-                "bridge that is owned by somebody else, and nothing is ever sent into it"
+                f"the link at {name} is not used: that bridge is owned by somebody else, and "
+                "nothing is ever sent into it"
             )
             return None
+        found = [i for i in found if i.place.dpid not in self.taps]
         stays = [i for i in found if i.where == before]
         others = [i for i in found if i not in stays]
         if before is not None and self._is_still_called(end.bridge, before):

@@ -365,12 +365,17 @@ class World:
 
     @cached_property
     def claims_by_dpid(self) -> Mapping[Dpid, tuple[tuple[Port, Ofport], ...]]:
-        """The workloads that a bridge claims to have, and that are elsewhere, with their place."""
+        """The workloads that a bridge claims to have, and that are elsewhere, with their place.
+
+        A claim on a bridge of somebody else is none of its tap bridge: there the number is that of
+        another port.
+        """
         found: dict[Dpid, list[tuple[Port, Ofport]]] = {}
         ends = {end for link in self.links for end in (link.a, link.b)}
         for port in self.workloads if self.contests else ():
             for place in self.contests.get(port.id, ()):
-                if place not in self.port_by_placement and place not in ends:
+                is_used = place in self.port_by_placement or place in ends
+                if place.owner == NO_OWNER and not is_used:
                     found.setdefault(place.dpid, []).append((port, place.ofport))
         return {dpid: tuple(claims) for dpid, claims in found.items()}
 

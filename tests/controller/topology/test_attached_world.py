@@ -39,7 +39,7 @@ from tests.controller.topology.test_attachments import (
     interface,
     tapped,
 )
-from tests.controller.topology.test_identity import HOST1
+from tests.controller.topology.test_identity import HOST1, HOST2, said, together
 from tests.controller.topology.test_placements import at, switch_ports
 from tests.ovs.waiting import wait_for
 
@@ -133,6 +133,16 @@ def test_what_is_known_of_a_tapped_port_is_found_at_its_place(part: Part) -> Non
     part.report(host(replace(VM1, device=replace(LIMITED, mtu=9000), is_up=True), VM2))
     wait_for(lambda: part.changes.version, lambda version: version > before)
     assert part.world.hops[tapped(5)].mtu == 9000 and not part.snapshots.links_down()
+
+
+def test_a_claim_on_a_tapped_bridge_is_no_claim_of_a_port_of_the_tap_bridge(part: Part) -> None:
+    there = said(Dpid(9), "s9", HOST2, {"e1": (1, "web")})
+    part.places.report_ports(Dpid(9), switch_ports("s9", e1=1))
+    part.report(together(host(), there))
+    assert part.world.placements["web"] == at(Dpid(9), 1)
+    part.report(together(host(VM1), there))
+    wait_for(lambda: part.world.contests.get(PortId("web")), lambda at: at == (tapped(5),))
+    assert not part.world.claims_by_dpid
 
 
 def test_hops_follow_a_bridge_that_is_tapped_and_tapped_no_more(part: Part) -> None:
