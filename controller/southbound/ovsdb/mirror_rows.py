@@ -39,6 +39,8 @@ class MirrorRows(WantedRows[MirrorKey, MirrorDemand]):
         gone, there = set[str](), set[MirrorKey]()
         for mirror in owner.mirrors:
             is_another = mirror.key in there and demand.unwanted is None
+            if mirror.tap not in (None, bridge.dpid):
+                continue
             if mirror.is_altered or is_another or demand.has_no_use_for(mirror.key):
                 gone.add(mirror.name)
             else:

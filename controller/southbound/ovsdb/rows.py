@@ -33,14 +33,15 @@ class MirrorRow:
     """A Mirror of ours on an owner's bridge: what it selects now, as uuids of Port rows.
 
     ``name`` is that of what it selected when it was made (see ``mirror_name``): ports that go leave
-    it by themselves. ``is_altered``: the row, or the patch port that
-    it sends to, is not as we make it.
+    it by themselves. ``tap`` is the tap bridge that it sends to. ``is_altered``: the row, or the
+    patch port that it sends to, is not as we make it.
     """
 
     name: str
     sources: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
     is_altered: bool = False
+    tap: Dpid | None = None
 
     @property
     def key(self) -> MirrorKey:
@@ -335,7 +336,7 @@ def _mirrors(record: Record) -> list[Record]:
 def _mirror(record: Record, tap: Dpid | None) -> MirrorRow:
     """A Mirror as it is now: it selects fewer ports than when it was made if some have gone."""
     selected = frozenset(record["sources"]), frozenset(record["targets"])
-    return MirrorRow(record["name"], *selected, is_altered=tap is None)
+    return MirrorRow(record["name"], *selected, is_altered=tap is None, tap=tap)
 
 
 def _moved(row: InterfaceRow, bridge: BridgeRow) -> InterfaceRow:
