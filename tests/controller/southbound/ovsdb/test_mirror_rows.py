@@ -39,7 +39,7 @@ class Clock:
 
 
 def made(key: MirrorKey) -> MirrorRow:
-    return MirrorRow(mirror_name(TAP, key), *key)
+    return MirrorRow(mirror_name(TAP, key), *key, tap=TAP)
 
 
 def showing(*mirrors: MirrorRow, others: int = 0, ends: str = "") -> DatabaseContent:
@@ -110,7 +110,7 @@ def test_a_mirror_is_removed_only_if_it_is_said_to_be_unwanted() -> None:
 
 
 def test_a_mirror_that_sends_to_another_tap_bridge_is_left_alone() -> None:
-    other = MirrorRow(mirror_name(Dpid(9), ONE), *ONE)
+    other = MirrorRow(mirror_name(Dpid(9), ONE), *ONE, tap=Dpid(9))
     assert due(new_rows(), showing(other), MirrorDemand(unwanted=None)) == []
 
 
@@ -209,7 +209,7 @@ def test_what_is_confirmed_and_not_shown_is_asked_for_ever_more_seldom() -> None
     assert f"confirmed the Mirror {name(ONE)} of bridge br-vm, but does not show it" in why
 
 
-def test_a_mirror_is_named_for_the_tap_bridge_as_it_is_now() -> None:
+def test_a_mirror_is_what_it_selects_and_sends_to_the_tap_bridge_that_there_is() -> None:
     rows = DatabaseRows("unix:/db.sock")
     mirror = {"name": name(ONE), "sources": ["vm1"], "targets": ["vm1", "vm2"], "tap": "tap"}
     owner = bridge(2, "br-vm", mirrors=[mirror], other_mirrors=3)
@@ -219,17 +219,31 @@ def test_a_mirror_is_named_for_the_tap_bridge_as_it_is_now() -> None:
     assert of(content, "owner").mirrors == (made(ONE),)
     assert (of(content, "owner").other_mirrors, of(content, "tap").taps) == (3, "br-vm")
     assert [row.name for row in content.mirror_ends["tap"]] == [peer_name(name(ONE))]
-    for changed, is_altered in (
-        ({"tap": {**tap, "dpid": 7}}, True),
-        ({"tap": tap}, False),
-        ({"owner": {**owner, "mirrors": [{**mirror, "targets": ["vm1"]}]}}, True),
-        ({"owner": owner}, False),
-        ({"owner": {**owner, "mirrors": [{**mirror, "tap": ""}]}}, True),
-        ({"owner": owner}, False),
-        ({"tap": None}, True),
+    less = {**owner, "mirrors": [{**mirror, "targets": ["vm1"]}]}
+    for changed, goes_to, key in (
+        ({"tap": {**tap, "dpid": 7}}, Dpid(7), ONE),
+        ({"tap": tap}, TAP, ONE),
+        ({"owner": less}, TAP, MirrorKey(ONE.sources, frozenset(["vm1"]))),
+        ({"owner": owner}, TAP, ONE),
+        ({"owner": {**owner, "mirrors": [{**mirror, "tap": ""}]}}, None, ONE),
+        ({"owner": owner}, TAP, ONE),
+        ({"tap": None}, None, ONE),
     ):
-        content = rows.take(changed, {})
-        assert of(content, "owner").mirrors[0].is_altered is is_altered, changed
+        row = of(rows.take(changed, {}), "owner").mirrors[0]
+        assert (row.tap, row.key, row.is_altered) == (goes_to, key, goes_to is None), changed
+
+
+def test_a_mirror_that_a_port_has_left_serves_the_ports_that_stay() -> None:
+    left = MirrorRow(name(TWO), frozenset(["vm1"]), frozenset(["vm1"]), tap=TAP)
+    assert due(new_rows(), showing(left), MirrorDemand(frozenset([left.key]), None)) == []
+    found = due(new_rows(), showing(left), MirrorDemand(frozenset([ONE]), None))
+    assert found == [([], [name(TWO)])]
+
+
+def test_of_two_mirrors_of_the_same_ports_one_goes_when_nothing_uses_it() -> None:
+    both = showing(made(ONE), replace(made(ONE), name="ctmzzz"))
+    assert due(new_rows(), both, MirrorDemand(frozenset([ONE]))) == []
+    assert due(new_rows(), both, MirrorDemand(frozenset([ONE]), None)) == [([], ["ctmzzz"])]
 
 
 INTERFACE: dict[str, Any] = {
