@@ -25,7 +25,7 @@ from controller.cli.owner_bridge import (
     find_detachment,
     read_host_bridges,
 )
-from controller.cli.vsctl import Row, run, vsctl_command
+from controller.cli.vsctl import NewRow, run, vsctl_command
 from controller.databases import TAPS
 from flows.model import Dpid, datapath_of
 
@@ -159,12 +159,12 @@ class _TapBridge:
     name: str
     targets: tuple[str, ...]
 
-    def rows(self, datapath_type: str, dpid: Dpid) -> list[Row]:
+    def rows(self, datapath_type: str, dpid: Dpid) -> list[NewRow]:
         """Its rows; each refers to those before it."""
-        interface = Row("interface", "Interface", {"name": self.name, "type": "internal"})
-        port = Row("port", "Port", {"name": self.name, "interfaces": ["@interface"]})
+        interface = NewRow("interface", "Interface", {"name": self.name, "type": "internal"})
+        port = NewRow("port", "Port", {"name": self.name, "interfaces": ["@interface"]})
         controllers = [
-            Row(f"controller{number}", "Controller", {"target": target})
+            NewRow(f"controller{number}", "Controller", {"target": target})
             for number, target in enumerate(self.targets, 1)
         ]
         columns = _settings(datapath_type, dpid)
@@ -174,7 +174,7 @@ class _TapBridge:
             "ports": ["@port"],
             "controller": [f"@{row.id}" for row in controllers],
         }
-        return [interface, port, *controllers, Row("bridge", "Bridge", columns)]
+        return [interface, port, *controllers, NewRow("bridge", "Bridge", columns)]
 
 
 def _settings(datapath_type: str, dpid: Dpid) -> Values:
@@ -271,7 +271,7 @@ def _detached(found: Detachment) -> str:
     return sentence
 
 
-def _made(rows: list[Row]) -> list[Values]:
+def _made(rows: list[NewRow]) -> list[Values]:
     return [{"change": "make", "table": row.table, "columns": row.columns} for row in rows]
 
 

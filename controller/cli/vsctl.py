@@ -34,7 +34,7 @@ def run(command: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NewRow:
     """A row that is to be made; ``@id`` in a column of a later row refers to it."""
 
     id: str
