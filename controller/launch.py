@@ -212,30 +212,18 @@ class Control:
         changes, ready, snapshots = signals.changes, signals.ready, reports.snapshots
         writers, counters = bridges.writers, bridges.counters
         finalizer = Finalizer(
-            changes=changes,
-            snapshots=snapshots,
-            writers=writers,
-            installed_sessions=store.installed_sessions,
-            deletions=store.sessions,
-            bridges=reports.tracker,
-            counters=counters,
-        )
+            changes=changes, snapshots=snapshots, writers=writers,
+            installed_sessions=store.installed_sessions, deletions=store.sessions,
+            bridges=reports.tracker, counters=counters,
+        )  # fmt: skip
         self.tunnel_demand = TunnelDemandLoop(
-            changes=changes,
-            databases=signals.databases,
-            snapshots=snapshots,
-            writers=writers,
-            tunnels=reports.tunnels,
-            ready=ready,
-        )
+            changes=changes, databases=signals.databases, snapshots=snapshots, writers=writers,
+            tunnels=reports.tunnels, ready=ready,
+        )  # fmt: skip
         self.mirror_demand = MirrorDemandLoop(
-            changes=changes,
-            databases=signals.databases,
-            snapshots=snapshots,
-            writers=writers,
-            mirrors=reports.ovsdb,
-            ready=ready,
-        )
+            changes=changes, databases=signals.databases, snapshots=snapshots, writers=writers,
+            mirrors=reports.ovsdb, ready=ready,
+        )  # fmt: skip
         self.reconciler = Reconciler(
             changes=changes, snapshots=snapshots, ready=ready, writers=writers,
             finalizer=finalizer, tunnels=self.tunnel_demand, mirrors=self.mirror_demand,

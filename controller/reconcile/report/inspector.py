@@ -184,13 +184,20 @@ class Inspector(Inspecting):
                 self._uncounted(found.counting, number),
                 has_limit=limits is not None and limits.counts_copies,
             )
-        status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
-        status = with_mirrors(status, snapshot, session, self._mirrors, name_of)
+        status = self._with_missing(status, snapshot, session)
         status = with_undelivered(status, snapshot, session, now.links_down)
         status = with_crowded_networks(status, snapshot, session, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
         status = with_unknown_bridges(status, self._notes)
         return with_stale_bridges(status, snapshot, session, now.stale, name_of)
+
+    def _with_missing(
+        self, status: SessionStatus, snapshot: Snapshot, session: SessionId
+    ) -> SessionStatus:
+        """A status, and why there are no ports for its tunnels, or no Mirrors for its sources."""
+        name_of = self._bridges.bridge_name
+        status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        return with_mirrors(status, snapshot, session, self._mirrors, name_of)
 
     def _uncounted(
         self, writers: Iterable[BridgeWriter], number: int | None = None
