@@ -29,7 +29,7 @@ from controller.cli.vsctl import NewRow, run, vsctl_command
 from controller.databases import TAPS
 from flows.model import Dpid, datapath_of
 
-NAME_MAX = 15
+DEVICE_NAME_MAX = 15
 """Bytes in the name of a network device of Linux (IFNAMSIZ - 1); a bridge has one of its name."""
 ROUNDS_MAX = 5
 """A controller that runs may make a Mirror while others are removed: so often is looked again."""
@@ -190,15 +190,15 @@ def _settings(datapath_type: str, dpid: Dpid) -> Values:
 
 def _default_name(bridge: str) -> str:
     name = f"ct-{bridge}"
-    if len(name) <= NAME_MAX and _NAME.fullmatch(name):
+    if len(name) <= DEVICE_NAME_MAX and _NAME.fullmatch(name):
         return name
     return f"ct-{blake2b(bridge.encode(), digest_size=4).hexdigest()}"
 
 
 def _check_name(host: HostBridges, name: str, *, is_here: bool) -> None:
-    if not _NAME.fullmatch(name) or len(name) > NAME_MAX:
+    if not _NAME.fullmatch(name) or len(name) > DEVICE_NAME_MAX:
         raise Failure(
-            f"{name!r} cannot be the name of a bridge: take at most {NAME_MAX} letters, digits, "
+            f"{name!r} cannot be the name of a bridge: take at most {DEVICE_NAME_MAX} letters, digits, "
             "'-', '_' and '.'"
         )
     taken = host.who_is_called(name)

@@ -14,13 +14,11 @@ from controller.process import ChangeSignal
 from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.protocols import Mirroring
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
+from controller.reconcile.tunnel_demand import LOOK_S
 from controller.reconcile.writers import Writers
 from controller.southbound.ovsdb import MirrorDemand, MirrorId
 from flows.errors import CloudtapError
 from flows.model import MIRRORS_MAX, Dpid, MirrorKey, Session, World
-
-LOOK_S = 1.0
-"""What bridges need is looked at again at least so often, in seconds."""
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
-from flows.resolve.mirrors import MirrorUse, Vlans, networks_of, owner_port
+from flows.resolve.mirrors import Vlans, networks_of
 from flows.resolve.obstacles import (
     at_links,
     at_receiver,
@@ -37,7 +37,6 @@ __all__ = [
     "Cohort",
     "CrowdedNetwork",
     "LocalWorkload",
-    "MirrorUse",
     "ResolvedSession",
     "ResolvedWorld",
     "Vlans",
@@ -45,7 +44,6 @@ __all__ = [
     "at_receiver",
     "at_sender",
     "networks_of",
-    "owner_port",
     "sensor_notes",
     "undelivered",
     "unprepared_bridges",

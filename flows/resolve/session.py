@@ -47,7 +47,8 @@ class ResolvedSession:
     at all may be copied. ``cut_off`` are the regions, by their lowest datapath id, in
     which it watches ports and none of its copies can reach a sensor; noted of exclusive sessions
     only. ``is_fading``: it has ended, and bridges that were not told yet may still
-    send copies of it over links. ``mirrors`` are those that it needs on bridges of others.
+    send copies of it over links. ``mirrors`` are
+    the Mirrors that it needs on bridges of others.
     """
 
     session: Session

@@ -44,8 +44,10 @@ def digest_of(scenes: Iterable[Scene]) -> str:
     return found.hexdigest()
 
 
-def _show(place: Placement) -> str:
-    return f"Placement(dpid={place.dpid}, ofport={place.ofport})"
+def _show(at: object) -> str:
+    if isinstance(at, Placement):
+        return f"Placement(dpid={at.dpid}, ofport={at.ofport})"
+    return str(at)
 
 
 def keep(seen: Seen) -> None:
