@@ -39,6 +39,7 @@ from controller.reconcile import (
     InventoryReload,
     LimitChecker,
     Loop,
+    MirrorDemandLoop,
     Readiness,
     Reconciler,
     SnapshotBuilder,
@@ -223,25 +224,22 @@ class Control:
         changes, ready, snapshots = signals.changes, signals.ready, reports.snapshots
         writers, counters = bridges.writers, bridges.counters
         finalizer = Finalizer(
-            changes=changes,
-            snapshots=snapshots,
-            writers=writers,
-            installed_sessions=store.installed_sessions,
-            deletions=store.sessions,
-            bridges=reports.tracker,
-            counters=counters,
-        )
+            changes=changes, snapshots=snapshots, writers=writers,
+            installed_sessions=store.installed_sessions, deletions=store.sessions,
+            bridges=reports.tracker, counters=counters,
+        )  # fmt: skip
         self.tunnel_demand = TunnelDemandLoop(
-            changes=changes,
-            databases=signals.databases,
-            snapshots=snapshots,
-            writers=writers,
-            tunnels=reports.tunnels,
-            ready=ready,
-        )
+            changes=changes, databases=signals.databases, snapshots=snapshots, writers=writers,
+            tunnels=reports.tunnels, ready=ready,
+        )  # fmt: skip
+        self.mirror_demand = MirrorDemandLoop(
+            changes=changes, databases=signals.databases, snapshots=snapshots, writers=writers,
+            mirrors=reports.ovsdb, ready=ready,
+        )  # fmt: skip
         self.reconciler = Reconciler(
             changes=changes, snapshots=snapshots, ready=ready, writers=writers,
-            finalizer=finalizer, tunnels=self.tunnel_demand, revalidation=bridges.revalidation,
+            finalizer=finalizer, tunnels=self.tunnel_demand, mirrors=self.mirror_demand,
+            revalidation=bridges.revalidation,
         )  # fmt: skip
         self.upkeep = Upkeep(
             ready=ready,
@@ -369,6 +367,7 @@ class Services:
         self.reports.offloads.start()
         self.reports.pairs.start()
         self.control.tunnel_demand.start()
+        self.control.mirror_demand.start()
         for loop in self._loops:
             loop.start()
         LOOP_MONITOR.start()
@@ -405,6 +404,7 @@ class Services:
             ("placements", self.reports.tracker.stop),
             ("writers", self.bridges.lifecycle.stop),
             ("tunnels", self.control.tunnel_demand.stop),
+            ("Mirrors", self.control.mirror_demand.stop),
             ("sensors", self.reports.sensors.stop),
             ("routes", self.reports.routes.stop),
             ("offloads", self.reports.offloads.stop),
@@ -531,6 +531,7 @@ def make_inspector(
         installed_sessions=store.installed_sessions,
         bridges=reports.tracker,
         tunnels=reports.tunnels,
+        mirrors=reports.ovsdb,
         is_ready=signals.ready.is_set,
         doubts=Doubts(reports, bridges, hearing),
         notes=reports.databases,
@@ -541,6 +542,7 @@ def make_inspector(
             bridges.connections.problems,
             reports.databases.unreachable,
             reports.tracker.contradictions,
+            lambda: reports.tracker.tapped_callers(bridges.writers.is_connected),
             lambda: (store.problem, store.unrecorded, store.damage, reports.tracker.problem),
             lambda: (log_problem(),),
             lambda: reports.databases.unsafe_settings(bridges.writers.writes_to),

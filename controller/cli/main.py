@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
+from controller.cli.attach import attach, detach
 from controller.cli.check import check
 from controller.cli.client import DEFAULT_API, HAS_CHANGED, Api, Failure
 from controller.cli.collector import collector
@@ -121,6 +122,8 @@ for command in COMMANDS:
     main.add_command(command)
 session.add_command(verify)
 bridge.add_command(prepare)
+bridge.add_command(attach)
+bridge.add_command(detach)
 inventory.add_command(check)
 inventory.add_command(draft)
 

@@ -25,6 +25,7 @@ from controller.databases.transactions import (
     DATABASE_NAME,
     CannotWrite,
     Operation,
+    change_mirrors,
     change_tunnels,
     check_result,
     secure,
@@ -337,7 +338,10 @@ class DatabaseClient:
         if request["do"] == "secure":
             await self._transact(request["request"], secure(self._replica, bridge))
             return []
-        operations, taken = change_tunnels(self._replica, bridge, request)
+        if request["do"] == "mirrors":
+            operations, taken = change_mirrors(self._replica, request)
+        else:
+            operations, taken = change_tunnels(self._replica, bridge, request)
         if operations:
             await self._transact(request["request"], operations)
         return taken

@@ -1,7 +1,9 @@
 """The columns of the Open_vSwitch schema that are watched, and their values in OVSDB's JSON.
 
 Only these columns are asked for (ovs-vswitchd.conf.db(5)); a database may have more. A value is
-kept as Python has it: an atom, None for an optional one that is absent, a frozenset, or a dict.
+kept as Python has it: an atom, None for an optional one that is absent, a frozenset (of strings,
+also of numbers), or a dict. Open vSwitch has had all of these columns since 2.6: asking for one
+that a database does not have would make it refuse everything.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ OFFLOADS = "cloudtap-offloads"
 it sends: ``off@IFINDEX``, or ``off`` of every device that the interface will ever have."""
 PAIR_MARK = "cloudtap-segments"
 """The key in ``external_ids`` of the ends of a segmenting pair; it says ``out`` or ``back``."""
+TAPS = "cloudtap-taps"
+"""The key in ``external_ids`` of a tap bridge of ours; it names the bridge that is attached to it:
+that of somebody else, whose frames it gets by Mirrors."""
+MIRROR_MARK = "cloudtap-mirror"
+"""The key in ``external_ids`` of our Mirrors, and of the ports and interfaces of the patch that one
+sends to; the value is the name of the Mirror."""
 HOST_NAMES = ("hostname", "system-id")
 """The keys in ``external_ids`` of Open_vSwitch that say what the host is called."""
 QOS_RATES = ("max-rate", "cir")
@@ -47,6 +55,7 @@ class Kind(Enum):
     OPTIONAL_INTEGER = "optional integer"
     OPTIONAL_ROW = "optional uuid"
     ROWS = "set of uuids"
+    NUMBERS = "set of integers"
     STRINGS = "map of strings"
     ROWS_BY_NUMBER = "map of integers to uuids"
 
@@ -76,7 +85,7 @@ class WatchedColumn:
     @property
     def default(self) -> Value:
         """The value of a column that does not come (RFC 7047, 5.2.1)."""
-        if self.kind is Kind.ROWS:
+        if self.kind in (Kind.ROWS, Kind.NUMBERS):
             return frozenset()
         if self.kind in (Kind.STRINGS, Kind.ROWS_BY_NUMBER):
             return {}
@@ -101,16 +110,33 @@ WATCHED: Mapping[str, Mapping[str, WatchedColumn]] = {
         "name": WatchedColumn(Kind.STRING),
         "datapath_id": WatchedColumn(Kind.OPTIONAL_STRING, is_ephemeral=True),
         "datapath_type": WatchedColumn(Kind.STRING),
+        "external_ids": WatchedColumn(Kind.STRINGS, keys=frozenset([TAPS])),
         "fail_mode": WatchedColumn(Kind.OPTIONAL_STRING),
+        "mirrors": WatchedColumn(Kind.ROWS),
         "ports": WatchedColumn(Kind.ROWS),
     },
     "Port": {
         "name": WatchedColumn(Kind.STRING),
+        "external_ids": WatchedColumn(Kind.STRINGS, keys=frozenset([MIRROR_MARK])),
         "interfaces": WatchedColumn(Kind.ROWS),
         "protected": WatchedColumn(Kind.BOOLEAN),
         "qos": WatchedColumn(Kind.OPTIONAL_ROW),
         "rstp_status": _tree_state("rstp_port_state"),
         "status": _tree_state("stp_state"),
+        "tag": WatchedColumn(Kind.OPTIONAL_INTEGER),
+        "trunks": WatchedColumn(Kind.NUMBERS),
+        "vlan_mode": WatchedColumn(Kind.OPTIONAL_STRING),
+    },
+    "Mirror": {
+        "name": WatchedColumn(Kind.STRING),
+        "external_ids": WatchedColumn(Kind.STRINGS, keys=frozenset([MIRROR_MARK])),
+        "output_port": WatchedColumn(Kind.OPTIONAL_ROW),
+        "output_vlan": WatchedColumn(Kind.OPTIONAL_INTEGER),
+        "select_all": WatchedColumn(Kind.BOOLEAN),
+        "select_dst_port": WatchedColumn(Kind.ROWS),
+        "select_src_port": WatchedColumn(Kind.ROWS),
+        "select_vlan": WatchedColumn(Kind.NUMBERS),
+        "snaplen": WatchedColumn(Kind.OPTIONAL_INTEGER),
     },
     "QoS": {
         "type": WatchedColumn(Kind.STRING),
@@ -124,7 +150,8 @@ WATCHED: Mapping[str, Mapping[str, WatchedColumn]] = {
         "name": WatchedColumn(Kind.STRING),
         "ofport": WatchedColumn(Kind.OPTIONAL_INTEGER),
         "external_ids": WatchedColumn(
-            Kind.STRINGS, keys=frozenset(["iface-id", "attached-mac", MARK, OFFLOADS, PAIR_MARK])
+            Kind.STRINGS,
+            keys=frozenset(["iface-id", "attached-mac", MARK, MIRROR_MARK, OFFLOADS, PAIR_MARK]),
         ),
         "type": WatchedColumn(Kind.STRING),
         "options": WatchedColumn(Kind.STRINGS),
@@ -151,6 +178,8 @@ def decode(column: WatchedColumn, value: Any) -> Value:
         return _decode_rows_by_number(value, column.keys)
     if kind is Kind.ROWS:
         return frozenset(_uuid(element) for element in _elements(value))
+    if kind is Kind.NUMBERS:
+        return frozenset(str(_decode_atom(Kind.INTEGER, number)) for number in _elements(value))
     if kind.is_optional:
         elements = _elements(value)
         if len(elements) > 1:

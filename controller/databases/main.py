@@ -33,6 +33,8 @@ LAGS_S = 5.0
 """A database lags behind if what is reported of it may be older than this, in seconds."""
 COLLECT_S = 30.0
 """How often the garbage collector runs, in seconds. By itself it would cost more than parsing."""
+SELECTED_FOR_A_ROW = 64
+"""So many ports that Mirrors select are, in a message, as long as a row."""
 AFTER_ERROR_S = 30.0
 """How long a database is left alone that has made this program fail, in seconds."""
 NICE = 5
@@ -108,9 +110,13 @@ def split(report: Report) -> list[dict[str, Any]]:
     """The messages of a report."""
     parts: list[dict[str, Any]] = []
     for kind, rows in (("bridges", report.bridges), ("interfaces", report.interfaces)):
-        items: list[tuple[str, Record | None]] = list(rows.items())
-        for first in range(0, len(items), ROWS_IN_A_SLICE):
-            parts.append({kind: dict(items[first : first + ROWS_IN_A_SLICE])})
+        weight = ROWS_IN_A_SLICE
+        for uuid, record in rows.items():
+            if weight >= ROWS_IN_A_SLICE:
+                parts.append({kind: {}})
+                weight = 0
+            parts[-1][kind][uuid] = record
+            weight += 1 + _selected(record) // SELECTED_FOR_A_ROW
     rest: dict[str, Any] = {}
     if report.settings is not None:
         rest["settings"] = report.settings
@@ -121,6 +127,12 @@ def split(report: Report) -> list[dict[str, Any]]:
     if rest or not parts:
         parts.append(rest)
     return parts
+
+
+def _selected(record: Record | None) -> int:
+    """How many ports the Mirrors of a bridge select."""
+    mirrors = [] if record is None else record.get("mirrors", [])
+    return sum(len(mirror["sources"]) + len(mirror["targets"]) for mirror in mirrors)
 
 
 async def serve(connection: socket.socket) -> None:

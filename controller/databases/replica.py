@@ -27,14 +27,17 @@ from controller.databases.columns import (
     decode,
 )
 from controller.databases.errors import BadPeer, BadValue, shown
+from controller.databases.mirrors import MirrorIndex
 from controller.databases.program import Record
 from controller.databases.records import (
     read_bridge,
     read_interface,
+    read_port,
     read_settings,
     read_unmade,
     strings,
 )
+from controller.databases.references import Referrers, only, refer, refs
 
 ROWS_MAX = 250_000
 """The most rows of one table."""
@@ -49,7 +52,7 @@ OWNERS_SHOWN = 4
 ROW_PROBLEMS_MAX = 20
 """The most sentences about rows of one database."""
 
-CALM_FIELDS = ("is_up", "error")
+CALM_FIELDS = frozenset(["is_up", "error"])
 """Fields of an interface that may change often, and that no placement depends on."""
 NUMBERS = {"mtu": MTUS, "link_speed": LINK_SPEEDS, "ifindex": IFINDEXES}
 """Columns of an interface whose value is not known unless it is one of these numbers."""
@@ -86,10 +89,10 @@ class Replica:
         self.tables: dict[str, dict[str, Row]] = {table: {} for table in WATCHED}
         self._elements = 0
         self._unseen: dict[str, set[str]] = {}
-        self._bridges_of_port: defaultdict[str, set[str]] = defaultdict(set)
-        self._ports_of_interface: defaultdict[str, set[str]] = defaultdict(set)
-        self._ports_of_qos: defaultdict[str, set[str]] = defaultdict(set)
-        self._qos_of_queue: defaultdict[str, set[str]] = defaultdict(set)
+        self._bridges_of_port: Referrers = defaultdict(set)
+        self._ports_of_interface: Referrers = defaultdict(set)
+        self._ports_of_qos: Referrers = defaultdict(set)
+        self._qos_of_queue: Referrers = defaultdict(set)
         self._emptied: dict[str, Row] = {}
         """Ports whose spanning tree states were kept, with what the server has instead."""
         self._forgotten_links: set[str] = set()
@@ -115,6 +118,13 @@ class Replica:
         }
         self.marked: set[str] = set()
         """The interfaces with our mark."""
+        self._mirrors = MirrorIndex(
+            self.tables,
+            ports=self._names["Port"],
+            interfaces=self._names["Interface"],
+            bridges_of_port=self._bridges_of_port,
+            ports_of_interface=self._ports_of_interface,
+        )
 
     def has_name(self, name: str) -> bool:
         """Whether a port or an interface of that name exists."""
@@ -122,8 +132,11 @@ class Replica:
 
     def port_of(self, interface: str) -> str:
         """The port of an interface; empty if there is not exactly one."""
-        ports = self._ports_of_interface.get(interface, set())
-        return next(iter(ports)) if len(ports) == 1 else ""
+        return only(self._ports_of_interface, interface)
+
+    def interface_named(self, name: str) -> str:
+        """The interface of a name; empty if there is not exactly one."""
+        return only(self._names["Interface"], name)
 
     # --- what the database says -----------------------------------------------------------------
 
@@ -146,7 +159,7 @@ class Replica:
                     yield
         self._unseen = {}
         for port in list(self._emptied):
-            if self._forgotten_links.isdisjoint(_refs(self.tables["Port"][port], "interfaces")):
+            if self._forgotten_links.isdisjoint(refs(self.tables["Port"][port], "interfaces")):
                 self._empty_tree_states(port)
         self._forgotten_links = set()
 
@@ -210,17 +223,17 @@ class Replica:
             rows[uuid] = new
         if table == "Bridge":
             self._dirty_bridges.add(uuid)
-            for port in _refer(self._bridges_of_port, uuid, old, new, "ports"):
+            for port in refer(self._bridges_of_port, uuid, old, new, "ports"):
                 self._port_changed(port)
         elif table == "Port":
-            changed = _refer(self._ports_of_interface, uuid, old, new, "interfaces")
+            changed = refer(self._ports_of_interface, uuid, old, new, "interfaces")
             self._dirty_interfaces.update(changed)
-            _refer(self._ports_of_qos, uuid, old, new, "qos")
+            refer(self._ports_of_qos, uuid, old, new, "qos")
             if old is not None and new is not None and old != new:
                 self._port_changed(uuid)
             self._note_name(table, uuid, old, new)
         elif table == "QoS":
-            _refer(self._qos_of_queue, uuid, old, new, "queues")
+            refer(self._qos_of_queue, uuid, old, new, "queues")
             self._qos_changed(uuid)
         elif table == "Queue":
             for qos in self._qos_of_queue.get(uuid, ()):
@@ -230,8 +243,9 @@ class Replica:
             self._note_name(table, uuid, old, new)
             is_marked = new is not None and MARK in strings(new, "external_ids")
             (self.marked.add if is_marked else self.marked.discard)(uuid)
-        else:
+        elif table == "Open_vSwitch":
             self._are_settings_old = True
+        self._dirty_bridges |= self._mirrors.note(table, uuid, old, new)
 
     def _keep_tree_states(self, uuid: str, old: Row | None, new: Row | None) -> None:
         """Keep what spanning trees said of a port before the load that is under way.
@@ -298,7 +312,7 @@ class Replica:
     def _port_changed(self, port: str) -> None:
         row = self.tables["Port"].get(port)
         if row is not None:
-            self._dirty_interfaces.update(_refs(row, "interfaces"))
+            self._dirty_interfaces.update(refs(row, "interfaces"))
 
     def _qos_changed(self, qos: str) -> None:
         for port in self._ports_of_qos.get(qos, ()):
@@ -362,6 +376,8 @@ class Replica:
         row, record = self.tables["Bridge"].get(uuid), None
         try:
             record = None if row is None else read_bridge(row)
+            if row is not None and record is not None:
+                record |= self._mirrors.read(uuid, row)
             self._claims.hold(uuid)
             self._accept(uuid)
         except BadValue as problem:
@@ -379,7 +395,7 @@ class Replica:
             self._bridges[uuid] = record
         report.bridges[uuid] = record
         if (record is None) != (before is None):
-            for port in _refs(row, "ports") if row else ():
+            for port in refs(row, "ports"):
                 self._port_changed(port)
 
     def _note_unmade(self, uuid: str, unmade: Record | None) -> None:
@@ -452,7 +468,7 @@ class Replica:
     def _read_interface_or_none(self, uuid: str) -> Record | None:
         row, owner = self.tables["Interface"].get(uuid), self._owner_of(uuid)
         try:
-            return None if row is None or owner is None else read_interface(row, owner[0], {})
+            return None if row is None or owner is None else read_interface(row, owner[0], {}, {})
         except BadValue:
             return None
 
@@ -460,7 +476,8 @@ class Replica:
         row, owner, record = self.tables["Interface"].get(uuid), self._owner_of(uuid), None
         try:
             if row is not None and owner is not None:
-                record = read_interface(row, owner[0], self._device(owner[1], row))
+                port = read_port(owner[1], self.tables["Port"][owner[1]])
+                record = read_interface(row, owner[0], self._device(owner[1], row), port)
                 self._claims.hold(uuid)
                 self._owner_before[uuid] = owner
             else:
@@ -513,7 +530,8 @@ class Replica:
 
     def _must_wait(self, uuid: str, before: Record, record: Record, now: float) -> bool:
         """Whether only the link of an interface has changed, and it changes too often."""
-        if any(before[name] != record[name] for name in record if name not in CALM_FIELDS):
+        names = (before.keys() | record.keys()) - CALM_FIELDS
+        if any(before.get(name) != record.get(name) for name in names):
             return False
         calm = self._calm.get(uuid)
         if calm is not None and now < calm.until:
@@ -597,27 +615,3 @@ def _keep_ephemeral(table: str, old: Row, new: Row) -> None:
 
 def _weigh(row: Row | None) -> int:
     return sum(len(v) for v in row.values() if isinstance(v, (frozenset, dict))) if row else 0
-
-
-def _refs(row: Row, column: str) -> frozenset[str]:
-    value = row[column]
-    if isinstance(value, dict):
-        return frozenset(value.values())
-    if isinstance(value, str):
-        return frozenset([value])
-    return value if isinstance(value, frozenset) else frozenset()
-
-
-def _refer(
-    owners: defaultdict[str, set[str]], uuid: str, old: Row | None, new: Row | None, column: str
-) -> frozenset[str]:
-    """Note which rows a row refers to now; those that it did not before, or no longer."""
-    before = _refs(old, column) if old else frozenset()
-    after = _refs(new, column) if new else frozenset()
-    for other in before - after:
-        owners[other].discard(uuid)
-        if not owners[other]:
-            del owners[other]
-    for other in after - before:
-        owners[other].add(uuid)
-    return before ^ after

@@ -3,6 +3,7 @@
 from controller.reconcile.finalizer import Finalizer
 from controller.reconcile.hearing import Hearing
 from controller.reconcile.limits import CHECK_S, LimitChecker
+from controller.reconcile.mirror_demand import MirrorDemandLoop
 from controller.reconcile.periodic import START_S, TICK_S, InventoryReload, Loop, Readiness, Upkeep
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
@@ -20,6 +21,7 @@ __all__ = [
     "InventoryReload",
     "LimitChecker",
     "Loop",
+    "MirrorDemandLoop",
     "Readiness",
     "Reconciler",
     "Snapshot",

@@ -92,15 +92,16 @@ class Hearing:
     def __call__(self) -> float:
         """Listen once; returns the seconds until it is due again."""
         world = self._snapshot().resolved.world
-        self._keep(world.contests)
-        if not world.contests:
+        contests = _audible(world)
+        self._keep(contests)
+        if not contests:
             return LISTEN_S
-        concerned = {place.dpid for port in world.contests for place in _places(world, port)}
+        concerned = {place.dpid for port in contests for place in _places(world, port)}
         for dpid in self._silent.keys() - concerned:
             del self._silent[dpid]
         claimed = {
             world.port_by_id[port]: places
-            for port, places in world.contests.items()
+            for port, places in contests.items()
             if port in world.port_by_id
         }
         self._listen_at_claims(claimed)
@@ -123,7 +124,7 @@ class Hearing:
         world = self._snapshot().resolved.world
         return {
             port: silent[place.dpid]
-            for port in world.contests
+            for port in _audible(world)
             for place in _places(world, port)
             if place.dpid in silent
         }
@@ -258,6 +259,14 @@ class Hearing:
             self._heard_at.pop(key, None)
             self._counted.pop(key, None)
         self._first.pop(port, None)
+
+
+def _audible(world: World) -> Mapping[PortId, tuple[Placement, ...]]:
+    """The claims of ports that are on bridges of ours only: nothing counts on those of others."""
+    if not world.attachments:
+        return world.contests
+    claims = world.contests.items()
+    return {p: at for p, at in claims if not any(place.owner for place in _places(world, p))}
 
 
 def _places(world: World, port: PortId) -> Iterator[Placement]:

@@ -10,10 +10,11 @@ from typing import Protocol
 from netaddr import IPAddress
 
 from controller.southbound import SettlingBridge
-from controller.southbound.ovsdb import InterfaceRow, TunnelDemand
+from controller.southbound.ovsdb import InterfaceRow, MirrorDemand, TunnelDemand
 from controller.status import Measure
 from controller.store import DesiredState, Limits
 from flows.model import (
+    Attachment,
     CollectorId,
     CopyWay,
     Datapath,
@@ -21,6 +22,7 @@ from flows.model import (
     Dpid,
     Hop,
     Link,
+    MirrorKey,
     Names,
     Numbers,
     Ofport,
@@ -236,6 +238,31 @@ class Tunnelling(Protocol):
     def why_missing(self, dpid: Dpid, kind: TunnelKind, bridge: str) -> str:
         """Why a bridge has no port for a kind of tunnel, and what to do."""
         ...
+
+
+class Mirroring(Protocol):
+    """Who makes Mirrors on the bridges of others."""
+
+    def want_mirrors(self, demands: Mapping[Dpid, MirrorDemand]) -> None:
+        """Keep the Mirrors for these tap bridges as demanded, from now on."""
+        ...
+
+    def mirror_problems(self) -> Mapping[tuple[Dpid, MirrorKey], str]:
+        """Why Mirrors could not be made, a sentence each."""
+        ...
+
+
+class NoMirrors(Mirroring):
+    """No bridge of somebody else is tapped."""
+
+    _nothing: Mapping[tuple[Dpid, MirrorKey], str] = MappingProxyType({})
+
+    def want_mirrors(self, demands: Mapping[Dpid, MirrorDemand]) -> None:
+        """Nothing is made."""
+
+    def mirror_problems(self) -> Mapping[tuple[Dpid, MirrorKey], str]:
+        """None."""
+        return self._nothing
 
 
 class NoTunnels(Tunnelling):
@@ -477,4 +504,13 @@ class PlacementsView(Protocol):
     @property
     def contests(self) -> Mapping[PortId, tuple[Placement, ...]]:
         """The places that claim a port beside the one where it is, if it is anywhere."""
+        ...
+
+    @property
+    def attachments(self) -> Mapping[Dpid, Attachment]:
+        """The bridges of others, by the tap bridge of each; the same value until one changes.
+
+        They are part of this moment: the port that has a number now may not be the one that had it
+        when a workload was placed there.
+        """
         ...

@@ -14,15 +14,18 @@ from contextlib import AbstractContextManager
 from controller.process import ChangeSignal
 from controller.reconcile.bridge import BridgeWriter
 from controller.reconcile.finalizer import Finalizer
+from controller.reconcile.mirror_demand import MirrorDemandLoop
 from controller.reconcile.protocols import Revalidating
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.tunnel_demand import TunnelDemandLoop
 from controller.reconcile.writers import Writers
 from controller.status import Reconciling
-from flows.model import Collector, Dpid, SessionId
+from flows.model import Collector, Dpid, Session, SessionId
 
 TUNNELS_S = 2.0
 """An answer waits so long for tunnel ports that are being made, in seconds."""
+MIRRORS_S = 2.0
+"""An answer waits so long for Mirrors that are being made on bridges of others, in seconds."""
 GREETED_S = 1.0
 """An answer waits so long for a bridge that is not known to be ours yet, in seconds: it has just
 connected, or never answers."""
@@ -44,11 +47,13 @@ class Reconciler(Reconciling):
         writers: Writers,
         finalizer: Finalizer,
         tunnels: TunnelDemandLoop,
+        mirrors: MirrorDemandLoop,
         revalidation: Revalidating,
     ) -> None:
         self._changes, self._ready, self._writers = changes, ready, writers
         self._snapshots = snapshots
-        self._finalizer, self._tunnels, self._revalidation = finalizer, tunnels, revalidation
+        self._finalizer, self._tunnels, self._mirrors = finalizer, tunnels, mirrors
+        self._revalidation = revalidation
 
     def moment(self) -> Snapshot | None:
         """The world that was built last; see Reconciling."""
@@ -57,6 +62,10 @@ class Reconciler(Reconciling):
     def expecting(self, collector: Collector) -> AbstractContextManager[None]:
         """Have the tunnel ports made before a change needs them; see Reconciling."""
         return self._tunnels.expecting(collector, TUNNELS_S)
+
+    def mirroring(self, session: Session) -> AbstractContextManager[None]:
+        """Have the Mirrors made before a change needs them; see Reconciling."""
+        return self._mirrors.expecting(session, MIRRORS_S)
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
         """Bring every bridge to the desired state now in the store; see Reconciling.
@@ -71,6 +80,8 @@ class Reconciler(Reconciling):
         if not self._ready.is_set():
             return False
         if self._tunnels.wait_made(before, min(timeout_s, TUNNELS_S)):
+            version = self._changes.changed()
+        if self._mirrors.wait_made(before, min(timeout_s, MIRRORS_S)):
             version = self._changes.changed()
         resolved = self._snapshots.snapshot().resolved
         concerned = self._writers.concerned(

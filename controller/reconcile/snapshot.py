@@ -201,6 +201,8 @@ class SnapshotBuilder:
             is_same = old.placements is places.placements and old.links == places.links
             if not is_same or old.contests != places.contests:
                 old = old.with_placements(places.placements, places.links, numbers, places.contests)
+            if old.attachments is not places.attachments:
+                old = old.with_attachments(places.attachments)
             parts = (desired.collectors, desired.session_by_id, desired.filters, numbers)
             resolved = ResolvedWorld(
                 old.with_desired_state(*parts, *told), before.resolved, changed=changed
@@ -233,6 +235,7 @@ class SnapshotBuilder:
             placements=places.placements,
             links=places.links,
             contests=places.contests,
+            attachments=places.attachments,
             numbers=numbers,
             filters=desired.filters,
             underlay_mtu=self._underlay_mtu,

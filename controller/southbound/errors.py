@@ -8,7 +8,7 @@ CloudtapError
     +-- SwitchGone         the connection ended before the answer arrived
     +-- SwitchUnfit        a switch lacks a required feature
     +-- Displaced          another controller is master of the switch: it refuses our changes
-    +-- NotOurs            a bridge that the configuration does not list in `own`
+    +-- NotOurs            a bridge that the configuration does not list in `own`, or that is tapped
     +-- OfAnotherBridge    a connection whose datapath id another bridge may have taken
     +-- SwitchRefused      a switch refused a request that belongs to no single flow
 """
@@ -79,13 +79,13 @@ class Displaced(SouthboundError):
 
 
 class NotOurs(SouthboundError):
-    """A bridge has connected that the configuration does not list in `own`."""
+    """A bridge has connected that the configuration does not list in `own`, or that is tapped."""
 
-    def __init__(self, bridge: str) -> None:
-        super().__init__(
-            f"bridge {bridge!r} is left alone: it is not in `own` of [bridges] in the configuration"
-        )
-        self.bridge = bridge
+    def __init__(
+        self, bridge: str, why: str = "it is not in `own` of [bridges] in the configuration"
+    ) -> None:
+        super().__init__(f"bridge {bridge!r} is left alone: {why}")
+        self.bridge, self.why = bridge, why
 
 
 class OfAnotherBridge(SouthboundError):

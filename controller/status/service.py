@@ -11,7 +11,7 @@ from controller.status.left_out import LeftOut
 from controller.status.values import BridgeStatus, PortPlace, SessionStatus
 from controller.status.verify import Check, Verification
 from flows.explain import Explanation, Feed
-from flows.model import Collector, CollectorId, Dpid, NetworkId, PortId, SessionId
+from flows.model import Collector, CollectorId, Dpid, NetworkId, PortId, Session, SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,15 @@ class Reconciling(Protocol):
 
         Whoever gives a live session this collector, or these sensors, does that and ``sync``
         inside: else packets would go without a copy while the ports are being made.
+        """
+        ...
+
+    def mirroring(self, session: Session) -> AbstractContextManager[None]:
+        """Inside, bridges of others have the Mirrors for a session, as far as they come in 2
+        seconds.
+
+        Whoever makes this of a live session does that and ``sync`` inside: else packets would go
+        without a copy while the Mirrors are being made.
         """
         ...
 

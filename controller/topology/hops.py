@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import (
@@ -14,6 +15,7 @@ from controller.southbound.ovsdb import (
     segmenter_of,
     tunnel_name,
 )
+from controller.topology.attachments import Tap, seen_from_tap
 from flows.model import (
     OFPORT_MAX,
     Datapath,
@@ -31,7 +33,8 @@ from flows.model import (
 
 HopsOfBridge = dict[Placement, Hop]
 PortNumbers = Mapping[Dpid, Set[int]]
-"""The numbers of ports, by bridge."""
+"""The numbers of ports, by the bridge that has them."""
+NO_TAPS: Mapping[Dpid, Tap] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Hops:
 
     Settings of OpenFlow come from the bridge, everything else from its database. What was reported
     last counts while either is out of reach. A report of one port costs the same on a bridge with
-    any number of them.
+    any number of them. Everything is known by the bridge that has it, and told of a bridge that is
+    tapped as its tap bridge has it.
     """
 
     def __init__(self) -> None:
@@ -73,6 +77,7 @@ class Hops:
         self._is_outdated = False
         self._wanted: PortNumbers | None = None
         """The ports of which somebody wants to know; None: all."""
+        self._taps = NO_TAPS
 
     def report_ports(self, dpid: Dpid, ports: Iterable[SwitchPort]) -> bool:
         """A bridge has reported all its ports; whether something else is known now."""
@@ -184,15 +189,19 @@ class Hops:
             self._names.pop(dpid, None)
             return self._refresh(dpid)
 
-    def known(self, wanted: PortNumbers | None = None) -> Mapping[Placement, Hop]:
+    def known(
+        self, wanted: PortNumbers | None = None, taps: Mapping[Dpid, Tap] = NO_TAPS
+    ) -> Mapping[Placement, Hop]:
         """What is known of some ports, and of those for tunnels on their bridges; None: of all.
 
-        The same value again until something else is known of these.
+        ``taps`` are the tap bridges by the bridges of others. The same value again until something
+        else is known of these.
         """
         with self._lock:
-            if self._is_outdated or wanted is not self._wanted:
-                self._wanted, self._is_outdated = wanted, False
-                found = dict(self._hops_wanted(wanted))
+            if self._is_outdated or wanted is not self._wanted or taps != self._taps:
+                self._wanted, self._taps, self._is_outdated = wanted, taps, False
+                hops = self._hops_wanted(wanted)
+                found = {seen_from_tap(taps, place): hop for place, hop in hops}
                 self._known = self._known if found == self._known else found
             return self._known
 

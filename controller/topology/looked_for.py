@@ -17,7 +17,8 @@ BRIDGES_NAMED = 3
 class Found:
     """An interface that may be meant, with its bridge; ``error`` says why it is not open.
 
-    ``is_reported``: the bridge reports it over OpenFlow, too.
+    ``is_reported``: the bridge reports it over OpenFlow, too. ``is_tapped``: its bridge is that of
+    somebody else, of which only its database reports.
     """
 
     interface: str
@@ -25,6 +26,7 @@ class Found:
     iface_id: str | None = None
     error: str = ""
     is_reported: bool = False
+    is_tapped: bool = False
 
     def __str__(self) -> str:
         return f"interface {self.interface!r} of bridge {self.bridge!r}"
@@ -84,8 +86,15 @@ def _unusable(found: Found) -> str:
         return f"{found} was not opened by Open vSwitch: {found.error}"
     if found.iface_id is not None:
         return f"{found} is that of port {found.iface_id!r}, as its external_ids:iface-id says"
+    if found.is_reported and found.is_tapped:
+        return f"{found} is not used for it: see the problem that names it"
     if found.is_reported:
         return f"{found} is claimed by something else, too: see the problem that names it"
+    if found.is_tapped:
+        return (
+            f"{found} is in the database, and has no OpenFlow port number of its own there (yet): "
+            "see `ovs-vsctl show` on its host"
+        )
     return (
         f"{found} is in the database, and the bridge does not report it over OpenFlow (yet): see "
         "whether the bridge is connected"

@@ -12,15 +12,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 
 from controller.devices import PairEnd, pair_name
 from controller.inventory import InterfaceName, Inventory, LinkHint
 from controller.southbound.ovsdb import InterfaceRow, tunnel_name
 from controller.store import Place
+from controller.topology.attachments import Tap
 from controller.topology.bridge_state import BridgeReport, Interface
 from controller.topology.looked_for import NAMES_COMPARED_MAX, Found, Search
-from flows.model import AT, BridgeReference, Dpid, Link, Placement, PortId, TunnelKind
+from flows.model import (
+    AT,
+    BridgeReference,
+    Dpid,
+    Link,
+    OwnerPort,
+    Placement,
+    PortId,
+    PortKind,
+    TunnelKind,
+)
 
 ROWS_BETWEEN_PAUSES = 1000
 """Ports that are placed before other green threads may run."""
@@ -37,7 +48,9 @@ class Merged:
     places that claim it beside the one that counts. ``expected`` are the bridges that the inventory
     or an ``iface-id`` of a declared port refers to, ``claimed`` those of an ``iface-id`` alone: no
     switch can make itself one of these. ``undeclared`` are the interfaces, on bridges
-    with declared ports or links, that belong to neither.
+    with declared ports or links, that belong to neither. All places are on the bridges that have
+    the ports; ``owner_ports`` are the Port rows of those on bridges that are tapped, and ``taps``
+    the tap bridges of these.
     """
 
     placements: Mapping[PortId, Placement]
@@ -49,6 +62,8 @@ class Merged:
     expected: frozenset[Dpid]
     claimed: frozenset[Dpid]
     undeclared: Mapping[Dpid, tuple[str, ...]]
+    owner_ports: Mapping[Placement, OwnerPort]
+    taps: Mapping[Dpid, Tap]
 
 
 def merge_reports(
@@ -76,6 +91,8 @@ def merge_reports(
         frozenset(merge.expected | merge.claimed),
         frozenset(merge.claimed),
         merge.undeclared(),
+        merge.owner_ports(),
+        merge.taps,
     )
 
 
@@ -116,6 +133,7 @@ class _Merge:
         self.expected: set[Dpid] = set()
         self.claimed: set[Dpid] = set()
         self.reports: dict[Dpid, BridgeReport] = {}
+        self.taps: dict[Dpid, Tap] = {}
         self.by_id: defaultdict[str, list[Interface]] = defaultdict(list)
         self.by_name: defaultdict[str, list[Interface]] = defaultdict(list)
         self.claimed_at: defaultdict[str, set[Dpid]] = defaultdict(set)
@@ -132,6 +150,8 @@ class _Merge:
         for report in reports:
             self.pause()
             self.reports[report.record.dpid] = report
+            if report.tap is not None:
+                self.taps[report.record.dpid] = report.tap
             self._by_bridge_name[report.record.name].append(report.record.dpid)
             for iface_id in report.claims:
                 self.claimed_at[iface_id].add(report.record.dpid)
@@ -148,14 +168,37 @@ class _Merge:
         for number, port in enumerate(self.inventory.ports):
             if number % ROWS_BETWEEN_PAUSES == 0:
                 self.pause()
-            self._place_port(port.id)
+            claims = sorted(self.by_id.get(port.id, ()), key=lambda i: i.place)
+            free, taken = self._hinted(port.id)
+            if port.kind is PortKind.TAP and self.taps:
+                claims, free = self._own_places(port.id, claims, free)
+            self._place_port(port.id, claims, free, taken)
 
-    def _place_port(self, port: PortId) -> None:
+    def _own_places(
+        self, port: PortId, claims: list[Interface], free: list[Interface]
+    ) -> tuple[list[Interface], list[Interface]]:
+        """Where a tap port may be of these interfaces: on no bridge of somebody else."""
+        own = [i for i in free if i.place.dpid not in self.taps]
+        refused = [i for i in (*claims, *([] if own else free)) if i.place.dpid in self.taps]
+        for interface in refused:
+            tap = self.taps[interface.place.dpid]
+            self.problems.add(
+                f"tap port {port!r} is not placed at {interface}: that bridge is owned by somebody "
+                "else, and nothing is ever sent into it; a tap port must be on its tap bridge "
+                f"{tap.name!r}"
+            )
+        return [i for i in claims if i.place.dpid not in self.taps], own
+
+    def _place_port(
+        self,
+        port: PortId,
+        claims: list[Interface],
+        free: list[Interface],
+        taken: list[Interface],
+    ) -> None:
         key = f"port {port}"
-        claims = sorted(self.by_id.get(port, ()), key=lambda i: i.place)
         self.claimed |= self.claimed_at.get(port, set())
         before = self.before.get(key)
-        free, taken = self._hinted(port, before)
         stay = self._stay(port, before, claims, free)
         if stay is _Stay.CHANGING and before is not None:
             self.places[key] = before
@@ -266,9 +309,7 @@ class _Merge:
         self.doubts[port] = sentence
         self.problems.add(sentence)
 
-    def _hinted(
-        self, port: PortId, before: Place | None
-    ) -> tuple[list[Interface], list[Interface]]:
+    def _hinted(self, port: PortId) -> tuple[list[Interface], list[Interface]]:
         """The interfaces that the hint of a port means: those that are free, and the others."""
         hint = self.inventory.hints.get(port)
         if hint is None or hint.interface is None:
@@ -365,6 +406,13 @@ class _Merge:
         name, key = f"{end.interface!r} of bridge {end.bridge!r}", _key_of(end)
         before = self.before.get(key)
         found = sorted(self._named(end.bridge, end.interface), key=lambda i: i.place)
+        if found and all(i.place.dpid in self.taps for i in found):
+            self.problems.add(
+                f"the link at {name} is not used: that bridge is owned by somebody else, and "
+                "nothing is ever sent into it"
+            )
+            return None
+        found = [i for i in found if i.place.dpid not in self.taps]
         stays = [i for i in found if i.where == before]
         others = [i for i in found if i not in stays]
         if before is not None and self._is_still_called(end.bridge, before):
@@ -441,6 +489,14 @@ class _Merge:
                 found[dpid] = names
         return found
 
+    def owner_ports(self) -> dict[Placement, OwnerPort]:
+        """The Port rows at the places of bridges that are tapped where ports are, or may be."""
+        if not self.taps:
+            return {}
+        used = {*self.placements.values(), *chain.from_iterable(self.contests.values())}
+        of_others = (i for dpid in self.taps for i in self.reports[dpid].interfaces)
+        return {i.place: i.port for i in of_others if i.port is not None and i.place in used}
+
     def _remove(self, claimants: Iterable[PortId | LinkHint]) -> None:
         for claimant in claimants:
             if isinstance(claimant, LinkHint):
@@ -454,7 +510,8 @@ class _Merge:
 
 def _found(report: BridgeReport, interface: str, iface_id: str | None = None) -> Found:
     is_reported = any(each.name == interface for each in report.interfaces)
-    return Found(interface, report.record.name, iface_id, is_reported=is_reported)
+    is_tapped = report.tap is not None
+    return Found(interface, report.record.name, iface_id, "", is_reported, is_tapped)
 
 
 def _key_of(end: InterfaceName) -> str:

@@ -1,7 +1,9 @@
 """Where every port and link is now, merged from OpenFlow ports, OVSDB rows and the inventory.
 
 Who speaks for a bridge, and what stays where it was although others claim it, is decided in
-``speakers`` and ``merge``; this file keeps what they need to know, under locks.
+``speakers`` and ``merge``; this file keeps what they need to know, under locks. All of them know
+ports by the bridges that have them. A snapshot gives those of a tapped bridge of somebody else to
+its tap bridge: it is the only place where that is done.
 """
 
 from __future__ import annotations
@@ -16,11 +18,25 @@ from controller.process import TIME_SLICES
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
 from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot, tunnel_name
 from controller.store import BridgeRecord, InterfaceRecord
-from controller.topology.bridge_state import BridgeReport, BridgeState, truncate_name
+from controller.topology.attachments import (
+    Attached,
+    Attachments,
+    Tap,
+    kept,
+    seen_from_tap,
+    seen_on_bridge,
+    with_ports,
+)
+from controller.topology.bridge_state import (
+    NO_NUMBER,
+    BridgeReport,
+    BridgeState,
+    truncate_name,
+)
 from controller.topology.looked_for import looked_for
-from controller.topology.merge import Places, merge_reports, search_for
+from controller.topology.merge import Merged, Places, merge_reports, search_for
 from controller.topology.speakers import EVERY, Heard, Speakers
-from flows.model import OFPORT_MAX, Dpid, Link, Placement, PortId, TunnelKind
+from flows.model import OFPORT_MAX, Attachment, Dpid, Link, Placement, PortId, TunnelKind
 
 
 class PortNews(Enum):
@@ -39,9 +55,12 @@ class PlacementsSnapshot:
     """All placements and links at one moment; ``problems`` are sentences for the operator.
 
     ``doubts`` are those about ports, ``contests`` the places that claim a port beside its own.
-    ``records`` is stored for the next start, one for each known bridge, and so is ``places``.
-    ``expected`` are the bridges that the inventory refers to, ``undeclared`` the interfaces in no
-    inventory (see Merged). ``version`` is the number of changes that were reported until then.
+    ``records`` is stored for the next start, one for each known bridge, and so is ``places``, which
+    has the bridges that have the ports. ``expected`` are the bridges that the inventory refers to
+    and that should connect, ``undeclared`` the interfaces in no inventory (see Merged).
+    ``attachments`` are those of tap bridges, with the ports that are placed or claimed there, and
+    ``taps`` the tap bridges by the bridges of others that they tap. ``version`` is the number of
+    changes that were reported until then.
     """
 
     placements: Mapping[PortId, Placement] = field(default_factory=dict)
@@ -53,6 +72,8 @@ class PlacementsSnapshot:
     expected: frozenset[Dpid] = frozenset()
     undeclared: Mapping[Dpid, tuple[str, ...]] = field(default_factory=dict)
     records: tuple[BridgeRecord, ...] = ()
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
+    taps: Mapping[Dpid, Tap] = field(default_factory=dict)
     version: int = field(default=0, compare=False)
 
 
@@ -76,6 +97,7 @@ class Placements:
         self._forgotten: set[Dpid] = set()
         self._speakers = Speakers(targets)
         self._reported, self._heard = OvsdbSnapshot(), Heard()
+        self._attachments, self._attached = Attachments(), Attached()
         self._replaced: dict[Dpid, Dpid] = {}
         self._moves: list[Mapping[Dpid, Dpid]] = []
         self._moved_at = 0
@@ -119,6 +141,8 @@ class Placements:
         ``certificate`` is the name in the certificate of its host; the first one counts.
         """
         with self._lock:
+            if dpid in self._attached.tap_by_owner:
+                return  # its database alone speaks for it, and nothing is written to it
             is_known = dpid in self._bridges
             bridge = self._reporting(dpid)
             name, before = bridge.name(dpid), (bridge.ports, bridge.certificate)
@@ -128,7 +152,7 @@ class Placements:
                     found[port.ofport] = port.name
                 elif port.ofport == LOCAL_PORT:
                     bridge.local_name = port.name
-            bridge.ports, bridge.has_connected = found, True
+            bridge.ports, bridge.has_connected, bridge.was_tapped = found, True, False
             bridge.certificate = self._declared_certificate(dpid) or bridge.certificate
             bridge.certificate = bridge.certificate or certificate
             is_same = before == (found, bridge.certificate) and bridge.name(dpid) == name
@@ -145,6 +169,8 @@ class Placements:
         if not 1 <= number <= OFPORT_MAX:
             return PortNews.NONE
         with self._lock:
+            if dpid in self._attached.tap_by_owner:
+                return PortNews.NONE
             bridge = self._reporting(dpid)
             before = bridge.ports.get(number)
             if change.reason is PortReason.DELETED:
@@ -185,7 +211,8 @@ class Placements:
         return self._heard.believed
 
     def forget(self, dpid: Dpid) -> None:
-        """Forget a bridge, and who speaks for it; its database counts again when it connects.
+        """Forget a bridge, and who speaks for it; its database counts again when it connects, or
+        when it is tapped.
 
         Otherwise the last rows of a host that was removed would count for ever.
         """
@@ -195,6 +222,39 @@ class Placements:
             self._forgotten.add(dpid)
             self._places = {who: at for who, at in self._places.items() if at[0] != dpid}
             self._outdate(dpid)
+            if dpid in self._attached.by_tap or dpid in self._attached.tap_by_owner:
+                self._hear(self._reported)
+            self._attach_again()
+
+    def tapped_by(self, dpid: Dpid) -> Dpid | None:
+        """The bridge of somebody else from which a tap bridge gets copies; None: it is none."""
+        with self._lock:
+            attachment = self._attached.by_tap.get(dpid)
+            return None if attachment is None else attachment.owner
+
+    def why_not_ours(self, dpid: Dpid) -> str:
+        """Why this controller may write nothing to a bridge: it is that of somebody else, and
+        tapped; empty if it may.
+        """
+        with self._lock:
+            tap = self._attached.tap_by_owner.get(dpid)
+            return "" if tap is None else self._why_left_alone(dpid, tap)
+
+    def tapped_callers(self, is_connected: Callable[[Dpid], bool]) -> Sequence[str]:
+        """The bridges of others that are tapped and connected all the same, a sentence each."""
+        found = [(dpid, tap) for dpid, tap in self.snapshot().taps.items() if is_connected(dpid)]
+        with self._lock:
+            return [
+                f"bridge {self._name_of(dpid)!r} is left alone: {self._why_left_alone(dpid, tap)}"
+                for dpid, tap in sorted(found)
+            ]
+
+    def _why_left_alone(self, dpid: Dpid, tap: Tap) -> str:
+        return (
+            f"it is owned by somebody else, and bridge {tap.name!r} gets copies from it, so this "
+            "controller must not be one of its controllers; give it those of its owner alone, see "
+            f"`ovs-vsctl get-controller {self._name_of(dpid)}` on its host"
+        )
 
     def kept(self) -> frozenset[Dpid]:
         """The bridges that are stored."""
@@ -204,8 +264,8 @@ class Placements:
     def strangers(self) -> frozenset[Dpid]:
         """The bridges that have connected, and on which nothing of ours is or was placed."""
         self.snapshot()  # what was reported last counts, also for ``drop_stranger``
-        used = {dpid for dpid, _ in self._places.values()}
         with self._lock:
+            used = self._used()
             return frozenset(
                 dpid
                 for dpid, bridge in self._bridges.items()
@@ -216,9 +276,10 @@ class Placements:
         """A port was heard at a place that claims it: it is there; False if that claim is gone."""
         contests = self.snapshot().contests.get(port, ())
         with self._lock:
-            if place not in contests or place.dpid not in self._bridges:
+            at = seen_on_bridge(place)
+            if place not in contests or at.dpid not in self._bridges:
                 return False
-            found = (i for i in self._report(place.dpid).interfaces if i.place == place)
+            found = (i for i in self._report(at.dpid).interfaces if i.place == at)
             interface = next(found, None)
             if interface is None or interface.iface_id != port:
                 return False
@@ -234,7 +295,7 @@ class Placements:
         """
         with self._lock:
             bridge = self._bridges.get(dpid)
-            is_needed = any(at[0] == dpid for at in self._places.values())
+            is_needed = dpid in self._used()
             is_stranger = bridge is not None and bridge.has_connected and not bridge.is_remembered
             if bridge is None or not is_stranger or is_needed:
                 return False
@@ -244,6 +305,7 @@ class Placements:
                 bridge.ports, bridge.local_name = {}, ""
                 bridge.certificate, bridge.has_connected = None, False
             self._outdate(dpid)
+            self._attach_again()
             return True
 
     def replaced(self) -> Mapping[Dpid, Dpid]:
@@ -277,24 +339,26 @@ class Placements:
         """The name of every bridge that was ever ours, is connected, or should be.
 
         Bridges that only databases have, and that nothing in the last snapshot refers to, are those
-        of others.
+        of others, and so are those that are tapped.
         """
         expected = self._snapshot.expected
         with self._lock:
             return {
                 dpid: bridge.name(dpid)
                 for dpid, bridge in self._bridges.items()
-                if bridge.has_connected or bridge.is_remembered or dpid in expected
+                if not bridge.is_of_others and (bridge.is_ours or dpid in expected)
             }
 
     def knows(self, dpid: Dpid) -> bool:
-        """Whether ``bridge_names`` has this bridge."""
+        """Whether something of ours may be on a bridge: ``bridge_names`` has it, or it is, or was,
+        tapped.
+        """
         expected = self._snapshot.expected
         with self._lock:
             bridge = self._bridges.get(dpid)
-            return bridge is not None and (
-                bridge.has_connected or bridge.is_remembered or dpid in expected
-            )
+            if bridge is None:
+                return False
+            return bridge.is_of_others or bridge.is_ours or dpid in expected
 
     def undeclared(self) -> Mapping[Dpid, tuple[str, ...]]:
         """The interfaces that are in no inventory, on bridges with ports that are."""
@@ -304,6 +368,7 @@ class Placements:
         """The interfaces of known bridges that Open vSwitch could not create or open."""
         snapshot = self._snapshot
         used = snapshot.expected | {dpid for dpid, _ in snapshot.places.values()}
+        used |= snapshot.taps.keys()
         with self._lock:
             failed = {d: b.failed for d, b in self._bridges.items() if b.failed}
         return [
@@ -328,7 +393,7 @@ class Placements:
             return {}
         with self._lock:
             inventory, dpids = self._inventory, sorted(self._bridges)
-        ours = self.bridge_names()
+        ours = frozenset(dpid for dpid in dpids if self.knows(dpid))
         with TIME_SLICES.taken():
             reports = [r for r in self._all_reports(dpids) if r.record.dpid in ours]
             broken = [row for row in self.unopened() if row.dpid in ours]
@@ -338,8 +403,11 @@ class Placements:
     def bridge_name(self, dpid: Dpid) -> str:
         """The name of one bridge; its datapath id if no name is known."""
         with self._lock:
-            bridge = self._bridges.get(dpid)
-            return bridge.name(dpid) if bridge is not None else f"{dpid:016x}"
+            return self._name_of(dpid)
+
+    def _name_of(self, dpid: Dpid) -> str:
+        bridge = self._bridges.get(dpid)
+        return bridge.name(dpid) if bridge is not None else f"{dpid:016x}"
 
     def hosts_of(self, dpid: Dpid) -> tuple[str, ...]:
         """The names of the host of a bridge."""
@@ -367,9 +435,16 @@ class Placements:
 
         It may after a known bridge has taken the id of another one that still has it, as far as is
         known. Then the names of its ``ports`` decide: they must be those of the bridge that has the
-        id, and not fit the other one.
+        id, and not fit the other one. One that was tapped is that of somebody else until its
+        database says that it is tapped no more.
         """
         with self._lock:
+            bridge = self._bridges.get(dpid)
+            if bridge is not None and bridge.is_of_others and bridge.rows is None:
+                return (
+                    "it is owned by somebody else and was tapped, and its database has not said "
+                    "yet whether it still is; make the database reachable"
+                )
             left = self._heard.left
             if dpid in left:
                 return self._speakers.why_another(dpid, left[dpid])
@@ -412,30 +487,22 @@ class Placements:
             with self._lock:
                 version, inventory = self._version, self._inventory
                 dpids, places = sorted(self._bridges), self._places
-                doubts = self.database_doubts()
+                doubts, attached = self.database_doubts(), self._attached
             if version != self._snapshot.version:
-                old = self._snapshot
                 with TIME_SLICES.taken():
                     reports = list(self._all_reports(dpids))
                     found = merge_reports(inventory, reports, TIME_SLICES.pause, places)
                 with self._lock:
                     if self._is_declared and self._places is places:
                         self._places = found.places
-                    used = {dpid for dpid, _ in self._places.values()}
-                    self._ours = found.claimed | used
-                is_same = found.placements == old.placements  # then others need not compare them
-                self._snapshot = PlacementsSnapshot(
-                    old.placements if is_same else found.placements,
-                    found.links,
-                    tuple(sorted({*found.problems, *doubts})),
-                    self._places,
-                    found.doubts,
-                    found.contests,
-                    found.expected,
-                    found.undeclared,
-                    tuple(report.record for report in reports),
-                    version,
-                )
+                    self._ours = found.claimed | self._used()
+                    new = _seen_from_taps(found, attached, self._snapshot)
+                    records = tuple(report.record for report in reports)
+                    problems = {*found.problems, *doubts, *attached.problems}
+                    self._snapshot = replace(
+                        new, problems=tuple(sorted(problems)), places=self._places,
+                        records=records, version=version,
+                    )  # fmt: skip
             return self._snapshot
 
     @property
@@ -467,7 +534,32 @@ class Placements:
             self._replace(self._heard.replaced)
         if before.doubts != self._heard.doubts:
             self._version += 1
+        attached, self._attached = (
+            self._attached,
+            self._attachments.take(self._heard.believed, self._is_owned, self._forgotten),
+        )
+        if attached is not self._attached:
+            self._version += 1
+        taps = self._attached.tap_by_owner
+        self._forgotten -= taps.keys()
         self._take(self._heard.believed)
+        for dpid in attached.tap_by_owner.keys() | taps.keys():
+            if dpid in self._bridges and self._bridges[dpid].take_tap(taps.get(dpid)):
+                self._outdate(dpid)
+
+    def _attach_again(self) -> None:
+        """Look again at marks that attach nothing: the bridge may be owned no more."""
+        if self._attached.problems:
+            self._hear(self._reported)
+
+    def _is_owned(self, dpid: Dpid) -> bool:
+        return dpid in self._bridges and self._bridges[dpid].is_owned
+
+    def _used(self) -> frozenset[Dpid]:
+        """The bridges where something is or was, and the tap bridges of those that are tapped."""
+        used = frozenset(dpid for dpid, _ in self._places.values())
+        taps = self._attached.tap_by_owner
+        return used | {tap.dpid for owner, tap in taps.items() if owner in used}
 
     def _replace(self, moves: Mapping[Dpid, Dpid]) -> None:
         """Bridges have other datapath ids: what was known of them goes on under the new ones.
@@ -487,6 +579,8 @@ class Placements:
                 bridge.certificate = bridge.certificate or known.certificate
                 bridge.is_remembered |= known.is_remembered
                 bridge.has_connected |= known.has_connected
+                bridge.had_connected |= known.had_connected
+                bridge.was_tapped |= known.was_tapped
         self._places = {
             who: (moves.get(dpid, dpid), name) for who, (dpid, name) in self._places.items()
         }
@@ -580,6 +674,32 @@ def _names_meant(inventory: Inventory) -> frozenset[str]:
     return frozenset(truncate_name(name) for name in (*hinted, *ends) if name is not None)
 
 
+def _seen_from_taps(
+    found: Merged, attached: Attached, before: PlacementsSnapshot
+) -> PlacementsSnapshot:
+    """What was merged, with the ports of bridges that are tapped at their tap bridges; what is as
+    it was is the same object, so that others need not compare it.
+    """
+    taps, placements, contests = found.taps, found.placements, found.contests
+    if taps:
+        placements = {port: seen_from_tap(taps, at) for port, at in placements.items()}
+        contests = {
+            port: tuple(seen_from_tap(taps, at) for at in places)
+            for port, places in contests.items()
+        }
+    is_same = placements == before.placements
+    return PlacementsSnapshot(
+        before.placements if is_same else placements,
+        found.links,
+        doubts=found.doubts,
+        contests=contests,
+        expected=frozenset(taps[d].dpid if d in taps else d for d in found.expected),
+        undeclared=found.undeclared,
+        attachments=kept(before.attachments, with_ports(attached, taps, found.owner_ports)),
+        taps=taps,
+    )
+
+
 def is_news(seen: PlacementsSnapshot, now: PlacementsSnapshot) -> bool:
     """Whether who has seen one snapshot has something to do for the other.
 
@@ -587,7 +707,7 @@ def is_news(seen: PlacementsSnapshot, now: PlacementsSnapshot) -> bool:
     """
     if seen.placements is not now.placements or seen.links != now.links:
         return True
-    if seen.contests != now.contests:
+    if seen.contests != now.contests or seen.attachments is not now.attachments:
         return True
     before = {record.dpid: record for record in seen.records}
     others = (record for record in now.records if before.get(record.dpid) is not record)
@@ -602,12 +722,16 @@ def _tunnel_ports(record: BridgeRecord | None) -> list[InterfaceRecord]:
 
 
 def _restore(record: BridgeRecord) -> BridgeState:
+    numbers = {row.ofport for row in record.rows}
+    is_tapped = numbers == {NO_NUMBER}  # see BridgeState
     return BridgeState(
+        had_connected=bool(numbers) and not is_tapped,
+        was_tapped=is_tapped,
         remembered_name=record.name,
         database=record.database,
         row=record.row,
         certificate=record.certificate,
         is_remembered=True,
-        ports={row.ofport: truncate_name(row.interface) for row in record.rows},
+        ports={row.ofport: truncate_name(row.interface) for row in record.rows if row.ofport},
         remembered_rows={row.interface: row for row in record.rows},
     )

@@ -44,7 +44,8 @@ class ReusedNumbers:
         """Bridges have other datapath ids: their ports are where they were."""
 
         def moved(place: Placement) -> Placement:
-            return replace(place, dpid=moves[place.dpid]) if place.dpid in moves else place
+            dpid, owner = (moves.get(d, d) for d in (place.dpid, place.owner))
+            return replace(place, dpid=dpid, owner=owner)
 
         with self._lock:
             self._placements = {port: moved(at) for port, at in self._placements.items()}

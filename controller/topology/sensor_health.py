@@ -14,6 +14,7 @@ from controller.inventory import Inventory
 from controller.process import ChangeSignal, Coalescer
 from controller.southbound import PortChange, SwitchPort
 from controller.southbound.ovsdb import OvsdbSnapshot
+from controller.topology.attachments import seen_from_tap, seen_on_bridge
 from controller.topology.hops import Hops, PortNumbers, is_wanted
 from controller.topology.link_state import LinkStates
 from controller.topology.offloads import NoOffloads
@@ -92,7 +93,7 @@ class SensorHealth:
         self._segmenters: Mapping[Dpid, Segmenter] = {}
         self._places = PlacementsSnapshot()
         self._used: PortNumbers = {}
-        """Where something was placed when the world was made last."""
+        """Where something was placed when the world was made last, and the tap bridges of that."""
         self._without_link: frozenset[PortId | Placement] = frozenset()
         self._timer: threading.Timer | None = None
         self._looking = Coalescer(self._look, "links", LINKS_PAUSE_S)
@@ -144,7 +145,7 @@ class SensorHealth:
         """
         self._note_used()
         self._hops.report_offloads(self._offloads.known())
-        self._passed_on = self._hops.known(self._used)
+        self._passed_on = self._hops.known(self._used, self._places.taps)
         return self._passed_on
 
     def datapaths(self) -> Mapping[Dpid, Datapath]:
@@ -169,7 +170,8 @@ class SensorHealth:
 
     def links_down(self) -> frozenset[Placement]:
         """The ports whose link is down, whatever they are for."""
-        return self._links.all_down()
+        down, taps = self._links.all_down(), self._placements().taps
+        return frozenset(seen_from_tap(taps, place) for place in down) if taps else down
 
     def stop(self) -> None:
         """Stop evaluating links and probing."""
@@ -187,12 +189,15 @@ class SensorHealth:
         """Note where something is placed now; the caller makes a new world."""
         places = self._placements()
         before, self._places = self._places, places
-        if before.placements is places.placements and before.links == places.links:
+        is_same = before.placements is places.placements and before.links == places.links
+        if is_same and before.taps == places.taps:
             return
         ends = (end for link in places.links for end in (link.a, link.b))
         used: dict[Dpid, set[int]] = {}
         for place in (*places.placements.values(), *ends):
-            used.setdefault(place.dpid, set()).add(place.ofport)
+            used.setdefault(place.dpid, set())
+            at = seen_on_bridge(place)
+            used.setdefault(at.dpid, set()).add(at.ofport)
         if used != self._used:
             self._used = used
             self._looking.ask()  # links that are new among these may have flapped
@@ -207,7 +212,7 @@ class SensorHealth:
             self._timer = threading.Timer(max(0.0, due - time.monotonic()), self._looking.ask)
             self._timer.daemon = True
             self._timer.start()
-        hops = self._hops.known(self._used)
+        hops = self._hops.known(self._used, self._places.taps)
         is_other = (
             hops is not self._passed_on
             or self._hops.datapaths(self._used) != self._datapaths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import structlog
@@ -14,6 +14,7 @@ from controller.process import CLAIMS_REFUSED, NUMBERS_REUSED, ChangeSignal, Coa
 from controller.southbound import PortChange, Switch, SwitchPort
 from controller.southbound.ovsdb import InterfaceRow, OvsdbSnapshot
 from controller.store import BridgeRecord, Place, StoredCounts
+from controller.topology.attachments import seen_on_bridge
 from controller.topology.late_news import LateNews
 from controller.topology.placements import Placements, PlacementsSnapshot, PortNews, is_news
 from controller.topology.reused_numbers import ReusedNumbers
@@ -256,19 +257,32 @@ class PlacementTracker:
         return tuple(self._placements.snapshot().problems)
 
     def forget(self, dpid: Dpid, who: str, counts: StoredCounts) -> None:
-        """Forget a bridge that will not come back, here and in the store.
+        """Forget a bridge that will not come back, here and in the store; with a tap bridge also
+        the bridge that it taps.
 
         ``counts`` are what it has counted: they are stored.
 
         Raises:
             CloudtapError: the store cannot be written; then nothing was forgotten.
         """
+        owner = self._placements.tapped_by(dpid)  # nobody else would forget what it has there
         with self._remembering:  # or an older report of it could be remembered after that
             self._store.forget_bridge(dpid, self._placements.bridge_name(dpid), who, counts)
-            self._placements.forget(dpid)
-            self._remembered.pop(dpid, None)
+            if owner is not None:
+                self._store.forget_bridge(owner, self._placements.bridge_name(owner), who, {})
+            for each in [dpid] if owner is None else [dpid, owner]:
+                self._placements.forget(each)
+                self._remembered.pop(each, None)
         self._forget_ports(dpid)
         self._ask()
+
+    def why_not_ours(self, dpid: Dpid) -> str:
+        """Why this controller may write nothing to a bridge; empty if it may."""
+        return self._placements.why_not_ours(dpid)
+
+    def tapped_callers(self, is_connected: Callable[[Dpid], bool]) -> Sequence[str]:
+        """The bridges of others that are tapped and connected all the same, a sentence each."""
+        return self._placements.tapped_callers(is_connected)
 
     def replaced(self) -> Mapping[Dpid, Dpid]:
         """Datapath ids that no bridge has any more, and those that their bridges have instead."""
@@ -392,13 +406,15 @@ class PlacementTracker:
         for one in self._reused.follow(places.placements):
             NUMBERS_REUSED.inc()
             log.warning(
-                "port number reused", bridge=self._placements.bridge_name(one.place.dpid),
+                "port number reused",
+                bridge=self._placements.bridge_name(seen_on_bridge(one.place).dpid),
                 ofport=one.place.ofport, before=one.before, after=one.after,
             )  # fmt: skip
 
     def _remember(self, places: PlacementsSnapshot) -> None:
         """Store where ports are, and the bridges on which any is or was: others leave no trace."""
         used = {dpid for dpid, _ in places.places.values()} | self._placements.kept()
+        used |= {tap.dpid for owner, tap in places.taps.items() if owner in used}
         new = [
             record
             for record in places.records
@@ -408,8 +424,8 @@ class PlacementTracker:
             with self._remembering:
                 if self._is_moving(places):
                     return
-                known = self._placements.bridge_names()
-                some = [r for r in new[first : first + BRIDGES_BETWEEN_PAUSES] if r.dpid in known]
+                some = new[first : first + BRIDGES_BETWEEN_PAUSES]
+                some = [record for record in some if self._placements.knows(record.dpid)]
                 self._store.remember_bridges(some)
                 self._remembered |= {record.dpid: record for record in some}
                 for record in some:

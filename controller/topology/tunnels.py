@@ -18,6 +18,7 @@ from controller.southbound.ovsdb import (
     tunnel_name,
 )
 from controller.store import BridgeRecord
+from controller.topology.bridge_state import NO_NUMBER
 from controller.topology.placements import PlacementsSnapshot
 from flows.model import Dpid, Ofport, TunnelKind
 
@@ -136,7 +137,7 @@ def find_tunnels(records: Iterable[BridgeRecord], said: OvsdbSnapshot) -> dict[T
         kind_by_name = {tunnel_name(record.dpid, kind): kind for kind in TunnelKind}
         for row in record.rows:
             kind = kind_by_name.get(row.interface)
-            if kind is None or row.iface_id is not None:
+            if kind is None or row.iface_id is not None or row.ofport == NO_NUMBER:
                 continue
             if record.dpid not in known or (record.dpid, kind) in made:
                 found[record.dpid, kind] = Ofport(row.ofport)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from flows.compile.ahead import NOTHING_HELD, NOTHING_READY, Held, RulesAhead
+from flows.compile.attach import compile_tap_bridge
 from flows.compile.deliver import (
     bridge_meter,
     count_meters_of,
@@ -305,7 +306,10 @@ class Program:
         self.flows.pause = self._pause
         self._clear()
         self._ways = Ways(self._ways)
-        self.flows.put(compile_production(view))
+        attachment = view.world.attachments.get(self.dpid)
+        self.flows.put(
+            compile_production(view) if attachment is None else compile_tap_bridge(view, attachment)
+        )
         self.flows.end_stage()
         self.flows.put(fixed_selection_flows())
         self.flows.put(fixed_exclusive_flows())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flows.compile.filter import filter_key
-from flows.model import Direction, Dpid, NetworkId, Ofport, Port, Session
+from flows.model import Attachment, Direction, Dpid, NetworkId, Ofport, Port, Session
 from flows.openflow import (
     ETH_SRC,
     IN_PORT,
@@ -238,9 +238,12 @@ class _Selection:
 
     def selected(self) -> Selected:
         """All of it, in a stable order."""
-        if self.session.direction.is_egress:
+        attachment = self.view.world.attachments.get(self.view.dpid)
+        if attachment is not None:
+            self._mirrors(attachment)
+        elif self.session.direction.is_egress:
             self._egress()
-        if self.session.direction.is_ingress:
+        if attachment is None and self.session.direction.is_ingress:
             for network, ports in _by_network(self.watched).items():
                 self._ingress(network, ports)
         if self._tap_points:
@@ -255,6 +258,13 @@ class _Selection:
         for port in self.watched:
             if self.view.is_here(port):
                 self._tap_points.append((EGRESS.number, self.view.ofport(port)))
+
+    def _mirrors(self, attachment: Attachment) -> None:
+        """Open vSwitch has selected the packets, and each Mirror has copied them once."""
+        for use in self.resolved_session.mirrors:
+            if use.dpid == self.view.dpid and use.made is not None:
+                table = INGRESS if use.rules is Direction.INGRESS else EGRESS
+                self._tap_points.append((table.number, attachment.mirrors[use.made]))
 
     def _ingress(self, network: NetworkId, ports: tuple[Port, ...]) -> None:
         here = [port for port in ports if self.view.is_here(port)]

@@ -1,6 +1,7 @@
 """The words of the contract as frozen values that refuse bad input."""
 
 from flows.model.address import check_address, check_new_address, parse_mac
+from flows.model.attachment import MIRRORS_MAX, Attachment, MirrorKey, OwnerPort
 from flows.model.bridge import AT, BridgeReference
 from flows.model.change_log import STEPS_MAX, ChangeLog
 from flows.model.collector import (
@@ -109,6 +110,7 @@ from flows.model.tunnel import (
 from flows.model.tunnel_kind import TunnelKind, tunnel_kinds
 from flows.model.world import (
     LINK_MTU,
+    NO_OWNER,
     UNDERLAY_MTU,
     CopyWay,
     Down,
@@ -132,8 +134,10 @@ __all__ = [
     "LONG_METERS",
     "LOST_METERS",
     "METERS",
+    "MIRRORS_MAX",
     "NAME",
     "NOTHING_KNOWN",
+    "NO_OWNER",
     "NUMBER_RANGES",
     "OFPORT_MAX",
     "OWN_TAG_METERS",
@@ -148,6 +152,7 @@ __all__ = [
     "STOPS_COPIES",
     "TUNNEL_KEYS",
     "UNDERLAY_MTU",
+    "Attachment",
     "Balance",
     "BridgeReference",
     "ChangeLog",
@@ -166,6 +171,7 @@ __all__ = [
     "Label",
     "Link",
     "MacPattern",
+    "MirrorKey",
     "Mode",
     "Names",
     "Network",
@@ -174,6 +180,7 @@ __all__ = [
     "Offloads",
     "Ofport",
     "Oversize",
+    "OwnerPort",
     "PairState",
     "Placement",
     "Port",

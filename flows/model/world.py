@@ -10,6 +10,7 @@ from typing import NamedTuple
 from netaddr import IPAddress
 
 from flows.errors import InvalidValue
+from flows.model.attachment import Attachment
 from flows.model.collector import Collector, Delivery, Sensor
 from flows.model.datapath import Datapath, Segmenter
 from flows.model.filter import Filter
@@ -39,9 +40,16 @@ LINK_MTU = 1508
 the link tag."""
 
 
+NO_OWNER = Dpid(0)
+"""The datapath id that no bridge has."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
     """Where a port, or the end of a link, is now: a bridge and its OpenFlow port number.
+
+    A workload on a bridge of somebody else is at the tap bridge that gets copies from there:
+    ``owner`` is then the datapath id of the owner's bridge, and the number is one of that.
 
     Raises:
         InvalidValue: the datapath id or the port number is outside its range.
@@ -49,6 +57,7 @@ class Placement:
 
     dpid: Dpid
     ofport: Ofport
+    owner: Dpid = NO_OWNER
 
     def __post_init__(self) -> None:
         if not 0 <= self.dpid < 1 << 64:
@@ -95,10 +104,11 @@ class World:
     bridges to remote sensors. ``datapaths`` are those of the bridges that a database reports; the
     datapath of any other bridge is not known. ``segmenters`` are those of bridges with the
     kernel's datapath: without a usable one (``segmenter_at``) such a bridge truncates nothing.
-    ``fading`` are sessions that have ended while a bridge could not be told: until it is told it
-    sends their copies to others. ``untold`` are the numbers of sessions that bridges may be making
-    copies of which cannot be told now. ``known_ways`` are the ways of copies that bridges have
-    which are away; others may have any way by the time it is used.
+    ``attachments`` are the bridges of others by the tap bridge beside each. ``fading`` are sessions
+    that have ended while a bridge could not be told: until it is told it sends their copies to
+    others. ``untold`` are the numbers of sessions that bridges may be making copies of which cannot
+    be told now. ``known_ways`` are the ways of copies that bridges have which are away; others may
+    have any way by the time it is used.
 
     Raises:
         InvalidValue: when ids, or MAC addresses inside a network, are not unique, or when a
@@ -122,6 +132,7 @@ class World:
     routes: Mapping[tuple[Dpid, IPAddress], Route] = field(default_factory=dict)
     datapaths: Mapping[Dpid, Datapath] = field(default_factory=dict)
     segmenters: Mapping[Dpid, Segmenter] = field(default_factory=dict)
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
     fading: frozenset[SessionId] = frozenset()
     untold: frozenset[int] = frozenset()
@@ -197,6 +208,10 @@ class World:
         """The segmenting pair to which a bridge may send copies; None if it has no usable one."""
         pair = self.segmenters.get(here)
         return pair if pair is not None and pair.state.is_usable else None
+
+    def with_attachments(self, attachments: Mapping[Dpid, Attachment]) -> World:
+        """The same world with other Mirrors, or ports, on the bridges of others."""
+        return self._other(set(), {"attachments": attachments})
 
     def is_down(self, collector: Collector, sensor: Sensor) -> bool:
         """Whether a sensor of a collector is known not to receive, wherever copies come from."""
@@ -355,12 +370,17 @@ class World:
 
     @cached_property
     def claims_by_dpid(self) -> Mapping[Dpid, tuple[tuple[Port, Ofport], ...]]:
-        """The workloads that a bridge claims to have, and that are elsewhere, with their place."""
+        """The workloads that a bridge claims to have, and that are elsewhere, with their place.
+
+        A claim on a bridge of somebody else is none of its tap bridge: there the number is that of
+        another port.
+        """
         found: dict[Dpid, list[tuple[Port, Ofport]]] = {}
         ends = {end for link in self.links for end in (link.a, link.b)}
         for port in self.workloads if self.contests else ():
             for place in self.contests.get(port.id, ()):
-                if place not in self.port_by_placement and place not in ends:
+                is_used = place in self.port_by_placement or place in ends
+                if place.owner == NO_OWNER and not is_used:
                     found.setdefault(place.dpid, []).append((port, place.ofport))
         return {dpid: tuple(claims) for dpid, claims in found.items()}
 

@@ -147,7 +147,7 @@ START = _table(
     "start", 0, "Identify sender and network, forward production, then evaluate the sessions.",
     matches="in_port vlan_vid vlan_pcp epoch pkt_mark",
     then="admit learn identify lookup flood own_tag egress ingress size",
-    owns="network sender tag by_link cast session",
+    owns="out network sender tag by_link cast session",
     epoch=500, tap_port=400, segmented=350, transport=300, flooded=250, link=200, workload=100,
     closed=50, nothing=0,
 )  # fmt: skip

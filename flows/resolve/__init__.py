@@ -10,6 +10,7 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
+from flows.resolve.mirrors import Vlans, networks_of
 from flows.resolve.obstacles import (
     at_links,
     at_receiver,
@@ -43,9 +44,11 @@ __all__ = [
     "LocalWorkload",
     "ResolvedSession",
     "ResolvedWorld",
+    "Vlans",
     "at_links",
     "at_receiver",
     "at_sender",
+    "networks_of",
     "sensor_notes",
     "undelivered",
     "unprepared_bridges",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from netaddr import IPAddress
@@ -29,6 +29,7 @@ from flows.model import (
     transport_key,
     watched_by,
 )
+from flows.resolve.mirrors import MirrorUse, mirror_uses, uncovered_ports
 from flows.resolve.reach import SessionReach, SlowPort
 
 
@@ -46,7 +47,8 @@ class ResolvedSession:
     at all may be copied. ``cut_off`` are the regions, by their lowest datapath id, in
     which it watches ports and none of its copies can reach a sensor; noted of exclusive sessions
     only. ``is_fading``: it has ended, and bridges that were not told yet may still
-    send copies of it over links.
+    send copies of it over links. ``mirrors`` are
+    the Mirrors that it needs on bridges of others.
     """
 
     session: Session
@@ -62,6 +64,7 @@ class ResolvedSession:
     cut_off: frozenset[Dpid] = frozenset()
     is_adrift: bool = False
     is_fading: bool = False
+    mirrors: tuple[MirrorUse, ...] = ()
 
     @property
     def is_served(self) -> bool:
@@ -129,6 +132,8 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
         gone = (port for port in selected if port.id not in world.placements)
         missing += [f"port {port.name!r} is on no bridge" for port in gone]
     placed = [port for port in selected if port.id in world.placements]
+    if session.mode is Mode.EXCLUSIVE and world.attachments:
+        placed = _without_bridges_of_others(placed, world, missing)
     unreached = _unreached_ports(placed, collector, taps, world, spanning_tree)
     missing += unreached.values()
     watched = [port for port in placed if port not in unreached]
@@ -137,17 +142,42 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
     if is_adrift:  # of exclusive sessions the next one gets the packets
         is_adrift = session.mode is not Mode.EXCLUSIVE
         watched = (watched or placed) if is_adrift else []
+    mirrors = mirror_uses(session, watched, world) if world.attachments else ()
+    watched = _mirrored(watched, mirrors, world, missing)
     if not watched and not missing:
         missing.append(_why_nothing_is_watched(session, bool(selected)))
     is_far = _is_far(watched, taps, world, spanning_tree)
     found = ResolvedSession(
-        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far, is_adrift=is_adrift
-    )
+        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far,
+        is_adrift=is_adrift, mirrors=mirrors,
+    )  # fmt: skip
     if is_adrift:
         return found
     if collector is not None and found.is_exclusive:
         found = replace(found, cut_off=_cut_off(watched, collector, world, spanning_tree))
     return _with_reach(found, world, spanning_tree)
+
+
+def _without_bridges_of_others(
+    placed: Sequence[Port], world: World, missing: list[str]
+) -> list[Port]:
+    """The ports on bridges of ours; adds to ``missing`` why an exclusive session skips others."""
+    others = [port for port in placed if world.placements[port.id].owner]
+    missing += [
+        f"port {port.name!r} is on a bridge of somebody else, where sessions cannot be exclusive: "
+        "give the session mode copy"
+        for port in others
+    ]
+    return [port for port in placed if port not in others]
+
+
+def _mirrored(
+    ports: Sequence[Port], mirrors: Sequence[MirrorUse], world: World, missing: list[str]
+) -> list[Port]:
+    """The ports of which something is copied; adds to ``missing`` what is not, of the others."""
+    uncovered = uncovered_ports(ports, mirrors, world) if world.attachments else {}
+    missing += [why for why, _ in uncovered.values()]
+    return [port for port in ports if uncovered.get(port, ("", True))[1]]
 
 
 def _without_ports(session: Session, world: World) -> ResolvedSession | None:

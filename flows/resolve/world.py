@@ -46,6 +46,7 @@ from flows.resolve.history import (
     moved_claims,
     moved_ports,
 )
+from flows.resolve.mirrors import MirrorUse
 from flows.resolve.output_count import CrowdedNetwork, crowded_networks
 from flows.resolve.port_share import share_ports
 from flows.resolve.reach import longest_of
@@ -157,6 +158,12 @@ class ResolvedWorld:
         found = {k for k in self.sessions_at(dpid) if self.sessions[k].session.filter in filters}
         return changed | found
 
+    def mirrors_for(self, session: Session) -> tuple[MirrorUse, ...]:
+        """The Mirrors that a session would need on bridges of others if it were one of these."""
+        if not self.world.attachments:
+            return ()
+        return resolve_session(session, self.world, self.spanning_tree).mirrors
+
     def concerns(self, before: ResolvedWorld, dpid: Dpid) -> bool:
         """Whether flows of a bridge may differ from those in an older world, rules included."""
         affected = self.affected_since(before, dpid)
@@ -175,6 +182,7 @@ class ResolvedWorld:
         moved = moved_ports(previous.world.placements, self.world.placements)
         old, new = previous.world.session_by_id, self.world.session_by_id
         changed = self._changed_sessions(previous, asked)
+        moved = moved | self._attached_elsewise(previous)
         if moved:
             changed |= self._affected_by(moved)
         changed |= self._affected_by_hops(previous)
@@ -189,7 +197,9 @@ class ResolvedWorld:
         self._history = previous._history
         places = [w.placements.get(p) for w in (previous.world, self.world) for p in moved]
         places += moved_claims(previous.world.contests, self.world.contests)
-        regions = frozenset(self.spanning_tree.component(place.dpid) for place in places if place)
+        dpids = {place.dpid for place in places if place}
+        dpids |= changed_keys(previous.world.attachments, self.world.attachments)
+        regions = frozenset(map(self.spanning_tree.component, dpids))
         by_region = _by_region((previous, self), changed)
         self._serial = self._history.note(previous._serial, by_region, regions)
 
@@ -220,6 +230,8 @@ class ResolvedWorld:
         collectors = changed_keys(previous.world.collector_by_id, self.world.collector_by_id)
         collectors |= self._collectors_of_changed_sensors(previous)
         filters = changed_keys(_editions(previous.world), _editions(self.world))
+        if self.world.attachments:  # whether both lists of rules are equal decides about Mirrors
+            filters |= changed_keys(previous.world.filter_by_id, self.world.filter_by_id)
         if collectors or filters:
             changed |= {
                 key
@@ -227,6 +239,12 @@ class ResolvedWorld:
                 if session.collector in collectors or session.filter in filters
             }
         return changed
+
+    def _attached_elsewise(self, previous: ResolvedWorld) -> Set[PortId]:
+        """The ports on bridges of others where Mirrors, or ports, have changed."""
+        turned = changed_keys(previous.world.attachments, self.world.attachments)
+        placed = self.world.placements.items()
+        return {port for port, place in placed if place.dpid in turned} if turned else frozenset()
 
     def _affected_by(self, moved: Set[PortId]) -> set[SessionId]:
         """The sessions that may watch one of these ports, or deliver to one."""

@@ -108,6 +108,24 @@ def meaning(
         receivers, visited = _forward(fields, sender, world, spanning_tree, known)
         if not sender.is_protected and not is_group(fields[ETH_SRC]):
             known |= {(dpid, _network(sender), fields[ETH_SRC]): sender.id for dpid in visited}
+    copies, taken, makers = _copies(frame, fields, sender, receivers, world)
+    return Meaning(frozenset(p.id for p in receivers), copies, known, taken, makers)
+
+
+def copies_of_delivered(
+    frame: bytes, sender: Port, receivers: Iterable[Port], world: World
+) -> frozenset[SessionId]:
+    """The sessions that get a copy, one each, of a frame that the bridge of somebody else forwards.
+
+    ``receivers`` are the workloads there to which that bridge delivers it: whatever it decides.
+    """
+    return _copies(frame, read_fields(frame), sender, frozenset(receivers), world)[0]
+
+
+def _copies(
+    frame: bytes, fields: Fields, sender: Port, receivers: frozenset[Port], world: World
+) -> tuple[frozenset[SessionId], Mapping[PortDirection, SessionId], Mapping[SessionId, Dpid]]:
+    """The copies of a packet that some ports receive, and what Meaning says of them."""
     allowed = [session for session in world.sessions if _may_copy(session, sender, world)]
     allowed.sort(key=lambda session: _turn(session, sender, world))
     ends = [(sender, Direction.EGRESS), *((port, Direction.INGRESS) for port in receivers)]
@@ -130,7 +148,7 @@ def meaning(
         if not _is_skipped(known_sessions[session], frame, maker, world)
         and _arrives(known_sessions[session], sender, maker, world)
     )
-    return Meaning(frozenset(p.id for p in receivers), copies, known, taken, makers)
+    return copies, taken, makers
 
 
 def copied_frame(frame: bytes, session: Session, sender: Port, maker: Dpid, world: World) -> bytes:

@@ -34,6 +34,7 @@ from controller.store import Store
 from flows.errors import Refused
 from flows.explain import Explanation, Feed, explain, feed_of
 from flows.model import (
+    Attachment,
     Collector,
     CollectorId,
     Dpid,
@@ -42,6 +43,7 @@ from flows.model import (
     Ofport,
     Placement,
     PortId,
+    Session,
     SessionId,
 )
 from flows.openflow import PacketCount
@@ -97,6 +99,9 @@ class FakeReconciler(Reconciling, Inspecting):
 
     def expecting(self, collector: Collector) -> AbstractContextManager[None]:
         self.expected.append(collector)
+        return nullcontext()
+
+    def mirroring(self, session: Session) -> AbstractContextManager[None]:
         return nullcontext()
 
     def sync(self, timeout_s: float, since: object = None, ending: SessionId | None = None) -> bool:
@@ -196,6 +201,7 @@ class Placed:
     placements: Mapping[PortId, Placement]
     links: tuple[Link, ...] = ()
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
 
 
 def fill(store: Store, inventory: Inventory) -> FakeReconciler:

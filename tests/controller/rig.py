@@ -14,6 +14,7 @@ from controller.inventory.file import parse
 from controller.process import ChangeSignal
 from controller.reconcile import (
     Finalizer,
+    MirrorDemandLoop,
     Reconciler,
     SnapshotBuilder,
     TunnelDemandLoop,
@@ -21,7 +22,7 @@ from controller.reconcile import (
     Writers,
 )
 from controller.reconcile.bridge import BridgeWriter
-from controller.reconcile.protocols import NoTunnels
+from controller.reconcile.protocols import NoMirrors, NoTunnels
 from controller.reconcile.report import CounterPoller, Inspector
 from controller.southbound import LOCAL_PORT, NotOurs, SettlingBridge, Switch, SwitchUnfit
 from controller.southbound.openflow import OpenFlowSwitch
@@ -264,6 +265,14 @@ class Rig:
             tunnels=tunnels,
             ready=self.ready,
         )
+        mirrors = MirrorDemandLoop(
+            changes=changes,
+            databases=ChangeSignal(),
+            snapshots=self.world,
+            writers=self.writers,
+            mirrors=NoMirrors(),
+            ready=self.ready,
+        )
         self.reconciler = PatientReconciler(
             strangers=self.strangers,
             changes=changes,
@@ -272,6 +281,7 @@ class Rig:
             writers=self.writers,
             finalizer=self.finalizer,
             tunnels=demand,
+            mirrors=mirrors,
             revalidation=SimpleNamespace(wait_settled=self.wait_settled_of),
         )
         self.inspector = Inspector(

@@ -41,7 +41,8 @@ from controller.southbound.ovsdb import (
 )
 from controller.southbound.ovsdb.database import OvsdbDatabase
 from controller.southbound.ovsdb.rows import DatabaseContent
-from controller.southbound.ovsdb.tunnel_rows import TunnelRows, WriteResult
+from controller.southbound.ovsdb.tunnel_rows import TunnelRows
+from controller.southbound.ovsdb.wanted_rows import WriteResult
 from controller.southbound.wire import ECHO_REPLY, ECHO_REQUEST, HEADER
 from controller.topology import speakers as speakers_module
 from controller.topology.probe import HealthProbe

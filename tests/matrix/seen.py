@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from flows.model import Placement
 from tests.matrix.scenes import Scene
 
 RECORD = Path(__file__).with_name("seen.json")
@@ -38,9 +39,15 @@ def digest_of(scenes: Iterable[Scene]) -> str:
     found = blake2b(digest_size=16)
     for scene in scenes:
         found.update(f"{scene.name} {scene.cells} {scene.world.sessions}".encode())
-        for line in sorted(f"{n} {place} {f.hex()}" for (place, f), n in scene.expected.items()):
+        for line in sorted(f"{n} {_show(at)} {f.hex()}" for (at, f), n in scene.expected.items()):
             found.update(line.encode())
     return found.hexdigest()
+
+
+def _show(at: object) -> str:
+    if isinstance(at, Placement):
+        return f"Placement(dpid={at.dpid}, ofport={at.ofport})"
+    return str(at)
 
 
 def keep(seen: Seen) -> None:

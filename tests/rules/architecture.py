@@ -93,7 +93,12 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     },
     "cli": {
         "config": ANY,
-        "databases": frozenset(["CannotRead", "OFFLOADS", "PAIR_MARK", "TlsFiles", "read_bridges"]),
+        "databases": frozenset(
+            [
+                *("CannotRead", "TlsFiles", "read_bridges"),
+                *("MARK", "MIRROR_MARK", "OFFLOADS", "PAIR_MARK", "TAPS"),
+            ]
+        ),
         "devices": ANY,
         "inventory": frozenset(["BadYaml", "SeenInterface", "Sight", "draft", "read_values"]),
         "syntax": ANY,

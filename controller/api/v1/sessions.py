@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from http import HTTPStatus
 
 from flask import Response
@@ -87,11 +87,16 @@ def show_session(path: Path, query: OneQuery) -> Response:
 def change_session(path: Path, query: OneQuery, body: SessionPatch) -> Response:
     """Change a session"""
     parts = context()
-    old = find_session(path.ref, query.tenant).session
+    record = find_session(path.ref, query.tenant)
+    old = record.session
     # reads what it needs now: while the change runs, the database is locked
     change = SessionChange(body, parts, old)
-    collector = change.tunnelled
-    with nullcontext() if collector is None else parts.reconciler.expecting(collector):
+    collector, new = change.tunnelled, change(record).session
+    with ExitStack() as made:
+        if collector is not None:
+            made.enter_context(parts.reconciler.expecting(collector))
+        if old.enabled and new.enabled:
+            made.enter_context(parts.reconciler.mirroring(new))
         parts.store.sessions.change(old.id, change, actor())
         bring_about()
     return answer(_show(old.id))

@@ -38,6 +38,10 @@ class PortReports(Protocol):
         """
         ...
 
+    def why_not_ours(self, dpid: Dpid) -> str:
+        """Why this controller may write nothing to a bridge: it is tapped; empty if it may."""
+        ...
+
     def bridge_connected(self, switch: Switch) -> None:
         """A bridge was adopted: when this returns, its ports are in the next snapshot."""
         ...
@@ -47,7 +51,8 @@ class Adoption:
     """Adopts bridges: their name, whether they are ours and fit, their fail mode and their ports.
 
     A bridge that is not ours is left alone: it is asked for its ports, which tell its name, and
-    for nothing else.
+    for nothing else. That is so also for one that a bridge of ours gets copies from: this
+    controller must never be one of its controllers.
     """
 
     def __init__(self, *, ownership: Ownership, fail_modes: FailModes, ports: PortReports) -> None:
@@ -57,7 +62,7 @@ class Adoption:
         """Adopt a bridge: when this returns, its ports are known and it may be written to.
 
         Raises:
-            NotOurs: the configuration leaves it to others.
+            NotOurs: the configuration leaves it to others, or it is that of others and tapped.
             OfAnotherBridge: databases do not agree who it is; it is tried again.
             SwitchUnfit: it lacks a feature that we need.
             SouthboundError: it does not answer.
@@ -69,6 +74,7 @@ class Adoption:
         hosts = {*self._ports.hosts_of(switch.dpid), *filter(None, [switch.certificate])}
         if not self._ownership.may_own(switch.dpid, switch.name, hosts):
             raise NotOurs(switch.name)
+        self._refuse_tapped(switch)
         names = {port.name for port in ports if port.ofport != LOCAL_PORT}
         if why := self._ports.why_another(switch.dpid, names):
             raise OfAnotherBridge(switch.name, why)
@@ -77,4 +83,9 @@ class Adoption:
             raise SwitchUnfit(switch.name, missing)
         switch.adopt()
         self._ports.bridge_connected(switch)
+        self._refuse_tapped(switch)  # its database may have said so just now
         self._fail_modes.secure(switch.dpid)  # afterwards: only what is known is kept
+
+    def _refuse_tapped(self, switch: Switch) -> None:
+        if why := self._ports.why_not_ours(switch.dpid):
+            raise NotOurs(switch.name, why)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from controller.reconcile.bridge import WriterView, contested_reason, knows
-from controller.reconcile.protocols import BridgeNotes, Doubting, Tunnelling
+from controller.reconcile.mirror_demand import crowded_out
+from controller.reconcile.protocols import BridgeNotes, Doubting, Mirroring, Tunnelling
 from controller.reconcile.report.super_frames import packet_limit_notes
 from controller.reconcile.snapshot import Snapshot
 from controller.status import BridgeShare, BridgeStatus, SessionStatus, State, with_starvation
@@ -85,6 +86,18 @@ def describe_bridge(
         dpid, name, view.state, view.reasons, True, ports, view.confirmed.flows, view.plans,
         view.errors,
     )  # fmt: skip
+
+
+def with_tapped_bridge(
+    status: BridgeStatus, snapshot: Snapshot | None, name: Callable[[Dpid], str]
+) -> BridgeStatus:
+    """The status of a bridge, and from which bridge of somebody else it gets copies."""
+    attachments = snapshot.resolved.world.attachments if snapshot is not None else {}
+    if status.dpid not in attachments:
+        return status
+    owner = name(attachments[status.dpid].owner)
+    said = f"taps bridge {owner!r} (owned by somebody else)"
+    return replace(status, reasons=(said, *status.reasons))
 
 
 def home(resolved_session: ResolvedSession, snapshot: Snapshot) -> set[Dpid]:
@@ -568,6 +581,27 @@ def with_tunnels(
         return status
     missing = missing_tunnels(snapshot, session)
     why = [tunnels.why_missing(dpid, kind, name(dpid)) for dpid, kind in missing]
+    return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
+
+
+def with_mirrors(
+    status: SessionStatus,
+    snapshot: Snapshot,
+    session: SessionId,
+    mirrors: Mirroring,
+    name: Callable[[Dpid], str],
+) -> SessionStatus:
+    """A status, and why Mirrors that the session needs are not made."""
+    resolved_session = snapshot.resolved.sessions.get(session)
+    if resolved_session is None or status.state not in (State.PENDING, State.DEGRADED):
+        return status
+    missing = [use for use in resolved_session.mirrors if use.made != use.wanted]
+    known = {**mirrors.mirror_problems(), **crowded_out(snapshot)} if missing else {}
+    why = [
+        known.get((use.dpid, use.wanted))
+        or f"the Mirror for tap bridge {name(use.dpid)} is being made"
+        for use in missing
+    ]
     return replace(status, reasons=tuple(dict.fromkeys((*status.reasons, *why))))
 
 

@@ -13,7 +13,9 @@ from controller.reconcile.protocols import (
     Doubting,
     InstalledSessions,
     KnownBridges,
+    Mirroring,
     NoDoubts,
+    NoMirrors,
     NoNotes,
     Tunnelling,
 )
@@ -29,8 +31,10 @@ from controller.reconcile.report.describe import (
     stale_sentence,
     with_bridge_doubts,
     with_doubts,
+    with_mirrors,
     with_notes,
     with_stale_bridges,
+    with_tapped_bridge,
     with_tunnels,
     with_undelivered,
     with_unknown_bridges,
@@ -64,6 +68,7 @@ from flows.compile import Program
 from flows.errors import CloudtapError, Refused
 from flows.explain import Answer, Explanation, Feed, explain, feed_of
 from flows.model import (
+    NO_OWNER,
     Collector,
     CollectorId,
     Dpid,
@@ -77,7 +82,7 @@ from flows.model import (
 from flows.openflow import Flow
 from flows.resolve import ResolvedWorld, sensor_notes
 
-NO_DOUBTS, NO_NOTES = NoDoubts(), NoNotes()
+NO_DOUBTS, NO_NOTES, NO_MIRRORS = NoDoubts(), NoNotes(), NoMirrors()
 NOTHING_LATELY: Lately = lambda dpid, name: ()  # noqa: E731
 LISTED_TOGETHER = 64
 """So many flows are formatted before other threads may run."""
@@ -112,6 +117,7 @@ class Inspector(Inspecting):
         bridges: KnownBridges,
         tunnels: Tunnelling,
         is_ready: Callable[[], bool],
+        mirrors: Mirroring = NO_MIRRORS,
         doubts: Doubting = NO_DOUBTS,
         problems: Sequence[Callable[[], Iterable[str]]] = (),
         queues: Mapping[str, Callable[[], int]] | None = None,
@@ -121,7 +127,8 @@ class Inspector(Inspecting):
     ) -> None:
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
         self._counters, self._installed_sessions = counters, installed_sessions
-        self._bridges, self._tunnels, self._is_ready = bridges, tunnels, is_ready
+        self._bridges, self._tunnels, self._mirrors = bridges, tunnels, mirrors
+        self._is_ready = is_ready
         self._doubts, self._problems, self._queues = doubts, problems, queues or {}
         self._notes, self._certificates, self._pairs = notes, certificates, pairs
         self._session_bridges = BridgesOfSessions(writers, installed_sessions, counters.counters)
@@ -188,7 +195,7 @@ class Inspector(Inspecting):
                 self._uncounted(found.counting, number),
                 has_limit=limits is not None and limits.counts_copies,
             )
-        status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        status = self._with_missing(status, snapshot, session)
         status = with_undelivered(status, snapshot, session, now.links_down)
         status = with_crowded_networks(status, snapshot, session, name_of)
         status = with_doubts(status, snapshot, session, self._doubts)
@@ -199,6 +206,14 @@ class Inspector(Inspecting):
         """What the segmenting pair of a bridge has lost lately."""
         yield from self._counters.pairs.lately(dpid, name)
         yield from self._pairs(dpid, name)
+
+    def _with_missing(
+        self, status: SessionStatus, snapshot: Snapshot, session: SessionId
+    ) -> SessionStatus:
+        """A status, and why there are no ports for its tunnels, or no Mirrors for its sources."""
+        name_of = self._bridges.bridge_name
+        status = with_tunnels(status, snapshot, session, self._tunnels, name_of)
+        return with_mirrors(status, snapshot, session, self._mirrors, name_of)
 
     def _uncounted(
         self, writers: Iterable[BridgeWriter], number: int | None = None
@@ -227,6 +242,7 @@ class Inspector(Inspecting):
         self, dpid: Dpid, name: str, view: WriterView | None, snapshot: Snapshot | None
     ) -> BridgeStatus:
         status = describe_bridge(dpid, name, view, snapshot)
+        status = with_tapped_bridge(status, snapshot, self._bridges.bridge_name)
         status = with_shed(status, self._counters.counters.of(dpid))
         status = with_uncounted_bridge(status, self._counters.uncounted(dpid))
         age_s = self._counters.age_s(dpid) if status.connected else None
@@ -251,18 +267,17 @@ class Inspector(Inspecting):
         for port in ports:
             place = placements.get(PortId(port))
             if place is not None:
-                name = self._bridges.bridge_name(place.dpid)
-                found[port] = PortPlace(place.dpid, name, place.ofport)
+                dpid = place.dpid if place.owner == NO_OWNER else place.owner
+                found[port] = PortPlace(dpid, self._bridges.bridge_name(dpid), place.ofport)
             yielder.pause()
         return found
 
     def left_out(self, most: int) -> LeftOut:
         """Interfaces that are in no inventory, and those that are not open; see Inspecting."""
-        named = self._bridges.bridge_names()
+        named, left = self._bridges.bridge_names(), self._bridges.undeclared()
+        named |= {dpid: self._bridges.bridge_name(dpid) for dpid in left.keys() - named.keys()}
         undeclared = [
-            (named.get(dpid, ""), name, dpid)
-            for dpid, names in self._bridges.undeclared().items()
-            for name in names
+            (named.get(dpid, ""), name, dpid) for dpid, names in left.items() for name in names
         ]
         unopened = self._bridges.unopened()
         return LeftOut(
@@ -413,7 +428,7 @@ def _explain_frame(
     """What happens to a frame that a port sends.
 
     Raises:
-        Refused: the port is gone, on no bridge, or a tap port.
+        Refused: the port is gone, on no bridge, on one of somebody else, or a tap port.
     """
     sender = resolved.world.port_by_id.get(port)
     if sender is None:
@@ -422,6 +437,11 @@ def _explain_frame(
         raise Refused(f"port {sender.name!r} is a tap port: what it sends is dropped")
     if port not in resolved.world.placements:
         raise Refused(f"port {sender.name!r} is on no bridge now, so it sends nothing")
+    if resolved.world.placements[port].owner:
+        raise Refused(
+            f"port {sender.name!r} is on a bridge of somebody else, who decides where its packets "
+            "go: `ovs-appctl ofproto/trace` on its host shows that"
+        )
     with TIME_SLICES.taken():
         return explain(resolved, sender, frame, TIME_SLICES.pause, links_down, told)
 

@@ -1,14 +1,16 @@
 """Open vSwitch databases (OVSDB): their bridges and interfaces, and our tunnel ports in them."""
 
-from controller.databases import MARK, TlsFiles
+from controller.databases import MARK, MIRROR_MARK, TAPS, TlsFiles, peer_name
 from controller.southbound.ovsdb.database import RemoteState
 from controller.southbound.ovsdb.device import Device
 from controller.southbound.ovsdb.expected import ExpectedDatabases
+from controller.southbound.ovsdb.mirror import MirrorDemand, MirrorId, mirror_name
 from controller.southbound.ovsdb.rows import (
     BridgeKey,
     BridgeRow,
     InterfaceRow,
     InterfacesByBridge,
+    MirrorRow,
     OvsdbSnapshot,
     segmenter_of,
 )
@@ -24,12 +26,17 @@ from controller.southbound.ovsdb.watcher import OvsdbWatcher
 
 __all__ = [
     "MARK",
+    "MIRROR_MARK",
+    "TAPS",
     "BridgeKey",
     "BridgeRow",
     "Device",
     "ExpectedDatabases",
     "InterfaceRow",
     "InterfacesByBridge",
+    "MirrorDemand",
+    "MirrorId",
+    "MirrorRow",
     "OvsdbSnapshot",
     "OvsdbWatcher",
     "RemoteState",
@@ -37,6 +44,8 @@ __all__ = [
     "TunnelDemand",
     "TunnelKey",
     "in_key",
+    "mirror_name",
+    "peer_name",
     "segmenter_of",
     "tunnel_name",
     "tunnel_options",

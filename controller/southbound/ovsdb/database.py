@@ -12,9 +12,12 @@ from typing import Any
 import structlog
 
 from controller.databases import Record
+from controller.southbound.ovsdb.mirror import MirrorDemand, MirrorId
+from controller.southbound.ovsdb.mirror_rows import MirrorRows
 from controller.southbound.ovsdb.rows import DatabaseContent, DatabaseRows, OvsdbSnapshot
 from controller.southbound.ovsdb.tunnel_port import TunnelDemand, TunnelKey
-from controller.southbound.ovsdb.tunnel_rows import WRITE_RETRY_S, TunnelRows, WriteResult
+from controller.southbound.ovsdb.tunnel_rows import TunnelRows
+from controller.southbound.ovsdb.wanted_rows import WRITE_RETRY_S, WantedRows, WriteResult
 from controller.southbound.ovsdb.write_pace import WritePace
 from flows.model import Dpid
 
@@ -53,10 +56,10 @@ class RemoteStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A request that was not answered yet, and the bridge that it is about."""
+    """A request that was not answered yet, the bridge that it is about, and who has made it."""
 
     dpid: Dpid
-    is_tunnel: bool
+    rows: WantedRows[Any, Any] | None = None
 
 
 class OvsdbDatabase:
@@ -84,13 +87,14 @@ class OvsdbDatabase:
         """When bridges without a datapath id were first seen, by name and datapath_type."""
         self._unmade_count = 0
         self._rows = DatabaseRows(remote)
-        self._tunnels = TunnelRows(remote, clock)
+        self._tunnels, self._mirrors = TunnelRows(remote, clock), MirrorRows(remote, clock)
         self._lock = threading.Lock()
         self._parts: list[Mapping[str, Any]] = []
         self._to_secure: dict[Dpid, float] = {}
         self._to_secure_max = SECURED_SPARE
         self._secure_pace = WritePace(clock)
         self._demands: Mapping[Dpid, TunnelDemand] = {}
+        self._mirror_demands: Mapping[Dpid, MirrorDemand] = {}
         self._requests: dict[int, _Request] = {}
         self._number = 0
         self._said_at: float | None = None
@@ -101,6 +105,11 @@ class OvsdbDatabase:
     def tunnel_problems(self) -> Mapping[TunnelKey, str]:
         """Why tunnel ports could not be added, a sentence each."""
         return dict(self._tunnels.problems)
+
+    @property
+    def mirror_problems(self) -> Mapping[MirrorId, str]:
+        """Why Mirrors could not be added, a sentence each, by tap bridge and what they select."""
+        return dict(self._mirrors.problems)
 
     def unmade(self) -> Sequence[str]:
         """The first bridges that Open vSwitch should have created by now, a sentence each, and how
@@ -128,6 +137,12 @@ class OvsdbDatabase:
             if demands != self._demands:
                 self._demands = dict(demands)
 
+    def want_mirrors(self, demands: Mapping[Dpid, MirrorDemand]) -> None:
+        """Keep the Mirrors that send to these tap bridges as demanded from now on."""
+        with self._lock:
+            if demands != self._mirror_demands:
+                self._mirror_demands = dict(demands)
+
     # --- what the process reports ---------------------------------------------------------------
 
     def take(self, report: Mapping[str, Any]) -> bool:
@@ -148,6 +163,7 @@ class OvsdbDatabase:
             self._parts = []
             self._requests.clear()
             self._tunnels.forget()
+            self._mirrors.forget()
 
     def take_age(self, age_s: float) -> None:
         """Note how old what is known may be, in seconds: more than that is lagging behind; or 0."""
@@ -226,7 +242,7 @@ class OvsdbDatabase:
         with self._lock:
             if self.status.state is not RemoteState.SYNCED:
                 return
-            found = [*self._secure_requests(rows), *self._tunnel_requests(rows)]
+            found = [*self._secure_requests(rows), *self._row_requests(rows)]
         yield from found
 
     def _secure_requests(self, rows: frozenset[str]) -> Iterator[dict[str, Any]]:
@@ -234,7 +250,10 @@ class OvsdbDatabase:
             return
         now = self._clock()
         self._secure_pace.keep(self._to_secure)
+        of_others = {bridge.taps for bridge in self.content.bridges if bridge.taps}
         for bridge in self.content.bridges:
+            if bridge.name in of_others:
+                self._to_secure.pop(bridge.dpid, None)  # its fail mode is that of its owner
             again_at = self._to_secure.get(bridge.dpid)
             if again_at is None or bridge.row not in rows:
                 continue
@@ -243,12 +262,14 @@ class OvsdbDatabase:
             elif max(again_at, self._secure_pace.next_at(bridge.dpid)) <= now:
                 self._to_secure[bridge.dpid] = now + WRITE_RETRY_S
                 self._secure_pace.note(bridge.dpid)
-                request = _Request(bridge.dpid, is_tunnel=False)
+                request = _Request(bridge.dpid)
                 yield self._number_of(request, {"do": "secure", "bridge": bridge.row})
 
-    def _tunnel_requests(self, rows: frozenset[str]) -> Iterator[dict[str, Any]]:
+    def _row_requests(self, rows: frozenset[str]) -> Iterator[dict[str, Any]]:
         for dpid, request in self._tunnels.due(self.content, self._demands, rows):
-            yield self._number_of(_Request(dpid, is_tunnel=True), request)
+            yield self._number_of(_Request(dpid, self._tunnels), request)
+        for dpid, request in self._mirrors.due(self.content, self._mirror_demands, rows):
+            yield self._number_of(_Request(dpid, self._mirrors), request)
 
     def _number_of(self, request: _Request, values: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
@@ -260,9 +281,9 @@ class OvsdbDatabase:
             request = self._requests.pop(report["request"], None)
             if request is None:
                 return False
-            if request.is_tunnel:
+            if request.rows is not None:
                 result = WriteResult(report["refused"], tuple(report["taken"]))
-                return self._tunnels.answered(request.dpid, result)
+                return request.rows.answered(request.dpid, result)
         if report["refused"]:
             dpid = f"{request.dpid:016x}"
             log.warning("fail_mode was not set", dpid=dpid, why=report["refused"])

@@ -19,13 +19,36 @@ from flows.model import (
     OFPORT_MAX,
     Datapath,
     Dpid,
+    MirrorKey,
     Offloads,
     Ofport,
+    OwnerPort,
     PairState,
     Segmenter,
     TunnelKind,
     datapath_of,
 )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MirrorRow:
+    """A Mirror of ours on an owner's bridge: what it selects now, as uuids of Port rows.
+
+    ``name`` is that of what it selected when it was made (see ``mirror_name``): ports that go leave
+    it by themselves. ``tap`` is the tap bridge that it sends to. ``is_altered``: the row, or the
+    patch port that it sends to, is not as we make it.
+    """
+
+    name: str
+    sources: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+    is_altered: bool = False
+    tap: Dpid | None = None
+
+    @property
+    def key(self) -> MirrorKey:
+        """What it selects."""
+        return MirrorKey(self.sources, self.targets)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,7 +59,9 @@ class BridgeRow:
     same when its datapath id or its name changes. ``ovs_version`` is that of its host, and
     ``hosts`` are the names that the database has for that host: hostname and system-id.
     ``is_restoring``: its ovs-vswitchd waits for a restore of flows
-    (``other_config:flow-restore-wait``).
+    (``other_config:flow-restore-wait``). ``taps`` is the name of the bridge of its host from which
+    it gets copies, for a tap bridge of ours. ``mirrors`` are those of ours on this bridge, by name;
+    ``other_mirrors`` is the number of those of others.
     """
 
     dpid: Dpid
@@ -48,6 +73,9 @@ class BridgeRow:
     ovs_version: str = ""
     hosts: tuple[str, ...] = ()
     is_restoring: bool = False
+    taps: str = ""
+    mirrors: tuple[MirrorRow, ...] = ()
+    other_mirrors: int = 0
 
     @property
     def is_here(self) -> bool:
@@ -67,7 +95,8 @@ class InterfaceRow:
     ``tunnel`` is the kind of a tunnel port of ours; ``is_altered`` is True if its type or
     options are not those that we set. ``is_up`` is None if ``link_state`` was never set. ``error``
     says why Open vSwitch could not create the interface. ``database`` and ``bridge_row`` are those
-    of its BridgeRow. ``pair_end``: it is an end of the segmenting pair of its bridge.
+    of its BridgeRow. ``pair_end``: it is an end of the segmenting pair of its bridge. ``port`` is
+    its Port row. ``mirror`` is the name of the Mirror of ours whose patch port it is an end of.
     """
 
     dpid: Dpid
@@ -84,6 +113,8 @@ class InterfaceRow:
     bridge_row: str = ""
     device: Device = UNKNOWN_DEVICE
     pair_end: PairEnd | None = None
+    port: OwnerPort | None = None
+    mirror: str = ""
 
 
 def segmenter_of(rows: Iterable[InterfaceRow]) -> Segmenter | None:
@@ -153,11 +184,16 @@ class OvsdbSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseContent:
-    """The rows of one database at one moment; ``tunnels`` are our tunnel ports by Bridge row."""
+    """The rows of one database at one moment.
+
+    ``tunnels`` are our tunnel ports by Bridge row, ``mirror_ends`` the ends of patches of Mirrors
+    of ours.
+    """
 
     bridges: tuple[BridgeRow, ...] = ()
     by_bridge: InterfacesByBridge = field(default_factory=dict)
     tunnels: Mapping[str, tuple[InterfaceRow, ...]] = field(default_factory=dict)
+    mirror_ends: Mapping[str, tuple[InterfaceRow, ...]] = field(default_factory=dict)
     userspace_tso: bool = False
 
 
@@ -177,6 +213,10 @@ Records = Mapping[str, Record | None]
 """Such rows by uuid; None for those that are gone."""
 
 
+_TapDpids = Mapping[str, Dpid]
+"""The datapath ids of tap bridges by the uuids of their rows."""
+
+
 class DatabaseRows:
     """The rows of one database, kept by what its reports change; for one thread.
 
@@ -190,6 +230,8 @@ class DatabaseRows:
         self._bridges: dict[str, BridgeRow] = {}
         self._interfaces: dict[str, dict[str, InterfaceRow]] = {}
         self._bridge_by_interface: dict[str, str] = {}
+        self._with_mirrors: dict[str, tuple[BridgeRow, _TapDpids, BridgeRow]] = {}
+        """The rows of bridges with Mirrors of ours, with what they were made of."""
         self._content = DatabaseContent()
 
     def take_all(self, bridges: Records, interfaces: Records, settings: Record) -> DatabaseContent:
@@ -232,6 +274,7 @@ class DatabaseRows:
         if record is None:
             self._records.pop(uuid, None)
             self._bridges.pop(uuid, None)
+            self._with_mirrors.pop(uuid, None)
             for interface in self._interfaces.pop(uuid, {}):
                 self._bridge_by_interface.pop(interface, None)
             return set() if before is None else {uuid}
@@ -245,13 +288,17 @@ class DatabaseRows:
             self._settings.get("ovs_version", ""),
             tuple(self._settings.get("hosts", ())),
             self._is_restoring(),
+            record.get("taps", ""),
+            other_mirrors=record.get("other_mirrors", 0),
         )
+        old_record = self._records.get(uuid, {})
         self._records[uuid], self._bridges[uuid] = record, row
         interfaces = self._interfaces.setdefault(uuid, {})
         if before is not None and (before.dpid, before.name) != (row.dpid, row.name):
             for interface, old in interfaces.items():
                 interfaces[interface] = _moved(old, row)
-        return set() if row == before else {uuid}
+        is_same = row == before and _mirrors(record) == _mirrors(old_record)
+        return set() if is_same else {uuid}
 
     def _set_interface(self, uuid: str, record: Record | None) -> set[str]:
         """Take one interface; the bridges that have changed by it."""
@@ -274,16 +321,44 @@ class DatabaseRows:
         before = {key[2]: rows for key, rows in self._content.by_bridge.items()}
         by_bridge: dict[BridgeKey, tuple[InterfaceRow, ...]] = {}
         tunnels: dict[str, tuple[InterfaceRow, ...]] = {}
-        bridges = sorted(self._bridges.values())
+        ends: dict[str, tuple[InterfaceRow, ...]] = {}
+        bridges = sorted(map(self._add_mirrors, self._bridges.values()))
         for bridge in bridges:
             uuid = bridge.row
             if uuid in changed or uuid not in before:
                 rows = tuple(self._interfaces[uuid].values())
                 tunnels[uuid] = tuple(row for row in rows if row.tunnel is not None)
+                ends[uuid] = tuple(row for row in rows if row.mirror)
             else:
                 rows, tunnels[uuid] = before[uuid], self._content.tunnels[uuid]
+                ends[uuid] = self._content.mirror_ends[uuid]
             by_bridge[bridge.dpid, self._database, uuid] = rows
-        return DatabaseContent(tuple(bridges), by_bridge, tunnels, self._has_tso())
+        return DatabaseContent(tuple(bridges), by_bridge, tunnels, ends, self._has_tso())
+
+    def _add_mirrors(self, row: BridgeRow) -> BridgeRow:
+        """A bridge with its Mirrors; each is named for the tap bridge that it sends to."""
+        records = _mirrors(self._records[row.row])
+        if not records:
+            return row
+        taps = {record["tap"]: self._bridges.get(record["tap"]) for record in records}
+        dpids = {uuid: tap.dpid for uuid, tap in taps.items() if tap is not None}
+        before = self._with_mirrors.get(row.row)
+        if before is None or before[0] is not row or before[1] != dpids:
+            mirrors = tuple(_mirror(record, dpids.get(record["tap"])) for record in records)
+            before = row, dpids, replace(row, mirrors=mirrors)
+            self._with_mirrors[row.row] = before
+        return before[2]
+
+
+def _mirrors(record: Record) -> list[Record]:
+    found: list[Record] = record.get("mirrors", [])
+    return found
+
+
+def _mirror(record: Record, tap: Dpid | None) -> MirrorRow:
+    """A Mirror as it is now: it selects fewer ports than when it was made if some have gone."""
+    selected = frozenset(record["sources"]), frozenset(record["targets"])
+    return MirrorRow(record["name"], *selected, is_altered=tap is None, tap=tap)
 
 
 def _moved(row: InterfaceRow, bridge: BridgeRow) -> InterfaceRow:
@@ -319,4 +394,12 @@ def _interface(bridge: BridgeRow, record: Record) -> InterfaceRow:
         bridge.row,
         read_device(record.get("device", {})),
         end_of(bridge.dpid, record["name"], record.get("pair_end", "")),
+        _port(record.get("port")),
+        record.get("mirror", ""),
     )
+
+
+def _port(record: Record | None) -> OwnerPort | None:
+    if record is None:
+        return None
+    return OwnerPort(record["row"], record["vlan"], record["is_trunk"])

@@ -16,6 +16,7 @@ from controller.databases import TlsFiles
 from controller.process import ChangeSignal
 from controller.southbound.ovsdb.database import OvsdbDatabase, RemoteStatus
 from controller.southbound.ovsdb.database_process import DatabaseProcess
+from controller.southbound.ovsdb.mirror import MirrorDemand, MirrorId
 from controller.southbound.ovsdb.rows import DatabaseContent, OvsdbSnapshot, merge
 from controller.southbound.ovsdb.tunnel_port import TunnelDemand, TunnelKey
 from flows.model import Dpid
@@ -140,6 +141,20 @@ class OvsdbWatcher:
     def tunnel_problems(self) -> Mapping[TunnelKey, str]:
         """Why tunnel ports could not be added, a sentence each."""
         return {key: why for each in self._databases for key, why in each.tunnel_problems.items()}
+
+    def want_mirrors(self, demands: Mapping[Dpid, MirrorDemand]) -> None:
+        """Keep the Mirrors that send to these tap bridges as demanded from now on.
+
+        What is selected are ports of the bridges that are attached to them. Tap bridges without a
+        demand are left as they are. Later snapshots show the Mirrors.
+        """
+        for database in self._databases:
+            database.want_mirrors(demands)
+        self._wake()
+
+    def mirror_problems(self) -> Mapping[MirrorId, str]:
+        """Why Mirrors could not be added, a sentence each, by tap bridge and what they select."""
+        return {key: why for each in self._databases for key, why in each.mirror_problems.items()}
 
     def _wake(self) -> None:
         for process in self._processes:

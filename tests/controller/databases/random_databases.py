@@ -22,16 +22,33 @@ EMPTY: dict[str, dict[str, Any]] = {
         "name": "",
         "datapath_id": frozenset(),
         "datapath_type": "",
+        "external_ids": {},
         "fail_mode": frozenset(),
+        "mirrors": frozenset(),
         "ports": frozenset(),
     },
     "Port": {
         "name": "",
+        "external_ids": {},
         "interfaces": frozenset(),
         "protected": False,
         "qos": frozenset(),
         "rstp_status": {},
         "status": {},
+        "tag": frozenset(),
+        "trunks": frozenset(),
+        "vlan_mode": frozenset(),
+    },
+    "Mirror": {
+        "name": "",
+        "external_ids": {},
+        "output_port": frozenset(),
+        "output_vlan": frozenset(),
+        "select_all": False,
+        "select_dst_port": frozenset(),
+        "select_src_port": frozenset(),
+        "select_vlan": frozenset(),
+        "snaplen": frozenset(),
     },
     "QoS": {"type": "", "other_config": {}, "queues": {}},
     "Queue": {"other_config": {}},
@@ -49,8 +66,12 @@ EMPTY: dict[str, dict[str, Any]] = {
         "status": {},
     },
 }
-REFERENCES = {"bridges", "ports", "interfaces"}
+REFERENCES = {"bridges", "ports", "interfaces", "mirrors", "select_dst_port", "select_src_port"}
 """Columns that are sets of uuids."""
+NUMBERS = {"trunks", "select_vlan"}
+"""Columns that are sets of integers."""
+MIRROR, PEER = "ctm0123456789ab", "ctp0123456789ab"
+"""The names of the Mirror of ours, and of its patch ports."""
 
 
 def uuid_of(number: int) -> str:
@@ -80,6 +101,7 @@ class RandomDatabase:
         kinds = [self.add_bridge, self.add_port, self.add_port, self.add_port, self.remove_port]
         kinds += [self.touch, self.touch, self.touch, self.touch, self.move_port]
         kinds += [self.touch_port, self.touch_port, self.touch_qos]
+        kinds += [self.add_mirror, self.touch_mirror, self.touch_mirror, self.touch_mirror]
         kinds += [self.remove_bridge] if self.random.random() < 0.3 else []
         for _ in range(self.random.randint(1, 4)):
             self.random.choice(kinds)()
@@ -95,9 +117,11 @@ class RandomDatabase:
         self._refer("Open_vSwitch", "bridges", add=uuid)
 
     def remove_bridge(self) -> None:
-        """A bridge with its ports."""
+        """A bridge with its ports and Mirrors."""
         if not (bridge := self._any("Bridge")):
             return
+        for mirror in self.tables["Bridge"][bridge]["mirrors"]:
+            del self.tables["Mirror"][mirror]
         for port in self.tables["Bridge"][bridge]["ports"]:
             self._delete_port(port)
         del self.tables["Bridge"][bridge]
@@ -184,6 +208,8 @@ class RandomDatabase:
                 ("qos", frozenset([qos]) if qos and choice([True, True, False]) else frozenset()),
                 ("status", choice([{}, {"stp_state": choice(["blocking", "forwarding"])}])),
                 ("rstp_status", choice([{}, {"rstp_port_state": "Discarding"}])),
+                ("tag", choice([frozenset(), frozenset([7])])),
+                ("vlan_mode", choice([frozenset(), frozenset(["native-untagged"])])),
             ]
             name, value = choice(changes)
             row[name] = value
@@ -202,6 +228,89 @@ class RandomDatabase:
         else:
             self.tables["Queue"][queue]["other_config"] = rates
 
+    def add_mirror(self) -> None:
+        """The Mirror of ours with its patch, unless it exists; or one of somebody else."""
+        owner, tap, (_, port) = self._any("Bridge"), self._any("Bridge"), self._any_port()
+        if owner is None or tap is None or not port:
+            return
+        there = {row["name"] for row in self.tables["Interface"].values()}
+        if owner == tap or there & {MIRROR, PEER}:
+            self._make_mirror(owner, "other", port, {})
+        else:
+            self.attach(owner, tap, port)
+
+    def attach(self, owner: str, tap: str, port: str) -> None:
+        """The Mirror of ours on one bridge, which copies from a port, and its patch to another."""
+        rows = self.tables["Bridge"]
+        rows[tap]["external_ids"] = {"cloudtap-taps": rows[owner]["name"]}
+        ends = {name: self._make_port() for name in (MIRROR, PEER)}
+        for (name, end), bridge in zip(ends.items(), (owner, tap), strict=True):
+            (interface,) = self.tables["Port"][end]["interfaces"]
+            mark = {"cloudtap-mirror": MIRROR}
+            self.tables["Port"][end] |= {"name": name, "external_ids": mark}
+            peer = {MIRROR: PEER, PEER: MIRROR}[name]
+            values = {"type": "patch", "options": {"peer": peer}}
+            self.tables["Interface"][interface] |= {"name": name, "external_ids": mark, **values}
+            rows[bridge]["ports"] |= {end}
+        self.tables["Port"][ends[MIRROR]]["trunks"] = frozenset([4095])
+        self._make_mirror(owner, MIRROR, port, {"cloudtap-mirror": MIRROR}, ends[MIRROR])
+
+    def _make_mirror(
+        self, bridge: str, name: str, port: str, mark: dict[str, str], output: str = ""
+    ) -> None:
+        uuid = self.new()
+        self.tables["Mirror"][uuid] = {
+            **EMPTY["Mirror"],
+            "name": name,
+            "external_ids": mark,
+            "select_src_port": frozenset([port]),
+            "output_port": frozenset([output] if output else []),
+        }
+        self.tables["Bridge"][bridge]["mirrors"] |= {uuid}
+
+    def touch_mirror(self) -> None:
+        """Some value of a Mirror, or of what it depends on, as we make it or as we do not."""
+        choice = self.random.choice
+        mirror, (_, port) = self._any("Mirror"), self._any_port()
+        ours = {
+            (table, row["name"]): row
+            for table in ("Bridge", "Port", "Interface")
+            for row in self.tables[table].values()
+            if row["name"] in (MIRROR, PEER) or row.get("external_ids", {}).get("cloudtap-taps")
+        }
+        if mirror is not None and port and choice([True, False]):
+            row = self.tables["Mirror"][mirror]
+            changes: list[tuple[str, Any]] = [
+                ("select_all", choice([True, False, False])),
+                ("select_dst_port", choice([frozenset(), frozenset([port])])),
+                ("select_vlan", choice([frozenset(), frozenset([1, 2])])),
+                ("snaplen", choice([frozenset(), frozenset([64])])),
+                ("external_ids", choice([{}, {"cloudtap-mirror": MIRROR}])),
+            ]
+            name, value = choice(changes)
+            row[name] = value
+        elif ours:
+            (table, name), row = choice(list(ours.items()))
+            mark, other = {"cloudtap-mirror": MIRROR}, {"cloudtap-mirror": "ctmffffffffffff"}
+            options = choice([{"peer": {MIRROR: PEER}.get(name, MIRROR)}, {"peer": "other"}])
+            owners = [bridge["name"] for bridge in self.tables["Bridge"].values()]
+            values: dict[str, list[tuple[str, Any]]] = {
+                "Bridge": [("external_ids", choice([{}, {"cloudtap-taps": choice(owners)}]))],
+                "Port": [
+                    ("trunks", frozenset(choice([[4095], [4095], [1, 4095], []]))),
+                    ("tag", frozenset()),
+                    ("vlan_mode", frozenset()),
+                    ("external_ids", choice([mark, mark, {}, other])),
+                ],
+                "Interface": [
+                    ("external_ids", choice([mark, mark, {}, other])),
+                    ("type", choice(["patch", "patch", ""])),
+                    ("options", options),
+                ],
+            }
+            column, value = choice(values[table])
+            row[column] = value
+
     def copy(self) -> Tables:
         """The tables now."""
         return copy.deepcopy(self.tables)
@@ -215,6 +324,9 @@ class RandomDatabase:
         return self.random.choice(found) if found else (None, "")
 
     def _delete_port(self, port: str) -> None:
+        for mirror in self.tables["Mirror"].values():  # their references are weak
+            for column in ("output_port", "select_dst_port", "select_src_port"):
+                mirror[column] -= {port}
         for interface in self.tables["Port"].pop(port)["interfaces"]:
             del self.tables["Interface"][interface]
 
@@ -230,7 +342,7 @@ def to_json(column: str, value: Any) -> Any:
     if isinstance(value, dict):
         return ["map", [[k, v] for k, v in value.items()]]
     if isinstance(value, frozenset):
-        is_reference = column in REFERENCES or column == "qos"
+        is_reference = column in REFERENCES or column in ("qos", "output_port")
         elements = [["uuid", e] if is_reference else e for e in sorted(value, key=str)]
         return elements[0] if len(elements) == 1 else ["set", elements]
     return value
@@ -291,6 +403,8 @@ def _modify(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any
         if name in REFERENCES:
             value = value ^ before
             yield name, ["set", [["uuid", e] for e in sorted(value)]]
+        elif name in NUMBERS:
+            yield name, ["set", sorted(value ^ before)]
         elif isinstance(value, dict):
             keys = [k for k in before | value if before.get(k) != value.get(k)]
             # a key that is gone comes with its old value

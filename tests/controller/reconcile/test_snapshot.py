@@ -19,6 +19,7 @@ from flows.errors import KeyHeld, NoMeterLeft
 from flows.model import (
     ALL,
     METERS,
+    Attachment,
     Collector,
     CollectorId,
     Delivery,
@@ -58,6 +59,7 @@ class Placements:
     placements: Mapping[PortId, Placement] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     contests: Mapping[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    attachments: Mapping[Dpid, Attachment] = field(default_factory=dict)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from controller.reconcile import SnapshotBuilder
 from controller.store import Store
 from flows.errors import NoMeterLeft, Refused, TooManyNumbers
 from flows.model import (
+    Attachment,
     Collector,
     CollectorId,
     Dpid,
@@ -55,6 +56,7 @@ class Places:
     placements: dict[PortId, Placement] = field(default_factory=dict)
     links: tuple[Link, ...] = (LINK,)
     contests: dict[PortId, tuple[Placement, ...]] = field(default_factory=dict)
+    attachments: dict[Dpid, Attachment] = field(default_factory=dict)
 
 
 class Cloud:

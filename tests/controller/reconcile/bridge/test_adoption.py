@@ -52,6 +52,8 @@ class Neighbours:
     def __init__(self, *own: str) -> None:
         self._own = own
         self.why = ""
+        self.tapped: list[str] = []
+        """What is said of the bridge each time when somebody asks whether it is tapped."""
         self.told: list[Any] = []
 
     def may_own(self, dpid: Dpid, name: str, hosts: Collection[str]) -> bool:
@@ -63,6 +65,9 @@ class Neighbours:
     def why_another(self, dpid: Dpid, ports: Set[str]) -> str:
         assert ports <= {PORT.name}
         return self.why
+
+    def why_not_ours(self, dpid: Dpid) -> str:
+        return self.tapped.pop(0) if self.tapped else ""
 
     def secure(self, dpid: Dpid) -> None:
         self.told.append(("secure", dpid))
@@ -94,6 +99,26 @@ def test_a_bridge_of_others_is_asked_for_its_name_alone() -> None:
         adopt(switch, neighbours)
 
     assert (switch.asked, neighbours.told) == (["ports"], [])
+
+
+def test_a_bridge_that_is_tapped_is_left_alone_even_if_the_configuration_lists_it() -> None:
+    switch, neighbours = Asked(), Neighbours("br-int")
+    neighbours.tapped = ["it is owned by somebody else"]
+
+    with pytest.raises(NotOurs, match="'br-int' is left alone: it is owned by somebody else"):
+        adopt(switch, neighbours)
+
+    assert (switch.asked, neighbours.told) == (["ports"], [])
+
+
+def test_a_bridge_that_is_tapped_meanwhile_is_not_made_secure() -> None:
+    switch, neighbours = Asked(), Neighbours("br-int")
+    neighbours.tapped = ["", "it is owned by somebody else"]
+
+    with pytest.raises(NotOurs):
+        adopt(switch, neighbours)
+
+    assert not any(told[0] == "secure" for told in neighbours.told)
 
 
 def test_a_bridge_that_may_be_another_one_is_asked_for_its_ports_alone() -> None:

@@ -17,7 +17,8 @@ from controller.southbound.ovsdb import (
 )
 from controller.southbound.ovsdb.database import OvsdbDatabase
 from controller.southbound.ovsdb.rows import DatabaseContent
-from controller.southbound.ovsdb.tunnel_rows import TunnelRows, WriteResult
+from controller.southbound.ovsdb.tunnel_rows import TunnelRows
+from controller.southbound.ovsdb.wanted_rows import WriteResult
 from controller.southbound.ovsdb.write_pace import (
     QUICK_WRITES,
     RUN_OVER_S,

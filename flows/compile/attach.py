@@ -1,0 +1,63 @@
+"""The flows of a tap bridge: packets that Mirrors of an owner's bridge have copied to it.
+
+It forwards nothing: what comes in at the patch port of a Mirror loses the tag of its VLAN, if that
+is not the workload's own, and goes to the sessions that have the Mirror. Everything else is
+dropped, and nothing is ever sent to a patch port: nothing can get into the owner's bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.compile.production import BY_TAG, TAP_PORT, WORKLOAD
+from flows.model import Attachment, NetworkId, Ofport
+from flows.openflow import (
+    NOTHING,
+    PRODUCTION,
+    VLAN_PRESENT,
+    Flow,
+    Load,
+    PopVlan,
+    Resubmit,
+    Steps,
+    make_flow,
+)
+from flows.pipeline import CAST, EGRESS, INGRESS, NETWORK, OUT, START, Cast
+from flows.resolve import BridgeView, Vlans, networks_of
+
+SENT = Steps.of(Resubmit(EGRESS.number))
+
+
+def compile_tap_bridge(view: BridgeView, attachment: Attachment) -> Iterator[Flow]:
+    """Every flow of a tap bridge that does not depend on sessions."""
+    why = "nothing comes from the owner's bridge but copies"
+    yield make_flow(START.pattern("nothing"), (), NOTHING, PRODUCTION, why)
+    for tap in view.tap_ports:
+        why = f"tap port {tap.id} is receive-only"
+        yield make_flow(TAP_PORT, (view.ofport(tap),), NOTHING, PRODUCTION, why)
+    for key, patch in attachment.mirrors.items():
+        vlans = networks_of(key, view.dpid, view.workloads, view.world)
+        if vlans is not None:
+            side = EGRESS if key.sources else INGRESS
+            yield from _start_mirror(view, patch, vlans, is_received=side is INGRESS)
+
+
+def _start_mirror(
+    view: BridgeView, patch: Ofport, vlans: Vlans, *, is_received: bool
+) -> Iterator[Flow]:
+    """Where the copies of one Mirror come in."""
+    for vlan, network in sorted(vlans.tagged.items()):
+        steps = Steps.of(PopVlan()).then(_to_sessions(view, network, patch, is_received))
+        why = f"copied by a Mirror, without the tag of VLAN {vlan}"
+        yield make_flow(BY_TAG, (patch, VLAN_PRESENT | vlan), steps, PRODUCTION, why)
+    if vlans.other is not None:
+        steps = _to_sessions(view, vlans.other, patch, is_received)
+        yield make_flow(WORKLOAD, (patch,), steps, PRODUCTION, "copied by a Mirror")
+
+
+def _to_sessions(view: BridgeView, network: NetworkId, patch: Ofport, is_received: bool) -> Steps:
+    number = Load(NETWORK, view.world.numbers.network[network])
+    if not is_received:
+        return Steps.of(number).then(SENT)
+    to_patch = (Load(OUT, patch), Load(CAST, Cast.UNICAST), Resubmit(INGRESS.number))
+    return Steps.of(number, *to_patch)

@@ -1,0 +1,209 @@
+"""Which Mirrors of an owner's bridge a session needs, and which of those that are made serve it.
+
+Open vSwitch copies a packet once for each Mirror, however many of its ports the packet passes. So a
+session has one Mirror for all its ports of a bridge wherever that can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.model import (
+    ALL,
+    Attachment,
+    Direction,
+    Dpid,
+    Filter,
+    MirrorKey,
+    NetworkId,
+    OwnerPort,
+    Port,
+    PortId,
+    Session,
+    World,
+)
+
+NO_ROWS: frozenset[str] = frozenset()
+NO_MIRROR = MirrorKey(NO_ROWS, NO_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorUse:
+    """A Mirror that a session needs on the bridge of an owner, and the one that serves it now.
+
+    ``dpid`` is the tap bridge. ``rules`` is the list of rules that decides about its copies; both
+    lists are equal for a Mirror of both directions. ``made`` is the Mirror that is wanted, or as
+    long as that is not made the one that copies most of its ports and no others; None: there is
+    none.
+    """
+
+    dpid: Dpid
+    wanted: MirrorKey
+    rules: Direction
+    made: MirrorKey | None = None
+
+    def wants(self, row: str) -> bool:
+        """Whether something of a port is wanted."""
+        return row in self.wanted.sources or row in self.wanted.targets
+
+    def covers(self, row: str) -> bool:
+        """Whether what serves it now copies all that is wanted of a port."""
+        made = self.made or NO_MIRROR
+        both = zip(self.wanted, made, strict=True)
+        return all(row in has or row not in wants for wants, has in both)
+
+    def serves(self, row: str) -> bool:
+        """Whether what serves it now copies something of a port."""
+        return self.made is not None and (row in self.made.sources or row in self.made.targets)
+
+
+def mirror_uses(session: Session, ports: Sequence[Port], world: World) -> tuple[MirrorUse, ...]:
+    """What a session needs for these placed ports, as far as they are on bridges of others."""
+    here: dict[Dpid, list[Port]] = {}
+    for port in ports:
+        if owner_port(port.id, world) is not None:
+            here.setdefault(world.placements[port.id].dpid, []).append(port)
+    found: list[MirrorUse] = []
+    for dpid, at_bridge in sorted(here.items()):
+        found += _uses_at(dpid, session, at_bridge, world)
+    return tuple(found)
+
+
+def uncovered_ports(
+    ports: Iterable[Port], uses: Sequence[MirrorUse], world: World
+) -> Mapping[Port, tuple[str, bool]]:
+    """The ports on bridges of others of which something is not copied yet: a sentence for each,
+    and whether something else of them is copied.
+    """
+    found: dict[Port, tuple[str, bool]] = {}
+    for port in ports:
+        place, known = world.placements[port.id], owner_port(port.id, world)
+        if place.owner and known is None:
+            why = f"the database of its host does not say how port {port.name!r} is connected"
+            found[port] = why, False
+        if known is None:
+            continue
+        here = [use for use in uses if use.dpid == place.dpid and use.wants(known.row)]
+        if not all(use.covers(known.row) for use in here):
+            why = f"there is no Mirror yet for all that should be copied of port {port.name!r}"
+            found[port] = why, any(use.serves(known.row) for use in here)
+    return found
+
+
+def owner_port(port: PortId, world: World) -> OwnerPort | None:
+    """A port on a bridge of somebody else as its database has it; None if there is no such."""
+    place = world.placements.get(port)
+    attachment = None if place is None else world.attachments.get(place.dpid)
+    if place is None or attachment is None or place.owner != attachment.owner:
+        return None
+    return attachment.ports.get(place.ofport)
+
+
+def networks_of(key: MirrorKey, dpid: Dpid, ports: Iterable[Port], world: World) -> Vlans | None:
+    """The network of each VLAN in the copies of a Mirror; None if that cannot be told.
+
+    ``ports`` are the workloads there. It cannot be told if the Mirror selects another port, or if
+    two networks have the same VLAN.
+    """
+    known = {
+        found.row: (found, port.network)
+        for port in ports
+        if (found := owner_port(port.id, world)) is not None and port.network is not None
+    }
+    rows = key.sources | key.targets
+    if not rows or not rows <= known.keys():
+        return None
+    return _vlans(known[row] for row in sorted(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Vlans:
+    """The network of each VLAN whose tag is not the workload's, and that of all other frames.
+
+    ``other`` is None where no other frames are expected.
+    """
+
+    tagged: Mapping[int, NetworkId]
+    other: NetworkId | None = None
+
+
+def _vlans(ports: Iterable[tuple[OwnerPort, NetworkId]]) -> Vlans | None:
+    tagged: dict[int, NetworkId] = {}
+    others: set[NetworkId] = set()
+    for port, network in ports:
+        if port.vlan is not None and tagged.setdefault(port.vlan, network) != network:
+            return None
+        if port.is_trunk:
+            others.add(network)
+    if not others:
+        return Vlans(tagged)
+    if len(others) > 1 or set(tagged.values()) - others:
+        return None
+    return Vlans(tagged, *others)
+
+
+def _uses_at(
+    dpid: Dpid, session: Session, ports: Iterable[Port], world: World
+) -> Iterator[MirrorUse]:
+    attachment, groups = world.attachments[dpid], _groups(ports, world)
+    sides = [side for side in _SIDES if _accepts_some(session, side, world)]
+    is_one = len(sides) == 2 and _has_equal_rules(session, world)
+    for rows in groups:
+        if is_one:
+            yield _use(dpid, MirrorKey(rows, rows), Direction.EGRESS, attachment)
+            continue
+        for side in sides:
+            is_egress = side is Direction.EGRESS
+            key = MirrorKey(rows if is_egress else NO_ROWS, NO_ROWS if is_egress else rows)
+            yield _use(dpid, key, side, attachment)
+
+
+_SIDES = (Direction.EGRESS, Direction.INGRESS)
+
+
+def _groups(ports: Iterable[Port], world: World) -> list[frozenset[str]]:
+    """The Port rows of some ports, in as few groups as VLANs tell their networks apart.
+
+    Each network is in one group: whatever passes between its ports is copied once.
+    """
+    by_network: dict[NetworkId, list[tuple[OwnerPort, NetworkId]]] = {}
+    for port in ports:
+        found = owner_port(port.id, world)
+        assert found is not None and port.network is not None, "a workload on a bridge of others"
+        by_network.setdefault(port.network, []).append((found, port.network))
+    groups: list[list[tuple[OwnerPort, NetworkId]]] = []
+    for members in by_network.values():
+        group = next((g for g in groups if _vlans([*g, *members]) is not None), None)
+        if group is None:
+            groups.append(group := [])
+        group += members
+    return [frozenset(port.row for port, _ in group) for group in groups]
+
+
+def _accepts_some(session: Session, side: Direction, world: World) -> bool:
+    """Whether a session may copy packets of one direction: a list without rules rejects all."""
+    wanted = world.filter_by_id.get(session.filter)
+    if not session.direction.includes(side) or wanted is None:
+        return session.direction.includes(side)
+    return bool(wanted.egress if side is Direction.EGRESS else wanted.ingress)
+
+
+def _has_equal_rules(session: Session, world: World) -> bool:
+    """Whether the same rules decide about what a workload sends and what it gets."""
+    wanted: Filter | None = world.filter_by_id.get(session.filter)
+    return session.filter == ALL or (wanted is not None and wanted.ingress == wanted.egress)
+
+
+def _use(dpid: Dpid, wanted: MirrorKey, rules: Direction, attachment: Attachment) -> MirrorUse:
+    made = [key for key in attachment.mirrors if _is_part(key, wanted)]
+    return MirrorUse(dpid, wanted, rules, max(made, key=_reach, default=None))
+
+
+def _reach(key: MirrorKey) -> tuple[int, list[str], list[str]]:
+    return len(key.sources) + len(key.targets), sorted(key.sources), sorted(key.targets)
+
+
+def _is_part(key: MirrorKey, wanted: MirrorKey) -> bool:
+    """Whether a Mirror copies something that is wanted, and nothing else."""
+    return key != NO_MIRROR and key.sources <= wanted.sources and key.targets <= wanted.targets
