@@ -146,8 +146,10 @@ def mirror_demand(
         wanted = frozenset(list(need.first)[:room])
         kept = need.in_use & attachment.mirrors.keys()
         kept |= {key for dpid, key in expected if dpid == writer.dpid}
+        # one that has changed since, because a port has gone, may be what is wanted next
         is_over = writer.has_confirmed(snapshot.version)
-        found[writer.dpid] = MirrorDemand(wanted | kept, None if is_over else frozenset())
+        left = attachment.mirrors.keys() - wanted - kept
+        found[writer.dpid] = MirrorDemand(wanted | kept, frozenset(left if is_over else ()))
     return found
 
 

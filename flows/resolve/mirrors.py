@@ -91,6 +91,18 @@ def uncovered_ports(
     return found
 
 
+def doubled_copies(session: Session, uses: Sequence[MirrorUse], world: World) -> Iterator[str]:
+    """What a session may get twice: a Mirror for each direction does not know of the other one."""
+    rules = {use.rules for use in uses}
+    wanted = world.filter_by_id.get(session.filter)
+    if len(rules) > 1 and wanted is not None:
+        yield (
+            f"filter {wanted.name!r} has other rules for what is sent than for what is received: "
+            "on bridges of others a packet between two ports of this session that both accept is "
+            "copied twice; with the same rules for both it is copied once"
+        )
+
+
 def owner_port(port: PortId, world: World) -> OwnerPort | None:
     """A port on a bridge of somebody else as its database has it; None if there is no such."""
     place = world.placements.get(port)

@@ -91,7 +91,7 @@ def want(watcher: OvsdbWatcher, *keys: MirrorKey) -> None:
 
 def wait_for_mirrors(watcher: OvsdbWatcher, *keys: MirrorKey) -> None:
     """Until there are such Mirrors of ours as we make them, and no others of ours."""
-    rows = tuple(sorted(MirrorRow(mirror_name(TAP, k), *k) for k in keys))
+    rows = tuple(sorted(MirrorRow(mirror_name(TAP, k), *k, tap=TAP) for k in keys))
     wait_for(lambda: tuple(sorted(mirrors(watcher))), rows.__eq__)
 
 
@@ -245,17 +245,20 @@ def test_what_somebody_alters_is_removed_and_made_again(
     assert dump() == before
 
 
-def test_a_mirror_of_which_a_port_has_gone_goes_also_if_none_may_be_removed(
-    watcher: OvsdbWatcher,
-) -> None:
-    wanted, other = key(watcher, "vm1 vm2"), key(watcher, "vm3")
-    want(watcher, wanted, other)
-    wait_for_mirrors(watcher, wanted, other)
-    watcher.want_mirrors({TAP: MirrorDemand()})
+def test_a_mirror_of_which_a_port_has_gone_serves_those_that_stay(watcher: OvsdbWatcher) -> None:
+    wanted, left = key(watcher, "vm1 vm2"), key(watcher, "vm2")
+    watcher.want_mirrors({TAP: MirrorDemand(frozenset([wanted]))})
+    wait_for_mirrors(watcher, wanted)
 
     vsctl("del-port", "br-vm", "vm1")
 
-    wait_for_mirrors(watcher, other)
+    shown = (MirrorRow(mirror_name(TAP, wanted), *left, tap=TAP),)
+    wait_for(lambda: mirrors(watcher), shown.__eq__)
+    want(watcher, left)
+    wait_for(watcher.mirror_problems, {}.__eq__)
+    assert mirrors(watcher) == shown
+    want(watcher, key(watcher, "vm3"))
+    wait_for_mirrors(watcher, key(watcher, "vm3"))
 
 
 def test_only_what_is_said_to_be_unwanted_is_removed(watcher: OvsdbWatcher) -> None:

@@ -25,17 +25,21 @@ from flows.model import (
     Direction,
     Dpid,
     Filter,
+    FilterId,
     MirrorKey,
     Ofport,
     OwnerPort,
     Placement,
     Port,
     PortId,
+    Rule,
+    RuleMatch,
     Session,
     SessionId,
     Source,
     SourceKind,
     TenantName,
+    Verdict,
     World,
 )
 from flows.openflow import read_fields
@@ -178,6 +182,18 @@ def test_sessions_with_the_same_ports_share_a_mirror() -> None:
     of, owner = of_sessions(watch("s", "web", "db", to="ids"), watch("t", "db", "web", to="soc"))
     assert len(owner.mirrors) == 1
     assert copies(of, owner, packet(DB, WEB), "web", "db") == {"s": 1, "t": 1}
+
+
+def test_a_session_with_other_rules_for_each_direction_says_what_it_may_get_twice() -> None:
+    both = (Rule(1, Verdict.ACCEPT),)
+    udp = (Rule(1, Verdict.ACCEPT, RuleMatch(eth_type=0x0800)),)
+    wanted = Filter(FilterId("f"), "f", TenantName("red"), ingress=both, egress=udp)
+    of, owner = of_sessions(wanted, watch("s", "web", "db", to="ids", wanted=wanted))
+    assert len(owner.mirrors) == 2
+    assert "copied twice" in " ".join(ResolvedWorld(of).sessions[SessionId("s")].unknown)
+    same = replace(wanted, egress=both)
+    of, _ = of_sessions(same, watch("s", "web", "db", to="ids", wanted=same))
+    assert not ResolvedWorld(of).sessions[SessionId("s")].unknown
 
 
 def test_a_mirror_that_selects_a_port_of_somebody_else_leads_nowhere() -> None:
