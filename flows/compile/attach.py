@@ -15,17 +15,17 @@ from flows.openflow import (
     NOTHING,
     PRODUCTION,
     VLAN_PRESENT,
+    Action,
     Flow,
     Load,
+    Match,
     PopVlan,
     Resubmit,
     Steps,
     make_flow,
 )
-from flows.pipeline import CAST, EGRESS, INGRESS, NETWORK, OUT, START, Cast
+from flows.pipeline import ACCEPT, AGREED, EGRESS, NETWORK, START, VERDICT
 from flows.resolve import BridgeView, Vlans, networks_of
-
-SENT = Steps.of(Resubmit(EGRESS.number))
 
 
 def compile_tap_bridge(view: BridgeView, attachment: Attachment) -> Iterator[Flow]:
@@ -38,26 +38,25 @@ def compile_tap_bridge(view: BridgeView, attachment: Attachment) -> Iterator[Flo
     for key, patch in attachment.mirrors.items():
         vlans = networks_of(key, view.dpid, view.workloads, view.world)
         if vlans is not None:
-            side = EGRESS if key.sources else INGRESS
-            yield from _start_mirror(view, patch, vlans, is_received=side is INGRESS)
+            yield from _start_mirror(view, patch, vlans)
+    why = "the other list of rules accepts it, too"
+    match = Match.of(VERDICT.eq(1))
+    go = (Resubmit(ACCEPT.number),)
+    yield Flow(AGREED.number, AGREED["agreed"], match, go, PRODUCTION, why)
+    why = "only one list of rules accepts it"
+    yield Flow(AGREED.number, AGREED["alone"], Match.of(), (), PRODUCTION, why)
 
 
-def _start_mirror(
-    view: BridgeView, patch: Ofport, vlans: Vlans, *, is_received: bool
-) -> Iterator[Flow]:
+def _start_mirror(view: BridgeView, patch: Ofport, vlans: Vlans) -> Iterator[Flow]:
     """Where the copies of one Mirror come in."""
     for vlan, network in sorted(vlans.tagged.items()):
-        steps = Steps.of(PopVlan()).then(_to_sessions(view, network, patch, is_received))
+        steps = Steps.of(PopVlan(), *_to_sessions(view, network))
         why = f"copied by a Mirror, without the tag of VLAN {vlan}"
         yield make_flow(BY_TAG, (patch, VLAN_PRESENT | vlan), steps, PRODUCTION, why)
     if vlans.other is not None:
-        steps = _to_sessions(view, vlans.other, patch, is_received)
+        steps = Steps.of(*_to_sessions(view, vlans.other))
         yield make_flow(WORKLOAD, (patch,), steps, PRODUCTION, "copied by a Mirror")
 
 
-def _to_sessions(view: BridgeView, network: NetworkId, patch: Ofport, is_received: bool) -> Steps:
-    number = Load(NETWORK, view.world.numbers.network[network])
-    if not is_received:
-        return Steps.of(number).then(SENT)
-    to_patch = (Load(OUT, patch), Load(CAST, Cast.UNICAST), Resubmit(INGRESS.number))
-    return Steps.of(number, *to_patch)
+def _to_sessions(view: BridgeView, network: NetworkId) -> tuple[Action, ...]:
+    return Load(NETWORK, view.world.numbers.network[network]), Resubmit(EGRESS.number)

@@ -32,6 +32,7 @@ from flows.openflow import (
 )
 from flows.pipeline import (
     ACCEPT,
+    AGREED,
     ALONE,
     CAST,
     CLAIM,
@@ -57,7 +58,7 @@ from flows.pipeline import (
     Rules,
     Table,
 )
-from flows.resolve import BridgeView, ResolvedSession
+from flows.resolve import BridgeView, ResolvedSession, Taken
 
 TO_ONCE, TO_ACCEPT, TO_DELIVER, TO_FILTER, TO_CLAIM = (
     Resubmit(table.number) for table in (ONCE, ACCEPT, DELIVER, FILTER, CLAIM)
@@ -134,6 +135,10 @@ def tap_point_flow(
     competing = tuple(compete(view, chain)) if chain else ()
     count = len(ordered) + len(chain)
     match tap_point:
+        case (EGRESS.number, int(ofport)) if view.dpid in view.world.attachments:
+            steps = Steps.of(*_ask_mirrored(view, ofport, ordered))
+            why = f"{count} session(s) have this Mirror"
+            return make_flow(SENT_BY_PORT, (ofport,), steps, PRODUCTION, why)
         case (EGRESS.number, int(ofport)):
             steps = Steps.of(OF_EGRESS, *_ask_each(ordered, None), *competing)
             why = f"{count} session(s) watch what this port sends"
@@ -263,8 +268,7 @@ class _Selection:
         """Open vSwitch has selected the packets, and each Mirror has copied them once."""
         for use in self.resolved_session.mirrors:
             if use.dpid == self.view.dpid and use.made is not None:
-                table = INGRESS if use.rules is Direction.INGRESS else EGRESS
-                self._tap_points.append((table.number, attachment.mirrors[use.made]))
+                self._tap_points.append((EGRESS.number, attachment.mirrors[use.made]))
 
     def _ingress(self, network: NetworkId, ports: tuple[Port, ...]) -> None:
         here = [port for port in ports if self.view.is_here(port)]
@@ -360,6 +364,35 @@ def _ask_each(ordered: Sequence[tuple[int, ResolvedSession]], go: Resubmit | Non
         found.append(Load(SESSION, number))
         found.append(go or (TO_DELIVER if resolved_session.is_plain else TO_ACCEPT))
     return found
+
+
+def _ask_mirrored(
+    view: BridgeView, patch: Ofport, ordered: Sequence[tuple[int, ResolvedSession]]
+) -> Iterator[Action]:
+    """Resubmit what a Mirror has copied for one session after the other."""
+    made = {port: key for key, port in view.world.attachments[view.dpid].mirrors.items()}
+    for number, resolved_session in ordered:
+        uses = (use for use in resolved_session.mirrors if use.dpid == view.dpid)
+        taken = next((use.taken for use in uses if use.made == made.get(patch)), None)
+        if taken is None:
+            continue
+        yield Load(SESSION, number)
+        if resolved_session.is_plain:
+            yield TO_DELIVER
+        elif taken in (Taken.EGRESS, Taken.INGRESS):
+            yield OF_EGRESS if taken is Taken.EGRESS else OF_INGRESS
+            yield TO_ACCEPT
+        else:
+            first, then, gate = _BY_BOTH_LISTS[taken]
+            yield from (first, *ask(view, resolved_session.session), then, Resubmit(gate.number))
+
+
+_BY_BOTH_LISTS: Mapping[Taken, tuple[Load, Load, Table]] = {
+    Taken.BOTH: (OF_EGRESS, OF_INGRESS, AGREED),
+    Taken.EGRESS_ALONE: (OF_INGRESS, OF_EGRESS, UNSENT),
+    Taken.INGRESS_ALONE: (OF_EGRESS, OF_INGRESS, UNSENT),
+}
+"""Which list is asked first, which one then, and what the answer of the first has to be."""
 
 
 def _by_network(ports: tuple[Port, ...]) -> Mapping[NetworkId, tuple[Port, ...]]:

@@ -147,7 +147,7 @@ START = _table(
     "start", 0, "Identify sender and network, forward production, then evaluate the sessions.",
     matches="in_port vlan_vid vlan_pcp epoch pkt_mark",
     then="admit learn identify lookup flood own_tag egress ingress size",
-    owns="out network sender tag by_link cast session",
+    owns="network sender tag by_link cast session",
     epoch=500, tap_port=400, segmented=350, transport=300, flooded=250, link=200, workload=100,
     closed=50, nothing=0,
 )  # fmt: skip
@@ -205,7 +205,8 @@ REREAD = _table(
 )  # fmt: skip
 EGRESS = _table(
     "egress", 40, "Select the sessions that watch what the ingress port sends.",
-    matches="in_port", then="claim accept deliver", owns="session rules",
+    matches="in_port", then="claim unsent agreed accept filter deliver",
+    owns="session rules filter verdict",
     port=100, nothing=0,
 )  # fmt: skip
 INGRESS = _table(
@@ -245,6 +246,11 @@ UNSENT = _table(
     "unsent", 47, "Continue only if the sender's bridge did not copy the packet for this session.",
     matches="verdict", then="accept",
     sent=100, unsent=0,
+)  # fmt: skip
+AGREED = _table(
+    "agreed", 48, "Continue only if the other list of rules of the session accepts the packet.",
+    matches="verdict", then="accept",
+    agreed=100, alone=0,
 )  # fmt: skip
 ACCEPT = _table(
     "accept", 50, "Select the filter of the session.",
@@ -305,7 +311,7 @@ COUNT = _table(
 PIPELINE: tuple[Table, ...] = (
     *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
     *(OUTPUT, FLOOD, OWN_TAG, REREAD, EGRESS, INGRESS, PROBE, ALONE, CLAIM, WON, ONCE, UNSENT),
-    *(ACCEPT, FILTER, DECIDE, DELIVER),
+    *(AGREED, ACCEPT, FILTER, DECIDE, DELIVER),
     *(CAP, BRIDGE_CAP, SIZE, POOL_TABLE, SEND, CUT, COUNT),
 )
 TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}

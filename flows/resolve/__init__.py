@@ -10,7 +10,7 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
-from flows.resolve.mirrors import Vlans, networks_of
+from flows.resolve.mirrors import Taken, Vlans, networks_of
 from flows.resolve.obstacles import (
     at_links,
     at_receiver,
@@ -44,6 +44,7 @@ __all__ = [
     "LocalWorkload",
     "ResolvedSession",
     "ResolvedWorld",
+    "Taken",
     "Vlans",
     "at_links",
     "at_receiver",

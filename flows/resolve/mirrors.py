@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from flows.model import (
     ALL,
@@ -28,19 +29,32 @@ NO_ROWS: frozenset[str] = frozenset()
 NO_MIRROR = MirrorKey(NO_ROWS, NO_ROWS)
 
 
+class Taken(Enum):
+    """Which packets a session takes from a Mirror, by its two lists of rules.
+
+    Where these differ, a Mirror of both directions cannot tell which one decides. So each of three
+    Mirrors gives other packets: none is copied twice, whoever has sent it.
+    """
+
+    EGRESS = "those that the rules for what is sent accept"
+    INGRESS = "those that the rules for what is received accept"
+    BOTH = "those that both accept"
+    EGRESS_ALONE = "those that only the rules for what is sent accept"
+    INGRESS_ALONE = "those that only the rules for what is received accept"
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorUse:
     """A Mirror that a session needs on the bridge of an owner, and the one that serves it now.
 
-    ``dpid`` is the tap bridge. ``rules`` is the list of rules that decides about its copies; both
-    lists are equal for a Mirror of both directions. ``made`` is the Mirror that is wanted, or as
-    long as that is not made the one that copies most of its ports and no others; None: there is
-    none.
+    ``dpid`` is the tap bridge. ``taken`` are the packets that the session takes from it. ``made``
+    is the Mirror that is wanted, or as long as that is not made the one that copies most of its
+    ports and no others; None: there is none.
     """
 
     dpid: Dpid
     wanted: MirrorKey
-    rules: Direction
+    taken: Taken
     made: MirrorKey | None = None
 
     def wants(self, row: str) -> bool:
@@ -89,18 +103,6 @@ def uncovered_ports(
             why = f"there is no Mirror yet for all that should be copied of port {port.name!r}"
             found[port] = why, any(use.serves(known.row) for use in here)
     return found
-
-
-def doubled_copies(session: Session, uses: Sequence[MirrorUse], world: World) -> Iterator[str]:
-    """What a session may get twice: a Mirror for each direction does not know of the other one."""
-    rules = {use.rules for use in uses}
-    wanted = world.filter_by_id.get(session.filter)
-    if len(rules) > 1 and wanted is not None:
-        yield (
-            f"filter {wanted.name!r} has other rules for what is sent than for what is received: "
-            "on bridges of others a packet between two ports of this session that both accept is "
-            "copied twice; with the same rules for both it is copied once"
-        )
 
 
 def owner_port(port: PortId, world: World) -> OwnerPort | None:
@@ -158,20 +160,23 @@ def _vlans(ports: Iterable[tuple[OwnerPort, NetworkId]]) -> Vlans | None:
 def _uses_at(
     dpid: Dpid, session: Session, ports: Iterable[Port], world: World
 ) -> Iterator[MirrorUse]:
-    attachment, groups = world.attachments[dpid], _groups(ports, world)
-    sides = [side for side in _SIDES if _accepts_some(session, side, world)]
-    is_one = len(sides) == 2 and _has_equal_rules(session, world)
-    for rows in groups:
-        if is_one:
-            yield _use(dpid, MirrorKey(rows, rows), Direction.EGRESS, attachment)
-            continue
-        for side in sides:
-            is_egress = side is Direction.EGRESS
-            key = MirrorKey(rows if is_egress else NO_ROWS, NO_ROWS if is_egress else rows)
-            yield _use(dpid, key, side, attachment)
-
-
-_SIDES = (Direction.EGRESS, Direction.INGRESS)
+    attachment, sides = world.attachments[dpid], _sides(session, world)
+    for rows in _groups(ports, world):
+        both, sent, got = MirrorKey(rows, rows), MirrorKey(rows, NO_ROWS), MirrorKey(NO_ROWS, rows)
+        wanted: Mapping[Taken, MirrorKey]
+        if sides == {Direction.EGRESS}:
+            wanted = {Taken.EGRESS: sent}
+        elif sides == {Direction.INGRESS}:
+            wanted = {Taken.INGRESS: got}
+        elif sides and _has_equal_rules(session, world):
+            wanted = {Taken.EGRESS: both}
+        elif sides:
+            alone = {Taken.EGRESS_ALONE: sent, Taken.INGRESS_ALONE: got}
+            wanted = {Taken.BOTH: both, **alone}
+        else:
+            wanted = {}
+        for taken, key in wanted.items():
+            yield MirrorUse(dpid, key, taken, _best(key, attachment))
 
 
 def _groups(ports: Iterable[Port], world: World) -> list[frozenset[str]]:
@@ -193,12 +198,14 @@ def _groups(ports: Iterable[Port], world: World) -> list[frozenset[str]]:
     return [frozenset(port.row for port, _ in group) for group in groups]
 
 
-def _accepts_some(session: Session, side: Direction, world: World) -> bool:
-    """Whether a session may copy packets of one direction: a list without rules rejects all."""
-    wanted = world.filter_by_id.get(session.filter)
-    if not session.direction.includes(side) or wanted is None:
-        return session.direction.includes(side)
-    return bool(wanted.egress if side is Direction.EGRESS else wanted.ingress)
+def _sides(session: Session, world: World) -> set[Direction]:
+    """The directions in which a session may copy packets: a list without rules rejects all."""
+    wanted, found = world.filter_by_id.get(session.filter), set[Direction]()
+    if session.direction.is_egress and (wanted is None or wanted.egress):
+        found.add(Direction.EGRESS)
+    if session.direction.is_ingress and (wanted is None or wanted.ingress):
+        found.add(Direction.INGRESS)
+    return found
 
 
 def _has_equal_rules(session: Session, world: World) -> bool:
@@ -207,9 +214,10 @@ def _has_equal_rules(session: Session, world: World) -> bool:
     return session.filter == ALL or (wanted is not None and wanted.ingress == wanted.egress)
 
 
-def _use(dpid: Dpid, wanted: MirrorKey, rules: Direction, attachment: Attachment) -> MirrorUse:
-    made = [key for key in attachment.mirrors if _is_part(key, wanted)]
-    return MirrorUse(dpid, wanted, rules, max(made, key=_reach, default=None))
+def _best(wanted: MirrorKey, attachment: Attachment) -> MirrorKey | None:
+    """The Mirror that copies most of what is wanted, and nothing else."""
+    made = (key for key in attachment.mirrors if _is_part(key, wanted))
+    return max(made, key=_reach, default=None)
 
 
 def _reach(key: MirrorKey) -> tuple[int, list[str], list[str]]:

@@ -29,7 +29,7 @@ from flows.model import (
     transport_key,
     watched_by,
 )
-from flows.resolve.mirrors import MirrorUse, doubled_copies, mirror_uses, uncovered_ports
+from flows.resolve.mirrors import MirrorUse, mirror_uses, uncovered_ports
 from flows.resolve.reach import SessionReach, SlowPort
 
 
@@ -314,7 +314,7 @@ def _with_reach(
     return replace(
         found,
         missing=(*found.missing, *reach.obstacles()),
-        unknown=(*reach.unknowns(), *doubled_copies(found.session, found.mirrors, world)),
+        unknown=tuple(reach.unknowns()),
         is_guarded=reach.is_guarded,
         slow_ports=reach.slow_ports,
         is_fading=is_ended and bool(found.watched and found.taps and not found.is_adrift),

@@ -3,7 +3,6 @@ other; and production as if nobody watched."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,7 +196,7 @@ def test_a_session_of_one_tenant_sees_nothing_of_another_with_equal_addresses(
     assert check_copies([watch], red, seen) > 10
 
 
-def test_a_packet_that_both_lists_accept_may_be_copied_twice_and_that_is_said(
+def test_a_packet_that_both_lists_accept_is_copied_once(
     cloud: AttachedCloud, controller: ControllerProcess
 ) -> None:
     lists = {"ingress": [*rules("tcp"), {**rules("udp")[0], "number": 20}], "egress": rules("udp")}
@@ -207,13 +206,9 @@ def test_a_packet_that_both_lists_accept_may_be_copied_twice_and_that_is_said(
     controller.wait_for_session("one")
     watch = Watch("red-t9", WEB_DB, UDP, lambda frame: UDP(frame) or TCP(frame))
     sent = Script().all_kinds()
-    seen = cloud.exchange(sent)
-    counts = Counter(seen.copied["red-t9"])
-    assert check_copies([watch], sent, Seen(seen.delivered, {"red-t9": list(counts)})) > 10
-    twice = {frame for frame, count in counts.items() if count > 1}
-    assert twice and all(counts[frame] == 2 and UDP(frame) for frame in twice)
-    status = controller.api.get("/v1/sessions/one?tenant=red").json()["status"]
-    assert status["state"] == "active" and "copied twice" in " ".join(status["reasons"])
+    assert check_copies([watch], sent, cloud.exchange(sent)) > 10
+    forged = Script().spoofed()
+    check_copies([watch], forged, cloud.exchange(forged, 1))
 
 
 def test_what_a_tap_port_sends_reaches_nobody(
