@@ -7,6 +7,9 @@ SEED ?= 1
 RELEASE ?= 13
 JOBS ?= $(shell nproc)
 BENCH ?= *
+# two_tenants, or attach: a bridge that somebody else owns
+DEMO ?= two_tenants
+DEMO_FILE = mininet_topos/$(if $(filter attach,$(DEMO)),attached,$(DEMO)).py
 # userspace or kernel, for worlds and bench
 DATAPATH ?= userspace
 BENCH_LAB = $(if $(filter kernel,$(DATAPATH)),tools/kernel-lab)
@@ -33,8 +36,9 @@ setup:  ## install what is missing: Debian packages, then .venv (takes seconds i
 setup-tests:
 	@tools/setup --tests
 
-demo: setup  ## two tenants, a tap port each, real traffic: every copy checked (DAMAGE=missing|extra must fail)
-	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py
+demo: setup  ## two tenants, a tap port each, real traffic: every copy checked (DAMAGE=missing|extra must fail; DEMO=attach)
+	@[ -e $(DEMO_FILE) ] || { echo 'there is no demo $(DEMO): take two_tenants, two_switches or attach'; exit 2; }
+	@tools/isolate /usr/bin/python3 $(DEMO_FILE)
 
 lab: setup  ## the network and controller of the demo, until Ctrl-C
 	@tools/isolate /usr/bin/python3 mininet_topos/two_tenants.py --stay

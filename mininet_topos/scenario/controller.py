@@ -101,6 +101,17 @@ class Controller:
             "not all sessions became active",
         )
 
+    def wait_until_not_active(self, tenant: str, name: str) -> None:
+        """Return when a session is not active any more.
+
+        Raises:
+            ScenarioError: it still is, in the end.
+        """
+        self._wait_until(
+            lambda: (tenant, name) not in self._active("sessions", "tenant", "name"),
+            f"session {name} is still active",
+        )
+
     def counted(self, wanted: Mapping[str, int], deadline_s: float = 5.0) -> dict[str, int]:
         """Copies of each tenant as the switches count them, once they agree with ``wanted``.
 

@@ -96,7 +96,7 @@ def topology(scenario: Scenario) -> type[Topo]:
                     cls=OVSSwitch,
                     protocols="OpenFlow13",
                     failMode="secure",
-                    datapath=_datapath(),
+                    datapath=datapath(),
                 )
             for member in scenario.members:
                 is_tap = isinstance(member, TapPort)
@@ -113,7 +113,7 @@ def topology(scenario: Scenario) -> type[Topo]:
     return ScenarioTopo
 
 
-def _datapath() -> str:
+def datapath() -> str:
     """``kernel`` where the module openvswitch is available, else ``user``."""
     if Path("/sys/module/openvswitch").exists():
         return "kernel"

@@ -37,11 +37,10 @@ LATE_FRAMES_S = 3.0
 
 def run_scenario(scenario: Scenario, about: str, inventory: Path) -> int:
     """Run a scenario from the command line; returns the exit status, 0 if every frame is right."""
-    options = _options(about)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    options = options_of(about)
+    end_with_clean_up()
     try:
-        _check_machine()
+        check_machine()
         with ExitStack() as cleanup:
             return _run(scenario, inventory, options, cleanup)
     except ScenarioError as error:
@@ -51,12 +50,19 @@ def run_scenario(scenario: Scenario, about: str, inventory: Path) -> int:
         return 130
 
 
+def end_with_clean_up() -> None:
+    """From now on a signal to end lets every clean-up run."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+
+
 def _end(number: int, _: object) -> None:
     """Exit so that every clean-up runs."""
     sys.exit(128 + number)
 
 
-def _options(about: str) -> argparse.Namespace:
+def options_of(about: str) -> argparse.Namespace:
+    """What the command line and the environment ask for."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,7 +79,12 @@ def _options(about: str) -> argparse.Namespace:
     return options
 
 
-def _check_machine() -> None:
+def check_machine() -> None:
+    """Whether a network can be built here.
+
+    Raises:
+        ScenarioError: it cannot; the sentence says what to do.
+    """
     if os.geteuid() != 0:
         raise ScenarioError("building a network needs root: run it with sudo, or 'sudo make demo'")
     try:

@@ -50,6 +50,24 @@ def test_every_copy_is_where_it_must_be_and_nothing_is_anywhere_else(
             assert re.search(rf"^{tenant} +{kind} .* ids +[1-9]", done.stdout, re.MULTILINE)
 
 
+def test_a_bridge_of_somebody_else_is_tapped_and_left_as_it_was() -> None:
+    done = run_scenario("attached")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "everything is as it must be"
+    assert len(re.findall(r"40 copies of red's, 40 must be: right", done.stdout)) == 2
+    assert re.search(r"^rows and flows of bridge br0: as they were before$", done.stdout, re.M)
+
+
+@pytest.mark.parametrize(("damage", "seen"), [("missing", 20), ("extra", 60)])
+def test_the_story_of_the_attached_bridge_notices_one_wrong_flow(damage: str, seen: int) -> None:
+    done = run_scenario("attached", DAMAGE=damage)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"red's vm1 is tapped: 40 of 40 pings answered, {seen} copies" in done.stdout
+    assert done.stdout.splitlines()[-1] == "NOT AS IT MUST BE"
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize(
     ("damage", "names"),
