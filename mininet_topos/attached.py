@@ -127,7 +127,8 @@ class Story:
         """Have the tap bridge copy no answer, or each of them twice; returns which flow does it."""
         sensor = vsctl("get", "Interface", "ids-port", "ofport").strip()
         actions = "drop" if kind == "missing" else f"pop_vlan,output:{sensor},output:{sensor}"
-        flow = f"priority=65535,icmp,icmp_type=0,actions={actions}"
+        match = f"dl_vlan={VLANS['red']},icmp,icmp_type=0"
+        flow = f"priority=65535,{match},actions={actions}"
         ofctl("add-flow", TAP, flow)
         return f"added on {TAP}: {flow}"
 
