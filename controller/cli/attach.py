@@ -62,7 +62,7 @@ _dry_run_option = click.option(
     "targets",
     metavar="TARGET",
     multiple=True,
-    help=f"OpenFlow target of a controller, as the tap bridge reaches it; repeat it for several. "
+    help=f"OpenFlow target of a controller, as the tap bridge reaches it; may repeat. "
     f"[default: {TARGET}]",
 )
 @_database_option
