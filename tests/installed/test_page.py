@@ -180,8 +180,9 @@ def test_a_file_of_root_in_the_state_is_named_by_the_service_and_by_doctor(
 def test_a_port_that_is_in_use_fails_the_start_of_the_service(serving: Machine) -> None:
     serving.must("systemctl stop cloudtap")
     other = serving.start(
-        'python3 -uc \'import signal, socket; held = socket.create_server(("127.0.0.1", 6653)); '
-        'print("listens"); signal.pause()\'',
+        # a shell starts what runs in the background with SIGINT ignored
+        "python3 -uc 'import signal, socket; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        'held = socket.create_server(("127.0.0.1", 6653)); print("listens"); signal.pause()\'',
         ready="listens",
     )
     assert serving.run("systemctl start cloudtap").returncode == 1
