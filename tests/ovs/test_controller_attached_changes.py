@@ -40,6 +40,8 @@ from tests.ovs.waiting import wait_for
 ROUNDS = 5
 FLOOD_MAC = 0x0200000000F0
 FLOODS_PER_S = 1000
+TREES = {"stp": ("status", "stp_state"), "rstp": ("rstp_status", "rstp_port_state")}
+"""Where each kind of spanning tree says that a port forwards."""
 BOTH = Watch("red-t1", frozenset(["red-web", "red-db"]))
 
 
@@ -190,6 +192,22 @@ def test_deleting_one_of_two_equal_sessions_leaves_the_other_every_copy(
         traffic.wait_until_spread(stream, cloud.tap_at["red-t2"], last)
         copied = traffic.arrived(stream, cloud.tap_at["red-t2"])
         assert [n for n in range(first + 1, last + 1) if copied[n] != 1] == []
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_spanning_tree_of_the_owner_neither_sees_nor_delays_copies(
+    cloud: AttachedCloud, controller: ControllerProcess, tree: str
+) -> None:
+    column, key = TREES[tree]
+    vsctl("set", "Bridge", OWNER, f"{tree}_enable=true", f"other_config:{tree}-forward-delay=4")
+    for number in WORKLOADS:
+        words = ("--if-exists", "get", "Port", f"{OWNER}-eth{number}", f"{column}:{key}")
+        wait_for(lambda words=words: vsctl(*words).strip().lower(), "forwarding".__eq__)
+    make_session(controller)
+    sent = Script().all_kinds()
+    assert check_copies([BOTH], sent, cloud.exchange(sent)) > 10
+    [mirror] = our_mirrors()
+    assert key not in vsctl("get", "Port", mirror, column), "our port is in no tree"
 
 
 # --- while workloads and the switch restart -----------------------------------------------------
