@@ -51,7 +51,7 @@ class Writers(WriterObserver):
         self._beginning = threading.Lock()
         """Held while a writer takes a version, so that others see that in one piece."""
         self._begun: set[BridgeWriter] = set()
-        """The writers that were at work when one began last, and that one."""
+        """The writers of linked bridges that were at work when one began last, and that one."""
         self._lock = threading.Lock()
         self._by_dpid: dict[Dpid, BridgeWriter] = {}
         self._last_views: dict[Dpid, WriterView] = {}
@@ -152,7 +152,8 @@ class Writers(WriterObserver):
             unfinished = [s for s in others if s is not None and not _has_come_to(seen, s)]
             snapshot = min(unfinished, key=lambda each: each.version, default=newest)
             writer.begin(snapshot)
-            self._begun.add(writer)
+            if _has_links(writer, snapshot):  # of a thousand others each would look at all
+                self._begun.add(writer)
         return snapshot
 
     def wait_for_others(self, writer: BridgeWriter, step: TurnStep) -> Sequence[BridgeWriter]:
@@ -300,6 +301,12 @@ def _takes_turns(writer: BridgeWriter, other: BridgeWriter) -> bool:
     if other is writer or resolved is None or other.confirmed.resolved is None:
         return False
     return resolved.is_joined(other.dpid, writer.dpid)
+
+
+def _has_links(writer: BridgeWriter, snapshot: Snapshot) -> bool:
+    """Whether links lead from a bridge, in the world that it follows or is being brought to."""
+    worlds = (writer.confirmed.resolved, snapshot.resolved)
+    return any(world.spanning_tree.link_ports(writer.dpid) for world in worlds if world is not None)
 
 
 def _has_come_to(seen: Confirmed, snapshot: Snapshot) -> bool:
