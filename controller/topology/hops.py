@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 
 from controller.southbound import LOCAL_PORT, PortChange, PortReason, SwitchPort
@@ -270,6 +271,7 @@ class Hops:
         return _hop(bridge, interface, device, settings, _offloads(bridge, device, seen))
 
 
+@lru_cache(maxsize=4096)
 def names_of_tunnels(dpid: Dpid) -> frozenset[str]:
     """The names of the ports for tunnels on a bridge."""
     return frozenset(tunnel_name(dpid, kind) for kind in TunnelKind)
