@@ -225,5 +225,11 @@ def _reach(key: MirrorKey) -> tuple[int, list[str], list[str]]:
 
 
 def _is_part(key: MirrorKey, wanted: MirrorKey) -> bool:
-    """Whether a Mirror copies something that is wanted, and nothing else."""
-    return key != NO_MIRROR and key.sources <= wanted.sources and key.targets <= wanted.targets
+    """Whether a Mirror copies some of what is wanted in the same directions, and nothing else.
+
+    So no Mirror serves a session twice: those of one direction are for what only that list accepts.
+    """
+    sides = list(zip(key, wanted, strict=True))
+    return key != NO_MIRROR and all(
+        has <= wants and bool(has) == bool(wants) for has, wants in sides
+    )

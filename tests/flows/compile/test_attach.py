@@ -199,6 +199,31 @@ def test_a_session_with_other_rules_for_each_direction_has_three_mirrors_and_one
     assert len(of_sessions(same, watch("s", "web", "db", to="ids", wanted=same))[1].mirrors) == 1
 
 
+def test_a_mirror_of_one_direction_stands_in_for_none_of_both() -> None:
+    """Another session has it already, and there is no room for the other two."""
+    everything = (Rule(1, Verdict.ACCEPT),)
+    ipv4 = (Rule(1, Verdict.ACCEPT, RuleMatch(eth_type=0x0800)),)
+    wanted = Filter(FilterId("f"), "f", TenantName("red"), ingress=everything, egress=ipv4)
+    two = (
+        watch("s", "web", to="ids", wanted=wanted),
+        watch("t", "web", to="soc", direction=EGRESS),
+    )
+    of, owner = of_sessions(wanted, *two)
+    sent = {key: at for key, at in owner.mirrors.items() if not key.targets}
+    of = tapped(of, replace(owner, mirrors=sent))
+    program, resolved = Program(TAP), ResolvedWorld(of)
+    program.update(resolved)
+    made = [use.made for use in resolved.sessions[SessionId("s")].mirrors]
+    assert made.count(next(iter(sent))) == 1
+    program.update(
+        ResolvedWorld(
+            of.with_desired_state(of.collectors, {SessionId("t"): two[1]}, of.filters, of.numbers),
+            resolved,
+        )
+    )
+    assert program.served == {of.numbers.session[SessionId("t")]}
+
+
 def test_a_mirror_that_selects_a_port_of_somebody_else_leads_nowhere() -> None:
     """Somebody has added a port to the Mirror: its key is another one, which no session has."""
     of, owner = of_sessions(watch("s", "web", to="ids"))
