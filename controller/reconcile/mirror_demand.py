@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -39,7 +40,7 @@ class MirrorDemandLoop:
         mirrors: Mirroring,
         ready: threading.Event,
     ) -> None:
-        self._changes, self._signals = changes, (changes, databases)
+        self._signals = (changes, databases)
         self._snapshots, self._writers, self._mirrors = snapshots, writers, mirrors
         self._ready, self._wakeup = ready, threading.Event()
         self._expected: Counter[MirrorId] = Counter()
@@ -75,7 +76,7 @@ class MirrorDemandLoop:
 
         if are_made():
             return False
-        self._changes.wait_for(are_made, timeout_s)
+        self._wait_until(are_made, timeout_s)
         return True
 
     @contextmanager
@@ -97,10 +98,23 @@ class MirrorDemandLoop:
         try:
             if not are_made():
                 self._want()
-                self._changes.wait_for(are_made, timeout_s)
+                self._wait_until(are_made, timeout_s)
             yield
         finally:
             self._expect(wanted, -1)
+
+    def _wait_until(self, are_made: Callable[[], bool], timeout_s: float) -> None:
+        """Look after each change, without its lock: a look may build a snapshot of the world."""
+        deadline, wakeup = time.monotonic() + timeout_s, threading.Event()
+        for signal in self._signals:
+            signal.subscribe(wakeup)
+        try:
+            while not are_made() and (left := deadline - time.monotonic()) > 0:
+                wakeup.wait(left)
+                wakeup.clear()
+        finally:
+            for signal in self._signals:
+                signal.unsubscribe(wakeup)
 
     def _expect(self, wanted: Iterable[MirrorId], by: int) -> None:
         with self._lock:
