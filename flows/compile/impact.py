@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from flows.openflow import (
     RegField,
 )
 from flows.pipeline import (
+    AGREED,
     ALONE,
     CAST,
     CLAIM,
@@ -44,7 +45,7 @@ from flows.pipeline import (
     TABLE_BY_NUMBER,
     UNSENT,
 )
-from flows.resolve import BridgeView, ResolvedSession, ResolvedWorld
+from flows.resolve import BridgeView, MirrorUse, ResolvedSession, ResolvedWorld
 
 NO_SESSIONS = frozenset[int]()
 Used = TypeVar("Used")
@@ -85,6 +86,9 @@ class Impact:
         if flow.table in (OWN_TAG.number, REREAD.number):
             here = (s for s in self._resolved.served if s.session.direction.is_ingress)
             return frozenset(map(self._number, here)) & self._served
+        patch = Ofport(matched.get(IN_PORT, 0))
+        if patch in self._by_patch:
+            return self._by_patch[patch]
         if flow.table < EGRESS.number:
             return self._of_production(matched)
         if flow.table == ALONE.number and SENDER in matched:
@@ -102,6 +106,9 @@ class Impact:
         if priority < START["workload"]:
             return NO_SESSIONS
         world = self._resolved.world
+        patch = Ofport(in_port or 0)
+        if patch in self._by_patch:
+            return self._by_patch[patch]
         sender = None
         if in_port is not None and 1 <= in_port <= OFPORT_MAX:
             sender = world.port_by_placement.get(Placement(self._dpid, Ofport(in_port)))
@@ -122,6 +129,8 @@ class Impact:
             here = [s for s in here if not s.is_plain and not s.is_exclusive]
         elif table == CLAIM.number:
             here = [s for s in here if s.is_exclusive]
+        elif table == AGREED.number:
+            here = [s for s in here if any(use.taken.asks_both_lists for use in self._used(s))]
         elif table == SEND.number:
             view = BridgeView(self._dpid, self._resolved)
             here = [
@@ -204,6 +213,23 @@ class Impact:
         """The sessions that watch a port."""
         served = self._resolved.served
         return _users((port.id, self._number(s)) for s in served for port in s.watched)
+
+    def _used(self, resolved_session: ResolvedSession) -> Iterator[MirrorUse]:
+        return (use for use in resolved_session.mirrors if use.dpid == self._dpid)
+
+    @cached_property
+    def _by_patch(self) -> Users[Ofport]:
+        """The sessions that have a Mirror, by the port at which its copies arrive."""
+        attachment = self._resolved.world.attachments.get(self._dpid)
+        if attachment is None:
+            return {}
+        used = _users(
+            (attachment.mirrors[use.made], self._number(s))
+            for s in self._resolved.served
+            for use in self._used(s)
+            if use.made is not None
+        )
+        return {patch: used.get(patch, NO_SESSIONS) for patch in attachment.mirrors.values()}
 
     @cached_property
     def _by_filter(self) -> Users[int]:

@@ -379,7 +379,7 @@ def _ask_mirrored(
         yield Load(SESSION, number)
         if resolved_session.is_plain:
             yield TO_DELIVER
-        elif taken in (Taken.EGRESS, Taken.INGRESS):
+        elif not taken.asks_both_lists:
             yield OF_EGRESS if taken is Taken.EGRESS else OF_INGRESS
             yield TO_ACCEPT
         else:

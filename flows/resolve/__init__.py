@@ -10,7 +10,7 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
-from flows.resolve.mirrors import Taken, Vlans, networks_of
+from flows.resolve.mirrors import MirrorUse, Taken, Vlans, networks_of
 from flows.resolve.obstacles import (
     at_links,
     at_receiver,
@@ -42,6 +42,7 @@ __all__ = [
     "Cohort",
     "CrowdedNetwork",
     "LocalWorkload",
+    "MirrorUse",
     "ResolvedSession",
     "ResolvedWorld",
     "Taken",

@@ -42,6 +42,11 @@ class Taken(Enum):
     EGRESS_ALONE = "those that only the rules for what is sent accept"
     INGRESS_ALONE = "those that only the rules for what is received accept"
 
+    @property
+    def asks_both_lists(self) -> bool:
+        """Whether both lists of rules are asked about each packet."""
+        return self not in (Taken.EGRESS, Taken.INGRESS)
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorUse:

@@ -308,7 +308,7 @@ def test_there_are_never_more_mirrors_than_open_vswitch_makes(watcher: OvsdbWatc
     assert not any(mirror.is_altered for mirror in mirrors(watcher))
     (_, why), *others = wait_for(watcher.mirror_problems, bool).items()
     assert not others
-    assert "bridge br-vm has 32 Mirrors, 1 of them not ours" in why
+    assert "bridge br-vm needs 33 Mirrors, 1 of them not ours" in why
     vsctl("clear", "Bridge", "br-vm", "mirrors")
     wait_for_mirrors(watcher, *keys)
     wait_for(watcher.mirror_problems, {}.__eq__)

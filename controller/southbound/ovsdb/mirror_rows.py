@@ -50,7 +50,7 @@ class MirrorRows(WantedRows[MirrorKey, MirrorDemand]):
         missing = sorted(names.keys() - left)
         others = len(owner.mirrors) + owner.other_mirrors - len(gone)
         room = max(0, MIRRORS_MAX - others)
-        why = _full_sentence(owner, others)
+        why = _full_sentence(owner, others + len(names))
         return Changes(
             add=tuple(names[name] for name in missing[:room]),
             remove=tuple(sorted(gone | left)),
@@ -136,9 +136,9 @@ def _mirror(dpid: Dpid, key: MirrorKey) -> dict[str, Any]:
     return {"name": name, "peer": peer_name(name), **selected}
 
 
-def _full_sentence(owner: BridgeRow, others: int) -> str:
+def _full_sentence(owner: BridgeRow, needed: int) -> str:
     return (
-        f"bridge {owner.name} has {others} Mirrors, {owner.other_mirrors} of them not ours, and "
+        f"bridge {owner.name} needs {needed} Mirrors, {owner.other_mirrors} of them not ours, and "
         f"Open vSwitch makes no more than {MIRRORS_MAX} for one bridge: remove some, or let "
         "sessions watch the same ports there, so that they share one"
     )

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from netaddr import EUI
 
-from flows.compile import Program, compile_bridge
+from flows.compile import Impact, Program, compile_bridge
 from flows.explain import Interpreter
 from flows.model import (
     ALL,
@@ -42,6 +42,9 @@ from flows.model import (
     Verdict,
     World,
 )
+from flows.openflow import PRODUCTION
+from flows.pipeline import AGREED, START, TABLE_BY_NUMBER
+from flows.pipeline import EGRESS as SENT
 from flows.resolve import ResolvedWorld
 from flows.semantics import copies_of_delivered
 from tests import frames
@@ -302,6 +305,62 @@ def test_flows_follow_ports_and_mirrors_one_at_a_time() -> None:
         resolved = ResolvedWorld(changed, resolved)
         program.update(resolved)
         assert set(program.flows) == set(compile_bridge(TAP, ResolvedWorld(changed)))
+
+
+def test_each_flow_that_is_refused_affects_the_sessions_that_lose_copies_without_it() -> None:
+    sent = (Rule(1, Verdict.REJECT, RuleMatch(protocol=98)), Rule(2, Verdict.ACCEPT))
+    got = (Rule(1, Verdict.ACCEPT, RuleMatch(eth_type=0x0800)),)
+    wanted = Filter(FilterId("f"), "f", TenantName("red"), ingress=got, egress=sent)
+    of, owner = of_sessions(
+        wanted,
+        watch("plain", "web", "db", to="ids"),
+        watch("twice", "db", "web", to="soc"),
+        watch("lists", "web", to="ids", wanted=wanted),
+        watch("sent", "web", to="ids", direction=EGRESS),
+        watch("other", "db-b", to="ids-b", tenant="blue"),
+    )
+    flows, impact = set(compile_bridge(TAP, ResolvedWorld(of))), impact_on(of)
+    ways = [
+        (frame, *way)
+        for frame in (ip_packet(98), ip_packet(99), packet(DB, WEB))
+        for way in (("web", "db"), ("app", "web"), ("web-b", "db-b"), ("web",))
+    ]
+    for flow in flows:
+        left = Interpreter({TAP: flows - {flow}})
+        names = set[SessionId]()
+        for frame, sender, *to in ways:
+            receivers = [port(of, name) for name in to]
+            whole = mirrored(of, owner, frame, port(of, sender), receivers)
+            without = mirrored(of, owner, frame, port(of, sender), receivers, left)
+            names |= {session for session in whole if without[session] != whole[session]}
+        affected = {s for s, n in of.numbers.session.items() if n in impact.affected_sessions(flow)}
+        assert names <= affected, flow
+        if flow.owner == PRODUCTION and TABLE_BY_NUMBER[flow.table] in (START, SENT, AGREED):
+            assert names == affected, flow
+
+
+def ip_packet(protocol: int) -> bytes:
+    body = frames.ipv4("10.0.0.1", "10.0.0.2", protocol, b"")
+    return frames.pad(frames.ethernet(DB, WEB, 0x0800, body))
+
+
+def impact_on(of: World) -> Impact:
+    resolved = ResolvedWorld(of)
+    return Impact(TAP, resolved, frozenset(of.numbers.session.values()))
+
+
+def test_a_foreign_flow_for_a_patch_takes_the_packets_of_its_sessions() -> None:
+    of, owner = of_sessions(
+        watch("s", "web", to="ids"), watch("b", "web-b", to="ids-b", tenant="blue")
+    )
+    impact, numbers = impact_on(of), of.numbers.session
+    patches = {patch: key for key, patch in owner.mirrors.items()}
+    for patch, key in patches.items():
+        [name] = ["s" if "row-1" in key.sources else "b"]
+        assert impact.preempted_sessions(0, 65535, patch) == {numbers[SessionId(name)]}
+        assert not impact.preempted_sessions(0, 0, patch)
+    assert impact.preempted_sessions(0, 65535, None) == set(numbers.values())
+    assert not impact.preempted_sessions(0, 65535, 999)
 
 
 def random_sessions(rng: Random, of: World) -> World:

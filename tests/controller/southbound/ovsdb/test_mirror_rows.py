@@ -138,7 +138,7 @@ def test_there_are_never_more_than_open_vswitch_makes_those_of_others_included()
     assert len(added) == 8
     left = {key: why for (_, key), why in rows.problems.items()}
     assert {name(key) for key in keys} == set(added) | {name(key) for key in left}
-    assert all("bridge br-vm has 24 Mirrors, 24 of them not ours" in why for why in left.values())
+    assert all("bridge br-vm needs 34 Mirrors, 24 of them not ours" in why for why in left.values())
     rows.answered(TAP, WriteResult())
     full = showing(*(made(k) for k in keys if k not in left), others=MIRRORS_MAX - 8)
     assert due(rows, full, MirrorDemand(frozenset(keys))) == []
