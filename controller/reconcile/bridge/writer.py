@@ -562,6 +562,9 @@ class BridgeWriter:
             delta = self._compile(snapshot, program, held=held, ready=ready)
         todo = plan_from_delta(delta, len(program.flows))
         todo = self._with_meters(snapshot, program, todo)
+        if not (todo or delta.left or self._unreferenced):
+            self._confirm_as_known(snapshot, program)
+            return
         stages = self._in_stages(todo, before, program, delta.overlap)
         self._unreferenced.leave(delta.left, stages.unused)
         check = self._check_not_stopped
@@ -573,6 +576,10 @@ class BridgeWriter:
             self.installed.note_flows(None)
             self._compare(snapshot, program)
             return
+        self._confirm_as_known(snapshot, program)
+
+    def _confirm_as_known(self, snapshot: Snapshot, program: Program) -> None:
+        """Confirm a bridge that has all flows of its program."""
         seen = _Outcome(program.served, self._flow_count, self.confirmed.foreign)
         self._confirm(snapshot, program.served, seen)
 
