@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import structlog
-
 from controller.process import ChangeSignal
 from controller.reconcile.bridge import BridgeWriter
+from controller.reconcile.demand_loop import DemandLoop
 from controller.reconcile.protocols import Mirroring
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
-from controller.reconcile.tunnel_demand import LOOK_S
 from controller.reconcile.writers import Writers
 from controller.southbound.ovsdb import MirrorDemand, MirrorId
-from flows.errors import CloudtapError
 from flows.model import MIRRORS_MAX, Dpid, MirrorKey, Session, World
 
-log = structlog.get_logger(__name__)
 
-
-class MirrorDemandLoop:
+class MirrorDemandLoop(DemandLoop[MirrorId]):
     """Has the Mirrors made that sessions need, in a thread that every change wakes.
 
     ``databases`` reports changes of OVSDB.
@@ -40,27 +34,8 @@ class MirrorDemandLoop:
         mirrors: Mirroring,
         ready: threading.Event,
     ) -> None:
-        self._signals = (changes, databases)
+        super().__init__("Mirrors", name="mirrors", signals=(changes, databases), ready=ready)
         self._snapshots, self._writers, self._mirrors = snapshots, writers, mirrors
-        self._ready, self._wakeup = ready, threading.Event()
-        self._expected: Counter[MirrorId] = Counter()
-        """How many changes are under way that need each Mirror."""
-        self._lock = threading.Lock()
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="mirrors", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look at what bridges need."""
-        for signal in self._signals:
-            signal.subscribe(self._wakeup)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Make and remove no more; every Mirror stays."""
-        self._is_stopping = True
-        for signal in self._signals:
-            signal.unsubscribe(self._wakeup)
-        self._wakeup.set()
 
     def wait_made(self, before: Snapshot | None, timeout_s: float) -> bool:
         """Have made what is needed now, and block until it is; True if one was missing.
@@ -94,14 +69,11 @@ class MirrorDemandLoop:
             left = {(d, k) for d, k in wanted if not _is_made(world, d, k)}
             return not left - self._mirrors.mirror_problems().keys()
 
-        self._expect(wanted, 1)
-        try:
+        with self._expecting(wanted):
             if not are_made():
                 self._want()
                 self._wait_until(are_made, timeout_s)
             yield
-        finally:
-            self._expect(wanted, -1)
 
     def _wait_until(self, are_made: Callable[[], bool], timeout_s: float) -> None:
         """Look after each change, without its lock: a look may build a snapshot of the world."""
@@ -116,26 +88,10 @@ class MirrorDemandLoop:
             for signal in self._signals:
                 signal.unsubscribe(wakeup)
 
-    def _expect(self, wanted: Iterable[MirrorId], by: int) -> None:
-        with self._lock:
-            self._expected.update(dict.fromkeys(wanted, by))
-
-    def _run(self) -> None:
-        while not self._is_stopping:
-            self._wakeup.wait(LOOK_S)
-            self._wakeup.clear()
-            try:
-                self._want()
-            except CloudtapError as problem:
-                log.warning("Mirrors not looked at", reason=str(problem))
-            except Exception as problem:  # the edge of the loop: it must go on
-                log.error("look at Mirrors failed", exc_info=problem)
-
     def _want(self) -> None:
         if self._is_stopping or not self._ready.is_set():
             return
-        with self._lock:
-            expected = frozenset(+self._expected)
+        expected = self._all_expected()
         demand = mirror_demand(self._snapshots.snapshot(), self._writers.writing(), expected)
         self._mirrors.want_mirrors(demand)
 

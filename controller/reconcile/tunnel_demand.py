@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 
-import structlog
-
 from controller.process import ChangeSignal
 from controller.reconcile.bridge import BridgeWriter
+from controller.reconcile.demand_loop import DemandLoop
 from controller.reconcile.protocols import Tunnelling
 from controller.reconcile.snapshot import Snapshot, SnapshotBuilder
 from controller.reconcile.writers import Writers
 from controller.southbound.ovsdb import TunnelDemand
-from flows.errors import CloudtapError
 from flows.model import Collector, Datapath, Dpid, TunnelKind, World, tunnel_kinds
-
-LOOK_S = 1.0
-"""What bridges need is looked at again at least so often, in seconds."""
 
 NOTHING_EXPECTED: frozenset[Collector] = frozenset()
 
-log = structlog.get_logger(__name__)
 
-
-class TunnelDemandLoop:
+class TunnelDemandLoop(DemandLoop[Collector]):
     """Has the tunnel ports made that sessions need, in a thread that every change wakes.
 
     ``databases`` reports changes of OVSDB, such as a port that could not be opened.
@@ -42,28 +34,9 @@ class TunnelDemandLoop:
         tunnels: Tunnelling,
         ready: threading.Event,
     ) -> None:
-        self._signals = (changes, databases)
+        super().__init__("tunnel ports", name="tunnels", signals=(changes, databases), ready=ready)
         self._changes, self._snapshots, self._writers = changes, snapshots, writers
-        self._tunnels, self._ready = tunnels, ready
-        self._wakeup = threading.Event()
-        self._expected: Counter[Collector] = Counter()
-        """How many changes are under way that need the ports for each collector."""
-        self._lock = threading.Lock()
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="tunnels", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look at what bridges need."""
-        for signal in self._signals:
-            signal.subscribe(self._wakeup)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Make and remove no more; every port stays."""
-        self._is_stopping = True
-        for signal in self._signals:
-            signal.unsubscribe(self._wakeup)
-        self._wakeup.set()
+        self._tunnels = tunnels
 
     def wait_made(self, before: Snapshot | None, timeout_s: float) -> bool:
         """Have made what is needed now, and block until it is; True if a port has come.
@@ -84,40 +57,24 @@ class TunnelDemandLoop:
         Who gives a session that copies another collector does so inside, and brings it about: else
         nothing would be copied while the ports are being made.
         """
-        self._expect(collector, 1)
-        try:
+        with self._expecting([collector]):
             self._want()
             kinds = _kinds_anywhere([collector], self._snapshots.snapshot().resolved.world)
             if self._tunnels.wait_made(kinds, timeout_s):
                 self._changes.changed()
             yield
-        finally:
-            self._expect(collector, -1)
 
-    def _expect(self, collector: Collector, by: int) -> None:
-        with self._lock:
-            self._expected[collector] += by
-
-    def _run(self) -> None:
-        while not self._is_stopping:
-            self._wakeup.wait(LOOK_S)
-            self._wakeup.clear()
-            try:
-                if self._tunnels.refresh():
-                    self._changes.changed()
-                self._want()
-            except CloudtapError as problem:
-                log.warning("tunnel ports not looked at", reason=str(problem))
-            except Exception as problem:  # the edge of the loop: it must go on
-                log.error("look at tunnel ports failed", exc_info=problem)
+    def _look(self) -> None:
+        if self._tunnels.refresh():
+            self._changes.changed()
+        self._want()
 
     def _want(self) -> None:
         if self._is_stopping:
             return
         demand: dict[Dpid, TunnelDemand] = {}
         if self._ready.is_set():
-            with self._lock:
-                expected = frozenset(+self._expected)
+            expected = self._all_expected()
             demand = tunnel_demand(self._snapshots.snapshot(), self._writers.writing(), expected)
         self._tunnels.want(demand)
 
