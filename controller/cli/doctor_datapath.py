@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from controller.cli.client import Failure
 from controller.cli.vsctl import run
 from controller.config import Config
 from controller.databases import PAIR_MARK
-from controller.devices import PairEnd, end_of
-from flows.model import Datapath, Dpid, datapath_of
+from controller.devices import DeviceName, PairDevices, PairEnd, end_of, read_pair_states
+from flows.model import Datapath, Dpid, PairState, datapath_of
 
 CAP_NET_ADMIN = 12
 """linux/capability.h."""
@@ -21,6 +21,27 @@ DATABASE_ANSWERED_S = 2
 """How long the database may take to answer, in seconds."""
 UNPREPARED_NAMED_MAX = 5
 """So many bridges are named in one sentence."""
+LEFT_OUT = "copies that must be truncated are left out"
+PAIR_FINDINGS: Mapping[PairState, str] = {
+    PairState.UNSEEN: "what the devices of its segmenting pair do cannot be seen here: if they "
+    "hand on super-frames, copies that must be truncated are lost",
+    PairState.OFFLOADED: f"a device of its segmenting pair has offloads: {LEFT_OUT}",
+    PairState.SHORT: "a device of its segmenting pair has another MTU than it was given: "
+    f"{LEFT_OUT}",
+    PairState.DOWN: f"a device of its segmenting pair is down: {LEFT_OUT}",
+    PairState.APART: "the devices of its segmenting pair are not the two ends of one veth device: "
+    f"{LEFT_OUT}: give these devices other names, then",
+}
+"""What is wrong with the segmenting pair of a bridge that has one."""
+
+
+class _Marked(NamedTuple):
+    """An interface that says that it belongs to a segmenting pair."""
+
+    named: tuple[str, str]
+    """Its name, and what its mark says."""
+    device: DeviceName | None
+    """None if it is no device of a host."""
 
 
 def datapath_findings(config: Config, database: str) -> Iterator[str]:
@@ -35,22 +56,40 @@ def datapath_findings(config: Config, database: str) -> Iterator[str]:
         return  # what is wrong with the database is said by another line
     if not bridges:
         return
-    unprepared = [
-        name
-        for dpid, name in bridges
-        if {end_of(dpid, *each) for each in marked}.isdisjoint(PairEnd)
-    ]
-    if unprepared:
-        yield (
-            f"{_named(unprepared)}: without a segmenting pair copies that must be truncated are "
-            "left out: run `cloudtap bridge prepare BRIDGE` as root"
-        )
+    yield from _pair_findings(bridges, marked)
     if config.bridges.tap_offloads == "off" and not may_change_devices():
         yield (
             f"{_named([name for _, name in bridges])}: this user may not switch off the offloads "
             "of tap ports (CAP_NET_ADMIN): run `cloudtap tap-port prepare INTERFACE` as root, for "
             "each of them"
         )
+
+
+def _pair_findings(bridges: list[tuple[Dpid, str]], marked: list[_Marked]) -> Iterator[str]:
+    """The bridges that truncate no copies, or may lose them, by what is wrong."""
+    ends = {
+        name: {end: each.device for each in marked if (end := end_of(dpid, *each.named))}
+        for dpid, name in bridges
+    }
+    unprepared = [name for name, there in ends.items() if not there]
+    if unprepared:
+        yield (
+            f"{_named(unprepared)}: without a segmenting pair copies that must be truncated are "
+            "left out: run `cloudtap bridge prepare BRIDGE` as root"
+        )
+    pairs = {name: _pair(there) for name, there in ends.items() if there}
+    states = read_pair_states([pair for pair in pairs.values() if pair is not None])
+    for state, what in PAIR_FINDINGS.items():
+        wrong = [n for n, p in pairs.items() if (states[p] if p else PairState.UNSEEN) is state]
+        if wrong:
+            then = "" if what.endswith("then") else ":"
+            yield f"{_named(wrong)}: {what}{then} run `cloudtap bridge prepare BRIDGE` as root"
+
+
+def _pair(ends: Mapping[PairEnd, DeviceName | None]) -> PairDevices | None:
+    """Both devices of a segmenting pair; None if one is missing, or is no device."""
+    out, back = ends.get(PairEnd.OUT), ends.get(PairEnd.BACK)
+    return None if out is None or back is None else PairDevices(out, back)
 
 
 def may_change_devices() -> bool:
@@ -73,13 +112,15 @@ def _kernel_bridges(config: Config, database: str) -> Iterator[tuple[Dpid, str]]
                 yield dpid, name
 
 
-def _pair_ends(database: str) -> list[tuple[str, str]]:
-    """The names and marks of all interfaces that say that they belong to a segmenting pair."""
+def _pair_ends(database: str) -> list[_Marked]:
+    """All interfaces that say that they belong to a segmenting pair."""
     found = []
-    for row in _rows(database, "Interface", "name", "external_ids"):
-        mark = dict(row["external_ids"][1]).get(PAIR_MARK)
+    for row in _rows(database, "Interface", "name", "external_ids", "ifindex"):
+        mark, index = dict(row["external_ids"][1]).get(PAIR_MARK), row["ifindex"]
         if mark is not None:
-            found.append((str(row["name"]), str(mark)))
+            name = str(row["name"])
+            device = DeviceName(name, index) if isinstance(index, int) and index > 0 else None
+            found.append(_Marked((name, str(mark)), device))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,29 @@ def findings() -> list[str]:
     """What `cloudtap doctor` says of the kernel's datapath."""
     rows = json.loads(CliRunner().invoke(main, ["doctor", "--output", "json"]).stdout)
     return [row["found"] for row in rows if row["what"] == "kernel datapath"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("ip link set {out} down", "is down: "),
+        ("ip link set {out} mtu 1500", "another MTU than it was given: "),
+        ("ethtool -K {back} tso on tx on", "has offloads: "),
+        ("ip link delete {out}", "cannot be seen here: "),
+    ],
+)
+def test_what_is_wrong_with_a_pair_is_found_without_a_controller(
+    lab: Lab, damage: str, said: str
+) -> None:
+    lab.add_bridge("s1", dpid=1)
+    assert prepare().exit_code == 0
+    assert not any("segmenting pair" in each for each in findings())
+    out, back = (pair_name(Dpid(1), end) for end in (PairEnd.OUT, PairEnd.BACK))
+
+    subprocess.run(damage.format(out=out, back=back).split(), check=True)
+
+    wait_for(findings, lambda found: any(said in each for each in found))
+    prepare("--undo")
 
 
 @pytest.fixture
