@@ -238,17 +238,17 @@ def received(ends: list[Endpoint]) -> int:
 
 
 @contextmanager
-def native_copy(source: str, output: str) -> Iterator[None]:
+def native_copy(source: str, output: str, bridge: str = "s1") -> Iterator[None]:
     """An Open vSwitch Mirror that copies what enters by one port."""
     vsctl(
         "--", "--id=@s", "get", "Port", source, "--", "--id=@o", "get", "Port", output,
         "--", "--id=@m", "create", "Mirror", "name=native", "select_src_port=@s",
-        "output_port=@o", "--", "set", "Bridge", "s1", "mirrors=@m",
+        "output_port=@o", "--", "set", "Bridge", bridge, "mirrors=@m",
     )  # fmt: skip
     try:
         yield
     finally:
-        vsctl("clear", "Bridge", "s1", "mirrors")
+        vsctl("clear", "Bridge", bridge, "mirrors")
 
 
 if __name__ == "__main__":

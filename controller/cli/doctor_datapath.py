@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from controller.cli.client import Failure
 from controller.cli.vsctl import run
 from controller.config import Config
-from controller.databases import PAIR_MARK
+from controller.databases import PAIR_MARK, TAPS
 from controller.devices import DeviceName, PairDevices, PairEnd, end_of, read_pair_states
 from flows.model import Datapath, Dpid, PairState, datapath_of
 
@@ -104,11 +104,14 @@ def may_change_devices() -> bool:
 
 
 def _kernel_bridges(config: Config, database: str) -> Iterator[tuple[Dpid, str]]:
-    for row in _rows(database, "Bridge", "name", "datapath_type", "datapath_id"):
+    """Those that this controller may own, without bridges of others that are attached."""
+    rows = list(_rows(database, "Bridge", "name", "datapath_type", "datapath_id", "external_ids"))
+    tapped = {dict(row["external_ids"][1]).get(TAPS) for row in rows}
+    for row in rows:
         kind, text = str(row["datapath_type"]), row["datapath_id"]
         if datapath_of(kind) is Datapath.KERNEL and isinstance(text, str):
             dpid, name = Dpid(int(text, 16)), str(row["name"])
-            if config.bridges.may_own(dpid, name):
+            if name not in tapped and config.bridges.may_own(dpid, name):
                 yield dpid, name
 
 

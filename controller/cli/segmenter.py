@@ -9,7 +9,7 @@ from controller.cli.command import Command
 from controller.cli.options import output_option
 from controller.cli.output import print_done
 from controller.cli.vsctl import run, vsctl_command
-from controller.databases import OFFLOADS, PAIR_MARK
+from controller.databases import OFFLOADS, PAIR_MARK, TAPS
 from controller.devices import (
     PairDevices,
     PairEnd,
@@ -46,6 +46,8 @@ def prepare(bridge: str, undo: bool, dry_run: bool, database: str | None, output
     if not undo and datapath == Datapath.USERSPACE.value:
         _say(bridge, "nothing to do: it has the userspace datapath, which makes frames", output)
         return
+    if not undo:
+        _check_ours(vsctl, bridge)
     try:
         dpid = Dpid(int(text, 16))
     except ValueError as error:
@@ -76,6 +78,29 @@ def prepare(bridge: str, undo: bool, dry_run: bool, database: str | None, output
     run(command)
     HAS_CHANGED.set(True)
     _say(bridge, f"{both} are its segmenting pair: it truncates copies now", output)
+
+
+def _check_ours(vsctl: tuple[str, ...], bridge: str) -> None:
+    """Refuses the bridge of somebody else, which would forward from one end of the pair to the
+    other for ever.
+
+    Raises:
+        Failure: it is attached, or switches by itself.
+    """
+    find = ("--bare", "--columns=name", "find", "Bridge", f"external_ids:{TAPS}={bridge}")
+    taps = run((*vsctl, *find)).split()
+    loop = "both ends of the pair would be a loop in a bridge that switches by itself"
+    if taps:
+        raise Failure(
+            f"bridge {bridge!r} belongs to somebody else and is attached: {loop}; run this for its "
+            f"tap bridge: `cloudtap bridge prepare {taps[0]}`"
+        )
+    fail_mode = run((*vsctl, "get", "Bridge", bridge, "fail_mode")).strip()
+    if fail_mode != "secure":
+        raise Failure(
+            f"bridge {bridge!r} has not fail_mode=secure, so it is none that cloudtap writes the "
+            f"flows of: {loop}"
+        )
 
 
 def _is_recorded(vsctl: tuple[str, ...], pair: PairDevices | None) -> bool:

@@ -94,7 +94,7 @@ class Attachments:
             return known
         self._made_of[tap.dpid] = owner, here, there
         room = max(0, MIRRORS_MAX - owner.other_mirrors)
-        return Attachment(owner.dpid, {}, _working(owner, here, there), room)
+        return Attachment(owner.dpid, {}, _working(owner, here, there), room, tap.name)
 
 
 def kept(
@@ -118,7 +118,7 @@ def with_ports(
         by_owner[place.dpid][place.ofport] = port
     return {
         tap.dpid: replace(
-            attached.by_tap.get(tap.dpid, Attachment(owner)),
+            attached.by_tap.get(tap.dpid, Attachment(owner, name=tap.name)),
             owner=owner,
             ports=by_owner.get(owner, {}),
         )

@@ -41,9 +41,11 @@ class Attachment:
     ``ports`` are the ports of the owner's bridge by their OpenFlow numbers there. ``mirrors`` are
     the Mirrors of ours that are made, with the port of the tap bridge at which their copies arrive.
     ``room`` is how many Mirrors of ours the owner's bridge can have beside those of others.
+    ``name`` is that of the tap bridge.
     """
 
     owner: Dpid
     ports: Mapping[Ofport, OwnerPort] = field(default_factory=dict)
     mirrors: Mapping[MirrorKey, Ofport] = field(default_factory=dict)
     room: int = MIRRORS_MAX
+    name: str = ""

@@ -289,7 +289,7 @@ class SessionReach:
 
     def _bridge(self, dpid: Dpid) -> str:
         ports = (p for p in self.watched if self.world.placements[p.id].dpid == dpid)
-        names = (self._hop(port).bridge for port in ports)
+        names = (_bridge_name(dpid, self._hop(port), self.world) for port in ports)
         return next((name for name in names if name), f"{dpid:016x}")
 
 
@@ -301,7 +301,7 @@ def unprepared_bridges(session: Session, watched: Iterable[Port], world: World) 
         hops = {world.placements[port.id].dpid: world.hop_of(port.id) for port in watched}
         for dpid, hop in sorted(hops.items()):
             if cuts_super_frames(dpid, world):
-                yield (hop.bridge if hop is not None else "") or f"{dpid:016x}"
+                yield _bridge_name(dpid, hop, world) or f"{dpid:016x}"
 
 
 def why_not_segmented(here: Dpid, bridge: str, world: World) -> str:
@@ -412,6 +412,18 @@ def unseen_offloads(tap: Port, hop: Hop) -> Iterator[str]:
                 f"{hop.interface} tx off`), then run `ovs-vsctl set Interface {hop.interface} "
                 "external_ids:cloudtap-offloads=off`"
             )
+
+
+def _bridge_name(dpid: Dpid, hop: Hop | None, world: World) -> str:
+    """The name of the bridge that copies what a port sends and gets; empty if it is not known.
+
+    ``hop`` is that of the port. On the bridge of an owner it has the name of that bridge, on which
+    an operator must change nothing: the tap bridge makes the copies.
+    """
+    attachment = world.attachments.get(dpid)
+    if attachment is not None:
+        return attachment.name
+    return hop.bridge if hop is not None else ""
 
 
 def _named(tap: Port, hop: Hop) -> str:

@@ -124,7 +124,7 @@ class AttachedCloud:
         port later leaves behind them.
         """
         for endpoint in self.lab.endpoints:
-            _drain(endpoint)
+            drain(endpoint)
         rest = list(sent)
         while rest:
             for each in rest[:burst]:
@@ -134,14 +134,14 @@ class AttachedCloud:
             between()
         seen = Seen()
         for name, endpoint in self.at.items():
-            seen.delivered[name] = _drain(endpoint)
-        for frame in _drain(self.trunk):
+            seen.delivered[name] = drain(endpoint)
+        for frame in drain(self.trunk):
             vlan = int.from_bytes(frame[14:16], "big") & 0xFFF
             assert frame[12:14] == b"\x81\x00", f"a frame without a tag on the trunk: {frame.hex()}"
             tenant = next(name for name, tag in TENANTS.items() if tag == vlan)
             seen.delivered.setdefault(f"{tenant}-far", []).append(frame[:12] + frame[16:])
         for name, endpoint in self.tap_at.items():
-            seen.copied[name] = _drain(endpoint)
+            seen.copied[name] = drain(endpoint)
         return seen
 
     def send(self, sent: Sent) -> None:
@@ -170,7 +170,7 @@ class AttachedCloud:
 
     def copies_at(self, tap: str) -> int:
         """How many copies have arrived at a tap port since the last look."""
-        return len(_drain(self.tap_at[tap]))
+        return len(drain(self.tap_at[tap]))
 
     def wait_until_copied(self, sent: Callable[[], Sent], tap: str) -> None:
         """Send new frames until one of them arrives at a tap port."""
@@ -297,7 +297,7 @@ def _shown(frames_there: Counter[bytes]) -> list[str]:
     return [f"{n} x {frame[:60].hex()} ({len(frame)} B)" for frame, n in frames_there.items()]
 
 
-def _drain(endpoint: Endpoint) -> list[bytes]:
+def drain(endpoint: Endpoint) -> list[bytes]:
     """All frames that have arrived at an endpoint, without markers and copies of markers."""
     found = endpoint.receive_all()
     while (frame := endpoint.receive_raw()) is not None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from controller.cli import main
+from controller.databases import TAPS
 from controller.devices import (
     DeviceName,
     PairDevices,
@@ -145,6 +146,25 @@ def test_a_bridge_of_the_userspace_datapath_needs_none() -> None:
         assert undone.exit_code == 0 and "no segmenting pair" in undone.stdout
     finally:
         vsctl("del-br", "plain")
+
+
+def test_the_bridge_of_somebody_else_gets_no_pair() -> None:
+    """Both ends on a bridge that switches by itself are a loop."""
+    vsctl("add-br", "theirs", "--", "set", "Bridge", "theirs", "datapath_type=system")
+    try:
+        vsctl("set-fail-mode", "theirs", "standalone")
+        refused = CliRunner().invoke(main, ["bridge", "prepare", "theirs"])
+        assert refused.exit_code == 1 and "fail_mode=secure" in refused.output
+        vsctl("set-fail-mode", "theirs", "secure")
+        vsctl(
+            "add-br", "ct-theirs", "--", "set", "Bridge", "ct-theirs", f"external_ids:{TAPS}=theirs"
+        )
+        for more in ([], ["--dry-run"]):
+            refused = CliRunner().invoke(main, ["bridge", "prepare", "theirs", *more])
+            assert refused.exit_code == 1 and "prepare ct-theirs" in refused.output
+        assert not vsctl("list-ports", "theirs").split()
+    finally:
+        vsctl("--if-exists", "del-br", "ct-theirs", "--", "--if-exists", "del-br", "theirs")
 
 
 def test_only_ports_with_both_name_and_mark_that_are_up_are_a_pair() -> None:

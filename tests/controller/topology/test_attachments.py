@@ -111,7 +111,7 @@ def take(
 
 class TestWhichBridgesAreTapped:
     def test_the_mark_of_a_tap_bridge_attaches_the_bridge_that_it_names(self) -> None:
-        assert take(BR_INT, CT) == ({TAP: Attachment(OWNER)}, "")
+        assert take(BR_INT, CT) == ({TAP: Attachment(OWNER, name="ct-br-int")}, "")
         assert take(BR_INT) == ({}, "")
 
     @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ class TestWhichBridgesAreTapped:
     def test_a_chain_of_tap_bridges_attaches_only_what_is_no_tap_bridge(self) -> None:
         third = bridge(OTHER_TAP, "ct-ct", "ct-br-int")
         by_tap, problems = take(BR_INT, CT, third)
-        assert by_tap == {TAP: Attachment(OWNER)} and "'ct-ct'" in problems
+        assert by_tap == {TAP: Attachment(OWNER, name="ct-br-int")} and "'ct-ct'" in problems
 
     def test_of_two_tap_bridges_for_one_bridge_none_counts(self) -> None:
         by_tap, problems = take(BR_INT, CT, bridge(OTHER_TAP, "second", "br-int"))
@@ -146,7 +146,10 @@ class TestWhichBridgesAreTapped:
         there = bridge(OTHER_OWNER, "br-int", at=HOST2)
         tap = bridge(OTHER_TAP, "ct-br-int", "br-int", at=HOST2)
         by_tap, problems = take(BR_INT, CT, there, tap)
-        assert by_tap == {TAP: Attachment(OWNER), OTHER_TAP: Attachment(OTHER_OWNER)}
+        assert by_tap == {
+            TAP: Attachment(OWNER, name="ct-br-int"),
+            OTHER_TAP: Attachment(OTHER_OWNER, name="ct-br-int"),
+        }
         assert not problems
 
     def test_a_bridge_that_is_owned_is_not_attached(self) -> None:

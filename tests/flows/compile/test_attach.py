@@ -22,10 +22,12 @@ from flows.model import (
     ALL,
     Attachment,
     CollectorId,
+    Datapath,
     Direction,
     Dpid,
     Filter,
     FilterId,
+    Hop,
     MirrorKey,
     Ofport,
     OwnerPort,
@@ -45,7 +47,7 @@ from flows.model import (
 from flows.openflow import PRODUCTION
 from flows.pipeline import AGREED, START, TABLE_BY_NUMBER
 from flows.pipeline import EGRESS as SENT
-from flows.resolve import ResolvedWorld
+from flows.resolve import ResolvedWorld, unprepared_bridges
 from flows.semantics import copies_of_delivered
 from tests import frames
 from tests.flows.hand_made import BOTH, EGRESS, INGRESS, Plugged, packet, tap, vm, watch, world
@@ -276,6 +278,21 @@ def test_a_trunk_keeps_the_tags_of_its_frames() -> None:
     tagged = frames.pad(frames.ethernet(DB, WEB, 0x88B6, b"x", ((0x8100, 77),)))
     assert copies(of, owner, tagged, "router", "db") == {"s": 1}
     assert copies(of, owner, packet(DB, WEB), "router", "db") == {"s": 1}
+
+
+def test_what_an_operator_is_told_to_prepare_is_the_tap_bridge() -> None:
+    """A segmenting pair on the bridge of the owner would be a loop in production."""
+    of, owner = of_sessions(replace(watch("s", "web", to="ids"), packet_length=200))
+    of = replace(
+        of,
+        attachments={TAP: replace(owner.attachment(), name="ct-br-int")},
+        datapaths={TAP: Datapath.KERNEL},
+        hops={of.placements[each.id]: Hop("br-int", each.name) for each in of.workloads},
+    )
+    found = ResolvedWorld(of).sessions[SessionId("s")]
+    told = " ".join(found.missing)
+    assert "cloudtap bridge prepare ct-br-int" in told and "'br-int'" not in told
+    assert list(unprepared_bridges(of.sessions[0], found.watched, of)) == ["ct-br-int"]
 
 
 def test_networks_with_the_same_vlan_have_mirrors_of_their_own() -> None:
