@@ -43,7 +43,7 @@ def tenant_isolation(product: Product) -> str:
     """How many frames of the other tenant, whose addresses are equal, arrive at the tap."""
     learn_addresses(product.cloud, "blue")
     sent = [icmp("blue", "web", "db", number=n) for n in range(1, PINGS + 1)]
-    sent += [icmp("blue", "db", "web", 0, n) for n in range(1, PINGS + 1)]
+    sent += [icmp("blue", "db", "web", number=n) for n in range(1, PINGS + 1)]
     return _tapped(product, "both", lambda: _of(len(_copies(product, sent)), len(sent)))
 
 
@@ -56,7 +56,7 @@ def copies_are_exact(product: Product) -> str:
     """How many of 40 frames to and from the workload have one copy with the same bytes."""
     learn_addresses(product.cloud, TENANT)
     sent = [icmp(TENANT, "web", TAPPED, number=n) for n in range(1, PINGS + 1)]
-    sent += [icmp(TENANT, TAPPED, "web", 0, n) for n in range(1, PINGS + 1)]
+    sent += [icmp(TENANT, TAPPED, "web", number=n) for n in range(1, PINGS + 1)]
 
     def look() -> str:
         seen = product.cloud.receive(*sent)[product.copies_at]
