@@ -114,6 +114,7 @@ def build_neutron_cloud(lab: Lab, neutron: Neutron) -> NeutronCloud:
         tenants=tenants,
     )
     neutron.wait_until_active(admin, cloud.ports_of_neutron())
+    neutron.wait_until_cleaned()
     lab.links.append((OWNER, _number("int-br-ex"), UPLINK, _number("phy-br-ex")))
     lab.marker_senders = [*cloud.at.values(), cloud.trunk]
     return cloud

@@ -39,7 +39,7 @@ UPLINK = "br-ex"
 """The bridge of the owner with the wire to other hosts: its networks are VLANs there."""
 MIGRATE_S = 600.0
 PLUGIN = "neutron_taas.services.taas.service_drivers.taas_rpc.TaasRpcDriver"
-RPC_LOOP = "Agent rpc_loop - iteration:"
+RPC_LOOP, CLEANED = "Agent rpc_loop - iteration:", " - cleanup stale flows"
 
 Document = dict[str, Any]
 
@@ -160,6 +160,11 @@ class Neutron:
             return {admin.get(f"/ports/{port}")["port"]["status"] for port in ports}
 
         wait_for(look, {"ACTIVE"}.__eq__, 180)
+
+    def wait_until_cleaned(self) -> None:
+        """Block until the agent has deleted flows that it does not know: it does so once after
+        its start, when it has wired its first ports, and so deletes those of a test as well."""
+        self.agent.wait_until(lambda: CLEANED in self.agent.log_text())
 
     def _is_answering(self) -> bool:
         if not is_listening(API_PORT):
