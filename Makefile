@@ -25,7 +25,7 @@ ifneq ($(RUNTIME),)
 export CLOUDTAP_OPENFLOW__RUNTIME := $(RUNTIME)
 endif
 
-.PHONY: help setup setup-tests demo lab test test-kernel check debian image worlds bench lock audit docs clean
+.PHONY: help setup setup-tests demo lab test test-kernel test-neutron check debian image worlds bench lock audit docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test: setup-tests  ## all tests: the core, the controller, real Open vSwitch, Mi
 
 test-kernel: setup-tests  ## tests on the kernel datapath, in a guest; before a release (KERNEL=rest: without those of `make test`)
 	@$(KERNEL_TESTS) $$($(BIN)/python -m tests.kernel.suite $(KERNEL))
+
+test-neutron: setup  ## tests beside a real Neutron that owns br-int; installs it, MariaDB and RabbitMQ first: before a release
+	@tools/neutron-lab
+	@tools/isolate $(BIN)/pytest -q tests/neutron
 
 check: setup  ## format, lint, types and the rules of the repository
 	@status=0; \
@@ -94,5 +98,5 @@ docs: setup  ## regenerate the generated pages of docs/
 	@$(BIN)/python tools/docs
 
 clean:  ## remove what set-up and tools have created
-	rm -rf .venv .debian .kernel-lab .kernel-lab.log .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .debian .neutron-lab .kernel-lab .kernel-lab.log .setup.lock build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -130,18 +130,20 @@ class Lab:
 
     def add_ports(
         self, bridge: str, ofports: Iterable[int], iface_ids: dict[int, str] | None = None,
-        mtu: int = 1500,
+        mtu: int = 1500, attached_macs: dict[int, str] | None = None,
     ) -> list[Endpoint]:  # fmt: skip
         """Add ports with endpoints to a bridge, all at once (one port alone is not faster).
 
         The interface is named BRIDGE-ethNUMBER. ``iface_ids`` gives some of them an
-        ``external_ids:iface-id``.
+        ``external_ids:iface-id``, ``attached_macs`` an ``external_ids:attached-mac`` as Nova does.
         """
         numbers = list(ofports)
         names = [(f"{bridge}-eth{n}", f"{bridge}-far{n}") for n in numbers]
         self._add_veth_pairs(names, mtu)
         self._attach(
-            [(bridge, n, near) for n, (near, _) in zip(numbers, names, strict=True)], iface_ids
+            [(bridge, n, near) for n, (near, _) in zip(numbers, names, strict=True)],
+            iface_ids,
+            attached_macs,
         )
         added = [Endpoint(bridge, n, *pair) for n, pair in zip(numbers, names, strict=True)]
         self.endpoints += added
@@ -267,14 +269,17 @@ class Lab:
                 disable_checksum_offload(end)
 
     def _attach(
-        self, ports: list[tuple[str, int, str]], iface_ids: dict[int, str] | None = None
-    ) -> None:
+        self, ports: list[tuple[str, int, str]], iface_ids: dict[int, str] | None = None,
+        attached_macs: dict[int, str] | None = None,
+    ) -> None:  # fmt: skip
         command: list[str] = []
         for bridge, ofport, interface in ports:
             command += ["--", "add-port", bridge, interface]
             command += ["--", "set", "Interface", interface, f"ofport_request={ofport}"]
             if iface_ids and ofport in iface_ids:
                 command.append(f"external_ids:iface-id={iface_ids[ofport]}")
+            if attached_macs and ofport in attached_macs:
+                command.append(f"external_ids:attached-mac={attached_macs[ofport]}")
         vsctl(*command[1:])
         names = [interface for _, _, interface in ports]
         listed = vsctl("--format=csv", "--columns=name,ofport", "list", "Interface", *names)

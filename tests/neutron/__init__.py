@@ -1,0 +1,1 @@
+"""cloudtap beside a real Neutron: its agent owns br-int, as on a compute node."""
