@@ -62,7 +62,7 @@ class MirrorDemandLoop(DemandLoop[MirrorId]):
         would be copied while the Mirrors are being made.
         """
         uses = self._snapshots.snapshot().resolved.mirrors_for(session)
-        wanted = {(use.dpid, use.wanted) for use in uses}
+        wanted = {(use.dpid, use.wanted) for use in uses if not use.is_refused}
 
         def are_made() -> bool:
             world = self._snapshots.snapshot().resolved.world
@@ -128,7 +128,7 @@ def crowded_out(snapshot: Snapshot) -> Mapping[MirrorId, str]:
     found: dict[MirrorId, str] = {}
     for dpid, need in _needs(snapshot).items():
         room = max(0, snapshot.resolved.world.attachments[dpid].room)
-        for key in list(need.first)[room:]:
+        for key in need.refused:
             others = MIRRORS_MAX - room
             found[dpid, key] = (
                 f"Open vSwitch makes at most {MIRRORS_MAX} Mirrors for a bridge, of which others "
@@ -140,9 +140,13 @@ def crowded_out(snapshot: Snapshot) -> Mapping[MirrorId, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """The Mirrors that sessions want, those of the lowest numbers first, and those in use."""
+    """The Mirrors that sessions want, those of the lowest numbers first, and those in use.
+
+    ``refused`` are wanted, and there is no room for them.
+    """
 
     first: dict[MirrorKey, None] = field(default_factory=dict)
+    refused: dict[MirrorKey, None] = field(default_factory=dict)
     in_use: set[MirrorKey] = field(default_factory=set)
 
 
@@ -157,7 +161,7 @@ def _needs(snapshot: Snapshot) -> dict[Dpid, _Need]:
             continue
         for use in resolved_session.mirrors:
             need = found.setdefault(use.dpid, _Need())
-            need.first[use.wanted] = None
+            (need.refused if use.is_refused else need.first)[use.wanted] = None
             if use.made is not None:
                 need.in_use.add(use.made)
     return found

@@ -1,7 +1,8 @@
 """The flows of a tap bridge: packets that Mirrors of an owner's bridge have copied to it.
 
 It forwards nothing: what comes in at the patch port of a Mirror loses the tag of its VLAN, if that
-is not the workload's own, and goes to the sessions that have the Mirror. Everything else is
+is not the workload's own, and goes to the sessions that have the Mirror. Those that share one take
+the packets from and to the MAC addresses of their ports, in their networks. Everything else is
 dropped, and nothing is ever sent to a patch port: nothing can get into the owner's bridge.
 """
 
@@ -24,7 +25,16 @@ from flows.openflow import (
     Steps,
     make_flow,
 )
-from flows.pipeline import ACCEPT, AGREED, EGRESS, NETWORK, START, VERDICT
+from flows.pipeline import (
+    ACCEPT,
+    AGREED,
+    COPIED_FROM,
+    COPIED_TO,
+    EGRESS,
+    NETWORK,
+    START,
+    VERDICT,
+)
 from flows.resolve import BridgeView, Vlans, networks_of
 
 
@@ -45,6 +55,9 @@ def compile_tap_bridge(view: BridgeView, attachment: Attachment) -> Iterator[Flo
     yield Flow(AGREED.number, AGREED["agreed"], match, go, PRODUCTION, why)
     why = "only one list of rules accepts it"
     yield Flow(AGREED.number, AGREED["alone"], Match.of(), (), PRODUCTION, why)
+    why = "no session tells packets by this address"
+    for table in (COPIED_FROM, COPIED_TO):
+        yield Flow(table.number, table["nothing"], Match.of(), (), PRODUCTION, why)
 
 
 def _start_mirror(view: BridgeView, patch: Ofport, vlans: Vlans) -> Iterator[Flow]:
@@ -59,4 +72,5 @@ def _start_mirror(view: BridgeView, patch: Ofport, vlans: Vlans) -> Iterator[Flo
 
 
 def _to_sessions(view: BridgeView, network: NetworkId) -> tuple[Action, ...]:
-    return Load(NETWORK, view.world.numbers.network[network]), Resubmit(EGRESS.number)
+    load = Load(NETWORK, view.world.numbers.network[network])
+    return load, *(Resubmit(table.number) for table in (EGRESS, COPIED_FROM, COPIED_TO))

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flows.compile.filter import filter_key
+from flows.compile.production import GROUP
 from flows.model import Attachment, Direction, Dpid, NetworkId, Ofport, Port, Session
 from flows.openflow import (
+    ETH_DST,
     ETH_SRC,
+    GROUP_BIT,
     IN_PORT,
     NOTHING,
     PRODUCTION,
@@ -36,6 +39,8 @@ from flows.pipeline import (
     ALONE,
     CAST,
     CLAIM,
+    COPIED_FROM,
+    COPIED_TO,
     DECIDE,
     DELIVER,
     EGRESS,
@@ -58,7 +63,14 @@ from flows.pipeline import (
     Rules,
     Table,
 )
-from flows.resolve import BridgeView, ResolvedSession, Taken
+from flows.resolve import (
+    BridgeView,
+    MirrorUse,
+    ResolvedSession,
+    Taken,
+    owner_port,
+    told_by_address,
+)
 
 TO_ONCE, TO_ACCEPT, TO_DELIVER, TO_FILTER, TO_CLAIM = (
     Resubmit(table.number) for table in (ONCE, ACCEPT, DELIVER, FILTER, CLAIM)
@@ -74,10 +86,19 @@ SENDER_BY_ADDRESS = IDENTIFY.pattern("address", NETWORK, ETH_SRC)
 COPIED_WHEN_SENT = ONCE.pattern("sent", SENDER, SESSION)
 SENT_BY_ONLY_PORT = ONCE.pattern("sender", SENDER, CAST.eq(Cast.FLOOD), SESSION)
 ACCEPT_SESSION = ACCEPT.pattern("session", SESSION)
+# of copies from a Mirror that several sessions share
+SENT_BY_ADDRESS = COPIED_FROM.pattern("address", IN_PORT, NETWORK, ETH_SRC)
+RECEIVED_BY_ADDRESS = COPIED_TO.pattern("address", IN_PORT, NETWORK, ETH_DST)
+RECEIVED_BY_GROUP = COPIED_TO.pattern("group", IN_PORT, NETWORK, GROUP)
+COPIED_FROM_ADDRESS = ONCE.pattern("address", NETWORK, SESSION, ETH_SRC)
 
-TapPoint = tuple[int, Ofport] | tuple[int, NetworkId, Cast]
+EVERY_GROUP = GROUP_BIT
+"""Stands for every broadcast and multicast address at a tap point of addresses."""
+
+TapPoint = tuple[int, Ofport] | tuple[int, NetworkId, Cast] | tuple[int, Ofport, NetworkId, int]
 """Where sessions are asked about packets: those that a port sends or receives (the number of the
-table, the port), or those that are flooded in a network (the table, the network, the cast)."""
+table, the port), those that are flooded in a network (the table, the network, the cast), or those
+of a shared Mirror from or to an address (the table, its port, the network, the address)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,9 @@ def tap_point_flow(
             steps = Steps.of(OF_EGRESS, *_ask_each(ordered, None), *competing)
             why = f"{count} session(s) watch what this port sends"
             return make_flow(SENT_BY_PORT, (ofport,), steps, PRODUCTION, why)
+        case (table, patch, network, address):
+            where = patch, view.world.numbers.network[network], address
+            return _told_by_address(table, where, ordered)
         case (_, int(ofport)):
             steps = Steps.of(*_received(Cast.UNICAST, ordered, competing))
             why = f"{count} session(s) watch what this port receives"
@@ -267,8 +291,40 @@ class _Selection:
     def _mirrors(self, attachment: Attachment) -> None:
         """Open vSwitch has selected the packets, and each Mirror has copied them once."""
         for use in self.resolved_session.mirrors:
-            if use.dpid == self.view.dpid and use.made is not None:
+            if use.dpid == self.view.dpid and use.made is not None and not use.is_by_address:
                 self._tap_points.append((EGRESS.number, attachment.mirrors[use.made]))
+        here = [port for port in self.watched if self.view.is_here(port)]
+        told = told_by_address(here, self.resolved_session.mirrors, self.view.world)
+        for network, ports in _by_network(tuple(told)).items() if told else ():
+            by_port = [(port, told[port]) for port in ports]
+            self._addresses(attachment, network, by_port)
+
+    def _addresses(
+        self, attachment: Attachment, network: NetworkId, by_port: Iterable[tuple[Port, MirrorUse]]
+    ) -> None:
+        """Copies of what ports of one network send and receive, told by address."""
+        sent, got, points = set[int](), set[int](), dict[TapPoint, None]()
+        for port, use in by_port:
+            known, made = owner_port(port.id, self.view.world), use.made
+            assert known is not None and made is not None and port.mac is not None, "it is told"
+            patch, mac = attachment.mirrors[made], int(port.mac)
+            if known.row in use.own.sources:
+                sent.add(mac)
+                points[COPIED_FROM.number, patch, network, mac] = None
+            if known.row in use.own.targets:
+                got.add(mac)
+                points[COPIED_TO.number, patch, network, mac] = None
+                points[COPIED_TO.number, patch, network, EVERY_GROUP] = None
+        self._tap_points += points
+        members = self.view.world.members_by_network.get(network, ())
+        is_certain = all(port.is_protected for port in members)
+        for mac in sorted(sent | got if got else ()):
+            is_only_port = is_certain and got == {mac}
+            steps = NOTHING if is_only_port else self._unless_sent if mac in sent else ACCEPTED
+            if steps != ACCEPTED:
+                values = self.view.world.numbers.network[network], self.number, mac
+                why = "its one port here sent it" if is_only_port else "copied as sent"
+                self._make(COPIED_FROM_ADDRESS, values, steps, why)
 
     def _ingress(self, network: NetworkId, ports: tuple[Port, ...]) -> None:
         here = [port for port in ports if self.view.is_here(port)]
@@ -366,6 +422,23 @@ def _ask_each(ordered: Sequence[tuple[int, ResolvedSession]], go: Resubmit | Non
     return found
 
 
+def _told_by_address(
+    table: int, where: tuple[int, int, int], ordered: Sequence[tuple[int, ResolvedSession]]
+) -> Flow:
+    """The flow that asks the sessions that watch an address; its Mirror copies for others, too."""
+    watch, address = f"{len(ordered)} session(s) with this Mirror watch what", where[2]
+    if table == COPIED_FROM.number:
+        steps, why = Steps.of(OF_EGRESS, *_ask_each(ordered, None)), f"{watch} this address sends"
+        return make_flow(SENT_BY_ADDRESS, where, steps, PRODUCTION, why)
+    steps = Steps.of(OF_INGRESS, *_ask_each(ordered, TO_ONCE))
+    if address == EVERY_GROUP:
+        why = f"{watch} ports of the network receive"
+        return make_flow(RECEIVED_BY_GROUP, where[:2], steps, PRODUCTION, why)
+    return make_flow(
+        RECEIVED_BY_ADDRESS, where, steps, PRODUCTION, f"{watch} this address receives"
+    )
+
+
 def _ask_mirrored(
     view: BridgeView, patch: Ofport, ordered: Sequence[tuple[int, ResolvedSession]]
 ) -> Iterator[Action]:
@@ -373,7 +446,8 @@ def _ask_mirrored(
     made = {port: key for key, port in view.world.attachments[view.dpid].mirrors.items()}
     for number, resolved_session in ordered:
         uses = (use for use in resolved_session.mirrors if use.dpid == view.dpid)
-        taken = next((use.taken for use in uses if use.made == made.get(patch)), None)
+        own = (use for use in uses if not use.is_by_address)
+        taken = next((use.taken for use in own if use.made == made.get(patch)), None)
         if taken is None:
             continue
         yield Load(SESSION, number)

@@ -146,7 +146,7 @@ def _table(
 START = _table(
     "start", 0, "Identify sender and network, forward production, then evaluate the sessions.",
     matches="in_port vlan_vid vlan_pcp epoch pkt_mark",
-    then="admit learn identify lookup flood own_tag egress ingress size",
+    then="admit learn identify lookup flood own_tag copied_from copied_to egress ingress size",
     owns="network sender tag by_link cast session",
     epoch=500, tap_port=400, segmented=350, transport=300, flooded=250, link=200, workload=100,
     closed=50, nothing=0,
@@ -203,6 +203,17 @@ REREAD = _table(
     "reread", 36, "Go on with a packet that was read again; its megaflows begin here.",
     matches="epoch pkt_mark", then="ingress", epoch=500, nothing=0,
 )  # fmt: skip
+COPIED_FROM = _table(
+    "copied_from", 38, "Select the sessions that watch the sender of a copy, told by its address.",
+    matches="in_port network eth_src", then="accept filter deliver",
+    owns="session rules filter verdict",
+    address=100, nothing=0,
+)  # fmt: skip
+COPIED_TO = _table(
+    "copied_to", 39, "Select the sessions that watch a receiver of a copy, told by its address.",
+    matches="in_port network eth_dst", then="once", owns="session rules",
+    group=200, address=100, nothing=0,
+)  # fmt: skip
 EGRESS = _table(
     "egress", 40, "Select the sessions that watch what the ingress port sends.",
     matches="in_port", then="claim unsent agreed accept filter deliver",
@@ -238,9 +249,9 @@ WON = _table(
 )  # fmt: skip
 ONCE = _table(
     "once", 46, "Deduplicate: let each session copy the packet at most once.",
-    matches="session sender cast network winner", then="unsent accept filter",
+    matches="session sender cast network winner eth_src", then="unsent accept filter",
     owns="filter rules verdict",
-    won=500, sender=400, elsewhere=300, sent=200, first=0,
+    won=500, address=450, sender=400, elsewhere=300, sent=200, first=0,
 )  # fmt: skip
 UNSENT = _table(
     "unsent", 47, "Continue only if the sender's bridge did not copy the packet for this session.",
@@ -310,8 +321,8 @@ COUNT = _table(
 
 PIPELINE: tuple[Table, ...] = (
     *(START, ADMIT, ADMIT_ADDRESS, ADMIT_NEIGHBOUR, IDENTIFY, LEARN, LOOKUP, LEARNED),
-    *(OUTPUT, FLOOD, OWN_TAG, REREAD, EGRESS, INGRESS, PROBE, ALONE, CLAIM, WON, ONCE, UNSENT),
-    *(AGREED, ACCEPT, FILTER, DECIDE, DELIVER),
+    *(OUTPUT, FLOOD, OWN_TAG, REREAD, COPIED_FROM, COPIED_TO, EGRESS, INGRESS, PROBE, ALONE),
+    *(CLAIM, WON, ONCE, UNSENT, AGREED, ACCEPT, FILTER, DECIDE, DELIVER),
     *(CAP, BRIDGE_CAP, SIZE, POOL_TABLE, SEND, CUT, COUNT),
 )
 TABLE_BY_NUMBER = {table.number: table for table in PIPELINE}

@@ -10,7 +10,14 @@ from flows.resolve.capacity import (
     SESSIONS_PER_NETWORK,
     STAGED_WEIGHT,
 )
-from flows.resolve.mirrors import MirrorUse, Taken, Vlans, networks_of
+from flows.resolve.mirrors import (
+    MirrorUse,
+    Taken,
+    Vlans,
+    networks_of,
+    owner_port,
+    told_by_address,
+)
 from flows.resolve.obstacles import (
     at_links,
     at_receiver,
@@ -51,7 +58,9 @@ __all__ = [
     "at_receiver",
     "at_sender",
     "networks_of",
+    "owner_port",
     "sensor_notes",
+    "told_by_address",
     "undelivered",
     "unprepared_bridges",
     "unseen_segmenter",

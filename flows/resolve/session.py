@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 
 from netaddr import IPAddress
 
@@ -29,8 +31,18 @@ from flows.model import (
     transport_key,
     watched_by,
 )
-from flows.resolve.mirrors import MirrorUse, mirror_uses, uncovered_ports
+from flows.resolve.mirrors import (
+    MirrorClaim,
+    MirrorUse,
+    address_doubts,
+    address_troubles,
+    mirror_claims,
+    own_uses,
+    uncovered_ports,
+)
 from flows.resolve.reach import SessionReach, SlowPort
+
+NO_SHARES: Mapping[Dpid, tuple[MirrorUse, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +59,8 @@ class ResolvedSession:
     at all may be copied. ``cut_off`` are the regions, by their lowest datapath id, in
     which it watches ports and none of its copies can reach a sensor; noted of exclusive sessions
     only. ``is_fading``: it has ended, and bridges that were not told yet may still
-    send copies of it over links. ``mirrors`` are
-    the Mirrors that it needs on bridges of others.
+    send copies of it over links. ``claims`` are what it wants of bridges of others, and
+    ``mirrors`` the Mirrors that it gets there.
     """
 
     session: Session
@@ -64,6 +76,7 @@ class ResolvedSession:
     cut_off: frozenset[Dpid] = frozenset()
     is_adrift: bool = False
     is_fading: bool = False
+    claims: tuple[MirrorClaim, ...] = ()
     mirrors: tuple[MirrorUse, ...] = ()
 
     @property
@@ -116,14 +129,55 @@ class ResolvedSession:
         return collector is not None and (collector.is_tunnelled or len(collector.sensors) > 1)
 
 
-def resolve_session(session: Session, world: World, spanning_tree: SpanningTree) -> ResolvedSession:
-    """Resolve one session by itself; whether switches have room for it is decided by Admission."""
+def resolve_session(
+    session: Session,
+    world: World,
+    spanning_tree: SpanningTree,
+    shares: Mapping[Dpid, tuple[MirrorUse, ...]] = NO_SHARES,
+) -> ResolvedSession:
+    """Resolve one session by itself; whether switches have room for it is decided by Admission.
+
+    ``shares`` are the Mirrors that it gets on bridges that have no room for one for each session.
+    """
     refused = _without_ports(session, world)
     if refused is not None:
         return refused
     missing: list[str] = []
     collector = world.collector_by_id.get(session.collector)
     taps = _placed_taps(collector, world, missing)
+    selected, placed = _selected_ports(session, world, missing)
+    unreached = _unreached_ports(placed, collector, taps, world, spanning_tree)
+    missing += unreached.values()
+    watched = [port for port in placed if port not in unreached]
+    has_sensor = collector is None or collector.is_tunnelled or bool(taps)
+    is_adrift = bool(placed) and not (watched and has_sensor)
+    if is_adrift:  # of exclusive sessions the next one gets the packets
+        is_adrift = session.mode is not Mode.EXCLUSIVE
+        watched = (watched or placed) if is_adrift else []
+    claims = mirror_claims(session, watched, world) if world.attachments else ()
+    mirrors = _mirror_uses(claims, world, shares)
+    watched = _mirrored(watched, mirrors, world, missing)
+    if not watched and not missing:
+        missing.append(_why_nothing_is_watched(session, bool(selected)))
+    is_far = _is_far(watched, taps, world, spanning_tree)
+    found = ResolvedSession(
+        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far,
+        is_adrift=is_adrift, claims=claims, mirrors=mirrors,
+        unknown=tuple(address_doubts(watched, mirrors, world)),
+    )  # fmt: skip
+    if is_adrift:
+        return found
+    if collector is not None and found.is_exclusive:
+        found = replace(found, cut_off=_cut_off(watched, collector, world, spanning_tree))
+    return _with_reach(found, world, spanning_tree)
+
+
+def _selected_ports(
+    session: Session, world: World, missing: list[str]
+) -> tuple[Sequence[Port], list[Port]]:
+    """The ports that a session selects, and those of them that it can watch where they are placed;
+    adds to ``missing`` why not others.
+    """
     known = world.port_by_id
     unknown = [port_id for port_id in session.source.ports if port_id not in known]
     missing += [f"port {port_id!r} is in no inventory" for port_id in unknown]
@@ -134,28 +188,7 @@ def resolve_session(session: Session, world: World, spanning_tree: SpanningTree)
     placed = [port for port in selected if port.id in world.placements]
     if session.mode is Mode.EXCLUSIVE and world.attachments:
         placed = _without_bridges_of_others(placed, world, missing)
-    unreached = _unreached_ports(placed, collector, taps, world, spanning_tree)
-    missing += unreached.values()
-    watched = [port for port in placed if port not in unreached]
-    has_sensor = collector is None or collector.is_tunnelled or bool(taps)
-    is_adrift = bool(placed) and not (watched and has_sensor)
-    if is_adrift:  # of exclusive sessions the next one gets the packets
-        is_adrift = session.mode is not Mode.EXCLUSIVE
-        watched = (watched or placed) if is_adrift else []
-    mirrors = mirror_uses(session, watched, world) if world.attachments else ()
-    watched = _mirrored(watched, mirrors, world, missing)
-    if not watched and not missing:
-        missing.append(_why_nothing_is_watched(session, bool(selected)))
-    is_far = _is_far(watched, taps, world, spanning_tree)
-    found = ResolvedSession(
-        session, tuple(watched), taps, collector, tuple(missing), is_far=is_far,
-        is_adrift=is_adrift, mirrors=mirrors,
-    )  # fmt: skip
-    if is_adrift:
-        return found
-    if collector is not None and found.is_exclusive:
-        found = replace(found, cut_off=_cut_off(watched, collector, world, spanning_tree))
-    return _with_reach(found, world, spanning_tree)
+    return selected, placed
 
 
 def _without_bridges_of_others(
@@ -171,13 +204,28 @@ def _without_bridges_of_others(
     return [port for port in placed if port not in others]
 
 
+def _mirror_uses(
+    claims: Sequence[MirrorClaim], world: World, shares: Mapping[Dpid, tuple[MirrorUse, ...]]
+) -> tuple[MirrorUse, ...]:
+    """The Mirrors for what a session claims: those of its own, except where some are shared."""
+    found: list[MirrorUse] = []
+    for dpid, claimed in groupby(claims, key=attrgetter("dpid")):
+        if dpid in shares:
+            found += shares[dpid]
+        else:
+            found += (use for c in claimed for use in own_uses(c, world.attachments[dpid]))
+    return tuple(found)
+
+
 def _mirrored(
     ports: Sequence[Port], mirrors: Sequence[MirrorUse], world: World, missing: list[str]
 ) -> list[Port]:
-    """The ports of which something is copied; adds to ``missing`` what is not, of the others."""
+    """The ports of which something is copied; adds to ``missing`` what is not, or not for sure."""
     uncovered = uncovered_ports(ports, mirrors, world) if world.attachments else {}
     missing += [why for why, _ in uncovered.values()]
-    return [port for port in ports if uncovered.get(port, ("", True))[1]]
+    watched = [port for port in ports if uncovered.get(port, ("", True))[1]]
+    missing += address_troubles(watched, mirrors, world)
+    return watched
 
 
 def _without_ports(session: Session, world: World) -> ResolvedSession | None:
@@ -314,7 +362,7 @@ def _with_reach(
     return replace(
         found,
         missing=(*found.missing, *reach.obstacles()),
-        unknown=tuple(reach.unknowns()),
+        unknown=(*found.unknown, *reach.unknowns()),
         is_guarded=reach.is_guarded,
         slow_ports=reach.slow_ports,
         is_fading=is_ended and bool(found.watched and found.taps and not found.is_adrift),

@@ -46,11 +46,13 @@ from flows.resolve.history import (
     moved_claims,
     moved_ports,
 )
+from flows.resolve.mirror_room import MirrorRoom
 from flows.resolve.mirrors import MirrorUse
 from flows.resolve.output_count import CrowdedNetwork, crowded_networks
 from flows.resolve.port_share import share_ports
 from flows.resolve.reach import longest_of
 from flows.resolve.session import (
+    NO_SHARES,
     ResolvedSession,
     candidate_ports,
     is_deliverable,
@@ -84,6 +86,8 @@ class ResolvedWorld:
             return
         self._begin(SpanningTree(world.links), limits)
         self._history, self._serial = RegionHistory(), 0
+        if world.attachments:
+            self._claim((), world.session_by_id.values())
         networks = self._add(world.session_by_id.values())
         self._refuse_overlaps(networks)
 
@@ -104,6 +108,9 @@ class ResolvedWorld:
             self.world, region_of, limits, None if previous is None else previous._admission
         )
         self._tags: CopyTags = CopyTags(self.world, None if previous is None else previous._tags)
+        rooms = None if previous is None else previous._rooms
+        self._rooms: MirrorRoom = MirrorRoom(self.world, rooms)
+        self._first: dict[SessionId, ResolvedSession] = {}
 
     # --- following the world before ---------------------------------------------------------
 
@@ -162,7 +169,7 @@ class ResolvedWorld:
         """The Mirrors that a session would need on bridges of others if it were one of these."""
         if not self.world.attachments:
             return ()
-        return resolve_session(session, self.world, self.spanning_tree).mirrors
+        return self._rooms.uses_if(resolve_session(session, self.world, self.spanning_tree))
 
     def concerns(self, before: ResolvedWorld, dpid: Dpid) -> bool:
         """Whether flows of a bridge may differ from those in an older world, rules included."""
@@ -186,6 +193,9 @@ class ResolvedWorld:
         if moved:
             changed |= self._affected_by(moved)
         changed |= self._affected_by_hops(previous)
+        if self.world.attachments or previous.world.attachments:
+            here = [new[key] for key in changed if key in new]
+            changed |= self._claim(changed, here) & new.keys()
         before = self._tags.shared_places()
         changed |= self._replace(
             [key for key in changed if key in old], [new[key] for key in changed if key in new]
@@ -358,11 +368,26 @@ class ResolvedWorld:
         """Resolve and admit sessions in the order of their numbers; the networks that they want."""
         number, networks = self.world.numbers.session, set[NetworkId]()
         for session in sorted(sessions, key=lambda session: number[session.id]):
-            resolved_session = resolve_session(session, self.world, self.spanning_tree)
+            resolved_session = self._resolve(session)
             networks |= resolved_session.networks
             self.sessions[session.id] = self._admission.admit(resolved_session)
             self._add_tags(self.sessions[session.id])
         return networks
+
+    def _claim(self, gone: Iterable[SessionId], new: Iterable[Session]) -> Set[SessionId]:
+        """Note what sessions want of bridges of others; those that get other Mirrors by that."""
+        first = [resolve_session(session, self.world, self.spanning_tree) for session in new]
+        changed = self._rooms.follow(gone, first)
+        self._first = {
+            one.session.id: one for one in first if not self._rooms.shares_of(one.session.id)
+        }
+        return changed
+
+    def _resolve(self, session: Session) -> ResolvedSession:
+        """Resolve one session, with the Mirrors that it gets where some share one."""
+        shares = self._rooms.shares_of(session.id) if self.world.attachments else NO_SHARES
+        first = None if shares else self._first.pop(session.id, None)
+        return first or resolve_session(session, self.world, self.spanning_tree, shares)
 
     def _refuse_overlaps(self, networks: Set[NetworkId]) -> None:
         for refused in self._admission.refuse_overlaps(networks):
@@ -384,9 +409,7 @@ class ResolvedWorld:
         for key in again:
             self._admission.release(self.sessions[key])
         for key in sorted(again, key=lambda key: number[key]):
-            candidate = served.get(key) or resolve_session(
-                self.sessions[key].session, self.world, self.spanning_tree
-            )
+            candidate = served.get(key) or self._resolve(self.sessions[key].session)
             self.sessions[key] = self._admission.admit(candidate)
         self._refuse_overlaps(networks)
 

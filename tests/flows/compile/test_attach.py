@@ -20,6 +20,7 @@ from flows.compile import Impact, Program, compile_bridge
 from flows.explain import Interpreter
 from flows.model import (
     ALL,
+    MIRRORS_MAX,
     Attachment,
     CollectorId,
     Datapath,
@@ -66,9 +67,10 @@ class Owner:
 
     ports: Mapping[Ofport, OwnerPort]
     mirrors: Mapping[MirrorKey, Ofport] = field(default_factory=dict)
+    room: int = MIRRORS_MAX
 
     def attachment(self) -> Attachment:
-        return Attachment(OWNER, self.ports, self.mirrors)
+        return Attachment(OWNER, self.ports, self.mirrors, self.room)
 
 
 def there(number: int) -> Placement:
