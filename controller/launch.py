@@ -17,7 +17,14 @@ from flask import Flask
 from controller.api import MAX_BODY, MAX_RULES_BODY, make_app
 from controller.config import Config, ConfigError, load, split_listen
 from controller.http import BodyLimit, FrontSettings, HttpServer, HttpsFiles, token_digest
-from controller.inventory import Caution, Inventory, InventoryFile
+from controller.inventory import (
+    Caution,
+    Inventory,
+    InventoryFile,
+    InventorySources,
+    NeutronInventory,
+)
+from controller.neutron import Settings
 from controller.process import (
     LOOK_AT_FILES_S,
     LOOP_MONITOR,
@@ -56,7 +63,7 @@ from controller.runtime import log_problem, lost_log_lines, run_blocking
 from controller.southbound import Connections, Revalidation, Transport
 from controller.southbound.ovsdb import ExpectedDatabases, OvsdbWatcher, TlsFiles
 from controller.status import SessionCountersByBridge
-from controller.store import INVENTORY_KEPT, Store
+from controller.store import INVENTORY_KEPT, NEUTRON_KEPT, Store
 from controller.topology import (
     HostDevices,
     HostPairs,
@@ -103,7 +110,8 @@ class Reports:
     ) -> None:  # fmt: skip
         self.placements = Placements(config.ovsdb.remotes_now)
         self.placements.remember(store.placements.bridges(), store.placements.places())
-        self.inventory = make_inventory_file(config, self.placements)
+        self.inventory_file, self.neutron = make_sources(config, self.placements)
+        self.inventory = InventorySources(self.inventory_file, self.neutron)
         self.offloads = self._offload_watch(config, signals)
         self.pairs = self._pair_watch(config, signals)
         self.sensors = SensorHealth(
@@ -268,7 +276,7 @@ class Services:
         self.store, signals, writers = Store(config.state.directory), Signals(), Writers()
         counters = SessionCountersByBridge()
         self.reports = Reports(config, self.store, signals, writers, counters)
-        give_tenants(self.store, self.reports.inventory)
+        give_tenants(self.store, self.reports.inventory_file)
         self.bridges = Bridges(
             config, self.store, signals, self.reports, writers, counters, transport
         )
@@ -363,6 +371,8 @@ class Services:
         self._api = HttpServer(self._app, *where, front_settings(self._config, self._token.value))
         self._api.start()
         self.reload()
+        if self.reports.neutron is not None:
+            self.reports.neutron.start()
         self.reports.ovsdb.start()
         self.reports.offloads.start()
         self.reports.pairs.start()
@@ -409,6 +419,7 @@ class Services:
             ("routes", self.reports.routes.stop),
             ("offloads", self.reports.offloads.stop),
             ("segmenting pairs", self.reports.pairs.stop),
+            ("Neutron", self.reports.neutron.stop if self.reports.neutron else _nothing),
             ("databases", self.reports.ovsdb.stop),
             ("store", self.store.close),
         )
@@ -510,6 +521,32 @@ def make_inventory_file(config: Config, placements: Placements) -> InventoryFile
             config.inventory.settle_seconds,
             config.state.directory / INVENTORY_KEPT,
         ),
+        running=lambda: placements.snapshot().placements,
+    )
+
+
+def make_sources(
+    config: Config, placements: Placements
+) -> tuple[InventoryFile, NeutronInventory | None]:
+    """Where the inventory comes from."""
+    return make_inventory_file(config, placements), make_neutron(config, placements)
+
+
+def make_neutron(config: Config, placements: Placements) -> NeutronInventory | None:
+    """What Neutron knows, with the same caution as the file; None if none is configured."""
+    neutron = config.neutron
+    if neutron.cloud is None:
+        return None
+    return NeutronInventory(
+        Settings(
+            neutron.cloud,
+            neutron.region,
+            neutron.poll_seconds,
+            neutron.timeout_seconds,
+            neutron.projects,
+        ),
+        vanish_limit=config.inventory.vanish_limit,
+        kept=config.state.directory / NEUTRON_KEPT,
         running=lambda: placements.snapshot().placements,
     )
 

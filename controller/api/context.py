@@ -68,6 +68,10 @@ class InventoryControl(Protocol):
         """
         ...
 
+    def with_others(self, declared: Inventory) -> Inventory:
+        """What would be in force if the file declared this."""
+        ...
+
 
 class NoInventoryControl(InventoryControl):
     """There is no file: the inventory is given."""
@@ -79,6 +83,10 @@ class NoInventoryControl(InventoryControl):
     def accept(self, digest: str) -> None:
         """Nothing is pending."""
         raise Refused("no inventory waits to be accepted")
+
+    def with_others(self, declared: Inventory) -> Inventory:
+        """There is nothing else."""
+        return declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
@@ -37,7 +38,7 @@ WITHOUT_CONTROL = (
 
 NEEDED_BYTES = 128 * 1024
 """Free space on the disk of the state directory without which a controller takes no change."""
-STATE_FILES = ("state.db", "state.db-*", "switched-off", "inventory-in-force.yaml", "lock")
+STATE_FILES = ("state.db", "state.db-*", "switched-off", "*-in-force.*", "lock")
 """What a controller opens in its state directory, as patterns."""
 ASK_FOR_BRIDGES = "are not looked at here: see `cloudtap bridge list`"
 
@@ -100,6 +101,7 @@ def _look(path: Path | None) -> Iterator[Diagnosis]:
     yield _library(config)
     yield Diagnosis("configuration", Severity.OK, "is valid")
     yield _inventory(config)
+    yield from _neutron(config)
     yield _state(config)
     remotes = config.ovsdb.remotes_now()
     if not remotes:
@@ -145,6 +147,30 @@ def _inventory(config: Config) -> Diagnosis:
         nothing = f"{file} declares no port: every port of bridges of ours is cut off"
         return Diagnosis("inventory", Severity.LESS, nothing)
     return Diagnosis("inventory", Severity.OK, f"{file} declares {found['ports']} ports")
+
+
+def _neutron(config: Config) -> Iterator[Diagnosis]:
+    """What Neutron answers to this user, if it is asked at all."""
+    settings = config.neutron
+    if settings.cloud is None:
+        return
+    run = subprocess.run(
+        [sys.executable, "-P", "-m", "controller.neutron"],
+        input=settings.model_dump_json(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    broken = {"failed": "see the messages above"}
+    found: dict[str, Any] = broken if run.returncode else json.loads(run.stdout)
+    who = f"cloud {settings.cloud!r}"
+    if "failed" in found:
+        yield Diagnosis("Neutron", Severity.LESS, f"{who} does not answer: {found['failed']}")
+        return
+    counts = found["counts"]
+    has = f"{who} has {counts['ports']} workloads in {counts['networks']} networks"
+    yield Diagnosis("Neutron", Severity.OK if counts["ports"] else Severity.LESS, has)
+    yield from (Diagnosis("Neutron", Severity.LESS, f"{who}: {risk}") for risk in found["risks"])
 
 
 def _state(config: Config) -> Diagnosis:

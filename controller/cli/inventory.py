@@ -19,7 +19,7 @@ from controller.cli.resource import add_list
 DECLARE = "declare some in the inventory file."
 
 TENANT_COLUMNS: tuple[Column, ...] = (
-    ("tenant", lambda t: t["name"]),
+    ("tenant", lambda t: f"{t['name']} ({t['title']})" if t.get("title") else t["name"]),
     ("networks", lambda t: t["networks"]),
     ("ports", lambda t: t["ports"]),
     ("collectors", lambda t: t["collectors"]),

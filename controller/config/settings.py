@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -176,6 +177,44 @@ class InventoryConfig(Section):
         "what is missing from it is taken away. One that was renamed into its place, or that ends "
         "with the line `...`, is used at once, and so is any when the controller gets a SIGHUP.",
     )
+
+
+class NeutronConfig(Section):
+    """OpenStack's Neutron, which knows tenants, networks and ports besides the inventory file."""
+
+    cloud: str | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="The cloud in clouds.yaml whose Neutron is asked; `envvars` takes the "
+        "variables `OS_...`. Without it none is asked. Needs `pip install 'cloudtap[neutron]'`.",
+    )
+    region: str | None = Field(
+        None, max_length=255, description="Its region, if clouds.yaml names none or several."
+    )
+    poll_seconds: float = Field(
+        10.0, ge=0.1, le=3600, description="Seconds from an answer to the next question."
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        ge=0.1,
+        le=600,
+        description="Seconds in which something must come after each request; ten times as many "
+        "for all requests of one question.",
+    )
+    projects: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
+        (),
+        description="Ids of the projects whose ports are tenants' workloads here; without it those "
+        "of all that the login may see.",
+    )
+
+    @model_validator(mode="after")
+    def _sdk_is_there(self) -> Self:
+        if self.cloud is not None and find_spec("openstack") is None:
+            raise invalid_setting(
+                f"cloud = {self.cloud!r} needs openstacksdk: type `pip install 'cloudtap[neutron]'`"
+            )
+        return self
 
 
 class StateConfig(Section):
@@ -361,6 +400,7 @@ class Config(Section):
     openflow: OpenflowConfig = Field(default_factory=OpenflowConfig)
     ovsdb: OvsdbConfig = Field(default_factory=OvsdbConfig)
     inventory: InventoryConfig = Field(default_factory=InventoryConfig)
+    neutron: NeutronConfig = Field(default_factory=NeutronConfig)
     state: StateConfig = Field(default_factory=StateConfig)
     bridges: BridgesConfig = Field(default_factory=BridgesConfig)
     api: ApiConfig = Field(default_factory=ApiConfig)

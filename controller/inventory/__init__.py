@@ -3,7 +3,10 @@
 from controller.inventory.diff import InventoryDiff, Wanted, as_values, inventory_diff
 from controller.inventory.draft import SeenInterface, Sight, draft
 from controller.inventory.file import Caution, InventoryFile, parse
+from controller.inventory.merge import merge
+from controller.inventory.neutron import NeutronInventory
 from controller.inventory.port_lines import port_line
+from controller.inventory.sources import InventorySources
 from controller.inventory.values import (
     DeclaredBridge,
     InterfaceName,
@@ -25,7 +28,9 @@ __all__ = [
     "InventoryDiff",
     "InventoryError",
     "InventoryFile",
+    "InventorySources",
     "LinkHint",
+    "NeutronInventory",
     "Pending",
     "SeenInterface",
     "Sight",
@@ -33,6 +38,7 @@ __all__ = [
     "as_values",
     "draft",
     "inventory_diff",
+    "merge",
     "parse",
     "port_line",
     "read_values",

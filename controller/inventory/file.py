@@ -145,6 +145,10 @@ class InventoryFile:
         """
         return self._is_known
 
+    def with_others(self, declared: Inventory) -> Inventory:
+        """The inventory that would be in force with such a file."""
+        return declared
+
     @property
     def vanish_limit(self) -> float:
         """The share (0..1) of ports or links that may vanish before a file is pending."""

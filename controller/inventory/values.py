@@ -14,7 +14,10 @@ _PROBLEMS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All declared objects, in the order of the file."""
+    """All declared objects, in the order of the file.
+
+    ``titles`` are names for people of tenants whose own names are ids.
+    """
 
     tenants: tuple[TenantName, ...] = ()
     networks: tuple[Network, ...] = ()
@@ -22,6 +25,7 @@ class Inventory:
     hints: Mapping[PortId, PortHint] = field(default_factory=lambda: MappingProxyType({}))
     links: tuple[LinkHint, ...] = ()
     bridges: tuple[DeclaredBridge, ...] = ()
+    titles: Mapping[TenantName, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Loop:
 
 
 class InventorySource(Protocol):
-    """The inventory in force, and the file that it comes from; see InventoryFile."""
+    """The inventory in force, and where it comes from; see InventorySources."""
 
     @property
     def is_known(self) -> bool:
@@ -102,6 +102,10 @@ class InventorySource(Protocol):
 
     def accept(self, digest: str) -> None:
         """The operator has said that this file is meant."""
+        ...
+
+    def with_others(self, declared: Inventory) -> Inventory:
+        """What would be in force if the file declared this."""
         ...
 
     def trust_file(self) -> None:
@@ -175,6 +179,10 @@ class InventoryReload:
     def trust_file(self) -> None:
         """Have the next look use a file that was written in place without waiting; see there."""
         self._inventory.trust_file()
+
+    def with_others(self, declared: Inventory) -> Inventory:
+        """What would be in force if the file declared this."""
+        return self._inventory.with_others(declared)
 
     def accept(self, digest: str) -> None:
         """Use the pending file with this digest; it is in the world when this returns.

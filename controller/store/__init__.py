@@ -2,7 +2,7 @@
 
 from controller.store.backup import back_up, restore
 from controller.store.counts import StoredCounts
-from controller.store.directory import INVENTORY_KEPT
+from controller.store.directory import INVENTORY_KEPT, NEUTRON_KEPT
 from controller.store.errors import (
     AlreadyRunning,
     InUse,
@@ -30,6 +30,7 @@ from controller.store.values import (
 
 __all__ = [
     "INVENTORY_KEPT",
+    "NEUTRON_KEPT",
     "AlreadyRunning",
     "AuditedAction",
     "AuditedKind",

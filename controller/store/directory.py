@@ -25,7 +25,7 @@ BEFORE = f"{STATE_DB}.before-restore"
 """What a restore has replaced; that of a later one has a number behind it, such as ``-2``."""
 JOURNAL = "switched-off"
 """The file that holds what was switched off and is not in the database yet."""
-INVENTORY_KEPT = "inventory-in-force.yaml"
+INVENTORY_KEPT, NEUTRON_KEPT = "inventory-in-force.yaml", "neutron-in-force.json"
 """Copy of the inventory in force: what a start compares the file with."""
 
 LOCK = "lock"
@@ -64,7 +64,7 @@ class StateDirectory:
                 f"{_way_out(error)}name another one in [state] directory"
             ) from error
         try:
-            for file in (*self.files(), path / JOURNAL, path / INVENTORY_KEPT):
+            for file in (*self.files(), path / JOURNAL, path / INVENTORY_KEPT, path / NEUTRON_KEPT):
                 if os.path.lexists(file):
                     _close_to_others(file)
         except OSError as error:

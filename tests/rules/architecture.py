@@ -64,12 +64,13 @@ MAY_IMPORT_IN_FLOWS: Mapping[str, Mapping[str, Names]] = {
 
 MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
     "process": {},
-    "inventory": {},
+    "inventory": {"neutron": ANY},
     "syntax": {},
     "status": {},
     "sensors": {},
     "runtime": {},
     "databases": {},
+    "neutron": {},
     "devices": {},
     "southbound": {"databases": ANY, "devices": ANY},
     "http": {"runtime": frozenset(["CannotListen"])},
@@ -117,7 +118,11 @@ MAY_IMPORT_IN_CONTROLLER: Mapping[str, Mapping[str, Names]] = {
 }
 """Each folder of controller/, and what it may import besides itself, flows/ and process/."""
 
-OF_ALL_FLOWS = {"runtime": frozenset(["errors", "openflow"]), "databases": frozenset()}
+OF_ALL_FLOWS: Mapping[str, frozenset[str]] = {
+    "runtime": frozenset(["errors", "openflow"]),
+    "databases": frozenset(),
+    "neutron": frozenset(),
+}
 """Folders of controller/ that may not import all of flows/, and what they may."""
 
 ONLY_FOR_LAUNCH = frozenset(["Connections", "OpenFlowSwitch", "OvsdbWatcher", "ManagedSwitch"])

@@ -21,6 +21,9 @@ class TenantOut(BaseModel):
     """A tenant, and how many objects it has."""
 
     name: str
+    title: str | None = Field(
+        description="The name of its project, if the tenant is one of Neutron, whose id is `name`."
+    )
     networks: int
     ports: int
     collectors: int

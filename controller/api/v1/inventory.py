@@ -130,6 +130,7 @@ def _tenants(parts: Context) -> list[TenantOut]:
     return [
         TenantOut(
             name=tenant,
+            title=inventory.titles.get(tenant),
             networks=network_count[tenant],
             ports=port_count[tenant],
             collectors=collector_count[tenant],

@@ -65,7 +65,7 @@ def show_inventory_diff(body: InventoryTextIn) -> Response:
     )
     diff = inventory_diff(
         before,
-        after,
+        parts.inventory_control.with_others(after),
         running=frozenset(map(PortId, placed)),
         vanish_limit=parts.inventory_control.vanish_limit,
         wanted=wanted,

@@ -15,6 +15,7 @@ from controller.api import make_app
 from controller.cli import main
 from tests.controller.cli.served import served
 from tests.controller.fakes import TWO_TENANTS, fill, open_store
+from tests.openstack_api import PASSWORD, RED, OpenStackApi, port
 
 INVENTORY = """\
 tenants: [red]
@@ -146,3 +147,19 @@ def test_a_full_disk_of_the_state_directory_is_a_problem(
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*free[:4], 0, *free[5:])))
     severity, words = machine.found("state directory")
     assert severity == "problem" and "is full: make room on it" in words
+
+
+def test_neutron_is_asked_as_the_controller_asks_it(machine: Machine, tmp_path: Path) -> None:
+    with OpenStackApi(tmp_path) as api:
+        asked = {
+            "CLOUDTAP_NEUTRON__CLOUD": "lab",
+            "CLOUDTAP_NEUTRON__TIMEOUT_SECONDS": "5",
+            "OS_CLIENT_CONFIG_FILE": str(api.clouds),
+        }
+        nothing = ("less", "cloud 'lab' has 0 workloads in 2 networks")
+        assert machine.found("Neutron", **asked) == nothing
+        api.set_ports(port("p1", RED, "fa:16:3e:00:00:01"))
+        assert machine.found("Neutron", **asked)[0] == "ok"
+        api.clouds.write_text(api.clouds.read_text().replace(PASSWORD, "wrong"))
+        verdict, sentence = machine.found("Neutron", **asked)
+        assert verdict == "less" and "the login is refused" in sentence

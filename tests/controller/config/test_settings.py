@@ -427,3 +427,13 @@ def test_the_reference_page_names_every_section_and_key() -> None:
         assert f"## [{section}]" in page
         for key in field.annotation.model_fields:  # type: ignore[union-attr]
             assert f"| `{key}` |" in page
+
+
+def test_neutron_without_openstacksdk_is_refused_with_what_to_install(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text('[neutron]\ncloud = "prod"\n')
+    assert load(file, {}).neutron.cloud == "prod"
+    monkeypatch.setattr("controller.config.settings.find_spec", lambda name: None)
+    (sentence,) = problems(file, '[neutron]\ncloud = "prod"\n')
+    assert "openstacksdk" in sentence and "pip install 'cloudtap[neutron]'" in sentence
