@@ -23,13 +23,12 @@ from tests.ovs.attached_cloud import (
     Watch,
     appctl,
     check_copies,
-    cloudtap,
     nothing,
 )
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import MARKER_COOKIE, ofctl
-from tests.ovs.owner_database import Rows, database_rows, difference
+from tests.ovs.owner_database import Rows, database_rows
 from tests.ovs.waiting import wait_for
 
 SEED, TOGETHER = 29, 20
@@ -155,19 +154,6 @@ def test_no_copy_is_lost_while_the_agent_restarts(attached: Attached) -> None:
     check_after_restart(attached)
 
 
-def test_no_copy_is_lost_when_the_agent_drops_all_flows_at_its_start(attached: Attached) -> None:
-    cloud = attached.cloud
-    assert cloud.neutron is not None
-    cloud.neutron.drop_flows_on_start = True
-    attached.product.tap()
-    try:
-        sent = send_during_restart(cloud, must_arrive=False)
-    finally:
-        cloud.neutron.drop_flows_on_start = False
-    assert sent > AFTER_RESTART
-    check_after_restart(attached)
-
-
 def send_during_restart(cloud: NeutronCloud, must_arrive: bool) -> int:
     """Send packets of the tapped workload while the agent restarts; returns how many.
 
@@ -210,25 +196,3 @@ def check_after_restart(attached: Attached) -> None:
     sent = RandomScript(SEED + 1).frames(TOGETHER * 5)
     with sessions(attached.controller):
         assert check_copies(WATCHES, sent, run(attached.cloud, sent)) > len(sent) / 2
-
-
-def test_detach_leaves_rows_and_flows_of_neutron_as_they_were(attached: Attached) -> None:
-    """The last test of this file: nothing is attached after it."""
-    flows = flows_of_neutron()
-    with sessions(attached.controller):
-        assert difference(attached.rows, database_rows())
-        cloudtap("detach", OWNER)
-        assert difference(attached.rows, database_rows()) == {}
-        assert flows_of_neutron() == flows
-        assert [cookieless(f) for f in flows] == [cookieless(f) for f in attached.flows]
-        for watch in WATCHES:
-            name = watch.tap
-            wait_for(
-                partial(attached.controller.session, name),
-                lambda seen: seen["status"]["state"] != "active",
-            )
-
-
-def cookieless(flows: list[str]) -> list[str]:
-    """Flows without the cookie, which is another one after each start of the agent."""
-    return sorted(flow.partition(", ")[2] for flow in flows)
