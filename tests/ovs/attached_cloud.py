@@ -38,6 +38,8 @@ TRUNK = 9
 TAPS = {"red": 9, "blue": 3}
 """How many tap ports each tenant has: red-t1 and so on, each with a collector of its name."""
 BURST = 8
+BPDU = bytes.fromhex("0180c2000000")
+"""The group address of frames of a spanning tree (IEEE 802.1D)."""
 
 
 def inventory() -> str:
@@ -139,6 +141,8 @@ class AttachedCloud:
             seen.delivered[name] = drain(endpoint)
         for frame in drain(self.trunk):
             vlan = int.from_bytes(frame[14:16], "big") & 0xFFF
+            if frame[:6] == BPDU and frame[12:14] != b"\x81\x00":
+                continue  # with a spanning tree the bridge itself sends these, at any time
             assert frame[12:14] == b"\x81\x00", f"a frame without a tag on the trunk: {frame.hex()}"
             tenant = next(name for name, tag in self.vlans.items() if tag == vlan)
             seen.delivered.setdefault(f"{tenant}-far", []).append(frame[:12] + frame[16:])
