@@ -88,7 +88,11 @@ class Impact:
             return frozenset(map(self._number, here)) & self._served
         patch = Ofport(matched.get(IN_PORT, 0))
         if patch in self._by_patch:
-            return self._by_patch[patch]
+            networks = (
+                a.value for a in flow.actions if isinstance(a, Load) and a.target == NETWORK
+            )
+            members = (self._in_network(self._network_by_number[number]) for number in networks)
+            return self._by_patch[patch].intersection(*members)
         if flow.table < EGRESS.number:
             return self._of_production(matched)
         if flow.table == ALONE.number and SENDER in matched:

@@ -338,11 +338,16 @@ def test_each_flow_that_is_refused_affects_the_sessions_that_lose_copies_without
         watch("sent", "web", to="ids", direction=EGRESS),
         watch("other", "db-b", to="ids-b", tenant="blue"),
     )
+    check_impact(of, owner)
+
+
+def check_impact(of: World, owner: Owner) -> None:
+    """That each flow affects the sessions that lose copies without it."""
     flows, impact = set(compile_bridge(TAP, ResolvedWorld(of))), impact_on(of)
     ways = [
         (frame, *way)
-        for frame in (ip_packet(98), ip_packet(99), packet(DB, WEB))
-        for way in (("web", "db"), ("app", "web"), ("web-b", "db-b"), ("web",))
+        for frame in (ip_packet(98), ip_packet(99), packet(DB, WEB), packet(APP, WEB))
+        for way in (("web", "db"), ("web", "app"), ("app", "web"), ("web-b", "db-b"), ("web",))
     ]
     for flow in flows:
         left = Interpreter({TAP: flows - {flow}})

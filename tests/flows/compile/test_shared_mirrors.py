@@ -44,6 +44,7 @@ from tests.flows.compile.test_attach import (
     TAPS,
     WEB,
     Owner,
+    check_impact,
     copies,
     mirrored,
     port,
@@ -127,6 +128,10 @@ def test_sessions_for_which_there_is_no_room_share_one_mirror() -> None:
     assert copies(of, owner, everyone, "app", "web", "db") == {"s": 1, "t": 1}
     everyone = packet(frames.BROADCAST, DB)
     assert copies(of, owner, everyone, "db", "web", "app") == {"s": 1, "t": 1, "u": 1}
+
+
+def test_a_flow_that_is_refused_affects_the_sessions_that_share_a_mirror() -> None:
+    check_impact(*of_sessions(3, *TWO_TENANTS))
 
 
 def test_a_session_says_that_it_shares_one_and_what_may_be_wrong() -> None:

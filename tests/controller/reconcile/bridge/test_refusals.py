@@ -27,7 +27,15 @@ from flows.model import (
     Verdict,
 )
 from flows.openflow import PRODUCTION, Flow
-from flows.pipeline import AGREED, BRIDGE_CAP, LEARNED, PIPELINE, TABLE_BY_NUMBER
+from flows.pipeline import (
+    AGREED,
+    BRIDGE_CAP,
+    COPIED_FROM,
+    COPIED_TO,
+    LEARNED,
+    PIPELINE,
+    TABLE_BY_NUMBER,
+)
 from tests.controller.rig import INVENTORY, RED, Rig
 from tests.fake_switches.refusal import Refusal
 from tests.ovs.waiting import wait_for
@@ -192,7 +200,8 @@ def test_a_session_whose_own_flow_is_refused_makes_no_copies_there(
 def test_every_table_is_refused_once() -> None:
     """Those of tap bridges beside the bridges of others are in the tests of their flows."""
     refused = {case[1] for case in (*CASES, *OWN)}
-    left = {LEARNED.name, BRIDGE_CAP.name, AGREED.name}
+    of_taps = {AGREED.name, COPIED_FROM.name, COPIED_TO.name}
+    left = {LEARNED.name, BRIDGE_CAP.name} | of_taps
     assert refused == {table.name for table in PIPELINE} - left
 
 
