@@ -28,7 +28,7 @@ from controller.api.context import (
     context,
     note_moment,
 )
-from controller.api.json_body import StrictJson
+from controller.api.json_body import StrictJson, let_go
 from controller.api.problems import ApiProblem, ProblemDetails, bad_request, unprocessable
 from controller.api.schemas import ProblemOut
 from controller.api.v1 import HEALTH, RESOURCES
@@ -89,6 +89,7 @@ def make_app(
     app.before_request(_check_target)
     app.before_request(_check_body)
     app.before_request(_note_moment)
+    app.teardown_request(let_go)
     app.register_error_handler(ApiProblem, lambda error: error.problem.response())
     app.register_error_handler(CloudtapError, _answer_error)
     app.register_error_handler(HTTPException, _answer_http_error)

@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any, NoReturn
 
+from flask import g, has_request_context
 from flask.json.provider import DefaultJSONProvider
 
 from controller.api.json_scan import JSON_KEYS_MAX, Disproportionate, check_proportions
@@ -18,6 +19,8 @@ from controller.process import Yielder
 
 JSON_SHORT = 16 * 1024
 """A text of so many characters is parsed at once, whatever it holds."""
+LET_GO_TOGETHER = 1000
+"""So many elements of a list are given back before others may run."""
 DIGITS_MAX = 20
 """Most digits of a whole number: 64 bits have no more."""
 
@@ -54,9 +57,32 @@ class StrictJson(DefaultJSONProvider):
             raise bad_request("bad-json", f"the body cannot be used: {error}") from error
         except RecursionError as error:
             raise bad_request("bad-json", "the body is nested too deep") from error
+        if len(text) > JSON_SHORT and has_request_context():
+            g.large_value = value
         if _SURROGATE.search(text):
             _check_surrogates(value, yielder)
         return value
+
+
+def let_go(_: BaseException | None = None) -> None:
+    """Empty the value of a large body when its request is over; other threads run now and then.
+
+    To give back the objects of a long list at once takes as long as many requests.
+    """
+    yielder, todo = Yielder(), [g.pop("large_value", None)]
+    while todo:
+        one = todo.pop()
+        while isinstance(one, list) and one:
+            todo += [each for each in one[-LET_GO_TOGETHER:] if isinstance(each, dict | list)]
+            del one[-LET_GO_TOGETHER:]
+            yielder.pause()
+            if len(todo) > LET_GO_TOGETHER:
+                todo.append(one)
+                break
+        if isinstance(one, dict):
+            todo += [each for each in one.values() if isinstance(each, dict | list)]
+            one.clear()
+            yielder.pause()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

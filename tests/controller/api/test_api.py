@@ -302,6 +302,7 @@ def test_the_pages_of_a_list_are_the_whole_list(client: FlaskClient, noun: str) 
 def test_tenants_are_shown_with_the_number_of_their_objects(client: FlaskClient) -> None:
     assert client.get("/v1/tenants/red").get_json() == {
         "name": "red",
+        "title": None,
         "networks": 1,
         "ports": 3,
         "collectors": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_bridges_that_come_back_as_they_were_are_no_news(
     before = rig.changes.version
     for dpid in rig.models:
         rig.cut(dpid)
+    wait_for(lambda: [t for t in threading.enumerate() if t.name.startswith("bridge ")], [].__eq__)
     for dpid in rig.models:
         rig.connect(dpid)
     wait_for(lambda: verified(rig), lambda number: number == BRIDGES)
