@@ -70,10 +70,12 @@ class NeutronCloud(AttachedCloud):
         return [port for name in TENANTS for port in self.tenant(name).ports.values()]
 
     def restart_agent(self) -> None:
-        """Kill the agent and start it; returns when it has gone once through all ports."""
+        """Kill the agent and start it; returns when it has deleted flows that it does not know."""
         assert self.neutron is not None
+        before = self.neutron.cleanings()
         self.neutron.agent.stop()
         self.neutron.start_agent()
+        self.neutron.wait_until_cleaned(before)
 
     def set_group(self, tenant: str, host: str, group: str) -> None:
         """Put a port into one security group; its agent learns that later."""

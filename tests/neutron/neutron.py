@@ -161,10 +161,17 @@ class Neutron:
 
         wait_for(look, {"ACTIVE"}.__eq__, 180)
 
-    def wait_until_cleaned(self) -> None:
-        """Block until the agent has deleted flows that it does not know: it does so once after
-        its start, when it has wired its first ports, and so deletes those of a test as well."""
-        self.agent.wait_until(lambda: CLEANED in self.agent.log_text())
+    def cleanings(self) -> int:
+        """How often the agent has deleted flows that it does not know: it does so once after each
+        start, when it has wired its first ports, and so deletes those of a test as well.
+
+        With ``drop_flows_on_start`` that is the second time that it deletes them.
+        """
+        return self.agent.log_text().count(CLEANED)
+
+    def wait_until_cleaned(self, before: int = 0) -> None:
+        """Block until the agent has done that more often than ``before``."""
+        self.agent.wait_until(lambda: self.cleanings() > before)
 
     def _is_answering(self) -> bool:
         if not is_listening(API_PORT):
