@@ -40,6 +40,7 @@ UPLINK = "br-ex"
 MIGRATE_S = 600.0
 PLUGIN = "neutron_taas.services.taas.service_drivers.taas_rpc.TaasRpcDriver"
 RPC_LOOP, CLEANED = "Agent rpc_loop - iteration:", " - cleanup stale flows"
+SECOND_LOOP = f"{RPC_LOOP}1 started"
 
 Document = dict[str, Any]
 
@@ -163,7 +164,8 @@ class Neutron:
 
     def cleanings(self) -> int:
         """How often the agent has deleted flows that it does not know: it does so once after each
-        start, when it has wired its first ports, and so deletes those of a test as well.
+        start, when it has wired its first ports, and so deletes those of a test as well. It waits
+        with that for a change of any port after its first loop.
 
         With ``drop_flows_on_start`` that is the second time that it deletes them.
         """

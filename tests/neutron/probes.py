@@ -208,6 +208,7 @@ class RandomScript(Script):
 
 
 def _ip(tenant: str, source: str, target: str, protocol: int, body: bytes) -> Sent:
-    packet = frames.ipv4(ADDRESSES[source], ADDRESSES[target], protocol, body, ident=next(_numbers))
+    ends, ident = (ADDRESSES[source], ADDRESSES[target]), next(_numbers) % 0x10000
+    packet = frames.ipv4(*ends, protocol, body, ident=ident)
     frame = frames.ethernet(MACS[target], MACS[source], 0x0800, packet)
     return Sent(f"{tenant}-{source}", frames.pad(frame))
