@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests import frames
-from tests.neutron.neutron import HOST, PHYSICAL, UPLINK, Neutron, NeutronApi
+from tests.neutron.neutron import HOST, PHYSICAL, SECOND_LOOP, UPLINK, Neutron, NeutronApi
 from tests.ovs.attached_cloud import (
     ADDRESSES,
     HOSTS,
@@ -70,10 +70,16 @@ class NeutronCloud(AttachedCloud):
         return [port for name in TENANTS for port in self.tenant(name).ports.values()]
 
     def restart_agent(self) -> None:
-        """Kill the agent and start it; returns when it has gone once through all ports."""
+        """Kill the agent and start it; returns when it has deleted flows that it does not know."""
         assert self.neutron is not None
-        self.neutron.agent.stop()
+        agent, before = self.neutron.agent, self.neutron.cleanings()
+        loops = agent.log_text().count(SECOND_LOOP)
+        agent.stop()
         self.neutron.start_agent()
+        agent.wait_until(lambda: agent.log_text().count(SECOND_LOOP) > loops)
+        vsctl("add-port", OWNER, "news", "--", "set", "Interface", "news", "type=internal")
+        self.neutron.wait_until_cleaned(before)
+        vsctl("del-port", OWNER, "news")
 
     def set_group(self, tenant: str, host: str, group: str) -> None:
         """Put a port into one security group; its agent learns that later."""

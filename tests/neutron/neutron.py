@@ -40,6 +40,7 @@ UPLINK = "br-ex"
 MIGRATE_S = 600.0
 PLUGIN = "neutron_taas.services.taas.service_drivers.taas_rpc.TaasRpcDriver"
 RPC_LOOP, CLEANED = "Agent rpc_loop - iteration:", " - cleanup stale flows"
+SECOND_LOOP = f"{RPC_LOOP}1 started"
 
 Document = dict[str, Any]
 
@@ -161,10 +162,18 @@ class Neutron:
 
         wait_for(look, {"ACTIVE"}.__eq__, 180)
 
-    def wait_until_cleaned(self) -> None:
-        """Block until the agent has deleted flows that it does not know: it does so once after
-        its start, when it has wired its first ports, and so deletes those of a test as well."""
-        self.agent.wait_until(lambda: CLEANED in self.agent.log_text())
+    def cleanings(self) -> int:
+        """How often the agent has deleted flows that it does not know: it does so once after each
+        start, when it has wired its first ports, and so deletes those of a test as well. It waits
+        with that for a change of any port after its first loop.
+
+        With ``drop_flows_on_start`` that is the second time that it deletes them.
+        """
+        return self.agent.log_text().count(CLEANED)
+
+    def wait_until_cleaned(self, before: int = 0) -> None:
+        """Block until the agent has done that more often than ``before``."""
+        self.agent.wait_until(lambda: self.cleanings() > before)
 
     def _is_answering(self) -> bool:
         if not is_listening(API_PORT):

@@ -129,6 +129,15 @@ class RandomScript(Script):
             sent += self._random.choice(self._kinds)(tenant, source, target)
         return sent
 
+    def short_pieces(self, tenant: str) -> list[Sent]:
+        """Both pieces of a datagram that conntrack of the userspace datapath does not put together.
+
+        It drops a first piece that is shorter than its ipf-min-frag (1200) and holds the last one
+        until that expires. Then it sends it with any other packet that conntrack looks at, to the
+        receivers of that one, in whichever network they are.
+        """
+        return self._fragments(tenant)
+
     def _known(self, tenant: str, source: str, target: str) -> list[Sent]:
         return [self.udp(tenant, source, target)]
 
@@ -163,11 +172,7 @@ class RandomScript(Script):
         return [self._ethernet(tenant, source, UNKNOWN_MAC, 0x0800, packet)]
 
     def _pieces(self, tenant: str, source: str, target: str) -> list[Sent]:
-        """Both pieces of a datagram.
-
-        The userspace datapath refuses shorter first pieces (its ipf-min-frag is 1200), and sends
-        what it still has of them at some later time.
-        """
+        """Both pieces of a datagram, of which the first is not too short (see short_pieces)."""
         first = frames.udp(1000, 53, self._next().ljust(1208, b"\0"))
         ends, ident = (ADDRESSES[source], ADDRESSES[target], 17), self._number
         packets = [
@@ -203,6 +208,7 @@ class RandomScript(Script):
 
 
 def _ip(tenant: str, source: str, target: str, protocol: int, body: bytes) -> Sent:
-    packet = frames.ipv4(ADDRESSES[source], ADDRESSES[target], protocol, body, ident=next(_numbers))
+    ends, ident = (ADDRESSES[source], ADDRESSES[target]), next(_numbers) % 0x10000
+    packet = frames.ipv4(*ends, protocol, body, ident=ident)
     frame = frames.ethernet(MACS[target], MACS[source], 0x0800, packet)
     return Sent(f"{tenant}-{source}", frames.pad(frame))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,16 +24,18 @@ from tests.ovs.attached_cloud import (
     Watch,
     appctl,
     check_copies,
+    cloudtap,
+    expected_copies,
     nothing,
 )
 from tests.ovs.controller_process import ControllerProcess
 from tests.ovs.endpoint import Endpoint
 from tests.ovs.lab import MARKER_COOKIE, ofctl
-from tests.ovs.owner_database import Rows, database_rows
+from tests.ovs.owner_database import Rows, database_rows, difference
 from tests.ovs.waiting import wait_for
 
-SEED, TOGETHER = 29, 20
-"""Of random packets, and how many of them share what the bridge has learned."""
+PACKETS, SEED, TOGETHER = 2000, 29, 20
+"""How many random packets there are, and how many of them share what the bridge has learned."""
 AFTER_RESTART = 200
 """Packets that are sent after the restarted agent has deleted what it does not know."""
 PROBE = 0xFE9CF
@@ -96,8 +99,12 @@ def run(cloud: NeutronCloud, sent: Sequence[Sent]) -> Seen:
     Addresses are learned only from packets that need an upcall, so each of them needs one. What
     conntrack knows expires by the clock: a few packets are sent within a fraction of that. A frame
     and its copies leave in one pass: a marker of the same port is behind all of them.
+
+    Raises:
+        AssertionError: a piece of a datagram was not put together. It comes out some 15 s later,
+            with any other packet, to the receivers of that: no two such runs are equal.
     """
-    whole, lab, others = Seen(), cloud.lab, cloud.lab.marker_senders
+    whole, lab, others, before = Seen(), cloud.lab, cloud.lab.marker_senders, lone_pieces()
     for number, each in enumerate(sent):
         if number % TOGETHER == 0:
             for words in (("dpctl/flush-conntrack",), ("fdb/flush", OWNER), ("fdb/flush", UPLINK)):
@@ -108,7 +115,18 @@ def run(cloud: NeutronCloud, sent: Sequence[Sent]) -> Seen:
             for name, frames_there in theirs.items():
                 mine.setdefault(name, []).extend(frames_there)
     lab.marker_senders = others
+    assert lone_pieces() == before, "pieces of datagrams that were not put together"
     return whole
+
+
+def lone_pieces() -> dict[str, int]:
+    """What conntrack of the datapath has seen of pieces that it could not put together, and how
+    many it holds now (``num frag``)."""
+    command = ["ovs-appctl", "dpctl/ipf-get-status"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    pairs = [line.strip().rpartition(":") for line in shown.splitlines()]
+    kinds = ("num frag", "expired", "too small", "overlapped", "purged")
+    return {name: int(number) for name, _, number in pairs if name.endswith(kinds)}
 
 
 def differences(one: Seen, other: Seen) -> list[tuple[str, str, str]]:
@@ -129,6 +147,46 @@ def flows_of_neutron() -> list[list[str]]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.measure.__name__)
 def test_what_a_tap_must_not_break_and_must_deliver(attached: Attached, row: Row) -> None:
     assert row.measure(attached.product) == row.right
+
+
+def test_random_packets_are_delivered_as_without_sessions_and_copied_exactly(
+    attached: Attached,
+) -> None:
+    """What two runs without sessions have in common is what a third one can be compared with."""
+    cloud, flows, rows = attached.cloud, flows_of_neutron(), rows_without_mirrors()
+    sent = RandomScript(SEED).frames(PACKETS)
+    without, again = run(cloud, sent), run(cloud, sent)
+    assert differences(without, again) == [], "these packets are no measure of anything"
+    assert not any(without.copied.values()) and not any(again.copied.values())
+    with sessions(attached.controller):
+        watched = run(cloud, sent)
+        assert flows_of_neutron() == flows
+    assert differences(without, watched) == []
+    copies = check_copies(WATCHES, sent, watched)
+    delivered = sum(map(len, watched.delivered.values()))
+    print(f"{len(sent)} packets, {delivered} deliveries, {copies} copies")
+    assert delivered > PACKETS / 2 and copies > PACKETS / 2
+    for watch in WATCHES:
+        assert expected_copies(watch, sent, watched), f"nothing is expected at {watch.tap}"
+    assert difference(rows, rows_without_mirrors()) == {}
+
+
+def rows_without_mirrors() -> Rows:
+    """The rows when the Mirrors of all sessions that have ended are gone: they go soon after."""
+    return wait_for(database_rows, lambda rows: all(table != "Mirror" for table, _ in rows))
+
+
+def test_pieces_that_are_not_put_together_are_noticed(attached: Attached) -> None:
+    """A first piece that is too short is dropped, so the last one waits until it expires."""
+    script = RandomScript(SEED)
+    with pytest.raises(AssertionError, match="not put together"):
+        run(attached.cloud, script.short_pieces("blue"))
+
+    def look() -> int:
+        attached.cloud.receive(script.udp("blue", "far", "web"))
+        return lone_pieces()["num frag"]
+
+    wait_for(look, (0).__eq__)
 
 
 def test_the_comparison_sees_one_delivery_that_is_missing(attached: Attached) -> None:
@@ -154,25 +212,39 @@ def test_no_copy_is_lost_while_the_agent_restarts(attached: Attached) -> None:
     check_after_restart(attached)
 
 
+def test_no_copy_is_lost_when_the_agent_drops_all_flows_at_its_start(attached: Attached) -> None:
+    cloud = attached.cloud
+    assert cloud.neutron is not None
+    cloud.neutron.drop_flows_on_start = True
+    attached.product.tap()
+    try:
+        sent = send_during_restart(cloud, must_arrive=False)
+    finally:
+        cloud.neutron.drop_flows_on_start = False
+    assert sent > AFTER_RESTART
+    check_after_restart(attached)
+
+
 def send_during_restart(cloud: NeutronCloud, must_arrive: bool) -> int:
     """Send packets of the tapped workload while the agent restarts; returns how many.
 
     Each must be copied before the next is sent, and delivered too, if it ``must_arrive``. It ends
-    when the agent has deleted a flow that it does not know, and some packets later.
+    when the agent has deleted flows that it does not know, and some packets later.
     """
     ofctl("add-flow", OWNER, f"cookie={PROBE:#x},table=0,priority=1,dl_type=0x88b7,actions=drop")
-    restart = threading.Thread(target=cloud.restart_agent)
-    restart.start()
     number = after = 0
-    while after < AFTER_RESTART or restart.is_alive():
-        number += 1
-        request = icmp("red", "db", "web", number=number % 60000)
-        cloud.send(request)
-        wait_for(partial(arrives, cloud.tap_at["red-t1"], request.frame), bool)
-        if must_arrive:
-            wait_for(partial(arrives, cloud.at["red-web"], request.frame), bool)
-        after += not has_probe()
-    restart.join()
+    with ThreadPoolExecutor(1) as pool:
+        restart = pool.submit(cloud.restart_agent)
+        while after < AFTER_RESTART:
+            after += restart.done()
+            number += 1
+            request = icmp("red", "db", "web", number=number % 60000)
+            cloud.send(request)
+            wait_for(partial(arrives, cloud.tap_at["red-t1"], request.frame), bool)
+            if must_arrive:
+                wait_for(partial(arrives, cloud.at["red-web"], request.frame), bool)
+        restart.result()
+    assert not has_probe()
     cloud.lab.install_markers()  # the agent has deleted their flows
     return number
 
@@ -196,3 +268,24 @@ def check_after_restart(attached: Attached) -> None:
     sent = RandomScript(SEED + 1).frames(TOGETHER * 5)
     with sessions(attached.controller):
         assert check_copies(WATCHES, sent, run(attached.cloud, sent)) > len(sent) / 2
+
+
+def test_detach_leaves_rows_and_flows_of_neutron_as_they_were(attached: Attached) -> None:
+    """The last test of this file: nothing is attached after it."""
+    flows = flows_of_neutron()
+    with sessions(attached.controller):
+        assert difference(attached.rows, database_rows())
+        cloudtap("detach", OWNER)
+        assert difference(attached.rows, database_rows()) == {}
+        assert flows_of_neutron() == flows
+        assert [cookieless(f) for f in flows] == [cookieless(f) for f in attached.flows]
+        for watch in WATCHES:
+            wait_for(
+                partial(attached.controller.session, watch.tap),
+                lambda seen: seen["status"]["state"] != "active",
+            )
+
+
+def cookieless(flows: list[str]) -> list[str]:
+    """Flows without the cookie, which is another one after each start of the agent."""
+    return sorted(flow.partition(", ")[2] for flow in flows)

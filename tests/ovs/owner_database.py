@@ -14,6 +14,7 @@ COUNTERS = {
     "Port": {"statistics", "rstp_statistics"},
     "Mirror": {"statistics"},
     "Controller": {"status", "is_connected", "role"},
+    "Manager": {"status", "is_connected"},
 }
 """Columns that ovs-vswitchd writes by itself as time passes."""
 Rows = dict[tuple[str, str], dict[str, Any]]
