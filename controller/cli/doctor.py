@@ -27,6 +27,8 @@ from controller.config import Config, ConfigError, load, split_listen
 
 ANSWERED_S = 2.0
 """How long a connection to a database, or to the API, may take."""
+NEUTRON_ANSWERED_S, NEUTRON_LOOK_S = 5.0, 60.0
+"""How long Neutron may take for one answer, and for all of them, in seconds."""
 EXTEND = "extend its access list: see `tmpfiles.d/cloudtap.conf` in the page on installation"
 WITHOUT_DATABASE = (
     "whether bridges keep their flows without a controller, MTU and rate of ports, and ports by "
@@ -154,16 +156,20 @@ def _neutron(config: Config) -> Iterator[Diagnosis]:
     settings = config.neutron
     if settings.cloud is None:
         return
-    run = subprocess.run(
-        [sys.executable, "-P", "-m", "controller.neutron"],
-        input=settings.model_dump_json(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    broken = {"failed": "see the messages above"}
-    found: dict[str, Any] = broken if run.returncode else json.loads(run.stdout)
-    who = f"cloud {settings.cloud!r}"
+    brief = {"timeout_seconds": min(settings.timeout_seconds, NEUTRON_ANSWERED_S)}
+    who, found = f"cloud {settings.cloud!r}", dict[str, Any]()
+    try:
+        run = subprocess.run(
+            [sys.executable, "-P", "-m", "controller.neutron"],
+            input=settings.model_copy(update=brief).model_dump_json(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=NEUTRON_LOOK_S,
+        )
+        found = {"failed": "see the messages above"} if run.returncode else json.loads(run.stdout)
+    except subprocess.TimeoutExpired:
+        found = {"failed": f"its answers took more than {NEUTRON_LOOK_S:g} s"}
     if "failed" in found:
         yield Diagnosis("Neutron", Severity.LESS, f"{who} does not answer: {found['failed']}")
         return
